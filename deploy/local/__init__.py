@@ -1,0 +1,1 @@
+"""What stands behind `make run`: embedded servers, and a supervisor for the system's processes."""

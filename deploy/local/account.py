@@ -1,0 +1,126 @@
+"""The user a server runs as when root starts it: PostgreSQL refuses root.
+
+Folders above the checkout may be closed to that user (a clone below /root, a private temporary
+folder). Nothing outside the data folder is changed for it: the server keeps one capability
+instead, the smallest that lets it pass (capabilities(7)).
+"""
+
+import ctypes
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.errors import StartError
+
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_DAC_OVERRIDE = 1
+_DAC_READ_SEARCH = 2
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user to become, and the capability to keep while becoming it (None: none is needed)."""
+
+    name: str
+    uid: int
+    gid: int
+    capability: int | None = None
+
+    def become(self) -> None:
+        """Turn this process, which is root's, into this user's. For a child before exec."""
+        if self.capability is not None:
+            _prctl(_PR_SET_KEEPCAPS, 1, 0)
+        os.setgroups([])
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+        os.environ.pop("HOME", None)
+        if self.capability is not None:
+            _keep_only(self.capability)
+
+
+def account_for(owned: Path) -> Account | None:
+    """Return the user a server runs as: None unless we are root, else the owner of `owned`.
+
+    For what root owns it is `nobody`. Raises StartError when the system has no such user.
+    """
+    if os.geteuid() != 0:
+        return None
+    owner = owned.stat()
+    if owner.st_uid != 0:
+        return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError as error:
+        raise StartError(
+            "PostgreSQL does not run as root, and this system has no other user to run it as.",
+            "Run as an ordinary user, or add a user named 'nobody'.",
+        ) from error
+    return Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # usual in containers
+        return str(uid)
+
+
+def able_to(account: Account, command: list[str], *, read: Path, write: Path) -> Account:
+    """Return `account` with what it needs to run `command`, read a file and write a folder.
+
+    Raises StartError when no capability that we hold is enough.
+    """
+    for capability in (None, _DAC_READ_SEARCH, _DAC_OVERRIDE):
+        candidate = Account(account.name, account.uid, account.gid, capability)
+        if _works(candidate, command, read, write):
+            return candidate
+    raise StartError(
+        f"PostgreSQL does not run as root, and user '{account.name}' cannot reach {write} "
+        "or the programs of the virtual environment.",
+        "Clone where every user may pass (below /srv or /opt), or run as an ordinary user, "
+        "or use a server of your own with CARNET_DATABASE_URL.",
+    )
+
+
+def _works(account: Account, command: list[str], read: Path, write: Path) -> bool:
+    def probe() -> None:
+        account.become()
+        read.open("rb").close()
+        trial = write / ".trial"
+        trial.touch()
+        trial.unlink()
+
+    return _runs(command, probe)
+
+
+def _runs(command: list[str], prepare: Callable[[], None]) -> bool:
+    try:
+        done = subprocess.run(command, preexec_fn=prepare, capture_output=True, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+def _prctl(option: int, second: int, third: int) -> None:
+    if _LIBC.prctl(option, second, third, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _keep_only(capability: int) -> None:
+    """Drop every capability but one, and let that one survive exec as an ambient capability."""
+    if sys.platform != "linux":
+        raise OSError("capabilities exist on Linux only")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    bit = 1 << capability  # both of ours are below 32: the first of the two words
+    words = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable
+    if _LIBC.capset(header, words) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)

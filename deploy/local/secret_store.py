@@ -1,0 +1,36 @@
+"""Secrets made once and kept in a private file of the data folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local.errors import StartError
+from deploy.local.files import write_private
+
+
+class SecretStore:
+    """Named secrets in one JSON file of mode 0600. Raises StartError when it is unreadable."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._values = _read(file)
+
+    def get(self, name: str, make: Callable[[], str]) -> str:
+        """Return a secret; the first time, make and keep it."""
+        if name not in self._values:
+            self._values[name] = make()
+            write_private(self._file, json.dumps(self._values, indent=2))
+        return self._values[name]
+
+
+def _read(file: Path) -> dict[str, str]:
+    if not file.exists():
+        return {}
+    try:
+        values = json.loads(file.read_text())
+        return {str(name): str(value) for name, value in values.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise StartError(
+            f"{file} cannot be read: {error}.",
+            "Restore it, or move the whole data folder away to begin anew.",
+        ) from error

@@ -1,0 +1,104 @@
+"""PostgreSQL and RabbitMQ of one data folder, started together."""
+
+import asyncio
+import fcntl
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.errors import StartError
+from deploy.local.ports import Ports
+from deploy.local.postgres import Postgres
+from deploy.local.rabbitmq import BrokerPorts, RabbitMQ
+from deploy.local.secret_store import SecretStore
+from deploy.local.supervisor import Supervisor
+
+
+@asynccontextmanager
+async def one_failure() -> AsyncIterator[None]:
+    """Turn the group of failures of things started together into the first of them."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Addresses of running servers: a superuser's URL; a broker's URL without virtual host."""
+
+    database_url: str
+    rabbitmq_url: str
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a data folder for ourselves, creating it. Raises StartError when another has it."""
+    try:
+        # Passable, so that a server under another user reaches its own folder; what is inside
+        # and secret is private by itself.
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise StartError(
+            f"The data folder {folder} cannot be used: {error.strerror}.",
+            "Set CARNET_DATA to a folder you may write to.",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartError(
+                f"Another start uses the data folder {folder}.",
+                "Stop it (Ctrl-C where it runs), or set CARNET_DATA to another folder.",
+            ) from error
+        yield
+
+
+def postgres_of(
+    folder: Path, ports: Ports, store: SecretStore, *, durable: bool = True
+) -> Postgres:
+    """Describe the data folder's PostgreSQL."""
+    password = store.get("postgres_password", lambda: secrets.token_urlsafe(24))
+    return Postgres(folder, ports.choose("postgres"), password, durable=durable)
+
+
+def rabbitmq_of(
+    folder: Path, ports: Ports, store: SecretStore, say: Callable[[str], None]
+) -> RabbitMQ:
+    """Describe the data folder's RabbitMQ."""
+    chosen = BrokerPorts(
+        amqp=ports.choose("rabbitmq"),
+        distribution=ports.choose("rabbitmq_distribution"),
+        epmd=ports.choose("epmd"),
+    )
+    return RabbitMQ(
+        folder,
+        chosen,
+        password=store.get("rabbitmq_password", lambda: secrets.token_urlsafe(24)),
+        cookie=store.get("erlang_cookie", lambda: secrets.token_hex(20)),
+        say=say,
+    )
+
+
+@asynccontextmanager
+async def running_servers(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Servers]:
+    """Run both servers for tests: not safe against a crash of the machine, and faster for it.
+
+    Raises StartError.
+    """
+    with locked(folder):
+        supervisor = Supervisor(folder, say)
+        await supervisor.end_leftovers()
+        ports, store = Ports(folder / "ports.json"), SecretStore(folder / "secrets.json")
+        postgres = postgres_of(folder, ports, store, durable=False)
+        rabbitmq = rabbitmq_of(folder, ports, store, say)
+        try:
+            async with one_failure(), asyncio.TaskGroup() as starting:
+                starting.create_task(postgres.start(supervisor))
+                starting.create_task(rabbitmq.start(supervisor))
+            yield Servers(postgres.url, rabbitmq.url)
+        finally:
+            await supervisor.stop()
