@@ -33,8 +33,10 @@ def available() -> bool:
     return all(shutil.which(tool) for tool in ("apt-get", "dpkg"))
 
 
-def unpack_rabbitmq(into: Path, say: Callable[[str], None]) -> None:
+def unpack_rabbitmq(into: Path, adapt: Callable[[Path], None], say: Callable[[str], None]) -> None:
     """Unpack rabbitmq-server and Erlang into the folder `into`, which comes to be in one step.
+
+    `adapt` may change the unpacked tree before that.
 
     Raises StartError when the packages cannot be had.
     """
@@ -44,6 +46,7 @@ def unpack_rabbitmq(into: Path, say: Callable[[str], None]) -> None:
     unfinished.mkdir(parents=True)
     for package in packages:
         _run(["dpkg", "-x", str(package), str(unfinished)], f"cannot unpack {package}")
+    adapt(unfinished)
     unfinished.rename(into)
 
 

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ from pathlib import Path
 import aio_pika
 import aiormq.exceptions
 
-from deploy.local import debian
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.postgres import last_line
+from deploy.local.rabbitmq_installation import Installation, find_installation
 from deploy.local.supervisor import Program, Supervisor, own_environment
 
 USER = "carnet"
@@ -29,54 +27,12 @@ _MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Installation:
-    """Where RabbitMQ and Erlang are; `root` is the unpacked tree, None for the system's own."""
-
-    server: Path
-    root: Path | None
-
-
-@dataclass(frozen=True)
 class BrokerPorts:
     """The three ports of one broker, all on 127.0.0.1."""
 
     amqp: int
     distribution: int
     epmd: int
-
-
-def find_installation(folder: Path, say: Callable[[str], None]) -> Installation:
-    """Return the RabbitMQ to run, unpacking Debian's packages into `folder` if need be.
-
-    Raises StartError when there is neither.
-    """
-    own = _installed_server()
-    if own is not None:
-        return Installation(own, None)
-    root = folder / "programs"
-    if not root.exists():
-        if not debian.available():
-            raise StartError(
-                "RabbitMQ is not installed, and this system has no Debian packages to take it "
-                "from.",
-                "Install it so that 'rabbitmq-server' is on PATH (macOS: 'brew install rabbitmq'; "
-                "Fedora: 'dnf install rabbitmq-server'), or set CARNET_RABBITMQ_URL to a server "
-                "of your own, as amqp://user:password@host:5672/",
-            )
-        debian.unpack_rabbitmq(root, say)
-    servers = sorted(root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"))
-    if not servers:
-        raise StartError(f"{root} holds no RabbitMQ.", f"Remove the folder {root} and start again.")
-    return Installation(servers[-1], root)
-
-
-def _installed_server() -> Path | None:
-    """Find the real server script: Debian's one on PATH runs as its own user or not at all."""
-    real = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))
-    if real and shutil.which("erl"):
-        return real[-1]
-    found = shutil.which("rabbitmq-server")
-    return Path(found) if found else None
 
 
 class RabbitMQ:
@@ -109,10 +65,12 @@ class RabbitMQ:
         """
         _localhost_must_resolve()
         self._home.mkdir(mode=0o700, exist_ok=True)
-        installation = await asyncio.to_thread(find_installation, self._home, self._say)
+        installation = await asyncio.to_thread(
+            find_installation, self._home, own_environment()["PATH"], self._say
+        )
         self._configure()
         environment = self._environment(installation)
-        await supervisor.start(self._epmd(environment))
+        await supervisor.start(self._epmd(installation, environment))
         await supervisor.start(self._server(installation, environment))
         await self._wait_until_ready(supervisor)
 
@@ -158,7 +116,8 @@ class RabbitMQ:
 
     def _environment(self, installation: Installation) -> dict[str, str]:
         home = self._home
-        environment = own_environment() | {
+        environment = {
+            **own_environment(),
             "HOME": str(home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._ports.epmd),
@@ -180,36 +139,13 @@ class RabbitMQ:
                 "+sbwt none +sbwtdcpu none +sbwtdio none"
             ),
         }
-        if installation.root is not None:
-            environment |= self._unpacked(installation.root, environment["PATH"])
-        return environment
+        return {**environment, **installation.environment}
 
-    def _unpacked(self, root: Path, path: str) -> dict[str, str]:
-        """Make an unpacked tree run: Debian's `erl` knows no place but /usr/lib/erlang."""
-        erlang = root / "usr" / "lib" / "erlang"
-        runtime = max(erlang.glob("erts-*/bin"))
-        programs = self._home / "bin"
-        programs.mkdir(exist_ok=True)
-        _write_launcher(programs / "erl", erlang, runtime)
-        libraries = sorted({str(file.parent) for file in root.glob("usr/lib/*-linux-*/*.so.*")})
-        return {
-            "PATH": f"{programs}:{runtime}:{erlang / 'bin'}:{path}",
-            "ERL_ROOTDIR": str(erlang),
-            "LD_LIBRARY_PATH": ":".join(libraries),
-        }
-
-    def _epmd(self, environment: dict[str, str]) -> Program:
+    def _epmd(self, installation: Installation, environment: dict[str, str]) -> Program:
         """The name server of Erlang, as a child of ours: started by Erlang it would stay behind."""
-        found = shutil.which("epmd", path=environment["PATH"])
-        bundled = sorted(Path("/usr/lib/erlang").glob("erts-*/bin/epmd"))
-        if found is None and not bundled:
-            raise StartError(
-                "RabbitMQ is installed, but Erlang's 'epmd' is not on PATH.",
-                "Install Erlang whole, or set CARNET_RABBITMQ_URL to a server of your own.",
-            )
         return Program(
             name="epmd",
-            command=(found or str(bundled[-1]), "-port", str(self._ports.epmd)),
+            command=(str(installation.epmd), "-port", str(self._ports.epmd)),
             environment=environment,
             directory=self._home,
             stage=-1,
@@ -222,7 +158,6 @@ class RabbitMQ:
             environment=environment,
             directory=self._home,
             stage=0,
-            death_signal=signal.SIGKILL,
             stop_seconds=30,
         )
 
@@ -260,15 +195,6 @@ async def _listens(port: int) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
-
-
-def _write_launcher(file: Path, erlang: Path, runtime: Path) -> None:
-    file.write_text(
-        "#!/bin/sh\n"
-        f"export ROOTDIR='{erlang}' BINDIR='{runtime}' EMU=beam PROGNAME=erl\n"
-        'exec "$BINDIR/erlexec" "$@"\n'
-    )
-    file.chmod(0o755)
 
 
 def _password_hash(password: str) -> str:
