@@ -1,0 +1,315 @@
+"""Tokens become actors. Every process verifies signature, kind, issuer, audience and age itself."""
+
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import anyio
+import httpx
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet
+from joserfc.jwt import JWTClaimsRegistry
+from joserfc.util import urlsafe_b64decode
+
+from shared.errors import Forbidden, ServiceUnavailable, Unauthenticated
+from shared.settings import TokenSettings
+
+log = structlog.get_logger(__name__)
+
+ALGORITHM = "ES256"
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068's media type, not a password
+SERVICE_TOKEN_TYPE = "service+jwt"  # noqa: S105
+MAX_TOKEN_BYTES = 8 * 1024
+LEEWAY_SECONDS = 5
+SERVICE_TOKEN_SECONDS = 60
+
+ADMIN = "admin"
+OWNER = "organization_owner"
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The signed-in user on whose behalf a request acts."""
+
+    user_id: int
+    role: str
+    organization_id: int | None = None
+    permissions: frozenset[str] = frozenset()
+    session_id: str | None = None
+    expires_at: int = 0
+
+    @property
+    def is_admin(self) -> bool:
+        """Say whether this is an administrator of the whole system."""
+        return self.role == ADMIN
+
+    def may(self, permission: str, organization_id: int | None) -> bool:
+        """Say whether the actor holds a permission in an organization."""
+        if self.is_admin:
+            return True
+        if organization_id is None or organization_id != self.organization_id:
+            return False
+        return self.role == OWNER or bool({permission, ALL} & self.permissions)
+
+    def require(self, permission: str, organization_id: int | None) -> None:
+        """Raise Forbidden when the actor does not hold the permission there."""
+        if not self.may(permission, organization_id):
+            raise Forbidden(f"needs the permission {permission}")
+
+
+def actor_of(claims: Mapping[str, Any]) -> Actor:
+    """Read an actor from verified claims; raises Unauthenticated when they name no user."""
+    try:
+        return Actor(
+            user_id=int(claims["sub"]),
+            role=str(claims["role"]),
+            organization_id=claims.get("organization_id"),
+            permissions=frozenset(claims.get("permissions", ())),
+            session_id=claims.get("sid"),
+            expires_at=int(claims["exp"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise Unauthenticated("The access token is not valid.") from None
+
+
+Fetch = Callable[[], Awaitable[KeySet]]
+
+
+class Keys:
+    """The public keys of a token issuer: pinned, or fetched when first needed and refreshed.
+
+    An unknown key id makes it fetch again, at most every few seconds, so that a rotated key is
+    known at once and a forged key id cannot make us flood the issuer.
+    """
+
+    MAX_AGE = 300.0
+    MIN_AGE = 2.0
+
+    def __init__(self, pinned: str | None = None, fetch: Fetch | None = None) -> None:
+        self._keys = KeySet.import_key_set(json.loads(pinned)) if pinned else None
+        self._fetch = fetch
+        self._fetched_at = float("-inf")
+        self._lock = anyio.Lock()
+
+    async def with_id(self, key_id: str) -> ECKey | None:
+        """Return the key with this id, or None; raises ServiceUnavailable without any keys."""
+        await self._refresh_if_older_than(self.MAX_AGE)
+        found = self._find(key_id)
+        if found is None and self._fetch is not None:
+            await self._refresh_if_older_than(self.MIN_AGE)
+            found = self._find(key_id)
+        return found
+
+    async def ready(self) -> bool:
+        """Say whether there are keys to verify with."""
+        try:
+            await self._refresh_if_older_than(self.MAX_AGE)
+        except ServiceUnavailable:
+            return False
+        return True
+
+    def _find(self, key_id: str) -> ECKey | None:
+        keys = self._keys.keys if self._keys else []
+        return next((key for key in keys if key.kid == key_id and isinstance(key, ECKey)), None)
+
+    async def _refresh_if_older_than(self, age: float) -> None:
+        if self._fetch is None or time.monotonic() - self._fetched_at < age:
+            return
+        async with self._lock:
+            if time.monotonic() - self._fetched_at < age:
+                return
+            try:
+                self._keys = await self._fetch()
+                self._fetched_at = time.monotonic()
+            except (httpx.HTTPError, JoseError, ValueError) as error:
+                log.warning("keys_unreachable", cause=repr(error))
+                if self._keys is None:
+                    raise ServiceUnavailable("Sign-in keys cannot be read just now.") from error
+                # Old keys still verify; the next unknown key id or the next period asks again.
+                self._fetched_at = time.monotonic() - self.MAX_AGE + self.MIN_AGE
+
+
+def fetch_from(url: str) -> Fetch:
+    """Return a function that reads a key set from an address."""
+
+    async def fetch() -> KeySet:
+        async with httpx.AsyncClient(timeout=5) as client:
+            answer = await client.get(url)
+            answer.raise_for_status()
+            return KeySet.import_key_set(answer.json())
+
+    return fetch
+
+
+@dataclass(slots=True)
+class _Cached:
+    actor: Actor
+    until: float
+
+
+@dataclass(slots=True)
+class TokenVerifier:
+    """Verifies access tokens; remembers the verified ones for a minute, never past their end."""
+
+    keys: Keys
+    issuer: str
+    audience: str
+    cache_seconds: float = 60.0
+    cache_size: int = 10_000
+    _cache: OrderedDict[bytes, _Cached] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def from_settings(cls, settings: TokenSettings) -> "TokenVerifier":
+        """Build the verifier that a process's settings describe."""
+        fetch = fetch_from(settings.jwks_url) if settings.jwks_url else None
+        keys = Keys(pinned=settings.jwks, fetch=fetch)
+        return cls(keys, settings.token_issuer, settings.token_audience)
+
+    async def verify(self, token: str) -> Actor:
+        """Return the token's actor.
+
+        Raises Unauthenticated for anything but a current access token of ours, and
+        ServiceUnavailable when there are no keys to verify with.
+        """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise Unauthenticated("The access token is too large.")
+        digest = hashlib.sha256(token.encode(errors="replace")).digest()
+        cached = self._cache.get(digest)
+        if cached and cached.until > time.time():
+            return cached.actor
+        claims = await verified_claims(
+            token, self.keys, ACCESS_TOKEN_TYPE, self.issuer, self.audience
+        )
+        actor = actor_of(claims)
+        self._remember(digest, actor)
+        return actor
+
+    def forget_all(self) -> None:
+        """Empty the cache: something was revoked."""
+        self._cache.clear()
+
+    def _remember(self, digest: bytes, actor: Actor) -> None:
+        until = min(time.time() + self.cache_seconds, actor.expires_at)
+        self._cache[digest] = _Cached(actor, until)
+        while len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
+
+
+async def verified_claims(
+    token: str, keys: Keys, kind: str, issuer: str | None, audience: str
+) -> dict[str, Any]:
+    """Return a token's claims once signature, kind, issuer, audience and age are right.
+
+    The algorithm is ours and never the token's to choose (RFC 8725). Raises Unauthenticated.
+    """
+    try:
+        key = await keys.with_id(_key_id(token, kind))
+        if key is None:
+            raise Unauthenticated("The access token's key is not known.")
+        decoded = jwt.decode(token, key, algorithms=[ALGORITHM])
+        registry = JWTClaimsRegistry(
+            leeway=LEEWAY_SECONDS,
+            exp={"essential": True},
+            iat={"essential": True},
+            sub={"essential": True},
+            aud={"essential": True, "value": audience},
+            iss={"essential": True, **({"value": issuer} if issuer else {})},
+        )
+        registry.validate(decoded.claims)
+    except (JoseError, ValueError, TypeError):
+        raise Unauthenticated("The access token is not valid or has expired.") from None
+    return dict(decoded.claims)
+
+
+def _key_id(token: str, kind: str) -> str:
+    """Read the header's key id once kind and algorithm are what they must be."""
+    header = _header(token)
+    if header.get("alg") != ALGORITHM or header.get("typ") != kind:
+        raise Unauthenticated("The access token is not of the expected kind.")
+    key_id = header.get("kid")
+    if not isinstance(key_id, str):
+        raise Unauthenticated("The access token names no key.")
+    return key_id
+
+
+def _header(token: str) -> dict[str, Any]:
+    first, separator, _ = token.partition(".")
+    header = json.loads(urlsafe_b64decode(first.encode())) if separator else None
+    if not isinstance(header, dict):
+        raise ValueError("no header")
+    return header
+
+
+class ServiceSigner:
+    """Signs the short-lived tokens by which one service calls another."""
+
+    def __init__(self, private_key: str) -> None:
+        self._key = ECKey.import_key(json.loads(private_key))
+        if self._key.kid is None or not self._key.is_private:
+            raise ValueError("INTERNAL_KEY must be a private key with a key id")
+        self.name = self._key.kid
+
+    def token_for(self, service: str) -> str:
+        """Return a token that one service accepts for a minute."""
+        issued = int(time.time())
+        header = {"alg": ALGORITHM, "typ": SERVICE_TOKEN_TYPE, "kid": self.name}
+        claims = {
+            "iss": self.name,
+            "sub": self.name,
+            "aud": service,
+            "iat": issued,
+            "exp": issued + SERVICE_TOKEN_SECONDS,
+        }
+        return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
+
+
+_bearer = HTTPBearer(auto_error=False, description="The access token of /api/auth/login")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+async def find_actor(request: Request, credentials: Credentials) -> Actor | None:
+    """Return who is signed in, or None; a presented token must be valid all the same."""
+    if credentials is None:
+        return None
+    verifier: TokenVerifier = request.app.state.verifier
+    return await verifier.verify(credentials.credentials)
+
+
+OptionalActorDep = Annotated[Actor | None, Depends(find_actor)]
+
+
+def get_actor(actor: OptionalActorDep) -> Actor:
+    """Return who is signed in; raises Unauthenticated when nobody is."""
+    if actor is None:
+        raise Unauthenticated
+    return actor
+
+
+ActorDep = Annotated[Actor, Depends(get_actor)]
+
+
+async def get_calling_service(request: Request, credentials: Credentials) -> str:
+    """Return the name of the service that calls an internal route; raises Unauthenticated."""
+    if credentials is None:
+        raise Unauthenticated("This route is for Carnet's own services.")
+    keys: Keys = request.app.state.internal_keys
+    own_name: str = request.app.state.service
+    claims = await verified_claims(
+        credentials.credentials, keys, SERVICE_TOKEN_TYPE, None, own_name
+    )
+    # A service speaks for itself alone: the key that signed is the caller's name.
+    if claims["iss"] != _header(credentials.credentials).get("kid"):
+        raise Unauthenticated("The service token is not valid.")
+    return str(claims["iss"])
+
+
+CallingServiceDep = Annotated[str, Depends(get_calling_service)]

@@ -1,0 +1,144 @@
+"""The broker: what exists on it, and how a message is published. RabbitMQ 3.10 and later."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+from aio_pika import DeliveryMode, ExchangeType, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
+from aio_pika.exceptions import AMQPError
+from pydantic import SecretStr
+
+EXCHANGE = "carnet"
+DEAD_SUFFIX = ".dead"
+RETRY_SUFFIX = ".retry"
+
+RETRY_AFTER_MS = 2_000
+MAX_ATTEMPTS = 5
+# Counts deliveries whose consumer died, not failures that we saw: high, because a healthy message
+# is redelivered at every restart, and finite, because a message that kills us must end somewhere.
+DELIVERY_LIMIT = 50
+PUBLISH_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable quorum queue, one per consumer and purpose, and the event types it takes."""
+
+    name: str
+    bindings: tuple[str, ...]
+
+    @property
+    def dead(self) -> str:
+        """Name of the queue that keeps what could not be handled."""
+        return self.name + DEAD_SUFFIX
+
+    @property
+    def retry(self) -> str:
+        """Name of the queue where a failed message waits before its next attempt."""
+        return self.name + RETRY_SUFFIX
+
+
+@asynccontextmanager
+async def connected(url: SecretStr | str, *, name: str) -> AsyncIterator[AbstractConnection]:
+    """Yield a plain connection: whoever loses it decides what to do, nothing hangs unseen.
+
+    Raises OSError, TimeoutError or an AMQP error when the broker cannot be reached.
+    """
+    address = url.get_secret_value() if isinstance(url, SecretStr) else url
+    connection = await aio_pika.connect(
+        address, heartbeat=10, timeout=5, client_properties={"connection_name": name}
+    )
+    try:
+        yield connection
+    finally:
+        # A frozen broker never answers a polite goodbye.
+        with suppress(TimeoutError, OSError, AMQPError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await connection.close()
+
+
+async def publishing_channel(connection: AbstractConnection) -> AbstractChannel:
+    """Open a channel on which an unroutable message raises instead of counting as delivered."""
+    return await connection.channel(publisher_confirms=True, on_return_raises=True)
+
+
+async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
+    """Declare the one durable topic exchange."""
+    return await channel.declare_exchange(EXCHANGE, ExchangeType.TOPIC, durable=True)
+
+
+async def declare_queue(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+    """Declare a queue with its retry and dead-letter queues and bind it."""
+    exchange = await declare_exchange(channel)
+    await channel.declare_queue(queue.dead, durable=True, arguments=_quorum())
+    await channel.declare_queue(
+        queue.retry,
+        durable=True,
+        arguments=_quorum() | _dead_letters_to(queue.name) | {"x-message-ttl": RETRY_AFTER_MS},
+    )
+    declared = await channel.declare_queue(
+        queue.name,
+        durable=True,
+        arguments=_quorum()
+        | _dead_letters_to(queue.dead)
+        | {"x-delivery-limit": DELIVERY_LIMIT, "x-single-active-consumer": True},
+    )
+    for binding in queue.bindings:
+        await declared.bind(exchange, binding)
+    return declared
+
+
+def _quorum() -> dict[str, Any]:
+    return {"x-queue-type": "quorum"}
+
+
+def _dead_letters_to(queue: str) -> dict[str, Any]:
+    """Move dead letters at least once: the default strategy loses them when the target is away."""
+    return {
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": queue,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def persistent(body: bytes, message_id: str, headers: Mapping[str, Any] | None = None) -> Message:
+    """Return a message that survives a restart of the broker."""
+    return Message(
+        body,
+        message_id=message_id,
+        content_type="application/cloudevents+json",
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers=dict(headers or {}),
+    )
+
+
+async def publish(exchange: AbstractExchange, routing_key: str, message: Message) -> None:
+    """Publish and wait for the broker's confirmation.
+
+    Raises an AMQP or timeout error when it was not confirmed: unroutable, refused, broker away or
+    frozen. A frozen broker makes the library raise CancelledError although nobody cancelled us;
+    that must not pass for a cancellation.
+    """
+    try:
+        async with asyncio.timeout(PUBLISH_TIMEOUT):
+            await exchange.publish(message, routing_key, mandatory=True)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ConnectionError("the broker went away before it confirmed") from None
+
+
+async def publish_all(
+    exchange: AbstractExchange, messages: Iterable[tuple[str, Message]]
+) -> list[BaseException | None]:
+    """Publish together; return for each message, in order, None or why it was not confirmed."""
+    return await asyncio.gather(
+        *(publish(exchange, key, message) for key, message in messages), return_exceptions=True
+    )

@@ -1,0 +1,245 @@
+"""`record`: a change of an audited row becomes one event, and nothing escapes it.
+
+Old and new values come from the ORM's own history. History is gone after a flush, and any query
+may flush, so a listener keeps what each flush is about to forget; at the end of the transaction
+`seal` turns what was recorded into outbox rows, and refuses to go on when an audited row changed
+and nobody said why.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import event, inspect
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.orm.state import InstanceState
+from uuid_utils import uuid7
+
+from shared import outbox
+from shared.context import Origin
+from shared.db import Entity, now
+from shared.events import Event, EventActor, EventData
+
+Catalogue = Mapping[tuple[str, str], str]
+"""(entity_type, action) → event type: everything a service publishes, written out."""
+
+Values = dict[str, Any]
+
+_LOG = "carnet.changes"
+
+
+class UnrecordedChange(RuntimeError):
+    """An audited row changed in a transaction that recorded nothing of it: a bug in a handler."""
+
+
+@dataclass(slots=True)
+class Change:
+    """One recorded change; values of a new row are read when its id is known."""
+
+    action: str
+    entity: Entity
+    origin: Origin
+    old: Values = field(default_factory=dict)
+    new: Values = field(default_factory=dict)
+    created: bool = False
+
+
+class ChangeLog:
+    """What one transaction changed, and what it recorded."""
+
+    def __init__(self, source: str, catalogue: Catalogue, origin: Origin) -> None:
+        self.source = source
+        self.catalogue = catalogue
+        self.origin = origin
+        self.changes: list[Change] = []
+        self.touched: dict[Entity, Values] = {}
+        self.created: set[Entity] = set()
+        self.deleted: set[Entity] = set()
+        self.in_bulk: set[str] = set()
+
+    def reset(self) -> None:
+        """Forget everything: the transaction it belonged to was rolled back or has ended."""
+        for collection in (self.changes, self.touched, self.created, self.deleted, self.in_bulk):
+            collection.clear()
+
+    def record(self, action: str, entity: Entity, details: Values) -> None:
+        """Note why the entity changed, with its values as they are now."""
+        if (entity.entity_type, action) not in self.catalogue:
+            raise KeyError(f"{self.source} publishes no event for {entity.entity_type} {action}")
+        self.touch(entity)
+        change = Change(action, entity, self.origin)
+        if entity in self.created:
+            change.created = True
+        elif action == "DELETE" or entity in self.deleted:
+            change.old = _snapshot(entity)
+        else:
+            self._take_differences(entity, change)
+        change.new |= details
+        self.changes.append(change)
+
+    def _take_differences(self, entity: Entity, change: Change) -> None:
+        for name, old in self.touched.get(entity, {}).items():
+            current = getattr(entity, name)
+            if old != current:
+                change.old[name], change.new[name] = old, current
+        # What was just recorded is the base of what may be recorded next.
+        self.touched[entity] = {name: getattr(entity, name) for name in self.touched[entity]}
+
+    def touch(self, entity: Entity) -> None:
+        """Keep what the coming flush is about to forget: the values that the row had before."""
+        state: InstanceState[Any] = inspect(entity)
+        if entity in self.created or state.transient or state.pending:
+            self.created.add(entity)
+            return
+        before = self.touched.setdefault(entity, {})
+        for name in _audited(entity):
+            history = state.attrs[name].load_history() if name in state.dict else None
+            if history and history.deleted and name not in before:
+                before[name] = history.deleted[0]
+            elif history and history.added and name not in before:
+                before[name] = None
+
+    def unrecorded(self) -> list[str]:
+        """Name every audited row whose change nobody recorded."""
+        recorded = {change.entity for change in self.changes}
+        types = {change.entity.entity_type for change in self.changes}
+        missing = [_name(e) for e in (self.created | self.deleted) if e not in recorded]
+        for entity, before in self.touched.items():
+            changed = [name for name, old in before.items() if getattr(entity, name) != old]
+            if changed and entity not in self.deleted:
+                missing.append(f"{_name(entity)}: {', '.join(changed)}")
+        return missing + [f"{kind} (in bulk)" for kind in self.in_bulk - types]
+
+    def events(self) -> list[Event]:
+        """Return one event for each recorded change, in the order of recording."""
+        return [self._event(change) for change in self.changes]
+
+    def _event(self, change: Change) -> Event:
+        entity, origin = change.entity, change.origin
+        if change.created:
+            change.new = _snapshot(entity) | change.new
+        return Event(
+            id=str(uuid7()),
+            source=self.source,
+            type=self.catalogue[entity.entity_type, change.action],
+            time=now(),
+            subject=f"{entity.entity_type}/{entity.id}",
+            data=EventData(
+                action=change.action,
+                entity_type=entity.entity_type,
+                entity_id=entity.id,
+                entity_version=entity.version,
+                organization_id=entity.audited_organization_id,
+                actor=EventActor(
+                    user_id=origin.user_id,
+                    role=origin.role,
+                    ip_address=origin.ip_address,
+                    user_agent=origin.user_agent,
+                ),
+                correlation_id=origin.correlation_id,
+                causation_id=origin.causation_id,
+                old_values=_plain(change.old),
+                new_values=_plain(change.new),
+            ),
+        )
+
+
+def change_log(session: AsyncSession | Session) -> ChangeLog:
+    """Return the change log of a session."""
+    log: ChangeLog = session.info[_LOG]
+    return log
+
+
+def attach(session: AsyncSession, log: ChangeLog) -> None:
+    """Give a new session its change log."""
+    session.info[_LOG] = log
+
+
+def record(session: AsyncSession, action: str, entity: Entity, **details: Any) -> None:
+    """Record why an entity changed; it becomes one event when the transaction commits.
+
+    Call it after the change. Neither flushes nor commits. `details` are added to the event's new
+    values (a reason, for instance). Raises KeyError when the service publishes no such event.
+    """
+    change_log(session).record(action, entity, details)
+
+
+def act_as(session: AsyncSession, user_id: int, role: str) -> None:
+    """Attribute the changes recorded from here on to a user that was recognized just now."""
+    log = change_log(session)
+    log.origin = log.origin.acting(user_id, role)
+
+
+async def seal(session: AsyncSession) -> None:
+    """End a transaction's work: flush, refuse unrecorded changes, write the outbox.
+
+    Raises UnrecordedChange when an audited row changed and nothing was recorded of it.
+    """
+    await session.flush()
+    log = change_log(session)
+    if missing := log.unrecorded():
+        raise UnrecordedChange("; ".join(sorted(missing)))
+    await outbox.append(session, log.events())
+    log.reset()
+
+
+def _audited(entity: Entity) -> list[str]:
+    mapper = inspect(type(entity))
+    return [
+        attribute.key
+        for attribute in mapper.column_attrs
+        if not (attribute.columns[0].info.get("secret"))
+        and not attribute.columns[0].info.get("bookkeeping")
+    ]
+
+
+def _snapshot(entity: Entity) -> Values:
+    return {name: getattr(entity, name) for name in _audited(entity)}
+
+
+def _name(entity: Entity) -> str:
+    return f"{entity.entity_type} {inspect(entity).identity or 'new'}"
+
+
+def _plain(values: Values) -> Values:
+    return {name: _plain_value(value) for name, value in values.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    """Turn a column's value into what JSON can hold without losing anything: money as text."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return value
+
+
+class AuditedSession(Session):
+    """The session whose flushes are watched."""
+
+
+@event.listens_for(AuditedSession, "before_flush")
+def _keep_history(session: Session, _context: Any, _instances: Any) -> None:
+    log = session.info.get(_LOG)
+    if log is None:
+        return
+    for instance in [*session.new, *session.dirty]:
+        if isinstance(instance, Entity):
+            log.touch(instance)
+    log.deleted.update(row for row in session.deleted if isinstance(row, Entity))
+
+
+@event.listens_for(AuditedSession, "do_orm_execute")
+def _notice_bulk_changes(state: ORMExecuteState) -> None:
+    log = state.session.info.get(_LOG)
+    mapper = state.bind_mapper
+    changes = state.is_update or state.is_delete or state.is_insert
+    if log is not None and changes and mapper and issubclass(mapper.class_, Entity):
+        log.in_bulk.add(mapper.class_.entity_type)

@@ -1,0 +1,169 @@
+"""Consumers: take events from a queue, each effect once, in order; park what cannot be handled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from pydantic import SecretStr, ValidationError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared import bus, inbox
+from shared.errors import ServiceUnavailable
+from shared.events import Event
+from shared.telemetry import HANDLED
+from shared.transactions import Transactions
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[AsyncSession, Event], Awaitable[None]]
+BatchHandler = Callable[[AsyncSession, Sequence[Event]], Awaitable[None]]
+
+RESTART_SECONDS = 1.0
+PAUSE_SECONDS = 1.0
+ATTEMPTS_HEADER = "x-carnet-attempts"
+ERROR_HEADER = "x-carnet-error"
+# Classes 40 (rollback: deadlock, serialization), 53 (resources), 57 (shutdown), 55 (lock timeout).
+_PASSING_STATES = ("40", "53", "55", "57", "08")
+
+
+def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler:
+    """Return a batch handler that gives each event to the handler of its type.
+
+    Every event changes the session's origin: what it causes is the system's, in its name.
+    """
+
+    async def handle(session: AsyncSession, events: Sequence[Event]) -> None:
+        for event in events:
+            Transactions.caused_by(session, event)
+            await handlers[event.type](session, event)
+
+    return handle
+
+
+class Consumer:
+    """Takes one queue's messages; of several instances one is active at a time (the broker sees
+    to it), because order within an entity matters and a standby takes over in a second."""
+
+    def __init__(
+        self,
+        queue: bus.Queue,
+        handle: BatchHandler,
+        transactions: Transactions,
+        rabbitmq_url: SecretStr,
+        *,
+        batch: int = 50,
+    ) -> None:
+        self.queue = queue
+        self.handle = handle
+        self.transactions = transactions
+        self.rabbitmq_url = rabbitmq_url
+        self.batch = batch
+        self.working = False
+        self._arrived: asyncio.Queue[AbstractIncomingMessage]
+
+    async def run(self) -> None:
+        """Consume until cancelled; whatever breaks, start over after a moment."""
+        while True:
+            try:
+                async with bus.connected(self.rabbitmq_url, name=self.queue.name) as broker:
+                    await self._consume(await bus.publishing_channel(broker))
+            except Exception as error:
+                log.warning("consumer_interrupted", queue=self.queue.name, cause=repr(error))
+            finally:
+                self.working = False
+            await asyncio.sleep(RESTART_SECONDS)
+
+    async def _consume(self, channel: AbstractChannel) -> None:
+        await channel.set_qos(prefetch_count=2 * self.batch)
+        declared = await bus.declare_queue(channel, self.queue)
+        self._arrived = asyncio.Queue()
+        closed = asyncio.ensure_future(channel.closed())
+        await declared.consume(self._arrived.put)
+        self.working = True
+        try:
+            while not closed.done():
+                await self._next_batch(channel, closed)
+        finally:
+            closed.cancel()
+        raise ConnectionError("the channel closed")
+
+    async def _next_batch(self, channel: AbstractChannel, closed: asyncio.Future[Any]) -> None:
+        first = asyncio.ensure_future(self._arrived.get())
+        try:
+            await asyncio.wait({first, closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not first.done():
+                first.cancel()
+        if not first.done() or first.cancelled():
+            return
+        messages = [first.result()]
+        while len(messages) < self.batch and not self._arrived.empty():
+            messages.append(self._arrived.get_nowait())
+        await self._handle_batch(channel, messages)
+
+    async def _handle_batch(
+        self, channel: AbstractChannel, messages: list[AbstractIncomingMessage]
+    ) -> None:
+        """Handle together; when that fails, one at a time, so that only the culprit suffers."""
+        try:
+            await self._apply(messages)
+        except Exception as error:
+            if len(messages) == 1:
+                await self._failed(channel, messages[0], error)
+                return
+            for message in messages:
+                await self._handle_batch(channel, [message])
+        else:
+            for message in messages:
+                await message.ack()
+
+    async def _apply(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+        events = [Event.model_validate_json(message.body) for message in messages]
+        async with self.transactions.system(causation=events[0]) as session:
+            new = await inbox.take(session, self.queue.name, events)
+            if new:
+                await self.handle(session, new)
+        HANDLED.labels(self.queue.name, "handled").inc(len(new))
+        HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))
+
+    async def _failed(
+        self, channel: AbstractChannel, message: AbstractIncomingMessage, error: Exception
+    ) -> None:
+        """Wait out what is not the message's fault; count the rest and park it in the end."""
+        if is_passing(error):
+            log.warning("consumer_waits", queue=self.queue.name, cause=repr(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+            await message.reject(requeue=True)
+            return
+        attempts = int(str(message.headers.get(ATTEMPTS_HEADER, 0))) + 1
+        hopeless = attempts >= bus.MAX_ATTEMPTS or isinstance(error, ValidationError)
+        outcome, target = ("parked", self.queue.dead) if hopeless else ("retried", self.queue.retry)
+        log.error(
+            f"message_{outcome}",
+            queue=self.queue.name,
+            event_id=message.message_id,
+            attempts=attempts,
+            exc_info=error,
+        )
+        headers = {ATTEMPTS_HEADER: attempts, ERROR_HEADER: type(error).__name__}
+        copy = bus.persistent(message.body, message.message_id or "", headers)
+        copy.headers["x-carnet-type"] = message.headers.get("x-carnet-type", message.routing_key)
+        await bus.publish(channel.default_exchange, target, copy)
+        await message.ack()
+        HANDLED.labels(self.queue.name, outcome).inc()
+
+
+def is_passing(error: BaseException) -> bool:
+    """Say whether the fault lies with the surroundings: database, broker or another service."""
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", "") or "")
+        return (
+            error.connection_invalidated
+            or state.startswith(_PASSING_STATES)
+            or (isinstance(error, InterfaceError | OperationalError) and not state)
+        )
+    return isinstance(error, OSError | TimeoutError | PoolTimeout | ServiceUnavailable)

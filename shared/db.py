@@ -1,0 +1,90 @@
+"""The ORM's base, the engine, and what every audited table has."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
+
+from pydantic import SecretStr
+from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Numeric, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+SECRET = {"secret": True}
+"""`mapped_column(info=SECRET)`: the column never enters an event."""
+
+BOOKKEEPING = {"bookkeeping": True}
+"""`mapped_column(info=BOOKKEEPING)`: changes with every change, so is no change by itself."""
+
+TYPES: dict[Any, Any] = {
+    int: BigInteger,
+    str: Text,
+    datetime: DateTime(timezone=True),
+    Decimal: Numeric(12, 2),
+    UUID: Uuid,
+    dict[str, Any]: JSONB,
+}
+
+
+def metadata() -> MetaData:
+    """Return a fresh metadata collection; each service's tables live in one of their own."""
+    return MetaData(naming_convention=NAMING)
+
+
+class Base(DeclarativeBase):
+    """The root of a service's models; tables are found through the role's search_path."""
+
+    metadata = metadata()
+    type_annotation_map = TYPES
+
+
+def now() -> datetime:
+    """Return this instant, in UTC with its zone."""
+    return datetime.now(UTC)
+
+
+class Entity:
+    """A table whose changes are audited: mixed into a model, it makes `record` possible."""
+
+    entity_type: ClassVar[str]
+
+    id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True, sort_order=-1)
+    created_at: Mapped[datetime] = mapped_column(default=now, info=BOOKKEEPING, sort_order=90)
+    updated_at: Mapped[datetime] = mapped_column(
+        default=now, onupdate=now, info=BOOKKEEPING, sort_order=91
+    )
+    version: Mapped[int] = mapped_column(default=1, info=BOOKKEEPING, sort_order=92)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805
+        return {"version_id_col": cls.version}
+
+    @property
+    def audited_organization_id(self) -> int | None:
+        """Whose audit log shows a change of this row."""
+        return getattr(self, "organization_id", None)
+
+
+def make_engine(url: SecretStr, *, pool_size: int = 10) -> AsyncEngine:
+    """Return an engine for a service's role.
+
+    The ping before use costs a sixth of the throughput of a bare read and is what lets the API
+    survive an immediate restart of the database without a failed request.
+    """
+    return create_async_engine(
+        url.get_secret_value(),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={"timeout": 5, "server_settings": {"timezone": "UTC"}},
+    )

@@ -1,0 +1,220 @@
+"""Errors that carry their HTTP status, and their one rendering: problem+json (RFC 9457)."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.orm.exc import StaleDataError
+from starlette.exceptions import HTTPException
+
+from shared.context import request_id
+
+log = structlog.get_logger(__name__)
+
+PROBLEM = "application/problem+json"
+
+
+class AppError(Exception):
+    """A fact that the caller must be told; the snake_case of its class name is its `code`."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str | None] = None
+
+    def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.headers = dict(headers or {})
+        super().__init__(self.detail)
+
+    @classmethod
+    def code(cls) -> str:
+        """Return the stable name that clients may switch on."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class NotFound(AppError):
+    """There is no such thing, or it is not yours to see."""
+
+    status = 404
+
+
+class Unauthenticated(AppError):
+    """A valid access token is needed."""
+
+    status = 401
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(AppError):
+    """Not authorized."""
+
+    status = 403
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(f"Not authorized: {reason}" if reason else "Not authorized")
+
+
+class Conflict(AppError):
+    """The present state does not allow this."""
+
+    status = 409
+
+
+class StaleVersion(AppError):
+    """It was changed since you read it: read it again and repeat the change."""
+
+    status = 412
+
+
+class ServiceUnavailable(AppError):
+    """Something this needs is not available at the moment; try again."""
+
+    status = 503
+
+    def __init__(self, detail: str = "", *, retry_after: int = 2) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class Invalid(AppError):
+    """The request has fields that cannot be accepted."""
+
+    status = 422
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.errors = [{"field": field, "message": message}]
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details, as every error answers."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str
+    request_id: str | None
+
+
+class FieldError(BaseModel):
+    """Where in the request, and what is wrong there."""
+
+    field: str
+    message: str
+
+
+class ValidationProblem(Problem):
+    """A problem with the fields that caused it."""
+
+    errors: list[FieldError]
+
+
+def problem(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> JSONResponse:
+    """Render one problem as a response."""
+    body = {
+        "type": f"urn:carnet:problem:{code.replace('_', '-')}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "instance": request.url.path,
+        "request_id": request_id.get(),
+        **extra,
+    }
+    return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=PROBLEM)
+
+
+def problem_of(request: Request, error: AppError) -> JSONResponse:
+    """Render an AppError."""
+    extra = {"errors": error.errors} if isinstance(error, Invalid) else {}
+    return problem(
+        request, error.status, error.code(), error.detail, headers=error.headers, **extra
+    )
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """Name a field as the client wrote it: without FastAPI's leading `body`, `query` or `path`."""
+    return ".".join(str(part) for part in location[1:]) or str(location[0])
+
+
+def validation_problem(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Say which fields are wrong; never repeat what was sent, it may be a password."""
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return problem(request, 400, "malformed_json", "The body is not valid JSON.")
+    fields = [{"field": _field(item["loc"]), "message": item["msg"]} for item in found]
+    summary = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:3])
+    return problem(request, 422, "invalid_request", summary, errors=fields)
+
+
+def http_problem(request: Request, error: HTTPException) -> JSONResponse:
+    """Render what the framework itself refuses: unknown paths, methods, broken bodies."""
+    code = HTTPStatus(error.status_code).name.lower()
+    return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
+
+
+def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
+    """Answer 500 without a word about the cause, which goes to the log alone."""
+    log.error("request_failed", exc_info=error, path=request.url.path)
+    return problem(request, 500, "internal_error", "Something went wrong on our side.")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of the application a problem+json answer."""
+
+    async def app_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, AppError)
+        return problem_of(request, error)
+
+    async def stale(request: Request, _error: Exception) -> JSONResponse:
+        return problem_of(
+            request, Conflict("It was changed by somebody else meanwhile; try again.")
+        )
+
+    async def validation(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return validation_problem(request, error)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return http_problem(request, error)
+
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        return unexpected_problem(request, error)
+
+    app.add_exception_handler(AppError, app_error)
+    app.add_exception_handler(StaleDataError, stale)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """Declare errors in OpenAPI: `@router.get(..., responses=responses(NotFound, Forbidden))`."""
+    declared: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        text = (error.__doc__ or error.code()).strip().splitlines()[0]
+        known = declared.get(error.status)
+        described = f"{known['description']} {text}" if known else text
+        schema = ValidationProblem if error is Invalid else Problem
+        declared[error.status] = {
+            "description": described,
+            "content": {PROBLEM: {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}},
+        }
+    return declared

@@ -1,0 +1,49 @@
+"""The envelope every change travels in: CloudEvents 1.0 with our `data` (see docs/events.md)."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class EventActor(BaseModel):
+    """Who made the change; a timer or a consumer is `system`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    user_id: int | None = None
+    role: str = "system"
+    ip_address: str | None = None
+    user_agent: str | None = None
+
+
+class EventData(BaseModel):
+    """What changed. `old_values` and `new_values` hold only what an update changed."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    action: str
+    entity_type: str
+    entity_id: int | None
+    entity_version: int
+    organization_id: int | None
+    actor: EventActor
+    correlation_id: str
+    causation_id: str | None = None
+    old_values: dict[str, Any]
+    new_values: dict[str, Any]
+
+
+class Event(BaseModel):
+    """One change, as published. Readers ignore what they do not know."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: str
+    time: datetime
+    subject: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: EventData

@@ -1,0 +1,162 @@
+"""Idempotency keys: the same caller, route, key and body get the first answer again.
+
+A key's row is committed with the effect it stands for. While the effect is under way an advisory
+lock (one transaction) or a lease in the row (a use case of several transactions) answers 409; a
+crash releases the one at once and the other when it runs out, and the next attempt goes on.
+"""
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastapi import Request, Response
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.auth import Actor
+from shared.db import now
+from shared.errors import AppError, Conflict, Invalid
+from shared.outbox import SharedBase
+
+HEADER = "Idempotency-Key"
+REMEMBERED = timedelta(hours=24)
+LEASE = timedelta(seconds=45)
+MAX_KEY_LENGTH = 255
+
+
+class RequestInProgress(Conflict):
+    """A request with this Idempotency-Key is still running; ask again in a moment."""
+
+
+class IdempotencyKeyReused(AppError):
+    """This Idempotency-Key was used with another body."""
+
+    status = 422
+
+
+class Replay(Exception):
+    """Carries the first answer out of the unit of work."""
+
+    def __init__(self, answer: "RememberedAnswer") -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class RememberedAnswer(SharedBase):
+    """An idempotency key with what it stands for: `status` is null until there is an answer."""
+
+    __tablename__ = "idempotency_keys"
+
+    caller: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    status: Mapped[int | None]
+    body: Mapped[bytes | None]
+    headers: Mapped[dict[str, Any] | None]
+    resource_id: Mapped[int | None]
+    leased_until: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+    def response(self) -> Response:
+        """Return the first answer again, marked as such."""
+        headers = {**(self.headers or {}), "Idempotent-Replayed": "true"}
+        return Response(self.body, status_code=self.status or 500, headers=headers)
+
+
+_KEPT_HEADERS = ("content-type", "location", "etag")
+
+
+class Claim:
+    """A request's hold on its key. `resource_id` is what an interrupted attempt has made."""
+
+    def __init__(self, caller: str, route: str, key: str, fingerprint: str) -> None:
+        self.identity = {"caller": caller, "route": route, "key": key}
+        self.fingerprint = fingerprint
+        self.resource_id: int | None = None
+
+    async def begin(self, session: AsyncSession, *, lease: bool = False) -> None:
+        """Take the key, in the transaction of the effect.
+
+        With `lease` the key stays taken after this transaction, for a use case of several.
+        Raises Replay with the first answer, RequestInProgress, or IdempotencyKeyReused.
+        """
+        identity = "\n".join(self.identity.values())
+        lock = func.pg_try_advisory_xact_lock(func.hashtextextended(identity, 1))
+        if not await session.scalar(select(lock)):
+            raise self._in_progress()
+        row = await session.get(RememberedAnswer, tuple(self.identity.values()))
+        if row is not None and row.created_at < now() - REMEMBERED:
+            await session.delete(row)
+            await session.flush()
+            row = None
+        if row is not None:
+            self._resume(row)
+        if lease:
+            await self._write(session, leased_until=now() + LEASE)
+
+    def _resume(self, row: RememberedAnswer) -> None:
+        if row.fingerprint != self.fingerprint:
+            raise IdempotencyKeyReused
+        if row.status is not None:
+            raise Replay(row)
+        if row.leased_until is not None and row.leased_until > now():
+            raise self._in_progress()
+        self.resource_id = row.resource_id
+
+    async def attach(self, session: AsyncSession, resource_id: int) -> None:
+        """Note what was made, so that a later attempt goes on from there."""
+        self.resource_id = resource_id
+        await self._write(session, resource_id=resource_id)
+
+    async def remember(self, session: AsyncSession, response: Response) -> None:
+        """Keep the answer, in the transaction of the effect."""
+        kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+        await self._write(
+            session,
+            status=response.status_code,
+            body=bytes(response.body),
+            headers=kept,
+            leased_until=None,
+        )
+
+    async def release(self, session: AsyncSession) -> None:
+        """Let the key go without an answer, but keep what was made."""
+        await self._write(session, leased_until=None)
+
+    async def _write(self, session: AsyncSession, **values: Any) -> None:
+        row = {**self.identity, "fingerprint": self.fingerprint, "created_at": now(), **values}
+        statement = insert(RememberedAnswer).values(row)
+        await session.execute(
+            statement.on_conflict_do_update(index_elements=["caller", "route", "key"], set_=values)
+        )
+
+    @staticmethod
+    def _in_progress() -> RequestInProgress:
+        return RequestInProgress(headers={"Retry-After": "1"})
+
+
+def worth_remembering(status: int) -> bool:
+    """Say whether an answer is final: a server's failure and a refusal for now are not."""
+    return status < 500 and status not in (401, 429)
+
+
+async def claim_of(request: Request, actor: Actor | None) -> Claim | None:
+    """Return the claim that a POST with an Idempotency-Key makes; raises Invalid for a bad key."""
+    key = request.headers.get(HEADER)
+    if request.method != "POST" or key is None:
+        return None
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+        raise Invalid(HEADER, f"must be 1 to {MAX_KEY_LENGTH} printable characters")
+    caller = f"user/{actor.user_id}" if actor else "anonymous"
+    body = await request.body()
+    fingerprint = hashlib.sha256(request.url.query.encode() + b"\n" + body).hexdigest()
+    return Claim(caller, request.url.path, key, fingerprint)
+
+
+async def forget_expired(session: AsyncSession) -> None:
+    """Drop the answers that no client may ask for any more."""
+    expired = RememberedAnswer.created_at < now() - REMEMBERED
+    await session.execute(delete(RememberedAnswer).where(expired))

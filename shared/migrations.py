@@ -1,0 +1,117 @@
+"""Alembic, the same way for every schema: as its owner, one at a time, never waiting long."""
+
+import asyncio
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from alembic import command, context
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import shared.idempotency
+import shared.inbox  # noqa: F401 - its table belongs to SharedBase
+from shared.outbox import SharedBase
+from shared.settings import DatabaseUrl
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.migrate', 0))")
+
+
+class OwnerSettings(BaseSettings):
+    """Where the schema is, and who owns it: `<SERVICE>_OWNER_DATABASE_URL`."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    owner_database_url: DatabaseUrl
+
+
+def metadata_of(service: MetaData) -> list[MetaData]:
+    """Return everything a service's schema holds: its own tables and the shared ones."""
+    return [service, SharedBase.metadata]
+
+
+def run(service: MetaData) -> None:
+    """Be a migrations folder's `env.py`: run what Alembic wants on the connection it was given."""
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=metadata_of(service),
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=False,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def config_of(package: str) -> Config:
+    """Return Alembic's configuration for the migrations folder of a package."""
+    config = Config()
+    config.set_main_option("script_location", str(folder_of(package)))
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    return config
+
+
+def folder_of(package: str) -> Path:
+    """Return a package's migrations folder."""
+    return Path(str(files(package))) / "migrations"
+
+
+async def upgrade(package: str, owner_url: SecretStr, revision: str = "head") -> None:
+    """Bring a schema to a revision.
+
+    In one transaction behind an advisory lock, so that two at once do it once; a lock on a table
+    in use is not waited for longer than five seconds, because everybody else would queue behind it.
+    """
+    engine = create_async_engine(owner_url.get_secret_value())
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            await connection.execute(_LOCK)
+            await connection.run_sync(_upgrade, package, revision)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, package: str, revision: str) -> None:
+    config = config_of(package)
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+async def drift(owner_url: SecretStr, service: MetaData) -> list[Any]:
+    """Return how a migrated schema differs from the models: empty when they agree."""
+    engine = create_async_engine(owner_url.get_secret_value())
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(_differences, service)
+    finally:
+        await engine.dispose()
+
+
+def _differences(connection: Connection, service: MetaData) -> list[Any]:
+    migration = MigrationContext.configure(
+        connection, opts={"compare_type": True, "target_metadata": metadata_of(service)}
+    )
+    return list(compare_metadata(migration, metadata_of(service)))  # type: ignore[arg-type]
+
+
+def head_of(package: str) -> str | None:
+    """Return the newest revision of a package."""
+    return ScriptDirectory.from_config(config_of(package)).get_current_head()
+
+
+def main(package: str) -> None:
+    """Be `python -m services.<name>.migrate`."""
+    prefix = package.rpartition(".")[2].upper() + "_"
+    settings = OwnerSettings(_env_prefix=prefix)
+    asyncio.run(upgrade(package, settings.owner_database_url))
+    sys.stdout.write(f"{package} is at {head_of(package)}\n")

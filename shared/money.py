@@ -1,0 +1,64 @@
+"""Money on the wire: a JSON number with two decimals, exact on the way in and out."""
+
+import json
+import re
+import secrets
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import Field, PlainSerializer, WithJsonSchema
+from starlette.responses import Response
+
+# pydantic writes a Decimal as a string, and a float would lose the second decimal of 400.00. So
+# an amount leaves the serializer as a string between marks that no client can guess, and the
+# quotes and marks are taken off before the body is sent.
+_MARK = secrets.token_hex(16)
+_MARKED = re.compile(rf'"{_MARK}(-?[0-9]+\.[0-9]{{2}})"'.encode())
+
+
+def _marked(amount: Decimal) -> str:
+    return f"{_MARK}{amount:.2f}"
+
+
+Money = Annotated[
+    Decimal,
+    Field(max_digits=12, decimal_places=2),
+    PlainSerializer(_marked, when_used="json", return_type=str),
+    WithJsonSchema({"type": "number", "examples": [399.99]}),
+]
+"""An amount in the currency's major unit, at most 12 digits, 2 of them decimals."""
+
+
+def _refuse_constant(name: str) -> Any:
+    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
+
+
+class ExactRequest(Request):
+    """A request whose JSON numbers with a fraction are Decimals, never floats."""
+
+    async def json(self) -> Any:
+        """Parse the body; NaN and Infinity are not JSON."""
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            self._json = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+        return self._json
+
+
+def write_amounts(response: Response) -> None:
+    """Turn the marked amounts of a rendered body into JSON numbers."""
+    body = bytes(getattr(response, "body", b""))
+    if _MARK.encode() in body:
+        response.body = _MARKED.sub(rb"\1", body)
+        response.headers["content-length"] = str(len(response.body))
+
+
+def dump_exactly(body: Any) -> bytes:
+    """Return JSON in which amounts are numbers with two decimals, for calls between services."""
+    return _MARKED.sub(rb"\1", json.dumps(body, default=_marked_decimal).encode())
+
+
+def _marked_decimal(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return _marked(value)
+    raise TypeError(f"{type(value).__name__} does not go into JSON")

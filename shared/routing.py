@@ -1,0 +1,165 @@
+"""The edge of a request: its transaction, its idempotency key, its amounts.
+
+Two ways to work with the database. `SessionDep` is one transaction, committed after the endpoint
+returned and before the answer is sent. `WorkDep` opens transactions on demand, for the few use
+cases that must call another service or hash a password in between.
+"""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.auth import Actor, OptionalActorDep
+from shared.changes import change_log
+from shared.context import Origin, request_origin
+from shared.errors import AppError, problem_of
+from shared.idempotency import Claim, Replay, claim_of, worth_remembering
+from shared.money import ExactRequest, write_amounts
+from shared.tenancy import EVERYTHING, NOTHING, Tenant
+from shared.transactions import Transactions
+
+Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def tenant_of(actor: Actor | None) -> Tenant:
+    """Return what an actor's transactions may see: an admin everything, a stranger nothing."""
+    if actor is None:
+        return NOTHING
+    if actor.is_admin:
+        return EVERYTHING
+    return Tenant(actor.organization_id, actor.user_id)
+
+
+def origin_of(request: Request, actor: Actor | None) -> Origin:
+    """Return the origin that a request's changes carry."""
+    origin = request_origin(request)
+    return origin.acting(actor.user_id, actor.role) if actor else origin
+
+
+class Work:
+    """A request's way to its transactions, when one is not enough."""
+
+    def __init__(
+        self, transactions: Transactions, origin: Origin, tenant: Tenant, claim: Claim | None
+    ) -> None:
+        self._transactions = transactions
+        self._tenant = tenant
+        self.origin = origin
+        self.claim = claim
+
+    def begin(self, tenant: Tenant | None = None) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a transaction that commits at the end of the block."""
+        return self._transactions.begin(self.origin, tenant or self._tenant)
+
+
+class _Hold:
+    """What the route must finish for a claimed key, in the session or a transaction of its own."""
+
+    def __init__(self, claim: Claim, session: AsyncSession | None, work: Work | None) -> None:
+        self.claim, self.session, self.work = claim, session, work
+
+    async def settle(self, response: Response) -> None:
+        if self.session is not None:
+            await self._settle(self.session, response)
+        elif self.work is not None:
+            async with self.work.begin() as session:
+                await self._settle(session, response)
+
+    async def _settle(self, session: AsyncSession, response: Response) -> None:
+        if worth_remembering(response.status_code):
+            await self.claim.remember(session, response)
+        elif self.work is not None:
+            await self.claim.release(session)
+
+
+def _transactions(request: Request) -> Transactions:
+    transactions: Transactions = request.app.state.transactions
+    return transactions
+
+
+async def unit_of_work(request: Request, actor: OptionalActorDep) -> AsyncIterator[AsyncSession]:
+    """Yield the request's one transaction."""
+    claim = await claim_of(request, actor)
+    begin = _transactions(request).begin(origin_of(request, actor), tenant_of(actor))
+    async with begin as session:
+        if claim:
+            await claim.begin(session)
+            request.state.hold = _Hold(claim, session, None)
+        yield session
+
+
+async def work_of(request: Request, actor: OptionalActorDep) -> AsyncIterator[Work]:
+    """Yield the request's way to several transactions."""
+    claim = await claim_of(request, actor)
+    work = Work(_transactions(request), origin_of(request, actor), tenant_of(actor), claim)
+    if claim:
+        async with work.begin() as session:
+            await claim.begin(session, lease=True)
+        request.state.hold = _Hold(claim, None, work)
+    yield work
+
+
+async def unclaimed_work_of(request: Request, actor: OptionalActorDep) -> Work:
+    """Return the same without an idempotency key, for answers that must not be kept: tokens."""
+    return Work(_transactions(request), origin_of(request, actor), tenant_of(actor), None)
+
+
+SessionDep = Annotated[AsyncSession, Depends(unit_of_work, scope="function")]
+WorkDep = Annotated[Work, Depends(work_of, scope="function")]
+UnclaimedWorkDep = Annotated[Work, Depends(unclaimed_work_of, scope="function")]
+
+
+class _Route(APIRoute):
+    """Wraps every endpoint: exact numbers in and out, the first answer again for a known key."""
+
+    def get_route_handler(self) -> Handle:
+        handle = super().get_route_handler()
+
+        async def handle_exactly(request: Request) -> Response:
+            request = ExactRequest(request.scope, request.receive)
+            try:
+                response = await handle(request)
+            except Replay as replay:
+                return replay.answer.response()
+            except AppError as error:
+                return await _refuse(request, error)
+            except Exception:
+                await _let_go(request)
+                raise
+            write_amounts(response)
+            if hold := getattr(request.state, "hold", None):
+                await hold.settle(response)
+            return response
+
+        return handle_exactly
+
+
+async def _refuse(request: Request, error: AppError) -> Response:
+    """Answer an error; one that a key stands for is remembered like any answer."""
+    hold: _Hold | None = getattr(request.state, "hold", None)
+    if hold is None:
+        raise error
+    response = problem_of(request, error)
+    if hold.session is not None:
+        await hold.session.rollback()
+        change_log(hold.session).reset()
+    await hold.settle(response)
+    return response
+
+
+async def _let_go(request: Request) -> None:
+    """Free a leased key after an unexpected failure, so that the client may try again at once."""
+    hold: _Hold | None = getattr(request.state, "hold", None)
+    if hold is not None and hold.work is not None:
+        with suppress(Exception):
+            async with hold.work.begin() as session:
+                await hold.claim.release(session)
+
+
+def router(**options: Any) -> APIRouter:
+    """Return a router whose endpoints have Carnet's edge."""
+    return APIRouter(route_class=_Route, **options)

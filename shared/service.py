@@ -1,0 +1,212 @@
+"""One call wires what every service's HTTP application has; another runs it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.types import ASGIApp
+
+from shared.auth import Keys, TokenVerifier
+from shared.changes import Catalogue
+from shared.clients import ServiceClients
+from shared.context import RequestContext
+from shared.db import make_engine
+from shared.errors import FieldError, Problem, ValidationProblem, install_error_handlers
+from shared.logging import configure_logging
+from shared.settings import ProcessSettings, ServiceSettings
+from shared.telemetry import RequestMetrics
+from shared.transactions import Transactions
+
+log = structlog.get_logger(__name__)
+
+Check = Callable[[], Awaitable[bool]]
+"""Says whether something that a process needs is there."""
+
+
+def create_service(
+    name: str,
+    settings: ServiceSettings,
+    catalogue: Catalogue,
+    routers: Sequence[APIRouter],
+    *,
+    title: str,
+    clients: ServiceClients | None = None,
+) -> FastAPI:
+    """Return a service's application: database, tokens, errors, health and metrics in place.
+
+    The application's state holds `transactions`, `verifier`, `internal_keys`, `clients` and
+    `settings`, for the few dependencies that need them.
+    """
+    engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
+    app = FastAPI(
+        title=title,
+        version="2.0.0",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(engine.dispose, clients),
+        generate_unique_id_function=lambda route: f"{name}_{route.name}",
+    )
+    app.state.service = name
+    app.state.settings = settings
+    app.state.transactions = Transactions(engine, f"carnet/{name}", catalogue)
+    app.state.verifier = TokenVerifier.from_settings(settings)
+    app.state.internal_keys = Keys(pinned=settings.internal_jwks)
+    app.state.clients = clients
+    install_error_handlers(app)
+    checks: dict[str, Check] = {
+        "database": database_check(app.state.transactions),
+        "sign-in keys": app.state.verifier.keys.ready,
+    }
+    app.state.checks = checks
+    app.include_router(health_router(checks))
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(RequestMetrics)
+    app.add_middleware(RequestContext)
+    _describe_problems(app)
+    return app
+
+
+def _lifespan(
+    dispose: Callable[[], Awaitable[None]], clients: ServiceClients | None
+) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(dispose)
+            if clients is not None:
+                stack.push_async_callback(clients.aclose)
+            yield
+
+    return lifespan
+
+
+def database_check(transactions: Transactions) -> Check:
+    """Return a check that a statement comes back from the database."""
+
+    async def check() -> bool:
+        try:
+            async with asyncio.timeout(2), transactions.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (DBAPIError, PoolTimeout, OSError, TimeoutError):
+            return False
+        return True
+
+    return check
+
+
+def health_router(checks: dict[str, Check]) -> APIRouter:
+    """Return /health (the process lives) and /health/ready (it can do its work)."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/health/ready")
+    async def ready(response: Response) -> dict[str, Any]:
+        missing = [name for name, check in checks.items() if not await check()]
+        if missing:
+            response.status_code = 503
+            response.headers["Retry-After"] = "2"
+            return {"status": "not ready", "missing": missing}
+        return {"status": "ready"}
+
+    return router
+
+
+def operations_app(checks: dict[str, Check]) -> FastAPI:
+    """Return the application of the unrouted port: metrics and health."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(health_router(checks))
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Add the problem schemas that `errors.responses` refers to."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            for model in (Problem, FieldError, ValidationProblem):
+                described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                described.pop("$defs", None)
+                schemas[model.__name__] = described
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
+    """Return how every server of ours listens; logs are configured by us alone."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=20,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+
+
+def serve(name: str, app: ASGIApp, settings: ProcessSettings, checks: dict[str, Check]) -> None:
+    """Run an application until SIGTERM, with its operations port beside it."""
+    configure_logging(name, level=settings.log_level, style=settings.log_format)
+    server = uvicorn.Server(uvicorn_config(app, settings.host, settings.port))
+
+    async def run() -> None:
+        async with operations_port(settings, checks):
+            await server.serve()
+
+    uvloop.run(run())
+
+
+@asynccontextmanager
+async def operations_port(
+    settings: ProcessSettings, checks: dict[str, Check]
+) -> AsyncIterator[None]:
+    """Serve metrics and health on the unrouted port, if there is one.
+
+    A server of uvicorn's in the same loop; the signals belong to whoever runs beside it.
+    """
+    if not settings.operations_port:
+        yield
+        return
+    config = uvicorn_config(operations_app(checks), settings.host, settings.operations_port)
+    server = _QuietServer(config)
+    task = asyncio.ensure_future(server.serve())
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _QuietServer(uvicorn.Server):
+    """A server that leaves the process's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield

@@ -1,0 +1,65 @@
+"""Row-level security: what the transaction may see, said to the server with SET LOCAL."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+_APPLY = text(
+    "SELECT set_config('carnet.scope', :scope, true),"
+    " set_config('carnet.organization_id', :organization_id, true),"
+    " set_config('carnet.user_id', :user_id, true)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whose rows a transaction may see: nobody's unless said."""
+
+    organization_id: int | None = None
+    user_id: int | None = None
+    everything: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of the three session settings that the policies read."""
+        return {
+            "scope": "all" if self.everything else "tenant",
+            "organization_id": str(self.organization_id or ""),
+            "user_id": str(self.user_id or ""),
+        }
+
+
+EVERYTHING = Tenant(everything=True)
+NOTHING = Tenant()
+
+
+async def limit_to(session: AsyncSession, tenant: Tenant) -> None:
+    """Let the rest of this transaction see the tenant's rows alone.
+
+    SET LOCAL and never SET: a session-level value would survive the pool's check-in and show the
+    next request somebody else's rows.
+    """
+    await session.execute(_APPLY, tenant.settings())
+
+
+def policy_statements(table: str, *, user_column: str | None = None) -> list[str]:
+    """Return the statements by which a migration puts a table under row-level security.
+
+    Rows are visible to their `organization_id` and, with `user_column`, to that user as well.
+    Settings are read in sub-selects so that the planner evaluates them once, not once a row.
+    """
+    visible = [
+        "(SELECT current_setting('carnet.scope', true)) = 'all'",
+        "organization_id ="
+        " (SELECT NULLIF(current_setting('carnet.organization_id', true), '')::bigint)",
+    ]
+    if user_column:
+        visible.append(
+            f"{user_column} = (SELECT NULLIF(current_setting('carnet.user_id', true), '')::bigint)"
+        )
+    return [
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
+        f"CREATE POLICY tenant ON {table} USING ({' OR '.join(visible)})",
+    ]

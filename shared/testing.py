@@ -1,0 +1,273 @@
+"""Fixtures: a migrated database for each service and test process, a broker's virtual host, tokens.
+
+Loaded as a pytest plugin. The servers are named by CARNET_TEST_DATABASE_URL (an administrator's)
+and CARNET_TEST_RABBITMQ_URL (without a virtual host); `make test` starts them.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+
+from shared import migrations
+from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
+from shared.provisioning import database_url, provision
+
+ISSUER = "carnet-test"
+AUDIENCE = "carnet-test-api"
+PASSWORD = "test"
+SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def _required(variable: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.exit(f"{variable} is not set: run the tests with `make test`", returncode=2)
+    return value
+
+
+@pytest.fixture(scope="session")
+def test_process(worker_id: str) -> int:
+    """The number of this test process among those that run side by side."""
+    return int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(test_process: int) -> SecretStr:
+    return SecretStr(f"{_required('CARNET_TEST_RABBITMQ_URL').rstrip('/')}/test-{test_process}")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One service's database: as the administrator, the schema's owner, and the service."""
+
+    service: str
+    admin_url: str
+
+    @property
+    def url(self) -> SecretStr:
+        return SecretStr(database_url(self.admin_url, self.service, PASSWORD))
+
+    @property
+    def owner_url(self) -> SecretStr:
+        url = make_url(database_url(self.admin_url, f"{self.service}_owner", PASSWORD))
+        driver = url.set(drivername="postgresql+asyncpg")
+        return SecretStr(driver.render_as_string(hide_password=False))
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[asyncpg.Connection]:
+        """Yield a superuser's connection, for looking at rows and for tampering with them."""
+        connection = await asyncpg.connect(self.admin_url)
+        try:
+            await connection.execute(f'SET search_path = "{self.service}"')
+            yield connection
+        finally:
+            await connection.close()
+
+    async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        """Return what is really in the database, past every policy."""
+        async with self.admin() as connection:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+
+    async def events(self) -> list[dict[str, Any]]:
+        """Return the events that wait in the outbox, oldest first."""
+        rows = await self.rows("SELECT body FROM outbox ORDER BY id")
+        return [json.loads(row["body"]) for row in rows]
+
+    async def clear(self) -> None:
+        """Empty every table, triggers and foreign keys notwithstanding."""
+        async with self.admin() as connection:
+            tables = await connection.fetch(
+                "SELECT quote_ident(tablename) AS name FROM pg_tables"
+                " WHERE schemaname = $1 AND tablename <> 'alembic_version'",
+                self.service,
+            )
+            deletes = "; ".join(f"DELETE FROM {table['name']}" for table in tables)
+            await connection.execute(f"SET session_replication_role = replica; {deletes}")
+
+
+def service_database(service: str) -> Callable[..., Any]:
+    """Return a session fixture of a service's migrated database, for its tests' conftest."""
+
+    @pytest.fixture(scope="session", name="session_database")
+    def database(test_process: int) -> Iterator[Database]:
+        admin_url = _required("CARNET_TEST_DATABASE_URL")
+        made = asyncio.run(_copy_of_template(admin_url, service, test_process))
+        yield made
+        asyncio.run(_drop(admin_url, made))
+
+    return database
+
+
+@pytest.fixture
+async def database(session_database: Database) -> AsyncIterator[Database]:
+    """The service's database, empty again after the test. Transactions commit for real."""
+    yield session_database
+    await session_database.clear()
+
+
+def _in_database(admin_url: str, name: str) -> str:
+    url = make_url(admin_url).set(drivername="postgresql", database=name)
+    return url.render_as_string(hide_password=False)
+
+
+async def _copy_of_template(admin_url: str, service: str, process: int) -> Database:
+    """Migrate once for each state of the migrations, then copy: a copy takes 50 milliseconds."""
+    template = f"template_{service}_{_digest_of_migrations(service)}"
+    name = f"test_{service}_{os.getpid()}_{process}"
+    connection = await asyncpg.connect(_in_database(admin_url, "postgres"))
+    try:
+        await connection.execute("SELECT pg_advisory_lock(hashtextextended('carnet.test', 0))")
+        known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", template)
+        if not known:
+            await _make_template(connection, admin_url, service, template)
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    finally:
+        await connection.close()
+    # Per-database role settings (the search_path) are not copied with a template.
+    copy = Database(service, _in_database(admin_url, name))
+    await provision(copy.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
+    return copy
+
+
+async def _make_template(
+    connection: asyncpg.Connection, admin_url: str, service: str, template: str
+) -> None:
+    unfinished = f"{template}_unfinished"
+    await connection.execute(f'DROP DATABASE IF EXISTS "{unfinished}"')
+    await connection.execute(f'CREATE DATABASE "{unfinished}"')
+    made = Database(service, _in_database(admin_url, unfinished))
+    await provision(made.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
+    await migrations.upgrade(f"services.{service}", made.owner_url)
+    await connection.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{template}"')
+
+
+def _digest_of_migrations(service: str) -> str:
+    folder = migrations.folder_of(f"services.{service}")
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+async def _drop(admin_url: str, made: Database) -> None:
+    connection = await asyncpg.connect(_in_database(admin_url, "postgres"))
+    try:
+        name = make_url(made.admin_url).database
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """An issuer of tokens for tests: real keys, real signatures."""
+
+    key: ECKey = field(
+        default_factory=lambda: ECKey.generate_key("P-256", {"kid": "test"}, private=True)
+    )
+    service_keys: dict[str, ECKey] = field(
+        default_factory=lambda: {
+            name: ECKey.generate_key("P-256", {"kid": name}, private=True) for name in SERVICES
+        }
+    )
+
+    @property
+    def jwks(self) -> str:
+        return json.dumps(KeySet([self.key]).as_dict(private=False))
+
+    def settings(self, service: str) -> dict[str, Any]:
+        """Return the settings by which a service trusts these tokens."""
+        return {
+            "jwks": self.jwks,
+            "token_issuer": ISSUER,
+            "token_audience": AUDIENCE,
+            "internal_key": self._private(service),
+            "internal_jwks": json.dumps(
+                KeySet(list(self.service_keys.values())).as_dict(private=False)
+            ),
+        }
+
+    def _private(self, service: str) -> str:
+        return json.dumps(self.service_keys[service].as_dict(private=True))
+
+    def access(
+        self,
+        user_id: int,
+        role: str,
+        organization_id: int | None = None,
+        permissions: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> str:
+        """Return an access token; `changes` overwrite claims."""
+        issued = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(user_id),
+            "sid": "1",
+            "role": role,
+            "organization_id": organization_id,
+            "permissions": list(permissions),
+            "iat": issued,
+            "exp": issued + 600,
+            **changes,
+        }
+        header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": "test"}
+        return jwt.encode(header, claims, self.key, algorithms=[ALGORITHM])
+
+    def bearer(
+        self,
+        user_id: int,
+        role: str,
+        organization_id: int | None = None,
+        permissions: tuple[str, ...] = (),
+    ) -> dict[str, str]:
+        """Return the headers of a signed-in user's request."""
+        token = self.access(user_id, role, organization_id, permissions)
+        return {"Authorization": f"Bearer {token}"}
+
+    def service_bearer(self, caller: str, service: str) -> dict[str, str]:
+        """Return the headers of one service's call to another."""
+        token = ServiceSigner(self._private(caller)).token_for(service)
+        return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture(scope="session")
+def tokens() -> Tokens:
+    return Tokens()
+
+
+def client_of(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    """Return a client that calls an application in this process, with its lifespan running."""
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[httpx.AsyncClient]:
+        # An unexpected error must be seen as the client sees it: a 500 with a problem body.
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+        ):
+            yield client
+
+    return running()

@@ -1,0 +1,106 @@
+"""The second root of each service: relay, consumers and timers, until SIGTERM."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+import uvloop
+
+from shared import idempotency, inbox
+from shared.consumer import Consumer
+from shared.logging import configure_logging
+from shared.relay import Relay
+from shared.service import Check, database_check, operations_port
+from shared.settings import ServiceSettings
+from shared.transactions import Transactions
+
+log = structlog.get_logger(__name__)
+
+SHUTDOWN_SECONDS = 10.0
+CLEAN_UP_EVERY = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Work that is due every so many seconds; each run opens its own transactions."""
+
+    name: str
+    every: float
+    run: Callable[[], Awaitable[None]]
+
+    async def repeat(self) -> None:
+        """Run until cancelled; a run that fails is logged, and the next one comes all the same."""
+        while True:
+            try:
+                await self.run()
+            except Exception as error:
+                log.error("timer_failed", timer=self.name, exc_info=error)
+            await asyncio.sleep(self.every)
+
+
+class Worker:
+    """One process of a service's background work."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: ServiceSettings,
+        transactions: Transactions,
+        *,
+        consumers: Sequence[Consumer] = (),
+        timers: Sequence[Timer] = (),
+        keep_inbox: bool = False,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.transactions = transactions
+        self.relay = Relay(name, settings.database_url, settings.rabbitmq_url)
+        self.consumers = consumers
+        self.timers = [*timers, Timer("clean_up", CLEAN_UP_EVERY, self._clean_up)]
+        self._keep_inbox = keep_inbox
+
+    def checks(self) -> dict[str, Check]:
+        """Return what the worker needs: its database, and a consumer on each of its queues."""
+        checks: dict[str, Check] = {"database": database_check(self.transactions)}
+        for consumer in self.consumers:
+            checks[f"queue {consumer.queue.name}"] = _working(consumer)
+        return checks
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT; what is under way is finished or left to be repeated."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        runs = [self.relay.run(), *(c.run() for c in self.consumers)]
+        tasks = [asyncio.ensure_future(run) for run in runs]
+        tasks += [asyncio.ensure_future(timer.repeat()) for timer in self.timers]
+        try:
+            async with operations_port(self.settings, self.checks()):
+                await stop.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
+            await self.transactions.engine.dispose()
+
+    async def _clean_up(self) -> None:
+        async with self.transactions.system() as session:
+            await idempotency.forget_expired(session)
+            if not self._keep_inbox:
+                await inbox.forget_older_than(session, inbox.REMEMBERED)
+
+
+def _working(consumer: Consumer) -> Check:
+    async def check() -> bool:
+        return consumer.working
+
+    return check
+
+
+def start(worker: Worker) -> None:
+    """Run a worker as this process."""
+    settings = worker.settings
+    configure_logging(f"{worker.name}-worker", level=settings.log_level, style=settings.log_format)
+    uvloop.run(worker.run())
