@@ -1,0 +1,1 @@
+"""The one door: paths to services, token check, limits, streaming, merged documentation."""

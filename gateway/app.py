@@ -1,0 +1,110 @@
+"""The gateway's composition root: a bare ASGI application between the clients and the services."""
+
+from importlib.metadata import version
+
+import uvicorn
+import uvloop
+from starlette.types import Receive, Scope, Send
+
+from gateway.dispatch import Dispatcher
+from gateway.forwarding import Forwarder
+from gateway.pages import Pages
+from gateway.protocol import HeadLimits, bounded_protocol
+from gateway.relaying import Relay
+from gateway.routes import RouteTable, Service
+from gateway.services import Cached, MergedDocument, Readiness, Upstreams, ready_check
+from gateway.settings import Settings
+from gateway.upstreams import Upstream
+from shared.auth import TokenVerifier
+from shared.logging import configure_logging
+from shared.service import Check, operations_port, uvicorn_config
+
+_DOCUMENT_SECONDS = 10.0
+_READINESS_SECONDS = 1.0
+
+
+class Gateway:
+    """The ASGI application. Its session to the services lives as long as the server does."""
+
+    def __init__(self, settings: Settings) -> None:
+        verifier = TokenVerifier.from_settings(settings)
+        table, upstreams = RouteTable(), _upstreams(settings)
+        self._forwarder = Forwarder(
+            connect_timeout=settings.connect_timeout, idle_timeout=settings.idle_timeout
+        )
+        self.checks = _checks(self._forwarder, upstreams, verifier)
+        document = MergedDocument(self._forwarder, upstreams, table, version=version("carnet"))
+        self._dispatcher = Dispatcher(
+            settings,
+            table=table,
+            upstreams=upstreams,
+            relay=Relay(self._forwarder),
+            pages=Pages(
+                document=Cached(document.fetch, seconds=_DOCUMENT_SECONDS),
+                readiness=Cached(Readiness(self.checks).fetch, seconds=_READINESS_SECONDS),
+            ),
+            authenticate=verifier.verify,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._dispatcher.answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise RuntimeError(f"the gateway does not speak {scope['type']}")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self._forwarder:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _checks(
+    forwarder: Forwarder, upstreams: Upstreams, verifier: TokenVerifier
+) -> dict[str, Check]:
+    checks = {
+        service.value: ready_check(forwarder, upstream) for service, upstream in upstreams.items()
+    }
+    return {**checks, "sign-in keys": verifier.keys.ready}
+
+
+def _upstreams(settings: Settings) -> Upstreams:
+    return {
+        service: Upstream(
+            service,
+            settings.instances(service),
+            in_flight_limit=settings.in_flight_limit,
+            pause_after_refusal=settings.pause_after_refusal,
+        )
+        for service in Service
+    }
+
+
+def server_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
+    """How the gateway listens: with bounded heads, and HTTP alone."""
+    config = uvicorn_config(gateway, settings.host, settings.port)
+    limits = HeadLimits(settings.head_limit, settings.head_timeout, settings.tls)
+    config.http = bounded_protocol(limits)
+    config.ws = "none"
+    return config
+
+
+async def _serve(settings: Settings) -> None:
+    gateway = Gateway(settings)
+    server = uvicorn.Server(server_config(gateway, settings))
+    async with operations_port(settings, gateway.checks):
+        await server.serve()
+
+
+def main() -> None:
+    """Run the gateway until SIGTERM. Raises pydantic.ValidationError for missing settings."""
+    settings = Settings()
+    configure_logging("gateway", level=settings.log_level, style=settings.log_format)
+    uvloop.run(_serve(settings))
+
+
+if __name__ == "__main__":
+    main()

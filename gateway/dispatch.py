@@ -1,0 +1,144 @@
+"""What happens to a request: refused, answered by the gateway, or carried to its service."""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from gateway.bodies import RequestBody
+from gateway.client import TrustedProxies
+from gateway.errors import (
+    AnswerBroken,
+    ClientDisconnected,
+    InternalError,
+    MalformedRequest,
+    UnknownMethod,
+    UnknownPath,
+)
+from gateway.exchange import CLIENT_CLOSED, Exchange
+from gateway.forwarding import Outgoing
+from gateway.headers import RequestHead, read_head, security_headers
+from gateway.pages import Pages
+from gateway.relaying import Relay
+from gateway.routes import Access, Route, RouteTable
+from gateway.services import Upstreams
+from gateway.settings import Settings
+from gateway.telemetry import IN_FLIGHT, METHODS, observe
+from shared.context import accepted_request_id
+from shared.errors import AppError, Unauthenticated
+
+log = structlog.get_logger(__name__)
+
+Authenticate = Callable[[str], Awaitable[object]]
+
+
+class Dispatcher:
+    """Answers every HTTP request; the only one who knows the order of the checks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        table: RouteTable,
+        upstreams: Upstreams,
+        relay: Relay,
+        pages: Pages,
+        authenticate: Authenticate,
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._upstreams = upstreams
+        self._relay = relay
+        self._pages = pages
+        self._authenticate = authenticate
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._security = security_headers(tls=settings.tls)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever comes; then count it and write its line."""
+        request_id = _request_id(scope)
+        exchange = Exchange(scope, receive, send, request_id, self._security)
+        IN_FLIGHT.inc()
+        try:
+            await self._guarded(exchange)
+        except ClientDisconnected:
+            exchange.log_status = CLIENT_CLOSED
+        except AnswerBroken as broken:
+            # Returning without the last piece makes our server close the connection.
+            log.warning("answer_broken", request_id=request_id, error=repr(broken.__cause__))
+        finally:
+            IN_FLIGHT.dec()
+            observe(exchange)
+
+    async def _guarded(self, exchange: Exchange) -> None:
+        head: RequestHead | None = None
+        try:
+            head = read_head(exchange.scope["headers"], exchange.scope["http_version"])
+            await self._checked(exchange, head)
+        except AppError as error:
+            await self._refuse(exchange, head, error)
+        except (ClientDisconnected, AnswerBroken):
+            raise
+        except Exception:
+            log.exception("request_failed", request_id=exchange.request_id)
+            await self._refuse(exchange, head, InternalError())
+
+    async def _refuse(self, exchange: Exchange, head: RequestHead | None, error: AppError) -> None:
+        if exchange.started:
+            raise AnswerBroken from error
+        # A short body is read and forgotten by our server; an endless one must not be.
+        endless = head is None or head.chunked
+        too_long = head is not None and (head.content_length or 0) > self._settings.body_limit
+        await exchange.refuse(error, linger=endless or too_long)
+
+    async def _checked(self, exchange: Exchange, head: RequestHead) -> None:
+        scope = exchange.scope
+        peer = scope["client"][0] if scope["client"] else ""
+        forwarded_for = head.read.get(b"x-forwarded-for")
+        exchange.client_address = self._proxies.client_address(peer, forwarded_for)
+        if scope["method"] not in METHODS:
+            raise UnknownMethod
+        if not scope["query_string"].isascii():
+            raise MalformedRequest("The query has bytes that are not encoded.")
+        raw_path: bytes = scope["raw_path"]
+        if await self._pages.answer(exchange, raw_path):
+            return
+        route = self._table.find(raw_path)
+        if route is None:
+            raise UnknownPath
+        exchange.template = route.template
+        exchange.service = route.service.value
+        await self._carry(exchange, head, route)
+
+    async def _carry(self, exchange: Exchange, head: RequestHead, route: Route) -> None:
+        if route.access is Access.PROTECTED:
+            await self._authenticate(_bearer_token(head))
+        settings, scope = self._settings, exchange.scope
+        body = RequestBody(
+            exchange.receive, head, limit=settings.body_limit, timeout=settings.body_timeout
+        )
+        headers = head.forwarded
+        headers.append(("x-request-id", exchange.request_id))
+        headers.append(("x-client-address", exchange.client_address))
+        request = Outgoing(
+            scope["method"],
+            scope["raw_path"],
+            scope["query_string"],
+            headers,
+            await body.whole_or_stream(),
+            settings.silence(route.pace),
+        )
+        await self._relay.carry(exchange, self._upstreams[route.service], request, body)
+
+
+def _request_id(scope: Scope) -> str:
+    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+    return accepted_request_id(sent.decode("latin-1") if sent is not None else None)
+
+
+def _bearer_token(head: RequestHead) -> str:
+    """The token of `Authorization: Bearer` (RFC 6750). Raises Unauthenticated (401)."""
+    scheme, _, token = head.read.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not token.strip():
+        raise Unauthenticated
+    return token.strip().decode("latin-1")

@@ -1,0 +1,58 @@
+"""The documentation page: Swagger UI from an installed package, nothing from the internet."""
+
+from importlib.resources import files
+
+# Swagger UI sets style attributes as it draws; scripts are ours and files only.
+PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    b"frame-ancestors 'none'"
+)
+
+_PAGE = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Carnet - API</title>
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+<link rel="icon" href="/docs/assets/favicon.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/assets/start.js"></script>
+</body>
+</html>
+"""
+
+# validatorUrl: without it Swagger UI asks an outside service for a badge.
+_START = b"""SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  persistAuthorization: false,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+  layout: "BaseLayout"
+});
+"""
+
+HTML = b"text/html; charset=utf-8"
+_PACKAGED = {
+    "swagger-ui.css": b"text/css; charset=utf-8",
+    "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
+    "favicon.png": b"image/png",
+}
+
+
+def pages() -> dict[bytes, tuple[bytes, bytes]]:
+    """Every file of the documentation by its path: media type and content, read once."""
+    static = files("fastapi_offline") / "static"
+    served = {
+        f"/docs/assets/{name}".encode(): (media_type, (static / name).read_bytes())
+        for name, media_type in _PACKAGED.items()
+    }
+    served[b"/docs"] = (HTML, _PAGE)
+    served[b"/docs/assets/start.js"] = (b"text/javascript; charset=utf-8", _START)
+    return served

@@ -1,0 +1,91 @@
+"""What the gateway itself refuses or reports; every other answer is the service's own."""
+
+from shared.errors import AppError, ServiceUnavailable
+
+
+class MalformedPath(AppError):
+    """The path has empty, dot or encoded segments that could be understood in two ways."""
+
+    status = 400
+
+
+class MalformedRequest(AppError):
+    """The request's head could be understood in two ways, or not at all."""
+
+    status = 400
+
+
+class UnknownPath(AppError):
+    """There is nothing at this path."""
+
+    status = 404
+
+
+class UnknownMethod(AppError):
+    """This method is not offered here."""
+
+    status = 405
+
+
+class BodyTooSlow(AppError):
+    """The body did not arrive in time."""
+
+    status = 408
+
+
+class HeadTooSlow(AppError):
+    """The request line and the headers did not arrive in time."""
+
+    status = 408
+
+
+class BodyTooLarge(AppError):
+    """The body is larger than this interface accepts."""
+
+    status = 413
+
+
+class HeadTooLarge(AppError):
+    """The request line and the headers are larger than this interface accepts."""
+
+    status = 431
+
+
+class InternalError(AppError):
+    """Something went wrong on our side."""
+
+    status = 500
+
+
+class UnknownTransferCoding(AppError):
+    """Only `chunked` is understood as a transfer coding."""
+
+    status = 501
+
+
+class UpstreamFailed(AppError):
+    """The service broke off before it answered: whether it acted is not known."""
+
+    status = 502
+
+
+class UpstreamUnavailable(ServiceUnavailable):
+    """The service behind this path is not available at the moment; try again."""
+
+
+class UpstreamBusy(ServiceUnavailable):
+    """The service behind this path has all it can do at the moment; try again."""
+
+
+class UpstreamTimedOut(AppError):
+    """The service did not answer in time: whether it acted is not known."""
+
+    status = 504
+
+
+class ClientDisconnected(Exception):
+    """The client went away before its answer was complete."""
+
+
+class AnswerBroken(Exception):
+    """The service broke off in the middle of its answer; the client's connection must say so."""

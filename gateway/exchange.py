@@ -1,0 +1,212 @@
+"""One request and its answer: what every answer carries, and what is said of it afterwards."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import ClientDisconnected
+from gateway.headers import RawHeaders
+from shared.context import request_id as current_request_id
+from shared.errors import AppError, problem_of
+
+# A client that takes nothing for this long has gone, whatever its connection says. Seconds.
+_STALLED = 60.0
+# A client that is refused while it still sends: how much is read, and how long, so that it sees
+# the answer before the connection ends (RFC 9112 9.6).
+_LINGER_BYTES = 4 * 1024 * 1024
+_LINGER_SECONDS = 2.0
+
+CLIENT_CLOSED = 499  # nginx's number for it; in logs and metrics only
+
+
+class Exchange:
+    """The answering side of one request. Nothing is sent to the client around it."""
+
+    __slots__ = (
+        "_finished",
+        "_security",
+        "_send",
+        "client_address",
+        "log_status",
+        "receive",
+        "request_id",
+        "scope",
+        "service",
+        "started",
+        "started_at",
+        "template",
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, security: RawHeaders
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self._security = security
+        self.request_id = request_id
+        self.started_at = time.perf_counter()
+        self.started = False
+        self._finished = False
+        self.log_status = 0
+        self.template = "unmatched"
+        self.service = "gateway"
+        self.client_address = ""
+
+    async def start(self, status: int, headers: RawHeaders) -> None:
+        """Send the status and the headers; security headers and the request id are added."""
+        self.started = True
+        self.log_status = status
+        headers.extend(self._security)
+        headers.append((b"x-request-id", self.request_id.encode("ascii")))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, piece: bytes) -> None:
+        """Send one more piece; waits while the client is behind.
+
+        Raises ClientDisconnected when it takes nothing for a minute.
+        """
+        try:
+            async with asyncio.timeout(_STALLED):
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        except TimeoutError:
+            raise ClientDisconnected from None
+
+    async def finish(self, piece: bytes = b"") -> None:
+        """Send the last piece."""
+        self._finished = True
+        await self._send({"type": "http.response.body", "body": piece, "more_body": False})
+
+    async def answer(
+        self,
+        status: int,
+        media_type: bytes,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        policy: bytes | None = None,
+        linger: bool = False,
+    ) -> None:
+        """Answer from the gateway itself. `linger`: the client may still be sending its body."""
+        fields: RawHeaders = [
+            (b"content-type", media_type),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        fields.extend(
+            (k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()
+        )
+        if policy is not None:
+            self._security = _with_policy(self._security, policy)
+        if linger:
+            fields.append((b"connection", b"close"))
+        await self.start(status, fields)
+        if linger:
+            await self.write(body)
+            await self.linger()
+            body = b""
+        await self.finish(body)
+
+    async def refuse(self, error: AppError, *, linger: bool = False) -> None:
+        """Answer with problem+json."""
+        token = current_request_id.set(self.request_id)
+        try:
+            response = problem_of(_bare_request(self.scope), error)
+        finally:
+            current_request_id.reset(token)
+        await self.answer(
+            response.status_code,
+            response.headers["content-type"].encode("latin-1"),
+            bytes(response.body),
+            error.headers,
+            linger=linger,
+        )
+
+    async def linger(self) -> None:
+        """Read what the client still sends, within bounds, so that it gets to reading."""
+        seen = 0
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while seen < _LINGER_BYTES:
+                    message = await self.receive()
+                    seen += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        return
+        except TimeoutError:
+            return
+
+
+def _with_policy(security: RawHeaders, policy: bytes) -> RawHeaders:
+    return [
+        (name, policy if name == b"content-security-policy" else value) for name, value in security
+    ]
+
+
+def _bare_request(scope: Scope) -> Request:
+    """The request without its headers: an address built from a forged Host may not even parse."""
+    return Request(
+        {
+            "type": "http",
+            "scheme": "http",
+            "server": ("gateway", 80),
+            "method": scope["method"],
+            "path": scope["path"],
+            "query_string": b"",
+            "headers": [],
+        }
+    )
+
+
+class DisconnectWatch:
+    """Ends the task of an exchange when its client goes away while a service is at work.
+
+    It begins after a moment, because most answers are there by then and a task costs more than
+    they do. Use as an async context manager; raises ClientDisconnected from the block.
+    """
+
+    __slots__ = ("_delay", "_gone", "_handle", "_owner", "_receive", "_task")
+
+    def __init__(self, receive: Receive, *, delay: float = 0.05) -> None:
+        self._receive = receive
+        self._delay = delay  # seconds
+        self._gone = False
+        self._owner: asyncio.Task[object] | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "DisconnectWatch":
+        self._owner = asyncio.current_task()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.end()
+        if kind is asyncio.CancelledError and self._gone:
+            assert self._owner is not None
+            if self._owner.uncancel() == 0:
+                raise ClientDisconnected from None
+
+    def begin(self) -> None:
+        """Start watching; only when nobody else reads the request's body any more."""
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_later(self._delay, self._start)
+
+    def end(self) -> None:
+        """Stop watching; before the last piece is sent, after which "disconnected" is normal."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        assert self._owner is not None
+        self._owner.cancel()

@@ -1,0 +1,143 @@
+"""One OpenAPI document out of the services' five."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.routes import Route, Service
+
+Document = dict[str, Any]
+
+_OPERATIONS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_REFERENCE = re.compile(r"#/components/([^/]+)/([^/]+)\Z")
+_PARAMETER = re.compile(r"\{[^}]*\}")
+
+Component = tuple[str, str]  # its section and its name: ("schemas", "VoucherRead")
+
+
+def merge(
+    documents: Mapping[Service, Document],
+    find: Callable[[bytes], Route | None],
+    *,
+    version: str,
+    incomplete: tuple[Service, ...] = (),
+) -> Document:
+    """Merge the services' documents, in the order given.
+
+    A path is taken when the gateway routes it to that very service, so what is internal stays
+    out. Components that are called alike and look alike are shared; those that look different get
+    their service's name in front. `incomplete` names services of which nothing is known.
+    """
+    merged: Document = {
+        "openapi": "3.1.0",
+        "info": {"title": "Carnet", "version": version},
+        "paths": {},
+        "components": {},
+        "tags": [],
+    }
+    for service, document in documents.items():
+        _add(merged, service, _routed(service, document, find))
+    if incomplete:
+        merged["x-incomplete"] = [service.value for service in incomplete]
+    return merged
+
+
+def _routed(
+    service: Service, document: Document, find: Callable[[bytes], Route | None]
+) -> Document:
+    """The part of a service's document that clients can reach, with its security made explicit."""
+    paths = {
+        path: _secured(item, document.get("security"))
+        for path, item in document.get("paths", {}).items()
+        if _leads_to(service, path, find)
+    }
+    return {**document, "paths": paths}
+
+
+def _leads_to(service: Service, template: str, find: Callable[[bytes], Route | None]) -> bool:
+    route = find(_PARAMETER.sub("0", template).encode())
+    return route is not None and route.service is service
+
+
+def _secured(item: Document, security: object) -> Document:
+    if security is None:
+        return item
+    return {
+        key: {"security": security, **value} if key in _OPERATIONS else value
+        for key, value in item.items()
+    }
+
+
+def _add(merged: Document, service: Service, document: Document) -> None:
+    components: dict[str, dict[str, Any]] = document.get("components", {})
+    names = _new_names(merged["components"], components, service)
+    for section, members in components.items():
+        target = merged["components"].setdefault(section, {})
+        for name, member in members.items():
+            target[names.get((section, name), name)] = _renamed(member, names)
+    for path, item in document["paths"].items():
+        merged["paths"].setdefault(path, {}).update(_renamed(item, names))
+    known = {tag["name"] for tag in merged["tags"]}
+    merged["tags"] += [tag for tag in document.get("tags", ()) if tag["name"] not in known]
+
+
+def _new_names(
+    known: dict[str, dict[str, Any]], components: dict[str, dict[str, Any]], service: Service
+) -> dict[Component, str]:
+    """The components of a service that cannot keep their name.
+
+    Renaming one changes the shape of those that refer to it, so this goes on until nothing moves.
+    """
+    names: dict[Component, str] = {}
+    while True:
+        clashes = {
+            (section, name): f"{service.value.capitalize()}{name}"
+            for section, members in components.items()
+            for name, member in members.items()
+            if name in known.get(section, {}) and known[section][name] != _renamed(member, names)
+        }
+        if clashes.keys() <= names.keys():
+            return names
+        names |= clashes
+
+
+def _renamed(value: Any, names: Mapping[Component, str]) -> Any:
+    """A copy of a part of a document with its references following the new names."""
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _renamed_entry(key, item, names) for key, item in value.items()}
+
+
+def _renamed_entry(key: str, item: Any, names: Mapping[Component, str]) -> Any:
+    if key == "$ref" and isinstance(item, str):
+        return _reference(item, names)
+    if key == "mapping" and isinstance(item, dict):  # a discriminator's, by the references' texts
+        return {
+            name: _reference(target, names) if isinstance(target, str) else _renamed(target, names)
+            for name, target in item.items()
+        }
+    if key == "security" and isinstance(item, list):  # names its schemes without a reference
+        return [
+            {names.get(("securitySchemes", name), name): scopes for name, scopes in need.items()}
+            for need in item
+        ]
+    return _renamed(item, names)
+
+
+def _reference(target: str, names: Mapping[Component, str]) -> str:
+    match = _REFERENCE.match(target)
+    if match is None:
+        return target
+    section, name = match.groups()
+    return f"#/components/{section}/{names.get((section, name), name)}"
+
+
+def parse(body: bytes) -> Document:
+    """A service's document from its JSON text. Raises ValueError when it is none."""
+    document = json.loads(body)
+    if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
+        raise ValueError("not an OpenAPI document")
+    return document

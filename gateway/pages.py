@@ -1,0 +1,45 @@
+"""The few paths that the gateway answers by itself."""
+
+import json
+
+from gateway.documentation import PAGE_POLICY, pages
+from gateway.errors import UnknownMethod
+from gateway.exchange import Exchange
+from gateway.services import Cached
+
+_JSON = b"application/json"
+_DAY = {"Cache-Control": "public, max-age=86400"}
+
+
+class Pages:
+    """Health, readiness, the merged OpenAPI document and its page."""
+
+    def __init__(self, *, document: Cached, readiness: Cached) -> None:
+        self._document = document
+        self._readiness = readiness
+        self._files = pages()
+        self._paths = {b"/health", b"/health/ready", b"/openapi.json"} | self._files.keys()
+
+    async def answer(self, exchange: Exchange, raw_path: bytes) -> bool:
+        """Answer if the path is one of these. Raises UnknownMethod (405) for anything but reads."""
+        if raw_path not in self._paths:
+            return False
+        exchange.template = raw_path.decode("ascii")
+        if exchange.scope["method"] not in ("GET", "HEAD"):
+            raise UnknownMethod(headers={"Allow": "GET, HEAD"})
+        if raw_path in self._files:
+            await self._file(exchange, raw_path)
+        elif raw_path == b"/openapi.json":
+            await exchange.answer(200, _JSON, await self._document.get())
+        elif raw_path == b"/health/ready":
+            body = await self._readiness.get()
+            await exchange.answer(503 if "missing" in json.loads(body) else 200, _JSON, body)
+        else:
+            await exchange.answer(200, _JSON, b'{"status":"alive"}')
+        return True
+
+    async def _file(self, exchange: Exchange, raw_path: bytes) -> None:
+        media_type, content = self._files[raw_path]
+        asset = raw_path != b"/docs"
+        headers = _DAY if asset else None
+        await exchange.answer(200, media_type, content, headers, policy=PAGE_POLICY)

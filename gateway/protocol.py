@@ -1,0 +1,154 @@
+"""uvicorn's HTTP protocol with what it leaves open: a bound on the head, in bytes and in time.
+
+Its own answers to requests that cannot be parsed become problem+json with our headers.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.errors import HeadTooLarge, HeadTooSlow, MalformedRequest
+from gateway.headers import security_headers
+from shared.context import new_request_id
+from shared.errors import PROBLEM, AppError
+
+log = structlog.get_logger("access")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """How large a request line with its headers may be, in bytes, and how slow, in seconds."""
+
+    size: int
+    seconds: float
+    tls: bool = False
+
+
+def bounded_protocol(limits: HeadLimits) -> type[asyncio.Protocol]:
+    """The protocol class for uvicorn's `http` setting, with these limits."""
+    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), {"limits": limits})
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection of a client. The limits are the class's, see bounded_protocol."""
+
+    limits: ClassVar[HeadLimits]
+
+    _in_head = False
+    _head_size = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    _cause: AppError | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give the client its time for the first head."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer with the connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what is still a head afterwards: a header may come without an end."""
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > self.limits.size:
+                self._refuse(HeadTooLarge())
+        if self._head_timer is None and self._idle():
+            self._start_timer()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Count the request line; raising ends the parsing."""
+        super().on_url(url)
+        self._check(len(self.url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count each header; raising ends the parsing."""
+        super().on_header(name, value)
+        self._head_size += len(name) + len(value)
+        self._check(self._head_size)
+
+    def on_headers_complete(self) -> None:
+        """The head has ended in time."""
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what could not be parsed with the limit that was passed, else 400."""
+        self._refuse(self._cause or MalformedRequest())
+
+    def _check(self, size: int) -> None:
+        if size > self.limits.size:
+            self._cause = HeadTooLarge()
+            raise self._cause
+
+    def _idle(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return self._in_head or cycle is None or cycle.response_complete
+
+    def _start_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self.limits.seconds, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self._in_head:
+            self._refuse(HeadTooSlow())
+        else:  # not a byte came: there is no request to answer
+            self.transport.close()
+
+    def _refuse(self, error: AppError) -> None:
+        if self.transport.is_closing():
+            return
+        # In the middle of an answer another one would be taken for a part of it.
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(_rendered(error, tls=self.limits.tls))
+        self.transport.close()
+
+
+def _rendered(error: AppError, *, tls: bool) -> bytes:
+    """A whole response. There is no request to speak of, so `instance` is empty."""
+    request_id = new_request_id()
+    code = error.code()
+    phrase = HTTPStatus(error.status).phrase
+    problem = {
+        "type": f"urn:carnet:problem:{code.replace('_', '-')}",
+        "title": phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "code": code,
+        "instance": "",
+        "request_id": request_id,
+    }
+    body = json.dumps(problem).encode()
+    headers = [
+        (b"content-type", PROBLEM.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        (b"x-request-id", request_id.encode()),
+        *security_headers(tls=tls),
+    ]
+    log.info("request", request_id=request_id, method=None, route="unparsed", status=error.status)
+    lines = b"".join(b"%s: %s\r\n" % pair for pair in headers)
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.status, phrase.encode(), lines, body)

@@ -1,0 +1,109 @@
+"""What the gateway asks the services for on its own behalf: documentation and readiness."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import aiohttp
+
+from gateway.errors import UpstreamFailed
+from gateway.forwarding import Forwarder, Outgoing
+from gateway.openapi import Document, merge, parse
+from gateway.routes import RouteTable, Service
+from gateway.upstreams import Upstream
+from shared.errors import AppError
+from shared.service import Check
+
+_PATIENCE = 2.0  # seconds a service has to answer
+_DOCUMENT_LIMIT = 8 * 1024 * 1024  # bytes
+_UNANSWERED = (AppError, aiohttp.ClientError, TimeoutError, ValueError)
+
+Upstreams = Mapping[Service, Upstream]
+
+
+class Cached:
+    """Bytes that are made again once they are older than `seconds`; callers share one making."""
+
+    def __init__(self, make: Callable[[], Awaitable[bytes]], *, seconds: float) -> None:
+        self._make = make
+        self._seconds = seconds
+        self._value = b""
+        self._stale_at = 0.0
+        self._making = asyncio.Lock()
+
+    async def get(self) -> bytes:
+        """The bytes, at most `seconds` old."""
+        async with self._making:
+            if time.monotonic() >= self._stale_at:
+                self._value = await self._make()
+                self._stale_at = time.monotonic() + self._seconds
+            return self._value
+
+
+class MergedDocument:
+    """The merged OpenAPI document; remembers each service's last known part."""
+
+    def __init__(
+        self, forwarder: Forwarder, upstreams: Upstreams, table: RouteTable, *, version: str
+    ) -> None:
+        self._forwarder = forwarder
+        self._upstreams = upstreams
+        self._table = table
+        self._version = version
+        self._known: dict[Service, Document] = {}
+
+    async def fetch(self) -> bytes:
+        """Ask every service for its part and merge what is known, as JSON."""
+        await asyncio.gather(*(self._ask(upstream) for upstream in self._upstreams.values()))
+        known = {service: self._known[service] for service in Service if service in self._known}
+        missing = tuple(service for service in Service if service not in known)
+        document = merge(known, self._table.find, version=self._version, incomplete=missing)
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    async def _ask(self, upstream: Upstream) -> None:
+        try:
+            status, body = await _get(self._forwarder, upstream, b"/openapi.json")
+            if status == 200:
+                self._known[upstream.service] = parse(body)
+        except _UNANSWERED:
+            return  # its last known part stays
+
+
+class Readiness:
+    """Which of the things the gateway depends on are missing, by name."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+
+    async def fetch(self) -> bytes:
+        """Every check at once: `{"status": "ready"}`, or "not ready" and what is missing."""
+        found = await asyncio.gather(*(check() for check in self._checks.values()))
+        missing = [name for name, there in zip(self._checks, found, strict=True) if not there]
+        answer = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
+        return json.dumps(answer).encode()
+
+
+def ready_check(forwarder: Forwarder, upstream: Upstream) -> Check:
+    """A check that a service calls itself ready."""
+
+    async def check() -> bool:
+        try:
+            status, _ = await _get(forwarder, upstream, b"/health/ready")
+        except _UNANSWERED:
+            return False
+        return status == 200
+
+    return check
+
+
+async def _get(forwarder: Forwarder, upstream: Upstream, path: bytes) -> tuple[int, bytes]:
+    """Fetch a small document from a service: its status and its body."""
+    request = Outgoing("GET", path, b"", [], None, _PATIENCE)
+    async with asyncio.timeout(_PATIENCE), await forwarder.answer(upstream, request) as response:
+        body = await response.content.read(_DOCUMENT_LIMIT)
+        while not response.content.at_eof():
+            if len(body) >= _DOCUMENT_LIMIT:
+                raise UpstreamFailed("The service's document is too large.")
+            body += await response.content.readany()
+        return response.status, body

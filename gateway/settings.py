@@ -1,0 +1,101 @@
+"""The gateway's settings, from the environment under `GATEWAY_`."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from gateway.client import TrustedProxies
+from gateway.routes import Pace, Service
+from shared.settings import ProcessSettings, TokenSettings
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(ProcessSettings, TokenSettings):
+    """Where the services are, whom to believe, and how much of anything is enough."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore")
+
+    # One address or several, separated by commas: the instances of that service.
+    identity_url: CommaSeparated
+    organizations_url: CommaSeparated
+    vouchers_url: CommaSeparated
+    payments_url: CommaSeparated
+    audit_url: CommaSeparated
+
+    trusted_proxies: CommaSeparated = ()
+    tls: bool = False  # whether clients reach the gateway by https (through a proxy that ends TLS)
+
+    body_limit: int = Field(default=1_048_576, ge=1)  # bytes
+    head_limit: int = Field(default=32_768, ge=1024)  # bytes, request line and headers
+    body_timeout: float = Field(default=20, gt=0)  # seconds between two pieces of a body
+    head_timeout: float = Field(default=10, gt=0)  # seconds for the request line and headers
+
+    connect_timeout: float = Field(default=2, gt=0)  # seconds
+    # Seconds a service may stay silent: before its answer begins, and between two pieces of it.
+    standard_timeout: float = Field(default=15, gt=0)
+    paying_timeout: float = Field(default=60, gt=0)
+    exporting_timeout: float = Field(default=120, gt=0)
+
+    in_flight_limit: int = Field(default=512, ge=1)  # requests at one service at the same time
+    # Shorter than the services keep an idle connection, so that we are the first to let go of it.
+    idle_timeout: float = Field(default=30, gt=0)  # seconds
+    pause_after_refusal: float = Field(default=0.5, ge=0)  # seconds an instance is left alone
+
+    @field_validator(
+        "identity_url",
+        "organizations_url",
+        "vouchers_url",
+        "payments_url",
+        "audit_url",
+        "trusted_proxies",
+        mode="before",
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator(
+        "identity_url", "organizations_url", "vouchers_url", "payments_url", "audit_url"
+    )
+    @classmethod
+    def _are_origins(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url!r} is not an http:// or https:// address")
+            if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+                raise ValueError(f"{url!r} must be scheme, host and port alone")
+        if not urls:
+            raise ValueError("at least one address is needed")
+        return urls
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        TrustedProxies(networks)
+        return networks
+
+    def instances(self, service: Service) -> tuple[str, ...]:
+        """The addresses of a service's instances."""
+        urls: dict[Service, tuple[str, ...]] = {
+            Service.IDENTITY: self.identity_url,
+            Service.ORGANIZATIONS: self.organizations_url,
+            Service.VOUCHERS: self.vouchers_url,
+            Service.PAYMENTS: self.payments_url,
+            Service.AUDIT: self.audit_url,
+        }
+        return urls[service]
+
+    def silence(self, pace: Pace) -> float:
+        """How long a service may stay silent on a route of this class, in seconds."""
+        seconds = {
+            Pace.STANDARD: self.standard_timeout,
+            Pace.PAYING: self.paying_timeout,
+            Pace.EXPORTING: self.exporting_timeout,
+        }
+        return seconds[pace]

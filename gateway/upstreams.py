@@ -1,0 +1,92 @@
+"""The services' instances: whose turn it is, and who refused a moment ago."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from yarl import URL
+
+from gateway.errors import UpstreamBusy, UpstreamUnavailable
+from gateway.routes import Service
+
+
+class Instance:
+    """One process of a service, by its address."""
+
+    __slots__ = ("_clock", "_host", "_port", "_refused_until", "_scheme")
+
+    def __init__(self, address: str, clock: Callable[[], float]) -> None:
+        url = URL(address)
+        self._scheme, self._host, self._port = url.scheme, url.host or "", url.port
+        self._clock = clock
+        self._refused_until = 0.0
+
+    @property
+    def available(self) -> bool:
+        """Whether it did not refuse a connection a moment ago."""
+        return self._refused_until <= self._clock()
+
+    def leave_alone(self, seconds: float) -> None:
+        """Skip this instance for a moment: it refused a connection."""
+        self._refused_until = self._clock() + seconds
+
+    def url(self, raw_path: bytes, query_string: bytes = b"") -> URL:
+        """The address of a path at this instance, every byte as the client sent it."""
+        return URL.build(
+            scheme=self._scheme,
+            host=self._host,
+            port=self._port,
+            path=raw_path.decode("ascii"),
+            query_string=query_string.decode("ascii"),
+            encoded=True,
+        )
+
+
+class Upstream:
+    """One service: its instances in turn, and how many requests are with it."""
+
+    def __init__(
+        self,
+        service: Service,
+        addresses: Sequence[str],
+        *,
+        in_flight_limit: int = 512,
+        pause_after_refusal: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.service = service
+        self.in_flight = 0
+        self._limit = in_flight_limit
+        self._pause = pause_after_refusal
+        self._instances = [Instance(address, clock) for address in addresses]
+        self._turn = 0
+
+    def in_turn(self) -> Iterator[Instance]:
+        """The instances that may be tried, each once, starting with the one whose turn it is.
+
+        Raises UpstreamUnavailable (503) when the last of them was tried in vain.
+        """
+        start = self._turn
+        self._turn = (start + 1) % len(self._instances)
+        for instance in self._instances[start:] + self._instances[:start]:
+            if instance.available:
+                yield instance
+        raise UpstreamUnavailable
+
+    def refused(self, instance: Instance) -> None:
+        """Remember that an instance could not be connected to."""
+        instance.leave_alone(self._pause)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the service's places while a request is with it.
+
+        Raises UpstreamBusy (503) at once when all are taken: a queue here would only add waiting.
+        """
+        if self.in_flight >= self._limit:
+            raise UpstreamBusy
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
