@@ -1,19 +1,25 @@
-"""The `carnet` command."""
+"""The `carnet` command. Each command of some size is a module of its own, registered here."""
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from deploy.local.errors import StartError
+from deploy.local.interrupts import Interrupts, ignore, interruptible
+from deploy.local.processes import Identity
 from deploy.local.servers import Servers, running_servers
+from deploy.local.settings import StackSettings
+from deploy.local.stack import STACK_FILE, Stack, running_stack
+from deploy.local.summary import near, summary
 
 app = typer.Typer(
     help="Run and operate Carnet.",
@@ -31,22 +37,29 @@ def carnet() -> None:
     """Run and operate Carnet."""
 
 
-def say(line: str) -> None:
-    """Tell a person one line, on standard error: output belongs to commands."""
-    print(f"carnet: {line}", file=sys.stderr, flush=True)
+@app.command()
+def up() -> None:
+    """Start the whole system here and keep it running until Ctrl-C.
+
+    Settings are environment variables: CARNET_PORT, CARNET_DATA, CARNET_ADMIN_EMAIL,
+    CARNET_ADMIN_PASSWORD, CARNET_DATABASE_URL, CARNET_RABBITMQ_URL, CARNET_INSTANCES,
+    STRIPE_API_BASE, STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET.
+    """
+    run(_up)
 
 
-def run(work: Coroutine[Any, Any, int]) -> None:
-    """Exit with what a command returns; an error meant for people is two lines, no traceback."""
+@app.command()
+def status() -> None:
+    """Say whether a system runs in the data folder, and which processes it has."""
+    folder = StackSettings.from_environment().data
     try:
-        code = asyncio.run(work)
-    except StartError as error:
-        say(error.problem)
-        print(f"        {error.remedy}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
-    raise typer.Exit(code)
+        described = json.loads((folder / STACK_FILE).read_text())
+    except FileNotFoundError:
+        print(f"Nothing runs in {near(folder)}. Start it with: make run")
+        raise typer.Exit(1) from None
+    print(f"Carnet at {described['address']}, logs in {described['logs']}")
+    for name, pid in sorted(described["pids"].items()):
+        print(f"  {name:<24}{pid}{'' if Identity.of(pid) else '  (gone)'}")
 
 
 @app.command("with-servers", context_settings={"ignore_unknown_options": True})
@@ -59,47 +72,75 @@ def with_servers(
     Their addresses are in CARNET_TEST_DATABASE_URL (a superuser's) and CARNET_TEST_RABBITMQ_URL
     (append /test-0 … /test-7). When both are set already, COMMAND runs with those.
     """
-    run(_with_servers(command, data.resolve()))
+    folder = data.resolve()
+    run(lambda interrupts: _with_servers(command, folder, interrupts))
 
 
-async def _with_servers(command: list[str], data: Path) -> int:
+def say(line: str) -> None:
+    """Tell a person one line, on standard error: output belongs to commands."""
+    print(f"carnet: {line}", file=sys.stderr, flush=True)
+
+
+def run(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> None:
+    """Exit with what a command's work returns; an error meant for people is two lines."""
+    try:
+        code = asyncio.run(interruptible(work))
+    except StartError as error:
+        say(error.problem)
+        print(f"        {error.remedy}", file=sys.stderr)
+        code = 1
+    except asyncio.CancelledError:
+        say("stopped")
+        code = 130
+    raise typer.Exit(code)
+
+
+async def _up(interrupts: Interrupts) -> int:
+    settings = StackSettings.from_environment()
+    began = time.monotonic()
+    async with running_stack(settings, say=say) as stack:
+        print(summary(stack, time.monotonic() - began), flush=True)
+        await _until_asked_to_stop(stack, interrupts)
+    say("stopped")
+    return 0
+
+
+async def _until_asked_to_stop(stack: Stack, interrupts: Interrupts) -> None:
+    asked = asyncio.Event()
+
+    def stop(_: signal.Signals) -> None:
+        say("stopping; once more to kill what is slow")
+        asked.set()
+        interrupts.told = lambda _: stack.supervisor.stop_now()
+
+    interrupts.told = stop
+    await asked.wait()
+
+
+async def _with_servers(command: list[str], data: Path, interrupts: Interrupts) -> int:
     if DATABASE_VARIABLE in os.environ and RABBITMQ_VARIABLE in os.environ:
-        return await _run_command(command, {})
+        return await _run_command(command, {}, interrupts)
     async with running_servers(data, say) as servers:
-        return await _run_command(command, _addresses(servers))
+        return await _run_command(command, _addresses(servers), interrupts)
 
 
 def _addresses(servers: Servers) -> dict[str, str]:
     return {DATABASE_VARIABLE: servers.database_url, RABBITMQ_VARIABLE: servers.rabbitmq_url}
 
 
-async def _run_command(command: list[str], addresses: dict[str, str]) -> int:
+async def _run_command(
+    command: list[str], addresses: dict[str, str], interrupts: Interrupts
+) -> int:
     try:
         process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **addresses})
     except OSError as error:
-        raise StartError(
-            f"{command[0]} cannot be run: {error.strerror}.", "Check its name."
-        ) from error
-    with handling((signal.SIGINT, signal.SIGTERM), lambda number: _pass_on(process, number)):
-        code = await process.wait()
+        raise StartError(f"{command[0]} cannot be run: {error.strerror}.", "Check it.") from error
+
+    def pass_on(number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+    interrupts.told = pass_on
+    code = await process.wait()
+    interrupts.told = ignore
     return code if code >= 0 else 128 - code
-
-
-def _pass_on(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
-
-
-@contextmanager
-def handling(
-    numbers: tuple[signal.Signals, ...], handle: Callable[[signal.Signals], None]
-) -> Iterator[None]:
-    """Let `handle` have signals inside the running loop, and give them back afterwards."""
-    loop = asyncio.get_running_loop()
-    for number in numbers:
-        loop.add_signal_handler(number, handle, number)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -59,7 +59,11 @@ class Postgres:
     @property
     def url(self) -> str:
         """The superuser's URL of the database `postgres`."""
-        return f"postgresql://{SUPERUSER}:{self._password}@127.0.0.1:{self._port}/postgres"
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """Return the superuser's URL of a database."""
+        return f"postgresql://{SUPERUSER}:{self._password}@127.0.0.1:{self._port}/{database}"
 
     @property
     def runs_as(self) -> str | None:

@@ -186,6 +186,19 @@ class RabbitMQ:
         return True
 
 
+async def check_broker(url: str) -> None:
+    """Sign in to a broker of the user's own. Raises StartError when that fails."""
+    try:
+        connection = await aio_pika.connect(url, timeout=10)
+    except (OSError, TimeoutError, ValueError, aiormq.exceptions.AMQPError) as error:
+        reason = str(error) or type(error).__name__
+        raise StartError(
+            f"The broker of CARNET_RABBITMQ_URL cannot be used: {reason}",
+            "Check its address, user, password and virtual host: amqp://user:password@host:5672/",
+        ) from error
+    await connection.close()
+
+
 async def _listens(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -56,8 +56,15 @@ class _Child:
 class Supervisor:
     """The processes of one data folder. `say` is told, in one line, what a person should know."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`changed` is called after each start of a process: its id is another one."""
         self._folder = folder
+        self._on_change = changed
         self._logs = folder / "logs"
         self._record = folder / "processes.json"
         self._say = say
@@ -206,6 +213,7 @@ class Supervisor:
         running = (Identity.of(c.process.pid) for c in self._children.values() if _is_alive(c))
         record = [[p.pid, p.started] for p in running if p is not None]
         write_private(self._record, json.dumps(record))
+        self._on_change()
 
 
 async def _end_keeper(child: _Child) -> None:
@@ -219,6 +227,12 @@ async def _end_keeper(child: _Child) -> None:
 
 def _is_alive(child: _Child) -> bool:
     return child.process.returncode is None
+
+
+def _fresh(log: Path) -> IO[bytes]:
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.touch(mode=0o600)
+    return log.open("wb")
 
 
 def _how(code: int) -> str:
@@ -243,3 +257,29 @@ def own_environment(*keep: str) -> dict[str, str]:
     """Return the part of our environment a child may see: never another stack's settings."""
     wanted = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", *keep}
     return {name: value for name, value in os.environ.items() if name in wanted}
+
+
+async def run_to_end(
+    command: tuple[str, ...], environment: Mapping[str, str], directory: Path, log: Path
+) -> int:
+    """Run a command to its end with its output in a fresh log, and return its exit code.
+
+    Cancelled, or with us killed, it ends too.
+    """
+    with _fresh(log) as out:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=directory,
+            env=dict(environment),
+            start_new_session=True,
+            preexec_fn=before_exec(signal.SIGKILL),
+        )
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        signal_group(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise

@@ -1,0 +1,62 @@
+"""The system's own secrets: made at the first start of a data folder, kept in it."""
+
+import base64
+import json
+import secrets
+from functools import partial
+from pathlib import Path
+
+from joserfc.jwk import ECKey
+
+from deploy.local.files import write_private
+from deploy.local.secret_store import SecretStore
+from deploy.local.settings import StackSettings
+from deploy.local.system import SERVICES, Credentials
+
+
+def service_credentials(store: SecretStore) -> dict[str, Credentials]:
+    """Return every service's passwords and its key for calls to other services."""
+    return {
+        name: Credentials(
+            password=store.get(f"{name}_password", _password),
+            owner_password=store.get(f"{name}_owner_password", _password),
+            internal_key=store.get(f"{name}_internal_key", partial(_private_key, name)),
+        )
+        for name in SERVICES
+    }
+
+
+def signing_secret(store: SecretStore) -> str:
+    """Return what encrypts the token-signing keys at rest: 32 bytes, base64url."""
+    return store.get(
+        "identity_signing_secret",
+        lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    )
+
+
+def webhook_secret(store: SecretStore, settings: StackSettings) -> str:
+    """Return what signs the card gateway's webhooks."""
+    if settings.stripe is not None:
+        return settings.stripe.webhook_secret
+    return settings.webhook_secret or store.get(
+        "stripe_webhook_secret", lambda: f"whsec_{secrets.token_hex(24)}"
+    )
+
+
+def admin_password(store: SecretStore, settings: StackSettings) -> str:
+    """Return the first admin's password: as set, else made once and kept."""
+    return settings.admin_password or store.get("admin_password", lambda: secrets.token_urlsafe(18))
+
+
+def keep_admin(file: Path, email: str, password: str) -> None:
+    """Write the first admin's sign-in where its owner finds it again."""
+    write_private(file, json.dumps({"email": email, "password": password}, indent=2) + "\n")
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _private_key(service: str) -> str:
+    key = ECKey.generate_key("P-256", {"kid": service, "use": "sig", "alg": "ES256"})
+    return json.dumps(key.as_dict(private=True), sort_keys=True)

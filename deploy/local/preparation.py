@@ -1,0 +1,183 @@
+"""What a database needs before the processes start: itself, roles, schemas, migrations, an admin.
+
+What was done is remembered with a fingerprint of the code and of the database, so that a start
+without changes skips it all.
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy.engine import make_url
+
+from deploy.local.errors import StartError
+from deploy.local.files import write_private
+from deploy.local.postgres import last_line
+from deploy.local.supervisor import run_to_end
+from deploy.local.system import CHECKOUT, SERVICES, System
+from shared.provisioning import provision
+
+EMBEDDED_DATABASE = "carnet"
+_UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    ValueError,
+)
+
+
+async def ensure_database(url: str) -> None:
+    """Create the database that an administrator's URL names, if its server lacks it.
+
+    Raises StartError when the server cannot be reached or refuses.
+    """
+    parsed = make_url(url)
+    try:
+        if await _exists(url):
+            return
+        connection = await asyncpg.connect(_with_database(url, "postgres"), timeout=10)
+        try:
+            name = await connection.fetchval("SELECT quote_ident($1::text)", parsed.database)
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+        finally:
+            await connection.close()
+    except _UNREACHABLE as error:
+        raise StartError(
+            f"The database server at {parsed.host}:{parsed.port or 5432} cannot be used: {error}",
+            "Check CARNET_DATABASE_URL: address, password, and that its user may create roles "
+            "and databases.",
+        ) from error
+
+
+async def _exists(url: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except asyncpg.InvalidCatalogNameError:
+        return False
+    await connection.close()
+    return True
+
+
+def _with_database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+class Preparation:
+    """Brings the database of a system to where its processes can start."""
+
+    def __init__(
+        self, folder: Path, system: System, admin: tuple[str, str], say: Callable[[str], None]
+    ) -> None:
+        self._done_file = folder / "prepared.json"
+        self._logs = folder / "logs"
+        self._system = system
+        self._admin = admin
+        self._say = say
+
+    async def run(self) -> None:
+        """Do what is not done yet. Raises StartError."""
+        done, wanted = _read(self._done_file), await self._wanted()
+        if done == wanted:
+            return
+        self._done_file.unlink(missing_ok=True)
+        self._say("preparing the database: roles, schemas, migrations, the first admin")
+        await self._provision()
+        await asyncio.gather(*(self._migrate(service) for service in SERVICES))
+        await self._bootstrap()
+        write_private(self._done_file, json.dumps(await self._wanted(), indent=2))
+
+    async def _provision(self) -> None:
+        for name, secret in self._system.credentials.items():
+            try:
+                await provision(
+                    self._system.database_url,
+                    name,
+                    password=secret.password,
+                    owner_password=secret.owner_password,
+                )
+            except _UNREACHABLE as error:
+                raise StartError(
+                    f"The database roles of '{name}' cannot be made: {error}",
+                    "The user of CARNET_DATABASE_URL must be allowed to create roles and schemas.",
+                ) from error
+
+    async def _migrate(self, service: str) -> None:
+        await self._once(
+            f"{service}-migrate", f"services.{service}.migrate", self._system.one_off(service)
+        )
+
+    async def _bootstrap(self) -> None:
+        email, password = self._admin
+        environment = self._system.one_off(
+            "identity", IDENTITY_ADMIN_EMAIL=email, IDENTITY_ADMIN_PASSWORD=password
+        )
+        await self._once("identity-bootstrap", "services.identity.bootstrap", environment)
+
+    async def _once(self, name: str, module: str, environment: Mapping[str, str]) -> None:
+        log = self._logs / f"{name}.log"
+        code = await run_to_end((sys.executable, "-m", module), environment, CHECKOUT, log)
+        if code != 0:
+            raise StartError(f"{name} failed (exit code {code}): {last_line(log)}", f"Read {log}")
+
+    async def _wanted(self) -> dict[str, Any]:
+        """Describe what is to be true: code, database as it is now, credentials, admin."""
+        return {
+            "code": _code(),
+            "database": await _state(self._system.database_url),
+            "credentials": _digest(repr(sorted(self._system.credentials.items()))),
+            "admin": _digest(repr(self._admin)),
+        }
+
+
+async def _state(url: str) -> dict[str, Any]:
+    """Return which database this is, and the revision of each schema in it."""
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        found = await connection.fetchrow(
+            "SELECT oid, (SELECT max(oid) FROM pg_roles) AS roles FROM pg_database"
+            " WHERE datname = current_database()"
+        )
+        revisions = {name: await _revision(connection, name) for name in SERVICES}
+    finally:
+        await connection.close()
+    parsed = make_url(url)
+    return {"name": parsed.database, "oid": found["oid"], "roles": found["roles"]} | revisions
+
+
+async def _revision(connection: asyncpg.Connection, service: str) -> str | None:
+    try:
+        found = await connection.fetchval(f'SELECT version_num FROM "{service}".alembic_version')  # noqa: S608
+    except asyncpg.PostgresError:  # not migrated yet, or not ours to read
+        return None
+    return None if found is None else str(found)
+
+
+def _code() -> str:
+    """Return a digest of everything that decides what the preparation does."""
+    sources = [
+        *CHECKOUT.glob("shared/*.py"),
+        *(CHECKOUT / "services").glob("*/migrations/**/*.py"),
+        *(CHECKOUT / "services").glob("*/*.py"),
+    ]
+    digest = hashlib.sha256()
+    for source in sorted(sources):
+        digest.update(f"{source.relative_to(CHECKOUT)}\0".encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,107 @@
+"""What a person may set for a local stack, read from the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from deploy.local.errors import StartError
+from deploy.local.system import SERVICES
+
+DEFAULT_PORT = 8080
+DEFAULT_DATA = ".carnet"
+DEFAULT_ADMIN_EMAIL = "admin@example.com"
+LOCAL_STRIPE_KEY = "sk_test_local"
+
+
+@dataclass(frozen=True)
+class StripeSettings:
+    """A card gateway of the user's own."""
+
+    api_base: str
+    api_key: str
+    webhook_secret: str
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """Settings of one stack. None means: the embedded server, or made once and kept."""
+
+    data: Path
+    port: int = DEFAULT_PORT
+    admin_email: str = DEFAULT_ADMIN_EMAIL
+    admin_password: str | None = None
+    database_url: str | None = None
+    rabbitmq_url: str | None = None
+    stripe: StripeSettings | None = None
+    webhook_secret: str | None = None
+    instances: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
+        """Read CARNET_… and STRIPE_… variables; an empty one counts as not set.
+
+        Raises StartError that names the variable at fault.
+        """
+        given = {name: value for name, value in environment.items() if value}
+        return cls(
+            data=Path(given.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve(),
+            port=_port(given.get("CARNET_PORT", str(DEFAULT_PORT))),
+            admin_email=given.get("CARNET_ADMIN_EMAIL", DEFAULT_ADMIN_EMAIL),
+            admin_password=given.get("CARNET_ADMIN_PASSWORD"),
+            database_url=_url(given, "CARNET_DATABASE_URL", ("postgresql", "postgres")),
+            rabbitmq_url=_url(given, "CARNET_RABBITMQ_URL", ("amqp", "amqps")),
+            stripe=_stripe(given),
+            webhook_secret=given.get("STRIPE_WEBHOOK_SECRET"),
+            instances=_instances(given.get("CARNET_INSTANCES", "")),
+        )
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise StartError(f"CARNET_PORT is '{text}'.", "Set it to a port number from 1 to 65535.")
+
+
+def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    try:
+        parts = urlsplit(text)
+        complete = parts.scheme in schemes and parts.hostname and (parts.port or True)
+    except ValueError:  # a port that is no number
+        complete = None
+    if complete:
+        return text
+    raise StartError(
+        f"{name} is not an address of the kind {schemes[0]}://user:password@host:port/…",
+        "Write it like that; characters such as @ or / in a password as %40 or %2F.",
+    )
+
+
+def _stripe(given: Mapping[str, str]) -> StripeSettings | None:
+    base = given.get("STRIPE_API_BASE")
+    if base is None:
+        return None
+    missing = [n for n in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET") if n not in given]
+    if missing:
+        raise StartError(
+            f"STRIPE_API_BASE is set, but {' and '.join(missing)} is not.",
+            "Set it too, or unset STRIPE_API_BASE to use the local card gateway.",
+        )
+    return StripeSettings(base, given["STRIPE_API_KEY"], given["STRIPE_WEBHOOK_SECRET"])
+
+
+def _instances(text: str) -> dict[str, int]:
+    chosen = {}
+    for part in filter(None, text.replace(" ", "").split(",")):
+        name, _, number = part.partition("=")
+        if name not in SERVICES or not number.isdigit() or not 1 <= int(number) <= 16:
+            raise StartError(
+                f"CARNET_INSTANCES is '{text}'.",
+                f"Write it like vouchers=2,audit=2; services are {', '.join(SERVICES)}.",
+            )
+        chosen[name] = int(number)
+    return chosen

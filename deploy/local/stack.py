@@ -1,0 +1,266 @@
+"""A whole local system: servers, database, processes, in the order they need each other."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.local import card_gateway, credentials
+from deploy.local.errors import StartError
+from deploy.local.files import write_private
+from deploy.local.ports import Ports, is_free
+from deploy.local.postgres import Postgres
+from deploy.local.preparation import EMBEDDED_DATABASE, Preparation, ensure_database
+from deploy.local.rabbitmq import RabbitMQ, check_broker
+from deploy.local.readiness import wait_until_ready
+from deploy.local.secret_store import SecretStore
+from deploy.local.servers import locked, one_failure, postgres_of, rabbitmq_of
+from deploy.local.settings import LOCAL_STRIPE_KEY, StackSettings
+from deploy.local.supervisor import Supervisor
+from deploy.local.system import SERVICES, Instance, System, public_keys
+
+READY_SECONDS = 120.0
+STACK_FILE = "stack.json"
+ADMIN_FILE = "admin.json"
+WEBHOOK_PATH = "/api/payments/webhooks/stripe"
+
+
+class Stack:
+    """A running system. Made by `running_stack`."""
+
+    def __init__(
+        self,
+        settings: StackSettings,
+        say: Callable[[str], None],
+        extra: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.settings = settings
+        self._folder = settings.data
+        self._say = say
+        self.supervisor = Supervisor(self._folder, say, self._write_description)
+        store = SecretStore(self._folder / "secrets.json")
+        ports = Ports(self._folder / "ports.json")
+        self.postgres = None if settings.database_url else postgres_of(self._folder, ports, store)
+        self._rabbitmq = (
+            None if settings.rabbitmq_url else rabbitmq_of(self._folder, ports, store, say)
+        )
+        self.admin_email = settings.admin_email
+        self.admin_password = credentials.admin_password(store, settings)
+        self._card_port = None if settings.stripe else ports.choose("card-gateway")
+        self.system = _system(
+            settings,
+            store,
+            database_url=_database_url(settings, self.postgres),
+            rabbitmq_url=_rabbitmq_url(settings, self._rabbitmq),
+            card_port=self._card_port,
+            instances=_instances(settings, ports),
+            extra=extra,
+        )
+
+    @property
+    def address(self) -> str:
+        """The gateway's address, which clients use."""
+        return self.system.apis("gateway")[0].url
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the processes' logs."""
+        return self._folder / "logs"
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of everything that runs, by name."""
+        return self.supervisor.pids()
+
+    def starts(self, name: str) -> int:
+        """Return how many times a process was started."""
+        return self.supervisor.starts(name)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process."""
+        self.supervisor.kill(name, number)
+
+    async def wait_for_start(self, name: str, number: int, *, seconds: float = 60) -> None:
+        """Wait until a process was started `number` times. Raises TimeoutError."""
+        await self.supervisor.wait_for_start(name, number, seconds=seconds)
+
+    async def wait_until_ready(self, *names: str, seconds: float = READY_SECONDS) -> None:
+        """Wait for processes of ours, all if none is named. Raises StartError."""
+        chosen = [i for i in self.system.instances if not names or i.name in names]
+        async with one_failure():
+            await wait_until_ready(chosen, self.supervisor, seconds=seconds)
+
+    async def start(self) -> None:
+        """Start everything and wait until it is ready. Raises StartError."""
+        async with one_failure(), asyncio.TaskGroup() as group:
+            group.create_task(self._start_broker())
+            group.create_task(self._start_card_gateway())
+            group.create_task(self._start_processes())
+        await self.wait_until_ready()
+        self._keep_admin()
+
+    async def stop(self) -> None:
+        """Stop everything in order."""
+        await self.supervisor.stop()
+        (self._folder / STACK_FILE).unlink(missing_ok=True)
+
+    async def _start_broker(self) -> None:
+        if self._rabbitmq is None:
+            await check_broker(self.system.rabbitmq_url)
+        else:
+            await self._rabbitmq.start(self.supervisor)
+
+    async def _start_card_gateway(self) -> None:
+        if self._card_port is None:
+            return
+        program = card_gateway.program(
+            self._folder,
+            self._card_port,
+            webhook_url=f"{self.address}{WEBHOOK_PATH}",
+            webhook_secret=self.system.stripe_webhook_secret,
+        )
+        await self.supervisor.start(program)
+
+    async def _start_processes(self) -> None:
+        """Start them as soon as the database is ready: they wait for the broker themselves."""
+        if self.postgres is not None:
+            await self.postgres.start(self.supervisor)
+        await ensure_database(self.system.database_url)
+        admin = (self.admin_email, self.admin_password)
+        await Preparation(self._folder, self.system, admin, self._say).run()
+        await self.supervisor.start_all(self.system.program(i) for i in self.system.instances)
+
+    def _keep_admin(self) -> None:
+        if self.settings.admin_password is None:
+            file = self._folder / ADMIN_FILE
+            credentials.keep_admin(file, self.admin_email, self.admin_password)
+
+    def _write_description(self) -> None:
+        write_private(self._folder / STACK_FILE, json.dumps(self._description(), indent=2))
+
+    def _description(self) -> dict[str, object]:
+        """Describe the stack for other commands and tests."""
+        system = self.system
+        return {
+            "address": self.address,
+            "documentation": f"{self.address}/docs",
+            "admin": {"email": self.admin_email, "password": self.admin_password},
+            "logs": str(self.logs),
+            "database_url": system.database_url,
+            "service_database_urls": {name: system.role_url(name) for name in SERVICES},
+            "rabbitmq_url": system.rabbitmq_url,
+            "stripe": {
+                "api_base": system.stripe_api_base,
+                "api_key": system.stripe_api_key,
+                "webhook_secret": system.stripe_webhook_secret,
+            },
+            "processes": {
+                i.name: {"port": i.port, "operations_port": i.operations_port}
+                for i in system.instances
+            },
+            "pids": self.pids(),
+        }
+
+
+@asynccontextmanager
+async def running_stack(
+    settings: StackSettings,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    extra: Mapping[str, Mapping[str, str]] | None = None,
+) -> AsyncIterator[Stack]:
+    """Run a stack in the settings' data folder and stop it at the end, whatever happens.
+
+    Port 0 takes any free one. `extra` adds environment variables to a process by its name, or to
+    all processes of a service by the service's. Raises StartError; then nothing is left running.
+    """
+    with locked(settings.data):
+        await Supervisor(settings.data, say).end_leftovers()
+        stack = Stack(settings, say, extra or {})
+        _require_free(stack.system.apis("gateway")[0].port)
+        try:
+            await stack.start()
+            yield stack
+        finally:
+            await stack.stop()
+
+
+def _require_free(port: int | None) -> None:
+    if port is None or is_free(port):
+        return
+    raise StartError(
+        f"Port {port} is taken by another program, or not yours to use.",
+        "Stop that program, or choose another port: CARNET_PORT=8081 make run",
+    )
+
+
+def _database_url(settings: StackSettings, postgres: Postgres | None) -> str:
+    if postgres is None:
+        return settings.database_url or ""
+    return postgres.url_of(EMBEDDED_DATABASE)
+
+
+def _rabbitmq_url(settings: StackSettings, rabbitmq: RabbitMQ | None) -> str:
+    return f"{rabbitmq.url}/" if rabbitmq else settings.rabbitmq_url or ""
+
+
+def _instances(settings: StackSettings, ports: Ports) -> tuple[Instance, ...]:
+    """List our processes with their ports; the second of a kind is called `vouchers-api-2`."""
+    found = []
+    for service in SERVICES:
+        for number in range(1, settings.instances.get(service, 1) + 1):
+            found += _pair(service, "" if number == 1 else f"-{number}", ports)
+    gateway = Instance(
+        name="gateway",
+        module="gateway.app",
+        owner="gateway",
+        port=settings.port or ports.choose("gateway"),
+        operations_port=ports.choose("gateway operations"),
+    )
+    return (*found, gateway)
+
+
+def _pair(service: str, suffix: str, ports: Ports) -> list[Instance]:
+    api = Instance(
+        name=f"{service}-api{suffix}",
+        module=f"services.{service}.app",
+        owner=service,
+        port=ports.choose(f"{service}-api{suffix}"),
+        operations_port=ports.choose(f"{service}-api{suffix} operations"),
+    )
+    worker = replace(
+        api,
+        name=f"{service}-worker{suffix}",
+        module=f"services.{service}.worker",
+        port=None,
+        operations_port=ports.choose(f"{service}-worker{suffix} operations"),
+    )
+    return [api, worker]
+
+
+def _system(
+    settings: StackSettings,
+    store: SecretStore,
+    *,
+    database_url: str,
+    rabbitmq_url: str,
+    card_port: int | None,
+    instances: tuple[Instance, ...],
+    extra: Mapping[str, Mapping[str, str]],
+) -> System:
+    secrets = credentials.service_credentials(store)
+    stripe = settings.stripe
+    return System(
+        database_url=database_url,
+        rabbitmq_url=rabbitmq_url,
+        credentials=secrets,
+        internal_jwks=public_keys(secrets),
+        signing_secret=credentials.signing_secret(store),
+        stripe_api_base=stripe.api_base if stripe else f"http://127.0.0.1:{card_port}",
+        stripe_api_key=stripe.api_key if stripe else LOCAL_STRIPE_KEY,
+        stripe_webhook_secret=credentials.webhook_secret(store, settings),
+        instances=instances,
+        extra=extra,
+    )
