@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from deploy.local.errors import StartError
 from deploy.local.interrupts import Interrupts, ignore, interruptible
@@ -21,7 +22,23 @@ from deploy.local.settings import StackSettings
 from deploy.local.stack import STACK_FILE, Stack, running_stack
 from deploy.local.summary import near, summary
 
+
+class PlainErrors(TyperGroup):
+    """Tells people what is wrong and what to do, in two lines and without a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run a command; an error meant for people ends it with exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except StartError as error:
+            say(error.problem)
+            print(f"        {error.remedy}", file=sys.stderr)
+            raise typer.Exit(1) from error
+
+
+# To add a command of its own module: app.command()(function) or app.add_typer(other, name=…).
 app = typer.Typer(
+    cls=PlainErrors,
     help="Run and operate Carnet.",
     no_args_is_help=True,
     add_completion=False,
@@ -82,13 +99,9 @@ def say(line: str) -> None:
 
 
 def run(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> None:
-    """Exit with what a command's work returns; an error meant for people is two lines."""
+    """Exit with what a command's work returns, or 130 when a request to stop cut it short."""
     try:
         code = asyncio.run(interruptible(work))
-    except StartError as error:
-        say(error.problem)
-        print(f"        {error.remedy}", file=sys.stderr)
-        code = 1
     except asyncio.CancelledError:
         say("stopped")
         code = 130

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -43,9 +44,9 @@ class Servers:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a data folder for ourselves, creating it. Raises StartError when another has it."""
     try:
-        # Passable, so that a server under another user reaches its own folder; what is inside
-        # and secret is private by itself.
-        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        # Root's is passable: PostgreSQL, which runs as another user then, has its folder in it.
+        mode = 0o700 if os.geteuid() else 0o711
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
         lock = (folder / "lock").open("a+")
     except OSError as error:
         raise StartError(

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Makes the virtual environment named by its first argument hold exactly what the lock file says.
+# Asks for nothing, needs no root, writes nowhere else but the home directory's package caches.
+set -eu
+
+environment=$1
+python=${PYTHON:-python3}
+
+fail() {
+    printf 'setup: %s\n       %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+command -v "$python" >/dev/null 2>&1 ||
+    fail "there is no '$python' on this machine." "Install Python 3.11 or later."
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$("$python" --version) is too old; Carnet needs Python 3.11 or later." \
+        "Install one and name it: make setup PYTHON=python3.12"
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "this Python cannot make virtual environments (module venv or ensurepip is missing)." \
+        "On Debian and Ubuntu: apt install python3-venv"
+
+# An environment that was moved with its checkout, or whose Python is gone, does not work any more.
+if [ "$(cat "$environment/.location" 2>/dev/null)" != "$PWD" ] ||
+    ! "$environment/bin/python" -c '' 2>/dev/null; then
+    echo "setup: making the virtual environment $environment"
+    rm -rf "$environment"
+    "$python" -m venv "$environment"
+fi
+
+# uv itself is installed by the hashes of the lock file, like everything after it.
+echo "setup: installing the locked packages (the first time takes about a minute)"
+own_lock="$environment/uv.lock"
+sed -n '/^uv==/,/[^\\]$/p' requirements-dev.lock >"$own_lock"
+"$environment/bin/python" -m pip install --quiet --require-hashes --no-deps -r "$own_lock"
+
+# What this machine has configured for pip (a mirror, a certificate) holds for uv too.
+index=${PIP_INDEX_URL:-$("$environment/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
+[ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+[ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
+
+uv() {
+    "$environment/bin/uv" "$@" --quiet --python "$environment/bin/python"
+}
+uv pip sync --require-hashes --compile-bytecode requirements-dev.lock ||
+    "$environment/bin/python" -m pip install --quiet --require-hashes -r requirements-dev.lock
+uv pip install --no-deps --no-build-isolation --offline -e .
+
+printf '%s\n' "$PWD" >"$environment/.location"
