@@ -26,7 +26,7 @@ from deploy.local.summary import near, summary
 class PlainErrors(TyperGroup):
     """Tells people what is wrong and what to do, in two lines and without a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command; an error meant for people ends it with exit code 1."""
         try:
             return super().invoke(ctx)
