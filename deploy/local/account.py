@@ -16,7 +16,8 @@ from pathlib import Path
 
 from deploy.local.errors import StartError
 
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -37,7 +38,9 @@ class Account:
     def become(self) -> None:
         """Turn this process, which is root's, into this user's. For a child before exec."""
         if self.capability is not None:
-            _prctl(_PR_SET_KEEPCAPS, 1, 0)
+            # Otherwise the change of user takes every capability away, and access(2), which
+            # PostgreSQL asks about its own programs, would answer as if none were left.
+            _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0)
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
@@ -94,6 +97,8 @@ def _works(account: Account, command: list[str], read: Path, write: Path) -> boo
     def probe() -> None:
         account.become()
         read.open("rb").close()
+        if not os.access(command[0], os.R_OK | os.X_OK):
+            raise PermissionError(command[0])
         trial = write / ".trial"
         trial.touch()
         trial.unlink()
