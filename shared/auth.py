@@ -258,14 +258,16 @@ class ServiceSigner:
             raise ValueError("INTERNAL_KEY must be a private key with a key id")
         self.name = self._key.kid
 
-    def token_for(self, service: str) -> str:
-        """Return a token that one service accepts for a minute."""
+    def token_for(self, service: str, user_id: int | None = None, role: str = "system") -> str:
+        """Return a token that one service accepts for a minute, naming whom the call is for."""
         issued = int(time.time())
         header = {"alg": ALGORITHM, "typ": SERVICE_TOKEN_TYPE, "kid": self.name}
         claims = {
             "iss": self.name,
             "sub": self.name,
             "aud": service,
+            "user_id": user_id,
+            "role": role,
             "iat": issued,
             "exp": issued + SERVICE_TOKEN_SECONDS,
         }
@@ -297,8 +299,17 @@ def get_actor(actor: OptionalActorDep) -> Actor:
 ActorDep = Annotated[Actor, Depends(get_actor)]
 
 
-async def get_calling_service(request: Request, credentials: Credentials) -> str:
-    """Return the name of the service that calls an internal route; raises Unauthenticated."""
+@dataclass(frozen=True, slots=True)
+class CallingService:
+    """The service that calls an internal route, and the user on whose behalf it does."""
+
+    name: str
+    user_id: int | None
+    role: str
+
+
+async def get_calling_service(request: Request, credentials: Credentials) -> CallingService:
+    """Return which service calls an internal route; raises Unauthenticated."""
     if credentials is None:
         raise Unauthenticated("This route is for Carnet's own services.")
     keys: Keys = request.app.state.internal_keys
@@ -309,7 +320,7 @@ async def get_calling_service(request: Request, credentials: Credentials) -> str
     # A service speaks for itself alone: the key that signed is the caller's name.
     if claims["iss"] != _header(credentials.credentials).get("kid"):
         raise Unauthenticated("The service token is not valid.")
-    return str(claims["iss"])
+    return CallingService(str(claims["iss"]), claims.get("user_id"), str(claims.get("role")))
 
 
-CallingServiceDep = Annotated[str, Depends(get_calling_service)]
+CallingServiceDep = Annotated[CallingService, Depends(get_calling_service)]

@@ -66,8 +66,9 @@ class ServiceClients:
         return answer
 
     def _headers(self, service: str, origin: Origin) -> dict[str, str]:
+        token = self._signer.token_for(service, origin.user_id, origin.role)
         headers = {
-            "Authorization": f"Bearer {self._signer.token_for(service)}",
+            "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",
             REQUEST_ID_HEADER: origin.correlation_id,
         }

@@ -1,4 +1,4 @@
-"""The ORM's base, the engine, and what every audited table has."""
+"""Column types, names of constraints, the engine, and what every audited table has."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Numeric, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -36,15 +36,8 @@ TYPES: dict[Any, Any] = {
 
 
 def metadata() -> MetaData:
-    """Return a fresh metadata collection; each service's tables live in one of their own."""
+    """Return a fresh collection of tables; a service's are found by its role's search_path."""
     return MetaData(naming_convention=NAMING)
-
-
-class Base(DeclarativeBase):
-    """The root of a service's models; tables are found through the role's search_path."""
-
-    metadata = metadata()
-    type_annotation_map = TYPES
 
 
 def now() -> datetime:

@@ -2,18 +2,20 @@
 
 Two ways to work with the database. `SessionDep` is one transaction, committed after the endpoint
 returned and before the answer is sent. `WorkDep` opens transactions on demand, for the few use
-cases that must call another service or hash a password in between.
+cases that must call another service or hash a password in between. Routes for Carnet's own services take
+`InternalSessionDep` or `InternalWorkDep`, which verify the calling service's token instead.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.auth import Actor, OptionalActorDep
+from shared.auth import Actor, CallingServiceDep, OptionalActorDep
 from shared.changes import change_log
 from shared.context import Origin, request_origin
 from shared.errors import AppError, problem_of
@@ -108,8 +110,24 @@ async def unclaimed_work_of(request: Request, actor: OptionalActorDep) -> Work:
     return Work(_transactions(request), origin_of(request, actor), tenant_of(actor), None)
 
 
+async def internal_work_of(request: Request, caller: CallingServiceDep) -> Work:
+    """Return the way to the transactions of another service's call: its user's, seeing all."""
+    origin = replace(request_origin(request), user_id=caller.user_id, role=caller.role)
+    return Work(_transactions(request), origin, EVERYTHING, None)
+
+
+InternalWorkDep = Annotated[Work, Depends(internal_work_of, scope="function")]
+
+
+async def internal_unit_of_work(work: InternalWorkDep) -> AsyncIterator[AsyncSession]:
+    """Yield the one transaction of another service's call."""
+    async with work.begin() as session:
+        yield session
+
+
 SessionDep = Annotated[AsyncSession, Depends(unit_of_work, scope="function")]
 WorkDep = Annotated[Work, Depends(work_of, scope="function")]
+InternalSessionDep = Annotated[AsyncSession, Depends(internal_unit_of_work, scope="function")]
 UnclaimedWorkDep = Annotated[Work, Depends(unclaimed_work_of, scope="function")]
 
 

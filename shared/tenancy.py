@@ -43,16 +43,18 @@ async def limit_to(session: AsyncSession, tenant: Tenant) -> None:
     await session.execute(_APPLY, tenant.settings())
 
 
-def policy_statements(table: str, *, user_column: str | None = None) -> list[str]:
+def policy_statements(
+    table: str, *, column: str = "organization_id", user_column: str | None = None
+) -> list[str]:
     """Return the statements by which a migration puts a table under row-level security.
 
-    Rows are visible to their `organization_id` and, with `user_column`, to that user as well.
+    Rows are visible to the organization that `column` names and, with `user_column`, to that
+    user as well.
     Settings are read in sub-selects so that the planner evaluates them once, not once a row.
     """
     visible = [
         "(SELECT current_setting('carnet.scope', true)) = 'all'",
-        "organization_id ="
-        " (SELECT NULLIF(current_setting('carnet.organization_id', true), '')::bigint)",
+        f"{column} = (SELECT NULLIF(current_setting('carnet.organization_id', true), '')::bigint)",
     ]
     if user_column:
         visible.append(

@@ -1,0 +1,43 @@
+"""The organizations service's HTTP application."""
+
+import httpx
+from fastapi import FastAPI
+
+from services.organizations.endpoints import admin, members
+from services.organizations.events import CATALOGUE
+from services.organizations.internal import internal
+from services.organizations.settings import Settings
+from shared.auth import ServiceSigner
+from shared.clients import ServiceClients
+from shared.service import create_service, serve
+
+NAME = "organizations"
+
+
+def clients_of(
+    settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+) -> ServiceClients:
+    """Return the connections to the services that this one calls."""
+    return ServiceClients(
+        ServiceSigner(settings.internal_key.get_secret_value()),
+        {"identity": settings.identity_url},
+        transports={"identity": transport} if transport else None,
+    )
+
+
+def create_app(settings: Settings, *, identity: httpx.AsyncBaseTransport | None = None) -> FastAPI:
+    """Return the application; `identity` replaces the network to identity in tests."""
+    return create_service(
+        NAME,
+        settings,
+        CATALOGUE,
+        [admin, members, internal],
+        title="Carnet organizations",
+        clients=clients_of(settings, identity),
+    )
+
+
+if __name__ == "__main__":
+    environment = Settings()
+    app = create_app(environment)
+    serve(NAME, app, environment, app.state.checks)

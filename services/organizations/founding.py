@@ -1,0 +1,94 @@
+"""Founding an organization: two services, one outcome. Both rows come to be, or neither does.
+
+1. Our transaction promises an id and a slug. 2. Identity makes the owner, in its own
+transaction, once per organization id. 3. Our second transaction makes the organization. When a
+crash comes between, a timer asks identity whether the owner exists and finishes or gives up.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from services.organizations import queries, service
+from services.organizations.errors import EmailTaken
+from services.organizations.models import Founding, Organization
+from services.organizations.schemas import OrganizationCopy, OrganizationCreate, OwnerRead
+from shared.clients import ServiceClients
+from shared.context import system_origin
+from shared.errors import Invalid, ServiceUnavailable
+from shared.routing import Work
+from shared.transactions import Transactions
+
+INTERRUPTED_AFTER = timedelta(seconds=60)
+"""Longer than any request lives, so that the timer never meets one at work."""
+
+
+async def found(
+    work: Work, clients: ServiceClients, body: OrganizationCreate
+) -> tuple[Organization, OwnerRead]:
+    """Found an organization with its owner.
+
+    Raises EmailTaken, Invalid (the owner's fields) and ServiceUnavailable; after the last one the
+    timer settles what identity did, and the same Idempotency-Key goes on where this attempt ended.
+    """
+    founding = await _begin(work, body)
+    answer = await clients.request(
+        "identity", "POST", "/internal/owners", work.origin, json=_order(founding, body)
+    )
+    if answer.status_code >= 400:
+        async with work.begin() as session:
+            await service.abandon_founding(session, founding.organization_id)
+        raise _refusal(answer)
+    async with work.begin() as session:
+        organization = await service.complete_founding(session, founding.organization_id)
+    return organization, OwnerRead.model_validate_json(answer.content)
+
+
+async def _begin(work: Work, body: OrganizationCreate) -> Founding:
+    async with work.begin() as session:
+        if work.claim and work.claim.resource_id is not None:
+            begun = await queries.lock_founding(session, work.claim.resource_id)
+            if begun is not None:
+                return begun
+        founding = await service.begin_founding(session, work.origin, body.organization())
+        if work.claim:
+            await work.claim.attach(session, founding.organization_id)
+        return founding
+
+
+def _order(founding: Founding, body: OrganizationCreate) -> dict[str, Any]:
+    organization = founding.organization()
+    organization.version = 1
+    return {
+        "organization": OrganizationCopy.model_validate(organization).model_dump(),
+        "email": body.owner_email,
+        "name": body.owner_name,
+        "password": body.owner_password,
+        "phone": None,
+    }
+
+
+def _refusal(answer: httpx.Response) -> Exception:
+    problem = answer.json()
+    if problem.get("code") == "email_taken":
+        return EmailTaken()
+    if answer.status_code == 422 and problem.get("errors"):
+        error = problem["errors"][0]
+        return Invalid(f"owner_{error['field']}", error["message"])
+    return ServiceUnavailable("Identity refused to make the owner.")
+
+
+async def settle_interrupted(transactions: Transactions, clients: ServiceClients) -> None:
+    """Finish or give up every founding that a crash left behind."""
+    async with transactions.system() as session:
+        waiting = await queries.interrupted_foundings(session, INTERRUPTED_AFTER)
+    for organization_id in waiting:
+        answer = await clients.request(
+            "identity", "GET", f"/internal/owners/{organization_id}", system_origin()
+        )
+        async with transactions.system() as session:
+            if answer.status_code == 200:
+                await service.complete_founding(session, organization_id)
+            elif answer.status_code == 404:
+                await service.abandon_founding(session, organization_id)

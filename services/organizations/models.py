@@ -1,0 +1,62 @@
+"""Organizations, and the foundings that are still under way."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.db import TYPES, Entity, metadata, now
+
+DEFAULT_TIMEZONE = "UTC"
+DEFAULT_CURRENCY = "USD"
+
+
+class Base(DeclarativeBase):
+    """Root of this service's tables."""
+
+    metadata = metadata()
+    type_annotation_map = TYPES
+
+
+class Organization(Entity, Base):
+    """A therapy practice, a studio, a tutor. Never deleted: its records stay."""
+
+    __tablename__ = "organizations"
+    entity_type = "organization"
+
+    name: Mapped[str]
+    slug: Mapped[str] = mapped_column(unique=True)
+    address: Mapped[str | None]
+    phone: Mapped[str | None]
+    email: Mapped[str | None]
+    tax_id: Mapped[str | None]
+    logo_url: Mapped[str | None]
+    timezone: Mapped[str] = mapped_column(default=DEFAULT_TIMEZONE)
+    currency: Mapped[str] = mapped_column(default=DEFAULT_CURRENCY)
+    is_active: Mapped[bool] = mapped_column(default=True)
+
+    @property
+    def audited_organization_id(self) -> int:
+        """An organization's own audit log shows its changes."""
+        return self.id
+
+
+class Founding(Base):
+    """An organization whose owner is being made in identity: both come to be, or neither.
+
+    The id and the slug are already the organization's; `fields` are its other columns. The owner's
+    password is never kept: a founding that was interrupted before identity had it is dropped.
+    """
+
+    __tablename__ = "foundings"
+
+    organization_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    slug: Mapped[str] = mapped_column(unique=True)
+    fields: Mapped[dict[str, Any]]
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    user_id: Mapped[int | None]
+    role: Mapped[str]
+
+    def organization(self) -> Organization:
+        """Return the organization that this founding is about."""
+        return Organization(id=self.organization_id, slug=self.slug, is_active=True, **self.fields)

@@ -1,0 +1,119 @@
+"""What comes in and what goes out."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
+
+from services.organizations.models import DEFAULT_CURRENCY, DEFAULT_TIMEZONE
+from shared.fields import Currency, Email, Name, Phone, TimeZone
+
+_HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
+
+
+def _http(url: str) -> str:
+    """Accept http and https alone: a page shows the logo, and `javascript:` would run in it."""
+    _HTTP_URL.validate_python(url)
+    return url
+
+
+LogoUrl = Annotated[Name, Field(max_length=2000), AfterValidator(_http)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    address: Name | None = None
+    phone: Phone | None = None
+    email: Email | None = None
+    tax_id: Name | None = None
+    logo_url: LogoUrl | None = None
+
+
+class OrganizationCreate(_Settings):
+    """A new organization with the owner it cannot be without."""
+
+    name: Name
+    timezone: TimeZone = DEFAULT_TIMEZONE
+    currency: Currency = DEFAULT_CURRENCY
+    owner_email: Email
+    owner_name: Name
+    owner_password: str = Field(min_length=1, max_length=128)
+
+    def organization(self) -> dict[str, Any]:
+        """Return the organization's own columns."""
+        return self.model_dump(exclude={"owner_email", "owner_name", "owner_password"})
+
+
+class OrganizationUpdate(_Settings):
+    """Whatever is sent is changed; null empties an optional field."""
+
+    name: Name = ""
+    timezone: TimeZone = DEFAULT_TIMEZONE
+    currency: Currency = DEFAULT_CURRENCY
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were sent."""
+        return self.model_dump(exclude_unset=True)
+
+
+class OrganizationAdminUpdate(OrganizationUpdate):
+    """What an administrator of the system may change besides."""
+
+    is_active: bool = True
+
+
+class OrganizationRead(BaseModel):
+    """An organization as its members see it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    name: str
+    slug: str
+    address: str | None
+    phone: str | None
+    email: str | None
+    tax_id: str | None
+    logo_url: str | None
+    timezone: str
+    currency: str
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class OwnerRead(BaseModel):
+    """The owner as identity answered, our own small copy of a user."""
+
+    id: int
+    email: str
+    name: str
+    role: str
+    organization_id: int
+    is_active: bool
+
+
+class OrganizationFounded(OrganizationRead):
+    """A new organization with its owner inside."""
+
+    owner: OwnerRead
+
+
+class OrganizationCopy(BaseModel):
+    """What other services keep of an organization."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    version: int
+    name: str
+    slug: str
+    address: str | None
+    phone: str | None
+    email: str | None
+    tax_id: str | None
+    logo_url: str | None
+    timezone: str
+    currency: str
+    is_active: bool

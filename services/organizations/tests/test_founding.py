@@ -1,0 +1,96 @@
+"""An organization and its owner: both or neither, whatever is interrupted."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from services.organizations.app import NAME, clients_of
+from services.organizations.events import CATALOGUE
+from services.organizations.founding import settle_interrupted
+from services.organizations.settings import Settings
+from services.organizations.tests.conftest import Identity
+from services.organizations.tests.test_endpoints import NEW
+from shared.db import make_engine, now
+from shared.testing import Database
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
+    engine = make_engine(settings.database_url)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    await engine.dispose()
+
+
+async def _settle(settings: Settings, transactions: Transactions, identity: Identity) -> None:
+    clients = clients_of(settings, httpx.MockTransport(identity))
+    await settle_interrupted(transactions, clients)
+    await clients.aclose()
+
+
+async def _grow_old(database: Database) -> None:
+    async with database.admin() as connection:
+        await connection.execute("UPDATE foundings SET started_at = $1", now() - timedelta(hours=1))
+        await connection.execute("UPDATE idempotency_keys SET leased_until = now()")
+
+
+async def test_a_lost_answer_is_finished_by_the_timer(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    database: Database,
+    identity: Identity,
+    settings: Settings,
+    transactions: Transactions,
+) -> None:
+    identity.lose_answer = True
+    answer = await client.post("/api/admin/organizations", json=NEW, headers=admin)
+    assert answer.status_code == 503
+    await _settle(settings, transactions, identity)
+    assert await database.rows("SELECT * FROM organizations") == [], "a request may still be alive"
+    await _grow_old(database)
+    for _ in range(2):
+        await _settle(settings, transactions, identity)
+    [organization] = await database.rows("SELECT * FROM organizations")
+    assert organization["id"] in identity.owners
+    [event] = await database.events()
+    assert event["data"]["actor"]["user_id"] == 1, "the admin founded it, the timer only finished"
+
+
+async def test_without_an_owner_the_timer_gives_up(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    database: Database,
+    identity: Identity,
+    settings: Settings,
+    transactions: Transactions,
+) -> None:
+    identity.refuse_connection = True
+    answer = await client.post("/api/admin/organizations", json=NEW, headers=admin)
+    assert answer.status_code == 503
+    await _grow_old(database)
+    identity.refuse_connection = False
+    await _settle(settings, transactions, identity)
+    assert await database.rows("SELECT * FROM foundings") == []
+    assert await database.rows("SELECT * FROM organizations") == []
+    assert await database.events() == []
+
+
+async def test_the_same_key_goes_on_where_the_first_attempt_ended(
+    client: httpx.AsyncClient, admin: dict[str, str], database: Database, identity: Identity
+) -> None:
+    headers = {**admin, "Idempotency-Key": "found-it-once"}
+    identity.lose_answer = True
+    first = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert first.status_code == 503
+    identity.lose_answer = False
+    second = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert second.status_code == 201
+    again = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert again.json() == second.json()
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(await database.rows("SELECT * FROM organizations")) == 1
+    assert len(identity.owners) == 1
