@@ -225,7 +225,7 @@ async def verified_claims(
             iss={"essential": True, **({"value": issuer} if issuer else {})},
         )
         registry.validate(decoded.claims)
-    except (JoseError, ValueError, TypeError):
+    except (JoseError, ValueError, TypeError, RecursionError):
         raise Unauthenticated("The access token is not valid or has expired.") from None
     return dict(decoded.claims)
 

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import shared.idempotency
 import shared.inbox  # noqa: F401 - its table belongs to SharedBase
+from shared.db import metadata
 from shared.outbox import SharedBase
 from shared.settings import DatabaseUrl
 
@@ -34,9 +35,15 @@ class OwnerSettings(BaseSettings):
     owner_database_url: DatabaseUrl
 
 
-def metadata_of(service: MetaData) -> list[MetaData]:
-    """Return everything a service's schema holds: its own tables and the shared ones."""
-    return [service, SharedBase.metadata]
+def metadata_of(service: MetaData) -> MetaData:
+    """Return everything a service's schema holds: its own tables and the shared ones.
+
+    In one collection: Alembic names constraints by our convention only if it is given one.
+    """
+    together = metadata()
+    for table in (*service.sorted_tables, *SharedBase.metadata.sorted_tables):
+        table.to_metadata(together)
+    return together
 
 
 def run(service: MetaData) -> None:
@@ -103,7 +110,7 @@ def _differences(connection: Connection, service: MetaData) -> list[Any]:
     migration = MigrationContext.configure(
         connection, opts={"compare_type": True, "target_metadata": metadata_of(service)}
     )
-    return list(compare_metadata(migration, metadata_of(service)))  # type: ignore[arg-type]
+    return list(compare_metadata(migration, metadata_of(service)))
 
 
 def create_shared_tables() -> None:

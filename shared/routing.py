@@ -2,8 +2,8 @@
 
 Two ways to work with the database. `SessionDep` is one transaction, committed after the endpoint
 returned and before the answer is sent. `WorkDep` opens transactions on demand, for the few use
-cases that must call another service or hash a password in between. Routes for Carnet's own services take
-`InternalSessionDep` or `InternalWorkDep`, which verify the calling service's token instead.
+cases that must call another service or hash a password in between. Routes for Carnet's own
+services take `InternalSessionDep` or `InternalWorkDep`, which verify the calling service's token.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine

@@ -6,12 +6,14 @@ and CARNET_TEST_RABBITMQ_URL (without a virtual host); `make test` starts them.
 
 import asyncio
 import hashlib
+import inspect
 import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -23,7 +25,7 @@ from joserfc.jwk import ECKey, KeySet
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from shared import migrations
+from shared import migrations, provisioning, tenancy
 from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
 from shared.provisioning import database_url, provision
 
@@ -164,7 +166,8 @@ async def _make_template(
 def _digest_of_migrations(service: str) -> str:
     folder = migrations.folder_of(f"services.{service}")
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    shared = [Path(inspect.getfile(module)) for module in (migrations, tenancy, provisioning)]
+    for path in [*sorted(folder.rglob("*.py")), *shared]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
