@@ -9,6 +9,7 @@ from gateway.bodies import RequestBody
 from gateway.client import TrustedProxies
 from gateway.errors import (
     AnswerBroken,
+    BodyTooSlow,
     ClientDisconnected,
     InternalError,
     MalformedRequest,
@@ -87,7 +88,7 @@ class Dispatcher:
         if exchange.started:
             raise AnswerBroken from error
         # A short body is read and forgotten by our server; an endless one must not be.
-        endless = head is None or head.chunked
+        endless = head is None or head.chunked or isinstance(error, BodyTooSlow)
         too_long = head is not None and (head.content_length or 0) > self._settings.body_limit
         await exchange.refuse(error, linger=endless or too_long)
 

@@ -84,6 +84,8 @@ def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
     Raises MalformedRequest or UnknownTransferCoding when the framing or a value is ambiguous
     (RFC 9112 3.2 and 6.1).
     """
+    if http_version not in ("1.1", "1.0"):
+        raise MalformedRequest("This version of HTTP is not spoken here.")
     head = RequestHead()
     read = head.read
     for name, value in headers:

@@ -1,0 +1,259 @@
+"""Connections that break: at the service, at the client, before, during and after the answer."""
+
+import asyncio
+import resource
+
+import httpx
+import pytest
+
+from gateway.tests.conftest import Stack, bearer, open_stack, raw_upstream, read_head
+
+pytestmark = pytest.mark.anyio
+
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"
+
+
+@pytest.mark.parametrize("head", [LENGTH, CHUNKED])
+async def test_an_answer_that_breaks_off_is_not_a_short_success(head: bytes) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(head + b"x" * 5000)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as stack:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await stack.client.get("/api/vouchers/1", headers=bearer())
+        raw = await stack.raw(
+            b"GET /api/vouchers/1 HTTP/1.1\r\nHost: x\r\nAuthorization: "
+            + bearer()["Authorization"].encode()
+            + b"\r\n\r\n"
+        )
+        assert raw.startswith(b"HTTP/1.1 200")
+        assert not raw.endswith(b"0\r\n\r\n")
+
+
+async def test_an_answer_that_stalls_is_broken_off() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(LENGTH + b"x" * 5000)
+        await reader.read()
+
+    async with (
+        raw_upstream(handler) as url,
+        open_stack(vouchers_url=(url,), standard_timeout=0.3) as stack,
+    ):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await stack.client.get("/api/vouchers/1", headers=bearer())
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"not http at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nBad Header: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_garbage_from_a_service_is_a_bad_gateway(garbage: bytes) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(garbage)
+        await writer.drain()
+
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as stack:
+        response = await stack.client.get("/api/vouchers/1", headers=bearer())
+        assert response.status_code == 502
+        assert response.json()["code"] == "upstream_failed"
+
+
+class Dropping:
+    """A server whose connections end at the second request, as idle ones do; it counts."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await read_head(reader)
+        self.received.append(head)
+        body = b"" if head.startswith(b"HEAD") else b"ok"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + body)
+        await writer.drain()
+        self.received.append(await read_head(reader))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_safe_requests_survive_a_stale_connection(method: str) -> None:
+    dropping = Dropping()
+    async with raw_upstream(dropping) as url, open_stack(vouchers_url=(url,)) as stack:
+        for _ in range(2):
+            response = await stack.client.request(method, "/api/vouchers/1", headers=bearer())
+            assert response.status_code == 200
+    assert len(dropping.received) == 3
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_other_requests_are_never_sent_twice(method: str, body: bytes) -> None:
+    dropping = Dropping()
+    async with raw_upstream(dropping) as url, open_stack(vouchers_url=(url,)) as stack:
+        await stack.client.get("/api/vouchers/1", headers=bearer())
+        response = await stack.client.request(
+            method, "/api/vouchers/1", headers=bearer(), content=body
+        )
+        assert response.status_code == 502
+    assert len(dropping.received) == 2
+
+
+async def test_a_request_is_repeated_once_only() -> None:
+    received = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await read_head(reader))
+
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as stack:
+        response = await stack.client.get("/api/vouchers/1", headers=bearer())
+        assert response.status_code == 502
+    assert len(received) == 2
+
+
+async def test_a_client_that_leaves_takes_its_upstream_request_along() -> None:
+    arrived, left = asyncio.Event(), asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        arrived.set()
+        assert await reader.read() == b""
+        left.set()
+
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as stack:
+        call = asyncio.create_task(stack.client.get("/api/vouchers/1", headers=bearer()))
+        await arrived.wait()
+        call.cancel()
+        async with asyncio.timeout(2):
+            await left.wait()
+
+
+async def test_a_client_that_leaves_while_it_sends_ends_the_upstream_request() -> None:
+    ended = asyncio.Event()
+    seen = bytearray()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            seen.extend(piece)
+        ended.set()
+
+    async with raw_upstream(handler) as url, open_stack(identity_url=(url,)) as stack:
+        _, writer = await asyncio.open_connection("127.0.0.1", stack.port)
+        writer.write(b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(b"way")
+        await asyncio.sleep(0.1)
+        writer.close()
+        async with asyncio.timeout(2):
+            await ended.wait()
+        assert not seen.endswith(b"halfway.."), "an unfinished body must not look finished"
+
+
+async def test_a_client_that_leaves_during_the_answer_stops_it() -> None:
+    stopped = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.005)
+        except ConnectionError:
+            stopped.set()
+
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as stack:
+        async with stack.client.stream("GET", "/api/vouchers/1", headers=bearer()) as response:
+            await anext(response.aiter_raw())
+        async with asyncio.timeout(3):
+            await stopped.wait()
+
+
+async def test_200_megabytes_pass_through_with_flat_memory() -> None:
+    piece, count = b"x" * 65536, 3200
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(piece) * count))
+        for _ in range(count):
+            writer.write(piece)
+            await writer.drain()
+
+    async with raw_upstream(handler) as url, open_stack(audit_url=(url,)) as stack:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        path = "/api/organizations/1/audit-logs/export?format=csv"
+        seen = 0
+        async with stack.client.stream("GET", path, headers=bearer()) as response:
+            assert response.headers["content-length"] == str(len(piece) * count)
+            async for part in response.aiter_raw():
+                seen += len(part)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert seen == len(piece) * count
+        assert grown < 20 * 1024, f"{grown} KiB"
+
+
+async def test_a_slow_reader_slows_the_service_down() -> None:
+    written = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            await writer.drain()
+            written += 65536
+
+    async with raw_upstream(handler) as url, open_stack(audit_url=(url,)) as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.port, limit=65536)
+        authorization = bearer()["Authorization"].encode()
+        writer.write(
+            b"GET /api/admin/audit-logs/export HTTP/1.1\r\nHost: x\r\nAuthorization: "
+            + authorization
+            + b"\r\n\r\n"
+        )
+        await read_head(reader)
+        await asyncio.sleep(0.5)
+        settled = written
+        await asyncio.sleep(0.5)
+        assert written == settled
+        assert written < 32 * 1024 * 1024  # the kernel's socket buffers, not ours
+        writer.close()
+
+
+async def test_an_early_answer_reaches_a_client_that_still_sends(stack: Stack) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 409 Conflict\r\nContent-Length: 5\r\n\r\nearly")
+        await writer.drain()
+        await asyncio.sleep(0.2)
+
+    async def endless() -> object:
+        for _ in range(200):
+            yield b"x" * 1000
+            await asyncio.sleep(0.005)
+
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as opened:
+        reader, writer = await asyncio.open_connection("127.0.0.1", opened.port)
+        writer.write(
+            b"POST /api/vouchers/purchase HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Authorization: " + bearer()["Authorization"].encode() + b"\r\n\r\n"
+        )
+        for _ in range(20):
+            writer.write(b"3\r\nabc\r\n")
+            await asyncio.sleep(0.005)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 409")
+        assert answer.endswith(b"early")
+        assert b"connection: close" in answer
+        writer.close()
