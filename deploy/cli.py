@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from deploy.demo.command import demo
 from deploy.local.errors import StartError
 from deploy.local.interrupts import Interrupts, ignore, interruptible
 from deploy.local.processes import Identity
@@ -21,6 +22,7 @@ from deploy.local.servers import Servers, running_servers
 from deploy.local.settings import StackSettings
 from deploy.local.stack import STACK_FILE, Stack, running_stack
 from deploy.local.summary import near, summary
+from deploy.migrations_check import check_migrations
 
 
 class PlainErrors(TyperGroup):
@@ -44,6 +46,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.command()(demo)
+app.command("check-migrations")(check_migrations)
 
 DATABASE_VARIABLE = "CARNET_TEST_DATABASE_URL"
 RABBITMQ_VARIABLE = "CARNET_TEST_RABBITMQ_URL"

@@ -1,4 +1,7 @@
-"""The envelope every change travels in: CloudEvents 1.0 with our `data` (see docs/events.md)."""
+"""The envelope every change travels in: CloudEvents 1.0 with our `data` (see docs/events.md).
+
+Fields that we do not know are kept: readers pass over them, the audit trail stores them.
+"""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -9,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 class EventActor(BaseModel):
     """Who made the change; a timer or a consumer is `system`."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     user_id: int | None = None
     role: str = "system"
@@ -20,7 +23,7 @@ class EventActor(BaseModel):
 class EventData(BaseModel):
     """What changed. `old_values` and `new_values` hold only what an update changed."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     action: str
     entity_type: str
@@ -35,9 +38,9 @@ class EventData(BaseModel):
 
 
 class Event(BaseModel):
-    """One change, as published. Readers ignore what they do not know."""
+    """One change, as published."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     specversion: Literal["1.0"] = "1.0"
     id: str

@@ -127,7 +127,8 @@ async def database(session_database: Database) -> AsyncIterator[Database]:
     await session_database.clear()
 
 
-def _in_database(admin_url: str, name: str) -> str:
+def in_database(admin_url: str, name: str) -> str:
+    """Return the administrator's URL of another database on the same server."""
     url = make_url(admin_url).set(drivername="postgresql", database=name)
     return url.render_as_string(hide_password=False)
 
@@ -136,7 +137,7 @@ async def _copy_of_template(admin_url: str, service: str, process: int) -> Datab
     """Migrate once for each state of the migrations, then copy: a copy takes 50 milliseconds."""
     template = f"template_{service}_{_digest_of_migrations(service)}"
     name = f"test_{service}_{os.getpid()}_{process}"
-    connection = await asyncpg.connect(_in_database(admin_url, "postgres"))
+    connection = await asyncpg.connect(in_database(admin_url, "postgres"))
     try:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended('carnet.test', 0))")
         known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", template)
@@ -146,7 +147,7 @@ async def _copy_of_template(admin_url: str, service: str, process: int) -> Datab
     finally:
         await connection.close()
     # Per-database role settings (the search_path) are not copied with a template.
-    copy = Database(service, _in_database(admin_url, name))
+    copy = Database(service, in_database(admin_url, name))
     await provision(copy.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
     return copy
 
@@ -157,7 +158,7 @@ async def _make_template(
     unfinished = f"{template}_unfinished"
     await connection.execute(f'DROP DATABASE IF EXISTS "{unfinished}"')
     await connection.execute(f'CREATE DATABASE "{unfinished}"')
-    made = Database(service, _in_database(admin_url, unfinished))
+    made = Database(service, in_database(admin_url, unfinished))
     await provision(made.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
     await migrations.upgrade(f"services.{service}", made.owner_url)
     await connection.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{template}"')
@@ -173,7 +174,7 @@ def _digest_of_migrations(service: str) -> str:
 
 
 async def _drop(admin_url: str, made: Database) -> None:
-    connection = await asyncpg.connect(_in_database(admin_url, "postgres"))
+    connection = await asyncpg.connect(in_database(admin_url, "postgres"))
     try:
         name = make_url(made.admin_url).database
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -1,14 +1,17 @@
 """The organizations service over a real database; identity is an injected transport."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
-from services.organizations.app import create_app
+from services.organizations.app import NAME, create_app
+from services.organizations.events import CATALOGUE
 from services.organizations.settings import Settings
+from shared.db import make_engine
 from shared.testing import Database, Tokens, client_of, service_database
+from shared.transactions import Transactions
 
 session_database = service_database("organizations")
 
@@ -75,7 +78,11 @@ async def client(settings: Settings, identity: Identity) -> AsyncIterator[httpx.
         yield client
 
 
-Sender = Callable[..., dict[str, str]]
+@pytest.fixture
+async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
+    engine = make_engine(settings.database_url)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    await engine.dispose()
 
 
 @pytest.fixture

@@ -1,29 +1,20 @@
 """An organization and its owner: both or neither, whatever is interrupted."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
 import pytest
 
-from services.organizations.app import NAME, clients_of
-from services.organizations.events import CATALOGUE
+from services.organizations.app import clients_of
 from services.organizations.founding import settle_interrupted
 from services.organizations.settings import Settings
 from services.organizations.tests.conftest import Identity
 from services.organizations.tests.test_endpoints import NEW
-from shared.db import make_engine, now
+from shared.db import now
 from shared.testing import Database
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
-    engine = make_engine(settings.database_url)
-    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
-    await engine.dispose()
 
 
 async def _settle(settings: Settings, transactions: Transactions, identity: Identity) -> None:

@@ -1,0 +1,295 @@
+"""The six steps of the story; each prints what came back and checks it."""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from deploy.demo.client import CardGateway, Person, require, unique
+from deploy.demo.page import Page
+
+PASSWORD = "correct horse battery"  # noqa: S105 - of people who exist only in the story
+DECLINED_CARD = "4000000000000341"
+SECURE_CARD = "4000002500003155"
+EVENTUALLY = 15.0
+
+HOURS = {"enabled": True, "start_time": "09:00", "end_time": "17:00"}
+PACKAGE = {
+    "name": "Ten sessions",
+    "session_name": "Individual therapy",
+    "description": "Ten sessions of an hour, and two more for the ones that are missed.",
+    "total_sessions": 10,
+    "backup_sessions": 2,
+    "session_duration_minutes": 60,
+    "max_clients_per_session": 1,
+    "frequency": "weekly",
+    "price": 399.99,
+    "validity_days": 180,
+    "booking_rules": {
+        "monday": HOURS,
+        "wednesday": {**HOURS, "start_time": "12:00", "end_time": "20:00"},
+        "sunday": {"enabled": False},
+    },
+}
+
+
+class Story:
+    """Everybody who takes part, and what they made."""
+
+    def __init__(self, api: httpx.AsyncClient, cards: CardGateway, admin: Person, page: Page):
+        self.api = api
+        self.cards = cards
+        self.page = page
+        self.admin = admin
+        self.owner = self._person("Olga Owner")
+        self.other_owner = self._person("Otto Other")
+        self.therapist = self._person("Tamara Therapist")
+        self.client = self._person("Clara Client")
+        self.organization: dict[str, Any] = {}
+        self.voucher_type: dict[str, Any] = {}
+        self.voucher: dict[str, Any] = {}
+
+    def _person(self, name: str) -> Person:
+        email = f"{unique(name.split()[0].lower())}@example.com"
+        return Person(self.api, name, email, PASSWORD)
+
+    @property
+    def _here(self) -> str:
+        return f"/api/organizations/{self.organization['id']}"
+
+    async def tell(self) -> None:
+        """Tell the whole story; raises UnexpectedAnswer where it goes otherwise."""
+        for step in (
+            self.found_the_organization,
+            self.make_a_voucher_type,
+            self.let_a_client_in,
+            self.buy,
+            self.redeem,
+            self.read_the_audit_trail,
+        ):
+            await step()
+
+    async def found_the_organization(self) -> None:
+        """The admin signs in and creates an organization with its owner."""
+        self.page.step(1, "The admin creates an organization with its owner")
+        await self.admin.sign_in()
+        self.page.said("POST /api/auth/login", f"{self.admin.email} is signed in")
+        self.organization = await self._found("Seaside Practice", self.owner)
+        self.page.said(
+            "POST /api/admin/organizations",
+            f"organization {self.organization['id']} “{self.organization['slug']}”,"
+            f" owner {self.organization['owner']['email']}",
+        )
+        await self._found("Another Practice", self.other_owner)
+
+    async def _found(self, name: str, owner: Person) -> dict[str, Any]:
+        made: dict[str, Any] = await self.admin.call(
+            "POST",
+            "/api/admin/organizations",
+            {
+                "name": name,
+                "owner_email": owner.email,
+                "owner_name": owner.name,
+                "owner_password": owner.password,
+                "timezone": "Europe/Warsaw",
+                "currency": "EUR",
+                "tax_id": "PL5260250274",
+                "address": "Beach Road 1",
+            },
+            expect=201,
+        )
+        require(made["owner"]["organization_id"] == made["id"], "the owner belongs to it")
+        return made
+
+    async def make_a_voucher_type(self) -> None:
+        """The owner signs in, creates a voucher type and employs a therapist."""
+        self.page.step(2, "The owner creates a voucher type")
+        await self.owner.sign_in()
+        self.voucher_type = await self.owner.call(
+            "POST", f"{self._here}/voucher-types", PACKAGE, expect=201
+        )
+        shown = self.voucher_type
+        require(shown["booking_rules"] == PACKAGE["booking_rules"], "the rules come back as sent")
+        self.page.said(
+            f"POST {self._here}/voucher-types",
+            f"“{shown['name']}”: {shown['total_sessions']} + {shown['backup_sessions']} sessions,"
+            f" {shown['price']} {shown['currency']}",
+        )
+        therapist = self.therapist
+        await self.owner.call(
+            "POST",
+            f"{self._here}/users",
+            {
+                "email": therapist.email,
+                "name": therapist.name,
+                "password": therapist.password,
+                "role": "therapist",
+            },
+            expect=201,
+        )
+        self.page.said(f"POST {self._here}/users", f"therapist {therapist.email}")
+
+    async def let_a_client_in(self) -> None:
+        """A client registers, waits for approval, is approved and signs in."""
+        self.page.step(3, "A client registers and is approved")
+        client = self.client
+        registered = await client.call(
+            "POST",
+            "/api/auth/register",
+            {
+                "email": client.email,
+                "name": client.name,
+                "password": client.password,
+                "organization_slug": self.organization["slug"],
+            },
+            expect=201,
+        )
+        self.page.said("POST /api/auth/register", f"user {registered['id']} waits for approval")
+        credentials = {"email": client.email, "password": client.password}
+        refused = await client.call("POST", "/api/auth/login", credentials, expect=403)
+        self.page.said("POST /api/auth/login", f"403 {refused['code']}: {refused['detail']}")
+        await self.owner.call("POST", f"{self._here}/users/{registered['id']}/approve")
+        self.page.said(f"POST …/users/{registered['id']}/approve", "the owner approves")
+        await client.sign_in()
+        self.page.said("POST /api/auth/login", f"{client.email} is signed in")
+
+    async def buy(self) -> None:
+        """The client buys: with a good card, twice with one key, declined, and with 3-D Secure."""
+        self.page.step(4, "The client buys")
+        offered = await self.client.call("GET", "/api/voucher-types/available")
+        require([t["id"] for t in offered] == [self.voucher_type["id"]], "one type is offered")
+        self.page.said("GET /api/voucher-types/available", f"{len(offered)} type on offer")
+        key = unique("purchase")
+        self.voucher = await self._purchase("pm_card_visa", key=key)
+        await self._check_the_purchase()
+        again = await self._purchase("pm_card_visa", key=key)
+        require(again == self.voucher, "the same key gets the same answer")
+        require(len(await self._captured()) == 1, "and charges nothing")
+        self.page.said(
+            "POST /api/vouchers/purchase", "same Idempotency-Key: same answer, no charge"
+        )
+        await self._buy_with_a_declined_card()
+        await self._buy_with_three_d_secure()
+
+    async def _purchase(self, token: str, *, key: str, expect: int = 201) -> dict[str, Any]:
+        body = {
+            "voucher_type_id": self.voucher_type["id"],
+            "payment_method": "credit_card",
+            "payment_token": token,
+        }
+        answer: dict[str, Any] = await self.client.call(
+            "POST", "/api/vouchers/purchase", body, expect=expect, key=key
+        )
+        return answer
+
+    async def _check_the_purchase(self) -> None:
+        voucher = self.voucher
+        backup = [code for code in voucher["codes"] if code["is_backup"]]
+        require(voucher["status"] == "active", "the voucher is active")
+        require((len(voucher["codes"]), len(backup)) == (12, 2), "12 codes, 2 of them backup")
+        require(bool(voucher["invoice_number"]), "there is an invoice number")
+        captured = await self._captured()
+        require([p["amount"] for p in captured] == [39999], "one card payment of 399.99")
+        self.page.said(
+            "POST /api/vouchers/purchase",
+            f"201 voucher {voucher['id']} is {voucher['status']}, {len(voucher['codes'])} codes"
+            f" ({len(backup)} backup), invoice {voucher['invoice_number']},"
+            f" one card payment of {captured[0]['amount'] / 100:.2f}",
+        )
+
+    async def _captured(self) -> list[dict[str, Any]]:
+        """Return this client's payments in the card gateway's own books."""
+        mine = await self.client.call("GET", "/api/payments/my")
+        known = {p["gateway_transaction_id"] for p in mine}
+        return await self.cards.payments(lambda payment: payment["id"] in known)
+
+    async def _buy_with_a_declined_card(self) -> None:
+        token = await self.cards.token_for_card(DECLINED_CARD)
+        refused = await self._purchase(token, key=unique("declined"), expect=402)
+        mine = await self.client.call("GET", "/api/vouchers/my", params={"status": "active"})
+        require(len(mine) == 1, "a declined card leaves no active voucher")
+        self.page.said("POST /api/vouchers/purchase", f"402 {refused['code']}: {refused['detail']}")
+
+    async def _buy_with_three_d_secure(self) -> None:
+        token = await self.cards.token_for_card(SECURE_CARD)
+        voucher = await self._purchase(token, key=unique("secure"))
+        payment = voucher["payment"]
+        require(payment["status"] == "requires_action", "3-D Secure asks for the owner's consent")
+        require(voucher["status"] == "pending", "until then the voucher is pending")
+        self.page.said("POST /api/vouchers/purchase", "201 pending: the bank wants a confirmation")
+        await self.cards.authenticate(payment["next_action"]["client_secret"])
+        active = await self._eventually_active(voucher["id"])
+        self.page.said(
+            "POST /api/payments/webhooks/stripe",
+            f"signed by the card gateway: voucher {active['id']} is {active['status']},"
+            f" invoice {active['invoice_number']}",
+        )
+
+    async def _eventually_active(self, voucher_id: int) -> dict[str, Any]:
+        async with asyncio.timeout(EVENTUALLY):
+            while True:
+                voucher: dict[str, Any] = await self.client.call(
+                    "GET", f"/api/vouchers/{voucher_id}"
+                )
+                if voucher["status"] == "active":
+                    return voucher
+                await asyncio.sleep(0.2)
+
+    async def redeem(self) -> None:
+        """A therapist redeems a code; it cannot be redeemed again."""
+        self.page.step(5, "A therapist redeems a code")
+        await self.therapist.sign_in()
+        code = next(c["code"] for c in self.voucher["codes"] if not c["is_backup"])
+        path = f"/api/vouchers/{self.voucher['id']}/redemptions"
+        done = await self.therapist.call("POST", path, {"code": code}, expect=201)
+        require(done["regular_sessions_left"] == 9, "nine regular sessions are left")
+        self.page.said(
+            f"POST {path}",
+            f"{code} is redeemed: {done['regular_sessions_left']} regular and"
+            f" {done['backup_sessions_left']} backup sessions left",
+        )
+        refused = await self.therapist.call("POST", path, {"code": code}, expect=409)
+        self.page.said(f"POST {path}", f"409 {refused['code']}: {refused['detail']}")
+
+    async def read_the_audit_trail(self) -> None:
+        """The owner reads who did what; another organization's owner finds nothing."""
+        self.page.step(6, "The owner reads the audit trail")
+        path = f"{self._here}/audit-logs"
+        rows = await self._eventually_complete(path)
+        for expected in self._expected_rows():
+            found = [row for row in rows if _tells(row, *expected)]
+            require(len(found) == 1, f"{expected} is there exactly once, not {len(found)} times")
+            require(bool(found[0]["ip_address"] and found[0]["user_agent"]), "with from where")
+            require(bool(found[0]["new_values"]), "and with the new values")
+        self.page.audit(rows)
+        await self.other_owner.sign_in()
+        refused = await self.other_owner.call("GET", path, expect=404)
+        self.page.said(f"GET {path}", f"by another organization's owner: 404 {refused['code']}")
+
+    def _expected_rows(self) -> list[tuple[str, str, int]]:
+        voucher_id = self.voucher["id"]
+        return [
+            ("CREATE", "organization", self.organization["id"]),
+            ("CREATE", "user", self.organization["owner"]["id"]),
+            ("CREATE", "voucher_type", self.voucher_type["id"]),
+            ("PURCHASE", "voucher", voucher_id),
+            ("ACTIVATE", "voucher", voucher_id),
+            ("SUCCEED", "payment_transaction", self.voucher["payment"]["transaction_id"]),
+        ]
+
+    async def _eventually_complete(self, path: str) -> list[dict[str, Any]]:
+        """Read until the redemption, the last of the story, has arrived."""
+        async with asyncio.timeout(EVENTUALLY):
+            while True:
+                rows: list[dict[str, Any]] = await self.owner.call(
+                    "GET", path, params={"limit": 200}
+                )
+                kinds = {(row["action"], row["entity_type"]) for row in rows}
+                if ("REDEEM", "redemption") in kinds or ("REDEEM", "voucher") in kinds:
+                    return rows
+                await asyncio.sleep(0.2)
+
+
+def _tells(row: dict[str, Any], action: str, entity_type: str, entity_id: int) -> bool:
+    told = (row["action"], row["entity_type"], row["entity_id"])
+    return told == (action, entity_type, entity_id)
