@@ -1,0 +1,100 @@
+"""A whole running system for the end-to-end tests: every process, every server, one gateway."""
+
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from deploy.demo.client import CardGateway, Person, unique
+from deploy.demo.page import Page
+from deploy.demo.story import Story
+from deploy.local.settings import StackSettings
+from deploy.local.stack import Stack, running_stack
+from deploy.local.system import CHECKOUT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep these tests in one test process: one machine carries one whole system."""
+    for item in items:
+        if "/deploy/tests/stack/" in str(item.path):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    """The running system, with two instances of what sells."""
+    folder = CHECKOUT / ".carnet" / "test-stack"
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = StackSettings(data=folder, port=0, instances={"vouchers": 2, "payments": 2})
+    async with running_stack(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the gateway."""
+    async with httpx.AsyncClient(base_url=stack.address, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def cards(stack: Stack) -> AsyncIterator[CardGateway]:
+    """The card gateway as a customer's browser and an accountant see it."""
+    system = stack.system
+    auth = (system.stripe_api_key, "")
+    async with httpx.AsyncClient(base_url=system.stripe_api_base, timeout=30, auth=auth) as client:
+        yield CardGateway(client)
+
+
+@pytest.fixture
+def admin(api: httpx.AsyncClient, stack: Stack) -> Person:
+    return Person(api, "Admin", stack.admin_email, stack.admin_password)
+
+
+@pytest.fixture
+def story(api: httpx.AsyncClient, cards: CardGateway, admin: Person) -> Story:
+    return Story(api, cards, admin, Page())
+
+
+@pytest.fixture
+async def shop(story: Story) -> Story:
+    """An organization with an owner, a voucher type, a therapist and a client, all signed in."""
+    await story.found_the_organization()
+    await story.make_a_voucher_type()
+    await story.let_a_client_in()
+    await story.therapist.sign_in()
+    await story.other_owner.sign_in()
+    return story
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is really in the database, past every policy, as its administrator sees it."""
+
+    url: str
+
+    async def __call__(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        connection = await asyncpg.connect(self.url)
+        try:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+def rows(stack: Stack) -> Rows:
+    return Rows(stack.system.database_url)
+
+
+@pytest.fixture
+def fresh_key() -> str:
+    return unique("key")
