@@ -24,7 +24,7 @@ from gateway.relaying import Relay
 from gateway.routes import Access, Route, RouteTable
 from gateway.services import Upstreams
 from gateway.settings import Settings
-from gateway.telemetry import IN_FLIGHT, METHODS, observe
+from gateway.telemetry import IN_FLIGHT, METHODS, access_logger, observe
 from shared.context import accepted_request_id
 from shared.errors import AppError, Unauthenticated
 
@@ -54,6 +54,7 @@ class Dispatcher:
         self._authenticate = authenticate
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._security = security_headers(tls=settings.tls)
+        self._access_log = access_logger(level=settings.log_level, style=settings.log_format)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever comes; then count it and write its line."""
@@ -69,7 +70,7 @@ class Dispatcher:
             log.warning("answer_broken", request_id=request_id, error=repr(broken.__cause__))
         finally:
             IN_FLIGHT.dec()
-            observe(exchange)
+            observe(self._access_log, exchange)
 
     async def _guarded(self, exchange: Exchange) -> None:
         head: RequestHead | None = None

@@ -1,14 +1,14 @@
 """What the gateway measures and writes down of each request: route templates, never paths."""
 
+import sys
 import time
 from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
+from structlog.typing import FilteringBoundLogger
 
 from gateway.exchange import Exchange
-
-log = structlog.get_logger("access")
 
 REQUESTS = Counter(
     "carnet_gateway_requests_total",
@@ -36,7 +36,29 @@ def _seconds(service: str) -> Histogram:
     return SECONDS.labels(service)
 
 
-def observe(exchange: Exchange) -> None:
+def access_logger(*, level: str = "INFO", style: str = "json") -> FilteringBoundLogger:
+    """The logger of the one line per request.
+
+    As JSON it is written straight to standard output: the way through the standard library's
+    logging costs 100 µs, as much as half the hop, and a line has only the fields named below.
+    """
+    if style == "console":
+        console: FilteringBoundLogger = structlog.get_logger("access")
+        return console
+    direct: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stdout),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    return direct.bind(service="gateway", logger="access")
+
+
+def observe(log: FilteringBoundLogger, exchange: Exchange) -> None:
     """Count one finished request and write its line to the log."""
     elapsed = time.perf_counter() - exchange.started_at
     sent: str = exchange.scope["method"]
