@@ -1,0 +1,1 @@
+"""Voucher types, vouchers, their codes and the sessions spent on them."""

@@ -1,0 +1,41 @@
+"""The little that this service must know of other services' rows; events keep it current.
+
+The names say that they are copies: a report that reads all schemas must find the owners' tables.
+"""
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.vouchers.models.base import Base
+
+
+class OrganizationCopy(Base):
+    """An organization as the organizations service published it."""
+
+    __tablename__ = "organization_copies"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int]
+    name: Mapped[str]
+    slug: Mapped[str]
+    address: Mapped[str | None]
+    phone: Mapped[str | None]
+    email: Mapped[str | None]
+    tax_id: Mapped[str | None]
+    logo_url: Mapped[str | None]
+    timezone: Mapped[str]
+    currency: Mapped[str]
+    is_active: Mapped[bool]
+
+
+class ClientCopy(Base):
+    """A user as identity published it; without name and address once deleted there."""
+
+    __tablename__ = "client_copies"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int]
+    name: Mapped[str | None]
+    email: Mapped[str | None]
+    role: Mapped[str]
+    organization_id: Mapped[int | None] = mapped_column(index=True)
+    is_active: Mapped[bool]

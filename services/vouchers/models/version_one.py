@@ -1,0 +1,78 @@
+"""Version 1's classes, sessions and reservations: kept whole by the upgrade, changed by nobody."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Identity, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.vouchers.models.base import Base
+from shared.db import SECRET, now
+
+
+class TherapyClass(Base):
+    """A class that version 1's vouchers were for. Durations are minutes."""
+
+    __tablename__ = "therapy_classes"
+    __table_args__ = (UniqueConstraint("organization_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
+    organization_id: Mapped[int]
+    name: Mapped[str]
+    description: Mapped[str | None]
+    duration_minutes: Mapped[int]
+    capacity: Mapped[int] = mapped_column(default=1)
+    therapist_id: Mapped[int | None]
+    is_active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ClassSession(Base):
+    """A planned or held date of a class; the therapist's notes on it are confidential."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "therapy_class_id"],
+            ["therapy_classes.organization_id", "therapy_classes.id"],
+        ),
+        CheckConstraint("status IN ('scheduled', 'completed', 'cancelled')", "status"),
+        Index("ix_sessions_therapy_class", "organization_id", "therapy_class_id", "session_date"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
+    organization_id: Mapped[int]
+    therapy_class_id: Mapped[int | None]
+    session_date: Mapped[datetime]
+    status: Mapped[str | None]
+    notes: Mapped[str | None] = mapped_column(info=SECRET)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Reservation(Base):
+    """A client's place in a class on a date."""
+
+    __tablename__ = "reservations"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "client_id", "therapy_class_id", "session_date"),
+        ForeignKeyConstraint(
+            ["organization_id", "therapy_class_id"],
+            ["therapy_classes.organization_id", "therapy_classes.id"],
+        ),
+        ForeignKeyConstraint(
+            ["organization_id", "voucher_code_id"],
+            ["voucher_codes.organization_id", "voucher_codes.id"],
+        ),
+        CheckConstraint("status IN ('pending', 'confirmed', 'cancelled', 'completed')", "status"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
+    organization_id: Mapped[int]
+    client_id: Mapped[int | None]
+    therapy_class_id: Mapped[int | None]
+    session_date: Mapped[datetime]
+    voucher_code_id: Mapped[int | None]
+    status: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)

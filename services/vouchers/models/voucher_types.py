@@ -1,0 +1,70 @@
+"""What an organization sells."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ARRAY, CheckConstraint, SmallInteger, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.vouchers.models.base import Base
+from shared.db import Entity, now
+
+
+class Frequency(StrEnum):
+    """How often the sessions of a package take place."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    BIWEEKLY = "biweekly"
+    CUSTOM = "custom"
+
+
+class VoucherType(Entity, Base):
+    """A package of sessions with its price and terms; a sold voucher keeps a copy of them.
+
+    Durations are minutes, validity is days, `custom_days` are ISO weekdays (Monday is 1).
+    """
+
+    __tablename__ = "voucher_types"
+    entity_type = "voucher_type"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        CheckConstraint("total_sessions >= 1", "total_sessions"),
+        CheckConstraint("backup_sessions >= 0", "backup_sessions"),
+        CheckConstraint("session_duration_minutes BETWEEN 1 AND 1440", "session_duration"),
+        CheckConstraint("max_clients_per_session >= 1", "max_clients_per_session"),
+        CheckConstraint("frequency IN ('daily', 'weekly', 'biweekly', 'custom')", "frequency"),
+        CheckConstraint("(frequency = 'custom') = (custom_days IS NOT NULL)", "custom_days"),
+        CheckConstraint("price >= 0", "price"),
+        CheckConstraint("validity_days >= 1", "validity_days"),
+        CheckConstraint("is_active = (deactivated_at IS NULL)", "deactivated_at"),
+    )
+
+    organization_id: Mapped[int]
+    name: Mapped[str]
+    session_name: Mapped[str | None]
+    description: Mapped[str | None]
+    total_sessions: Mapped[int]
+    backup_sessions: Mapped[int]
+    session_duration_minutes: Mapped[int]
+    max_clients_per_session: Mapped[int]
+    frequency: Mapped[str]
+    custom_days: Mapped[list[int] | None] = mapped_column(ARRAY(SmallInteger))
+    price: Mapped[Decimal]
+    currency: Mapped[str]
+    validity_days: Mapped[int]
+    booking_rules: Mapped[dict[str, Any]]
+    is_active: Mapped[bool] = mapped_column(default=True)
+    deactivated_at: Mapped[datetime | None]
+
+    def deactivate(self) -> None:
+        """End its sale; what was sold stays valid."""
+        self.is_active = False
+        self.deactivated_at = now()
+
+    def activate(self) -> None:
+        """Put it on sale again."""
+        self.is_active = True
+        self.deactivated_at = None

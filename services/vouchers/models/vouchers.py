@@ -1,0 +1,248 @@
+"""Vouchers, and the codes that stand for their sessions."""
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    SmallInteger,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.vouchers.models.base import Base
+from services.vouchers.models.voucher_types import VoucherType
+from shared.db import BOOKKEEPING, Entity, now
+
+
+class VoucherStatus(StrEnum):
+    """Where a voucher is in its life; a trigger in the database refuses every other edge.
+
+    pending → active → completed | expired | cancelled; pending → cancelled; and completed → active
+    when the reversal of a redemption gives a session back.
+    """
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class PaymentMethod(StrEnum):
+    """How a voucher is paid."""
+
+    CREDIT_CARD = "credit_card"
+    BANK_TRANSFER = "bank_transfer"
+    CASH = "cash"
+    OTHER = "other"
+
+
+class PaymentStatus(StrEnum):
+    """What became of the payment, as far as payments has told."""
+
+    PENDING = "pending"
+    PAID = "paid"
+    FAILED = "failed"
+    REFUNDED = "refunded"
+    PARTIALLY_REFUNDED = "partially_refunded"
+
+
+class SessionKind(StrEnum):
+    """A session that was sold, or a spare one for a session that was missed."""
+
+    REGULAR = "regular"
+    BACKUP = "backup"
+
+
+TERMS = (
+    "name",
+    "session_name",
+    "total_sessions",
+    "backup_sessions",
+    "session_duration_minutes",
+    "max_clients_per_session",
+    "frequency",
+    "custom_days",
+    "price",
+    "currency",
+    "validity_days",
+    "booking_rules",
+)
+"""What a voucher copies from its type when it is sold; no later change of the type touches it."""
+
+
+class Voucher(Entity, Base):
+    """A package that a client bought.
+
+    `valid_from` and `valid_until` (inclusive) are days in the organization's time zone. Terms that
+    version 1 did not know are null, as is the client of a voucher that it never handed out.
+    """
+
+    __tablename__ = "vouchers"
+    entity_type = "voucher"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        ForeignKeyConstraint(
+            ["organization_id", "voucher_type_id"],
+            ["voucher_types.organization_id", "voucher_types.id"],
+        ),
+        ForeignKeyConstraint(
+            ["organization_id", "therapy_class_id"],
+            ["therapy_classes.organization_id", "therapy_classes.id"],
+        ),
+        CheckConstraint(
+            "status IN ('pending', 'active', 'completed', 'expired', 'cancelled')", "status"
+        ),
+        CheckConstraint(
+            "payment_status IN ('pending', 'paid', 'failed', 'refunded', 'partially_refunded')",
+            "payment_status",
+        ),
+        CheckConstraint(
+            "payment_method IN ('credit_card', 'bank_transfer', 'cash', 'other')", "payment_method"
+        ),
+        CheckConstraint("used_sessions BETWEEN 0 AND total_sessions", "used_sessions"),
+        CheckConstraint("used_backup_sessions BETWEEN 0 AND backup_sessions", "used_backup"),
+        CheckConstraint(
+            "status IN ('pending', 'cancelled') OR valid_until IS NOT NULL", "validity_known"
+        ),
+        CheckConstraint("status <> 'completed' OR used_sessions = total_sessions", "completed"),
+        Index("ix_vouchers_organization_client", "organization_id", "client_id", "id"),
+        Index("ix_vouchers_organization_status", "organization_id", "status", "id"),
+        Index("ix_vouchers_organization_type", "organization_id", "voucher_type_id", "id"),
+        Index("ix_vouchers_client", "client_id", "id"),
+        Index(
+            "ix_vouchers_running_out",
+            "valid_until",
+            postgresql_where=text("status = 'active'"),
+        ),
+        Index(
+            "ix_vouchers_unpaid",
+            "created_at",
+            postgresql_where=text("status = 'pending'"),
+        ),
+    )
+
+    organization_id: Mapped[int]
+    client_id: Mapped[int | None]
+    voucher_type_id: Mapped[int | None]
+    voucher_type_version: Mapped[int | None]
+    therapy_class_id: Mapped[int | None]
+    name: Mapped[str]
+    session_name: Mapped[str | None]
+    total_sessions: Mapped[int]
+    backup_sessions: Mapped[int]
+    session_duration_minutes: Mapped[int | None]
+    max_clients_per_session: Mapped[int | None]
+    frequency: Mapped[str | None]
+    custom_days: Mapped[list[int] | None] = mapped_column(ARRAY(SmallInteger))
+    price: Mapped[Decimal | None]
+    currency: Mapped[str | None]
+    validity_days: Mapped[int | None]
+    booking_rules: Mapped[dict[str, Any]]
+    # The balance is the sum of the redemptions; these keep it at hand, and change with them.
+    used_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
+    used_backup_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
+    purchase_date: Mapped[date]
+    valid_from: Mapped[date | None]
+    valid_until: Mapped[date | None]
+    status: Mapped[str] = mapped_column(default=VoucherStatus.PENDING.value)
+    payment_method: Mapped[str | None]
+    payment_status: Mapped[str] = mapped_column(default=PaymentStatus.PENDING.value)
+    payment_amount: Mapped[Decimal | None]
+    payment_date: Mapped[datetime | None]
+    invoice_number: Mapped[str | None]
+    notes: Mapped[str | None]
+
+    @classmethod
+    def sold(cls, kind: VoucherType, **purchase: Any) -> "Voucher":
+        """Return a pending voucher with a copy of the type's terms."""
+        terms = {name: getattr(kind, name) for name in TERMS}
+        return cls(
+            organization_id=kind.organization_id,
+            voucher_type_id=kind.id,
+            voucher_type_version=kind.version,
+            payment_amount=kind.price,
+            status=VoucherStatus.PENDING.value,
+            payment_status=PaymentStatus.PENDING.value,
+            used_sessions=0,
+            used_backup_sessions=0,
+            **terms,
+            **purchase,
+        )
+
+    @property
+    def regular_sessions_left(self) -> int:
+        """Sessions that were sold and not yet spent."""
+        return self.total_sessions - self.used_sessions
+
+    @property
+    def backup_sessions_left(self) -> int:
+        """Spare sessions not yet spent."""
+        return self.backup_sessions - self.used_backup_sessions
+
+    def sessions_left(self, kind: str) -> int:
+        """Return how many sessions of a kind are left."""
+        return (
+            self.backup_sessions_left if kind == SessionKind.BACKUP else self.regular_sessions_left
+        )
+
+    def spend(self, kind: str, sessions: int = 1) -> None:
+        """Count sessions as spent; a negative number gives them back."""
+        if kind == SessionKind.BACKUP:
+            self.used_backup_sessions += sessions
+        else:
+            self.used_sessions += sessions
+
+    def activate(self, paid_on: date) -> None:
+        """Begin its validity on the day it was paid; raises TypeError for terms without one."""
+        assert self.validity_days is not None
+        self.status = VoucherStatus.ACTIVE
+        self.valid_from = paid_on
+        self.valid_until = paid_on + timedelta(days=self.validity_days - 1)
+
+
+class VoucherCode(Base):
+    """One session of a voucher, as the client shows it. Whoever knows it is believed: no event
+    carries it. Version 1 left codes behind that belong to no voucher."""
+
+    __tablename__ = "voucher_codes"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "voucher_id", "id"),
+        UniqueConstraint("organization_id", "id"),
+        ForeignKeyConstraint(
+            ["organization_id", "voucher_id"], ["vouchers.organization_id", "vouchers.id"]
+        ),
+        CheckConstraint("is_used OR (used_at IS NULL AND used_by IS NULL)", "unused"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
+    organization_id: Mapped[int]
+    voucher_id: Mapped[int | None]
+    client_id: Mapped[int | None]
+    code: Mapped[str] = mapped_column(unique=True)
+    is_backup: Mapped[bool] = mapped_column(default=False)
+    is_used: Mapped[bool] = mapped_column(default=False)
+    used_at: Mapped[datetime | None]
+    used_by: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def kind(self) -> str:
+        """The kind of session it stands for."""
+        return SessionKind.BACKUP if self.is_backup else SessionKind.REGULAR
+
+    def use(self, user_id: int) -> None:
+        """Mark it spent, by whom and when."""
+        self.is_used, self.used_at, self.used_by = True, now(), user_id
+
+    def free(self) -> None:
+        """Make it good again after a reversal."""
+        self.is_used, self.used_at, self.used_by = False, None, None
