@@ -103,9 +103,8 @@ async def test_altered_tokens(shop: Story) -> None:
     head, body, signature = token.split(".")
     broken = [token[:-4] + "AAAA", f"{head}.{body[:-2]}AA.{signature}", "nonsense", "x" * 9000]
     for wrong in broken:
-        answer = await shop.api.get(
-            "/api/vouchers/my", headers={"Authorization": f"Bearer {wrong}"}
-        )
+        headers = {"Authorization": f"Bearer {wrong}"}
+        answer = await shop.api.get("/api/vouchers/my", headers=headers)
         assert_problem(answer, 401)
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
