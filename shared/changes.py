@@ -49,6 +49,18 @@ class Change:
     created: bool = False
 
 
+@dataclass(slots=True)
+class Fact:
+    """Something that happened and changed no row of ours."""
+
+    action: str
+    entity_type: str
+    entity_id: int | None
+    organization_id: int | None
+    origin: Origin
+    details: Values
+
+
 class ChangeLog:
     """What one transaction changed, and what it recorded."""
 
@@ -57,6 +69,7 @@ class ChangeLog:
         self.catalogue = catalogue
         self.origin = origin
         self.changes: list[Change] = []
+        self.facts: list[Fact] = []
         self.touched: dict[Entity, Values] = {}
         self.created: set[Entity] = set()
         self.deleted: set[Entity] = set()
@@ -64,21 +77,28 @@ class ChangeLog:
 
     def reset(self) -> None:
         """Forget everything: the transaction it belonged to was rolled back or has ended."""
-        for collection in (self.changes, self.touched, self.created, self.deleted, self.in_bulk):
+        for happened in (self.changes, self.facts):
+            happened.clear()
+        for collection in (self.touched, self.created, self.deleted, self.in_bulk):
             collection.clear()
+
+    def require_published(self, entity_type: str, action: str) -> None:
+        """Raise KeyError when the service publishes no such event."""
+        if (entity_type, action) not in self.catalogue:
+            raise KeyError(f"{self.source} publishes no event for {entity_type} {action}")
 
     def record(self, action: str, entity: Entity, details: Values) -> None:
         """Note why the entity changed, with its values as they are now."""
-        if (entity.entity_type, action) not in self.catalogue:
-            raise KeyError(f"{self.source} publishes no event for {entity.entity_type} {action}")
+        self.require_published(entity.entity_type, action)
         self.touch(entity)
         change = Change(action, entity, self.origin)
         if entity in self.created:
             change.created = True
-        elif action == "DELETE" or entity in self.deleted:
-            change.old = _snapshot(entity)
         else:
             self._take_differences(entity, change)
+            if action == "DELETE" or entity in self.deleted:
+                # A row that is kept under a pseudonym has new values too.
+                change.old = _snapshot(entity) | change.old
         change.new |= details
         self.changes.append(change)
 
@@ -116,37 +136,61 @@ class ChangeLog:
         return missing + [f"{kind} (in bulk)" for kind in self.in_bulk - types]
 
     def events(self) -> list[Event]:
-        """Return one event for each recorded change, in the order of recording."""
-        return [self._event(change) for change in self.changes]
+        """Return one event for each recorded change and fact, each in the order of recording."""
+        changes = [self._event_of_change(change) for change in self.changes]
+        return changes + [self._event_of_fact(fact) for fact in self.facts]
 
-    def _event(self, change: Change) -> Event:
-        entity, origin = change.entity, change.origin
+    def _event_of_change(self, change: Change) -> Event:
+        entity = change.entity
         if change.created:
             change.new = _snapshot(entity) | change.new
+        data = EventData(
+            action=change.action,
+            entity_type=entity.entity_type,
+            entity_id=entity.id,
+            entity_version=entity.version,
+            organization_id=entity.audited_organization_id,
+            actor=_actor(change.origin),
+            correlation_id=change.origin.correlation_id,
+            causation_id=change.origin.causation_id,
+            old_values=_plain(change.old),
+            new_values=_plain(change.new),
+        )
+        return self._event(data)
+
+    def _event_of_fact(self, fact: Fact) -> Event:
+        data = EventData(
+            action=fact.action,
+            entity_type=fact.entity_type,
+            entity_id=fact.entity_id,
+            entity_version=0,
+            organization_id=fact.organization_id,
+            actor=_actor(fact.origin),
+            correlation_id=fact.origin.correlation_id,
+            causation_id=fact.origin.causation_id,
+            old_values={},
+            new_values=_plain(fact.details),
+        )
+        return self._event(data)
+
+    def _event(self, data: EventData) -> Event:
         return Event(
             id=str(uuid7()),
             source=self.source,
-            type=self.catalogue[entity.entity_type, change.action],
+            type=self.catalogue[data.entity_type, data.action],
             time=now(),
-            subject=f"{entity.entity_type}/{entity.id}",
-            data=EventData(
-                action=change.action,
-                entity_type=entity.entity_type,
-                entity_id=entity.id,
-                entity_version=entity.version,
-                organization_id=entity.audited_organization_id,
-                actor=EventActor(
-                    user_id=origin.user_id,
-                    role=origin.role,
-                    ip_address=origin.ip_address,
-                    user_agent=origin.user_agent,
-                ),
-                correlation_id=origin.correlation_id,
-                causation_id=origin.causation_id,
-                old_values=_plain(change.old),
-                new_values=_plain(change.new),
-            ),
+            subject=f"{data.entity_type}/{data.entity_id or 'unknown'}",
+            data=data,
         )
+
+
+def _actor(origin: Origin) -> EventActor:
+    return EventActor(
+        user_id=origin.user_id,
+        role=origin.role,
+        ip_address=origin.ip_address,
+        user_agent=origin.user_agent,
+    )
 
 
 def change_log(session: AsyncSession | Session) -> ChangeLog:
@@ -167,6 +211,25 @@ def record(session: AsyncSession, action: str, entity: Entity, **details: Any) -
     values (a reason, for instance). Raises KeyError when the service publishes no such event.
     """
     change_log(session).record(action, entity, details)
+
+
+def note(
+    session: AsyncSession,
+    action: str,
+    entity_type: str,
+    *,
+    entity_id: int | None = None,
+    organization_id: int | None = None,
+    details: Values,
+) -> None:
+    """Record what happened without changing a row of ours: a sign-in to no account, for instance.
+
+    Its event has version 0, so no keeper of copies takes it for news of the row. Raises KeyError
+    when the service publishes no such event.
+    """
+    log = change_log(session)
+    log.require_published(entity_type, action)
+    log.facts.append(Fact(action, entity_type, entity_id, organization_id, log.origin, details))
 
 
 def act_as(session: AsyncSession, user_id: int, role: str) -> None:

@@ -1,0 +1,1 @@
+"""Users, permissions, sign-in, and the keys that sign access tokens."""

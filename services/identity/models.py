@@ -1,0 +1,252 @@
+"""Users, permissions, sign-in sessions, signing keys, and our copy of organizations."""
+
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.auth import ADMIN, OWNER
+from shared.db import BOOKKEEPING, SECRET, TYPES, Entity, metadata, now
+
+THERAPIST = "therapist"
+STAFF = "staff"
+CLIENT = "client"
+ROLES = (ADMIN, OWNER, THERAPIST, CLIENT, STAFF)
+GRANTABLE_ROLES = frozenset({THERAPIST, STAFF})
+"""Who holds what was granted: owners and admins hold all by role, clients hold nothing."""
+
+PERMISSIONS = (
+    "manage_organization",
+    "manage_users",
+    "manage_voucher_types",
+    "manage_vouchers",
+    "manage_payments",
+    "view_payments",
+    "view_audit_logs",
+    "all",
+)
+
+NO_PASSWORD = "!"  # noqa: S105 - the hash of no password at all, as in Unix
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+class Base(DeclarativeBase):
+    """Root of this service's tables."""
+
+    metadata = metadata()
+    type_annotation_map = TYPES
+
+
+class User(Entity, Base):
+    """Somebody who can sign in. Never deleted: a pseudonym takes the place of the person."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        Index("uq_users_email", func.lower(text("email")), unique=True),
+        Index(
+            "ix_users_pending",
+            "organization_id",
+            "id",
+            postgresql_where=text("approved_at IS NULL"),
+        ),
+        Index(
+            "ix_users_tokens_not_before",
+            "tokens_not_before",
+            postgresql_where=text("tokens_not_before IS NOT NULL"),
+        ),
+        # What permissions point at, so that none outlives a membership.
+        UniqueConstraint("organization_id", "id"),
+        CheckConstraint(_one_of("role", ROLES), name="role"),
+        CheckConstraint(f"is_organization_owner = (role = '{OWNER}')", name="owner_by_role"),
+        CheckConstraint("NOT is_active OR approved_at IS NOT NULL", name="active_when_approved"),
+        CheckConstraint("NOT is_active OR deleted_at IS NULL", name="deleted_is_inactive"),
+    )
+    entity_type = "user"
+
+    email: Mapped[str]
+    name: Mapped[str]
+    phone: Mapped[str | None]
+    password_hash: Mapped[str] = mapped_column(info=SECRET)
+    role: Mapped[str]
+    organization_id: Mapped[int | None]
+    is_organization_owner: Mapped[bool] = mapped_column(default=False)
+    is_active: Mapped[bool] = mapped_column(default=False)
+    approved_at: Mapped[datetime | None]
+    approved_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    last_login: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    requested_organization: Mapped[str | None]
+    """The name of an organization that is on its way, with this user as its owner."""
+    tokens_not_before: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+    """Access tokens issued earlier no longer say what is true."""
+
+    # No column: the row forgets it, the event of leaving does not.
+    _left_organization_id = cast("int | None", None)
+
+    @property
+    def audited_organization_id(self) -> int | None:
+        """The organization; of a user who has just left one, the one that was left."""
+        return self.organization_id or self._left_organization_id
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Say whether nobody has approved the registration yet."""
+        return self.approved_at is None
+
+    @property
+    def is_working_owner(self) -> bool:
+        """Say whether this user can act as an organization's owner."""
+        return self.role == OWNER and self.is_active and self.organization_id is not None
+
+    def take_role(self, role: str) -> None:
+        """Change the role; being an owner is a matter of the role alone."""
+        self.role = role
+        self.is_organization_owner = role == OWNER
+
+    def join(self, organization_id: int) -> None:
+        """Become a member of an organization."""
+        self.organization_id = organization_id
+        self.requested_organization = None
+
+    def leave_organization(self) -> None:
+        """Belong to no organization; outside of one there are only clients and admins."""
+        self._left_organization_id = self.organization_id
+        self.organization_id = None
+        if self.role != ADMIN:
+            self.take_role(CLIENT)
+
+    def approve(self, approver_id: int | None) -> None:
+        """Let the user in."""
+        self.approved_at = now()
+        self.approved_by = approver_id
+        self.is_active = True
+
+    def invalidate_tokens(self) -> dict[str, Any]:
+        """Make every access token issued so far worthless; return the event's detail of it."""
+        self.tokens_not_before = now()
+        return {"tokens_not_before": round(self.tokens_not_before.timestamp(), 3)}
+
+    def become_pseudonym(self) -> None:
+        """Take the person out of the row and free the e-mail address; the id and history stay."""
+        self.email = f"deleted-{self.id}@carnet.invalid"
+        self.name = f"Deleted user {self.id}"
+        self.phone = None
+        self.password_hash = NO_PASSWORD
+        self.requested_organization = None
+        self.is_active = False
+        self.deleted_at = now()
+
+
+class Permission(Entity, Base):
+    """What a member of an organization may do there beyond what the role allows."""
+
+    __tablename__ = "permissions"
+    __table_args__ = (
+        UniqueConstraint("user_id", "organization_id", "permission"),
+        # Together: a permission in an organization that its user does not belong to cannot be.
+        ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
+        CheckConstraint(_one_of("permission", PERMISSIONS), name="permission"),
+    )
+    entity_type = "permission"
+
+    user_id: Mapped[int]
+    organization_id: Mapped[int] = mapped_column(index=True)
+    permission: Mapped[str]
+    granted_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    granted_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class OrganizationCopy(Base):
+    """What sign-in must know of an organization.
+
+    Each field carries the version it is from, so that copies, events and look-ups come to the same
+    whatever their order. A field is null until it is known.
+    """
+
+    __tablename__ = "organization_copies"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    slug: Mapped[str | None] = mapped_column(unique=True)
+    slug_version: Mapped[int] = mapped_column(default=0)
+    is_active: Mapped[bool | None]
+    is_active_version: Mapped[int] = mapped_column(default=0)
+    updated_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether this is a whole copy, not what a single event told."""
+        return self.slug is not None and self.is_active is not None
+
+
+class SignInSession(Base):
+    """One signed-in client program; it lives as long as its refresh tokens are exchanged."""
+
+    __tablename__ = "sign_in_sessions"
+    __table_args__ = (Index("ix_sign_in_sessions_user_id_ip_address", "user_id", "ip_address"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    last_used_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+    end_reason: Mapped[str | None]
+    ip_address: Mapped[str | None]
+    user_agent: Mapped[str | None]
+
+    @property
+    def is_live(self) -> bool:
+        """Say whether the session has neither been ended nor run out."""
+        return self.ended_at is None and self.expires_at > now()
+
+
+class RefreshToken(Base):
+    """The SHA-256 of a refresh token: 256 random bits need no slow hash. Used ones are kept, so
+    that one presented again is known for what it is."""
+
+    __tablename__ = "refresh_tokens"
+
+    token_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    session_id: Mapped[UUID] = mapped_column(
+        ForeignKey("sign_in_sessions.id", ondelete="CASCADE"), index=True
+    )
+    issued_at: Mapped[datetime] = mapped_column(default=now)
+    used_at: Mapped[datetime | None]
+
+
+class SigningKey(Base):
+    """A key that signs access tokens from `signs_from` on, until a newer one does."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    public_key: Mapped[dict[str, Any]]
+    private_key: Mapped[str | None] = mapped_column(info=SECRET)
+    """Encrypted (see vault.py); erased once the key signs no more."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    signs_from: Mapped[datetime]
+    published_until: Mapped[datetime | None]
+    """When its last token has died; null while no newer key has been made."""
+
+
+class AttemptCount(Base):
+    """How often something was tried within the window that ends at `ends_at`."""
+
+    __tablename__ = "attempt_counts"
+
+    key: Mapped[bytes] = mapped_column(primary_key=True)
+    count: Mapped[int]
+    ends_at: Mapped[datetime] = mapped_column(index=True)

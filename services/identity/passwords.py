@@ -1,0 +1,112 @@
+"""Passwords: the rule for new ones, and hashing off the event loop behind a bound.
+
+Argon2id with 19 MiB, two passes, one lane (OWASP's second recommendation): 35 ms of one core.
+One thread hashes, because more of them only slow each other down; what waits for it is bounded,
+so that a flood is told 503 at once instead of making everybody wait.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import bcrypt
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from shared.errors import ServiceUnavailable
+
+MIN_LENGTH = 10
+MAX_LENGTH = 128
+BCRYPT_BYTES = 72
+_BCRYPT_PREFIXES = ("$2a$", "$2b$", "$2y$")
+
+Result = TypeVar("Result")
+
+_COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_LENGTH)
+
+
+def refuse_common(password: str) -> str:
+    """Return the password; raises ValueError when it is among the commonly used ones."""
+    if password.lower() in _COMMON:
+        raise ValueError("is among the most commonly used passwords; choose another one")
+    return password
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a password is right, and whether its hash should be made anew."""
+
+    matches: bool
+    outdated: bool = False
+
+
+class PasswordQueueFull(ServiceUnavailable):
+    """Too many sign-ins at once; try again in a moment."""
+
+
+class Passwords:
+    """Hashes and verifies, one after the other, in a thread of its own.
+
+    Of the places in the queue three quarters are for anybody; the rest is kept for sign-ins from
+    where the account is known, so that strangers cannot keep an owner out.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="passwords")
+        self._places = places
+        self._waiting = 0
+        self._nobodys = self._hasher.hash("the password of an account that does not exist")
+
+    async def hash(self, password: str) -> str:
+        """Return the password's hash; raises PasswordQueueFull."""
+        return await self._run(lambda: self._hasher.hash(password))
+
+    async def verify(self, password: str, hashed: str | None, *, trusted: bool = False) -> Verdict:
+        """Check a password against a hash; without one (no such account) the work is the same.
+
+        Raises PasswordQueueFull.
+        """
+        verdict = await self._run(
+            lambda: self._verify(password, hashed or self._nobodys), trusted=trusted
+        )
+        return verdict if hashed else Verdict(matches=False)
+
+    async def _run(self, work: Callable[[], Result], *, trusted: bool = False) -> Result:
+        places = self._places if trusted else max(1, self._places * 3 // 4)
+        if self._waiting >= places:
+            raise PasswordQueueFull(retry_after=1)
+        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        future = self._executor.submit(work)
+
+        # The place is free when the thread is done, which a cancelled request does not change.
+        def done(_: Future[Result]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._free_place)
+
+        future.add_done_callback(done)
+        return await asyncio.wrap_future(future)
+
+    def _free_place(self) -> None:
+        self._waiting -= 1
+
+    def _verify(self, password: str, hashed: str) -> Verdict:
+        if hashed.startswith(_BCRYPT_PREFIXES):
+            return Verdict(_bcrypt_matches(password, hashed), outdated=True)
+        try:
+            self._hasher.verify(hashed, password)
+        except (VerificationError, InvalidHashError):
+            return Verdict(matches=False)
+        return Verdict(matches=True, outdated=self._hasher.check_needs_rehash(hashed))
+
+
+def _bcrypt_matches(password: str, hashed: str) -> bool:
+    """Compare as version 1 did: bcrypt reads 72 bytes and no more."""
+    try:
+        return bcrypt.checkpw(password.encode()[:BCRYPT_BYTES], hashed.encode())
+    except ValueError:
+        return False

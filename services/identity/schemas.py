@@ -1,0 +1,260 @@
+"""What comes in and what goes out."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from services.identity.models import OWNER
+from services.identity.passwords import MAX_LENGTH, MIN_LENGTH, refuse_common
+from shared.fields import BodyId, Email, Name, Phone
+
+Role = Literal["admin", "organization_owner", "therapist", "client", "staff"]
+PermissionName = Literal[
+    "manage_organization",
+    "manage_users",
+    "manage_voucher_types",
+    "manage_vouchers",
+    "manage_payments",
+    "view_payments",
+    "view_audit_logs",
+    "all",
+]
+NewPassword = Annotated[
+    str, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH), AfterValidator(refuse_common)
+]
+PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
+"""A password to be checked: version 1 had other rules, so there is only a bound."""
+LoginName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=320)]
+"""What somebody signs in with: version 1 took addresses that would be refused today."""
+RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Partial(_Body):
+    """Whatever is sent is changed; null empties an optional field."""
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were sent."""
+        return self.model_dump(exclude_unset=True)
+
+
+class Registration(_Body):
+    """Somebody who wants to become a client."""
+
+    email: Email
+    name: Name
+    password: NewPassword
+    phone: Phone | None = None
+    organization_slug: Name | None = None
+
+
+class MemberCreate(_Body):
+    """A user that an owner or manager adds to the organization."""
+
+    email: Email
+    name: Name
+    password: NewPassword
+    role: Role
+    phone: Phone | None = None
+
+
+class UserCreate(MemberCreate):
+    """A user that an administrator adds, to an organization or with a new one."""
+
+    organization_id: BodyId | None = None
+    organization_name: Name | None = None
+
+    @model_validator(mode="after")
+    def _at_most_one_organization(self) -> Self:
+        if self.organization_id is not None and self.organization_name is not None:
+            raise ValueError("give organization_id or organization_name, not both")
+        if self.organization_name is not None and self.role != OWNER:
+            raise ValueError("organization_name makes an owner: role must be organization_owner")
+        if self.role == OWNER and self.organization_id is None and self.organization_name is None:
+            raise ValueError("an owner needs organization_id or organization_name")
+        return self
+
+
+class MemberUpdate(_Partial):
+    """What a manager may change of a user of the organization."""
+
+    email: Email = ""
+    name: Name = ""
+    phone: Phone | None = None
+    role: Role = "client"
+    is_active: bool = True
+
+
+class UserUpdate(MemberUpdate):
+    """What an administrator may change besides; a null organization takes the user out of it."""
+
+    organization_id: BodyId | None = None
+
+
+class ProfileUpdate(_Partial):
+    """What users may change of themselves."""
+
+    name: Name = ""
+    phone: Phone | None = None
+
+
+class NewPasswordBody(_Body):
+    """A password that an administrator sets."""
+
+    password: NewPassword
+
+
+class PasswordChange(_Body):
+    """A new password of one's own, proven by the present one."""
+
+    current_password: PresentPassword
+    new_password: NewPassword
+
+
+class Credentials(_Body):
+    """An e-mail address and a password."""
+
+    email: LoginName
+    password: PresentPassword
+
+
+class RefreshRequest(_Body):
+    """A refresh token, good for one use."""
+
+    refresh_token: RefreshTokenText
+
+
+class LogoutRequest(_Body):
+    """Which session ends: the refresh token's, or without one the access token's."""
+
+    refresh_token: RefreshTokenText | None = None
+
+
+class PermissionGrant(_Body):
+    """A permission to give."""
+
+    permission: PermissionName
+
+
+class TokensRead(BaseModel):
+    """A signed-in session's tokens; `expires_in` are seconds of the access token."""
+
+    access_token: str
+    token_type: Literal["bearer"]
+    expires_in: int
+    refresh_token: str
+
+
+class UserRead(BaseModel):
+    """A user as administrators and managers see one."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    email: str
+    name: str
+    phone: str | None
+    role: str
+    organization_id: int | None
+    is_organization_owner: bool
+    is_active: bool
+    approved_at: datetime | None
+    approved_by: int | None
+    last_login: datetime | None
+    requested_organization: str | None = Field(
+        description="The organization that is being made for this user, until it exists"
+    )
+    created_at: datetime
+    updated_at: datetime
+
+
+class ProfileRead(UserRead):
+    """Oneself, with the permissions that were granted."""
+
+    permissions: list[str]
+
+
+class PermissionRead(BaseModel):
+    """A permission, who gave it and when."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    user_id: int
+    organization_id: int
+    permission: str
+    granted_by: int | None
+    granted_at: datetime
+
+
+class SessionRead(BaseModel):
+    """One of one's own live sessions."""
+
+    id: UUID
+    started_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    ip_address: str | None
+    user_agent: str | None
+    is_current: bool
+
+
+class Message(BaseModel):
+    """What was done, in words."""
+
+    message: str
+
+
+class OrganizationFacts(BaseModel):
+    """Our own small reading of an organization, as the organizations service shows it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: BodyId
+    version: int
+    slug: str
+    is_active: bool
+
+
+class OwnerOrder(_Body):
+    """An owner to be made together with an organization."""
+
+    organization: OrganizationFacts
+    email: Email
+    name: Name
+    password: NewPassword
+    phone: Phone | None = None
+
+
+class UserCopy(BaseModel):
+    """What other services keep of a user."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    version: int
+    name: str
+    email: str
+    role: str
+    organization_id: int | None
+    is_active: bool
+
+
+class Revocations(BaseModel):
+    """Which access tokens that have not run out are void all the same."""
+
+    revoked_sessions: list[str]
+    users: dict[int, float]
+    organizations: list[int]
