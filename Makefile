@@ -28,7 +28,7 @@ demo: setup ## drive the main story through a running system
 	@$(BIN)/carnet demo
 
 test: setup ## run every test, with servers of their own (ARGS="-k name" to choose)
-	@$(BIN)/carnet with-servers -- $(BIN)/pytest -n 2 $(ARGS)
+	@$(BIN)/carnet with-servers -- $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: setup ## check style, types, import rules and migrations
 	$(BIN)/ruff check

@@ -128,11 +128,16 @@ async def publish(exchange: AbstractExchange, routing_key: str, message: Message
     try:
         async with asyncio.timeout(PUBLISH_TIMEOUT):
             await exchange.publish(message, routing_key, mandatory=True)
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
+    except asyncio.CancelledError as error:
+        raise_if_cancelled(error)
         raise ConnectionError("the broker went away before it confirmed") from None
+
+
+def raise_if_cancelled(error: BaseException) -> None:
+    """Raise a cancellation that somebody asked for; the library also uses it to say «broken»."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
 
 
 async def publish_all(

@@ -71,7 +71,8 @@ class Consumer:
             try:
                 async with bus.connected(self.rabbitmq_url, name=self.queue.name) as broker:
                     await self._consume(await bus.publishing_channel(broker))
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                bus.raise_if_cancelled(error)
                 log.warning("consumer_interrupted", queue=self.queue.name, cause=repr(error))
             finally:
                 self.working = False

@@ -52,7 +52,8 @@ class Relay:
         while True:
             try:
                 await self._lead()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                bus.raise_if_cancelled(error)
                 OUTBOX_FAILURES.inc()
                 log.warning("relay_interrupted", cause=repr(error))
             finally:

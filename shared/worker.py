@@ -69,7 +69,11 @@ class Worker:
         return checks
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT; what is under way is finished or left to be repeated."""
+        """Work until SIGTERM or SIGINT; what is under way is finished or left to be repeated.
+
+        Raises RuntimeError when one of the tasks ended by itself: the process must not go on as
+        if it worked, whoever supervises it starts it again.
+        """
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -78,7 +82,7 @@ class Worker:
         tasks += [asyncio.ensure_future(timer.repeat()) for timer in self.timers]
         try:
             async with operations_port(self.settings, self.checks()):
-                await stop.wait()
+                await _first_of(stop, tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -90,6 +94,16 @@ class Worker:
             await idempotency.forget_expired(session)
             if not self._keep_inbox:
                 await inbox.forget_older_than(session, inbox.REMEMBERED)
+
+
+async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Future[None]]) -> None:
+    asked = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise RuntimeError("a task of this worker ended by itself")
+    finally:
+        asked.cancel()
 
 
 def _working(consumer: Consumer) -> Check:
