@@ -1,0 +1,1 @@
+"""Payment transactions, invoices, refunds: money is never lost, doubled or invented."""

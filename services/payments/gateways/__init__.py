@@ -1,0 +1,53 @@
+"""The payment gateways. A new one is one file here, named in PAYMENTS_GATEWAYS (docs/payments.md).
+
+The file has `open_gateway()`, which reads its own settings from the environment.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import cast
+
+from services.payments.gateways.protocol import Gateway, OnlineGateway
+
+
+class Gateways:
+    """The gateways of this process, by name and by the payment methods they serve."""
+
+    def __init__(self, by_method: Mapping[str, Gateway]) -> None:
+        self._by_method = dict(by_method)
+        self._by_name = {gateway.name: gateway for gateway in by_method.values()}
+
+    @classmethod
+    def open(cls, names: Mapping[str, str]) -> "Gateways":
+        """Open each gateway that a payment method is configured for."""
+        opened = {name: _open(name) for name in set(names.values())}
+        return cls({method: opened[name] for method, name in names.items()})
+
+    def for_method(self, method: str) -> Gateway:
+        """Return the gateway that takes this method of payment."""
+        return self._by_method[method]
+
+    def named(self, name: str) -> Gateway:
+        """Return a gateway by the name that rows keep; raises KeyError."""
+        return self._by_name[name]
+
+    def online(self, name: str) -> OnlineGateway | None:
+        """Return the gateway if it charges by itself, else None."""
+        gateway = self._by_name.get(name)
+        return gateway if isinstance(gateway, OnlineGateway) else None
+
+    def all_online(self) -> list[OnlineGateway]:
+        """Return every gateway that charges by itself."""
+        return [gateway for gateway in self._by_name.values() if isinstance(gateway, OnlineGateway)]
+
+    async def aclose(self) -> None:
+        """Close every gateway's connections."""
+        for gateway in self._by_name.values():
+            await gateway.aclose()
+
+
+def _open(name: str) -> Gateway:
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} is not the name of a payment gateway")
+    module = import_module(f"{__name__}.{name}")
+    return cast(Gateway, module.open_gateway())

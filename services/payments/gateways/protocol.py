@@ -1,0 +1,193 @@
+"""What payments asks of a payment gateway, and the words in which a gateway answers.
+
+Amounts are in the currency's major unit, exact; currencies are ISO 4217 in upper case.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import SecretStr
+
+
+class Outcome(StrEnum):
+    """What a gateway says of a payment."""
+
+    PREPARED = "prepared"  # known to the gateway, nothing was charged
+    PROCESSING = "processing"
+    REQUIRES_ACTION = "requires_action"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RefundOutcome(StrEnum):
+    """What a gateway says of a refund."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a payment failed, in the gateway's words."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefundReport:
+    """What a gateway says of one refund; `refund_id` is ours, when it was ours."""
+
+    gateway_id: str
+    outcome: RefundOutcome
+    amount: Decimal
+    currency: str
+    refund_id: int | None = None
+    payment_id: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a gateway says of one payment, in an answer or a webhook.
+
+    `refunded` is the whole sum given back so far; `refunds` are the refunds it is made of, or null
+    where the gateway only told the sum.
+    """
+
+    gateway_id: str
+    outcome: Outcome
+    amount: Decimal
+    currency: str
+    captured: Decimal = Decimal(0)
+    refunded: Decimal = Decimal(0)
+    refunds: tuple[RefundReport, ...] | None = ()
+    live: bool = False
+    account: str | None = None
+    transaction_id: int | None = None
+    failure: Failure | None = None
+    next_action: Mapping[str, Any] | None = field(default=None, repr=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be paid."""
+
+    transaction_id: int
+    voucher_id: int
+    organization_id: int
+    amount: Decimal
+    currency: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """What is to be given back."""
+
+    refund_id: int
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A webhook that proved to be the gateway's: its identity, before anybody acts on it."""
+
+    event_id: str
+    type: str
+    signed_at: datetime
+
+
+class GatewayUnavailable(Exception):
+    """The gateway did not answer, or not for a reason that lies with the payer.
+
+    Whether the request had its effect is unknown: ask again before repeating it.
+    """
+
+
+class GatewayRefused(Exception):
+    """The gateway refused a request for good; nothing was charged by it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+
+class WebhookRefused(Exception):
+    """A webhook is not provably the gateway's, or not of this hour."""
+
+
+class Gateway(Protocol):
+    """Any way to take money; `name` is the file's and the column's."""
+
+    name: str
+
+    async def refund(self, gateway_id: str | None, order: RefundOrder) -> RefundReport:
+        """Give money back, once per refund id wherever the gateway can promise that.
+
+        Raises GatewayUnavailable and GatewayRefused.
+        """
+        ...
+
+    async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
+        """Return every refund of a payment; raises GatewayUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+@runtime_checkable
+class OnlineGateway(Gateway, Protocol):
+    """A gateway that charges by itself and tells us about it.
+
+    A charge has two steps so that it cannot happen twice: `prepare` moves no money and may be
+    repeated; only what is written down in our books is confirmed, and a gateway confirms a payment
+    once.
+    """
+
+    live: bool
+
+    async def prepare(self, order: Order, token: SecretStr) -> Report:
+        """Make the payment known; nothing is charged. Raises GatewayUnavailable, GatewayRefused."""
+        ...
+
+    async def confirm(self, gateway_id: str) -> Report:
+        """Charge a prepared payment, or report what became of it; raises GatewayUnavailable."""
+        ...
+
+    async def look_up(self, gateway_id: str) -> Report:
+        """Report how a payment stands; raises GatewayUnavailable."""
+        ...
+
+    async def cancel(self, gateway_id: str) -> Report:
+        """Make sure a payment can no longer be charged, or report that it was already.
+
+        Raises GatewayUnavailable.
+        """
+        ...
+
+    def refunds_since(self, instant: datetime) -> AsyncIterator[RefundReport]:
+        """Yield the refunds made since, in any order; raises GatewayUnavailable."""
+        ...
+
+    def events_since(self, instant: datetime) -> AsyncIterator[tuple[Notice, bytes]]:
+        """Yield what the webhooks since should have brought; raises GatewayUnavailable."""
+        ...
+
+    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> Notice:
+        """Return whose webhook this is; raises WebhookRefused."""
+        ...
+
+    def read(self, body: bytes) -> Report | None:
+        """Return what a verified webhook reports, or None when it is of no interest to us."""
+        ...

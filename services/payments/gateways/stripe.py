@@ -1,0 +1,285 @@
+"""Cards, by Stripe's API: payment intents, refunds, signed webhooks.
+
+In development and tests the same code talks to localstripe, which lacks idempotency keys: nothing
+here relies on them alone. Amounts on the wire are minor units, currencies lower case.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import httpx
+import stripe
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from stripe import StripeClient, StripeError, WebhookSignature
+from stripe.params import PaymentIntentCreateParams
+
+from services.payments.gateways import stripe_objects
+from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
+from services.payments.gateways.protocol import (
+    Failure,
+    GatewayRefused,
+    GatewayUnavailable,
+    Notice,
+    Order,
+    RefundOrder,
+    RefundReport,
+    Report,
+    WebhookRefused,
+)
+
+# Otherwise the library writes an id into the home folder and sends figures about this machine.
+stripe.enable_telemetry = False
+
+API_VERSION = "2026-07-29.dahlia"
+"""The last release in which an intent can be limited to cards by a parameter that localstripe
+knows too; https://docs.stripe.com/changelog/endive/2026-09-30 takes `payment_method_types` away.
+"""
+
+CALL_SECONDS = 7.0
+"""Bound of one call; a charge makes at most three, and its caller waits 25 seconds."""
+
+MAX_CONNECTIONS = 32
+WEBHOOK_WINDOW = timedelta(minutes=5)
+SIGNATURE_HEADER = "stripe-signature"
+PAGE = 100
+
+
+class StripeSettings(BaseSettings):
+    """PAYMENTS_STRIPE_API_BASE, PAYMENTS_STRIPE_API_KEY, PAYMENTS_STRIPE_WEBHOOK_SECRET."""
+
+    model_config = SettingsConfigDict(env_prefix="PAYMENTS_STRIPE_", frozen=True, extra="ignore")
+
+    api_base: str = "https://api.stripe.com"
+    api_key: SecretStr
+    webhook_secret: SecretStr
+
+
+class _Http(stripe.HTTPClient):
+    """The library's network: one bounded httpx client, whose transport tests may replace."""
+
+    name = "httpx"
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None) -> None:
+        super().__init__()
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            timeout=httpx.Timeout(CALL_SECONDS, connect=2),
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+        )
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        """Send one request; raises the library's APIConnectionError when no answer comes."""
+        try:
+            answer = await self._client.request(
+                method, url, headers=dict(headers), content=post_data
+            )
+        except httpx.HTTPError as error:
+            raise _no_answer(error) from error
+        return answer.content, answer.status_code, answer.headers
+
+    async def close_async(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+
+def _no_answer(error: httpx.HTTPError) -> stripe.APIConnectionError:
+    return stripe.APIConnectionError(type(error).__name__)  # type: ignore[no-untyped-call]
+
+
+class StripeGateway:
+    """Stripe, or what speaks its language at `api_base`."""
+
+    name = "stripe"
+
+    def __init__(
+        self, settings: StripeSettings, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        key = settings.api_key.get_secret_value()
+        self.live = key.startswith(("sk_live_", "rk_live_"))
+        self._secret = settings.webhook_secret
+        self._http = _Http(transport)
+        # No retries of the library's own: it would repeat a refund where keys are not known.
+        self._stripe = StripeClient(
+            key,
+            base_addresses={"api": settings.api_base.rstrip("/")},
+            http_client=self._http,
+            stripe_version=API_VERSION,
+            max_network_retries=0,
+        )
+
+    async def prepare(self, order: Order, token: SecretStr) -> Report:
+        """Create an unconfirmed payment intent; raises GatewayUnavailable and GatewayRefused."""
+        try:
+            amount = to_minor(order.amount, order.currency)
+            method = await self._payment_method(token.get_secret_value())
+            intent = await self._stripe.v1.payment_intents.create_async(
+                _intent(order, amount, method),
+                {"idempotency_key": f"carnet-charge-{order.transaction_id}"},
+            )
+        except NotInMinorUnits as error:
+            raise GatewayRefused(Failure("amount_invalid", str(error))) from error
+        except StripeError as error:
+            raise _raised(error) from error
+        return stripe_objects.report_of_intent(intent.to_dict())
+
+    async def _payment_method(self, token: str) -> str:
+        """Return the payment method itself, or the one that a card token of Stripe.js becomes."""
+        if not token.startswith("tok_"):
+            return token
+        made = await self._stripe.v1.payment_methods.create_async(
+            {"type": "card", "card": {"token": token}}
+        )
+        return made.id
+
+    async def confirm(self, gateway_id: str) -> Report:
+        """Confirm an intent, or report what became of it; raises GatewayUnavailable."""
+        try:
+            intent = await self._stripe.v1.payment_intents.confirm_async(gateway_id)
+        except StripeError as error:
+            if isinstance(_raised(error), GatewayUnavailable):
+                raise GatewayUnavailable(type(error).__name__) from error
+            # Declined, or confirmed before: the intent itself says which, and why.
+            return await self.look_up(gateway_id)
+        return stripe_objects.report_of_intent(intent.to_dict())
+
+    async def look_up(self, gateway_id: str) -> Report:
+        """Read an intent; raises GatewayUnavailable."""
+        try:
+            intent = await self._stripe.v1.payment_intents.retrieve_async(gateway_id)
+        except StripeError as error:
+            raise GatewayUnavailable(type(error).__name__) from error
+        return stripe_objects.report_of_intent(intent.to_dict())
+
+    async def cancel(self, gateway_id: str) -> Report:
+        """Cancel an intent, or report why it cannot be any more; raises GatewayUnavailable."""
+        try:
+            intent = await self._stripe.v1.payment_intents.cancel_async(gateway_id)
+        except StripeError as error:
+            if isinstance(_raised(error), GatewayUnavailable):
+                raise GatewayUnavailable(type(error).__name__) from error
+            return await self.look_up(gateway_id)
+        return stripe_objects.report_of_intent(intent.to_dict())
+
+    async def refund(self, gateway_id: str | None, order: RefundOrder) -> RefundReport:
+        """Refund a part of an intent; raises GatewayUnavailable and GatewayRefused."""
+        if gateway_id is None:
+            raise GatewayRefused(Failure("nothing_captured", "the gateway never had this payment"))
+        try:
+            refund = await self._stripe.v1.refunds.create_async(
+                {
+                    "payment_intent": gateway_id,
+                    "amount": to_minor(order.amount, order.currency),
+                    "metadata": {"refund_id": str(order.refund_id)},
+                },
+                {"idempotency_key": f"carnet-refund-{order.refund_id}"},
+            )
+        except StripeError as error:
+            raise _raised(error) from error
+        return stripe_objects.report_of_refund(refund.to_dict())
+
+    async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
+        """List every refund of an intent; raises GatewayUnavailable."""
+        try:
+            page = await self._stripe.v1.refunds.list_async(
+                {"payment_intent": gateway_id, "limit": PAGE}
+            )
+            found = [refund.to_dict() async for refund in page.auto_paging_iter()]
+        except StripeError as error:
+            raise GatewayUnavailable(type(error).__name__) from error
+        return [stripe_objects.report_of_refund(refund) for refund in found]
+
+    async def refunds_since(self, instant: datetime) -> AsyncIterator[RefundReport]:
+        """Yield refunds, newest first, until they are older; raises GatewayUnavailable."""
+        try:
+            page = await self._stripe.v1.refunds.list_async({"limit": PAGE})
+            async for refund in page.auto_paging_iter():
+                if refund.created < instant.timestamp():
+                    return
+                yield stripe_objects.report_of_refund(refund.to_dict())
+        except StripeError as error:
+            raise GatewayUnavailable(type(error).__name__) from error
+
+    async def events_since(self, instant: datetime) -> AsyncIterator[tuple[Notice, bytes]]:
+        """Yield Stripe's own list of events; raises GatewayUnavailable."""
+        try:
+            page = await self._stripe.v1.events.list_async(
+                {"limit": PAGE, "created": {"gte": int(instant.timestamp())}}
+            )
+            async for event in page.auto_paging_iter():
+                signed_at = datetime.fromtimestamp(event.created, UTC)
+                body = str(event).encode()
+                yield Notice(event.id, event.type, signed_at), body
+        except StripeError as error:
+            raise GatewayUnavailable(type(error).__name__) from error
+
+    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> Notice:
+        """Check signature and age (Stripe's scheme v1); raises WebhookRefused.
+
+        https://docs.stripe.com/webhooks#verify-manually. The library refuses what is too old and
+        accepts any future; a clock that runs ahead of ours is no better than one behind.
+        """
+        header = headers.get(SIGNATURE_HEADER, "")
+        secret = self._secret.get_secret_value()
+        try:
+            WebhookSignature.verify_header(body, header, secret, tolerance=None)
+        except (StripeError, ValueError) as error:
+            raise WebhookRefused("the signature is not the gateway's") from error
+        signed_at = stripe_objects.signed_at(header)
+        if abs(moment - signed_at) > WEBHOOK_WINDOW:
+            raise WebhookRefused("the signature is not of this hour")
+        event = stripe_objects.event_of(body)
+        return Notice(event["id"], event["type"], signed_at)
+
+    def read(self, body: bytes) -> Report | None:
+        """Return what an event says of a payment, or None; raises WebhookRefused."""
+        return stripe_objects.report_of_event(stripe_objects.event_of(body))
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._http.close_async()
+
+
+def _intent(order: Order, amount: int, method: str) -> PaymentIntentCreateParams:
+    """Return an intent for cards alone: other methods would need an address to return to."""
+    intent = {
+        "amount": amount,
+        "currency": order.currency.lower(),
+        "payment_method": method,
+        "payment_method_types": ["card"],
+        "metadata": _metadata(order),
+    }
+    return cast(PaymentIntentCreateParams, intent)
+
+
+def _metadata(order: Order) -> dict[str, str]:
+    return {
+        "transaction_id": str(order.transaction_id),
+        "voucher_id": str(order.voucher_id),
+        "organization_id": str(order.organization_id),
+        "description": order.description[:500],
+    }
+
+
+def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
+    """Tell what lies with the payer (refused for good) from what does not (ask again later)."""
+    ours = isinstance(
+        error,
+        stripe.AuthenticationError
+        | stripe.PermissionError
+        | stripe.RateLimitError
+        | stripe.APIConnectionError
+        | stripe.IdempotencyError,
+    )
+    if ours or error.http_status is None or error.http_status >= 500:
+        return GatewayUnavailable(type(error).__name__)
+    message = error.user_message or "The payment gateway refused the payment."
+    return GatewayRefused(Failure(error.code or "payment_refused", message))
+
+
+def open_gateway() -> StripeGateway:
+    """Return the gateway, as its environment describes it."""
+    return StripeGateway(StripeSettings())

@@ -1,0 +1,186 @@
+"""What Stripe's objects say, in our words. Pure: bytes and dictionaries in, reports out."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from services.payments.gateways.minor_units import from_minor
+from services.payments.gateways.protocol import (
+    Failure,
+    Outcome,
+    RefundOutcome,
+    RefundReport,
+    Report,
+    WebhookRefused,
+)
+
+# https://docs.stripe.com/payments/paymentintents/lifecycle
+_INTENT: Mapping[str, Outcome] = {
+    "requires_confirmation": Outcome.PREPARED,
+    "requires_action": Outcome.REQUIRES_ACTION,
+    "processing": Outcome.PROCESSING,
+    "requires_capture": Outcome.PROCESSING,
+    "succeeded": Outcome.SUCCEEDED,
+    "canceled": Outcome.CANCELLED,
+}
+_REFUND: Mapping[str, RefundOutcome] = {
+    "succeeded": RefundOutcome.SUCCEEDED,
+    "failed": RefundOutcome.FAILED,
+    "canceled": RefundOutcome.FAILED,
+}
+_INTENT_EVENTS = frozenset(
+    f"payment_intent.{what}"
+    for what in ("succeeded", "payment_failed", "canceled", "requires_action", "processing")
+)
+_REFUND_EVENTS = frozenset({"charge.refunded"})
+
+
+def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> Report:
+    """Return what a payment intent says."""
+    currency = str(intent["currency"]).upper()
+    outcome = _outcome(intent)
+    captured = Decimal(0)
+    if outcome is Outcome.SUCCEEDED:
+        captured = from_minor(int(intent.get("amount_received", intent["amount"])), currency)
+    return Report(
+        gateway_id=str(intent["id"]),
+        outcome=outcome,
+        amount=from_minor(int(intent["amount"]), currency),
+        currency=currency,
+        captured=captured,
+        live=bool(intent.get("livemode")),
+        account=account,
+        transaction_id=_our_id(intent, "transaction_id"),
+        failure=_failure(intent) if outcome is Outcome.FAILED else None,
+        next_action=_next_action(intent) if outcome is Outcome.REQUIRES_ACTION else None,
+        raw=intent,
+    )
+
+
+def _outcome(intent: Mapping[str, Any]) -> Outcome:
+    status = str(intent["status"])
+    if status == "requires_payment_method":
+        # Without an error nobody has tried to pay yet; with one the attempt has failed.
+        return Outcome.FAILED if intent.get("last_payment_error") else Outcome.PREPARED
+    return _INTENT[status]
+
+
+def _failure(intent: Mapping[str, Any]) -> Failure:
+    error = intent.get("last_payment_error") or {}
+    code = error.get("decline_code") or error.get("code") or "payment_failed"
+    return Failure(str(code), str(error.get("message") or "The payment failed."))
+
+
+def _next_action(intent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the payer's page needs: an address to go to, or a secret for Stripe.js."""
+    action = intent.get("next_action") or {}
+    redirect = action.get("redirect_to_url") or {}
+    return {
+        "type": str(action.get("type", "use_stripe_sdk")),
+        "redirect_url": redirect.get("url"),
+        "client_secret": intent.get("client_secret"),
+    }
+
+
+def report_of_refund(refund: Mapping[str, Any]) -> RefundReport:
+    """Return what a refund says."""
+    currency = str(refund["currency"]).upper()
+    return RefundReport(
+        gateway_id=str(refund["id"]),
+        outcome=_REFUND.get(str(refund.get("status")), RefundOutcome.PENDING),
+        amount=from_minor(int(refund["amount"]), currency),
+        currency=currency,
+        refund_id=_our_id(refund, "refund_id"),
+        payment_id=refund.get("payment_intent"),
+        raw=refund,
+    )
+
+
+def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> Report | None:
+    """Return what a charge of which something was refunded says of its payment."""
+    if not charge.get("payment_intent"):
+        return None
+    currency = str(charge["currency"]).upper()
+    captured = charge.get("amount_captured", charge["amount"] if charge.get("captured") else 0)
+    listed = charge.get("refunds")
+    return Report(
+        gateway_id=str(charge["payment_intent"]),
+        outcome=Outcome.SUCCEEDED,
+        amount=from_minor(int(charge["amount"]), currency),
+        currency=currency,
+        captured=from_minor(int(captured), currency),
+        refunded=from_minor(int(charge.get("amount_refunded", 0)), currency),
+        refunds=_listed_refunds(listed) if isinstance(listed, Mapping) else None,
+        live=bool(charge.get("livemode")),
+        account=account,
+        transaction_id=_our_id(charge, "transaction_id"),
+        raw=charge,
+    )
+
+
+def _listed_refunds(listed: Mapping[str, Any]) -> tuple[RefundReport, ...] | None:
+    """Return the refunds that older API versions list with the charge, if the list is whole."""
+    data = listed.get("data")
+    if not isinstance(data, list) or listed.get("has_more"):
+        return None
+    return tuple(report_of_refund(refund) for refund in data)
+
+
+def report_of_event(event: Mapping[str, Any]) -> Report | None:
+    """Return what an event reports of a payment, or None; raises WebhookRefused."""
+    kind, content = str(event["type"]), event["data"]["object"]
+    account = event.get("account")
+    try:
+        if kind in _INTENT_EVENTS:
+            return report_of_intent(content, account)
+        if kind in _REFUND_EVENTS:
+            return report_of_charge(content, account)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise WebhookRefused("the event lacks what its type should have") from error
+    return None
+
+
+def event_of(body: bytes) -> dict[str, Any]:
+    """Parse an event's envelope; raises WebhookRefused when it is not one."""
+    try:
+        event = json.loads(body.decode())
+        content = event["data"]["object"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WebhookRefused("the body is not an event") from error
+    named = [event.get("id"), event.get("type")]
+    if not isinstance(content, dict) or not all(isinstance(n, str) and _short(n) for n in named):
+        raise WebhookRefused("the body is not an event")
+    if not _storable(event):
+        raise WebhookRefused("the event holds what cannot be stored")
+    return dict(event)
+
+
+def _short(text: str) -> bool:
+    return 0 < len(text) <= 255
+
+
+def _storable(event: object) -> bool:
+    """Say whether PostgreSQL can keep it as JSON: no NUL and no half of a surrogate pair."""
+    try:
+        return "\\u0000" not in json.dumps(event, ensure_ascii=False).encode().decode()
+    except UnicodeEncodeError:
+        return False
+
+
+def signed_at(header: str) -> datetime:
+    """Return the instant in a signature header; raises WebhookRefused when it is not one."""
+    try:
+        seconds = next(int(part[2:]) for part in header.split(",") if part.startswith("t="))
+        return datetime.fromtimestamp(seconds, UTC)
+    except (StopIteration, ValueError, OverflowError, OSError) as error:
+        raise WebhookRefused("the signature has no time") from error
+
+
+def _our_id(thing: Mapping[str, Any], name: str) -> int | None:
+    """Read an id that we gave the gateway along; anything else there is somebody else's."""
+    text = str((thing.get("metadata") or {}).get(name, ""))
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        return None
+    return int(text)

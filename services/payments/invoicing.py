@@ -1,0 +1,106 @@
+"""Invoices and credit notes: numbered without a gap, frozen as they are issued."""
+
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.payments import queries
+from services.payments.models import Invoice, InvoiceKind, InvoiceSeries, PaymentTransaction, Refund
+from shared.changes import record
+from shared.db import now
+
+_MARK = {InvoiceKind.INVOICE: "", InvoiceKind.CREDIT_NOTE: "-CN"}
+
+
+async def issue(session: AsyncSession, payment: PaymentTransaction) -> Invoice:
+    """Issue the invoice of a payment, in the transaction that marks it succeeded."""
+    line = _line(payment.description, str(payment.amount))
+    return await _issue(session, payment, InvoiceKind.INVOICE, total=payment.amount, lines=[line])
+
+
+async def credit(
+    session: AsyncSession, payment: PaymentTransaction, refund: Refund
+) -> Invoice | None:
+    """Issue the credit note of a refund, in the transaction that marks it succeeded.
+
+    None when there is no invoice to correct: the money of a quarantined payment was never sold for.
+    """
+    invoice = await queries.find_invoice(session, payment.id)
+    if invoice is None:
+        return None
+    return await _issue(
+        session,
+        payment,
+        InvoiceKind.CREDIT_NOTE,
+        total=refund.amount,
+        lines=[_line(f"Refund: {payment.description}", str(refund.amount))],
+        refund_id=refund.id,
+        corrects_number=invoice.number,
+    )
+
+
+async def _issue(
+    session: AsyncSession, payment: PaymentTransaction, kind: InvoiceKind, **columns: Any
+) -> Invoice:
+    issued_at = now()
+    issue_date = issued_at.astimezone(_zone(payment.seller)).date()
+    sequence = await _next(session, payment.organization_id, kind, issue_date.year)
+    invoice = Invoice(
+        organization_id=payment.organization_id,
+        client_id=payment.client_id,
+        transaction_id=payment.id,
+        kind=kind,
+        number=number_of(payment.seller, kind, issue_date.year, sequence),
+        year=issue_date.year,
+        sequence=sequence,
+        issued_at=issued_at,
+        issue_date=issue_date,
+        currency=payment.currency,
+        payment_method=payment.payment_method,
+        seller=payment.seller,
+        buyer=payment.buyer,
+        **columns,
+    )
+    session.add(invoice)
+    record(session, "CREATE", invoice, voucher_id=payment.voucher_id)
+    return invoice
+
+
+async def _next(session: AsyncSession, organization_id: int, kind: InvoiceKind, year: int) -> int:
+    """Take the next number of a series.
+
+    The series' row stays locked until the transaction ends: a sequence of the database would be
+    faster and leave a gap at every rollback.
+    """
+    first = {
+        "organization_id": organization_id,
+        "kind": kind,
+        "year": year,
+        "last_sequence": 1,
+    }
+    statement = (
+        insert(InvoiceSeries)
+        .values(first)
+        .on_conflict_do_update(
+            index_elements=["organization_id", "kind", "year"],
+            set_={"last_sequence": InvoiceSeries.last_sequence + 1},
+        )
+        .returning(InvoiceSeries.last_sequence)
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+def number_of(seller: Mapping[str, Any], kind: InvoiceKind, year: int, sequence: int) -> str:
+    """Return a number: `PRAXIS-2026-000001`, or `PRAXIS-CN-2026-000001` for a credit note."""
+    return f"{str(seller['slug']).upper()}{_MARK[kind]}-{year}-{sequence:06d}"
+
+
+def _zone(seller: Mapping[str, Any]) -> ZoneInfo:
+    return ZoneInfo(str(seller.get("timezone") or "UTC"))
+
+
+def _line(description: str, amount: str) -> dict[str, Any]:
+    return {"description": description, "quantity": 1, "unit_price": amount, "amount": amount}

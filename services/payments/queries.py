@@ -1,0 +1,232 @@
+"""Every select of this service, the reports' aside."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.payments import policies
+from services.payments.errors import InvoiceNotFound, PaymentNotFound
+from services.payments.models import (
+    Invoice,
+    InvoiceKind,
+    PaymentTransaction,
+    Refund,
+    RefundStatus,
+    WebhookEvent,
+)
+from services.payments.states import UNFINISHED, Status
+from shared.auth import Actor
+from shared.paging import Page
+
+Found = Row[tuple[PaymentTransaction, str | None]]
+
+_NUMBER = (
+    select(Invoice.number)
+    .where(
+        Invoice.transaction_id == PaymentTransaction.id,
+        Invoice.kind == InvoiceKind.INVOICE,
+    )
+    .scalar_subquery()
+)
+
+
+def readable_by(actor: Actor) -> ColumnElement[bool]:
+    """Return the condition for payments that the actor may see."""
+    own = PaymentTransaction.client_id == actor.user_id
+    if actor.is_admin:
+        return PaymentTransaction.id.is_not(None)
+    organization_id = actor.organization_id
+    if organization_id is not None and policies.can_view_payments(actor, organization_id):
+        return or_(own, PaymentTransaction.organization_id == organization_id)
+    return own
+
+
+async def lock(session: AsyncSession, payment_id: int) -> PaymentTransaction:
+    """Return a payment, locked for a change; raises PaymentNotFound."""
+    payment = await session.get(
+        PaymentTransaction, payment_id, with_for_update=True, populate_existing=True
+    )
+    if payment is None:
+        raise PaymentNotFound
+    return payment
+
+
+async def lock_voucher(session: AsyncSession, voucher_id: int) -> None:
+    """Let nobody else make a payment for this voucher until we have."""
+    key = func.hashtextextended(f"voucher/{voucher_id}", 3)
+    await session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+async def find_of_voucher(session: AsyncSession, voucher_id: int) -> PaymentTransaction | None:
+    """Return a voucher's payment, locked, or None."""
+    statement = (
+        select(PaymentTransaction)
+        .where(PaymentTransaction.voucher_id == voucher_id)
+        .order_by(PaymentTransaction.id.desc())
+        .limit(1)
+        .with_for_update()
+    )
+    return await session.scalar(statement)
+
+
+async def lock_by_gateway_id(
+    session: AsyncSession, gateway: str, gateway_id: str
+) -> PaymentTransaction | None:
+    """Return the payment that a gateway knows by this id, locked, or None."""
+    statement = select(PaymentTransaction).where(
+        PaymentTransaction.payment_gateway == gateway,
+        PaymentTransaction.gateway_transaction_id == gateway_id,
+    )
+    return await session.scalar(statement.with_for_update())
+
+
+async def find_named(
+    session: AsyncSession, gateway: str, payment_id: int
+) -> PaymentTransaction | None:
+    """Return a payment of this gateway by our own id, locked, or None."""
+    statement = select(PaymentTransaction).where(
+        PaymentTransaction.id == payment_id, PaymentTransaction.payment_gateway == gateway
+    )
+    return await session.scalar(statement.with_for_update())
+
+
+def _with_number() -> Select[tuple[PaymentTransaction, str | None]]:
+    return select(PaymentTransaction, _NUMBER)
+
+
+async def get_with_number(session: AsyncSession, payment_id: int) -> Found:
+    """Return a payment and its invoice's number; raises PaymentNotFound."""
+    statement = _with_number().where(PaymentTransaction.id == payment_id)
+    found = (await session.execute(statement)).one_or_none()
+    if found is None:
+        raise PaymentNotFound
+    return found
+
+
+async def page_of_payments(
+    session: AsyncSession, page: Page, *conditions: ColumnElement[bool]
+) -> list[Found]:
+    """Return a page of payments with their invoices' numbers, newest first."""
+    statement = page.of(_with_number().where(*conditions), PaymentTransaction.id)
+    rows = (await session.execute(statement)).all()
+    return page.cut(rows, lambda row: (row[0].id,))
+
+
+def within(
+    organization_id: int,
+    *,
+    status: Status | None,
+    method: str | None,
+    client_id: int | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> list[ColumnElement[bool]]:
+    """Return the conditions of an organization's list; `until` itself is not included."""
+    column = PaymentTransaction
+    conditions: list[ColumnElement[bool]] = [column.organization_id == organization_id]
+    if status is not None:
+        conditions.append(column.status == status)
+    if method is not None:
+        conditions.append(column.payment_method == method)
+    if client_id is not None:
+        conditions.append(column.client_id == client_id)
+    if since is not None:
+        conditions.append(column.created_at >= since)
+    if until is not None:
+        conditions.append(column.created_at < until)
+    return conditions
+
+
+async def get_invoice(session: AsyncSession, payment_id: int) -> Invoice:
+    """Return a payment's invoice; raises InvoiceNotFound."""
+    invoice = await find_invoice(session, payment_id)
+    if invoice is None:
+        raise InvoiceNotFound
+    return invoice
+
+
+async def find_invoice(session: AsyncSession, payment_id: int) -> Invoice | None:
+    """Return a payment's invoice, or None."""
+    return await session.scalar(
+        select(Invoice).where(
+            Invoice.transaction_id == payment_id, Invoice.kind == InvoiceKind.INVOICE
+        )
+    )
+
+
+async def page_of_invoices(
+    session: AsyncSession, page: Page, organization_id: int, kind: InvoiceKind | None
+) -> Sequence[Invoice]:
+    """Return a page of an organization's invoices and credit notes, newest first."""
+    statement = select(Invoice).where(Invoice.organization_id == organization_id)
+    if kind is not None:
+        statement = statement.where(Invoice.kind == kind)
+    rows = (await session.scalars(page.of(statement, Invoice.id))).all()
+    return page.cut(rows, lambda row: (row.id,))
+
+
+async def refunds_of(session: AsyncSession, payment_id: int) -> Sequence[Refund]:
+    """Return a payment's refunds, oldest first."""
+    statement = select(Refund).where(Refund.transaction_id == payment_id).order_by(Refund.id)
+    return (await session.scalars(statement)).all()
+
+
+async def lock_refund(session: AsyncSession, refund_id: int) -> Refund | None:
+    """Return a refund, locked, or None. Its payment is locked before it, always."""
+    return await session.get(Refund, refund_id, with_for_update=True, populate_existing=True)
+
+
+async def waiting_webhooks(session: AsyncSession, moment: datetime, limit: int) -> Sequence[int]:
+    """Return the ids of webhooks that are due, oldest first."""
+    statement = (
+        select(WebhookEvent.id)
+        .where(WebhookEvent.next_attempt_at <= moment)
+        .order_by(WebhookEvent.next_attempt_at, WebhookEvent.id)
+        .limit(limit)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def lock_waiting_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent | None:
+    """Return a webhook that nobody else is dealing with, locked, or None."""
+    statement = select(WebhookEvent).where(
+        WebhookEvent.id == webhook_id, WebhookEvent.next_attempt_at.is_not(None)
+    )
+    return await session.scalar(statement.with_for_update(skip_locked=True))
+
+
+async def unfinished_before(
+    session: AsyncSession, gateways: Sequence[str], checked_before: datetime, limit: int
+) -> Sequence[PaymentTransaction]:
+    """Return payments that wait for a gateway and were left alone since, locked, longest first."""
+    statement = (
+        select(PaymentTransaction)
+        .where(
+            PaymentTransaction.status.in_(UNFINISHED),
+            PaymentTransaction.payment_gateway.in_(gateways),
+            PaymentTransaction.checked_at < checked_before,
+        )
+        .order_by(PaymentTransaction.checked_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def pending_refunds_before(
+    session: AsyncSession, attempted_before: datetime, limit: int
+) -> Sequence[int]:
+    """Return the ids of refunds that nobody is working on."""
+    attempted = Refund.attempted_at
+    statement = (
+        select(Refund.id)
+        .where(
+            Refund.status == RefundStatus.PENDING,
+            or_(attempted.is_(None), attempted < attempted_before),
+        )
+        .order_by(Refund.id)
+        .limit(limit)
+    )
+    return (await session.scalars(statement)).all()

@@ -1,0 +1,216 @@
+"""What comes in and what goes out."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.payments.fields import Note, PaymentToken
+from services.payments.models import Method
+from shared.fields import BodyId, Currency
+from shared.money import Money
+
+Price = Annotated[Money, Field(ge=0)]
+
+
+class Buyer(BaseModel):
+    """Who pays, as the invoice will name them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    email: str | None = None
+
+
+class Seller(BaseModel):
+    """Who sells, as the invoice will name them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    slug: str
+    address: str | None = None
+    tax_id: str | None = None
+    timezone: str = "UTC"
+    email: str | None = None
+    phone: str | None = None
+    logo_url: str | None = None
+
+
+class Terms(BaseModel):
+    """What is to be paid, by whom and to whom: by call or by event, the payment is the same."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    voucher_id: BodyId
+    organization_id: BodyId
+    client_id: BodyId
+    amount: Price
+    currency: Currency
+    payment_method: Method
+    description: str
+    buyer: Buyer
+    seller: Seller
+
+
+class ChargeCreate(Terms):
+    """The charge of a purchase, as vouchers asks for it."""
+
+    payment_token: PaymentToken | None = None
+
+
+class NextAction(BaseModel):
+    """What the payer must do: go to an address, or confirm in the card form by its secret."""
+
+    type: str
+    redirect_url: str | None
+    client_secret: str | None
+
+
+class FailureRead(BaseModel):
+    """Why a payment failed, in the gateway's words."""
+
+    code: str
+    message: str
+
+
+class ChargeRead(BaseModel):
+    """How a charge stands."""
+
+    transaction_id: int
+    status: str
+    next_action: NextAction | None
+    failure: FailureRead | None
+    invoice_number: str | None
+    completed_at: datetime | None
+
+
+class PaymentConfirm(BaseModel):
+    """How a pending payment is to be paid, or nothing after the bank's confirmation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    payment_token: PaymentToken | None = None
+
+
+class PaymentMarkPaid(BaseModel):
+    """What staff note about money they received."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Note | None = None
+
+
+class PaymentRead(BaseModel):
+    """A payment as the payer and the organization see it."""
+
+    id: int
+    voucher_id: int
+    organization_id: int
+    client_id: int
+    amount: Money
+    currency: str
+    payment_method: str
+    payment_gateway: str
+    gateway_transaction_id: str | None
+    status: str
+    captured_amount: Money
+    refunded_amount: Money
+    description: str
+    failure: FailureRead | None
+    quarantine_reason: str | None
+    next_action: NextAction | None
+    invoice_number: str | None
+    created_at: datetime
+    completed_at: datetime | None
+
+
+class RefundCreate(BaseModel):
+    """How much goes back; everything that is left when no amount is said."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Annotated[Money, Field(gt=0)] | None = None
+    reason: Note | None = None
+
+
+class RefundRead(BaseModel):
+    """A refund; while it is pending the gateway has not confirmed it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    transaction_id: int
+    amount: Money
+    currency: str
+    status: str
+    source: str
+    reason: str | None
+    failure_message: str | None
+    created_at: datetime
+    completed_at: datetime | None
+
+
+class InvoiceLine(BaseModel):
+    """What was sold, or what is given back."""
+
+    description: str
+    quantity: int
+    unit_price: Money
+    amount: Money
+
+
+class InvoiceRead(BaseModel):
+    """An invoice or credit note, as it was issued."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    organization_id: int
+    client_id: int
+    transaction_id: int
+    refund_id: int | None
+    kind: str
+    number: str
+    corrects_number: str | None
+    issued_at: datetime
+    issue_date: date
+    currency: str
+    total: Money
+    lines: list[InvoiceLine]
+    payment_method: str
+    seller: Seller
+    buyer: Buyer
+
+
+class SeriesGaps(BaseModel):
+    """One series of numbers: whole when nothing is missing."""
+
+    kind: str
+    year: int
+    first_number: int
+    last_number: int
+    issued: int
+    missing: list[int]
+
+
+class DayTotal(BaseModel):
+    """What came in and went back on one day of the organization, by currency and method."""
+
+    day: date
+    currency: str
+    payment_method: str
+    payments: int
+    paid: Money
+    refunds: int
+    refunded: Money
+    net: Money
+
+
+def plain(model: BaseModel) -> dict[str, Any]:
+    """Return a model as JSON holds it."""
+    return model.model_dump(mode="json")
+
+
+ZERO = Decimal(0)

@@ -1,0 +1,31 @@
+"""Settings of the payments service, prefix PAYMENTS_."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.payments.models import Method
+from shared.settings import ServiceSettings
+
+_GATEWAYS = {
+    Method.CREDIT_CARD: "stripe",
+    Method.BANK_TRANSFER: "manual",
+    Method.CASH: "manual",
+    Method.OTHER: "manual",
+}
+
+
+class Settings(ServiceSettings):
+    """Which gateway takes which method of payment, and how long anything may stay unfinished.
+
+    A gateway reads its own settings: see its file in `gateways/`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PAYMENTS_")
+
+    gateways: dict[Method, str] = Field(default=_GATEWAYS)
+    reconcile_after_seconds: float = Field(default=20, gt=0)
+    """How long an attempt is left alone before the gateway is asked; longer than its calls take."""
+    give_up_after_seconds: float = Field(default=180, gt=0)
+    """When an attempt that a crash interrupted before the charge counts as failed."""
+    expire_after_seconds: float = Field(default=24 * 3600, gt=0)
+    """When a card payment that waits for its payer is cancelled."""

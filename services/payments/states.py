@@ -1,0 +1,108 @@
+"""The state machine of a payment, whole: which states there are, and what a signal makes of them.
+
+Synchronous answers, webhooks, staff and the reconciler all come through `judge`. It only moves
+forward: a repeated, late, reordered or contradictory signal changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from services.payments.gateways.protocol import Outcome, Report
+
+
+class Status(StrEnum):
+    """Where a payment stands."""
+
+    PENDING = "pending"  # nothing was tried yet: the payer or the staff must act
+    PROCESSING = "processing"  # an attempt is under way
+    REQUIRES_ACTION = "requires_action"  # the payer must confirm with the bank (3-D Secure)
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+    QUARANTINED = "quarantined"  # the gateway contradicts our books: a person must look
+
+
+UNFINISHED = frozenset({Status.PENDING, Status.PROCESSING, Status.REQUIRES_ACTION})
+ENDED_UNPAID = frozenset({Status.FAILED, Status.CANCELLED})
+PAID = frozenset({Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
+
+_ENDS = {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.QUARANTINED}
+
+NEXT: Mapping[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.REQUIRES_ACTION} | _ENDS),
+    Status.PROCESSING: frozenset({Status.REQUIRES_ACTION} | _ENDS),
+    Status.REQUIRES_ACTION: frozenset(_ENDS),
+    Status.SUCCEEDED: frozenset({Status.PARTIALLY_REFUNDED, Status.REFUNDED}),
+    Status.PARTIALLY_REFUNDED: frozenset({Status.REFUNDED}),
+    Status.REFUNDED: frozenset(),
+    # Money taken after the end is nobody's payment: it must be seen and given back.
+    Status.FAILED: frozenset({Status.QUARANTINED}),
+    Status.CANCELLED: frozenset({Status.QUARANTINED}),
+    Status.QUARANTINED: frozenset(),
+}
+"""Every allowed step; the database's trigger refuses the rest as well."""
+
+_MEANING: Mapping[Outcome, Status] = {
+    Outcome.PROCESSING: Status.PROCESSING,
+    Outcome.REQUIRES_ACTION: Status.REQUIRES_ACTION,
+    Outcome.SUCCEEDED: Status.SUCCEEDED,
+    Outcome.FAILED: Status.FAILED,
+    Outcome.CANCELLED: Status.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What our books say a payment is; `live` and `account` are null where there is no gateway."""
+
+    amount: Decimal
+    currency: str
+    live: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The state that a signal leads to, and why when it is quarantine."""
+
+    status: Status
+    reason: str | None = None
+
+
+def judge(current: Status, expected: Expected, report: Report) -> Verdict | None:
+    """Return what becomes of a payment after a gateway's report; None when nothing does."""
+    contradiction = contradiction_of(expected, report)
+    if contradiction is not None:
+        verdict = Verdict(Status.QUARANTINED, contradiction)
+        # A payment that ended is not reopened by a report about other money, unless it was taken.
+        if current in ENDED_UNPAID and report.captured == 0:
+            return None
+    elif current in ENDED_UNPAID and report.captured > 0:
+        verdict = Verdict(Status.QUARANTINED, f"the money was taken after the payment {current}")
+    elif report.outcome in _MEANING:
+        verdict = Verdict(_MEANING[report.outcome])
+    else:
+        return None
+    return verdict if verdict.status in NEXT[current] else None
+
+
+def contradiction_of(expected: Expected, report: Report) -> str | None:
+    """Say how a report contradicts our books: amount, currency, mode or account; None if not."""
+    taken = report.captured if report.outcome is Outcome.SUCCEEDED else report.amount
+    if report.currency != expected.currency:
+        return f"currency {report.currency} instead of {expected.currency}"
+    if report.amount != expected.amount or taken != expected.amount:
+        return f"amount {report.amount}, taken {report.captured}, instead of {expected.amount}"
+    if expected.live is not None and report.live != expected.live:
+        return "live mode instead of test mode" if report.live else "test mode instead of live mode"
+    if report.account is not None:
+        return f"account {report.account} instead of our own"
+    return None
+
+
+def after_refund(captured: Decimal, refunded: Decimal) -> Status:
+    """Return the state of a paid payment of which this much has been given back."""
+    return Status.REFUNDED if refunded >= captured else Status.PARTIALLY_REFUNDED
