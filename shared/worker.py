@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import uvloop
@@ -99,7 +100,8 @@ class Worker:
 async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Future[None]]) -> None:
     asked = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        awaited: list[asyncio.Future[Any]] = [asked, *tasks]
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             raise RuntimeError("a task of this worker ended by itself")
     finally:
