@@ -1,0 +1,105 @@
+"""localstripe keeps its state in the data folder and sends signed webhooks."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import stripe
+
+from deploy.local import card_gateway
+from deploy.local.ports import Ports
+from deploy.local.supervisor import Supervisor
+from deploy.tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "whsec_test"
+SHARED_STATE = Path("/tmp/localstripe.pickle")
+
+
+class Receiver:
+    """An HTTP server that keeps the webhooks it gets."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, str]] = []
+        self.url = ""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take one request."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:] if line)
+        body = await reader.readexactly(int(headers["content-length"]))
+        self.received.append((body, headers["stripe-signature"]))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A running receiver of webhooks."""
+    receiver = Receiver()
+    server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0)
+    async with server:
+        receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+        yield receiver
+
+
+async def test_payments_are_kept_through_a_restart_and_announced(
+    tmp_path: Path, supervisor: Supervisor, receiver: Receiver
+) -> None:
+    before = shared_state_written()
+    port = Ports(tmp_path / "ports.json").choose("card-gateway")
+    await supervisor.start(
+        card_gateway.program(tmp_path, port, webhook_url=receiver.url, webhook_secret=SECRET)
+    )
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", auth=("sk_test_x", "")
+    ) as client:
+        await eventually(lambda: answers(client), seconds=20)
+        intent = await pay(client)
+        await eventually(lambda: has_received(receiver))
+        supervisor.kill("card-gateway", signal.SIGTERM)
+        await supervisor.wait_for_start("card-gateway", 2)
+        await eventually(lambda: answers(client), seconds=20)
+        kept = await client.get(f"/v1/payment_intents/{intent}")
+    assert kept.json()["status"] == "succeeded"
+    body, signature = receiver.received[0]
+    stripe.WebhookSignature.verify_header(body.decode(), signature, SECRET)
+    assert json.loads(body)["type"] == "payment_intent.succeeded"
+    assert shared_state_written() == before
+
+
+def shared_state_written() -> int | None:
+    """Return when the file that localstripe would write by itself was last written."""
+    return SHARED_STATE.stat().st_mtime_ns if SHARED_STATE.exists() else None
+
+
+async def answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/v1/customers")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def has_received(receiver: Receiver) -> bool:
+    return bool(receiver.received)
+
+
+async def pay(client: httpx.AsyncClient) -> str:
+    intent = await client.post(
+        "/v1/payment_intents",
+        data={
+            "amount": "39999",
+            "currency": "eur",
+            "payment_method": "pm_card_visa",
+            "confirm": "true",
+        },
+    )
+    assert intent.status_code == 200, intent.text
+    return str(intent.json()["id"])

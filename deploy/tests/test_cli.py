@@ -1,0 +1,85 @@
+"""The command as a person uses it: exit codes, and errors in two lines."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.local.servers import locked
+from deploy.local.system import CHECKOUT
+
+GIVEN = {"CARNET_TEST_DATABASE_URL": "postgresql://a/b", "CARNET_TEST_RABBITMQ_URL": "amqp://c"}
+
+
+def carnet(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from deploy.cli import app; app()", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_servers_that_are_given_are_used_and_the_exit_code_passed_on(tmp_path: Path) -> None:
+    script = 'echo "$CARNET_TEST_DATABASE_URL"; exit 7'
+    folder = str(tmp_path / "never")
+    done = carnet("with-servers", "--data", folder, "--", "sh", "-c", script, **GIVEN)
+    assert done.returncode == 7
+    assert done.stdout == "postgresql://a/b\n"
+    assert not (tmp_path / "never").exists()
+
+
+def test_options_of_the_command_are_the_commands_own() -> None:
+    assert carnet("with-servers", "--", "printf", "%s", "--data", **GIVEN).stdout == "--data"
+
+
+def test_a_command_killed_by_a_signal_counts_as_in_a_shell() -> None:
+    done = carnet("with-servers", "--", "sh", "-c", "kill -TERM $$", **GIVEN)
+    assert done.returncode == 128 + signal.SIGTERM
+
+
+def test_a_taken_port_is_said_and_nothing_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = carnet("up", CARNET_PORT=str(port), CARNET_DATA=str(tmp_path))
+    assert_explained(done, f"Port {port} is taken", "CARNET_PORT=")
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_a_folder_in_use_is_said(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        done = carnet("up", CARNET_DATA=str(tmp_path))
+    assert_explained(done, "Another start uses the data folder", "CARNET_DATA")
+
+
+def test_a_bad_setting_is_said() -> None:
+    assert_explained(carnet("up", CARNET_PORT="eighty"), "CARNET_PORT is 'eighty'", "1 to 65535")
+
+
+def test_servers_that_are_not_there_are_said(tmp_path: Path) -> None:
+    done = carnet(
+        "up",
+        CARNET_DATA=str(tmp_path),
+        CARNET_PORT="28080",
+        CARNET_DATABASE_URL="postgresql://nobody:x@127.0.0.1:1/carnet",
+        CARNET_RABBITMQ_URL="amqp://nobody:x@127.0.0.1:1/",
+    )
+    assert_explained(done, "cannot be used", "Check")
+
+
+def test_status_of_nothing(tmp_path: Path) -> None:
+    done = carnet("status", CARNET_DATA=str(tmp_path))
+    assert done.returncode == 1
+    assert "Start it with: make run" in done.stdout
+
+
+def assert_explained(done: subprocess.CompletedProcess[str], problem: str, remedy: str) -> None:
+    assert done.returncode == 1
+    assert problem in done.stderr
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,88 @@
+"""What each process is told by its environment."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet
+
+from deploy.local import credentials
+from deploy.local.secret_store import SecretStore
+from deploy.local.settings import StackSettings
+from deploy.local.stack import Stack
+from deploy.local.system import SERVICES, Instance, System
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    """The system of two voucher instances, with servers of the user's own."""
+    settings = StackSettings(
+        data=tmp_path,
+        database_url="postgresql://root:secret@db.example:6000/shop?sslmode=require",
+        rabbitmq_url="amqp://u:p@mq.example/",
+        instances={"vouchers": 2},
+    )
+    return Stack(settings, print, {"vouchers-api-2": {"FAILPOINT": "x:1"}}).system
+
+
+def instance(system: System, name: str) -> Instance:
+    return next(found for found in system.instances if found.name == name)
+
+
+def test_every_service_has_an_api_and_a_worker_and_there_is_one_gateway(system: System) -> None:
+    names = [found.name for found in system.instances]
+    assert len(names) == len(set(names)) == 2 * len(SERVICES) + 2 + 1
+    assert {"vouchers-api", "vouchers-api-2", "vouchers-worker-2", "gateway"} <= set(names)
+
+
+def test_ports_are_distinct(system: System) -> None:
+    ports = [port for i in system.instances for port in (i.port, i.operations_port) if port]
+    assert len(ports) == len(set(ports))
+
+
+def test_a_service_signs_in_as_its_own_role_to_the_users_server(system: System) -> None:
+    told = system.environment(instance(system, "audit-worker"))
+    password = system.credentials["audit"].password
+    expected = f"postgresql://audit:{password}@db.example:6000/shop?sslmode=require"
+    assert told["AUDIT_DATABASE_URL"] == expected
+    assert told["AUDIT_RABBITMQ_URL"] == "amqp://u:p@mq.example/"
+    assert "AUDIT_OWNER_DATABASE_URL" not in told
+    assert "postgresql://audit_owner:" in system.one_off("audit")["AUDIT_OWNER_DATABASE_URL"]
+
+
+def test_a_process_is_told_nothing_of_another_service(system: System) -> None:
+    told = system.environment(instance(system, "vouchers-api"))
+    others = [name for name in SERVICES if name != "vouchers"]
+    assert not [name for name in told if name.lower().startswith(tuple(f"{o}_" for o in others))]
+    assert not [value for name, value in told.items() if "_owner" in value]
+
+
+def test_the_gateway_knows_every_instance(system: System) -> None:
+    told = system.environment(instance(system, "gateway"))
+    urls = [instance(system, name).url for name in ("vouchers-api", "vouchers-api-2")]
+    assert told["GATEWAY_VOUCHERS_URL"] == ",".join(urls)
+    assert not [name for name in told if "DATABASE" in name or "KEY" in name]
+
+
+def test_extra_variables_reach_the_process_they_are_for(system: System) -> None:
+    assert system.environment(instance(system, "vouchers-api-2"))["FAILPOINT"] == "x:1"
+    assert "FAILPOINT" not in system.environment(instance(system, "vouchers-api"))
+    for_all = replace(system, extra={"audit": {"FAILPOINT": "y:1"}})
+    assert for_all.environment(instance(for_all, "audit-worker"))["FAILPOINT"] == "y:1"
+
+
+def test_internal_calls_verify_with_the_public_keys_alone(system: System) -> None:
+    private = ECKey.import_key(json.loads(system.credentials["payments"].internal_key))
+    public = json.loads(system.internal_jwks)
+    assert not [key for key in public["keys"] if "d" in key]
+    token = jwt.encode({"alg": "ES256", "kid": "payments"}, {"sub": "payments"}, private)
+    assert jwt.decode(token, KeySet.import_key_set(public)).claims == {"sub": "payments"}
+
+
+def test_secrets_are_made_once_and_kept_private(tmp_path: Path) -> None:
+    file = tmp_path / "secrets.json"
+    first = credentials.service_credentials(SecretStore(file))
+    assert credentials.service_credentials(SecretStore(file)) == first
+    assert file.stat().st_mode & 0o777 == 0o600
