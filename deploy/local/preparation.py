@@ -23,7 +23,7 @@ from deploy.local.system import CHECKOUT, SERVICES, System
 from shared.provisioning import provision
 
 EMBEDDED_DATABASE = "carnet"
-_UNREACHABLE = (
+UNUSABLE = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
@@ -47,7 +47,7 @@ async def ensure_database(url: str) -> None:
             await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
         finally:
             await connection.close()
-    except _UNREACHABLE as error:
+    except UNUSABLE as error:
         raise StartError(
             f"The database server at {parsed.host}:{parsed.port or 5432} cannot be used: {error}",
             "Check CARNET_DATABASE_URL: address, password, and that its user may create roles "
@@ -101,7 +101,7 @@ class Preparation:
                     password=secret.password,
                     owner_password=secret.owner_password,
                 )
-            except _UNREACHABLE as error:
+            except UNUSABLE as error:
                 raise StartError(
                     f"The database roles of '{name}' cannot be made: {error}",
                     "The user of CARNET_DATABASE_URL must be allowed to create roles and schemas.",
@@ -129,33 +129,31 @@ class Preparation:
         """Describe what is to be true: code, database as it is now, credentials, admin."""
         return {
             "code": _code(),
-            "database": await _state(self._system.database_url),
+            "database": await _state(self._system),
             "credentials": _digest(repr(sorted(self._system.credentials.items()))),
             "admin": _digest(repr(self._admin)),
         }
 
 
-async def _state(url: str) -> dict[str, Any]:
-    """Return which database this is, and the revision of each schema in it."""
-    connection = await asyncpg.connect(url, timeout=10)
-    try:
-        found = await connection.fetchrow(
-            "SELECT oid, (SELECT max(oid) FROM pg_roles) AS roles FROM pg_database"
-            " WHERE datname = current_database()"
-        )
-        revisions = {name: await _revision(connection, name) for name in SERVICES}
-    finally:
-        await connection.close()
-    parsed = make_url(url)
-    return {"name": parsed.database, "oid": found["oid"], "roles": found["roles"]} | revisions
+async def _state(system: System) -> dict[str, list[Any] | None]:
+    """Return for each service, if it can sign in, which database that is and its revision."""
+    found = await asyncio.gather(*(_revision(system.role_url(service)) for service in SERVICES))
+    return dict(zip(SERVICES, found, strict=True))
 
 
-async def _revision(connection: asyncpg.Connection, service: str) -> str | None:
+async def _revision(url: str) -> list[Any] | None:
     try:
-        found = await connection.fetchval(f'SELECT version_num FROM "{service}".alembic_version')  # noqa: S608
-    except asyncpg.PostgresError:  # not migrated yet, or not ours to read
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            row = await connection.fetchrow(
+                "SELECT oid, (SELECT max(version_num) FROM alembic_version)"
+                " FROM pg_database WHERE datname = current_database()"
+            )
+        finally:
+            await connection.close()
+    except UNUSABLE:  # no such role yet, another password, nothing migrated
         return None
-    return None if found is None else str(found)
+    return list(row)
 
 
 def _code() -> str:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class RabbitMQ:
         Raises StartError.
         """
         _localhost_must_resolve()
+        _path_must_be_plain(self._home)
         self._home.mkdir(mode=0o700, exist_ok=True)
         installation = await asyncio.to_thread(
             find_installation, self._home, own_environment()["PATH"], self._say
@@ -240,3 +242,13 @@ def _localhost_must_resolve() -> None:
             "This machine cannot resolve 'localhost', the name RabbitMQ's node gets.",
             "Add the line '127.0.0.1 localhost' to /etc/hosts.",
         ) from error
+
+
+def _path_must_be_plain(folder: Path) -> None:
+    if re.fullmatch(r"[^\s'\"\\$`*?\[\]]+", str(folder)):
+        return
+    raise StartError(
+        f"The data folder {folder.parent} has a space or a quote in its path, which RabbitMQ's "
+        "own scripts do not bear.",
+        "Set CARNET_DATA to a folder without, for instance CARNET_DATA=~/.local/share/carnet",
+    )

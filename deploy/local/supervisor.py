@@ -76,7 +76,7 @@ class Supervisor:
         found = {*_recorded(self._record), *marked(self._folder)}
         running = [process for process in found if process.is_running()]
         if running:
-            self._say(f"ending {len(running)} processes left by an earlier start")
+            self._say(f"ending what an earlier start left running ({len(running)})")
             await end(running)
         self._record.unlink(missing_ok=True)
 

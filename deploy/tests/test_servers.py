@@ -133,6 +133,15 @@ async def test_rabbitmq_keeps_quorum_queues_when_it_is_killed(
     assert list(marked(tmp_path)) == []
 
 
+async def test_a_path_that_rabbitmq_does_not_bear_is_said(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    folder = tmp_path / "My Projects"
+    await asyncio.to_thread(folder.mkdir)
+    with pytest.raises(StartError, match="has a space or a quote in its path"):
+        await rabbitmq_in(folder).start(supervisor)
+
+
 async def put_message(rabbitmq: RabbitMQ) -> None:
     connection = await aio_pika.connect(f"{rabbitmq.url}/test-7")
     async with connection:

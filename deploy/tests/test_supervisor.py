@@ -152,4 +152,4 @@ async def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_t
     assert len(list(marked(tmp_path))) == 1
     await Supervisor(tmp_path, said.append).end_leftovers()
     assert list(marked(tmp_path)) == []
-    assert said == ["ending 1 processes left by an earlier start"]
+    assert said == ["ending what an earlier start left running (1)"]
