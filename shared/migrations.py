@@ -25,6 +25,8 @@ from shared.outbox import SharedBase
 from shared.settings import DatabaseUrl
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.migrate', 0))")
+# Partitions come and go at run time; the models know their parent alone.
+_PARTITIONS = text("SELECT relname FROM pg_class WHERE relispartition AND relkind IN ('r', 'p')")
 
 
 class OwnerSettings(BaseSettings):
@@ -107,9 +109,17 @@ async def drift(owner_url: SecretStr, service: MetaData) -> list[Any]:
 
 
 def _differences(connection: Connection, service: MetaData) -> list[Any]:
-    migration = MigrationContext.configure(
-        connection, opts={"compare_type": True, "target_metadata": metadata_of(service)}
-    )
+    partitions = set(connection.execute(_PARTITIONS).scalars())
+
+    def is_ours(name: str | None, kind: str, _parents: Any) -> bool:
+        return kind != "table" or name not in partitions
+
+    options = {
+        "compare_type": True,
+        "target_metadata": metadata_of(service),
+        "include_name": is_ours,
+    }
+    migration = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(migration, metadata_of(service)))
 
 

@@ -1,0 +1,24 @@
+"""The audit service's HTTP application."""
+
+from fastapi import FastAPI
+
+from services.audit.endpoints import admin, members
+from services.audit.events import CATALOGUE
+from services.audit.seals import SealReader, store_at
+from services.audit.settings import Settings
+from shared.service import create_service, serve
+
+NAME = "audit"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application."""
+    app = create_service(NAME, settings, CATALOGUE, [admin, members], title="Carnet audit")
+    app.state.seals = SealReader(store_at(settings.seals), settings.internal_jwks)
+    return app
+
+
+if __name__ == "__main__":
+    environment = Settings()
+    app = create_app(environment)
+    serve(NAME, app, environment, app.state.checks)

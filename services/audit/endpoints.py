@@ -1,0 +1,163 @@
+"""Routes: parse, call, return."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+from fastapi.responses import StreamingResponse
+
+from services.audit import reading
+from services.audit.errors import OrganizationNotFound
+from services.audit.schemas import (
+    AuditLogRead,
+    ChainReport,
+    ExportFormat,
+    Filters,
+    FiltersDep,
+)
+from services.audit.seals import SealReader
+from services.audit.verification import verify_chain, verify_everything
+from shared.auth import Actor, ActorDep
+from shared.errors import Forbidden, Invalid, Unauthenticated, responses
+from shared.fields import BodyId, Id
+from shared.paging import PageDep
+from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
+
+_MEDIA_TYPES = {
+    ExportFormat.CSV: "text/csv; charset=utf-8",
+    ExportFormat.NDJSON: "application/x-ndjson",
+}
+_EXPORTED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Every row that the filters let through, newest first.",
+        "content": {media.partition(";")[0]: {} for media in _MEDIA_TYPES.values()},
+    }
+}
+
+admin = router(
+    prefix="/api/admin/audit-logs",
+    tags=["audit"],
+    responses=responses(Unauthenticated, Forbidden, Invalid),
+)
+members = router(
+    prefix="/api/organizations/{organization_id}/audit-logs",
+    tags=["audit"],
+    responses=responses(Unauthenticated, Forbidden, OrganizationNotFound, Invalid),
+)
+
+
+def _admin(actor: ActorDep) -> Actor:
+    reading.require_admin(actor)
+    return actor
+
+
+def _reader(organization_id: Id, actor: ActorDep) -> Actor:
+    reading.require_reader(actor, organization_id)
+    return actor
+
+
+def _everywhere(
+    _actor: Annotated[Actor, Depends(_admin)],
+    filters: FiltersDep,
+    organization_id: Annotated[BodyId | None, Query()] = None,
+) -> Filters:
+    return filters.model_copy(update={"organization_id": organization_id})
+
+
+def _within(
+    organization_id: Id, _actor: Annotated[Actor, Depends(_reader)], filters: FiltersDep
+) -> Filters:
+    return filters.model_copy(update={"organization_id": organization_id})
+
+
+def _seals(request: Request) -> SealReader:
+    seals: SealReader = request.app.state.seals
+    return seals
+
+
+AdminDep = Annotated[Actor, Depends(_admin)]
+ReaderDep = Annotated[Actor, Depends(_reader)]
+EverywhereDep = Annotated[Filters, Depends(_everywhere)]
+WithinDep = Annotated[Filters, Depends(_within)]
+SealsDep = Annotated[SealReader, Depends(_seals)]
+Position = Annotated[BodyId | None, Query(description="A position in the chain, inclusive")]
+
+
+@admin.get("")
+async def list_all_rows(
+    filters: EverywhereDep, page: PageDep, session: SessionDep
+) -> list[AuditLogRead]:
+    """List changes in the whole system, newest first."""
+    return await reading.list_rows(session, page, filters)
+
+
+@admin.get("/export", response_class=StreamingResponse, responses=_EXPORTED)
+async def export_all_rows(
+    filters: EverywhereDep,
+    work: UnclaimedWorkDep,
+    form: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
+) -> StreamingResponse:
+    """Export changes in the whole system."""
+    return await _export(work, filters, form)
+
+
+@admin.get("/verify")
+async def verify_all_chains(
+    session: SessionDep,
+    _actor: AdminDep,
+    seals: SealsDep,
+    organization_id: Annotated[BodyId | None, Query()] = None,
+) -> list[ChainReport]:
+    """Walk every chain, or one organization's, and report on each."""
+    await reading.record_reading(session, "verify", Filters(organization_id=organization_id))
+    evidence = await seals.evidence()
+    if organization_id is not None:
+        return [await verify_chain(session, organization_id, evidence)]
+    return await verify_everything(session, evidence)
+
+
+@members.get("")
+async def list_rows(
+    organization_id: Id, filters: WithinDep, page: PageDep, session: SessionDep
+) -> list[AuditLogRead]:
+    """List an organization's changes, newest first."""
+    return await reading.list_rows(session, page, filters)
+
+
+@members.get("/export", response_class=StreamingResponse, responses=_EXPORTED)
+async def export_rows(
+    organization_id: Id,
+    filters: WithinDep,
+    work: UnclaimedWorkDep,
+    form: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
+) -> StreamingResponse:
+    """Export an organization's changes."""
+    return await _export(work, filters, form)
+
+
+@members.get("/verify")
+async def verify_rows(
+    organization_id: Id,
+    session: SessionDep,
+    _actor: ReaderDep,
+    seals: SealsDep,
+    first: Position = None,
+    last: Position = None,
+) -> ChainReport:
+    """Walk an organization's chain, or a range of it, and name the first row that is wrong."""
+    await reading.record_reading(session, "verify", Filters(organization_id=organization_id))
+    evidence = await seals.evidence()
+    return await verify_chain(session, organization_id, evidence, first=first or 1, last=last)
+
+
+async def _export(work: Work, filters: Filters, form: ExportFormat) -> StreamingResponse:
+    async with work.begin() as session:
+        await reading.record_reading(session, f"export as {form}", filters)
+
+    async def written() -> AsyncIterator[bytes]:
+        async with work.begin() as session:
+            async for piece in reading.export_rows(session, filters, form):
+                yield piece
+
+    headers = {"Content-Disposition": f'attachment; filename="audit-logs.{form}"'}
+    return StreamingResponse(written(), media_type=_MEDIA_TYPES[form], headers=headers)

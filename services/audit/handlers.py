@@ -1,0 +1,17 @@
+"""What this service receives: everything."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.audit.ingestion import store
+from shared.bus import Queue
+from shared.events import Event
+
+QUEUE = Queue("audit.log", ("#",))
+BATCH = 200
+
+
+async def handle(session: AsyncSession, events: Sequence[Event]) -> None:
+    """Write a batch of events to the audit trail, in the transaction of their inbox rows."""
+    await store(session, events)

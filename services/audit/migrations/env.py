@@ -1,0 +1,6 @@
+"""Alembic's entry."""
+
+from services.audit.models import Base
+from shared.migrations import run
+
+run(Base.metadata)

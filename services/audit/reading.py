@@ -1,0 +1,123 @@
+"""Use cases of readers: look, take along; and each reading is a change of its own to the trail."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils import uuid7
+
+from services.audit import policies, queries
+from services.audit.errors import OrganizationNotFound
+from services.audit.events import AUDIT_LOG_READ
+from services.audit.schemas import AuditLogRead, ExportFormat, Filters, shown
+from shared import outbox
+from shared.auth import Actor
+from shared.changes import change_log
+from shared.db import now
+from shared.errors import Forbidden
+from shared.events import Event, EventActor, EventData
+from shared.paging import Page
+
+CSV_COLUMNS = tuple(AuditLogRead.model_fields)
+# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def require_admin(actor: Actor) -> None:
+    """Raise Forbidden for anybody but an administrator of the system."""
+    if not actor.is_admin:
+        raise Forbidden("for administrators of the system")
+
+
+def require_reader(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound for strangers, and Forbidden for members without permission."""
+    if not policies.can_see(actor, organization_id):
+        raise OrganizationNotFound
+    if not policies.can_read_log(actor, organization_id):
+        raise Forbidden("needs the permission view_audit_logs")
+
+
+async def list_rows(session: AsyncSession, page: Page, filters: Filters) -> list[AuditLogRead]:
+    """Return a page of the trail, and record that it was read."""
+    await record_reading(session, "list", filters)
+    return [shown(row) for row in await queries.page_of_rows(session, page, filters)]
+
+
+async def record_reading(session: AsyncSession, how: str, filters: Filters) -> None:
+    """Publish that somebody reads the trail, in the transaction of the reading.
+
+    The event comes back to us like everybody's and becomes a row of the trail.
+    """
+    log = change_log(session)
+    event = Event(
+        id=str(uuid7()),
+        source=log.source,
+        type=AUDIT_LOG_READ,
+        time=now(),
+        subject="audit_log",
+        data=EventData(
+            action="READ",
+            entity_type="audit_log",
+            entity_id=None,
+            entity_version=1,
+            organization_id=filters.organization_id,
+            actor=EventActor(
+                user_id=log.origin.user_id,
+                role=log.origin.role,
+                ip_address=log.origin.ip_address,
+                user_agent=log.origin.user_agent,
+            ),
+            correlation_id=log.origin.correlation_id,
+            causation_id=log.origin.causation_id,
+            old_values={},
+            new_values={"how": how, "filters": filters.given()},
+        ),
+    )
+    await outbox.append(session, [event])
+
+
+async def export_rows(
+    session: AsyncSession, filters: Filters, form: ExportFormat
+) -> AsyncIterator[bytes]:
+    """Yield an export piece by piece; memory holds a thousand rows, however many there are."""
+    if form is ExportFormat.CSV:
+        yield _csv_lines([CSV_COLUMNS])
+    write = _WRITERS[form]
+    async for rows in queries.stream_rows(session, filters):
+        yield write([shown(row) for row in rows])
+
+
+def _as_ndjson(rows: Sequence[AuditLogRead]) -> bytes:
+    return b"".join(row.model_dump_json().encode() + b"\n" for row in rows)
+
+
+def _as_csv(rows: Sequence[AuditLogRead]) -> bytes:
+    return _csv_lines([_cell(value) for value in _plain(row).values()] for row in rows)
+
+
+def _plain(row: AuditLogRead) -> Mapping[str, Any]:
+    return row.model_dump(mode="json")
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula: the apostrophe marks it as text."""
+    if isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def _csv_lines(lines: Any) -> bytes:
+    written = io.StringIO()
+    csv.writer(written).writerows(lines)
+    return written.getvalue().encode()
+
+
+_WRITERS: Mapping[ExportFormat, Callable[[Sequence[AuditLogRead]], bytes]] = {
+    ExportFormat.CSV: _as_csv,
+    ExportFormat.NDJSON: _as_ndjson,
+}

@@ -1,0 +1,98 @@
+"""The audit service over a real database."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from uuid_utils import uuid7
+
+from services.audit.app import NAME, create_app
+from services.audit.events import CATALOGUE
+from services.audit.handlers import QUEUE, handle
+from services.audit.seals import FolderOfSeals, Sealer, SealReader, SealSigner
+from services.audit.settings import Settings
+from shared import inbox
+from shared.db import make_engine, now
+from shared.events import Event
+from shared.testing import Database, Tokens, client_of, service_database
+from shared.transactions import Transactions
+
+session_database = service_database("audit")
+
+
+def event(
+    action: str = "UPDATE",
+    entity: str = "voucher_type",
+    organization_id: int | None = 7,
+    **changes: Any,
+) -> Event:
+    """Return an event as a service would publish it; `changes` overwrite data or envelope."""
+    envelope: dict[str, Any] = {
+        name: changes.pop(name) for name in ("id", "time", "type") if name in changes
+    }
+    body: dict[str, Any] = {
+        "id": str(uuid7()),
+        "source": "carnet/vouchers",
+        "type": f"vouchers.{entity}.changed.v1",
+        "time": now(),
+        "subject": f"{entity}/1",
+        "data": {
+            "action": action,
+            "entity_type": entity,
+            "entity_id": 1,
+            "entity_version": 1,
+            "organization_id": organization_id,
+            "actor": {"user_id": 5, "role": "staff", "ip_address": "192.0.2.7"},
+            "correlation_id": "request-1",
+            "old_values": {"price": "399.99"},
+            "new_values": {"price": "400.00"},
+            **changes,
+        },
+        **envelope,
+    }
+    return Event.model_validate(body)
+
+
+@pytest.fixture
+def settings(database: Database, tokens: Tokens, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=database.url,
+        rabbitmq_url="amqp://unused",
+        seals=tmp_path / "seals",
+        **tokens.settings("audit"),
+    )
+
+
+@pytest.fixture
+async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
+    engine = make_engine(settings.database_url)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def sealer(settings: Settings) -> Sealer:
+    assert settings.seals is not None
+    store = FolderOfSeals(settings.seals)
+    signer = SealSigner(settings.internal_key.get_secret_value())
+    return Sealer(store, SealReader(store, settings.internal_jwks), signer)
+
+
+async def deliver(transactions: Transactions, *events: Event) -> None:
+    """Handle events as the consumer does: inbox and effect in one transaction."""
+    async with transactions.system() as session:
+        if new := await inbox.take(session, QUEUE.name, events):
+            await handle(session, new)
+
+
+async def rows_of(database: Database) -> list[dict[str, Any]]:
+    """Return the audit rows as they are stored, in the order of writing."""
+    return await database.rows("SELECT * FROM audit_logs ORDER BY id")

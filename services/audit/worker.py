@@ -1,0 +1,76 @@
+"""The audit service's background work: every event, the coming months, the seals."""
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from services.audit import queries
+from services.audit.app import NAME
+from services.audit.events import CATALOGUE
+from services.audit.handlers import BATCH, QUEUE, handle
+from services.audit.ingestion import ensure_partition
+from services.audit.seals import Sealer, SealReader, SealSigner, store_at
+from services.audit.settings import Settings
+from shared.consumer import Consumer
+from shared.db import make_engine, now
+from shared.transactions import Transactions
+from shared.worker import Timer, Worker, start
+
+log = structlog.get_logger(__name__)
+
+PARTITIONS_EVERY = 6 * 3600.0
+MONTHS_AHEAD = 3
+SEAL_CHECK_EVERY = 5.0
+
+
+def create_worker(settings: Settings) -> Worker:
+    """Return the worker, ready to run."""
+    engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    consumer = Consumer(QUEUE, handle, transactions, settings.rabbitmq_url, batch=BATCH)
+    return Worker(
+        NAME,
+        settings,
+        transactions,
+        consumers=[consumer],
+        timers=[
+            Timer("partitions", PARTITIONS_EVERY, lambda: make_months(transactions, now())),
+            *_seal_timers(settings, transactions),
+        ],
+        # Duplicates change nothing, whatever their age.
+        keep_inbox=True,
+    )
+
+
+async def make_months(transactions: Transactions, moment: datetime) -> None:
+    """Make this month and those ahead, so that no insert has to wait for one to be made."""
+    first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(MONTHS_AHEAD + 1):
+        async with transactions.system() as session:
+            await ensure_partition(session, first)
+        first = (first + timedelta(days=31)).replace(day=1)
+
+
+def _seal_timers(settings: Settings, transactions: Transactions) -> list[Timer]:
+    if settings.seals is None:
+        log.warning("seals_missing", remedy="set AUDIT_SEALS to a folder outside the database")
+        return []
+    store = store_at(settings.seals)
+    signer = SealSigner(settings.internal_key.get_secret_value())
+    sealer = Sealer(store, SealReader(store, settings.internal_jwks), signer)
+
+    async def seal() -> None:
+        await seal_heads(transactions, sealer, now())
+
+    return [Timer("seals", SEAL_CHECK_EVERY, seal)]
+
+
+async def seal_heads(transactions: Transactions, sealer: Sealer, moment: datetime) -> None:
+    """Seal the chains' heads if it is due; of several workers one at a time."""
+    async with transactions.system() as session:
+        if await queries.lock_sealing(session):
+            await sealer.seal(await queries.heads(session), moment)
+
+
+if __name__ == "__main__":
+    start(create_worker(Settings()))
