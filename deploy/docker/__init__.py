@@ -1,0 +1,1 @@
+"""Carnet in containers: one Dockerfile, the environment's secrets, the database's roles."""
