@@ -109,7 +109,7 @@ async def verify_all_chains(
     organization_id: Annotated[BodyId | None, Query()] = None,
 ) -> list[ChainReport]:
     """Walk every chain, or one organization's, and report on each."""
-    await reading.record_reading(session, "verify", Filters(organization_id=organization_id))
+    reading.record_reading(session, "verify", Filters(organization_id=organization_id))
     evidence = await seals.evidence()
     if organization_id is not None:
         return [await verify_chain(session, organization_id, evidence)]
@@ -145,14 +145,14 @@ async def verify_rows(
     last: Position = None,
 ) -> ChainReport:
     """Walk an organization's chain, or a range of it, and name the first row that is wrong."""
-    await reading.record_reading(session, "verify", Filters(organization_id=organization_id))
+    reading.record_reading(session, "verify", Filters(organization_id=organization_id))
     evidence = await seals.evidence()
     return await verify_chain(session, organization_id, evidence, first=first or 1, last=last)
 
 
 async def _export(work: Work, filters: Filters, form: ExportFormat) -> StreamingResponse:
     async with work.begin() as session:
-        await reading.record_reading(session, f"export as {form}", filters)
+        reading.record_reading(session, f"export as {form}", filters)
 
     async def written() -> AsyncIterator[bytes]:
         async with work.begin() as session:

@@ -7,18 +7,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
-from uuid_utils import uuid7
 
 from services.audit import policies, queries
 from services.audit.errors import OrganizationNotFound
-from services.audit.events import AUDIT_LOG_READ
 from services.audit.schemas import AuditLogRead, ExportFormat, Filters, shown
-from shared import outbox
 from shared.auth import Actor
-from shared.changes import change_log
-from shared.db import now
+from shared.changes import note
 from shared.errors import Forbidden
-from shared.events import Event, EventActor, EventData
 from shared.paging import Page
 
 CSV_COLUMNS = tuple(AuditLogRead.model_fields)
@@ -42,41 +37,22 @@ def require_reader(actor: Actor, organization_id: int) -> None:
 
 async def list_rows(session: AsyncSession, page: Page, filters: Filters) -> list[AuditLogRead]:
     """Return a page of the trail, and record that it was read."""
-    await record_reading(session, "list", filters)
+    record_reading(session, "list", filters)
     return [shown(row) for row in await queries.page_of_rows(session, page, filters)]
 
 
-async def record_reading(session: AsyncSession, how: str, filters: Filters) -> None:
-    """Publish that somebody reads the trail, in the transaction of the reading.
+def record_reading(session: AsyncSession, how: str, filters: Filters) -> None:
+    """Record that somebody reads the trail, in the transaction of the reading.
 
     The event comes back to us like everybody's and becomes a row of the trail.
     """
-    log = change_log(session)
-    event = Event(
-        id=str(uuid7()),
-        source=log.source,
-        type=AUDIT_LOG_READ,
-        time=now(),
-        subject="audit_log",
-        data=EventData(
-            action="READ",
-            entity_type="audit_log",
-            entity_id=None,
-            entity_version=1,
-            organization_id=filters.organization_id,
-            actor=EventActor(
-                user_id=log.origin.user_id,
-                role=log.origin.role,
-                ip_address=log.origin.ip_address,
-                user_agent=log.origin.user_agent,
-            ),
-            correlation_id=log.origin.correlation_id,
-            causation_id=log.origin.causation_id,
-            old_values={},
-            new_values={"how": how, "filters": filters.given()},
-        ),
+    note(
+        session,
+        "READ",
+        "audit_log",
+        organization_id=filters.organization_id,
+        details={"how": how, "filters": filters.given()},
     )
-    await outbox.append(session, [event])
 
 
 async def export_rows(
