@@ -36,7 +36,8 @@ class Relay:
                 try:
                     await _stream(exchange, response, body, watch)
                 finally:
-                    response.close()
+                    if not response.closed:  # it closes itself when it was read to its end
+                        response.close()
 
 
 async def _stream(
