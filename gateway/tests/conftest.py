@@ -101,7 +101,7 @@ async def running(config: uvicorn.Config) -> AsyncIterator[int]:
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells by a flag alone
+    while not server.started:
         await asyncio.sleep(0.005)
     try:
         yield server.servers[0].sockets[0].getsockname()[1]
