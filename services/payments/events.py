@@ -1,6 +1,11 @@
 """What this service publishes."""
 
-from shared.changes import Catalogue
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.payments.models import PaymentTransaction
+from shared.changes import Catalogue, record
 
 CATALOGUE: Catalogue = {
     ("payment_transaction", "CHARGE"): "payments.payment.created.v1",
@@ -16,3 +21,22 @@ CATALOGUE: Catalogue = {
     ("refund", "REFUND"): "payments.refund.succeeded.v1",
     ("refund", "FAIL"): "payments.refund.failed.v1",
 }
+
+
+def announce(session: AsyncSession, action: str, payment: PaymentTransaction, **more: Any) -> None:
+    """Record a change of a payment; its event always says which payment of what it is."""
+    record(
+        session,
+        action,
+        payment,
+        **{
+            "voucher_id": payment.voucher_id,
+            "organization_id": payment.organization_id,
+            "client_id": payment.client_id,
+            "amount": payment.amount,
+            "currency": payment.currency,
+            "payment_method": payment.payment_method,
+            "status": payment.status,
+            **more,
+        },
+    )

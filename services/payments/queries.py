@@ -1,7 +1,8 @@
 """Every select of this service, the reports' aside."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,9 +19,10 @@ from services.payments.models import (
 )
 from services.payments.states import UNFINISHED, Status
 from shared.auth import Actor
+from shared.db import now
 from shared.paging import Page
 
-Found = Row[tuple[PaymentTransaction, str | None]]
+Found = Row[PaymentTransaction, str | None]
 
 _NUMBER = (
     select(Invoice.number)
@@ -30,6 +32,10 @@ _NUMBER = (
     )
     .scalar_subquery()
 )
+
+
+LONGEST_PAUSE = timedelta(minutes=10)
+"""Nothing is left unasked for longer."""
 
 
 def readable_by(actor: Actor) -> ColumnElement[bool]:
@@ -48,6 +54,14 @@ async def lock(session: AsyncSession, payment_id: int) -> PaymentTransaction:
     payment = await session.get(
         PaymentTransaction, payment_id, with_for_update=True, populate_existing=True
     )
+    if payment is None:
+        raise PaymentNotFound
+    return payment
+
+
+async def get(session: AsyncSession, payment_id: int) -> PaymentTransaction:
+    """Return a payment; raises PaymentNotFound."""
+    payment = await session.get(PaymentTransaction, payment_id)
     if payment is None:
         raise PaymentNotFound
     return payment
@@ -92,13 +106,9 @@ async def find_named(
     return await session.scalar(statement.with_for_update())
 
 
-def _with_number() -> Select[tuple[PaymentTransaction, str | None]]:
-    return select(PaymentTransaction, _NUMBER)
-
-
 async def get_with_number(session: AsyncSession, payment_id: int) -> Found:
     """Return a payment and its invoice's number; raises PaymentNotFound."""
-    statement = _with_number().where(PaymentTransaction.id == payment_id)
+    statement = select(PaymentTransaction, _NUMBER).where(PaymentTransaction.id == payment_id)
     found = (await session.execute(statement)).one_or_none()
     if found is None:
         raise PaymentNotFound
@@ -109,8 +119,8 @@ async def page_of_payments(
     session: AsyncSession, page: Page, *conditions: ColumnElement[bool]
 ) -> list[Found]:
     """Return a page of payments with their invoices' numbers, newest first."""
-    statement = page.of(_with_number().where(*conditions), PaymentTransaction.id)
-    rows = (await session.execute(statement)).all()
+    wanted: Select[Any] = select(PaymentTransaction, _NUMBER).where(*conditions)  # type: ignore[assignment]
+    rows = (await session.execute(page.of(wanted, PaymentTransaction.id))).all()
     return page.cut(rows, lambda row: (row[0].id,))
 
 
@@ -174,8 +184,16 @@ async def refunds_of(session: AsyncSession, payment_id: int) -> Sequence[Refund]
 
 
 async def lock_refund(session: AsyncSession, refund_id: int) -> Refund | None:
-    """Return a refund, locked, or None. Its payment is locked before it, always."""
+    """Return a refund, locked, or None."""
     return await session.get(Refund, refund_id, with_for_update=True, populate_existing=True)
+
+
+async def get_refund(session: AsyncSession, refund_id: int) -> Refund:
+    """Return a refund as it is now; raises PaymentNotFound."""
+    refund = await session.get(Refund, refund_id, populate_existing=True)
+    if refund is None:
+        raise PaymentNotFound
+    return refund
 
 
 async def waiting_webhooks(session: AsyncSession, moment: datetime, limit: int) -> Sequence[int]:
@@ -200,13 +218,19 @@ async def lock_waiting_webhook(session: AsyncSession, webhook_id: int) -> Webhoo
 async def unfinished_before(
     session: AsyncSession, gateways: Sequence[str], checked_before: datetime, limit: int
 ) -> Sequence[PaymentTransaction]:
-    """Return payments that wait for a gateway and were left alone since, locked, longest first."""
+    """Return payments that wait for a gateway and were left alone since, locked, longest first.
+
+    The longer a payment waits for its payer, the more seldom it is asked about.
+    """
+    moment, payment = now(), PaymentTransaction
+    pause = func.least((moment - payment.created_at) / 10, LONGEST_PAUSE)
     statement = (
-        select(PaymentTransaction)
+        select(payment)
         .where(
-            PaymentTransaction.status.in_(UNFINISHED),
-            PaymentTransaction.payment_gateway.in_(gateways),
-            PaymentTransaction.checked_at < checked_before,
+            payment.status.in_(UNFINISHED),
+            payment.payment_gateway.in_(gateways),
+            payment.checked_at < checked_before,
+            or_(payment.checked_at + pause < moment, payment.void_requested_at.is_not(None)),
         )
         .order_by(PaymentTransaction.checked_at)
         .limit(limit)

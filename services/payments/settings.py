@@ -1,8 +1,9 @@
 """Settings of the payments service, prefix PAYMENTS_."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.payments.gateways import Gateways
 from services.payments.models import Method
 from shared.settings import ServiceSettings
 
@@ -23,9 +24,18 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_")
 
     gateways: dict[Method, str] = Field(default=_GATEWAYS)
-    reconcile_after_seconds: float = Field(default=20, gt=0)
+    reconcile_after_seconds: float = Field(default=30, gt=0)
     """How long an attempt is left alone before the gateway is asked; longer than its calls take."""
     give_up_after_seconds: float = Field(default=180, gt=0)
     """When an attempt that a crash interrupted before the charge counts as failed."""
     expire_after_seconds: float = Field(default=24 * 3600, gt=0)
     """When a card payment that waits for its payer is cancelled."""
+
+    @field_validator("gateways")
+    @classmethod
+    def _others_as_usual(cls, gateways: dict[Method, str]) -> dict[Method, str]:
+        return {**_GATEWAYS, **gateways}
+
+    def open_gateways(self) -> Gateways:
+        """Return the gateways, connected to nothing yet."""
+        return Gateways.open({str(method): name for method, name in self.gateways.items()})

@@ -2,11 +2,13 @@
 
 from services.payments.gateways.protocol import RefundOrder, RefundOutcome, RefundReport
 
+BY_HAND = "manual"
+
 
 class ManualGateway:
     """Cash and bank transfers: nothing is asked of anybody, so nothing can be unknown."""
 
-    name = "manual"
+    name = BY_HAND
 
     async def refund(self, gateway_id: str | None, order: RefundOrder) -> RefundReport:
         """Note that staff give the money back; they record it when they do."""

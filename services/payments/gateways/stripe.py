@@ -4,6 +4,7 @@ In development and tests the same code talks to localstripe, which lacks idempot
 here relies on them alone. Amounts on the wire are minor units, currencies lower case.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -74,10 +75,11 @@ class _Http(stripe.HTTPClient):
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """Send one request; raises the library's APIConnectionError when no answer comes."""
         try:
-            answer = await self._client.request(
-                method, url, headers=dict(headers), content=post_data
-            )
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(CALL_SECONDS):
+                answer = await self._client.request(
+                    method, url, headers=dict(headers), content=post_data
+                )
+        except (httpx.HTTPError, TimeoutError) as error:
             raise _no_answer(error) from error
         return answer.content, answer.status_code, answer.headers
 
@@ -86,7 +88,7 @@ class _Http(stripe.HTTPClient):
         await self._client.aclose()
 
 
-def _no_answer(error: httpx.HTTPError) -> stripe.APIConnectionError:
+def _no_answer(error: Exception) -> stripe.APIConnectionError:
     return stripe.APIConnectionError(type(error).__name__)  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,90 @@
+"""What this service receives, and its own small copies of it."""
+
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.payments import queries, service
+from services.payments.gateways import Gateways
+from services.payments.models import Method
+from services.payments.schemas import Buyer, Seller, Terms
+from shared.bus import Queue
+from shared.consumer import Handler
+from shared.events import Event
+
+VOUCHERS = Queue(
+    "payments.vouchers", ("vouchers.voucher.purchased.v1", "vouchers.voucher.cancelled.v1")
+)
+
+
+class PurchasedVoucher(BaseModel):
+    """What a purchase says of the payment it needs. `payment_amount` differs from the price only
+    where vouchers says so."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    client_id: int
+    organization_id: int
+    price: Decimal
+    payment_amount: Decimal | None = None
+    currency: str
+    payment_method: Method
+    name: str | None = None
+    description: str | None = None
+    buyer: Buyer
+    seller: Seller
+
+    def terms(self, voucher_id: int) -> Terms:
+        """Return what is to be paid."""
+        return Terms(
+            voucher_id=voucher_id,
+            organization_id=self.organization_id,
+            client_id=self.client_id,
+            amount=self.price if self.payment_amount is None else self.payment_amount,
+            currency=self.currency,
+            payment_method=self.payment_method,
+            description=self.description or self.name or f"Voucher {voucher_id}",
+            buyer=self.buyer,
+            seller=self.seller,
+        )
+
+
+class CancelledVoucher(BaseModel):
+    """What a cancellation says of the voucher before it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    status: str | None = None
+
+
+def handlers(gateways: Gateways) -> dict[str, Handler]:
+    """Return what is done with each type of event."""
+
+    async def purchased(session: AsyncSession, event: Event) -> None:
+        """Make the payment, if the call that should have did not come or was lost."""
+        voucher = PurchasedVoucher.model_validate(event.data.new_values)
+        terms = voucher.terms(_voucher_id(event))
+        if await queries.find_of_voucher(session, terms.voucher_id) is None:
+            await service.open_payment(session, gateways, terms, attempting=False)
+
+    async def cancelled(session: AsyncSession, event: Event) -> None:
+        """Void the payment of a voucher that never became active.
+
+        What an active voucher's buyer gets back is decided by staff, by the refund's quote.
+        """
+        before = CancelledVoucher.model_validate(event.data.old_values)
+        payment = await queries.find_of_voucher(session, _voucher_id(event))
+        if payment is not None and before.status == "pending":
+            await service.void(session, payment)
+
+    return {
+        "vouchers.voucher.purchased.v1": purchased,
+        "vouchers.voucher.cancelled.v1": cancelled,
+    }
+
+
+def _voucher_id(event: Event) -> int:
+    if event.data.entity_id is None:
+        raise ValueError(f"{event.type} names no voucher")
+    return event.data.entity_id

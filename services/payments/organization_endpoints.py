@@ -1,0 +1,148 @@
+"""Routes of an organization's payments: parse, call, return."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Query
+
+from services.payments import policies, queries, refunding, service
+from services.payments.endpoints import GatewaysDep
+from services.payments.errors import (
+    NotPaidByHand,
+    OrganizationNotFound,
+    PaymentNotFound,
+    PaymentNotPaid,
+    PaymentNotPending,
+    RefundExceedsPayment,
+)
+from services.payments.models import Method, PaymentTransaction, RefundSource
+from services.payments.refund_desk import RefundDesk
+from services.payments.schemas import (
+    PaymentMarkPaid,
+    PaymentRead,
+    RefundCreate,
+    RefundRead,
+)
+from services.payments.states import Status
+from services.payments.views import payment_read
+from shared.auth import Actor, ActorDep
+from shared.errors import Forbidden, Invalid, Unauthenticated, responses
+from shared.fields import BodyId, Id
+from shared.paging import PageDep
+from shared.routing import SessionDep, WorkDep, router
+
+organization = router(
+    prefix="/api/organizations/{organization_id}",
+    tags=["payments"],
+    responses=responses(Unauthenticated, Forbidden, OrganizationNotFound, Invalid),
+)
+
+
+def require_view(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound for strangers, Forbidden for members who may not look."""
+    if not policies.can_see_organization(actor, organization_id):
+        raise OrganizationNotFound
+    if not policies.can_view_payments(actor, organization_id):
+        raise Forbidden(f"needs the permission {policies.VIEW}")
+
+
+def require_manage(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound for strangers, Forbidden for members who may not act."""
+    if not policies.can_see_organization(actor, organization_id):
+        raise OrganizationNotFound
+    if not policies.can_manage_payments(actor, organization_id):
+        raise Forbidden(f"needs the permission {policies.MANAGE}")
+
+
+def _of(organization_id: int, payment: PaymentTransaction) -> None:
+    if payment.organization_id != organization_id:
+        raise PaymentNotFound
+
+
+@organization.get("/payments")
+async def list_organization_payments(
+    organization_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    page: PageDep,
+    status: Status | None = None,
+    method: Method | None = None,
+    client_id: Annotated[BodyId | None, Query()] = None,
+    since: Annotated[datetime | None, Query(alias="from")] = None,
+    until: Annotated[datetime | None, Query(alias="to")] = None,
+) -> list[PaymentRead]:
+    """List an organization's payments made `from` until before `to`, newest first."""
+    require_view(actor, organization_id)
+    conditions = queries.within(
+        organization_id,
+        status=status,
+        method=method,
+        client_id=client_id,
+        since=since,
+        until=until,
+    )
+    rows = await queries.page_of_payments(session, page, *conditions)
+    return [payment_read(payment, number, to_payer=False) for payment, number in rows]
+
+
+@organization.post(
+    "/payments/{payment_id}/mark-paid",
+    responses=responses(PaymentNotFound, PaymentNotPending, NotPaidByHand),
+)
+async def mark_paid(
+    organization_id: Id,
+    payment_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    body: PaymentMarkPaid | None = None,
+) -> PaymentRead:
+    """Note that the money came in cash or by transfer."""
+    require_manage(actor, organization_id)
+    payment = await queries.lock(session, payment_id)
+    _of(organization_id, payment)
+    await service.mark_paid(session, payment, body.note if body else None)
+    paid, number = await queries.get_with_number(session, payment_id)
+    return payment_read(paid, number, to_payer=False)
+
+
+@organization.post(
+    "/payments/{payment_id}/refunds",
+    status_code=201,
+    responses=responses(PaymentNotFound, PaymentNotPaid, RefundExceedsPayment),
+)
+async def refund_payment(
+    organization_id: Id,
+    payment_id: Id,
+    work: WorkDep,
+    actor: ActorDep,
+    gateways: GatewaysDep,
+    body: RefundCreate | None = None,
+) -> RefundRead:
+    """Give a payment back, in full or in part; never more than was paid."""
+    require_manage(actor, organization_id)
+    wanted = body or RefundCreate()
+    desk = RefundDesk(work.begin, gateways)
+    refund_id = work.claim.resource_id if work.claim else None
+    if refund_id is None:
+        async with work.begin() as session:
+            payment = await queries.lock(session, payment_id)
+            _of(organization_id, payment)
+            refund = await refunding.promise(
+                session, payment, wanted.amount, source=RefundSource.STAFF, reason=wanted.reason
+            )
+            refund_id = refund.id
+            if work.claim:
+                await work.claim.attach(session, refund_id)
+    await desk.carry_on(refund_id)
+    async with work.begin() as session:
+        return RefundRead.model_validate(await queries.get_refund(session, refund_id))
+
+
+@organization.get("/payments/{payment_id}/refunds", responses=responses(PaymentNotFound))
+async def list_refunds(
+    organization_id: Id, payment_id: Id, session: SessionDep, actor: ActorDep
+) -> list[RefundRead]:
+    """List what was given back of a payment, oldest first."""
+    require_view(actor, organization_id)
+    _of(organization_id, await queries.get(session, payment_id))
+    return [RefundRead.model_validate(r) for r in await queries.refunds_of(session, payment_id)]

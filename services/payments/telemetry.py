@@ -1,0 +1,13 @@
+"""What an operator counts of payments."""
+
+from prometheus_client import Counter
+
+SETTLED = Counter("carnet_payments_settled_total", "Payments by the state they reached", ["status"])
+QUARANTINED = Counter("carnet_payments_quarantined_total", "Payments set aside for a person")
+CONTRADICTIONS = Counter(
+    "carnet_payment_contradictions_total", "Reports of a gateway that our books contradict"
+)
+WEBHOOKS = Counter(
+    "carnet_webhooks_total", "Webhooks by gateway and outcome", ["gateway", "outcome"]
+)
+REFUNDS = Counter("carnet_refunds_total", "Refunds by the state they reached", ["status"])

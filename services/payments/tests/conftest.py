@@ -1,0 +1,138 @@
+"""The payments service over a real database and a real localstripe."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services.payments.app import NAME, create_app
+from services.payments.charging import Cashier
+from services.payments.events import CATALOGUE
+from services.payments.gateways import Gateways
+from services.payments.gateways.manual import ManualGateway
+from services.payments.gateways.stripe import StripeGateway, StripeSettings
+from services.payments.models import Method
+from services.payments.reconciling import Reconciler
+from services.payments.settings import Settings
+from services.payments.tests.network import UnreliableNetwork
+from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer
+from shared.db import make_engine
+from shared.testing import Database, Tokens, client_of, service_database
+from shared.transactions import Transactions
+
+session_database = service_database(NAME)
+
+API_KEY = "sk_test_payments"
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def stripe_url() -> Iterator[str]:
+    """The address of a localstripe that lives as long as the tests do."""
+    port = _free_port()
+    command = [sys.executable, "-m", "services.payments.tests.card_gateway", str(port)]
+    process = subprocess.Popen(command)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            httpx.get(f"{url}/v1/balance", auth=(API_KEY, ""))
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("localstripe did not start")
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[UnreliableNetwork]:
+    """The network between us and the card gateway: reliable until told otherwise."""
+    network = UnreliableNetwork()
+    yield network
+    await network.aclose()
+
+
+@pytest.fixture
+def stripe_settings(stripe_url: str) -> StripeSettings:
+    return StripeSettings(
+        api_base=stripe_url,
+        api_key=SecretStr(API_KEY),
+        webhook_secret=SecretStr(WEBHOOK_SECRET),
+    )
+
+
+@pytest.fixture
+async def gateways(
+    stripe_settings: StripeSettings, network: UnreliableNetwork
+) -> AsyncIterator[Gateways]:
+    stripe, manual = StripeGateway(stripe_settings, network), ManualGateway()
+    cards = {Method.CREDIT_CARD: stripe}
+    opened = Gateways({method: cards.get(method, manual) for method in Method})
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def issuer(stripe_url: str) -> AsyncIterator[CardIssuer]:
+    """The card gateway as its own console and the payer's bank see it."""
+    async with httpx.AsyncClient(base_url=stripe_url, auth=(API_KEY, "")) as client:
+        yield CardIssuer(client)
+
+
+@pytest.fixture
+def settings(database: Database, tokens: Tokens) -> Settings:
+    return Settings(
+        database_url=database.url,
+        rabbitmq_url="amqp://unused",
+        reconcile_after_seconds=0.001,
+        **tokens.settings(NAME),
+    )
+
+
+@pytest.fixture
+async def client(settings: Settings, gateways: Gateways) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(create_app(settings, gateways=gateways)) as client:
+        yield client
+
+
+@pytest.fixture
+async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
+    engine = make_engine(settings.database_url)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    await engine.dispose()
+
+
+@pytest.fixture
+def cashier(transactions: Transactions, gateways: Gateways) -> Cashier:
+    return Cashier(transactions.system, gateways)
+
+
+@pytest.fixture
+def reconciler(transactions: Transactions, gateways: Gateways, settings: Settings) -> Reconciler:
+    return Reconciler(transactions, gateways, settings)
+
+
+@pytest.fixture
+def vouchers(tokens: Tokens) -> dict[str, str]:
+    """The headers of the vouchers service's calls."""
+    return tokens.service_bearer("vouchers", NAME)

@@ -1,0 +1,52 @@
+"""A network that loses what it is told to lose, on the way there or on the way back."""
+
+from collections.abc import Callable
+
+import httpx
+
+Chosen = Callable[[httpx.Request], bool]
+
+
+def _nothing(_request: httpx.Request) -> bool:
+    return False
+
+
+class UnreliableNetwork(httpx.AsyncBaseTransport):
+    """A transport that loses chosen requests, or the answers to them, and remembers all."""
+
+    def __init__(self) -> None:
+        self._real = httpx.AsyncHTTPTransport()
+        self.lose_request: Chosen = _nothing
+        self.lose_answer: Chosen = _nothing
+        self.requests: list[tuple[str, str]] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append((request.method, request.url.path))
+        if self.lose_request(request):
+            raise httpx.ConnectError("lost on the way there", request=request)
+        answer = await self._real.handle_async_request(request)
+        if self.lose_answer(request):
+            await answer.aread()
+            await answer.aclose()
+            raise httpx.ReadTimeout("lost on the way back", request=request)
+        return answer
+
+    def heal(self) -> None:
+        """Lose nothing any more."""
+        self.lose_request = self.lose_answer = _nothing
+
+    def confirmations(self) -> int:
+        """Return how many charges were asked for."""
+        return sum(path.endswith("/confirm") for _, path in self.requests)
+
+    async def aclose(self) -> None:
+        await self._real.aclose()
+
+
+def to_path(ending: str) -> Chosen:
+    """Choose requests by the end of their path."""
+
+    def chosen(request: httpx.Request) -> bool:
+        return request.method == "POST" and request.url.path.endswith(ending)
+
+    return chosen

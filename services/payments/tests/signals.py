@@ -1,0 +1,140 @@
+"""What reaches payments from outside: charges, signed webhooks, and the other side's own view."""
+
+import hashlib
+import hmac
+import itertools
+import json
+import time
+from typing import Any
+
+import httpx
+
+WEBHOOK_SECRET = "whsec_payments_tests"
+ORGANIZATION, OTHER_ORGANIZATION, CLIENT = 7, 8, 70
+
+_voucher_ids = itertools.count(1)
+_event_ids = itertools.count(1)
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    """Return the body of a charge of a fresh voucher, as vouchers sends it."""
+    return {
+        "voucher_id": next(_voucher_ids),
+        "organization_id": ORGANIZATION,
+        "client_id": CLIENT,
+        "amount": 399.99,
+        "currency": "USD",
+        "payment_method": "credit_card",
+        "payment_token": "pm_card_visa",
+        "description": "Standard Individual Therapy",
+        "buyer": {"name": "Clara Client", "email": "clara@example.org"},
+        "seller": {
+            "name": "Praxis Żółw",
+            "slug": "praxis",
+            "address": "Main Street 1, 00-001 Warszawa",
+            "tax_id": "PL1234567890",
+            "timezone": "Europe/Warsaw",
+            "email": "office@example.org",
+            "phone": "+48 22 123 45 67",
+            "logo_url": None,
+        },
+        **changes,
+    }
+
+
+def intent_event(intent: dict[str, Any], kind: str = "succeeded", **changes: Any) -> bytes:
+    """Return the body of an event about an intent."""
+    return event(f"payment_intent.{kind}", intent, **changes)
+
+
+def event(kind: str, content: dict[str, Any], **changes: Any) -> bytes:
+    """Return the body of an event, with an id that never was."""
+    body = {
+        "id": f"evt_test_{time.time_ns()}_{next(_event_ids)}",
+        "object": "event",
+        "type": kind,
+        "created": int(time.time()),
+        "livemode": False,
+        "data": {"object": content},
+        **changes,
+    }
+    return json.dumps(body).encode()
+
+
+def signature(body: bytes, *, at: float | None = None, secret: str = WEBHOOK_SECRET) -> str:
+    """Return the header that signs a body."""
+    moment = int(time.time() if at is None else at)
+    signed = hmac.new(secret.encode(), b"%d." % moment + body, hashlib.sha256).hexdigest()
+    return f"t={moment},v1={signed}"
+
+
+async def deliver(
+    client: httpx.AsyncClient, body: bytes, header: str | None = None
+) -> httpx.Response:
+    """Deliver a webhook, signed now unless a header is given."""
+    headers = {"Stripe-Signature": signature(body) if header is None else header}
+    return await client.post("/api/payments/webhooks/stripe", content=body, headers=headers)
+
+
+class CardIssuer:
+    """The other side: what the payer's bank does, and what the gateway's own ledger says."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def card(self, number: str) -> str:
+        """Return the token of a card, as the card form makes it."""
+        card = {"number": number, "exp_month": 12, "exp_year": 2031, "cvc": "123"}
+        made = await self._post("/v1/payment_methods", {"type": "card", "card": card})
+        return str(made["id"])
+
+    async def intent(self, intent_id: str) -> dict[str, Any]:
+        """Return an intent as it stands."""
+        answer = await self._client.get(f"/v1/payment_intents/{intent_id}")
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    async def authenticate(self, next_action: dict[str, Any], *, success: bool) -> None:
+        """Be the payer who confirms with the bank, or fails to."""
+        secret = next_action["client_secret"]
+        path = f"/v1/payment_intents/{secret.partition('_secret_')[0]}/_authenticate"
+        await self._post(path, {"client_secret": secret, "success": success})
+
+    async def refund(self, intent_id: str, amount: int) -> dict[str, Any]:
+        """Refund at the gateway's own console, in minor units."""
+        return await self._post("/v1/refunds", {"payment_intent": intent_id, "amount": amount})
+
+    async def charge_of(self, intent_id: str) -> dict[str, Any]:
+        """Return the charge of an intent, with its refunds."""
+        charge = (await self.intent(intent_id))["latest_charge"]
+        found: dict[str, Any] = charge
+        return found
+
+    async def net(self, transaction_id: int) -> int:
+        """Return captures less refunds of one of our payments, in minor units."""
+        total = 0
+        for intent in await self._all("/v1/payment_intents"):
+            charge = intent["latest_charge"]
+            if intent["metadata"].get("transaction_id") == str(transaction_id) and charge:
+                if charge["status"] == "succeeded":
+                    total += charge["amount"]
+                total -= charge["amount_refunded"]
+        return total
+
+    async def captures(self, voucher_id: int) -> int:
+        """Return how often a voucher was charged."""
+        return sum(
+            intent["status"] == "succeeded"
+            for intent in await self._all("/v1/payment_intents")
+            if intent["metadata"].get("voucher_id") == str(voucher_id)
+        )
+
+    async def _all(self, path: str) -> list[dict[str, Any]]:
+        answer = await self._client.get(path, params={"limit": 100_000})
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        return found
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._client.post(path, json=body)
+        made: dict[str, Any] = answer.raise_for_status().json()
+        return made

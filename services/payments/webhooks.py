@@ -1,0 +1,135 @@
+"""Webhooks: verified, stored, answered; then read and entered into the state machine.
+
+The request only stores. What a webhook says is dealt with by the worker, as often as it takes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.payments import queries, refunding, service
+from services.payments.errors import WebhookNotVerified
+from services.payments.gateways import Gateways
+from services.payments.gateways.protocol import Notice, OnlineGateway, Report, WebhookRefused
+from services.payments.models import PaymentTransaction, WebhookEvent, WebhookOutcome
+from services.payments.telemetry import WEBHOOKS
+from shared.db import now
+from shared.transactions import Transactions
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100
+MAX_ATTEMPTS = 12
+FIRST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(minutes=5)
+
+
+def verified(gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]) -> Notice:
+    """Return whose webhook this is, and make sure that it can be read; raises
+    WebhookNotVerified."""
+    try:
+        notice = gateway.verify(body, headers, now())
+        gateway.read(body)
+    except WebhookRefused as refusal:
+        log.warning("webhook_refused", gateway=gateway.name, cause=str(refusal))
+        raise WebhookNotVerified from refusal
+    return notice
+
+
+async def store(session: AsyncSession, gateway: str, notice: Notice, body: bytes) -> bool:
+    """Keep a webhook as it came; False when its event is known, whatever its signature's age."""
+    statement = (
+        insert(WebhookEvent)
+        .values(
+            gateway=gateway,
+            event_id=notice.event_id,
+            type=notice.type,
+            body=body,
+            signed_at=notice.signed_at,
+        )
+        .on_conflict_do_nothing(index_elements=["gateway", "event_id"])
+        .returning(WebhookEvent.id)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def process_waiting(transactions: Transactions, gateways: Gateways) -> None:
+    """Deal with every webhook that is due."""
+    while True:
+        async with transactions.system() as session:
+            waiting = await queries.waiting_webhooks(session, now(), BATCH)
+        for webhook_id in waiting:
+            await _process(transactions, gateways, webhook_id)
+        if len(waiting) < BATCH:
+            return
+
+
+async def _process(transactions: Transactions, gateways: Gateways, webhook_id: int) -> None:
+    try:
+        async with transactions.system() as session:
+            event = await session.get_one(WebhookEvent, webhook_id)
+            gateway = gateways.online(event.gateway)
+            report = gateway.read(event.body) if gateway else None
+            known = await find_payment(session, gateway, report) if gateway and report else None
+        if gateway and report and known and report.refunds is None:
+            refunds = await gateway.refunds_of(report.gateway_id)
+            report = replace(report, refunds=tuple(refunds))
+        async with transactions.system() as session:
+            waiting = await queries.lock_waiting_webhook(session, webhook_id)
+            if waiting is not None:
+                changed = await enter(session, gateway, report) if gateway and report else False
+                _finish(waiting, WebhookOutcome.APPLIED if changed else WebhookOutcome.UNCHANGED)
+    except Exception as error:
+        log.error("webhook_failed", webhook_id=webhook_id, exc_info=error)
+        async with transactions.system() as session:
+            waiting = await queries.lock_waiting_webhook(session, webhook_id)
+            if waiting is not None:
+                _postpone(waiting)
+
+
+async def enter(session: AsyncSession, gateway: OnlineGateway, report: Report) -> bool:
+    """Enter what a gateway says of its own accord; say whether it changed anything."""
+    payment = await find_payment(session, gateway, report)
+    if payment is None:
+        return False
+    before = payment.version
+    if payment.gateway_transaction_id is None and report.captured > 0 and payment.is_unfinished:
+        payment.gateway_transaction_id = report.gateway_id
+    if payment.gateway_transaction_id == report.gateway_id:
+        await service.settle(session, payment, report, live=gateway.live)
+        for refund in report.refunds or ():
+            await refunding.settle(session, payment, refund)
+    elif report.captured > 0 and payment.is_unfinished:
+        reason = "an intent took money that was never written down for this payment"
+        service.quarantine(session, payment, reason, report.captured)
+    await session.flush()
+    return payment.version != before
+
+
+async def find_payment(
+    session: AsyncSession, gateway: OnlineGateway, report: Report
+) -> PaymentTransaction | None:
+    """Return the payment that a report is about, locked, or None when it is not one of ours."""
+    found = await queries.lock_by_gateway_id(session, gateway.name, report.gateway_id)
+    if found is None and report.transaction_id is not None:
+        return await queries.find_named(session, gateway.name, report.transaction_id)
+    return found
+
+
+def _finish(event: WebhookEvent, outcome: WebhookOutcome) -> None:
+    event.outcome = outcome
+    event.next_attempt_at = None
+    WEBHOOKS.labels(event.gateway, outcome).inc()
+
+
+def _postpone(event: WebhookEvent) -> None:
+    event.attempts += 1
+    if event.attempts >= MAX_ATTEMPTS:
+        log.error("webhook_given_up", gateway=event.gateway, event_id=event.event_id)
+        _finish(event, WebhookOutcome.GIVEN_UP)
+        return
+    event.next_attempt_at = now() + min(FIRST_PAUSE * 2**event.attempts, LONGEST_PAUSE)

@@ -1,0 +1,47 @@
+"""The payments service's background work: its relay, its consumer, webhooks, reconciliation."""
+
+from services.payments import webhooks
+from services.payments.app import NAME
+from services.payments.events import CATALOGUE
+from services.payments.handlers import VOUCHERS, handlers
+from services.payments.reconciling import Reconciler
+from services.payments.settings import Settings
+from shared.consumer import Consumer, one_by_one
+from shared.db import make_engine
+from shared.transactions import Transactions
+from shared.worker import Timer, Worker, start
+
+WEBHOOKS_EVERY = 0.3
+UNFINISHED_EVERY = 5.0
+REFUNDS_EVERY = 2.0
+CATCH_UP_EVERY = 300.0
+
+
+def create_worker(settings: Settings) -> Worker:
+    """Return the worker, ready to run."""
+    engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    gateways = settings.open_gateways()
+    reconciler = Reconciler(transactions, gateways, settings)
+
+    async def process_webhooks() -> None:
+        await webhooks.process_waiting(transactions, gateways)
+
+    return Worker(
+        NAME,
+        settings,
+        transactions,
+        consumers=[
+            Consumer(VOUCHERS, one_by_one(handlers(gateways)), transactions, settings.rabbitmq_url)
+        ],
+        timers=[
+            Timer("webhooks", WEBHOOKS_EVERY, process_webhooks),
+            Timer("unfinished", UNFINISHED_EVERY, reconciler.settle_unfinished),
+            Timer("refunds", REFUNDS_EVERY, reconciler.settle_refunds),
+            Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    start(create_worker(Settings()))
