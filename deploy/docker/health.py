@@ -1,17 +1,18 @@
-"""A container's health check: `python -m health` asks the process's operations port.
+"""A container's health check: `python -m health [PATH]` asks the process's operations port.
 
-Exit code 0 when it is ready, 1 when it is not or does not answer. The port is that of the
-environment, `<SERVICE>_OPERATIONS_PORT`. Standard library alone: this starts every ten seconds.
+PATH is /health/ready unless given. Exit code 0 when the answer is 200, else 1. The port is that of
+the environment, `<SERVICE>_OPERATIONS_PORT`. Little is imported: this starts every ten seconds.
 """
 
 import os
 import socket
 import sys
+from collections.abc import Mapping
 
 _SECONDS = 4.0  # of each wait; readiness itself asks the database for two at most
 
 
-def operations_port(environment: "os._Environ[str] | dict[str, str]") -> int:
+def operations_port(environment: Mapping[str, str]) -> int:
     """Return the port the process was told to answer its operators on. Raises LookupError."""
     for name, value in environment.items():
         if name.endswith("_OPERATIONS_PORT"):
@@ -19,18 +20,18 @@ def operations_port(environment: "os._Environ[str] | dict[str, str]") -> int:
     raise LookupError("no variable <SERVICE>_OPERATIONS_PORT is set")
 
 
-def answer(port: int) -> bytes:
-    """Return the whole answer of `/health/ready`. Raises OSError."""
-    request = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+def answer(port: int, path: str) -> bytes:
+    """Return the whole answer to a GET. Raises OSError."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS) as connection:
         connection.sendall(request)
         return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
-def main() -> int:
+def main(path: str = "/health/ready") -> int:
     """Print what was answered, for `docker inspect`, and return the exit code."""
     try:
-        received = answer(operations_port(os.environ))
+        received = answer(operations_port(os.environ), path)
     except (OSError, LookupError, ValueError) as error:
         print(error)
         return 1
@@ -40,4 +41,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))
