@@ -1,3 +1,79 @@
-from shared.testing import service_database
+"""The vouchers service over a real database; the services it calls are injected transports."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from services.vouchers.app import NAME, create_app
+from services.vouchers.events import CATALOGUE
+from services.vouchers.settings import Settings
+from services.vouchers.tests.outside import Identity, Organizations, Payments
+from services.vouchers.tests.people import People
+from shared.db import make_engine
+from shared.testing import Database, Tokens, client_of, service_database
+from shared.transactions import Transactions
 
 session_database = service_database("vouchers")
+
+
+@pytest.fixture
+def payments() -> Payments:
+    return Payments()
+
+
+@pytest.fixture
+def organizations() -> Organizations:
+    return Organizations()
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity()
+
+
+@pytest.fixture
+def settings(database: Database, tokens: Tokens) -> Settings:
+    return Settings(
+        database_url=database.url,
+        rabbitmq_url="amqp://unused",
+        payments_url="http://payments",
+        organizations_url="http://organizations",
+        identity_url="http://identity",
+        **tokens.settings("vouchers"),
+    )
+
+
+@pytest.fixture
+def transports(
+    payments: Payments, organizations: Organizations, identity: Identity
+) -> dict[str, httpx.AsyncBaseTransport]:
+    return {
+        "payments": httpx.MockTransport(payments),
+        "organizations": httpx.MockTransport(organizations),
+        "identity": httpx.MockTransport(identity),
+    }
+
+
+@pytest.fixture
+async def app(settings: Settings, transports: dict[str, httpx.AsyncBaseTransport]) -> FastAPI:
+    return create_app(settings, transports=transports)
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
+    engine = make_engine(settings.database_url)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    await engine.dispose()
+
+
+@pytest.fixture
+def people(tokens: Tokens) -> People:
+    return People(tokens)

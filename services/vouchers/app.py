@@ -1,0 +1,57 @@
+"""The vouchers service's HTTP application."""
+
+from collections.abc import Mapping
+
+import httpx
+from fastapi import FastAPI
+
+from services.vouchers.endpoints import redemptions, voucher_types, vouchers
+from services.vouchers.events import CATALOGUE
+from services.vouchers.settings import Settings
+from shared.auth import ServiceSigner
+from shared.clients import ServiceClients
+from shared.service import create_service, serve
+
+NAME = "vouchers"
+
+CHARGE_SECONDS = 25.0
+"""Longer than payments lets the card gateway take, so that its answer comes to be known here."""
+
+
+def clients_of(
+    settings: Settings, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
+) -> ServiceClients:
+    """Return the connections to the services that this one calls."""
+    addresses = {
+        "payments": settings.payments_url,
+        "organizations": settings.organizations_url,
+        "identity": settings.identity_url,
+    }
+    signer = ServiceSigner(settings.internal_key.get_secret_value())
+    return ServiceClients(signer, addresses, timeout=CHARGE_SECONDS, transports=transports)
+
+
+def create_app(
+    settings: Settings, *, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
+) -> FastAPI:
+    """Return the application; `transports` replaces the network to other services in tests."""
+    return create_service(
+        NAME,
+        settings,
+        CATALOGUE,
+        [
+            voucher_types.offers,
+            voucher_types.organization,
+            vouchers.vouchers,
+            vouchers.organization,
+            redemptions.redemptions,
+        ],
+        title="Carnet vouchers",
+        clients=clients_of(settings, transports),
+    )
+
+
+if __name__ == "__main__":
+    environment = Settings()
+    app = create_app(environment)
+    serve(NAME, app, environment, app.state.checks)

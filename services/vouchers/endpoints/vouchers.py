@@ -1,0 +1,198 @@
+"""Routes of vouchers: parse, call, return."""
+
+from typing import Annotated
+
+from fastapi import Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers import policies, queries
+from services.vouchers.endpoints.dependencies import ClientsDep, MemberOrganizationDep
+from services.vouchers.errors import (
+    ClientInactive,
+    ClientNotFound,
+    OrganizationInactive,
+    OrganizationNotFound,
+    PaymentDeclined,
+    VoucherNotCancellable,
+    VoucherNotFound,
+    VoucherTypeNotFound,
+    VoucherTypeNotSold,
+)
+from services.vouchers.models import Voucher, VoucherStatus
+from services.vouchers.schemas.vouchers import (
+    Cancellation,
+    CodeRead,
+    MyVoucher,
+    OrganizationVoucher,
+    PurchaseCreate,
+    VoucherDetail,
+    VoucherIssue,
+    VoucherPurchased,
+    VoucherRead,
+    VoucherUpdate,
+)
+from services.vouchers.service import purchase
+from services.vouchers.service import vouchers as service
+from services.vouchers.service.own import with_days
+from shared.auth import ActorDep
+from shared.errors import (
+    Forbidden,
+    Invalid,
+    ServiceUnavailable,
+    StaleVersion,
+    Unauthenticated,
+    responses,
+)
+from shared.fields import BodyId, Id, Name
+from shared.paging import PageDep
+from shared.preconditions import PreconditionDep, set_etag
+from shared.routing import SessionDep, WorkDep, router
+
+vouchers = router(
+    prefix="/api/vouchers",
+    tags=["vouchers"],
+    responses=responses(Unauthenticated, Invalid),
+)
+organization = router(
+    prefix="/api/organizations/{organization_id}/vouchers",
+    tags=["vouchers"],
+    responses=responses(Unauthenticated, Forbidden, OrganizationNotFound, Invalid),
+)
+
+_PURCHASE = responses(
+    PaymentDeclined,
+    Forbidden,
+    VoucherTypeNotFound,
+    ClientNotFound,
+    VoucherTypeNotSold,
+    OrganizationInactive,
+    ClientInactive,
+    ServiceUnavailable,
+)
+
+
+async def _shown(session: AsyncSession, response: Response, voucher: Voucher) -> VoucherDetail:
+    set_etag(response, voucher.version)
+    codes = [CodeRead.model_validate(code) for code in await queries.codes_of(session, voucher)]
+    return VoucherDetail(**VoucherRead.model_validate(voucher).model_dump(), codes=codes)
+
+
+def _sold(sale: purchase.Sale) -> VoucherPurchased:
+    return VoucherPurchased(
+        **VoucherRead.model_validate(sale.voucher).model_dump(),
+        codes=[CodeRead.model_validate(code) for code in sale.codes],
+        payment=sale.charge.shown(),
+    )
+
+
+@vouchers.post("/purchase", status_code=201, responses=_PURCHASE)
+async def purchase_voucher(
+    body: PurchaseCreate, actor: ActorDep, work: WorkDep, clients: ClientsDep
+) -> VoucherPurchased:
+    """Buy a voucher. Paid at once it is active and has its codes; otherwise it is pending, and
+    `payment` says what the payer must do."""
+    if not policies.can_buy(actor):
+        raise Forbidden("clients buy vouchers; staff issue them to a client")
+    client_id = body.client_id or actor.user_id
+    if client_id != actor.user_id and not actor.is_admin:
+        raise Forbidden("a client buys for itself")
+    token = body.payment_token.get_secret_value() if body.payment_token else None
+    order = purchase.Order(
+        body.voucher_type_id, client_id, body.payment_method.value, token, body.notes
+    )
+    return _sold(await purchase.buy(work, clients, actor, order, None))
+
+
+@vouchers.get("/my")
+async def list_my_vouchers(
+    session: SessionDep, actor: ActorDep, page: PageDep, status: VoucherStatus | None = None
+) -> list[MyVoucher]:
+    """List one's own vouchers, newest first, with the days of the last and the next session."""
+    rows = await queries.page_of_own_vouchers(session, page, actor.user_id, status=status)
+    return await with_days(session, rows)
+
+
+@vouchers.get("/{voucher_id}", responses=responses(VoucherNotFound))
+async def get_voucher(
+    voucher_id: Id, session: SessionDep, actor: ActorDep, response: Response
+) -> VoucherDetail:
+    """Show a voucher with its codes."""
+    return await _shown(session, response, await service.readable(session, actor, voucher_id))
+
+
+@vouchers.put("/{voucher_id}", responses=responses(VoucherNotFound, Forbidden, StaleVersion))
+async def update_voucher(
+    voucher_id: Id,
+    body: VoucherUpdate,
+    session: SessionDep,
+    actor: ActorDep,
+    precondition: PreconditionDep,
+    response: Response,
+) -> VoucherDetail:
+    """Change a voucher's notes."""
+    changed = await service.update(session, actor, voucher_id, body.model_dump(), precondition)
+    return await _shown(session, response, changed)
+
+
+@vouchers.post(
+    "/{voucher_id}/cancel",
+    responses=responses(VoucherNotFound, Forbidden, VoucherNotCancellable),
+)
+async def cancel_voucher(
+    voucher_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    response: Response,
+    body: Cancellation | None = None,
+) -> VoucherDetail:
+    """Cancel a voucher: its client until it is paid, its managers until it is used up."""
+    reason = body.reason if body else None
+    return await _shown(session, response, await service.cancel(session, actor, voucher_id, reason))
+
+
+@organization.get("")
+async def list_vouchers(
+    organization_id: MemberOrganizationDep,
+    session: SessionDep,
+    actor: ActorDep,
+    page: PageDep,
+    client_id: Annotated[BodyId | None, Query()] = None,
+    status: VoucherStatus | None = None,
+    voucher_type_id: Annotated[BodyId | None, Query(alias="type")] = None,
+    code: Annotated[Name | None, Query(description="One of the voucher's codes")] = None,
+    q: Annotated[Name | None, Query(description="A part of the client's name or a code")] = None,
+) -> list[OrganizationVoucher]:
+    """List an organization's vouchers, newest first. Therapists may look one up by its code."""
+    if not policies.can_list(actor, organization_id, by_code=code is not None):
+        raise Forbidden(f"needs the permission {policies.MANAGE_VOUCHERS}")
+    rows = await queries.page_of_vouchers(
+        session,
+        page,
+        organization_id,
+        client_id=client_id,
+        status=status,
+        voucher_type_id=voucher_type_id,
+        code=code,
+        text=q,
+    )
+    return [OrganizationVoucher.model_validate(row) for row in rows]
+
+
+@organization.post("", status_code=201, responses=_PURCHASE)
+async def issue_voucher(
+    organization_id: MemberOrganizationDep,
+    body: VoucherIssue,
+    actor: ActorDep,
+    work: WorkDep,
+    clients: ClientsDep,
+) -> VoucherPurchased:
+    """Issue a voucher to a client, who pays in cash or by transfer; pending until it is paid."""
+    actor.require(policies.MANAGE_VOUCHERS, organization_id)
+    order = purchase.Order(
+        body.voucher_type_id,
+        body.client_id,
+        body.payment_method.value,
+        notes=body.notes,
+        members_only=True,
+    )
+    return _sold(await purchase.buy(work, clients, actor, order, organization_id))

@@ -1,0 +1,101 @@
+"""Facts that a caller of this service may have to be told."""
+
+from shared.errors import AppError, Conflict, NotFound
+
+
+class OrganizationNotFound(NotFound):
+    """There is no such organization, or it is not yours to see."""
+
+
+class VoucherTypeNotFound(NotFound):
+    """There is no such voucher type, or it is not yours to see."""
+
+
+class VoucherNotFound(NotFound):
+    """There is no such voucher, or it is not yours to see."""
+
+
+class ClientNotFound(NotFound):
+    """There is no such client in this organization."""
+
+
+class CodeNotFound(NotFound):
+    """This voucher has no such code."""
+
+
+class RedemptionNotFound(NotFound):
+    """This voucher has no such redemption."""
+
+
+class AdjustmentNotFound(NotFound):
+    """This voucher has no such freeze or extension."""
+
+
+class VoucherTypeNotSold(Conflict):
+    """This voucher type is not on sale."""
+
+
+class OrganizationInactive(Conflict):
+    """This organization sells nothing at the moment."""
+
+
+class ClientInactive(Conflict):
+    """This client's account is not active."""
+
+
+class PaymentDeclined(AppError):
+    """The payment was declined."""
+
+    status = 402
+
+
+class VoucherUnpaid(Conflict):
+    """The voucher has not been paid yet."""
+
+
+class VoucherCancelled(Conflict):
+    """The voucher was cancelled."""
+
+
+class VoucherExpired(Conflict):
+    """The voucher is past its last day."""
+
+
+class VoucherNotYetValid(Conflict):
+    """The voucher is not valid yet on that day."""
+
+
+class VoucherFrozen(Conflict):
+    """The voucher is frozen on that day."""
+
+
+class VoucherExhausted(Conflict):
+    """Every session of this kind has been used."""
+
+
+class CodeAlreadyUsed(Conflict):
+    """This code has been used already."""
+
+
+class RedemptionAlreadyReversed(Conflict):
+    """This redemption was reversed already, or is a reversal itself."""
+
+
+class VoucherNotCancellable(Conflict):
+    """A completed, expired or cancelled voucher cannot be cancelled."""
+
+
+class VoucherNotActive(Conflict):
+    """Only an active voucher can be frozen or extended."""
+
+
+class FreezeOverlaps(Conflict):
+    """The voucher is frozen on some of these days already, or a session took place then."""
+
+
+class AdjustmentAlreadyReversed(Conflict):
+    """This freeze or extension was reversed already."""
+
+
+class SessionsBeyondValidity(Conflict):
+    """Sessions took place on days that this would make invalid."""

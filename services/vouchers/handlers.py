@@ -1,0 +1,130 @@
+"""What this service receives, each message with our own small copy of its shape."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.models import Base, ClientCopy, OrganizationCopy
+from services.vouchers.service import settlement
+from services.vouchers.service.copies import ClientState, OrganizationState, keep
+from shared.bus import Queue
+from shared.consumer import Handler
+from shared.events import Event
+
+
+class PaymentChanged(BaseModel):
+    """What we read of `payments.payment.*`: how the payment of a voucher stands."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    voucher_id: int
+    status: str
+    amount: Decimal | None = None
+    currency: str | None = None
+    invoice_number: str | None = None
+    completed_at: datetime | None = None
+
+
+class RefundSucceeded(BaseModel):
+    """What we read of `payments.refund.succeeded`: how much has gone back in all."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    voucher_id: int
+    refunded_amount: Decimal
+
+
+async def payment_changed(session: AsyncSession, event: Event) -> None:
+    """Activate the voucher that was paid, cancel the one that will not be."""
+    payment = PaymentChanged.model_validate(event.data.new_values)
+    outcome = settlement.Outcome(
+        status=payment.status,
+        invoice_number=payment.invoice_number,
+        completed_at=payment.completed_at,
+        amount=payment.amount,
+        currency=payment.currency,
+    )
+    await settlement.settle(session, payment.voucher_id, outcome)
+
+
+async def refund_succeeded(session: AsyncSession, event: Event) -> None:
+    """Note the refund; a voucher whose money went back in full ends."""
+    refund = RefundSucceeded.model_validate(event.data.new_values)
+    await settlement.refund(session, refund.voucher_id, refund.refunded_amount)
+
+
+async def organization_created(session: AsyncSession, event: Event) -> None:
+    """Keep a copy of a new organization."""
+    state = OrganizationState.model_validate(_created(event))
+    await keep(session, OrganizationCopy, state.model_dump())
+
+
+async def organization_changed(session: AsyncSession, event: Event) -> None:
+    """Bring the copy up to date."""
+    await _apply(session, OrganizationCopy, event, event.data.new_values)
+
+
+async def user_created(session: AsyncSession, event: Event) -> None:
+    """Keep a copy of a new user."""
+    state = ClientState.model_validate(_created(event))
+    await keep(session, ClientCopy, state.model_dump())
+
+
+async def user_changed(session: AsyncSession, event: Event) -> None:
+    """Bring the copy up to date."""
+    await _apply(session, ClientCopy, event, event.data.new_values)
+
+
+async def user_deleted(session: AsyncSession, event: Event) -> None:
+    """Forget who it was: the id stays, with nobody behind it."""
+    await _apply(session, ClientCopy, event, {"name": None, "email": None, "is_active": False})
+
+
+def _created(event: Event) -> dict[str, Any]:
+    known = {"id": event.data.entity_id, "version": event.data.entity_version}
+    return event.data.new_values | known
+
+
+async def _apply(
+    session: AsyncSession, model: type[Base], event: Event, changes: dict[str, Any]
+) -> None:
+    """Change a copy that is older than the event; one that is missing is fetched when needed."""
+    columns = model.__table__.c
+    known = {name: value for name, value in changes.items() if name in columns}
+    values = known | {"id": event.data.entity_id, "version": event.data.entity_version}
+    await session.execute(
+        update(model)
+        .where(columns.id == event.data.entity_id, columns.version < event.data.entity_version)
+        .values(values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+PAYMENTS: dict[str, Handler] = {
+    "payments.payment.succeeded.v1": payment_changed,
+    "payments.payment.failed.v1": payment_changed,
+    "payments.payment.cancelled.v1": payment_changed,
+    "payments.refund.succeeded.v1": refund_succeeded,
+}
+ORGANIZATIONS: dict[str, Handler] = {
+    "organizations.organization.created.v1": organization_created,
+    "organizations.organization.updated.v1": organization_changed,
+    "organizations.organization.deactivated.v1": organization_changed,
+}
+CLIENTS: dict[str, Handler] = {
+    "identity.user.created.v1": user_created,
+    "identity.user.updated.v1": user_changed,
+    "identity.user.approved.v1": user_changed,
+    "identity.user.deleted.v1": user_deleted,
+}
+
+QUEUES: dict[Queue, dict[str, Handler]] = {
+    Queue("vouchers.payments", tuple(PAYMENTS)): PAYMENTS,
+    Queue("vouchers.organizations", tuple(ORGANIZATIONS)): ORGANIZATIONS,
+    Queue("vouchers.clients", tuple(CLIENTS)): CLIENTS,
+}
+"""Each queue with its handlers; it is bound to exactly what they handle."""

@@ -1,0 +1,113 @@
+"""Selects of voucher types and of the organizations that offer them."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Select, exists, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.errors import OrganizationNotFound, VoucherTypeNotFound
+from services.vouchers.models import OrganizationCopy, Voucher, VoucherType
+from services.vouchers.queries.rows import Rows, found, position
+from services.vouchers.schemas.voucher_types import VoucherTypeRead
+from shared.paging import Page
+
+_TYPE = [getattr(VoucherType, name) for name in VoucherTypeRead.model_fields]
+
+
+async def get_organization(session: AsyncSession, organization_id: int) -> OrganizationCopy:
+    """Return our copy of an organization; raises OrganizationNotFound."""
+    copy = await session.get(OrganizationCopy, organization_id)
+    if copy is None:
+        raise OrganizationNotFound
+    return copy
+
+
+async def organizations_without_copy(session: AsyncSession) -> Sequence[int]:
+    """Return the organizations that have voucher types here, but no copy."""
+    known = exists().where(OrganizationCopy.id == VoucherType.organization_id)
+    return (
+        await session.scalars(select(VoucherType.organization_id).where(~known).distinct())
+    ).all()
+
+
+async def time_zones(session: AsyncSession) -> Sequence[str]:
+    """Return every time zone that an organization keeps."""
+    return (await session.scalars(select(OrganizationCopy.timezone).distinct())).all()
+
+
+async def find_voucher_type(session: AsyncSession, voucher_type_id: int) -> VoucherType | None:
+    """Return a voucher type of any organization, or None."""
+    return await session.get(VoucherType, voucher_type_id)
+
+
+async def get_voucher_type(
+    session: AsyncSession, organization_id: int, voucher_type_id: int
+) -> VoucherType:
+    """Return an organization's voucher type; raises VoucherTypeNotFound."""
+    statement = _one_type(organization_id, voucher_type_id)
+    return found(await session.scalar(statement), VoucherTypeNotFound)
+
+
+async def lock_voucher_type(
+    session: AsyncSession, organization_id: int, voucher_type_id: int
+) -> VoucherType:
+    """Return an organization's voucher type, locked for a change; raises VoucherTypeNotFound."""
+    statement = _one_type(organization_id, voucher_type_id).with_for_update()
+    return found(await session.scalar(statement), VoucherTypeNotFound)
+
+
+async def hold_voucher_type(session: AsyncSession, voucher_type_id: int) -> VoucherType:
+    """Return a voucher type that cannot be deleted before this transaction ends.
+
+    Raises VoucherTypeNotFound.
+    """
+    statement = select(VoucherType).where(VoucherType.id == voucher_type_id)
+    held = statement.with_for_update(read=True, key_share=True)
+    return found(await session.scalar(held), VoucherTypeNotFound)
+
+
+async def was_sold(session: AsyncSession, kind: VoucherType) -> bool:
+    """Say whether any voucher of a type exists."""
+    sold = exists().where(
+        Voucher.organization_id == kind.organization_id, Voucher.voucher_type_id == kind.id
+    )
+    return bool(await session.scalar(select(sold)))
+
+
+async def has_voucher_types(session: AsyncSession, organization_id: int) -> bool:
+    """Say whether an organization has any voucher type."""
+    any_type = exists().where(VoucherType.organization_id == organization_id)
+    return bool(await session.scalar(select(any_type)))
+
+
+async def page_of_voucher_types(
+    session: AsyncSession, page: Page, organization_id: int, *, is_active: bool | None
+) -> Rows:
+    """Return a page of an organization's voucher types, newest first."""
+    statement = select(*_TYPE).where(VoucherType.organization_id == organization_id)
+    if is_active is not None:
+        statement = statement.where(VoucherType.is_active == is_active)
+    rows = (await session.execute(page.of(statement, VoucherType.id))).all()
+    return page.cut(rows, position)
+
+
+async def page_of_offers(
+    session: AsyncSession, page: Page, organization_ids: Sequence[int]
+) -> Rows:
+    """Return a page of what is sold now: of some organizations, or of all when none are named."""
+    name = OrganizationCopy.name.label("organization_name")
+    statement = (
+        select(*_TYPE, name, OrganizationCopy.timezone)
+        .join(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
+        .where(VoucherType.is_active, OrganizationCopy.is_active)
+    )
+    for organization_id in organization_ids:
+        statement = statement.where(VoucherType.organization_id == organization_id)
+    rows = (await session.execute(page.of(statement, VoucherType.id))).all()
+    return page.cut(rows, position)
+
+
+def _one_type(organization_id: int, voucher_type_id: int) -> Select[VoucherType]:
+    return select(VoucherType).where(
+        VoucherType.organization_id == organization_id, VoucherType.id == voucher_type_id
+    )

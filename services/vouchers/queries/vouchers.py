@@ -1,0 +1,172 @@
+"""Selects of vouchers."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers import policies
+from services.vouchers.errors import VoucherNotFound
+from services.vouchers.models import (
+    ClientCopy,
+    OrganizationCopy,
+    Redemption,
+    Voucher,
+    VoucherCode,
+    VoucherStatus,
+)
+from services.vouchers.queries.redemptions import spellings, stands
+from services.vouchers.queries.rows import Rows, found, position
+from services.vouchers.schemas.vouchers import VoucherRead
+from shared.auth import Actor
+from shared.paging import Page
+
+_VOUCHER = [
+    *(getattr(Voucher, name) for name in VoucherRead.model_fields if not name.endswith("_left")),
+    (Voucher.total_sessions - Voucher.used_sessions).label("regular_sessions_left"),
+    (Voucher.backup_sessions - Voucher.used_backup_sessions).label("backup_sessions_left"),
+]
+
+
+async def get_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
+    """Return a voucher; raises VoucherNotFound."""
+    return found(await session.get(Voucher, voucher_id), VoucherNotFound)
+
+
+async def lock_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
+    """Return a voucher as it is now, locked until the transaction ends; raises VoucherNotFound."""
+    statement = select(Voucher).where(Voucher.id == voucher_id).with_for_update()
+    fresh = statement.execution_options(populate_existing=True)
+    return found(await session.scalar(fresh), VoucherNotFound)
+
+
+def readable_by(actor: Actor) -> ColumnElement[bool]:
+    """Return the condition that leaves the vouchers which an actor may read."""
+    if actor.is_admin:
+        return Voucher.id.is_not(None)
+    own = Voucher.client_id == actor.user_id
+    if actor.role in policies.EMPLOYED and actor.organization_id is not None:
+        return or_(own, Voucher.organization_id == actor.organization_id)
+    return own
+
+
+async def find_readable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher | None:
+    """Return a voucher that an actor may read, or None."""
+    statement = select(Voucher).where(Voucher.id == voucher_id, readable_by(actor))
+    return await session.scalar(statement)
+
+
+async def page_of_own_vouchers(
+    session: AsyncSession, page: Page, client_id: int, *, status: str | None
+) -> Rows:
+    """Return a page of a client's own vouchers with the day of the last session of each."""
+    statement = (
+        select(
+            *_VOUCHER,
+            OrganizationCopy.name.label("organization_name"),
+            OrganizationCopy.timezone,
+            _last_session().label("last_session_date"),
+        )
+        .outerjoin(OrganizationCopy, OrganizationCopy.id == Voucher.organization_id)
+        .where(Voucher.client_id == client_id)
+    )
+    if status is not None:
+        statement = statement.where(Voucher.status == status)
+    rows = (await session.execute(page.of(statement, Voucher.id))).all()
+    return page.cut(rows, position)
+
+
+def _last_session() -> ScalarSelect[Any]:
+    return (
+        select(func.max(Redemption.session_date))
+        .where(
+            Redemption.organization_id == Voucher.organization_id,
+            Redemption.voucher_id == Voucher.id,
+            stands(),
+        )
+        .correlate(Voucher)
+        .scalar_subquery()
+    )
+
+
+async def page_of_vouchers(
+    session: AsyncSession, page: Page, organization_id: int, **filters: Any
+) -> Rows:
+    """Return a page of an organization's vouchers, newest first.
+
+    Filters: client_id, status, voucher_type_id, code (exact) and text (a part of the client's
+    name or address, or a code).
+    """
+    statement = (
+        select(*_VOUCHER, ClientCopy.name.label("client_name"))
+        .outerjoin(ClientCopy, ClientCopy.id == Voucher.client_id)
+        .where(Voucher.organization_id == organization_id)
+    )
+    for condition in _conditions(organization_id, **filters):
+        statement = statement.where(condition)
+    rows = (await session.execute(page.of(statement, Voucher.id))).all()
+    return page.cut(rows, position)
+
+
+def _conditions(
+    organization_id: int,
+    *,
+    client_id: int | None = None,
+    status: str | None = None,
+    voucher_type_id: int | None = None,
+    code: str | None = None,
+    text: str | None = None,
+) -> list[ColumnElement[bool]]:
+    equal = {
+        Voucher.client_id: client_id,
+        Voucher.status: status,
+        Voucher.voucher_type_id: voucher_type_id,
+    }
+    conditions = [column == value for column, value in equal.items() if value is not None]
+    if code is not None:
+        conditions.append(_has_code(organization_id, code))
+    if text is not None:
+        part = f"%{_escaped(text)}%"
+        named = or_(ClientCopy.name.ilike(part), ClientCopy.email.ilike(part))
+        conditions.append(or_(named, _has_code(organization_id, text)))
+    return conditions
+
+
+def _has_code(organization_id: int, code: str) -> ColumnElement[bool]:
+    statement = select(VoucherCode.voucher_id).where(
+        VoucherCode.organization_id == organization_id, VoucherCode.code.in_(spellings(code))
+    )
+    return Voucher.id.in_(statement)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+
+
+async def lock_run_out(
+    session: AsyncSession, timezone: str, today: date, limit: int
+) -> Sequence[Voucher]:
+    """Return active vouchers whose last day is past in a time zone, locked, others' skipped."""
+    statement = (
+        select(Voucher)
+        .join(OrganizationCopy, OrganizationCopy.id == Voucher.organization_id)
+        .where(
+            Voucher.status == VoucherStatus.ACTIVE.value,
+            Voucher.valid_until < today,
+            OrganizationCopy.timezone == timezone,
+        )
+        .limit(limit)
+    )
+    return (await session.scalars(statement.with_for_update(of=Voucher, skip_locked=True))).all()
+
+
+async def lock_unpaid(session: AsyncSession, before: datetime, limit: int) -> Sequence[Voucher]:
+    """Return vouchers that wait for their money since before an instant, locked."""
+    statement = (
+        select(Voucher)
+        .where(Voucher.status == VoucherStatus.PENDING.value, Voucher.created_at < before)
+        .limit(limit)
+    )
+    return (await session.scalars(statement.with_for_update(skip_locked=True))).all()

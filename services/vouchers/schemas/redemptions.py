@@ -1,0 +1,112 @@
+"""Redemptions and adjustments, as they come in and go out."""
+
+from datetime import date, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from services.vouchers.models import AdjustmentKind, Reason, SessionKind, VoucherStatus
+from shared.fields import Name, Text
+
+Code = Annotated[Name, StringConstraints(max_length=50)]
+
+
+class RedemptionCreate(BaseModel):
+    """One session to spend: by its code, or the next one of a kind.
+
+    `session_date` is a day in the organization's time zone, today by default. A backup session
+    takes the place of a regular one that was missed or cancelled late, and says which it was.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: Code | None = None
+    kind: SessionKind | None = None
+    session_date: date | None = None
+    reason: Reason | None = None
+    note: Text | None = None
+
+
+class Reversal(BaseModel):
+    """Why a redemption is taken back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Text | None = None
+
+
+class RedemptionRead(BaseModel):
+    """One row of the ledger; a reversing row gives back what `reversal_of` spent."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    voucher_id: int
+    code: str | None
+    kind: SessionKind
+    session_date: date
+    therapist_id: int | None
+    reversal_of: int | None
+    reason: Reason | None
+    note: str | None
+    created_at: datetime
+
+
+class RedemptionResult(RedemptionRead):
+    """A redemption, and what is left after it."""
+
+    regular_sessions_left: int
+    backup_sessions_left: int
+    voucher_status: VoucherStatus
+
+
+class FreezeCreate(BaseModel):
+    """A pause, both days inclusive: the voucher's last day moves by its length."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    starts_on: date
+    ends_on: date
+    reason: Name
+
+    @field_validator("ends_on")
+    @classmethod
+    def _not_before_the_start(cls, value: date, info: ValidationInfo) -> date:
+        start = info.data.get("starts_on")
+        if start is not None and value < start:
+            raise PydanticCustomError("end_before_start", "must not be before starts_on")
+        return value
+
+
+class ExtensionCreate(BaseModel):
+    """A later last day."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    valid_until: date
+    reason: Name
+
+
+class AdjustmentRead(BaseModel):
+    """A freeze or an extension; `days` is what it added to the voucher's validity."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    voucher_id: int
+    kind: AdjustmentKind
+    starts_on: date | None
+    ends_on: date | None
+    days: int
+    reason: str
+    made_by: int
+    created_at: datetime
+    reversed_at: datetime | None
+    reversed_by: int | None
+
+
+class AdjustmentResult(AdjustmentRead):
+    """An adjustment, and the voucher's last day after it."""
+
+    valid_until: date

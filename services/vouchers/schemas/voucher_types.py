@@ -1,0 +1,204 @@
+"""Voucher types, as they come in and go out."""
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from services.vouchers.models import Frequency
+from shared.fields import Currency, Name, Text
+from shared.money import Money
+
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS: tuple[str, ...] = get_args(Weekday)
+
+_CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+
+
+def _clock_time(value: str) -> str:
+    if not _CLOCK_TIME.fullmatch(value):
+        raise PydanticCustomError("clock_time", "must be a time HH:MM from 00:00 to 23:59")
+    return value
+
+
+ClockTime = Annotated[str, AfterValidator(_clock_time)]
+
+
+class DayRule(BaseModel):
+    """When sessions of one weekday may be booked, on the clock of the organization's time zone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: StrictBool
+    start_time: ClockTime | None = Field(default=None, validate_default=True)
+    end_time: ClockTime | None = Field(default=None, validate_default=True)
+
+    @field_validator("start_time", "end_time")
+    @classmethod
+    def _known_on_an_open_day(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("enabled"):
+            raise PydanticCustomError("missing_time", "is needed, as HH:MM, on an enabled day")
+        return value
+
+    @field_validator("end_time")
+    @classmethod
+    def _after_the_start(cls, value: str | None, info: ValidationInfo) -> str | None:
+        start = info.data.get("start_time")
+        if value is not None and start is not None and value <= start:
+            raise PydanticCustomError("end_before_start", "must be later than start_time")
+        return value
+
+
+def _days_of_the_week(value: Any) -> Any:
+    """Refuse unknown days by name: the error of a dictionary's key would not name the field."""
+    unknown = [day for day in value if day not in WEEKDAYS] if isinstance(value, dict) else []
+    if unknown:
+        kind = PydanticCustomError("unknown_day", f"is not a day: use {', '.join(WEEKDAYS)}")
+        details = [InitErrorDetails(type=kind, loc=(day,), input=None) for day in unknown]
+        raise ValidationError.from_exception_data("booking_rules", details)
+    return value
+
+
+BookingRules = Annotated[dict[Weekday, DayRule], BeforeValidator(_days_of_the_week)]
+"""Weekday → when it is open; a day that is missing is closed."""
+
+
+def _without_repetition(days: list[int]) -> list[int]:
+    if len(set(days)) != len(days):
+        raise PydanticCustomError("repeated_day", "must name each day once")
+    return days
+
+
+Sessions = Annotated[int, Field(strict=True, ge=1, le=1000)]
+BackupSessions = Annotated[int, Field(strict=True, ge=0, le=1000)]
+Minutes = Annotated[int, Field(strict=True, ge=1, le=1440)]
+Clients = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Days = Annotated[int, Field(strict=True, ge=1, le=36_500)]
+Price = Annotated[Money, Field(ge=0)]
+IsoWeekday = Annotated[int, Field(strict=True, ge=1, le=7)]
+CustomDays = Annotated[
+    list[IsoWeekday], Field(min_length=1, max_length=7), AfterValidator(_without_repetition)
+]
+
+NEEDS_DAYS = "is needed with frequency custom: ISO weekdays, 1 (Monday) to 7 (Sunday)"
+REFUSES_DAYS = "is allowed with frequency custom only"
+
+
+def fault_of_days(frequency: str, custom_days: list[int] | None) -> str | None:
+    """Return what is wrong with the custom days of a frequency, or None."""
+    if frequency == Frequency.CUSTOM and custom_days is None:
+        return NEEDS_DAYS
+    if frequency != Frequency.CUSTOM and custom_days is not None:
+        return REFUSES_DAYS
+    return None
+
+
+class VoucherTypeCreate(BaseModel):
+    """A new package. Durations are minutes, validity is days; the currency is the organization's
+    unless another is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    session_name: Name | None = None
+    description: Text | None = None
+    total_sessions: Sessions
+    backup_sessions: BackupSessions = 0
+    session_duration_minutes: Minutes = 60
+    max_clients_per_session: Clients = 1
+    frequency: Frequency = Frequency.WEEKLY
+    custom_days: CustomDays | None = Field(default=None, validate_default=True)
+    price: Price
+    currency: Currency | None = None
+    validity_days: Days = 365
+    booking_rules: BookingRules = Field(default_factory=dict)
+
+    @field_validator("custom_days")
+    @classmethod
+    def _as_the_frequency_says(
+        cls, value: list[int] | None, info: ValidationInfo
+    ) -> list[int] | None:
+        frequency = info.data.get("frequency")
+        if frequency is not None and (fault := fault_of_days(frequency, value)):
+            raise PydanticCustomError("custom_days", fault)
+        return value
+
+    def fields(self) -> dict[str, Any]:
+        """Return the columns; booking rules stay as they were sent."""
+        rules = self.model_dump(include={"booking_rules"}, exclude_unset=True)
+        frequency = self.frequency.value
+        return self.model_dump() | {"frequency": frequency, "booking_rules": {}} | rules
+
+
+class VoucherTypeUpdate(BaseModel):
+    """Whatever is sent is changed; null empties an optional field."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name = ""
+    session_name: Name | None = None
+    description: Text | None = None
+    total_sessions: Sessions = 1
+    backup_sessions: BackupSessions = 0
+    session_duration_minutes: Minutes = 60
+    max_clients_per_session: Clients = 1
+    frequency: Frequency = Frequency.WEEKLY
+    custom_days: CustomDays | None = None
+    price: Price = Decimal(0)
+    currency: Currency = ""
+    validity_days: Days = 1
+    booking_rules: BookingRules = Field(default_factory=dict)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were sent."""
+        sent = self.model_dump(exclude_unset=True)
+        if "frequency" in sent:
+            sent["frequency"] = self.frequency.value
+        return sent
+
+
+class VoucherTypeRead(BaseModel):
+    """A voucher type as the members of its organization see it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    organization_id: int
+    name: str
+    session_name: str | None
+    description: str | None
+    total_sessions: int
+    backup_sessions: int
+    session_duration_minutes: int
+    max_clients_per_session: int
+    frequency: Frequency
+    custom_days: list[int] | None
+    price: Money
+    currency: str
+    validity_days: int
+    booking_rules: dict[str, Any]
+    is_active: bool
+    deactivated_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class AvailableVoucherType(VoucherTypeRead):
+    """What can be bought now, and from whom; booking times are on that time zone's clock."""
+
+    organization_name: str
+    timezone: str

@@ -1,0 +1,159 @@
+"""Vouchers and purchases, as they come in and go out."""
+
+from datetime import date, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from services.vouchers.models import Frequency, PaymentMethod, PaymentStatus, VoucherStatus
+from shared.fields import BodyId, Text
+from shared.money import Money
+
+
+class PurchaseCreate(BaseModel):
+    """What a client buys. An administrator names the client whom the voucher is for.
+
+    `payment_token` is the card gateway's token for a card; without one the payment waits to be
+    confirmed. It is passed on and kept nowhere.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    voucher_type_id: BodyId
+    client_id: BodyId | None = None
+    payment_method: PaymentMethod
+    payment_token: SecretStr | None = Field(default=None, min_length=1, max_length=500)
+    notes: Text | None = None
+
+    @field_validator("payment_token")
+    @classmethod
+    def _for_cards(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        method = info.data.get("payment_method")
+        if value is not None and method not in (None, PaymentMethod.CREDIT_CARD):
+            raise PydanticCustomError("token_without_card", "goes with credit_card only")
+        return value
+
+
+class VoucherIssue(BaseModel):
+    """A voucher that staff hand to a client, paid in cash or by transfer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    client_id: BodyId
+    voucher_type_id: BodyId
+    payment_method: Literal[PaymentMethod.CASH, PaymentMethod.BANK_TRANSFER]
+    notes: Text | None = None
+
+
+class VoucherUpdate(BaseModel):
+    """The notes are all that may be written on a sold voucher; null empties them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    notes: Text | None
+
+
+class Cancellation(BaseModel):
+    """Why a voucher is cancelled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Text | None = None
+
+
+class VoucherRead(BaseModel):
+    """A voucher with the terms it was sold on and what is left of it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    organization_id: int
+    client_id: int | None
+    voucher_type_id: int | None
+    voucher_type_version: int | None
+    name: str
+    session_name: str | None
+    total_sessions: int
+    backup_sessions: int
+    used_sessions: int
+    used_backup_sessions: int
+    regular_sessions_left: int
+    backup_sessions_left: int
+    session_duration_minutes: int | None
+    max_clients_per_session: int | None
+    frequency: Frequency | None
+    custom_days: list[int] | None
+    price: Money | None
+    currency: str | None
+    validity_days: int | None
+    booking_rules: dict[str, Any]
+    purchase_date: date
+    valid_from: date | None
+    valid_until: date | None
+    status: VoucherStatus
+    payment_method: PaymentMethod | None
+    payment_status: PaymentStatus
+    payment_amount: Money | None
+    payment_date: datetime | None
+    invoice_number: str | None
+    notes: str | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class MyVoucher(VoucherRead):
+    """One's own voucher: when the last session was, and when the next one may be."""
+
+    organization_name: str | None
+    last_session_date: date | None
+    next_session_date: date | None
+
+
+class OrganizationVoucher(VoucherRead):
+    """A voucher as those who manage it see it in a list."""
+
+    client_name: str | None
+
+
+class CodeRead(BaseModel):
+    """One session of a voucher."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    code: str
+    is_backup: bool
+    is_used: bool
+
+
+class VoucherDetail(VoucherRead):
+    """A voucher with its codes; there are none before it is active."""
+
+    codes: list[CodeRead]
+
+
+class NextAction(BaseModel):
+    """What the payer must do: follow a link, or confirm with the card gateway's own library."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    type: str
+    redirect_url: str | None
+    client_secret: str | None
+
+
+class PaymentRead(BaseModel):
+    """How the payment of a purchase stands."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    transaction_id: int
+    status: str
+    next_action: NextAction | None
+
+
+class VoucherPurchased(VoucherDetail):
+    """What a purchase has brought."""
+
+    payment: PaymentRead

@@ -1,0 +1,107 @@
+"""The call to payments that charges a voucher: once per voucher, however often it is made."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher
+from services.vouchers.schemas.vouchers import NextAction, PaymentRead
+from shared.clients import ServiceClients
+from shared.context import Origin
+from shared.errors import ServiceUnavailable
+
+log = structlog.get_logger(__name__)
+
+
+class Action(BaseModel):
+    """What the payer must do, as payments answers."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str
+    redirect_url: str | None = None
+    client_secret: str | None = None
+
+
+class Failure(BaseModel):
+    """Why a payment failed, in the card gateway's words."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    code: str | None = None
+    message: str | None = None
+
+
+class Charge(BaseModel):
+    """How a payment stands, as payments answers."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    transaction_id: int
+    status: str
+    next_action: Action | None = None
+    failure: Failure | None = None
+    invoice_number: str | None = None
+    completed_at: datetime | None = None
+
+    def shown(self) -> PaymentRead:
+        """Return what the buyer is told."""
+        action = self.next_action
+        shown = NextAction(**action.model_dump()) if action else None
+        return PaymentRead(
+            transaction_id=self.transaction_id, status=self.status, next_action=shown
+        )
+
+
+def buyer_of(client: ClientCopy) -> dict[str, Any]:
+    """Return what an invoice says of its payer."""
+    return {"name": client.name, "email": client.email}
+
+
+def seller_of(organization: OrganizationCopy) -> dict[str, Any]:
+    """Return what an invoice says of its issuer."""
+    names = (
+        "name",
+        "slug",
+        "address",
+        "tax_id",
+        "timezone",
+        "email",
+        "phone",
+        "logo_url",
+    )
+    return {name: getattr(organization, name) for name in names}
+
+
+def order_of(
+    voucher: Voucher, buyer: dict[str, Any], seller: dict[str, Any], payment_token: str | None
+) -> dict[str, Any]:
+    """Return the order that payments is given."""
+    return {
+        "voucher_id": voucher.id,
+        "organization_id": voucher.organization_id,
+        "client_id": voucher.client_id,
+        "amount": voucher.payment_amount or Decimal("0.00"),
+        "currency": voucher.currency,
+        "payment_method": voucher.payment_method,
+        "payment_token": payment_token,
+        "description": voucher.name,
+        "buyer": buyer,
+        "seller": seller,
+    }
+
+
+async def charge(clients: ServiceClients, origin: Origin, order: dict[str, Any]) -> Charge:
+    """Charge a voucher, or learn how its charge stands.
+
+    Raises ServiceUnavailable when payments does not answer; the charge may have happened then,
+    and the same call tells.
+    """
+    answer = await clients.request("payments", "POST", "/internal/charges", origin, json=order)
+    if answer.status_code != 200:
+        log.error("charge_refused", status=answer.status_code, voucher_id=order["voucher_id"])
+        raise ServiceUnavailable("The payments service refused the charge.")
+    return Charge.model_validate_json(answer.content)

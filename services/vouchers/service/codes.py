@@ -1,0 +1,47 @@
+"""Codes: eight characters that a client can read out without being misunderstood."""
+
+import secrets
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.models import Voucher
+
+# A–Z and 2–9 without what is taken for one another: I L O (1, 0), B (8), S (5), Z (2).
+ALPHABET = "ACDEFGHJKMNPQRTUVWXY23456789"
+LENGTH = 8
+
+_INSERT = text(
+    "INSERT INTO voucher_codes"
+    " (organization_id, voucher_id, client_id, code, is_backup, is_used, created_at)"
+    " SELECT :organization_id, :voucher_id, :client_id, code, :is_backup, false, now()"
+    " FROM unnest(CAST(:codes AS text[])) AS code"
+    " ON CONFLICT (code) DO NOTHING"
+)
+
+
+def new_code() -> str:
+    """Return a code that nobody can guess: 28⁸ of them, 38 bits."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+async def issue(session: AsyncSession, voucher: Voucher) -> None:
+    """Give a voucher one code for each regular and for each backup session."""
+    await _insert(session, voucher, voucher.total_sessions, is_backup=False)
+    await _insert(session, voucher, voucher.backup_sessions, is_backup=True)
+
+
+async def _insert(session: AsyncSession, voucher: Voucher, number: int, *, is_backup: bool) -> None:
+    """Insert in one statement; the few that somebody else holds already are drawn again."""
+    while number > 0:
+        result = await session.execute(
+            _INSERT,
+            {
+                "organization_id": voucher.organization_id,
+                "voucher_id": voucher.id,
+                "client_id": voucher.client_id,
+                "is_backup": is_backup,
+                "codes": [new_code() for _ in range(number)],
+            },
+        )
+        number -= result.rowcount  # type: ignore[attr-defined]

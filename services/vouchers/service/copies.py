@@ -1,0 +1,126 @@
+"""Copies of other services' rows, with a call to the owner when ours is missing or out of date."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.models import Base, ClientCopy, OrganizationCopy
+from shared.clients import ServiceClients
+from shared.context import Origin
+from shared.errors import ServiceUnavailable
+
+Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+Copy = TypeVar("Copy", OrganizationCopy, ClientCopy)
+
+
+class OrganizationState(BaseModel):
+    """An organization as its service answers."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: int
+    version: int
+    name: str
+    slug: str
+    address: str | None = None
+    phone: str | None = None
+    email: str | None = None
+    tax_id: str | None = None
+    logo_url: str | None = None
+    timezone: str
+    currency: str
+    is_active: bool
+
+
+class ClientState(BaseModel):
+    """A user as identity answers."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: int
+    version: int
+    name: str | None
+    email: str | None
+    role: str
+    organization_id: int | None = None
+    is_active: bool
+
+
+async def keep(session: AsyncSession, model: type[Base], state: Mapping[str, Any]) -> None:
+    """Store a copy unless the one that is there is as new."""
+    statement = insert(model).values(dict(state))
+    changes = {name: statement.excluded[name] for name in state if name != "id"}
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["id"],
+            set_=changes,
+            where=model.__table__.c.version < statement.excluded.version,
+        )
+    )
+
+
+class Directory:
+    """Finds organizations and clients; `begin` opens transactions that see every tenant.
+
+    A copy that would make us refuse is asked for again first: the change that allows it may be
+    on its way. No transaction is open during a call.
+    """
+
+    def __init__(self, clients: ServiceClients, origin: Origin, begin: Begin) -> None:
+        self._clients = clients
+        self._origin = origin
+        self._begin = begin
+
+    async def find_organization(self, organization_id: int) -> OrganizationCopy | None:
+        """Return an organization, or None; raises ServiceUnavailable."""
+        copy = await self._own(OrganizationCopy, organization_id)
+        if copy is not None and copy.is_active:
+            return copy
+        path = f"/internal/organizations/{organization_id}"
+        state = await self._ask("organizations", path, OrganizationState)
+        return await self._keep(OrganizationCopy, state)
+
+    async def find_organization_by_slug(self, slug: str) -> OrganizationCopy | None:
+        """Return an organization, or None; raises ServiceUnavailable."""
+        state = await self._ask(
+            "organizations", "/internal/organizations", OrganizationState, {"slug": slug}
+        )
+        return await self._keep(OrganizationCopy, state)
+
+    async def find_client(self, client_id: int, organization_id: int) -> ClientCopy | None:
+        """Return a user who is expected in an organization, or None; raises ServiceUnavailable."""
+        copy = await self._own(ClientCopy, client_id)
+        if copy is not None and copy.is_active and copy.organization_id == organization_id:
+            return copy
+        state = await self._ask("identity", f"/internal/users/{client_id}", ClientState)
+        return await self._keep(ClientCopy, state)
+
+    async def _own(self, model: type[Copy], identifier: int) -> Copy | None:
+        async with self._begin() as session:
+            return await session.get(model, identifier)
+
+    async def _ask(
+        self,
+        service: str,
+        path: str,
+        state: type[BaseModel],
+        params: Mapping[str, Any] | None = None,
+    ) -> BaseModel | None:
+        answer = await self._clients.request(service, "GET", path, self._origin, params=params)
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise ServiceUnavailable(f"The {service} service could not answer.")
+        return state.model_validate_json(answer.content)
+
+    async def _keep(self, model: type[Copy], state: BaseModel | None) -> Copy | None:
+        if state is None:
+            return None
+        values = state.model_dump()
+        async with self._begin() as session:
+            await keep(session, model, values)
+            return await session.get(model, values["id"])

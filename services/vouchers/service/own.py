@@ -1,0 +1,30 @@
+"""One's own vouchers, with the days that matter to their client."""
+
+from collections import defaultdict
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers import queries
+from services.vouchers.models import Adjustment
+from services.vouchers.schemas.vouchers import MyVoucher, VoucherRead
+from services.vouchers.service.calendar import day_in, next_session
+from shared.db import now
+
+
+async def with_days(session: AsyncSession, rows: queries.Rows) -> list[MyVoucher]:
+    """Return vouchers with the day of the last session and the first day of the next."""
+    freezes: dict[int, list[Adjustment]] = defaultdict(list)
+    for freeze in await queries.freezes_of(session, [row.id for row in rows]):
+        freezes[freeze.voucher_id].append(freeze)
+    instant = now()
+    return [
+        MyVoucher(
+            **VoucherRead.model_validate(row).model_dump(),
+            organization_name=row.organization_name,
+            last_session_date=row.last_session_date,
+            next_session_date=next_session(
+                row, day_in(row.timezone or "UTC", instant), row.last_session_date, freezes[row.id]
+            ),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,122 @@
+"""What a payment means for its voucher, whoever tells: payments' answer or payments' event.
+
+Both tell of the same payment, in any order and more than once; the voucher's lock puts them in a
+row, and only the first has an effect.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers import queries
+from services.vouchers.models import PaymentStatus, Voucher, VoucherStatus
+from services.vouchers.service import codes
+from services.vouchers.service.calendar import day_in
+from shared.changes import record
+from shared.db import now
+
+PAID_AFTER_CANCELLATION = "paid_after_cancellation"
+PAYMENT_FAILED = "payment_failed"
+REFUNDED = "refunded"
+
+_SETTLED = frozenset({PaymentStatus.PAID, PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED})
+_RETURNED = frozenset({PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a payment stands: `status` is the transaction's, in payments' words."""
+
+    status: str
+    invoice_number: str | None = None
+    completed_at: datetime | None = None
+    amount: Decimal | None = None
+    currency: str | None = None
+
+
+class PaymentMismatch(RuntimeError):
+    """A payment does not cover what its voucher costs: somebody must look at it."""
+
+
+async def settle(session: AsyncSession, voucher_id: int, outcome: Outcome) -> Voucher:
+    """Apply a payment's state to its voucher and return it, locked.
+
+    Raises VoucherNotFound, and PaymentMismatch when amount or currency are not the voucher's.
+    """
+    voucher = await queries.lock_voucher(session, voucher_id)
+    if outcome.status == "succeeded":
+        _compare(voucher, outcome)
+        await _paid(session, voucher, outcome)
+    elif outcome.status in ("failed", "cancelled"):
+        _unpaid(session, voucher)
+    await session.flush()
+    return voucher
+
+
+def _compare(voucher: Voucher, outcome: Outcome) -> None:
+    amount, currency = outcome.amount, outcome.currency
+    if amount is not None and amount != voucher.payment_amount:
+        raise PaymentMismatch(f"voucher {voucher.id} costs something else")
+    if currency is not None and currency.upper() != voucher.currency:
+        raise PaymentMismatch(f"voucher {voucher.id} is sold in another currency")
+
+
+async def _paid(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> None:
+    if voucher.payment_date is not None:
+        _late_invoice(session, voucher, outcome)
+        return
+    paid_at = outcome.completed_at or now()
+    voucher.payment_date = paid_at
+    voucher.invoice_number = outcome.invoice_number
+    if voucher.payment_status not in _RETURNED:
+        voucher.payment_status = PaymentStatus.PAID.value
+    if voucher.status == VoucherStatus.PENDING:
+        await _activate(session, voucher, paid_at)
+    elif voucher.payment_status == PaymentStatus.PAID:
+        # Payments gives the money back when it hears of the cancellation, now that there is any.
+        record(session, "CANCEL", voucher, reason=PAID_AFTER_CANCELLATION)
+    else:
+        record(session, "UPDATE", voucher)
+
+
+def _late_invoice(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> None:
+    if voucher.invoice_number is None and outcome.invoice_number is not None:
+        voucher.invoice_number = outcome.invoice_number
+        record(session, "UPDATE", voucher)
+
+
+async def _activate(session: AsyncSession, voucher: Voucher, paid_at: datetime) -> None:
+    """Begin the voucher's life: validity from the day it was paid, one code per session."""
+    organization = await queries.get_organization(session, voucher.organization_id)
+    voucher.activate(day_in(organization.timezone, paid_at))
+    record(session, "ACTIVATE", voucher)
+    await session.flush()
+    await codes.issue(session, voucher)
+
+
+def _unpaid(session: AsyncSession, voucher: Voucher) -> None:
+    if voucher.payment_status != PaymentStatus.PENDING:
+        return
+    voucher.payment_status = PaymentStatus.FAILED.value
+    if voucher.status == VoucherStatus.PENDING:
+        voucher.status = VoucherStatus.CANCELLED.value
+        record(session, "CANCEL", voucher, reason=PAYMENT_FAILED)
+    else:
+        record(session, "UPDATE", voucher)
+
+
+async def refund(session: AsyncSession, voucher_id: int, refunded: Decimal) -> None:
+    """Note how much money went back in all; with all of it the rest of the voucher ends."""
+    voucher = await queries.lock_voucher(session, voucher_id)
+    in_full = refunded >= (voucher.payment_amount or Decimal(0))
+    status = PaymentStatus.REFUNDED if in_full else PaymentStatus.PARTIALLY_REFUNDED
+    if voucher.payment_status in (status, PaymentStatus.REFUNDED):
+        return
+    voucher.payment_status = status.value
+    if in_full and voucher.status in (VoucherStatus.PENDING, VoucherStatus.ACTIVE):
+        voucher.status = VoucherStatus.CANCELLED.value
+        record(session, "CANCEL", voucher, reason=REFUNDED)
+    else:
+        record(session, "UPDATE", voucher)

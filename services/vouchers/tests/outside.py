@@ -1,0 +1,131 @@
+"""The services that this one calls, as the contract between them describes their answers."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+
+ORGANIZATION = 7
+OTHER_ORGANIZATION = 8
+CLIENT = 21
+SECOND_CLIENT = 22
+OTHER_CLIENT = 31
+FREE_CLIENT = 41
+
+
+class Organizations:
+    """Two organizations: ours in Warsaw and another one in UTC."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.known = {
+            ORGANIZATION: _organization(ORGANIZATION, "Our Practice", "Europe/Warsaw", "PLN"),
+            OTHER_ORGANIZATION: _organization(OTHER_ORGANIZATION, "Another", "UTC", "USD"),
+        }
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.calls += 1
+        if slug := request.url.params.get("slug"):
+            found = next((o for o in self.known.values() if o["slug"] == slug), None)
+        else:
+            found = self.known.get(int(request.url.path.rpartition("/")[2]))
+        return httpx.Response(200, json=found) if found else httpx.Response(404)
+
+
+def _organization(number: int, name: str, timezone: str, currency: str) -> dict[str, Any]:
+    return {
+        "id": number,
+        "version": 1,
+        "name": name,
+        "slug": name.lower().replace(" ", "-"),
+        "address": "Main Street 1",
+        "phone": None,
+        "email": "office@example.org",
+        "tax_id": "PL123",
+        "logo_url": None,
+        "timezone": timezone,
+        "currency": currency,
+        "is_active": True,
+    }
+
+
+class Identity:
+    """The users of both organizations, and one who belongs to none."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.users: dict[int, dict[str, Any]] = {}
+        for number, organization_id in (
+            (1, None),
+            (CLIENT, ORGANIZATION),
+            (SECOND_CLIENT, ORGANIZATION),
+            (OTHER_CLIENT, OTHER_ORGANIZATION),
+            (FREE_CLIENT, None),
+        ):
+            self.users[number] = {
+                "id": number,
+                "version": 1,
+                "name": f"Client {number}",
+                "email": f"client{number}@example.com",
+                "role": "admin" if number == 1 else "client",
+                "organization_id": organization_id,
+                "is_active": True,
+            }
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.calls += 1
+        user = self.users.get(int(request.url.path.rpartition("/")[2]))
+        return httpx.Response(200, json=user) if user else httpx.Response(404)
+
+
+class Payments:
+    """Payments: one transaction per voucher; a repetition tells how it stands.
+
+    The tokens decide: `pm_declined` is declined, `pm_3ds` needs the payer; any other card succeeds.
+    Cash, transfers and cards without a token wait.
+    """
+
+    def __init__(self) -> None:
+        self.orders: list[dict[str, Any]] = []
+        self.transactions: dict[int, dict[str, Any]] = {}
+        self.charged: list[int] = []
+        self.break_before: BaseException | None = None
+        self.break_after: BaseException | None = None
+        self.pause = 0.0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        order: dict[str, Any] = json.loads(request.content)
+        if self.break_before:
+            raise self.break_before
+        self.orders.append(order)
+        await asyncio.sleep(self.pause)
+        known = self.transactions.get(order["voucher_id"])
+        if known is None:
+            known = self.transactions[order["voucher_id"]] = self._charge(order)
+        if self.break_after:
+            raise self.break_after
+        return httpx.Response(200, json=known)
+
+    def _charge(self, order: dict[str, Any]) -> dict[str, Any]:
+        number = len(self.transactions) + 1
+        answer: dict[str, Any] = {
+            "transaction_id": number,
+            "status": "pending",
+            "next_action": None,
+            "failure": None,
+            "invoice_number": None,
+            "completed_at": None,
+        }
+        token = order["payment_token"]
+        if order["amount"] == 0 or (token and token not in ("pm_declined", "pm_3ds")):
+            self.charged.append(order["voucher_id"])
+            completed = {"invoice_number": f"OUR-2026-{number:06}"}
+            return answer | {"status": "succeeded"} | completed
+        if token == "pm_declined":
+            failure = {"code": "card_declined", "message": "Insufficient funds."}
+            return answer | {"status": "failed", "failure": failure}
+        if token == "pm_3ds":
+            action = {"type": "redirect_to_url", "redirect_url": "https://bank.example/3ds"}
+            return answer | {"status": "requires_action", "next_action": action}
+        return answer

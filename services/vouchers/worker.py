@@ -1,0 +1,61 @@
+"""The vouchers service's background work: its relay, its consumers, and what time brings."""
+
+from services.vouchers.app import NAME, clients_of
+from services.vouchers.events import CATALOGUE
+from services.vouchers.handlers import QUEUES
+from services.vouchers.service import vouchers
+from services.vouchers.service.copies import Directory
+from services.vouchers.settings import Settings
+from shared.consumer import Consumer, one_by_one
+from shared.context import system_origin
+from shared.db import make_engine
+from shared.transactions import Transactions
+from shared.worker import Timer, Worker, start
+
+EXPIRE_EVERY = 30.0
+CANCEL_EVERY = 60.0
+
+
+def create_worker(settings: Settings) -> Worker:
+    """Return the worker, ready to run."""
+    engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    return Worker(
+        NAME,
+        settings,
+        transactions,
+        consumers=consumers_of(settings, transactions),
+        timers=timers_of(settings, transactions),
+    )
+
+
+def consumers_of(settings: Settings, transactions: Transactions) -> list[Consumer]:
+    """Return one consumer for each queue."""
+    return [
+        Consumer(queue, one_by_one(handlers), transactions, settings.rabbitmq_url)
+        for queue, handlers in QUEUES.items()
+    ]
+
+
+def timers_of(settings: Settings, transactions: Transactions) -> list[Timer]:
+    """Return what is due by the clock: vouchers that run out, vouchers that nobody paid."""
+    directory = Directory(clients_of(settings), system_origin(), transactions.system)
+
+    async def expire() -> None:
+        await vouchers.expire_run_out(transactions)
+
+    async def learn() -> None:
+        await vouchers.learn_organizations(transactions, directory)
+
+    async def cancel() -> None:
+        await vouchers.cancel_unpaid(transactions, settings.pending_for)
+
+    return [
+        Timer("expire_run_out", EXPIRE_EVERY, expire),
+        Timer("cancel_unpaid", CANCEL_EVERY, cancel),
+        Timer("learn_organizations", CANCEL_EVERY, learn),
+    ]
+
+
+if __name__ == "__main__":
+    start(create_worker(Settings()))
