@@ -1,6 +1,5 @@
 """The system's own secrets: made at the first start of a data folder, kept in it."""
 
-import base64
 import json
 import secrets
 from functools import partial
@@ -27,11 +26,8 @@ def service_credentials(store: SecretStore) -> dict[str, Credentials]:
 
 
 def signing_secret(store: SecretStore) -> str:
-    """Return what encrypts the token-signing keys at rest: 32 bytes, base64url."""
-    return store.get(
-        "identity_signing_secret",
-        lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-    )
+    """Return what encrypts the token-signing keys at rest: 32 bytes, base64url without padding."""
+    return store.get("identity_signing_secret", partial(secrets.token_urlsafe, 32))
 
 
 def webhook_secret(store: SecretStore, settings: StackSettings) -> str:

@@ -65,10 +65,12 @@ async def _ask(instance: Instance) -> tuple[bool, str]:
         status, body = await answer(instance.readiness_port, "/health/ready")
     except (OSError, TimeoutError):
         return False, "it does not answer"
-    return status == 200, _missing(body) or f"it answers {status}"
+    if status == 200:
+        return True, ""
+    return False, _missing(body) or f"it answers {status}"
 
 
 def _missing(body: str) -> str:
-    with contextlib.suppress(ValueError, AttributeError, TypeError):
+    with contextlib.suppress(ValueError, LookupError, TypeError):
         return f"missing {', '.join(json.loads(body)['missing'])}"
     return ""
