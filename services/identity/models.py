@@ -116,17 +116,18 @@ class User(Entity, Base):
         self.role = role
         self.is_organization_owner = role == OWNER
 
-    def join(self, organization_id: int) -> None:
-        """Become a member of an organization."""
-        self.organization_id = organization_id
-        self.requested_organization = None
+    def move_to(self, organization_id: int | None) -> None:
+        """Belong to another organization, or to none.
 
-    def leave_organization(self) -> None:
-        """Belong to no organization; outside of one there are only clients and admins."""
-        self._left_organization_id = self.organization_id
-        self.organization_id = None
-        if self.role != ADMIN:
-            self.take_role(CLIENT)
+        Nobody stays owner by moving; outside of organizations there are only clients and admins.
+        """
+        if self.organization_id is not None:
+            self._left_organization_id = self.organization_id
+            if self.role == OWNER or (organization_id is None and self.role != ADMIN):
+                self.take_role(CLIENT)
+        self.organization_id = organization_id
+        if organization_id is not None:
+            self.requested_organization = None
 
     def approve(self, approver_id: int | None) -> None:
         """Let the user in."""
@@ -195,7 +196,7 @@ class SignInSession(Base):
     """One signed-in client program; it lives as long as its refresh tokens are exchanged."""
 
     __tablename__ = "sign_in_sessions"
-    __table_args__ = (Index("ix_sign_in_sessions_user_id_ip_address", "user_id", "ip_address"),)
+    __table_args__ = (Index("ix_sign_in_sessions_user_id_network", "user_id", "network"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
@@ -206,6 +207,8 @@ class SignInSession(Base):
     end_reason: Mapped[str | None]
     ip_address: Mapped[str | None]
     user_agent: Mapped[str | None]
+    network: Mapped[str]
+    """Where it was opened, as throttling sees addresses."""
 
     @property
     def is_live(self) -> bool:

@@ -1,7 +1,7 @@
 """Who may do what: pure functions of the actor and the user it is about."""
 
-from services.identity.models import OWNER, User
-from shared.auth import ADMIN, ALL, Actor
+from services.identity.models import User
+from shared.auth import ADMIN, ALL, OWNER, Actor
 
 MANAGE_USERS = "manage_users"
 

@@ -9,12 +9,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
     model_validator,
 )
 
-from services.identity.models import OWNER
+from services.identity.models import SignInSession
 from services.identity.passwords import MAX_LENGTH, MIN_LENGTH, refuse_common
+from shared.auth import OWNER
 from shared.fields import BodyId, Email, Name, Phone
 
 Role = Literal["admin", "organization_owner", "therapist", "client", "staff"]
@@ -33,8 +33,6 @@ NewPassword = Annotated[
 ]
 PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
 """A password to be checked: version 1 had other rules, so there is only a bound."""
-LoginName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=320)]
-"""What somebody signs in with: version 1 took addresses that would be refused today."""
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -126,7 +124,8 @@ class PasswordChange(_Body):
 class Credentials(_Body):
     """An e-mail address and a password."""
 
-    email: LoginName
+    # A name and not an address: version 1 took addresses that would be refused today.
+    email: Name
     password: PresentPassword
 
 
@@ -209,6 +208,12 @@ class SessionRead(BaseModel):
     ip_address: str | None
     user_agent: str | None
     is_current: bool
+
+    @classmethod
+    def of(cls, opened: SignInSession, *, is_current: bool) -> Self:
+        """Return a session as its user sees it."""
+        known = {name: getattr(opened, name) for name in cls.model_fields if name != "is_current"}
+        return cls(**known, is_current=is_current)
 
 
 class Message(BaseModel):

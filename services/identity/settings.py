@@ -20,7 +20,9 @@ SigningSecret = Annotated[SecretStr, AfterValidator(_usable)]
 class KeySettings(BaseSettings):
     """What the key rotation command needs: the database, and what encrypts the keys in it."""
 
-    model_config = SettingsConfigDict(env_prefix="IDENTITY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="IDENTITY_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: DatabaseUrl
     signing_secret: SigningSecret
@@ -29,7 +31,7 @@ class KeySettings(BaseSettings):
 class Settings(ServiceSettings):
     """Sign-in, its limits, and where organizations are read when a copy is missing."""
 
-    model_config = SettingsConfigDict(env_prefix="IDENTITY_")
+    model_config = SettingsConfigDict(env_prefix="IDENTITY_", hide_input_in_errors=True)
 
     organizations_url: str
     signing_secret: SigningSecret

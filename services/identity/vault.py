@@ -16,7 +16,7 @@ _ALGORITHMS = ["dir", "A256GCM"]
 def key_of(secret: SecretStr) -> OctKey:
     """Return the AES key that a base64url secret is; raises ValueError unless it has 32 bytes."""
     try:
-        raw = urlsafe_b64decode(secret.get_secret_value().encode())
+        raw = urlsafe_b64decode(secret.get_secret_value().rstrip("=").encode())
     except ValueError:
         raise ValueError("must be base64url") from None
     if len(raw) != 32:

@@ -112,9 +112,10 @@ def _create_sessions() -> None:
         sa.Column("end_reason", sa.Text),
         sa.Column("ip_address", sa.Text),
         sa.Column("user_agent", sa.Text),
+        sa.Column("network", sa.Text, nullable=False),
     )
     op.create_index(
-        "ix_sign_in_sessions_user_id_ip_address", "sign_in_sessions", ["user_id", "ip_address"]
+        "ix_sign_in_sessions_user_id_network", "sign_in_sessions", ["user_id", "network"]
     )
     op.create_table(
         "refresh_tokens",

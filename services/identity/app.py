@@ -1,0 +1,58 @@
+"""The identity service's HTTP application."""
+
+import httpx
+from fastapi import FastAPI
+
+from services.identity.endpoints.admin import admin
+from services.identity.endpoints.auth import auth, keys
+from services.identity.endpoints.members import members
+from services.identity.equipment import Equipment
+from services.identity.events import CATALOGUE
+from services.identity.internal import internal
+from services.identity.settings import Settings
+from shared.auth import Keys, ServiceSigner, TokenVerifier
+from shared.clients import ServiceClients
+from shared.service import create_service, serve
+
+NAME = "identity"
+
+
+def clients_of(
+    settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+) -> ServiceClients:
+    """Return the connections to the services that this one calls."""
+    return ServiceClients(
+        ServiceSigner(settings.internal_key.get_secret_value()),
+        {"organizations": settings.organizations_url},
+        transports={"organizations": transport} if transport else None,
+    )
+
+
+def create_app(
+    settings: Settings, *, organizations: httpx.AsyncBaseTransport | None = None
+) -> FastAPI:
+    """Return the application; `organizations` replaces the network to that service in tests."""
+    clients = clients_of(settings, organizations)
+    app = create_service(
+        NAME,
+        settings,
+        CATALOGUE,
+        [auth, keys, admin, members, internal],
+        title="Carnet identity",
+        clients=clients,
+    )
+    equipment = Equipment.of(settings, app.state.transactions, clients)
+    app.state.equipment = equipment
+    # Our own keys are in our own database: no need to ask ourselves over HTTP.
+    verifier_keys = Keys(fetch=equipment.keyring.key_set)
+    app.state.verifier = TokenVerifier(
+        verifier_keys, settings.token_issuer, settings.token_audience
+    )
+    app.state.checks["sign-in keys"] = equipment.keyring.ready
+    return app
+
+
+if __name__ == "__main__":
+    environment = Settings()
+    app = create_app(environment)
+    serve(NAME, app, environment, app.state.checks)

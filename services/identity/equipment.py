@@ -1,0 +1,40 @@
+"""What a process of this service holds for its use cases, beside the database."""
+
+from dataclasses import dataclass
+
+from services.identity.devices import DeviceCookies
+from services.identity.keyring import Keyring
+from services.identity.passwords import Passwords
+from services.identity.settings import Settings
+from services.identity.tokens import TokenIssuer
+from services.identity.vault import Vault
+from shared.clients import ServiceClients
+from shared.transactions import Transactions
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """Made once when the application is composed."""
+
+    settings: Settings
+    clients: ServiceClients
+    keyring: Keyring
+    issuer: TokenIssuer
+    passwords: Passwords
+    devices: DeviceCookies
+
+    @classmethod
+    def of(
+        cls, settings: Settings, transactions: Transactions, clients: ServiceClients
+    ) -> "Equipment":
+        """Build what the settings describe."""
+        vault = Vault(settings.signing_secret)
+        keyring = Keyring(transactions, vault)
+        return cls(
+            settings=settings,
+            clients=clients,
+            keyring=keyring,
+            issuer=TokenIssuer(keyring, settings.token_issuer, settings.token_audience),
+            passwords=Passwords(settings.password_queue),
+            devices=DeviceCookies(vault),
+        )

@@ -1,0 +1,56 @@
+"""What Carnet's own processes may ask; never routed by the gateway."""
+
+from services.identity import queries
+from services.identity.endpoints.dependencies import EquipmentDep
+from services.identity.errors import UserNotFound
+from services.identity.keyring import LAST_TOKEN
+from services.identity.schemas import OwnerOrder, Revocations, UserCopy, UserRead
+from services.identity.service import registration, users
+from shared.auth import CallingServiceDep
+from shared.errors import Forbidden
+from shared.fields import Id
+from shared.routing import InternalSessionDep, InternalWorkDep, router
+
+internal = router(prefix="/internal", include_in_schema=False)
+
+
+@internal.post("/owners", status_code=201)
+async def make_owner(
+    body: OwnerOrder, caller: CallingServiceDep, work: InternalWorkDep, equipment: EquipmentDep
+) -> UserRead:
+    """Make the owner of an organization that is being founded; once per organization."""
+    if caller.name != "organizations":
+        raise Forbidden("for the organizations service")
+    return UserRead.model_validate(await registration.make_owner(work, equipment, body))
+
+
+@internal.get("/owners/{organization_id}")
+async def get_owner(organization_id: Id, session: InternalSessionDep) -> UserRead:
+    """Return an organization's first owner."""
+    owners = await queries.owners_of(session, organization_id)
+    if not owners:
+        raise UserNotFound
+    return UserRead.model_validate(owners[0])
+
+
+@internal.get("/users/{user_id}")
+async def copy_user(user_id: Id, session: InternalSessionDep) -> UserCopy:
+    """Return a user for a service that does not have it yet."""
+    return UserCopy.model_validate(await users.get(session, user_id))
+
+
+@internal.get("/revocations")
+async def list_revocations(session: InternalSessionDep) -> Revocations:
+    """Return what a gateway must know when it starts: the void tokens that have not run out.
+
+    `revoked_sessions`: tokens with one of these `sid` are void. `users`: user id → seconds since
+    1970; that user's tokens with an earlier `iat` are void. `organizations`: tokens of these
+    organizations are void. From then on the gateway follows the events: `ended_sessions`, and
+    `user_id` with `tokens_not_before`, in the `new_values` of `identity.user.*` and
+    `identity.permission.*`, whichever event has them; and `is_active` in
+    `organizations.organization.*`. It binds its queue first and asks afterwards, so that nothing
+    falls in between, and may forget an entry after eleven minutes, when all such tokens have
+    run out.
+    """
+    sessions, instants, closed = await queries.revoked_since(session, LAST_TOKEN)
+    return Revocations(revoked_sessions=sessions, users=instants, organizations=closed)

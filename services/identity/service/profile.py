@@ -1,0 +1,79 @@
+"""What users do with their own account."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity import queries, throttle
+from services.identity.equipment import Equipment
+from services.identity.models import User
+from services.identity.schemas import PasswordChange, ProfileRead, UserRead
+from services.identity.service.sessions import session_id_of
+from shared.auth import Actor
+from shared.changes import record
+from shared.errors import Invalid, Unauthenticated
+from shared.preconditions import Precondition
+from shared.routing import Work
+
+
+async def get(session: AsyncSession, actor: Actor) -> User:
+    """Return the actor's own account; raises Unauthenticated when it was deleted."""
+    user = await queries.find_user(session, actor.user_id)
+    if user is None:
+        raise Unauthenticated("The account does not exist any more.")
+    return user
+
+
+async def describe(session: AsyncSession, user: User) -> ProfileRead:
+    """Return a user's account with the permissions that were granted."""
+    granted = await queries.permissions_of(session, user.id)
+    known: dict[str, Any] = UserRead.model_validate(user).model_dump()
+    return ProfileRead(**known, permissions=[permission.permission for permission in granted])
+
+
+async def update(
+    session: AsyncSession, actor: Actor, changes: dict[str, Any], precondition: Precondition
+) -> User:
+    """Change one's own name and telephone number; raises StaleVersion."""
+    user = await queries.lock_user(session, actor.user_id)
+    if user is None:
+        raise Unauthenticated("The account does not exist any more.")
+    precondition.check(user.version)
+    for name, value in changes.items():
+        setattr(user, name, value)
+    if session.is_modified(user):
+        record(session, "UPDATE", user)
+        await session.flush()
+    return user
+
+
+async def change_password(
+    work: Work, equipment: Equipment, actor: Actor, body: PasswordChange
+) -> None:
+    """Change one's own password and end every other session.
+
+    Raises Invalid when the present password is wrong, TooManyAttempts, PasswordQueueFull.
+    """
+    counters = throttle.of_password_change(actor.user_id)
+    async with work.begin() as session:
+        user = await get(session, actor)
+        await throttle.attempt(session, counters)
+    verdict = await equipment.passwords.verify(body.current_password, user.password_hash)
+    if not verdict.matches:
+        raise Invalid("current_password", "is not your present password")
+    hashed = await equipment.passwords.hash(body.new_password)
+    async with work.begin() as session:
+        await throttle.succeeded(session, counters)
+        await _replace(session, actor, user.password_hash, hashed)
+
+
+async def _replace(session: AsyncSession, actor: Actor, old_hash: str, new_hash: str) -> None:
+    user = await queries.lock_user(session, actor.user_id)
+    if user is None or user.password_hash != old_hash:
+        raise Invalid("current_password", "was changed meanwhile")
+    user.password_hash = new_hash
+    ended = await queries.end_sessions(
+        session, user.id, "password_changed", but=session_id_of(actor)
+    )
+    record(session, "CHANGE_PASSWORD", user, ended_sessions=ended)
+    await session.flush()

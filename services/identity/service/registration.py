@@ -1,0 +1,195 @@
+"""How users come to be: they register, or somebody who may adds them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity import policies, queries, throttle
+from services.identity.equipment import Equipment
+from services.identity.errors import (
+    EmailTaken,
+    OrganizationNotFound,
+    OwnerExists,
+    RegistrationClosed,
+)
+from services.identity.models import CLIENT, User
+from services.identity.schemas import MemberCreate, OwnerOrder, Registration, UserCreate
+from services.identity.service import organizations
+from shared.auth import OWNER, Actor
+from shared.changes import record
+from shared.errors import Forbidden, Invalid
+from shared.routing import Work
+from shared.tenancy import EVERYTHING
+
+
+@asynccontextmanager
+async def address_must_be_free() -> AsyncIterator[None]:
+    """Turn the database's refusal of a second user with one address into EmailTaken.
+
+    The unique index decides and not a look beforehand: of two at once one would slip through.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        if "uq_users_email" in str(error.orig):
+            raise EmailTaken from None
+        raise
+
+
+def new_user(
+    fields: MemberCreate | Registration | OwnerOrder,
+    password_hash: str,
+    role: str,
+    organization_id: int | None,
+) -> User:
+    """Return a user who is not let in yet."""
+    user = User(
+        email=fields.email,
+        name=fields.name,
+        phone=fields.phone,
+        password_hash=password_hash,
+        organization_id=organization_id,
+        is_active=False,
+    )
+    user.take_role(role)
+    return user
+
+
+async def register(work: Work, equipment: Equipment, body: Registration) -> User:
+    """Register a client, who waits for approval.
+
+    Raises RegistrationClosed, TooManyAttempts, EmailTaken, Invalid (no such organization),
+    ServiceUnavailable.
+    """
+    if not equipment.settings.self_registration:
+        raise RegistrationClosed
+    network = throttle.network_of(work.origin.ip_address)
+    limit = equipment.settings.registrations_per_address
+    async with work.begin(EVERYTHING) as session:
+        await throttle.attempt(session, throttle.of_registrations(network, limit))
+    organization_id = await _registered_with(work, equipment, body.organization_slug)
+    user = new_user(body, await equipment.passwords.hash(body.password), CLIENT, organization_id)
+    return await _insert(work, user)
+
+
+async def _registered_with(work: Work, equipment: Equipment, slug: str | None) -> int | None:
+    if slug is None:
+        return None
+    organization = await organizations.find_by_slug(work, equipment.clients, slug)
+    if organization is None or not organization.is_active:
+        raise Invalid("organization_slug", "names no organization that takes clients")
+    return organization.id
+
+
+async def add_user(work: Work, equipment: Equipment, actor: Actor, body: UserCreate) -> User:
+    """Add a user as an administrator, active at once; with a new organization when one is named.
+
+    Raises EmailTaken, Invalid (no such organization), ServiceUnavailable.
+    """
+    if body.organization_id is not None:
+        await require_organization(work, equipment, body.organization_id)
+    hashed = await equipment.passwords.hash(body.password)
+    user = new_user(body, hashed, body.role, body.organization_id)
+    user.requested_organization = body.organization_name
+    user.approve(actor.user_id)
+    return await _insert(work, user)
+
+
+async def require_organization(work: Work, equipment: Equipment, organization_id: int) -> None:
+    """Raise Invalid unless there is such an organization, ServiceUnavailable if that is unknown."""
+    if await organizations.find(work, equipment.clients, organization_id) is None:
+        raise Invalid("organization_id", "names no organization")
+
+
+async def add_member(
+    work: Work, equipment: Equipment, actor: Actor, organization_id: int, body: MemberCreate
+) -> User:
+    """Add a user to an organization, active at once.
+
+    Raises OrganizationNotFound, Forbidden, EmailTaken, ServiceUnavailable.
+    """
+    require_manager(actor, organization_id)
+    if not policies.can_give_role(actor, body.role, organization_id):
+        raise Forbidden(f"you cannot make anybody {body.role}")
+    if await organizations.find(work, equipment.clients, organization_id) is None:
+        raise OrganizationNotFound
+    hashed = await equipment.passwords.hash(body.password)
+    user = new_user(body, hashed, body.role, organization_id)
+    user.approve(actor.user_id)
+    return await _insert(work, user)
+
+
+def require_manager(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound for strangers and Forbidden for members who may not manage."""
+    if not policies.can_see_organization(actor, organization_id):
+        raise OrganizationNotFound
+    actor.require(policies.MANAGE_USERS, organization_id)
+
+
+async def require_managed(session: AsyncSession, actor: Actor, organization_id: int) -> None:
+    """The same, and OrganizationNotFound for an administrator too when there is none."""
+    require_manager(actor, organization_id)
+    if actor.is_admin and await queries.find_copy(session, organization_id) is None:
+        raise OrganizationNotFound
+
+
+async def _insert(work: Work, user: User) -> User:
+    """Insert a user; an attempt that was interrupted after it had done so is gone on with."""
+    tenant = EVERYTHING if work.origin.user_id is None else None
+    async with address_must_be_free(), work.begin(tenant) as session:
+        if work.claim and work.claim.resource_id is not None:
+            made = await queries.find_user(session, work.claim.resource_id)
+            if made is not None:
+                return made
+        await _add(session, user)
+        if work.claim:
+            await work.claim.attach(session, user.id)
+    return user
+
+
+async def _add(session: AsyncSession, user: User) -> None:
+    session.add(user)
+    record(session, "CREATE", user)
+    if user.requested_organization is not None:
+        details: dict[str, Any] = {"organization_name": user.requested_organization}
+        record(session, "REQUEST_ORGANIZATION", user, **details)
+    await session.flush()
+
+
+async def make_owner(work: Work, equipment: Equipment, order: OwnerOrder) -> User:
+    """Make the owner of an organization that is being founded; asked again, the same one.
+
+    Raises EmailTaken, OwnerExists.
+    """
+    async with work.begin() as session:
+        made = await _find_owner(session, order)
+    if made is not None:
+        return made
+    hashed = await equipment.passwords.hash(order.password)
+    user = new_user(order, hashed, OWNER, order.organization.id)
+    user.approve(work.origin.user_id)
+    try:
+        async with address_must_be_free(), work.begin() as session:
+            await organizations.take(session, order.organization)
+            await _add(session, user)
+    except EmailTaken:
+        # Perhaps by this very order, sent twice at once.
+        async with work.begin() as session:
+            made = await _find_owner(session, order)
+        if made is None:
+            raise
+        return made
+    return user
+
+
+async def _find_owner(session: AsyncSession, order: OwnerOrder) -> User | None:
+    owners = await queries.owners_of(session, order.organization.id)
+    if not owners:
+        return None
+    same = await queries.find_by_email(session, order.email)
+    if same is None or same.id not in {owner.id for owner in owners}:
+        raise OwnerExists
+    return same

@@ -1,0 +1,174 @@
+"""Sign-in sessions: opened, kept by exchanging refresh tokens, ended."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity import queries, throttle
+from services.identity.equipment import Equipment
+from services.identity.errors import InvalidRefreshToken, SessionNotFound
+from services.identity.models import RefreshToken, SignInSession, User
+from services.identity.schemas import TokensRead
+from services.identity.service import admission
+from services.identity.tokens import TOKEN_SECONDS, TokenIssuer, hash_of, new_refresh_token
+from shared.auth import Actor
+from shared.changes import act_as, record
+from shared.context import Origin
+from shared.db import now
+from shared.errors import AppError, Unauthenticated
+from shared.routing import Work
+from shared.tenancy import EVERYTHING
+
+IDLE = timedelta(days=30)
+LONGEST = timedelta(days=180)
+REMEMBERED = timedelta(days=90)
+"""How long an ended session tells that its address is the user's."""
+
+
+async def open_session(
+    session: AsyncSession, issuer: TokenIssuer, user: User, origin: Origin
+) -> TokensRead:
+    """Open a session for a locked user and record the sign-in."""
+    opened = SignInSession(
+        id=uuid4(),
+        user_id=user.id,
+        expires_at=now() + IDLE,
+        ip_address=origin.ip_address,
+        user_agent=origin.user_agent,
+        network=throttle.network_of(origin.ip_address),
+    )
+    session.add(opened)
+    await session.flush()
+    user.last_login = now()
+    record(session, "LOGIN", user, session_id=str(opened.id))
+    return await _issue(session, issuer, user, opened)
+
+
+async def _issue(
+    session: AsyncSession, issuer: TokenIssuer, user: User, opened: SignInSession
+) -> TokensRead:
+    refresh_token = new_refresh_token()
+    session.add(RefreshToken(token_hash=hash_of(refresh_token), session_id=opened.id))
+    permissions = [granted.permission for granted in await queries.permissions_of(session, user.id)]
+    return TokensRead(
+        access_token=await issuer.access_token(user, opened.id, permissions),
+        token_type="bearer",  # noqa: S106 - RFC 6750's word
+        expires_in=TOKEN_SECONDS,
+        refresh_token=refresh_token,
+    )
+
+
+async def refresh(work: Work, equipment: Equipment, refresh_token: str) -> TokensRead:
+    """Exchange a refresh token for new tokens; one that was used before ends its session.
+
+    Raises InvalidRefreshToken, AccountDeactivated, OrganizationDeactivated.
+    """
+    async with work.begin(EVERYTHING) as session:
+        outcome = await _exchange(session, equipment.issuer, hash_of(refresh_token))
+    if isinstance(outcome, AppError):
+        raise outcome
+    return outcome
+
+
+async def _exchange(
+    session: AsyncSession, issuer: TokenIssuer, token_hash: bytes
+) -> TokensRead | AppError:
+    """Do it, or return the refusal: what a refusal changes must be committed."""
+    found = await queries.find_refresh_token(session, token_hash)
+    # The user first, as everywhere; two exchanges of one user's tokens follow each other.
+    user = await queries.lock_user(session, found[0].user_id) if found else None
+    if found is None or user is None:
+        return InvalidRefreshToken()
+    opened = await queries.lock_session(session, found[0].id)
+    await session.refresh(found[1])
+    if not opened.is_live:
+        return InvalidRefreshToken()
+    if found[1].used_at is not None:
+        # Two hold this token, and one of them has stolen it; which one cannot be known.
+        await _end(session, user, opened, "refresh_token_reused")
+        return InvalidRefreshToken()
+    refusal = await admission.why_not(session, user)
+    if refusal is not None:
+        return refusal
+    found[1].used_at = opened.last_used_at = now()
+    opened.expires_at = min(now() + IDLE, opened.started_at + LONGEST)
+    return await _issue(session, issuer, user, opened)
+
+
+async def _end(session: AsyncSession, user: User, opened: SignInSession, reason: str) -> None:
+    opened.ended_at = now()
+    opened.end_reason = reason
+    record(session, "LOGOUT", user, ended_sessions=[str(opened.id)], reason=reason)
+    await session.flush()
+
+
+async def sign_out(work: Work, refresh_token: str) -> None:
+    """End the session of a refresh token, used or not; again is no error.
+
+    Raises InvalidRefreshToken for a token that never was.
+    """
+    async with work.begin(EVERYTHING) as session:
+        found = await queries.find_refresh_token(session, hash_of(refresh_token))
+        user = await queries.lock_user(session, found[0].user_id) if found else None
+        if found is None or user is None:
+            raise InvalidRefreshToken
+        act_as(session, user.id, user.role)
+        await _end_if_live(session, user, found[0].id)
+
+
+async def sign_out_here(work: Work, actor: Actor) -> None:
+    """End the session of an access token; again is no error."""
+    async with work.begin(EVERYTHING) as session:
+        user = await _oneself(session, actor)
+        act_as(session, user.id, user.role)
+        opened = (
+            await session.get(SignInSession, session_id_of(actor)) if actor.session_id else None
+        )
+        if opened is not None and opened.user_id == user.id:
+            await _end_if_live(session, user, opened.id)
+
+
+async def _end_if_live(session: AsyncSession, user: User, session_id: UUID) -> None:
+    opened = await queries.lock_session(session, session_id)
+    if opened.is_live:
+        await _end(session, user, opened, "signed_out")
+
+
+def session_id_of(actor: Actor) -> UUID | None:
+    """Return the session that an actor's access token belongs to."""
+    try:
+        return UUID(actor.session_id or "")
+    except ValueError:
+        return None
+
+
+async def list_own(session: AsyncSession, actor: Actor) -> Sequence[SignInSession]:
+    """Return the actor's live sessions, the one used last first."""
+    return await queries.live_sessions(session, actor.user_id)
+
+
+async def end_own(session: AsyncSession, actor: Actor, session_id: UUID) -> None:
+    """End one of the actor's sessions; raises SessionNotFound."""
+    user = await _oneself(session, actor)
+    found = await session.get(SignInSession, session_id)
+    if found is None or found.user_id != user.id or not found.is_live:
+        raise SessionNotFound
+    await _end_if_live(session, user, session_id)
+
+
+async def end_all_own(session: AsyncSession, actor: Actor) -> int:
+    """Sign the actor out everywhere; returns how many sessions there were."""
+    user = await _oneself(session, actor)
+    ended = await queries.end_sessions(session, user.id, "signed_out_everywhere")
+    record(session, "LOGOUT", user, **user.invalidate_tokens(), reason="signed_out_everywhere")
+    await session.flush()
+    return len(ended)
+
+
+async def _oneself(session: AsyncSession, actor: Actor) -> User:
+    user = await queries.lock_user(session, actor.user_id)
+    if user is None:
+        raise Unauthenticated("The account does not exist any more.")
+    return user

@@ -1,0 +1,154 @@
+"""Signing in: the same work, time and answer whether the account exists or not."""
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity import queries, throttle
+from services.identity.equipment import Equipment
+from services.identity.errors import InvalidCredentials
+from services.identity.models import User
+from services.identity.passwords import PasswordQueueFull
+from services.identity.schemas import Credentials, TokensRead
+from services.identity.service import admission, organizations, sessions
+from services.identity.throttle import Counter
+from shared.changes import act_as, note, record
+from shared.errors import AppError
+from shared.routing import Work
+from shared.tenancy import EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What a sign-in gives: tokens, and a cookie by which the device is known next time."""
+
+    tokens: TokensRead
+    device_cookie: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A sign-in whose password is about to be looked at."""
+
+    user: User | None
+    counters: list[Counter]
+    trusted: bool
+
+
+async def sign_in(
+    work: Work, equipment: Equipment, credentials: Credentials, cookie: str | None
+) -> SignedIn:
+    """Exchange an e-mail address and a password for tokens.
+
+    Raises InvalidCredentials, TooManyAttempts, PasswordQueueFull; after the right password
+    AwaitingApproval, AccountDeactivated, OrganizationDeactivated.
+    """
+    started = asyncio.get_running_loop().time()
+    try:
+        return await _sign_in(work, equipment, credentials, cookie)
+    except InvalidCredentials:
+        await _wait_out(started, equipment.settings.failed_sign_in_seconds)
+        raise
+
+
+async def _wait_out(started: float, unit: float) -> None:
+    """Wait until a whole number of units has passed: an old hash takes longer than a new one, a
+    known account some statements more than an unknown one, and no clock shall tell."""
+    if unit > 0:
+        elapsed = asyncio.get_running_loop().time() - started
+        await asyncio.sleep(math.ceil(elapsed / unit) * unit - elapsed)
+
+
+async def _sign_in(
+    work: Work, equipment: Equipment, credentials: Credentials, cookie: str | None
+) -> SignedIn:
+    attempt = await _begin(work, equipment, credentials, cookie)
+    user = await _recognize(work, equipment, credentials, attempt)
+    if user.organization_id is not None:
+        await organizations.find(work, equipment.clients, user.organization_id)
+    async with work.begin(EVERYTHING) as session:
+        await throttle.succeeded(session, attempt.counters)
+        outcome = await _open(session, work, equipment, user)
+    if isinstance(outcome, AppError):
+        raise outcome
+    return SignedIn(outcome, equipment.devices.make(user.id))
+
+
+async def _begin(
+    work: Work, equipment: Equipment, credentials: Credentials, cookie: str | None
+) -> _Attempt:
+    """Find the account and count the attempt; raises TooManyAttempts."""
+    network = throttle.network_of(work.origin.ip_address)
+    async with work.begin(EVERYTHING) as session:
+        user = await queries.find_by_email(session, credentials.email)
+        user_id = user.id if user else 0
+        nonce = equipment.devices.nonce(cookie, user_id)
+        known = await queries.knows_network(session, user_id, network)
+        account = credentials.email.lower()
+        if nonce is not None:
+            counters = throttle.of_known(account, nonce.hex())
+        elif known:
+            counters = throttle.of_known(account, network)
+        else:
+            counters = throttle.of_stranger(account, network)
+        await throttle.attempt(session, counters)
+    return _Attempt(user, counters, trusted=nonce is not None or known)
+
+
+async def _recognize(
+    work: Work, equipment: Equipment, credentials: Credentials, attempt: _Attempt
+) -> User:
+    """Return the user whose password it is, an outdated hash renewed on the object.
+
+    Raises InvalidCredentials, with LOGIN_FAILED recorded, and PasswordQueueFull.
+    """
+    user, passwords = attempt.user, equipment.passwords
+    hashed = user.password_hash if user else None
+    try:
+        verdict = await passwords.verify(credentials.password, hashed, trusted=attempt.trusted)
+    except PasswordQueueFull:
+        async with work.begin(EVERYTHING) as session:
+            await throttle.succeeded(session, attempt.counters)
+        raise
+    if user is None or not verdict.matches:
+        await _record_failure(work, user)
+        raise InvalidCredentials
+    if verdict.outdated:
+        await _renew_hash(work, equipment, user, credentials.password)
+    return user
+
+
+async def _record_failure(work: Work, user: User | None) -> None:
+    async with work.begin(EVERYTHING) as session:
+        if user is None:
+            note(session, "LOGIN_FAILED", "user", details={"reason": "unknown_account"})
+        else:
+            known = await session.get_one(User, user.id)
+            record(session, "LOGIN_FAILED", known, reason="wrong_password")
+
+
+async def _renew_hash(work: Work, equipment: Equipment, user: User, password: str) -> None:
+    """Replace a hash of version 1, or of older parameters, by one of ours."""
+    renewed = await equipment.passwords.hash(password)
+    async with work.begin(EVERYTHING) as session:
+        locked = await queries.lock_user(session, user.id)
+        if locked is not None and locked.password_hash == user.password_hash:
+            locked.password_hash = renewed
+    user.password_hash = renewed
+
+
+async def _open(
+    session: AsyncSession, work: Work, equipment: Equipment, recognized: User
+) -> TokensRead | AppError:
+    """Open a session, or return why there is none: the refusal is recorded, so no error yet."""
+    user = await queries.lock_user(session, recognized.id)
+    if user is None or user.password_hash != recognized.password_hash:
+        return InvalidCredentials()
+    refusal = await admission.why_not(session, user)
+    if refusal is not None:
+        record(session, "LOGIN_FAILED", user, reason=refusal.code())
+        return refusal
+    act_as(session, user.id, user.role)
+    return await sessions.open_session(session, equipment.issuer, user, work.origin)

@@ -1,0 +1,243 @@
+"""Signing in, exchanging tokens, signing out."""
+
+import anyio
+import bcrypt
+import httpx
+import pytest
+
+from services.identity.tests.conftest import HASHED, MINE, PASSWORD, Organizations, People, Person
+from shared.auth import Keys, TokenVerifier
+from shared.testing import AUDIENCE, ISSUER, Database, Tokens
+
+pytestmark = pytest.mark.anyio
+
+
+async def sign_in(client: httpx.AsyncClient, person: Person) -> dict[str, str]:
+    answer = await client.post("/api/auth/login", json=person.credentials)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, str] = answer.json()
+    return body
+
+
+async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await client.post("/api/auth/refresh", json={"refresh_token": token})
+
+
+async def test_an_access_token_says_who_and_what(
+    client: httpx.AsyncClient, people: People, tokens: Tokens, database: Database
+) -> None:
+    person = await people.add("staff", MINE, ("manage_users", "view_payments"))
+    signed_in = await sign_in(client, person)
+    assert (signed_in["token_type"], signed_in["expires_in"]) == ("bearer", 600)
+    verifier = TokenVerifier(Keys(pinned=tokens.jwks), ISSUER, AUDIENCE)
+    actor = await verifier.verify(signed_in["access_token"])
+    assert (actor.user_id, actor.role, actor.organization_id) == (person.id, "staff", MINE)
+    assert actor.permissions == {"manage_users", "view_payments"}
+    [session] = await database.rows("SELECT * FROM sign_in_sessions")
+    assert actor.session_id == str(session["id"])
+    [user] = await database.rows("SELECT * FROM users")
+    assert user["last_login"] is not None
+
+
+async def test_a_sign_in_is_recorded_in_the_users_name(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    headers = {"X-Client-Address": "203.0.113.9", "User-Agent": "Browser/1"}
+    await client.post("/api/auth/login", json=owner.credentials, headers=headers)
+    [event] = await database.events()
+    assert event["type"] == "identity.user.logged_in.v1"
+    data = event["data"]
+    assert (data["entity_id"], data["organization_id"]) == (owner.id, MINE)
+    assert data["actor"]["user_id"] == owner.id
+    assert data["actor"]["ip_address"] == "203.0.113.9"
+    assert data["actor"]["user_agent"] == "Browser/1"
+    assert set(data["new_values"]) == {"last_login", "session_id"}
+
+
+async def test_tools_sign_in_by_form(client: httpx.AsyncClient, owner: Person) -> None:
+    form = {"grant_type": "password", "username": owner.email.upper(), "password": PASSWORD}
+    answer = await client.post("/api/auth/token", data=form)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    refused = await client.post("/api/auth/token", data={**form, "username": "a\x00b"})
+    assert refused.status_code == 422
+
+
+async def test_known_and_unknown_accounts_are_refused_alike(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    wrong = await client.post("/api/auth/login", json={"email": owner.email, "password": "no"})
+    unknown = await client.post("/api/auth/login", json={"email": "x@y.org", "password": "no"})
+    for answer in (wrong, unknown):
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+    first, second = wrong.json(), unknown.json()
+    assert {**first, "request_id": ""} == {**second, "request_id": ""}
+    reasons = [event["data"]["new_values"]["reason"] for event in await database.events()]
+    assert reasons == ["wrong_password", "unknown_account"]
+    assert {event["type"] for event in await database.events()} == {"identity.user.login_failed.v1"}
+
+
+async def test_a_stale_access_token_does_not_stop_a_sign_in(
+    client: httpx.AsyncClient, owner: Person
+) -> None:
+    headers = {"Authorization": "Bearer stale"}
+    answer = await client.post("/api/auth/login", json=owner.credentials, headers=headers)
+    assert answer.status_code == 200
+    body = {"refresh_token": answer.json()["refresh_token"]}
+    answer = await client.post("/api/auth/refresh", json=body, headers=headers)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"approved": False, "is_active": False}, "awaiting_approval"),
+        ({"is_active": False}, "account_deactivated"),
+    ],
+)
+async def test_who_may_not_is_told_after_the_right_password_only(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    changes: dict[str, bool],
+    code: str,
+) -> None:
+    person = await people.add("client", MINE, **changes)
+    right = await client.post("/api/auth/login", json=person.credentials)
+    assert (right.status_code, right.json()["code"]) == (403, code)
+    assert right.json()["detail"].startswith("Not authorized")
+    wrong = {**person.credentials, "password": "wrong"}
+    answer = await client.post("/api/auth/login", json=wrong)
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
+    assert await database.rows("SELECT * FROM sign_in_sessions") == []
+
+
+async def test_members_of_a_closed_organization_stay_outside(
+    client: httpx.AsyncClient, owner: Person, organizations: Organizations
+) -> None:
+    organizations.add(MINE, "mine", is_active=False)
+    answer = await client.post("/api/auth/login", json=owner.credentials)
+    assert (answer.status_code, answer.json()["code"]) == (403, "organization_deactivated")
+
+
+async def test_a_missing_copy_is_fetched_once(
+    client: httpx.AsyncClient, owner: Person, organizations: Organizations
+) -> None:
+    for _ in range(2):
+        await sign_in(client, owner)
+    assert organizations.asked == 1
+
+
+async def test_without_copy_and_service_the_answer_is_try_again(
+    client: httpx.AsyncClient, owner: Person, organizations: Organizations
+) -> None:
+    organizations.is_down = True
+    answer = await client.post("/api/auth/login", json=owner.credentials)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("password", ["pässword of version one", "x" * 100])
+async def test_hashes_of_version_1_sign_in_and_are_renewed(
+    client: httpx.AsyncClient, people: People, database: Database, password: str
+) -> None:
+    hashed = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode()
+    person = await people.add("client", password_hash=hashed)
+    for _ in range(2):
+        body = {"email": person.email, "password": password}
+        answer = await client.post("/api/auth/login", json=body)
+        assert answer.status_code == 200
+        [user] = await database.rows("SELECT password_hash FROM users")
+        assert user["password_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+async def test_a_refresh_token_is_good_once(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    first = await sign_in(client, owner)
+    second = await refresh(client, first["refresh_token"])
+    assert second.status_code == 200
+    assert second.json()["refresh_token"] != first["refresh_token"]
+    stolen = await refresh(client, first["refresh_token"])
+    assert (stolen.status_code, stolen.json()["code"]) == (401, "invalid_refresh_token")
+    after = await refresh(client, second.json()["refresh_token"])
+    assert after.status_code == 401, "the whole session has ended"
+    [session] = await database.rows("SELECT * FROM sign_in_sessions")
+    assert session["end_reason"] == "refresh_token_reused"
+    event = (await database.events())[-1]
+    assert event["type"] == "identity.user.logged_out.v1"
+    assert event["data"]["new_values"]["ended_sessions"] == [str(session["id"])]
+
+
+async def test_of_parallel_refreshes_one_wins_and_the_session_ends(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    signed_in = await sign_in(client, owner)
+    statuses: list[int] = []
+
+    async def one() -> None:
+        statuses.append((await refresh(client, signed_in["refresh_token"])).status_code)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            group.start_soon(one)
+    assert sorted(statuses) == [200] + [401] * 7
+    [session] = await database.rows("SELECT * FROM sign_in_sessions")
+    assert session["ended_at"] is not None
+    types = [event["type"] for event in await database.events()]
+    assert types.count("identity.user.logged_out.v1") == 1
+
+
+async def test_refresh_brings_new_rights_and_refuses_the_deactivated(
+    client: httpx.AsyncClient, people: People, tokens: Tokens, database: Database
+) -> None:
+    person = await people.add("staff", MINE)
+    signed_in = await sign_in(client, person)
+    async with database.admin() as admin:
+        await admin.execute("UPDATE users SET role = 'therapist'")
+    answer = await refresh(client, signed_in["refresh_token"])
+    verifier = TokenVerifier(Keys(pinned=tokens.jwks), ISSUER, AUDIENCE)
+    assert (await verifier.verify(answer.json()["access_token"])).role == "therapist"
+    async with database.admin() as admin:
+        await admin.execute("UPDATE users SET is_active = false")
+    answer = await refresh(client, answer.json()["refresh_token"])
+    assert (answer.status_code, answer.json()["code"]) == (403, "account_deactivated")
+
+
+async def test_an_expired_session_is_over(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    signed_in = await sign_in(client, owner)
+    async with database.admin() as admin:
+        await admin.execute("UPDATE sign_in_sessions SET expires_at = now()")
+    assert (await refresh(client, signed_in["refresh_token"])).status_code == 401
+
+
+async def test_logout_by_either_token(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    for by_refresh_token in (True, False):
+        signed_in = await sign_in(client, owner)
+        bearer = {"Authorization": f"Bearer {signed_in['access_token']}"}
+        body = {"refresh_token": signed_in["refresh_token"]} if by_refresh_token else {}
+        for _ in range(2):
+            answer = await client.post("/api/auth/logout", json=body, headers=bearer)
+            assert answer.status_code == 200
+        assert (await refresh(client, signed_in["refresh_token"])).status_code == 401
+    types = [event["type"] for event in await database.events()]
+    assert types.count("identity.user.logged_out.v1") == 2
+    for body in ({}, {"refresh_token": "never was"}):
+        assert (await client.post("/api/auth/logout", json=body)).status_code == 401
+
+
+async def test_no_secret_enters_an_event_or_a_table_in_the_clear(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    signed_in = await sign_in(client, owner)
+    renewed = (await refresh(client, signed_in["refresh_token"])).json()
+    canaries = [PASSWORD, HASHED, *signed_in.values(), *renewed.values()]
+    secrets = [text for text in canaries if isinstance(text, str) and len(text) > 10]
+    for table in ("outbox", "sign_in_sessions", "refresh_tokens", "attempt_counts"):
+        kept = str(await database.rows(f"SELECT * FROM {table}"))
+        assert not [secret for secret in secrets if secret in kept], table

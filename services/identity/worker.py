@@ -1,0 +1,43 @@
+"""The identity service's background work: its relay, news of organizations, forgetting."""
+
+from services.identity import keyring, queries, throttle
+from services.identity.app import NAME
+from services.identity.events import CATALOGUE
+from services.identity.handlers import HANDLERS, QUEUE
+from services.identity.service.sessions import REMEMBERED
+from services.identity.settings import Settings
+from shared.consumer import Consumer, one_by_one
+from shared.db import make_engine, now
+from shared.transactions import Transactions
+from shared.worker import Timer, Worker, start
+
+FORGET_EVERY = 600.0
+
+
+async def forget(transactions: Transactions) -> None:
+    """Drop what nobody needs any more: old sessions, counts, private parts of retired keys."""
+    async with transactions.system() as session:
+        await queries.forget_sessions(session, now() - REMEMBERED)
+        await throttle.forget_ended(session)
+        await keyring.retire(session)
+
+
+def create_worker(settings: Settings) -> Worker:
+    """Return the worker, ready to run."""
+    engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+
+    async def run() -> None:
+        await forget(transactions)
+
+    return Worker(
+        NAME,
+        settings,
+        transactions,
+        consumers=[Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)],
+        timers=[Timer("forget", FORGET_EVERY, run)],
+    )
+
+
+if __name__ == "__main__":
+    start(create_worker(Settings()))
