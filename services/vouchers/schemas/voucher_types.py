@@ -82,12 +82,17 @@ def _without_repetition(days: list[int]) -> list[int]:
     return days
 
 
+def _in_cents(amount: Decimal) -> Decimal:
+    """Write 400 as 400.00: events hold amounts as text, and the same price must read the same."""
+    return amount.quantize(Decimal("0.01"))
+
+
 Sessions = Annotated[int, Field(strict=True, ge=1, le=1000)]
 BackupSessions = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Minutes = Annotated[int, Field(strict=True, ge=1, le=1440)]
 Clients = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Days = Annotated[int, Field(strict=True, ge=1, le=36_500)]
-Price = Annotated[Money, Field(ge=0)]
+Price = Annotated[Money, Field(ge=0), AfterValidator(_in_cents)]
 IsoWeekday = Annotated[int, Field(strict=True, ge=1, le=7)]
 CustomDays = Annotated[
     list[IsoWeekday], Field(min_length=1, max_length=7), AfterValidator(_without_repetition)

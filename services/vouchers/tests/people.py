@@ -77,7 +77,7 @@ async def new_type(
 
 
 async def buy(
-    client: httpx.AsyncClient, headers: Headers, voucher_type_id: int, **changes: Any
+    client: httpx.AsyncClient, headers: Headers, voucher_type_id: int, /, **changes: Any
 ) -> httpx.Response:
     """Buy a voucher by card and return the answer."""
     order = {
