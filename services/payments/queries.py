@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, extract, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import policies
@@ -119,7 +119,7 @@ async def page_of_payments(
     session: AsyncSession, page: Page, *conditions: ColumnElement[bool]
 ) -> list[Found]:
     """Return a page of payments with their invoices' numbers, newest first."""
-    wanted: Select[Any] = select(PaymentTransaction, _NUMBER).where(*conditions)  # type: ignore[assignment]
+    wanted: Select[Any] = select(PaymentTransaction, _NUMBER).where(*conditions)
     rows = (await session.execute(page.of(wanted, PaymentTransaction.id))).all()
     return page.cut(rows, lambda row: (row[0].id,))
 
@@ -223,14 +223,18 @@ async def unfinished_before(
     The longer a payment waits for its payer, the more seldom it is asked about.
     """
     moment, payment = now(), PaymentTransaction
-    pause = func.least((moment - payment.created_at) / 10, LONGEST_PAUSE)
+    idle = extract("epoch", moment - payment.checked_at)
+    age = extract("epoch", moment - payment.created_at)
     statement = (
         select(payment)
         .where(
             payment.status.in_(UNFINISHED),
             payment.payment_gateway.in_(gateways),
             payment.checked_at < checked_before,
-            or_(payment.checked_at + pause < moment, payment.void_requested_at.is_not(None)),
+            or_(
+                idle > func.least(age / 10, LONGEST_PAUSE.total_seconds()),
+                payment.void_requested_at.is_not(None),
+            ),
         )
         .order_by(PaymentTransaction.checked_at)
         .limit(limit)

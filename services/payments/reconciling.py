@@ -47,13 +47,13 @@ class Reconciler:
 
     async def settle_unfinished(self) -> None:
         """Ask about every unfinished payment that nobody is working on."""
-        while payments := await self._take_unfinished():
+        before = now() - timedelta(seconds=self.settings.reconcile_after_seconds)
+        while payments := await self._take_unfinished(before):
             await asyncio.gather(*(self._settle_safely(payment) for payment in payments))
 
-    async def _take_unfinished(self) -> Sequence[PaymentTransaction]:
+    async def _take_unfinished(self, before: datetime) -> Sequence[PaymentTransaction]:
         """Take payments that were left alone long enough; others leave them alone from now on."""
         names = [gateway.name for gateway in self.gateways.all_online()]
-        before = now() - timedelta(seconds=self.settings.reconcile_after_seconds)
         async with self.transactions.system() as session:
             payments = await queries.unfinished_before(session, names, before, BATCH)
             for payment in payments:

@@ -228,7 +228,7 @@ class StripeGateway:
         secret = self._secret.get_secret_value()
         try:
             WebhookSignature.verify_header(body, header, secret, tolerance=None)
-        except (StripeError, ValueError) as error:
+        except (StripeError, ValueError, TypeError) as error:
             raise WebhookRefused("the signature is not the gateway's") from error
         signed_at = stripe_objects.signed_at(header)
         if abs(moment - signed_at) > WEBHOOK_WINDOW:

@@ -72,7 +72,8 @@ async def deliver(
     client: httpx.AsyncClient, body: bytes, header: str | None = None
 ) -> httpx.Response:
     """Deliver a webhook, signed now unless a header is given."""
-    headers = {"Stripe-Signature": signature(body) if header is None else header}
+    signed = signature(body) if header is None else header
+    headers = [(b"stripe-signature", signed.encode("latin-1"))]
     return await client.post("/api/payments/webhooks/stripe", content=body, headers=headers)
 
 
