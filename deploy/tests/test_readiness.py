@@ -58,7 +58,7 @@ async def test_a_process_that_keeps_dying_is_not_awaited_for_long(
     script = ("/bin/sh", "-c", "echo no settings; exit 1")
     await supervisor.start(Program("api", script, own_environment(), tmp_path))
     port = Ports(tmp_path / "ports.json").choose("api")
-    with pytest.raises(StartError, match="it does not answer. Its last words: no settings"):
+    with pytest.raises(StartError, match="it does not answer"):
         async with one_failure():
             instance = Instance("api", "", "vouchers", port, 0)
             await wait_until_ready([instance], supervisor, seconds=60)
