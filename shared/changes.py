@@ -6,7 +6,7 @@ may flush, so a listener keeps what each flush is about to forget; at the end of
 and nobody said why.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import event, inspect
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.orm.state import InstanceState
 from uuid_utils import uuid7
 
@@ -74,13 +74,31 @@ class ChangeLog:
         self.created: set[Entity] = set()
         self.deleted: set[Entity] = set()
         self.in_bulk: set[str] = set()
+        self.told: dict[Entity, Values] = {}
+        self.savepoints: dict[SessionTransaction, ChangeLog] = {}
 
     def reset(self) -> None:
         """Forget everything: the transaction it belonged to was rolled back or has ended."""
-        for happened in (self.changes, self.facts):
-            happened.clear()
-        for collection in (self.touched, self.created, self.deleted, self.in_bulk):
-            collection.clear()
+        self.take_over(ChangeLog(self.source, self.catalogue, self.origin))
+        self.savepoints.clear()
+
+    def begin_savepoint(self, savepoint: SessionTransaction) -> None:
+        """Keep what is known now, in case that the savepoint takes the rest back."""
+        kept = ChangeLog(self.source, self.catalogue, self.origin)
+        kept.take_over(self)
+        self.savepoints[savepoint] = kept
+
+    def take_back(self, savepoint: SessionTransaction) -> None:
+        """Forget what happened since a savepoint that was rolled back."""
+        if (kept := self.savepoints.pop(savepoint, None)) is not None:
+            self.take_over(kept)
+
+    def take_over(self, other: "ChangeLog") -> None:
+        """Know exactly what another log knows."""
+        self.changes, self.facts = list(other.changes), list(other.facts)
+        self.touched = {entity: dict(before) for entity, before in other.touched.items()}
+        self.created, self.deleted = set(other.created), set(other.deleted)
+        self.in_bulk, self.told = set(other.in_bulk), dict(other.told)
 
     def require_published(self, entity_type: str, action: str) -> None:
         """Raise KeyError when the service publishes no such event."""
@@ -93,7 +111,7 @@ class ChangeLog:
         self.touch(entity)
         change = Change(action, entity, self.origin)
         if entity in self.created:
-            change.created = True
+            self._tell_new_row(entity, change)
         else:
             self._take_differences(entity, change)
             if action == "DELETE" or entity in self.deleted:
@@ -102,13 +120,25 @@ class ChangeLog:
         change.new |= details
         self.changes.append(change)
 
+    def _tell_new_row(self, entity: Entity, change: Change) -> None:
+        """Tell a new row as it is now, or what became of it since it was told."""
+        current, told = _set_values(entity), self.told.get(entity)
+        if told is None:
+            change.created, change.new = True, current
+        else:
+            changed = [name for name, old in told.items() if current[name] != old]
+            change.old = {name: told[name] for name in changed}
+            change.new = {name: current[name] for name in changed}
+        self.told[entity] = current
+
     def _take_differences(self, entity: Entity, change: Change) -> None:
-        for name, old in self.touched.get(entity, {}).items():
-            current = getattr(entity, name)
-            if old != current:
-                change.old[name], change.new[name] = old, current
+        loaded = inspect(entity).dict
+        before = self.touched[entity]
+        for name, old in before.items():
+            if name in loaded and loaded[name] != old:
+                change.old[name], change.new[name] = old, loaded[name]
         # What was just recorded is the base of what may be recorded next.
-        self.touched[entity] = {name: getattr(entity, name) for name in self.touched[entity]}
+        self.touched[entity] = before | change.new
 
     def touch(self, entity: Entity) -> None:
         """Keep what the coming flush is about to forget: the values that the row had before."""
@@ -245,6 +275,10 @@ async def seal(session: AsyncSession) -> None:
     """
     await session.flush()
     log = change_log(session)
+    for entity in log.created | log.touched.keys():
+        # A savepoint that was taken back leaves rows whose values must be read again.
+        if inspect(entity).persistent and inspect(entity).expired_attributes:
+            await session.refresh(entity)
     if missing := log.unrecorded():
         raise UnrecordedChange("; ".join(sorted(missing)))
     await outbox.append(session, log.events())
@@ -263,6 +297,21 @@ def _audited(entity: Entity) -> list[str]:
 
 def _snapshot(entity: Entity) -> Values:
     return {name: getattr(entity, name) for name in _audited(entity)}
+
+
+def _set_values(entity: Entity) -> Values:
+    """Return a new row's values, but for those that only the insert will tell, as its id."""
+    loaded, columns = inspect(entity).dict, inspect(type(entity)).columns
+    values: Values = {}
+    for name in _audited(entity):
+        default = columns[name].default
+        if name in loaded:
+            values[name] = loaded[name]
+        elif default is not None and default.is_scalar:
+            values[name] = default.arg
+        elif default is None and columns[name].server_default is None and name != "id":
+            values[name] = None
+    return values
 
 
 def _name(entity: Entity) -> str:
@@ -302,7 +351,30 @@ def _keep_history(session: Session, _context: Any, _instances: Any) -> None:
 @event.listens_for(AuditedSession, "do_orm_execute")
 def _notice_bulk_changes(state: ORMExecuteState) -> None:
     log = state.session.info.get(_LOG)
-    mapper = state.bind_mapper
-    changes = state.is_update or state.is_delete or state.is_insert
-    if log is not None and changes and mapper and issubclass(mapper.class_, Entity):
-        log.in_bulk.add(mapper.class_.entity_type)
+    if log is not None and (state.is_update or state.is_delete or state.is_insert):
+        table = getattr(state.statement, "table", None)
+        log.in_bulk.update(kind.entity_type for kind in _entities() if kind.__table__ == table)
+
+
+def _entities(root: type[Any] = Entity) -> Iterator[type[Any]]:
+    """Yield every audited model."""
+    for kind in root.__subclasses__():
+        if hasattr(kind, "__table__"):
+            yield kind
+        yield from _entities(kind)
+
+
+@event.listens_for(AuditedSession, "after_transaction_create")
+def _begin_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested and (log := session.info.get(_LOG)) is not None:
+        log.begin_savepoint(transaction)
+
+
+@event.listens_for(AuditedSession, "after_soft_rollback")
+def _take_back(session: Session, transaction: SessionTransaction) -> None:
+    # A flush that fails is a transaction inside the savepoint, and takes it down with itself.
+    savepoint: SessionTransaction | None = transaction
+    while savepoint is not None and not savepoint.nested:
+        savepoint = savepoint.parent
+    if savepoint is not None and (log := session.info.get(_LOG)) is not None:
+        log.take_back(savepoint)

@@ -1,0 +1,79 @@
+"""`shared` over a real database and broker, through a small service of the tests' own."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import httpx
+import pytest
+from aio_pika.abc import AbstractChannel
+from pydantic import SecretStr
+
+from shared import bus
+from shared.context import Origin
+from shared.db import make_engine
+from shared.provisioning import provision
+from shared.settings import ServiceSettings
+from shared.testing import PASSWORD, Database, Tokens, client_of, in_database
+from shared.tests import sample
+from shared.transactions import Transactions
+
+ORIGIN = Origin("request-1", user_id=5, role="staff", ip_address="192.0.2.7", user_agent="test")
+
+
+@pytest.fixture(scope="session", name="session_database")
+def sample_database(test_process: int) -> Iterator[Database]:
+    admin_url = os.environ["CARNET_TEST_DATABASE_URL"]
+    name = f"test_shared_{os.getpid()}_{test_process}"
+    made = Database(sample.NAME, in_database(admin_url, name))
+    asyncio.run(_execute(admin_url, f'CREATE DATABASE "{name}"'))
+    asyncio.run(_prepare(made))
+    yield made
+    asyncio.run(_execute(admin_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def _execute(admin_url: str, statement: str) -> None:
+    connection = await asyncpg.connect(in_database(admin_url, "postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _prepare(made: Database) -> None:
+    await provision(made.admin_url, sample.NAME, password=PASSWORD, owner_password=PASSWORD)
+    await sample.create_schema(made)
+
+
+@pytest.fixture
+def settings(database: Database, tokens: Tokens) -> ServiceSettings:
+    return ServiceSettings(
+        database_url=database.url,
+        rabbitmq_url=SecretStr("amqp://unused"),
+        **tokens.settings("audit"),
+    )
+
+
+@pytest.fixture
+async def transactions(settings: ServiceSettings) -> AsyncIterator[Transactions]:
+    engine = make_engine(settings.database_url)
+    yield Transactions(engine, f"carnet/{sample.NAME}", sample.CATALOGUE)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def client(settings: ServiceSettings) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(sample.create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def staff(tokens: Tokens) -> dict[str, str]:
+    return tokens.bearer(5, "staff", 7)
+
+
+@pytest.fixture
+async def channel(rabbitmq_url: SecretStr) -> AsyncIterator[AbstractChannel]:
+    async with bus.connected(rabbitmq_url, name="test") as connection:
+        yield await bus.publishing_channel(connection)
