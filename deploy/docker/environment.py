@@ -7,7 +7,6 @@ there. With --development the card gateway is localstripe. Needs Python and noth
 """
 
 import argparse
-import base64
 import json
 import os
 import secrets
@@ -46,7 +45,7 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
         ),
         (
             "Encrypts the keys that sign access tokens. Without it they are lost.",
-            {"IDENTITY_SIGNING_SECRET": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()},
+            {"IDENTITY_SIGNING_SECRET": secrets.token_urlsafe(32)},
         ),
         (
             "By these the services know each other.",
