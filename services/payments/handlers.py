@@ -51,11 +51,22 @@ class PurchasedVoucher(BaseModel):
 
 
 class CancelledVoucher(BaseModel):
-    """What a cancellation says of the voucher before it."""
+    """What a cancellation says: the status before it, and why."""
 
     model_config = ConfigDict(extra="ignore")
 
     status: str | None = None
+    reason: str | None = None
+
+
+PAID_AFTER_CANCELLATION = "paid_after_cancellation"
+
+
+def was_never_active(event: Event) -> bool:
+    """Say whether the cancelled voucher gave its buyer nothing, so that all money goes back."""
+    before = CancelledVoucher.model_validate(event.data.old_values)
+    now = CancelledVoucher.model_validate(event.data.new_values)
+    return before.status == "pending" or now.reason == PAID_AFTER_CANCELLATION
 
 
 def handlers(gateways: Gateways) -> dict[str, Handler]:
@@ -73,9 +84,8 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
 
         What an active voucher's buyer gets back is decided by staff, by the refund's quote.
         """
-        before = CancelledVoucher.model_validate(event.data.old_values)
         payment = await queries.find_of_voucher(session, _voucher_id(event))
-        if payment is not None and before.status == "pending":
+        if payment is not None and was_never_active(event):
             await service.void(session, payment)
 
     return {

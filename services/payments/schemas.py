@@ -1,14 +1,13 @@
 """What comes in and what goes out."""
 
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.payments.fields import Note, PaymentToken
 from services.payments.models import Method
-from shared.fields import BodyId, Currency
+from shared.fields import BodyId, Currency, TimeZone
 from shared.money import Money
 
 Price = Annotated[Money, Field(ge=0)]
@@ -19,7 +18,7 @@ class Buyer(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str
+    name: str | None = None
     email: str | None = None
 
 
@@ -32,7 +31,7 @@ class Seller(BaseModel):
     slug: str
     address: str | None = None
     tax_id: str | None = None
-    timezone: str = "UTC"
+    timezone: TimeZone = "UTC"
     email: str | None = None
     phone: str | None = None
     logo_url: str | None = None
@@ -211,6 +210,3 @@ class DayTotal(BaseModel):
 def plain(model: BaseModel) -> dict[str, Any]:
     """Return a model as JSON holds it."""
     return model.model_dump(mode="json")
-
-
-ZERO = Decimal(0)
