@@ -32,7 +32,7 @@ _PARTITIONS = text("SELECT relname FROM pg_class WHERE relispartition AND relkin
 class OwnerSettings(BaseSettings):
     """Where the schema is, and who owns it: `<SERVICE>_OWNER_DATABASE_URL`."""
 
-    model_config = SettingsConfigDict(extra="ignore")
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
     owner_database_url: DatabaseUrl
 

@@ -22,7 +22,8 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg)]
 class ProcessSettings(BaseSettings):
     """What any process has: an address, a port for its operators, and logs."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    # A wrong secret must not appear in the log that says it is wrong.
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -37,6 +38,8 @@ class TokenSettings(BaseSettings):
     Exactly one of `jwks_url` (fetched and refreshed) and `jwks` (a pinned JSON key set) is needed:
     a process that could verify nobody refuses to start.
     """
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     jwks_url: str | None = None
     jwks: str | None = None

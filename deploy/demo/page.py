@@ -6,11 +6,17 @@ from rich.console import Console
 from rich.table import Table
 
 
+WIDTH = 120
+LONGEST_CHANGE = 48
+
+
 class Page:
     """Prints the story, step by step."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
+        # The trail is one line a change: better cut off by a narrow window than folded.
+        self.console.width = max(self.console.width, WIDTH)
 
     def step(self, number: int, title: str) -> None:
         """Begin a step."""
@@ -19,7 +25,7 @@ class Page:
     def said(self, request: str, answer: str) -> None:
         """Print a request and what came back."""
         self.console.print(f"   [green]✓[/green] {request}", markup=True)
-        self.console.print(f"     {answer}", markup=False)
+        self.console.print(f"     {answer}", markup=False, soft_wrap=True)
 
     def failed(self, what: str) -> None:
         """Print why the story ended early."""
@@ -29,13 +35,13 @@ class Page:
         """Print the audit trail, oldest first."""
         table = Table(box=None, padding=(0, 1), header_style="bold")
         for column in ("when", "action", "what", "who", "from", "changes"):
-            table.add_column(column, overflow="fold")
+            table.add_column(column, no_wrap=True)
         for row in reversed(rows):
             table.add_row(
                 row["created_at"][11:19],
                 row["action"],
                 f"{row['entity_type']} {row['entity_id'] or ''}",
-                str(row["user_id"] or "system"),
+                f"user {row['user_id']}" if row["user_id"] else "system",
                 row["ip_address"] or "",
                 _changes(row),
             )
@@ -45,9 +51,6 @@ class Page:
 def _changes(row: dict[str, Any]) -> str:
     old, new = row["old_values"] or {}, row["new_values"] or {}
     if not old:
-        return f"{len(new)} values" if len(new) > 3 else _pairs(new)
-    return ", ".join(f"{name}: {old[name]} → {new.get(name)}" for name in old)[:80]
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in values.items())[:80]
+        return f"{len(new)} values"
+    told = ", ".join(f"{name}: {value} → {new.get(name)}" for name, value in old.items())
+    return told if len(told) <= LONGEST_CHANGE else f"{told[: LONGEST_CHANGE - 1]}…"
