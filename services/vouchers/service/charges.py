@@ -56,9 +56,17 @@ class Charge(BaseModel):
         )
 
 
+class ChargeRefused(Exception):
+    """Payments does not accept the order: a field of the buyer's is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(field)
+        self.field, self.message = field, message
+
+
 def buyer_of(client: ClientCopy) -> dict[str, Any]:
     """Return what an invoice says of its payer."""
-    return {"name": client.name, "email": client.email}
+    return {"name": client.name or f"Client {client.id}", "email": client.email}
 
 
 def seller_of(organization: OrganizationCopy) -> dict[str, Any]:
@@ -97,10 +105,13 @@ def order_of(
 async def charge(clients: ServiceClients, origin: Origin, order: dict[str, Any]) -> Charge:
     """Charge a voucher, or learn how its charge stands.
 
-    Raises ServiceUnavailable when payments does not answer; the charge may have happened then,
-    and the same call tells.
+    Raises ChargeRefused, and ServiceUnavailable when payments does not answer; the charge may have
+    happened then, and the same call tells.
     """
     answer = await clients.request("payments", "POST", "/internal/charges", origin, json=order)
+    if answer.status_code == 422:
+        error = answer.json()["errors"][0]
+        raise ChargeRefused(error["field"], error["message"])
     if answer.status_code != 200:
         log.error("charge_refused", status=answer.status_code, voucher_id=order["voucher_id"])
         raise ServiceUnavailable("The payments service refused the charge.")

@@ -37,6 +37,7 @@ from shared.auth import Actor
 from shared.changes import record
 from shared.clients import ServiceClients
 from shared.db import now
+from shared.errors import Invalid
 from shared.routing import Work
 from shared.tenancy import EVERYTHING, Tenant
 
@@ -74,15 +75,19 @@ async def buy(
     """Sell a voucher, in one organization or, with None, in whichever offers the type.
 
     Raises VoucherTypeNotFound, VoucherTypeNotSold, OrganizationInactive, ClientNotFound,
-    ClientInactive, PaymentDeclined, VoucherCancelled (it was cancelled while it was being paid)
-    and ServiceUnavailable; after the last one the same Idempotency-Key goes on from where this
-    attempt ended.
+    ClientInactive, PaymentDeclined, VoucherCancelled (it was cancelled while it was being paid),
+    Invalid (a card token that is none) and ServiceUnavailable; after the last one the same
+    Idempotency-Key goes on from where this attempt ended.
     """
     directory = directory_of(work, clients)
     voucher = await _begun(work)
     if voucher is None:
         voucher = await _begin(work, directory, actor, order, organization_id)
-    charge = await _charge(work, clients, directory, voucher, order.payment_token)
+    try:
+        charge = await _charge(work, clients, directory, voucher, order.payment_token)
+    except charges.ChargeRefused as refusal:
+        await _give_up(work, voucher)
+        raise Invalid(refusal.field, refusal.message) from None
     return await _conclude(work, voucher, charge)
 
 
@@ -185,6 +190,11 @@ async def _charge(
     buyer, seller = charges.buyer_of(client), charges.seller_of(organization)
     order = charges.order_of(voucher, buyer, seller, payment_token)
     return await charges.charge(clients, work.origin, order)
+
+
+async def _give_up(work: Work, voucher: Voucher) -> None:
+    async with work.begin(Tenant(voucher.organization_id, voucher.client_id)) as session:
+        await settlement.settle(session, voucher.id, settlement.Outcome("failed"))
 
 
 async def _conclude(work: Work, voucher: Voucher, charge: Charge) -> Sale:

@@ -52,11 +52,12 @@ async def redeem(
     # A used code is the plainest thing to be told, whatever else is wrong by now.
     if code is not None and code.is_used:
         raise CodeAlreadyUsed
-    await _require_valid(session, voucher, kind, await _day(session, voucher, order))
+    day = await _day(session, voucher, order)
+    await _require_valid(session, voucher, kind, day)
     code = code or await queries.next_code(session, voucher, kind)
     redemption = _spend(voucher, kind, code, actor.user_id)
-    redemption.session_date = await _day(session, voucher, order)
-    redemption.reason, redemption.note = order.reason, order.note
+    redemption.session_date, redemption.note = day, order.note
+    redemption.reason = order.reason.value if order.reason else None
     session.add(redemption)
     _record_spending(session, redemption, voucher)
     await session.flush()
@@ -132,8 +133,9 @@ async def reverse(
     spent = await queries.get_redemption(session, voucher, redemption_id)
     if spent.reversal_of is not None or await queries.is_reversed(session, spent):
         raise RedemptionAlreadyReversed
-    voucher.spend(spent.kind, -1)
     code = await queries.code_with_id(session, voucher, spent.voucher_code_id)
+    # From here on no query before the end: a flush halfway would show the database a half change.
+    voucher.spend(spent.kind, -1)
     if code is not None:
         code.free()
     reversal = _reversal(spent, actor.user_id, note)

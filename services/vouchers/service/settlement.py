@@ -17,7 +17,6 @@ from services.vouchers.service.calendar import day_in
 from shared.changes import record
 from shared.db import now
 
-PAID_AFTER_CANCELLATION = "paid_after_cancellation"
 PAYMENT_FAILED = "payment_failed"
 REFUNDED = "refunded"
 
@@ -74,10 +73,8 @@ async def _paid(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> No
         voucher.payment_status = PaymentStatus.PAID.value
     if voucher.status == VoucherStatus.PENDING:
         await _activate(session, voucher, paid_at)
-    elif voucher.payment_status == PaymentStatus.PAID:
-        # Payments gives the money back when it hears of the cancellation, now that there is any.
-        record(session, "CANCEL", voucher, reason=PAID_AFTER_CANCELLATION)
     else:
+        # It was cancelled meanwhile: payments has heard of that and gives the money back.
         record(session, "UPDATE", voucher)
 
 

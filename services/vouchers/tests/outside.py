@@ -82,7 +82,8 @@ class Identity:
 class Payments:
     """Payments: one transaction per voucher; a repetition tells how it stands.
 
-    The tokens decide: `pm_declined` is declined, `pm_3ds` needs the payer; any other card succeeds.
+    The tokens decide: `pm_declined` is declined, `pm_3ds` needs the payer; any other
+    card succeeds, and what is no token at all is refused.
     Cash, transfers and cards without a token wait.
     """
 
@@ -98,6 +99,10 @@ class Payments:
         order: dict[str, Any] = json.loads(request.content)
         if self.break_before:
             raise self.break_before
+        token = order["payment_token"]
+        if token and not token.startswith("pm_"):
+            error = {"field": "payment_token", "message": "must be a token of the card form"}
+            return httpx.Response(422, json={"code": "invalid_request", "errors": [error]})
         self.orders.append(order)
         await asyncio.sleep(self.pause)
         known = self.transactions.get(order["voucher_id"])

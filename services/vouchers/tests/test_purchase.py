@@ -89,6 +89,18 @@ async def test_a_declined_card_leaves_a_cancelled_voucher_and_says_why(
     assert await database.rows("SELECT 1 FROM voucher_codes") == []
 
 
+async def test_what_is_no_card_token_is_refused_by_name(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    kind = await new_type(client, people.owner)
+    answer = await buy(client, people.client, kind["id"], payment_token="4242424242424242")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "payment_token"
+    assert "4242" not in answer.text
+    [voucher] = await database.rows("SELECT status, payment_status FROM vouchers")
+    assert (voucher["status"], voucher["payment_status"]) == ("cancelled", "failed")
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [

@@ -1,0 +1,202 @@
+"""Sold vouchers: who sees them, who notes and cancels, and what a list can be asked."""
+
+import httpx
+import pytest
+
+from services.vouchers.tests.outside import CLIENT, ORGANIZATION, OTHER_ORGANIZATION, SECOND_CLIENT
+from services.vouchers.tests.people import (
+    People,
+    buy,
+    new_type,
+    new_voucher,
+    redeem,
+)
+from shared.testing import Database
+
+pytestmark = pytest.mark.anyio
+
+LIST = f"/api/organizations/{ORGANIZATION}/vouchers"
+READERS = {"admin", "owner", "therapist", "staff", "manager", "client"}
+MANAGERS = {"admin", "owner", "manager"}
+
+
+def _refused(name: str) -> int:
+    """Return the refusal of one who is not allowed: 403 for those who see the voucher."""
+    return 401 if name == "anonymous" else 403 if name in READERS else 404
+
+
+async def test_who_reads_a_voucher(client: httpx.AsyncClient, people: People) -> None:
+    voucher = await new_voucher(client, people)
+    for path in ("", "/redemptions", "/adjustments"):
+        for name, headers in people.all().items():
+            answer = await client.get(f"/api/vouchers/{voucher['id']}{path}", headers=headers)
+            expected = 200 if name in READERS else _refused(name)
+            assert answer.status_code == expected, (name, path)
+    shown = await client.get(f"/api/vouchers/{voucher['id']}", headers=people.client)
+    assert shown.json()["codes"] == voucher["codes"]
+    assert shown.headers["etag"] == f'"{shown.json()["version"]}"'
+
+
+async def test_a_foreign_voucher_is_like_one_that_never_was(
+    client: httpx.AsyncClient, people: People
+) -> None:
+    voucher = await new_voucher(client, people)
+    for method, path, body in (
+        ("GET", "", None),
+        ("PUT", "", {"notes": "Mine"}),
+        ("POST", "/cancel", None),
+        ("POST", "/redemptions", {}),
+        ("GET", "/redemptions", None),
+        ("POST", "/redemptions/1/reverse", None),
+        ("POST", "/freezes", {"starts_on": "2030-01-01", "ends_on": "2030-01-02", "reason": "x"}),
+        ("POST", "/extensions", {"valid_until": "2030-01-01", "reason": "x"}),
+        ("POST", "/adjustments/1/reverse", None),
+        ("GET", "/adjustments", None),
+    ):
+        answers = [
+            await client.request(
+                method, f"/api/vouchers/{number}{path}", json=body, headers=people.other_owner
+            )
+            for number in (voucher["id"], 999_999)
+        ]
+        told = [(answer.status_code, answer.json()["detail"]) for answer in answers]
+        assert told[0] == told[1] == (404, told[0][1]), (method, path)
+
+
+async def test_one_sees_ones_own_vouchers(client: httpx.AsyncClient, people: People) -> None:
+    kind = await new_type(client, people.owner)
+    mine = (await buy(client, people.client, kind["id"])).json()
+    free = (await buy(client, people.free_client, kind["id"])).json()
+    await buy(client, people.second_client, kind["id"], payment_token="pm_3ds")
+    for headers, expected in (
+        (people.client, [mine["id"]]),
+        (people.free_client, [free["id"]]),
+        (people.owner, []),
+        (people.admin, []),
+    ):
+        answer = await client.get("/api/vouchers/my", headers=headers)
+        assert [voucher["id"] for voucher in answer.json()] == expected
+    pending = await client.get("/api/vouchers/my?status=pending", headers=people.second_client)
+    assert [voucher["status"] for voucher in pending.json()] == ["pending"]
+    active = await client.get("/api/vouchers/my?status=active", headers=people.second_client)
+    assert active.json() == []
+    assert (await client.get("/api/vouchers/my")).status_code == 401
+    whole = await client.get(f"/api/vouchers/{free['id']}", headers=people.free_client)
+    assert len(whole.json()["codes"]) == 12
+
+
+async def test_ones_own_voucher_tells_the_last_and_the_next_session(
+    client: httpx.AsyncClient, people: People
+) -> None:
+    voucher = await new_voucher(client, people, frequency="daily", booking_rules={})
+
+    async def days() -> tuple[str | None, str | None]:
+        [mine] = (await client.get("/api/vouchers/my", headers=people.client)).json()
+        return mine["last_session_date"], mine["next_session_date"]
+
+    first = voucher["valid_from"]
+    assert await days() == (None, first)
+    spent = (await redeem(client, people.therapist, voucher["id"], session_date=first)).json()
+    last, upcoming = await days()
+    assert last == first
+    assert upcoming is not None
+    assert upcoming > first
+    path = f"/api/vouchers/{voucher['id']}/redemptions/{spent['id']}/reverse"
+    await client.post(path, headers=people.owner)
+    assert await days() == (None, first)
+
+
+async def test_notes_are_the_managers_to_write(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    voucher = await new_voucher(client, people)
+    path = f"/api/vouchers/{voucher['id']}"
+    for name, headers in people.all().items():
+        answer = await client.put(path, json={"notes": name}, headers=headers)
+        assert answer.status_code == (200 if name in MANAGERS else _refused(name)), name
+    stale = {**people.owner, "If-Match": '"1"'}
+    assert (await client.put(path, json={"notes": "x"}, headers=stale)).status_code == 412
+    assert (await client.put(path, json={"price": 1}, headers=people.owner)).status_code == 422
+    last = (await database.events())[-1]
+    assert last["type"] == "vouchers.voucher.updated.v1"
+    assert last["data"]["new_values"] == {"notes": "manager"}
+
+
+async def test_who_cancels_a_paid_voucher(client: httpx.AsyncClient, people: People) -> None:
+    for name, headers in people.all().items():
+        voucher = await new_voucher(client, people)
+        path = f"/api/vouchers/{voucher['id']}/cancel"
+        answer = await client.post(path, json={"reason": "moved away"}, headers=headers)
+        assert answer.status_code == (200 if name in MANAGERS else _refused(name)), name
+        if name in MANAGERS:
+            assert answer.json()["status"] == "cancelled"
+            again = await client.post(path, headers=headers)
+            assert (again.status_code, again.json()["code"]) == (409, "voucher_not_cancellable")
+
+
+async def test_a_client_cancels_what_it_has_not_paid(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    kind = await new_type(client, people.owner)
+    voucher = (await buy(client, people.client, kind["id"], payment_token=None)).json()
+    path = f"/api/vouchers/{voucher['id']}/cancel"
+    assert (await client.post(path, headers=people.second_client)).status_code == 404
+    answer = await client.post(path, headers=people.client)
+    assert answer.json()["status"] == "cancelled"
+    last = (await database.events())[-1]
+    assert last["type"] == "vouchers.voucher.cancelled.v1"
+    assert last["data"]["old_values"]["status"] == "pending"
+
+
+async def test_the_organizations_list_is_for_managers(
+    client: httpx.AsyncClient, people: People
+) -> None:
+    await new_voucher(client, people)
+    foreign = {"other_owner", "other_therapist", "other_client", "free_client"}
+    for name, headers in people.all().items():
+        answer = await client.get(LIST, headers=headers)
+        refused = 401 if name == "anonymous" else 404 if name in foreign else 403
+        assert answer.status_code == (200 if name in MANAGERS else refused), name
+    theirs = f"/api/organizations/{OTHER_ORGANIZATION}/vouchers"
+    assert (await client.get(theirs, headers=people.other_owner)).json() == []
+
+
+async def test_the_list_is_filtered_and_searched(client: httpx.AsyncClient, people: People) -> None:
+    kind, other = await new_type(client, people.owner), await new_type(client, people.owner)
+    first = (await buy(client, people.client, kind["id"])).json()
+    second = (await buy(client, people.second_client, other["id"])).json()
+    third = (await buy(client, people.client, other["id"], payment_token="pm_3ds")).json()
+    code = first["codes"][3]["code"]
+    for query, expected in (
+        ("", [third, second, first]),
+        (f"?client_id={CLIENT}", [third, first]),
+        ("?status=pending", [third]),
+        (f"?type={kind['id']}", [first]),
+        (f"?type={other['id']}&client_id={SECOND_CLIENT}", [second]),
+        (f"?code={code}", [first]),
+        (f"?code={code.lower()}", [first]),
+        ("?code=AAAAAAAA", []),
+        ("?q=client%2022", [second]),
+        ("?q=CLIENT21@", [third, first]),
+        (f"?q={code}", [first]),
+        ("?q=%25", []),
+    ):
+        answer = await client.get(LIST + query, headers=people.owner)
+        assert [v["id"] for v in answer.json()] == [v["id"] for v in expected], query
+    assert (await client.get(f"{LIST}?status=lost", headers=people.owner)).status_code == 422
+    looked_up = await client.get(f"{LIST}?code={code}", headers=people.therapist)
+    assert [voucher["id"] for voucher in looked_up.json()] == [first["id"]]
+    assert (await client.get(f"{LIST}?q={code}", headers=people.therapist)).status_code == 403
+
+
+async def test_lists_follow_the_link(client: httpx.AsyncClient, people: People) -> None:
+    kind = await new_type(client, people.owner)
+    sold = [(await buy(client, people.client, kind["id"])).json()["id"] for _ in range(5)]
+    for start, headers in ((LIST, people.owner), ("/api/vouchers/my", people.client)):
+        seen: list[int] = []
+        path: str | None = f"{start}?limit=2&status=active"
+        while path:
+            answer = await client.get(path, headers=headers)
+            seen += [row["id"] for row in answer.json()]
+            path = answer.links.get("next", {}).get("url")
+        assert seen == sold[::-1]
