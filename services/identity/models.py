@@ -138,7 +138,8 @@ class User(Entity, Base):
     def invalidate_tokens(self) -> dict[str, Any]:
         """Make every access token issued so far worthless; return the event's detail of it."""
         self.tokens_not_before = now()
-        return {"tokens_not_before": round(self.tokens_not_before.timestamp(), 3)}
+        instant = round(self.tokens_not_before.timestamp(), 3)
+        return {"user_id": self.id, "tokens_not_before": instant}
 
     def become_pseudonym(self) -> None:
         """Take the person out of the row and free the e-mail address; the id and history stay."""

@@ -1,0 +1,176 @@
+"""Who may do what: one table of every operation and every kind of caller."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from services.identity.app import create_app
+from services.identity.settings import Settings
+from services.identity.tests.conftest import MINE, OTHER, People, Person
+
+pytestmark = pytest.mark.anyio
+
+CALLERS = ("anonymous", "client", "staff", "manager", "owner", "stranger", "admin")
+NEW = {"name": "New", "password": "another good one", "role": "staff"}
+MEMBERS = "/api/organizations/{organization}/users"
+
+# method, path, body → status for: anonymous, a client, staff without permission, staff with
+# manage_users, an owner (all of the organization), another organization's owner, an admin.
+TABLE: list[tuple[str, str, dict[str, Any] | None, tuple[int, ...]]] = [
+    ("GET", "/api/admin/users", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("POST", "/api/admin/users", NEW, (401, 403, 403, 403, 403, 403, 201)),
+    ("GET", "/api/admin/users/{target}", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("PUT", "/api/admin/users/{target}", {"name": "N"}, (401, 403, 403, 403, 403, 403, 200)),
+    ("DELETE", "/api/admin/users/{target}", None, (401, 403, 403, 403, 403, 403, 200)),
+    (
+        "PUT",
+        "/api/admin/users/{target}/password",
+        {"password": "another good one"},
+        (401, 403, 403, 403, 403, 403, 200),
+    ),
+    ("POST", "/api/admin/users/{pending}/approve", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("GET", MEMBERS, None, (401, 403, 403, 200, 200, 404, 200)),
+    ("POST", MEMBERS, NEW, (401, 403, 403, 201, 201, 404, 201)),
+    ("GET", MEMBERS + "/{target}", None, (401, 403, 403, 200, 200, 404, 200)),
+    ("PUT", MEMBERS + "/{target}", {"name": "N"}, (401, 403, 403, 200, 200, 404, 200)),
+    ("DELETE", MEMBERS + "/{target}", None, (401, 403, 403, 200, 200, 404, 200)),
+    ("POST", MEMBERS + "/{pending}/approve", None, (401, 403, 403, 200, 200, 404, 200)),
+    ("GET", MEMBERS + "/{target}/permissions", None, (401, 403, 403, 403, 200, 404, 200)),
+    (
+        "POST",
+        MEMBERS + "/{target}/permissions",
+        {"permission": "view_payments"},
+        (401, 403, 403, 403, 201, 404, 201),
+    ),
+    (
+        "DELETE",
+        MEMBERS + "/{target}/permissions/manage_vouchers",
+        None,
+        (401, 403, 403, 403, 200, 404, 200),
+    ),
+    ("GET", "/api/auth/me", None, (401, 200, 200, 200, 200, 200, 200)),
+    ("PUT", "/api/auth/me", {"name": "N"}, (401, 200, 200, 200, 200, 200, 200)),
+    (
+        "PUT",
+        "/api/auth/password",
+        {"current_password": "correct horse battery", "new_password": "another good one"},
+        (401, 200, 200, 200, 200, 200, 200),
+    ),
+    ("GET", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
+    ("DELETE", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
+    (
+        "DELETE",
+        "/api/auth/sessions/6f1d1c43-9f5c-4a4a-8f5e-0d8b1f0d4c55",
+        None,
+        (401, 404, 404, 404, 404, 404, 404),
+    ),
+]
+
+
+async def _callers(people: People) -> dict[str, Person | None]:
+    return {
+        "anonymous": None,
+        "client": await people.add("client", MINE),
+        "staff": await people.add("staff", MINE),
+        "manager": await people.add("staff", MINE, ("manage_users",)),
+        "owner": await people.add("organization_owner", MINE),
+        "stranger": await people.add("organization_owner", OTHER),
+        "admin": await people.add("admin"),
+    }
+
+
+async def _ids(people: People) -> dict[str, int]:
+    target = await people.add("staff", MINE, ("manage_vouchers",))
+    pending = await people.add("client", MINE, approved=False, is_active=False)
+    return {"organization": MINE, "target": target.id, "pending": pending.id}
+
+
+@pytest.mark.parametrize(("method", "path", "body", "expected"), TABLE)
+async def test_every_operation_for_every_caller(
+    client: httpx.AsyncClient,
+    people: People,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+    expected: tuple[int, ...],
+) -> None:
+    await people.copy_organizations(MINE, OTHER)
+    callers = await _callers(people)
+    statuses = {}
+    for name, caller in callers.items():
+        ids = await _ids(people)
+        sent = {**body, "email": f"{name}@new.example.org"} if body is NEW and body else body
+        answer = await client.request(
+            method, path.format(**ids), json=sent, headers=caller.headers if caller else {}
+        )
+        statuses[name] = answer.status_code
+        if answer.status_code == 403:
+            assert answer.json()["detail"].startswith("Not authorized")
+    assert statuses == dict(zip(CALLERS, expected, strict=True))
+
+
+async def test_the_table_is_complete(settings: Settings) -> None:
+    paths = create_app(settings).openapi()["paths"]
+    public = {"register", "login", "token", "refresh", "logout"}
+    operations = {
+        (method.upper(), path)
+        for path, methods in paths.items()
+        for method in methods
+        if path.rpartition("/")[2] not in public and not path.startswith("/.well-known")
+    }
+    named = {
+        (
+            method,
+            path.replace("{organization}", "{organization_id}")
+            .replace("{target}", "{user_id}")
+            .replace("{pending}", "{user_id}")
+            .replace("manage_vouchers", "{permission}")
+            .replace("6f1d1c43-9f5c-4a4a-8f5e-0d8b1f0d4c55", "{session_id}"),
+        )
+        for method, path, _, _ in TABLE
+    }
+    assert named == operations
+
+
+FOREIGN = [
+    ("GET", "/api/organizations/{organization}/users/{user}", None),
+    ("PUT", "/api/organizations/{organization}/users/{user}", {"name": "N"}),
+    ("DELETE", "/api/organizations/{organization}/users/{user}", None),
+    ("POST", "/api/organizations/{organization}/users/{user}/approve", None),
+    ("GET", "/api/organizations/{organization}/users/{user}/permissions", None),
+    (
+        "POST",
+        "/api/organizations/{organization}/users/{user}/permissions",
+        {"permission": "all"},
+    ),
+    ("DELETE", "/api/organizations/{organization}/users/{user}/permissions/all", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), FOREIGN)
+async def test_foreign_ids_answer_like_ids_that_never_were(
+    client: httpx.AsyncClient,
+    people: People,
+    owner: Person,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+) -> None:
+    theirs = await people.add("client", OTHER, approved=False, is_active=False)
+    answers = []
+    for organization, user in (
+        (MINE, theirs.id),
+        (MINE, 2**62),
+        (OTHER, theirs.id),
+        (2**62, theirs.id),
+    ):
+        url = path.format(organization=organization, user=user)
+        answer = await client.request(method, url, json=body, headers=owner.headers)
+        answers.append((answer.status_code, answer.json()["code"]))
+    assert answers[0] == answers[1] == (404, "user_not_found")
+    assert answers[2] == answers[3] == (404, "organization_not_found")
+    for huge in ("0", "-1", str(2**63), "x"):
+        url = path.format(organization=MINE, user=huge)
+        answer = await client.request(method, url, json=body, headers=owner.headers)
+        assert answer.status_code == 422

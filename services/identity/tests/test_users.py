@@ -1,0 +1,486 @@
+"""Managing users: creating, approving, changing, removing, deleting."""
+
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from services.identity.tests.conftest import (
+    HASHED,
+    MINE,
+    OTHER,
+    PASSWORD,
+    Organizations,
+    People,
+    Person,
+)
+from shared.testing import Database
+
+pytestmark = pytest.mark.anyio
+
+NEW = {"email": "New@Example.org", "name": "New", "password": "another good one", "role": "staff"}
+
+
+async def _row(database: Database, user_id: int) -> dict[str, Any]:
+    [row] = await database.rows("SELECT * FROM users WHERE id = $1", user_id)
+    return row
+
+
+async def test_an_administrator_adds_a_user_who_is_in_at_once(
+    client: httpx.AsyncClient, admin: Person, database: Database
+) -> None:
+    body = {**NEW, "organization_id": MINE, "phone": "+48 600 100 200"}
+    answer = await client.post("/api/admin/users", json=body, headers=admin.headers)
+    assert answer.status_code == 201
+    made = answer.json()
+    assert (made["role"], made["organization_id"], made["is_active"]) == ("staff", MINE, True)
+    assert made["approved_by"] == admin.id
+    assert "password" not in str(made)
+    [event] = await database.events()
+    assert event["type"] == "identity.user.created.v1"
+    assert event["data"]["actor"]["user_id"] == admin.id
+    assert event["data"]["new_values"]["email"] == "New@example.org"
+    assert "argon2" not in str(event)
+    credentials = {"email": "new@example.org", "password": "another good one"}
+    assert (await client.post("/api/auth/login", json=credentials)).status_code == 200
+
+
+async def test_one_key_makes_one_user(
+    client: httpx.AsyncClient, admin: Person, database: Database
+) -> None:
+    headers = {**admin.headers, "Idempotency-Key": "make-it-once"}
+    answers = [await client.post("/api/admin/users", json=NEW, headers=headers) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert len(await database.rows("SELECT * FROM users")) == 2
+    kept = await database.rows("SELECT * FROM idempotency_keys")
+    assert "another good one" not in str(kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"organization_id": 99}, "organization_id"),
+        ({"password": "short"}, "password"),
+        ({"password": "password12"}, "password"),
+        ({"password": "PASSWORD12"}, "password"),
+        ({"password": "x" * 129}, "password"),
+        ({"email": "nobody"}, "email"),
+        ({"email": "a\x00b@example.org"}, "email"),
+        ({"name": "a\x00b"}, "name"),
+        ({"role": "god"}, "role"),
+        ({"is_organization_owner": True}, "is_organization_owner"),
+        ({"approved_at": "2026-01-01T00:00:00Z"}, "approved_at"),
+        ({"id": 1}, "id"),
+        ({"organization_id": 2**63}, "organization_id"),
+    ],
+)
+async def test_bad_fields_are_named(
+    client: httpx.AsyncClient, admin: Person, changes: dict[str, Any], field: str
+) -> None:
+    answer = await client.post("/api/admin/users", json={**NEW, **changes}, headers=admin.headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"role": "organization_owner"},
+        {"organization_name": "Praxis", "role": "staff"},
+        {"organization_name": "Praxis", "organization_id": MINE, "role": "organization_owner"},
+    ],
+)
+async def test_an_owner_needs_one_organization(
+    client: httpx.AsyncClient, admin: Person, changes: dict[str, Any]
+) -> None:
+    answer = await client.post("/api/admin/users", json={**NEW, **changes}, headers=admin.headers)
+    assert answer.status_code == 422
+
+
+async def test_an_address_is_taken_whatever_its_case(
+    client: httpx.AsyncClient, admin: Person, owner: Person
+) -> None:
+    body = {**NEW, "email": owner.email.upper()}
+    answer = await client.post("/api/admin/users", json=body, headers=admin.headers)
+    assert (answer.status_code, answer.json()["code"]) == (409, "email_taken")
+    other = (await client.post("/api/admin/users", json=NEW, headers=admin.headers)).json()
+    answer = await client.put(
+        f"/api/admin/users/{other['id']}", json={"email": owner.email}, headers=admin.headers
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "email_taken")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("organization_id", OTHER),
+        ("organization_name", "Mine now"),
+        ("is_organization_owner", True),
+        ("approved_at", "2026-01-01T00:00:00Z"),
+        ("approved_by", 1),
+        ("is_active", False),
+        ("password_hash", "x"),
+        ("id", 1),
+        ("version", 1),
+        ("permissions", ["all"]),
+    ],
+)
+async def test_an_owner_cannot_smuggle_fields_into_a_new_user(
+    client: httpx.AsyncClient, owner: Person, database: Database, field: str, value: object
+) -> None:
+    answer = await client.post(
+        f"/api/organizations/{MINE}/users", json={**NEW, field: value}, headers=owner.headers
+    )
+    assert answer.status_code == 422
+    assert len(await database.rows("SELECT * FROM users")) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("organization_id", OTHER),
+        ("is_organization_owner", True),
+        ("approved_at", None),
+        ("approved_by", 1),
+        ("password", "another good one"),
+        ("last_login", None),
+        ("permissions", ["all"]),
+        ("requested_organization", "x"),
+        ("name", None),
+        ("role", None),
+        ("is_active", None),
+    ],
+)
+async def test_nobody_smuggles_fields_into_a_change(
+    client: httpx.AsyncClient,
+    people: People,
+    owner: Person,
+    database: Database,
+    field: str,
+    value: object,
+) -> None:
+    member = await people.add("staff", MINE)
+    before = await _row(database, member.id)
+    paths = [f"/api/organizations/{MINE}/users/{member.id}", "/api/auth/me"]
+    for path in paths:
+        answer = await client.put(path, json={field: value}, headers=owner.headers)
+        assert answer.status_code == 422, path
+    assert await _row(database, member.id) == before
+
+
+@pytest.mark.parametrize(("role", "status"), [("admin", 403), ("organization_owner", 403)])
+async def test_a_manager_makes_nobody_more_than_he_is(
+    client: httpx.AsyncClient, people: People, role: str, status: int
+) -> None:
+    await people.copy_organizations(MINE)
+    manager = await people.add("staff", MINE, ("manage_users",))
+    member = await people.add("staff", MINE)
+    path = f"/api/organizations/{MINE}/users"
+    answer = await client.post(path, json={**NEW, "role": role}, headers=manager.headers)
+    assert answer.status_code == status
+    answer = await client.put(f"{path}/{member.id}", json={"role": role}, headers=manager.headers)
+    assert answer.status_code == status
+
+
+async def test_an_owner_makes_owners_but_no_administrator(
+    client: httpx.AsyncClient, people: People, owner: Person
+) -> None:
+    await people.copy_organizations(MINE)
+    path = f"/api/organizations/{MINE}/users"
+    for role, expected in (("organization_owner", 201), ("admin", 403)):
+        body = {**NEW, "email": f"{role}@example.org", "role": role}
+        answer = await client.post(path, json=body, headers=owner.headers)
+        assert answer.status_code == expected
+    member = await people.add("staff", MINE)
+    answer = await client.put(f"{path}/{member.id}", json={"role": "admin"}, headers=owner.headers)
+    assert answer.status_code == 403
+
+
+async def test_nobody_changes_who_is_more(client: httpx.AsyncClient, people: People) -> None:
+    manager = await people.add("staff", MINE, ("manage_users",))
+    owner = await people.add("organization_owner", MINE)
+    system = await people.add("admin", MINE)
+    for actor, target in ((manager, owner), (manager, system), (owner, system)):
+        path = f"/api/organizations/{MINE}/users/{target.id}"
+        for method, body in (("PUT", {"is_active": False}), ("DELETE", None)):
+            answer = await client.request(method, path, json=body, headers=actor.headers)
+            assert answer.status_code == 403
+
+
+async def test_approval_lets_in_once(
+    client: httpx.AsyncClient, people: People, owner: Person, database: Database
+) -> None:
+    await people.copy_organizations(MINE)
+    waiting = await people.add("client", MINE, approved=False, is_active=False)
+    path = f"/api/organizations/{MINE}/users"
+    listed = await client.get(path, params={"pending": True}, headers=owner.headers)
+    assert [user["id"] for user in listed.json()] == [waiting.id]
+    answer = await client.put(
+        f"{path}/{waiting.id}", json={"is_active": True}, headers=owner.headers
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_yet_approved")
+    approve = f"{path}/{waiting.id}/approve"
+    answer = await client.post(approve, headers=owner.headers)
+    assert answer.status_code == 200
+    assert (answer.json()["is_active"], answer.json()["approved_by"]) == (True, owner.id)
+    answer = await client.post(approve, headers=owner.headers)
+    assert (answer.status_code, answer.json()["code"]) == (409, "already_approved")
+    [event] = await database.events()
+    assert event["type"] == "identity.user.approved.v1"
+    assert set(event["data"]["new_values"]) == {"approved_at", "approved_by", "is_active"}
+    assert (await client.post("/api/auth/login", json=waiting.credentials)).status_code == 200
+
+
+async def test_two_approvals_at_once_are_one(
+    client: httpx.AsyncClient, people: People, admin: Person, database: Database
+) -> None:
+    waiting = await people.add("client", MINE, approved=False, is_active=False)
+    statuses: list[int] = []
+
+    async def one() -> None:
+        path = f"/api/admin/users/{waiting.id}/approve"
+        statuses.append((await client.post(path, headers=admin.headers)).status_code)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(one)
+    assert sorted(statuses) == [200, 409, 409, 409, 409]
+    assert len(await database.events()) == 1
+
+
+async def test_deactivation_ends_sessions_and_tokens(
+    client: httpx.AsyncClient, people: People, admin: Person, database: Database
+) -> None:
+    await people.copy_organizations(MINE)
+    member = await people.add("staff", MINE)
+    signed_in = (await client.post("/api/auth/login", json=member.credentials)).json()
+    answer = await client.put(
+        f"/api/admin/users/{member.id}", json={"is_active": False}, headers=admin.headers
+    )
+    assert answer.status_code == 200
+    body = {"refresh_token": signed_in["refresh_token"]}
+    assert (await client.post("/api/auth/refresh", json=body)).status_code == 401
+    event = (await database.events())[-1]
+    assert event["data"]["old_values"] == {"is_active": True}
+    new = event["data"]["new_values"]
+    assert new["is_active"] is False
+    row = await _row(database, member.id)
+    assert new["tokens_not_before"] == round(row["tokens_not_before"].timestamp(), 3)
+    assert new["user_id"] == member.id
+
+
+async def test_a_new_name_ends_no_token(
+    client: httpx.AsyncClient, people: People, admin: Person, database: Database
+) -> None:
+    member = await people.add("staff", MINE)
+    path = f"/api/admin/users/{member.id}"
+    await client.put(path, json={"name": "Other", "role": "staff"}, headers=admin.headers)
+    [event] = await database.events()
+    assert event["data"]["new_values"] == {"name": "Other"}
+    await client.put(path, json={"name": "Other"}, headers=admin.headers)
+    assert len(await database.events()) == 1, "nothing changed, nothing is recorded"
+
+
+async def test_a_stale_etag_is_refused(
+    client: httpx.AsyncClient, people: People, admin: Person
+) -> None:
+    member = await people.add("staff", MINE)
+    path = f"/api/admin/users/{member.id}"
+    etag = (await client.get(path, headers=admin.headers)).headers["etag"]
+    headers = {**admin.headers, "If-Match": etag}
+    assert (await client.put(path, json={"name": "A"}, headers=headers)).status_code == 200
+    assert (await client.put(path, json={"name": "B"}, headers=headers)).status_code == 412
+
+
+async def test_the_last_owner_stays(
+    client: httpx.AsyncClient, people: People, admin: Person, owner: Person
+) -> None:
+    await people.add("organization_owner", MINE, is_active=False)
+    await people.add("organization_owner", OTHER)
+    path = f"/api/admin/users/{owner.id}"
+    changes: list[dict[str, Any]] = [
+        {"is_active": False},
+        {"role": "staff"},
+        {"organization_id": None},
+        {"organization_id": OTHER},
+    ]
+    for change in changes:
+        answer = await client.put(path, json=change, headers=admin.headers)
+        assert (answer.status_code, answer.json()["code"]) == (409, "last_owner"), change
+    for method, target in (
+        ("DELETE", path),
+        ("DELETE", f"/api/organizations/{MINE}/users/{owner.id}"),
+    ):
+        answer = await client.request(method, target, headers=admin.headers)
+        assert (answer.status_code, answer.json()["code"]) == (409, "last_owner")
+    await people.add("organization_owner", MINE)
+    assert (await client.delete(path, headers=admin.headers)).status_code == 200
+
+
+async def test_two_owners_who_remove_each_other_leave_one(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    one = await people.add("organization_owner", MINE)
+    two = await people.add("organization_owner", MINE)
+    statuses: list[int] = []
+
+    async def remove(actor: Person, target: Person) -> None:
+        path = f"/api/organizations/{MINE}/users/{target.id}"
+        statuses.append((await client.delete(path, headers=actor.headers)).status_code)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(remove, one, two)
+        group.start_soon(remove, two, one)
+    assert sorted(statuses) == [200, 409]
+    owners = "SELECT * FROM users WHERE role = 'organization_owner' AND organization_id = $1"
+    assert len(await database.rows(owners, MINE)) == 1
+
+
+async def test_nobody_removes_oneself(
+    client: httpx.AsyncClient, people: People, owner: Person, admin: Person
+) -> None:
+    await people.add("organization_owner", MINE)
+    await people.add("admin")
+    mine = f"/api/organizations/{MINE}/users/{owner.id}"
+    own = f"/api/admin/users/{admin.id}"
+    for person, method, path, body in (
+        (owner, "DELETE", mine, None),
+        (owner, "PUT", mine, {"role": "staff"}),
+        (owner, "PUT", mine, {"is_active": False}),
+        (admin, "DELETE", own, None),
+        (admin, "PUT", own, {"role": "client"}),
+        (admin, "PUT", own, {"is_active": False}),
+    ):
+        answer = await client.request(method, path, json=body, headers=person.headers)
+        assert (answer.status_code, answer.json()["code"]) == (409, "own_account")
+
+
+async def test_removal_takes_permissions_along_and_tells_the_organization(
+    client: httpx.AsyncClient, people: People, owner: Person, database: Database
+) -> None:
+    member = await people.add("therapist", MINE, ("view_payments", "manage_users"))
+    path = f"/api/organizations/{MINE}/users/{member.id}"
+    answer = await client.delete(path, headers=owner.headers)
+    assert answer.json() == {"message": "User removed from organization successfully"}
+    row = await _row(database, member.id)
+    assert (row["organization_id"], row["role"], row["is_active"]) == (None, "client", True)
+    assert await database.rows("SELECT * FROM permissions") == []
+    events = await database.events()
+    assert [event["data"]["action"] for event in events] == ["REVOKE", "REVOKE", "UPDATE"]
+    assert {event["data"]["organization_id"] for event in events} == {MINE}
+    assert events[0]["data"]["old_values"]["permission"] == "manage_users"
+    assert events[2]["data"]["old_values"] == {"organization_id": MINE, "role": "therapist"}
+    assert (await client.delete(path, headers=owner.headers)).status_code == 404
+
+
+async def test_a_move_is_told_to_both_organizations(
+    client: httpx.AsyncClient, people: People, admin: Person, database: Database
+) -> None:
+    await people.add("organization_owner", MINE)
+    moved = await people.add("organization_owner", MINE)
+    answer = await client.put(
+        f"/api/admin/users/{moved.id}", json={"organization_id": OTHER}, headers=admin.headers
+    )
+    assert answer.status_code == 200
+    assert answer.json()["role"] == "client", "nobody stays owner by moving"
+    events = await database.events()
+    assert [event["data"]["organization_id"] for event in events] == [OTHER, MINE]
+
+
+async def test_a_role_that_holds_no_permissions_loses_them(
+    client: httpx.AsyncClient, people: People, admin: Person, database: Database
+) -> None:
+    member = await people.add("staff", MINE, ("all",))
+    path = f"/api/admin/users/{member.id}"
+    await client.put(path, json={"role": "therapist"}, headers=admin.headers)
+    assert len(await database.rows("SELECT * FROM permissions")) == 1
+    await client.put(path, json={"role": "client"}, headers=admin.headers)
+    assert await database.rows("SELECT * FROM permissions") == []
+
+
+async def test_deletion_leaves_a_pseudonym_and_frees_the_address(
+    client: httpx.AsyncClient, people: People, admin: Person, database: Database
+) -> None:
+    await people.copy_organizations(MINE)
+    person = await people.add("staff", MINE, ("all",), phone="+48 600 100 200")
+    signed_in = (await client.post("/api/auth/login", json=person.credentials)).json()
+    path = f"/api/admin/users/{person.id}"
+    answer = await client.delete(path, headers=admin.headers)
+    assert answer.json() == {"message": "User deleted successfully"}
+    row = await _row(database, person.id)
+    assert row["name"] == f"Deleted user {person.id}"
+    assert (row["phone"], row["is_active"], row["password_hash"]) == (None, False, "!")
+    assert row["email"] != person.email
+    event = next(e for e in await database.events() if e["data"]["action"] == "DELETE")
+    assert event["data"]["old_values"]["email"] == person.email
+    assert event["data"]["new_values"]["name"] == row["name"]
+    assert HASHED not in str(event)
+    for method in ("GET", "DELETE"):
+        assert (await client.request(method, path, headers=admin.headers)).status_code == 404
+    assert (await client.post("/api/auth/login", json=person.credentials)).status_code == 401
+    body = {"refresh_token": signed_in["refresh_token"]}
+    assert (await client.post("/api/auth/refresh", json=body)).status_code == 401
+    again = {**NEW, "email": person.email}
+    assert (
+        await client.post("/api/admin/users", json=again, headers=admin.headers)
+    ).status_code == 201
+
+
+async def test_a_set_password_ends_every_session(
+    client: httpx.AsyncClient, people: People, admin: Person, database: Database
+) -> None:
+    person = await people.add("client")
+    signed_in = (await client.post("/api/auth/login", json=person.credentials)).json()
+    answer = await client.put(
+        f"/api/admin/users/{person.id}/password",
+        json={"password": "another good one"},
+        headers=admin.headers,
+    )
+    assert answer.json() == {"message": "Password updated successfully"}
+    body = {"refresh_token": signed_in["refresh_token"]}
+    assert (await client.post("/api/auth/refresh", json=body)).status_code == 401
+    event = (await database.events())[-1]
+    assert event["type"] == "identity.user.password_changed.v1"
+    assert set(event["data"]["new_values"]) == {"user_id", "tokens_not_before"}
+    for password, expected in ((PASSWORD, 401), ("another good one", 200)):
+        body = {"email": person.email, "password": password}
+        assert (await client.post("/api/auth/login", json=body)).status_code == expected
+
+
+async def test_lists_are_filtered_and_paged(
+    client: httpx.AsyncClient, people: People, admin: Person
+) -> None:
+    await people.copy_organizations(MINE, OTHER)
+    mine = [await people.add("client", MINE) for _ in range(3)]
+    theirs = await people.add("therapist", OTHER, name="100%_sure")
+
+    async def ids(**params: Any) -> list[int]:
+        answer = await client.get("/api/admin/users", params=params, headers=admin.headers)
+        assert answer.status_code == 200
+        return [user["id"] for user in answer.json()]
+
+    assert await ids(organization_id=MINE) == [person.id for person in reversed(mine)]
+    assert await ids(role="therapist") == [theirs.id]
+    assert await ids(q="100%_S") == [theirs.id]
+    assert await ids(q="%") == [theirs.id]
+    assert await ids(is_active=False) == []
+    first = await client.get("/api/admin/users", params={"limit": 2}, headers=admin.headers)
+    following = first.links["next"]["url"]
+    second = await client.get(following, headers=admin.headers)
+    listed = [user["id"] for user in first.json() + second.json()]
+    assert listed == [theirs.id, *(person.id for person in reversed(mine))]
+
+
+async def test_no_members_of_no_organization(client: httpx.AsyncClient, admin: Person) -> None:
+    answer = await client.get("/api/organizations/99/users", headers=admin.headers)
+    assert (answer.status_code, answer.json()["code"]) == (404, "organization_not_found")
+
+
+async def test_without_the_organizations_service_nothing_is_guessed(
+    client: httpx.AsyncClient, admin: Person, organizations: Organizations
+) -> None:
+    organizations.is_down = True
+    body = {**NEW, "organization_id": MINE}
+    answer = await client.post("/api/admin/users", json=body, headers=admin.headers)
+    assert answer.status_code == 503
