@@ -5,7 +5,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-
 WIDTH = 120
 LONGEST_CHANGE = 48
 
@@ -41,11 +40,17 @@ class Page:
                 row["created_at"][11:19],
                 row["action"],
                 f"{row['entity_type']} {row['entity_id'] or ''}",
-                f"user {row['user_id']}" if row["user_id"] else "system",
+                _who(row),
                 row["ip_address"] or "",
                 _changes(row),
             )
         self.console.print(table)
+
+
+def _who(row: dict[str, Any]) -> str:
+    if row["user_id"]:
+        return f"user {row['user_id']}"
+    return "a visitor" if row["ip_address"] else "system"
 
 
 def _changes(row: dict[str, Any]) -> str:
