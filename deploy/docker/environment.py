@@ -16,6 +16,7 @@ from pathlib import Path
 from deploy.docker.internal_keys import private_key, public_key
 
 SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
+SIGNERS = (*SERVICES, "gateway")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 Section = tuple[str, dict[str, str]]
@@ -24,7 +25,7 @@ Section = tuple[str, dict[str, str]]
 
 def sections(admin_email: str, *, development: bool = False) -> list[Section]:
     """Return every variable that docker-compose.yml requires, with new secrets."""
-    keys = {name: private_key(name) for name in SERVICES}
+    keys = {name: private_key(name) for name in SIGNERS}
     return [
         (
             "The first admin. The password may be changed after signing in.",
@@ -48,7 +49,7 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
             {"IDENTITY_SIGNING_SECRET": secrets.token_urlsafe(32)},
         ),
         (
-            "By these the services know each other.",
+            "By these the services and the gateway know each other.",
             {
                 **{f"{name.upper()}_INTERNAL_KEY": _json(key) for name, key in keys.items()},
                 "INTERNAL_JWKS": _json({"keys": [public_key(key) for key in keys.values()]}),

@@ -1,4 +1,4 @@
-"""Keys by which the services sign their calls to each other: EC P-256, as JSON Web Keys.
+"""Keys by which services and gateway sign their calls to each other: EC P-256, as JSON Web Keys.
 
 Made with the standard library alone, for machines that have Docker and Python and nothing more.
 Only the arithmetic that turns a random number into its public point is here (SEC 1, 2.2.1 and
@@ -20,7 +20,7 @@ BASE: Point = (
 
 
 def private_key(name: str) -> dict[str, str]:
-    """Return a new private JWK whose `kid` is the service's name."""
+    """Return a new private JWK whose `kid` is the signer's name."""
     number = 1 + secrets.randbelow(ORDER - 1)
     x, y = public_point(number)
     names = {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": name}
