@@ -66,13 +66,17 @@ async def _paid(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> No
     if voucher.payment_date is not None:
         _late_invoice(session, voucher, outcome)
         return
+    organization = await queries.get_organization(session, voucher.organization_id)
     paid_at = outcome.completed_at or now()
     voucher.payment_date = paid_at
     voucher.invoice_number = outcome.invoice_number
     if voucher.payment_status not in _RETURNED:
         voucher.payment_status = PaymentStatus.PAID.value
     if voucher.status == VoucherStatus.PENDING:
-        await _activate(session, voucher, paid_at)
+        voucher.activate(day_in(organization.timezone, paid_at))
+        record(session, "ACTIVATE", voucher)
+        await session.flush()
+        await codes.issue(session, voucher)
     else:
         # It was cancelled meanwhile: payments has heard of that and gives the money back.
         record(session, "UPDATE", voucher)
@@ -82,15 +86,6 @@ def _late_invoice(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> 
     if voucher.invoice_number is None and outcome.invoice_number is not None:
         voucher.invoice_number = outcome.invoice_number
         record(session, "UPDATE", voucher)
-
-
-async def _activate(session: AsyncSession, voucher: Voucher, paid_at: datetime) -> None:
-    """Begin the voucher's life: validity from the day it was paid, one code per session."""
-    organization = await queries.get_organization(session, voucher.organization_id)
-    voucher.activate(day_in(organization.timezone, paid_at))
-    record(session, "ACTIVATE", voucher)
-    await session.flush()
-    await codes.issue(session, voucher)
 
 
 def _unpaid(session: AsyncSession, voucher: Voucher) -> None:
