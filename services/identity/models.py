@@ -1,6 +1,7 @@
 """Users, permissions, sign-in sessions, signing keys, and our copy of organizations."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from math import ceil
 from typing import Any, cast
 from uuid import UUID
 
@@ -136,9 +137,12 @@ class User(Entity, Base):
         self.is_active = True
 
     def invalidate_tokens(self) -> dict[str, Any]:
-        """Make every access token issued so far worthless; return the event's detail of it."""
-        self.tokens_not_before = now()
-        instant = round(self.tokens_not_before.timestamp(), 3)
+        """Make every access token issued so far worthless; return the event's detail of it.
+
+        In whole milliseconds, upwards, as tokens' `iat` is downwards: none from before passes.
+        """
+        instant = ceil(now().timestamp() * 1000) / 1000
+        self.tokens_not_before = datetime.fromtimestamp(instant, UTC)
         return {"user_id": self.id, "tokens_not_before": instant}
 
     def become_pseudonym(self) -> None:

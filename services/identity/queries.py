@@ -226,5 +226,5 @@ async def revoked_since(
             OrganizationCopy.is_active.is_(False), OrganizationCopy.updated_at > since
         )
     )
-    instants = {id_: instant.timestamp() for id_, instant in users if instant is not None}
+    instants = {id_: round(instant.timestamp(), 3) for id_, instant in users if instant is not None}
     return [str(id_) for id_ in sessions], instants, list(closed)

@@ -31,7 +31,7 @@ class KeySettings(BaseSettings):
 class Settings(ServiceSettings):
     """Sign-in, its limits, and where organizations are read when a copy is missing."""
 
-    model_config = SettingsConfigDict(env_prefix="IDENTITY_", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="IDENTITY_")
 
     organizations_url: str
     signing_secret: SigningSecret

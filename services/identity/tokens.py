@@ -41,7 +41,7 @@ class TokenIssuer:
             "role": user.role,
             "organization_id": user.organization_id,
             "permissions": list(permissions),
-            "iat": round(issued, 3),
+            "iat": int(issued * 1000) / 1000,
             "exp": int(issued) + TOKEN_SECONDS,
         }
         header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": key.kid}

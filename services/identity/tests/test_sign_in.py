@@ -1,5 +1,7 @@
 """Signing in, exchanging tokens, signing out."""
 
+from typing import Any
+
 import anyio
 import bcrypt
 import httpx
@@ -12,10 +14,10 @@ from shared.testing import AUDIENCE, ISSUER, Database, Tokens
 pytestmark = pytest.mark.anyio
 
 
-async def sign_in(client: httpx.AsyncClient, person: Person) -> dict[str, str]:
+async def sign_in(client: httpx.AsyncClient, person: Person) -> dict[str, Any]:
     answer = await client.post("/api/auth/login", json=person.credentials)
     assert answer.status_code == 200, answer.text
-    body: dict[str, str] = answer.json()
+    body: dict[str, Any] = answer.json()
     return body
 
 
@@ -100,7 +102,7 @@ async def test_who_may_not_is_told_after_the_right_password_only(
     client: httpx.AsyncClient,
     people: People,
     database: Database,
-    changes: dict[str, bool],
+    changes: dict[str, Any],
     code: str,
 ) -> None:
     person = await people.add("client", MINE, **changes)

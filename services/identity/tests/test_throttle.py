@@ -1,0 +1,202 @@
+"""Throttling of sign-ins: guessing is slow, and nobody is kept out by others' guesses."""
+
+import anyio
+import httpx
+import pytest
+
+from services.identity import throttle
+from services.identity.app import create_app
+from services.identity.settings import Settings
+from services.identity.tests.conftest import PASSWORD, People, Person
+from services.identity.throttle import (
+    PER_ACCOUNT,
+    PER_ACCOUNT_AND_ADDRESS,
+    PER_ADDRESS,
+    PER_KNOWN_DEVICE,
+    Counter,
+)
+from shared.testing import Database, client_of
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+
+async def sign_in(
+    client: httpx.AsyncClient, email: str, password: str, address: str
+) -> httpx.Response:
+    client.cookies.clear()
+    return await client.post(
+        "/api/auth/login",
+        json={"email": email, "password": password},
+        headers={"X-Client-Address": address},
+    )
+
+
+async def _exhaust(transactions: Transactions, counters: list[Counter], count: int) -> None:
+    """Count attempts as `count` requests would have, without their argon2."""
+    for _ in range(count):
+        async with transactions.system() as session:
+            await throttle.attempt(session, counters)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_guessing_ends_for_known_and_unknown_accounts_alike(
+    client: httpx.AsyncClient, people: People, database: Database, known: bool
+) -> None:
+    person = await people.add("client")
+    email = person.email if known else "nobody@example.org"
+    for _ in range(PER_ACCOUNT_AND_ADDRESS):
+        assert (await sign_in(client, email, "wrong", "203.0.113.9")).status_code == 401
+    answer = await sign_in(client, email, PASSWORD, "203.0.113.9")
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many_attempts")
+    assert 0 < int(answer.headers["retry-after"]) <= 900
+    assert len(await database.events()) == PER_ACCOUNT_AND_ADDRESS, "a 429 is no failed sign-in"
+
+
+async def test_many_at_once_do_not_slip_through(client: httpx.AsyncClient, people: People) -> None:
+    person = await people.add("client")
+    statuses: list[int] = []
+
+    async def one() -> None:
+        answer = await sign_in(client, person.email, "wrong", "203.0.113.9")
+        statuses.append(answer.status_code)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3 * PER_ACCOUNT_AND_ADDRESS):
+            group.start_soon(one)
+    assert statuses.count(401) == PER_ACCOUNT_AND_ADDRESS
+    assert statuses.count(429) == 2 * PER_ACCOUNT_AND_ADDRESS
+
+
+async def test_success_is_not_counted(client: httpx.AsyncClient, people: People) -> None:
+    person = await people.add("client")
+    for _ in range(PER_KNOWN_DEVICE + 5):
+        assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 200
+
+
+async def test_a_window_ends(
+    client: httpx.AsyncClient, people: People, transactions: Transactions, database: Database
+) -> None:
+    person = await people.add("client")
+    counters = throttle.of_stranger(person.email, "203.0.113.9")
+    await _exhaust(transactions, counters, PER_ACCOUNT_AND_ADDRESS)
+    assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
+    async with database.admin() as admin:
+        await admin.execute("UPDATE attempt_counts SET ends_at = now()")
+    assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 200
+    async with transactions.system() as session:
+        await throttle.forget_ended(session)
+
+
+async def test_one_address_cannot_try_every_account(
+    client: httpx.AsyncClient, people: People, transactions: Transactions
+) -> None:
+    person = await people.add("client")
+    for number in range(PER_ADDRESS):
+        counters = throttle.of_stranger(f"{number}@example.org", "203.0.113.9")
+        await _exhaust(transactions, counters, 1)
+    assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
+    assert (await sign_in(client, person.email, PASSWORD, "203.0.113.10")).status_code == 200
+
+
+async def test_an_attacked_owner_still_gets_in(
+    client: httpx.AsyncClient, owner: Person, transactions: Transactions
+) -> None:
+    home = "198.51.100.7"
+    assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
+    for number in range(PER_ACCOUNT):
+        counters = throttle.of_stranger(owner.email, f"203.0.113.{number}")
+        await _exhaust(transactions, counters, 1)
+    assert (await sign_in(client, owner.email, PASSWORD, "192.0.2.1")).status_code == 429
+    assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
+
+
+async def test_a_known_device_gets_in_from_the_attackers_address(
+    client: httpx.AsyncClient, owner: Person, transactions: Transactions
+) -> None:
+    address = "203.0.113.9"
+    signed_in = await sign_in(client, owner.email, PASSWORD, address)
+    cookie = signed_in.cookies["carnet_device"]
+    await _exhaust(transactions, throttle.of_known(owner.email, address), PER_KNOWN_DEVICE)
+    await _exhaust(
+        transactions, throttle.of_stranger(owner.email, address), PER_ACCOUNT_AND_ADDRESS
+    )
+    assert (await sign_in(client, owner.email, PASSWORD, address)).status_code == 429
+    headers = {"X-Client-Address": address, "Cookie": f"carnet_device={cookie}"}
+    answer = await client.post("/api/auth/login", json=owner.credentials, headers=headers)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("forgery", ["", "x", "A" * 38, "żółć", "AAAA====", "=" * 3])
+async def test_a_forged_device_is_no_device(
+    client: httpx.AsyncClient, people: People, transactions: Transactions, forgery: str
+) -> None:
+    mine, theirs = await people.add("client"), await people.add("client")
+    signed_in = await sign_in(client, theirs.email, PASSWORD, "192.0.2.1")
+    await _exhaust(
+        transactions, throttle.of_stranger(mine.email, "203.0.113.9"), PER_ACCOUNT_AND_ADDRESS
+    )
+    for cookie in (forgery, signed_in.cookies["carnet_device"]):
+        client.cookies.clear()
+        headers = [
+            (b"x-client-address", b"203.0.113.9"),
+            (b"cookie", f"carnet_device={cookie}".encode()),
+        ]
+        answer = await client.post("/api/auth/login", json=mine.credentials, headers=headers)
+        assert answer.status_code == 429
+
+
+async def test_a_full_queue_is_said_and_not_held_against_anybody(
+    settings: Settings, people: People, database: Database
+) -> None:
+    person = await people.add("client")
+    app = create_app(settings.model_copy(update={"password_queue": 4}))
+    statuses: list[int] = []
+
+    async def one() -> None:
+        answer = await sign_in(client, person.email, PASSWORD, "203.0.113.9")
+        statuses.append(answer.status_code)
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"] == "1"
+
+    async with client_of(app) as client, anyio.create_task_group() as group:
+        for _ in range(PER_ACCOUNT_AND_ADDRESS):
+            group.start_soon(one)
+    assert set(statuses) == {200, 503}
+    counts = await database.rows("SELECT count FROM attempt_counts")
+    assert {row["count"] for row in counts} == {0}
+
+
+async def test_ones_own_password_cannot_be_guessed_with_a_stolen_token(
+    client: httpx.AsyncClient, owner: Person
+) -> None:
+    body = {"current_password": "wrong", "new_password": "another good one"}
+    statuses = [
+        (await client.put("/api/auth/password", json=body, headers=owner.headers)).status_code
+        for _ in range(throttle.PER_USER_PASSWORD_CHANGE + 1)
+    ]
+    assert statuses == [422] * throttle.PER_USER_PASSWORD_CHANGE + [429]
+
+
+async def test_refusals_take_a_whole_number_of_units(settings: Settings, owner: Person) -> None:
+    app = create_app(settings.model_copy(update={"failed_sign_in_seconds": 0.3}))
+    async with client_of(app) as client:
+        for email in (owner.email, "nobody@example.org"):
+            started = anyio.current_time()
+            assert (await sign_in(client, email, "wrong", "203.0.113.9")).status_code == 401
+            elapsed = anyio.current_time() - started
+            assert elapsed >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        (None, "unknown"),
+        ("not an address", "unknown"),
+    ],
+)
+async def test_an_ipv6_subscriber_has_a_whole_network(address: str | None, network: str) -> None:
+    assert throttle.network_of(address) == network
