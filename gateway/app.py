@@ -6,16 +6,25 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from gateway.dispatch import Dispatcher
+from gateway.dispatch import Authenticate, Dispatcher
+from gateway.feed import Feed
 from gateway.forwarding import Forwarder
 from gateway.pages import Pages
 from gateway.protocol import HeadLimits, bounded_protocol
 from gateway.relaying import Relay
+from gateway.revocations import Revocations
 from gateway.routes import RouteTable, Service
-from gateway.services import Cached, MergedDocument, Readiness, Upstreams, ready_check
+from gateway.services import (
+    Cached,
+    MergedDocument,
+    Readiness,
+    Upstreams,
+    ready_check,
+    revocation_list,
+)
 from gateway.settings import Settings
 from gateway.upstreams import Upstream
-from shared.auth import TokenVerifier
+from shared.auth import Actor, ServiceSigner, TokenVerifier
 from shared.logging import configure_logging
 from shared.service import Check, operations_port, uvicorn_config
 
@@ -32,7 +41,14 @@ class Gateway:
         self._forwarder = Forwarder(
             connect_timeout=settings.connect_timeout, idle_timeout=settings.idle_timeout
         )
-        self.checks = _checks(self._forwarder, upstreams, verifier)
+        self.revocations = Revocations(blind_limit=settings.blind_limit)
+        signer = ServiceSigner(settings.internal_key.get_secret_value())
+        self.feed = Feed(
+            self.revocations,
+            settings.rabbitmq_url,
+            revocation_list(self._forwarder, upstreams[Service.IDENTITY], signer),
+        )
+        self.checks = _checks(self._forwarder, upstreams, verifier, self.revocations)
         document = MergedDocument(self._forwarder, upstreams, table, version=version("carnet"))
         self._dispatcher = Dispatcher(
             settings,
@@ -43,7 +59,7 @@ class Gateway:
                 document=Cached(document.fetch, seconds=_DOCUMENT_SECONDS),
                 readiness=Cached(Readiness(self.checks).fetch, seconds=_READINESS_SECONDS),
             ),
-            authenticate=verifier.verify,
+            authenticate=_authenticate(verifier, self.revocations),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,19 +72,36 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with self._forwarder:
+        async with self._forwarder, self.feed.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
 
+def _authenticate(verifier: TokenVerifier, revocations: Revocations) -> Authenticate:
+    async def authenticate(token: str) -> Actor:
+        actor = await verifier.verify(token)
+        # After the verifier, which remembers good tokens: a revocation ends them all the same.
+        revocations.check(actor)
+        return actor
+
+    return authenticate
+
+
 def _checks(
-    forwarder: Forwarder, upstreams: Upstreams, verifier: TokenVerifier
+    forwarder: Forwarder,
+    upstreams: Upstreams,
+    verifier: TokenVerifier,
+    revocations: Revocations,
 ) -> dict[str, Check]:
     checks = {
         service.value: ready_check(forwarder, upstream) for service, upstream in upstreams.items()
     }
-    return {**checks, "sign-in keys": verifier.keys.ready}
+
+    async def revocations_known() -> bool:
+        return revocations.known
+
+    return {**checks, "sign-in keys": verifier.keys.ready, "revocations": revocations_known}
 
 
 def _upstreams(settings: Settings) -> Upstreams:

@@ -25,12 +25,14 @@ from gateway.routes import Access, Route, RouteTable
 from gateway.services import Upstreams
 from gateway.settings import Settings
 from gateway.telemetry import IN_FLIGHT, METHODS, access_logger, observe
+from shared.auth import Actor
 from shared.context import accepted_request_id
 from shared.errors import AppError, Unauthenticated
 
 log = structlog.get_logger(__name__)
 
-Authenticate = Callable[[str], Awaitable[object]]
+Authenticate = Callable[[str], Awaitable[Actor]]
+"""Says whose token this is; raises what is to be answered when it does not count."""
 
 
 class Dispatcher:

@@ -77,6 +77,10 @@ class UpstreamBusy(ServiceUnavailable):
     """The service behind this path has all it can do at the moment; try again."""
 
 
+class RevocationsUnknown(ServiceUnavailable):
+    """Whether this access token still counts cannot be known at the moment; try again."""
+
+
 class UpstreamTimedOut(AppError):
     """The service did not answer in time: whether it acted is not known."""
 

@@ -6,14 +6,19 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
+import structlog
 
 from gateway.errors import UpstreamFailed
+from gateway.feed import ReadList
 from gateway.forwarding import Forwarder, Outgoing
 from gateway.openapi import Document, merge, parse
 from gateway.routes import RouteTable, Service
 from gateway.upstreams import Upstream
+from shared.auth import ServiceSigner
 from shared.errors import AppError
 from shared.service import Check
+
+log = structlog.get_logger(__name__)
 
 _PATIENCE = 2.0  # seconds a service has to answer
 _DOCUMENT_LIMIT = 8 * 1024 * 1024  # bytes
@@ -97,9 +102,32 @@ def ready_check(forwarder: Forwarder, upstream: Upstream) -> Check:
     return check
 
 
-async def _get(forwarder: Forwarder, upstream: Upstream, path: bytes) -> tuple[int, bytes]:
+def revocation_list(forwarder: Forwarder, identity: Upstream, signer: ServiceSigner) -> ReadList:
+    """What reads identity's list of revocations, as a service does."""
+
+    async def read() -> bytes | None:
+        headers = [("authorization", f"Bearer {signer.token_for('identity')}")]
+        try:
+            status, body = await _get(forwarder, identity, b"/internal/revocations", headers)
+        except _UNANSWERED as error:
+            log.warning("revocation_list_unanswered", cause=repr(error))
+            return None
+        if status != 200:
+            log.error("revocation_list_refused", status=status)
+            return None
+        return body
+
+    return read
+
+
+async def _get(
+    forwarder: Forwarder,
+    upstream: Upstream,
+    path: bytes,
+    headers: list[tuple[str, str]] | None = None,
+) -> tuple[int, bytes]:
     """Fetch a small document from a service: its status and its body."""
-    request = Outgoing("GET", path, b"", [], None, _PATIENCE)
+    request = Outgoing("GET", path, b"", headers or [], None, _PATIENCE)
     async with asyncio.timeout(_PATIENCE), await forwarder.answer(upstream, request) as response:
         body = await response.content.read(_DOCUMENT_LIMIT)
         while not response.content.at_eof():

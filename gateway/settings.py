@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway.client import TrustedProxies
@@ -16,7 +16,9 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 class Settings(ProcessSettings, TokenSettings):
     """Where the services are, whom to believe, and how much of anything is enough."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     # One address or several, separated by commas: the instances of that service.
     identity_url: CommaSeparated
@@ -24,6 +26,11 @@ class Settings(ProcessSettings, TokenSettings):
     vouchers_url: CommaSeparated
     payments_url: CommaSeparated
     audit_url: CommaSeparated
+
+    rabbitmq_url: SecretStr
+    internal_key: SecretStr  # private JWK: signs the gateway's own calls to identity
+    # Seconds without news of revocations after which no access token is trusted any more.
+    blind_limit: float = Field(default=30, gt=0)
 
     trusted_proxies: CommaSeparated = ()
     tls: bool = False  # whether clients reach the gateway by https (through a proxy that ends TLS)

@@ -46,6 +46,7 @@ class Actor:
     permissions: frozenset[str] = frozenset()
     session_id: str | None = None
     expires_at: int = 0
+    issued_at: float = 0.0
 
     @property
     def is_admin(self) -> bool:
@@ -76,6 +77,7 @@ def actor_of(claims: Mapping[str, Any]) -> Actor:
             permissions=frozenset(claims.get("permissions", ())),
             session_id=claims.get("sid"),
             expires_at=int(claims["exp"]),
+            issued_at=float(claims["iat"]),
         )
     except (KeyError, TypeError, ValueError):
         raise Unauthenticated("The access token is not valid.") from None

@@ -93,6 +93,26 @@ async def declare_queue(channel: AbstractChannel, queue: Queue) -> AbstractQueue
     return declared
 
 
+async def declare_own_queue(channel: AbstractChannel, bindings: Iterable[str]) -> AbstractQueue:
+    """Declare a queue that is this connection's alone and goes with it, and bind it.
+
+    For news that every process must hear and that none needs after it is gone.
+    """
+    exchange = await declare_exchange(channel)
+    queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+    for binding in bindings:
+        await queue.bind(exchange, binding)
+    return queue
+
+
+async def require_queue(channel: AbstractChannel, queue: AbstractQueue) -> None:
+    """Ask the broker whether a queue is still there.
+
+    Raises an AMQP error when it is not, TimeoutError when the broker does not answer.
+    """
+    await channel.declare_queue(queue.name, passive=True, timeout=CLOSE_TIMEOUT)
+
+
 def _quorum() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
 

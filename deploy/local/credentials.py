@@ -25,6 +25,11 @@ def service_credentials(store: SecretStore) -> dict[str, Credentials]:
     }
 
 
+def gateway_key(store: SecretStore) -> str:
+    """Return the key by which the gateway signs its own calls: it has no database."""
+    return store.get("gateway_internal_key", partial(_private_key, "gateway"))
+
+
 def signing_secret(store: SecretStore) -> str:
     """Return what encrypts the token-signing keys at rest: 32 bytes, base64url without padding."""
     return store.get("identity_signing_secret", partial(secrets.token_urlsafe, 32))

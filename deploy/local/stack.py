@@ -251,12 +251,14 @@ def _system(
     extra: Mapping[str, Mapping[str, str]],
 ) -> System:
     secrets = credentials.service_credentials(store)
+    gateway_key = credentials.gateway_key(store)
     stripe = settings.stripe
     return System(
         database_url=database_url,
         rabbitmq_url=rabbitmq_url,
         credentials=secrets,
-        internal_jwks=public_keys(secrets),
+        gateway_key=gateway_key,
+        internal_jwks=public_keys([*(s.internal_key for s in secrets.values()), gateway_key]),
         signing_secret=credentials.signing_secret(store),
         stripe_api_base=stripe.api_base if stripe else f"http://127.0.0.1:{card_port}",
         stripe_api_key=stripe.api_key if stripe else LOCAL_STRIPE_KEY,

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class System:
     database_url: str
     rabbitmq_url: str
     credentials: Mapping[str, Credentials]
+    gateway_key: str
     internal_jwks: str
     signing_secret: str
     stripe_api_base: str
@@ -144,7 +145,12 @@ class System:
         upstreams = {
             f"{name.upper()}_URL": ",".join(api.url for api in self.apis(name)) for name in SERVICES
         }
-        values = {**self._tokens(), "RABBITMQ_URL": self.rabbitmq_url, **upstreams}
+        values = {
+            **self._tokens(),
+            "RABBITMQ_URL": self.rabbitmq_url,
+            "INTERNAL_KEY": self.gateway_key,
+            **upstreams,
+        }
         return {f"GATEWAY_{name}": value for name, value in values.items()}
 
     def _tokens(self) -> dict[str, str]:
@@ -155,10 +161,10 @@ class System:
         }
 
 
-def public_keys(credentials: Mapping[str, Credentials]) -> str:
-    """Return the JWKS that verifies calls signed with the services' internal keys."""
+def public_keys(private_keys: Iterable[str]) -> str:
+    """Return the JWKS that verifies calls signed with these private keys, each a JWK."""
     private = {"d"}
-    keys = [json.loads(secret.internal_key) for secret in credentials.values()]
+    keys = [json.loads(key) for key in private_keys]
     public = [{name: key[name] for name in key.keys() - private} for key in keys]
     return json.dumps({"keys": public}, sort_keys=True)
 

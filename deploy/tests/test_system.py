@@ -63,7 +63,14 @@ def test_the_gateway_knows_every_instance(system: System) -> None:
     told = system.environment(instance(system, "gateway"))
     urls = [instance(system, name).url for name in ("vouchers-api", "vouchers-api-2")]
     assert told["GATEWAY_VOUCHERS_URL"] == ",".join(urls)
-    assert not [name for name in told if "DATABASE" in name or "KEY" in name]
+    assert not [name for name in told if "DATABASE" in name]
+
+
+def test_services_know_the_gateways_key(system: System) -> None:
+    told = system.environment(instance(system, "gateway"))
+    public = ECKey.import_key(json.loads(told["GATEWAY_INTERNAL_KEY"])).as_dict(private=False)
+    told = system.environment(instance(system, "identity-api"))
+    assert public in json.loads(told["IDENTITY_INTERNAL_JWKS"])["keys"]
 
 
 def test_extra_variables_reach_the_process_they_are_for(system: System) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -22,6 +23,8 @@ from gateway.settings import Settings
 ISSUER, AUDIENCE = "carnet-test", "carnet-test-api"
 SIGNING_KEY = ECKey.generate_key("P-256", parameters={"kid": "test-1"}, private=True)
 JWKS = KeySet([SIGNING_KEY]).as_dict(private=False)
+
+INTERNAL_KEY = ECKey.generate_key("P-256", parameters={"kid": "gateway"}, private=True)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
@@ -52,10 +55,34 @@ def bearer(text: str | None = None) -> dict[str, str]:
     return {"Authorization": f"Bearer {text or token()}"}
 
 
+class Identity:
+    """The part of identity that the gateway asks on its own behalf: the list of revocations."""
+
+    def __init__(self) -> None:
+        self.sessions: list[str] = []
+        self.users: dict[int, float] = {}
+        self.organizations: list[int] = []
+        self.reads: list[Scope] = []
+        self.status = 200
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        self.reads.append(scope)
+        answer = {
+            "revoked_sessions": self.sessions,
+            "users": self.users,
+            "organizations": self.organizations,
+        }
+        body = json.dumps(answer).encode()
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
 class Recorder:
     """An upstream that remembers what reached it and answers what a test sets."""
 
     def __init__(self) -> None:
+        self.identity = Identity()
         self.reset()
 
     def reset(self) -> None:
@@ -67,6 +94,9 @@ class Recorder:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if scope["path"] == "/internal/revocations":
+            await self.identity(scope, receive, send)
             return
         body = b""
         while True:
@@ -169,6 +199,12 @@ class Stack:
         return answer
 
 
+def broker_url() -> str:
+    """The virtual host of this test process, as the fixture `rabbitmq_url` names it."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return f"{os.environ['CARNET_TEST_RABBITMQ_URL'].rstrip('/')}/test-{number}"
+
+
 def settings_for(default: str, **changes: Any) -> Settings:
     urls = {f"{service.value}_url": (default,) for service in Service}
     values: dict[str, Any] = {
@@ -176,6 +212,8 @@ def settings_for(default: str, **changes: Any) -> Settings:
         "token_issuer": ISSUER,
         "token_audience": AUDIENCE,
         "port": 0,
+        "rabbitmq_url": broker_url(),
+        "internal_key": json.dumps(INTERNAL_KEY.as_dict(private=True)),
         **urls,
         **changes,
     }
@@ -186,6 +224,11 @@ def settings_for(default: str, **changes: Any) -> Settings:
 
 @asynccontextmanager
 async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
+    """A gateway with these settings, its upstream and its client.
+
+    It is yielded once it has heard which tokens are revoked; with `blind=True` at once.
+    """
+    blind = changes.pop("blind", False)
     recorder = Recorder()
     async with AsyncExitStack() as stack:
         upstream_port = await stack.enter_async_context(running(config_for(recorder)))
@@ -195,6 +238,9 @@ async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
         )
+        async with asyncio.timeout(5):
+            while not (blind or gateway.revocations.known):
+                await asyncio.sleep(0.005)
         yield Stack(port, client, recorder, gateway)
 
 

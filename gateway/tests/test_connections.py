@@ -145,9 +145,12 @@ async def test_a_client_that_leaves_while_it_sends_ends_the_upstream_request() -
             seen.extend(piece)
         ended.set()
 
-    async with raw_upstream(handler) as url, open_stack(identity_url=(url,)) as stack:
+    async with raw_upstream(handler) as url, open_stack(payments_url=(url,)) as stack:
         _, writer = await asyncio.open_connection("127.0.0.1", stack.port)
-        writer.write(b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        writer.write(
+            b"POST /api/payments/webhooks/stripe HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Length: 9\r\n\r\nhalf"
+        )
         await writer.drain()
         await asyncio.sleep(0.1)
         writer.write(b"way")

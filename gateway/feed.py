@@ -1,0 +1,172 @@
+"""How a gateway hears of revocations: events from the broker, and identity's list of them.
+
+The list is read once the queue is bound, so that nothing falls in between; from then on events
+bring the news within milliseconds, and the list is compared now and then, for what the broker may
+never get. While the broker is away the list alone is asked every second. Only a gateway that has
+neither goes blind.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from gateway.revocations import Clock, Revocations
+from shared import bus
+from shared.events import Event, EventData
+
+log = structlog.get_logger(__name__)
+
+BINDINGS = (
+    "identity.user.*.v1",
+    "identity.permission.*.v1",
+    "organizations.organization.updated.v1",
+    "organizations.organization.deactivated.v1",
+)
+# Seconds.
+RECONNECT = 1.0
+PROBE = 2.0
+READ_WHILE_LISTENING = 10.0
+READ_WHILE_DEAF = 1.0
+
+ReadList = Callable[[], Awaitable[bytes | None]]
+"""Fetches identity's list as JSON; None when it cannot be had."""
+
+
+class RevocationList(BaseModel):
+    """Identity's answer: what is void at this moment and has not run out."""
+
+    revoked_sessions: list[str]
+    users: dict[int, float]
+    organizations: list[int]
+
+    def tell(self, revocations: Revocations) -> None:
+        """Add it to what is known."""
+        revocations.end_sessions(self.revoked_sessions)
+        for user_id, not_before in self.users.items():
+            revocations.renew_user(user_id, not_before)
+        for organization_id in self.organizations:
+            revocations.close_organization(organization_id)
+
+
+def tell(revocations: Revocations, event: Event) -> None:
+    """Add what an event says to what is known; most events say nothing of the kind."""
+    data, values = event.data, event.data.new_values
+    revocations.end_sessions(values.get("ended_sessions", ()))
+    if "tokens_not_before" in values:
+        revocations.renew_user(_user_of(data), float(values["tokens_not_before"]))
+    if data.entity_type == "organization" and data.entity_id is not None:
+        if values.get("is_active") is False:
+            revocations.close_organization(data.entity_id)
+        elif values.get("is_active") is True:
+            revocations.reopen_organization(data.entity_id)
+
+
+def _user_of(data: EventData) -> int:
+    """The user an event is about: a removed permission names its user among the old values."""
+    if data.entity_type == "user" and data.entity_id is not None:
+        return data.entity_id
+    values: dict[str, Any] = data.old_values | data.new_values
+    return int(values["user_id"])
+
+
+class Feed:
+    """Keeps one gateway's revocations up to date while its `running` block lasts."""
+
+    def __init__(
+        self,
+        revocations: Revocations,
+        rabbitmq_url: SecretStr,
+        read_list: ReadList,
+        *,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._revocations = revocations
+        self._rabbitmq_url = rabbitmq_url
+        self._read_list = read_list
+        self._clock = clock
+        self._bound_at: float | None = None
+        self._complete = False  # the list was read after the queue was bound
+        self._read_now = asyncio.Event()
+
+    @property
+    def listening(self) -> bool:
+        """Whether events bring the news, and nothing from before was missed."""
+        return self._complete
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the news in the background until the block ends."""
+        tasks = [asyncio.ensure_future(self._listen_on()), asyncio.ensure_future(self._read_on())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen_on(self) -> None:
+        """Listen until cancelled; whatever breaks, bind a new queue after a moment."""
+        while True:
+            try:
+                async with bus.connected(self._rabbitmq_url, name="gateway.revocations") as broker:
+                    await self._listen(await broker.channel())
+            except (Exception, asyncio.CancelledError) as error:
+                bus.raise_if_cancelled(error)
+                log.warning("revocation_events_interrupted", cause=repr(error))
+            finally:
+                self._bound_at, self._complete = None, False
+                self._read_now.set()
+            await asyncio.sleep(RECONNECT)
+
+    async def _listen(self, channel: AbstractChannel) -> None:
+        queue = await bus.declare_own_queue(channel, BINDINGS)
+        await queue.consume(self._take, no_ack=True)
+        self._bound_at = self._clock()
+        self._read_now.set()
+        while True:
+            asked_at = self._clock()
+            # A connection can look alive for long after the broker froze.
+            await bus.require_queue(channel, queue)
+            if self._complete:
+                self._revocations.up_to_date(asked_at)
+            await asyncio.sleep(PROBE)
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        try:
+            tell(self._revocations, Event.model_validate_json(message.body))
+        except (ValidationError, KeyError, TypeError, ValueError):
+            log.exception("revocation_event_not_understood", event_id=message.message_id)
+
+    async def _read_on(self) -> None:
+        """Read the list until cancelled: at once when asked to, else every few seconds."""
+        while True:
+            self._read_now.clear()
+            bound_at = self._bound_at
+            if await self._read() and bound_at is not None and bound_at == self._bound_at:
+                self._complete = True
+            pause = READ_WHILE_LISTENING if self._complete else READ_WHILE_DEAF
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._read_now.wait()
+
+    async def _read(self) -> bool:
+        asked_at = self._clock()
+        try:
+            body = await self._read_list()
+            if body is None:
+                return False
+            RevocationList.model_validate_json(body).tell(self._revocations)
+        except ValidationError as error:
+            log.error("revocation_list_not_understood", cause=repr(error))
+            return False
+        except Exception:
+            log.exception("revocation_list_not_read")
+            return False
+        self._revocations.up_to_date(asked_at)
+        return True
