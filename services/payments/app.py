@@ -10,6 +10,8 @@ from services.payments.endpoints import gateway_webhooks, payments
 from services.payments.events import CATALOGUE
 from services.payments.gateways import Gateways
 from services.payments.internal import internal
+from services.payments.invoice_endpoints import of_organization, of_payment
+from services.payments.logos import Logos
 from services.payments.organization_endpoints import organization
 from services.payments.settings import Settings
 from shared.service import create_service, serve
@@ -18,30 +20,43 @@ NAME = "payments"
 WEBHOOKS_AT_ONCE = 4
 
 
-def _closing(gateways: Gateways) -> APIRouter:
-    """Return a router without routes that closes the gateways' connections at the end."""
+def _closing(*connections: Gateways | Logos) -> APIRouter:
+    """Return a router without routes that closes connections at the end."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await gateways.aclose()
+            for connection in connections:
+                await connection.aclose()
 
     return APIRouter(lifespan=lifespan)
 
 
-def create_app(settings: Settings, *, gateways: Gateways | None = None) -> FastAPI:
-    """Return the application; `gateways` replaces those that the settings name, in tests."""
-    opened = gateways or settings.open_gateways()
+def create_app(
+    settings: Settings, *, gateways: Gateways | None = None, logos: Logos | None = None
+) -> FastAPI:
+    """Return the application; `gateways` and `logos` replace the outside world in tests."""
+    gateways = gateways or settings.open_gateways()
+    logos = logos or Logos()
     app = create_service(
         NAME,
         settings,
         CATALOGUE,
-        [gateway_webhooks, payments, organization, internal, _closing(opened)],
+        [
+            gateway_webhooks,
+            payments,
+            of_organization,
+            of_payment,
+            organization,
+            internal,
+            _closing(gateways, logos),
+        ],
         title="Carnet payments",
     )
-    app.state.gateways = opened
+    app.state.gateways = gateways
+    app.state.logos = logos
     app.state.webhook_limit = anyio.CapacityLimiter(WEBHOOKS_AT_ONCE)
     return app
 

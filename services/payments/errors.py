@@ -8,7 +8,7 @@ class PaymentNotFound(NotFound):
 
 
 class InvoiceNotFound(NotFound):
-    """There is no invoice: the payment has not succeeded."""
+    """There is no such invoice; a payment has one once it has succeeded."""
 
 
 class OrganizationNotFound(NotFound):

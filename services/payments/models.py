@@ -221,6 +221,7 @@ class Invoice(Entity, Base):
         ),
         Index("ix_invoices_transaction_id", "transaction_id"),
         Index("ix_invoices_organization_id_id", "organization_id", "id"),
+        Index("ix_invoices_organization_id_issue_date", "organization_id", "issue_date"),
     )
     entity_type = "invoice"
 

@@ -177,6 +177,22 @@ async def page_of_invoices(
     return page.cut(rows, lambda row: (row.id,))
 
 
+async def get_document(session: AsyncSession, organization_id: int, invoice_id: int) -> Invoice:
+    """Return an organization's invoice or credit note; raises InvoiceNotFound."""
+    document = await session.get(Invoice, invoice_id)
+    if document is None or document.organization_id != organization_id:
+        raise InvoiceNotFound
+    return document
+
+
+async def credit_notes_of(session: AsyncSession, payment_id: int) -> Sequence[Invoice]:
+    """Return a payment's credit notes, oldest first."""
+    statement = select(Invoice).where(
+        Invoice.transaction_id == payment_id, Invoice.kind == InvoiceKind.CREDIT_NOTE
+    )
+    return (await session.scalars(statement.order_by(Invoice.id))).all()
+
+
 async def refunds_of(session: AsyncSession, payment_id: int) -> Sequence[Refund]:
     """Return a payment's refunds, oldest first."""
     statement = select(Refund).where(Refund.transaction_id == payment_id).order_by(Refund.id)

@@ -188,7 +188,6 @@ class SeriesGaps(BaseModel):
 
     kind: str
     year: int
-    first_number: int
     last_number: int
     issued: int
     missing: list[int]

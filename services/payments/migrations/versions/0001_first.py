@@ -208,6 +208,9 @@ def _create_invoices() -> None:
     )
     op.create_index("ix_invoices_transaction_id", "invoices", ["transaction_id"])
     op.create_index("ix_invoices_organization_id_id", "invoices", ["organization_id", "id"])
+    op.create_index(
+        "ix_invoices_organization_id_issue_date", "invoices", ["organization_id", "issue_date"]
+    )
     _protect("invoices")
     # What was issued stays as it was issued, and no payment or refund goes away.
     op.execute("REVOKE UPDATE, DELETE ON invoices FROM payments")

@@ -1,0 +1,185 @@
+"""Routes of invoices, credit notes and totals: parse, call, return."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import anyio.to_thread
+from fastapi import Depends, Header, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.payments import documents, queries, reports
+from services.payments.errors import (
+    InvoiceNotFound,
+    NotAcceptable,
+    OrganizationNotFound,
+    PaymentNotFound,
+)
+from services.payments.logos import Logos
+from services.payments.models import Invoice, InvoiceKind
+from services.payments.organization_endpoints import require_view
+from services.payments.policies import can_see
+from services.payments.schemas import DayTotal, InvoiceRead, SeriesGaps
+from shared.auth import Actor, ActorDep
+from shared.errors import Forbidden, Invalid, Unauthenticated, responses
+from shared.fields import Id
+from shared.paging import PageDep
+from shared.routing import SessionDep, router
+
+PDF = "application/pdf"
+JSON = "application/json"
+CSV = "text/csv"
+
+of_organization = router(
+    prefix="/api/organizations/{organization_id}",
+    tags=["invoices"],
+    responses=responses(Unauthenticated, Forbidden, OrganizationNotFound, Invalid),
+)
+of_payment = router(
+    prefix="/api/payments/{payment_id}",
+    tags=["invoices"],
+    responses=responses(Unauthenticated, PaymentNotFound, Invalid),
+)
+
+_DOCUMENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {PDF: {"schema": {"type": "string", "format": "binary"}}}},
+    **responses(InvoiceNotFound, NotAcceptable),
+}
+
+
+def _logos(request: Request) -> Logos:
+    logos: Logos = request.app.state.logos
+    return logos
+
+
+def _wanted(accept: Annotated[str, Header()] = "*/*") -> str:
+    """Return the first type in `Accept` that we have; raises NotAcceptable."""
+    for part in accept.lower().split(","):
+        wanted = part.partition(";")[0].strip()
+        if wanted in (JSON, PDF):
+            return wanted
+        if wanted in ("*/*", "application/*"):
+            return JSON
+    raise NotAcceptable
+
+
+LogosDep = Annotated[Logos, Depends(_logos)]
+WantedDep = Annotated[str, Depends(_wanted)]
+
+
+async def _shown(invoice: Invoice, wanted: str, logos: Logos) -> InvoiceRead | Response:
+    shown = InvoiceRead.model_validate(invoice)
+    if wanted != PDF:
+        return shown
+    logo = await logos.find(shown.seller.logo_url)
+    page = await anyio.to_thread.run_sync(documents.render, shown, logo)
+    headers = {"Content-Disposition": f'inline; filename="{_file_name(shown.number)}"'}
+    return Response(page, media_type=PDF, headers=headers)
+
+
+def _file_name(number: str) -> str:
+    return "".join(char if char.isascii() and char.isalnum() else "-" for char in number) + ".pdf"
+
+
+@of_organization.get("/invoices")
+async def list_invoices(
+    organization_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    page: PageDep,
+    kind: InvoiceKind | None = None,
+) -> list[InvoiceRead]:
+    """List an organization's invoices and credit notes, newest first."""
+    require_view(actor, organization_id)
+    rows = await queries.page_of_invoices(session, page, organization_id, kind)
+    return [InvoiceRead.model_validate(row) for row in rows]
+
+
+@of_organization.get("/invoices/gaps")
+async def find_gaps(organization_id: Id, session: SessionDep, actor: ActorDep) -> list[SeriesGaps]:
+    """Prove that no number is missing: each series with its missing numbers."""
+    require_view(actor, organization_id)
+    return await reports.gaps(session, organization_id)
+
+
+@of_organization.get("/invoices/{invoice_id}", response_model=InvoiceRead, responses=_DOCUMENT)
+async def get_invoice_of_organization(
+    organization_id: Id,
+    invoice_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    wanted: WantedDep,
+    logos: LogosDep,
+) -> InvoiceRead | Response:
+    """Show an invoice or credit note, as JSON or PDF by `Accept`."""
+    require_view(actor, organization_id)
+    document = await queries.get_document(session, organization_id, invoice_id)
+    return await _shown(document, wanted, logos)
+
+
+@of_organization.get(
+    "/payments/totals",
+    response_model=list[DayTotal],
+    responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}},
+)
+async def get_totals(
+    organization_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    first: Annotated[date | None, Query(alias="from", description="Default: 30 days ago")] = None,
+    last: Annotated[date | None, Query(alias="to", description="Included; today")] = None,
+    form: Annotated[Literal["json", "csv"] | None, Query(alias="format")] = None,
+    accept: Annotated[str, Header()] = JSON,
+) -> list[DayTotal] | Response:
+    """Total what was paid and given back per day of the organization, currency and method."""
+    require_view(actor, organization_id)
+    # Tomorrow in UTC is today somewhere; the days are the organization's own.
+    last = last or datetime.now(UTC).date() + timedelta(days=1)
+    first = first or last - timedelta(days=31)
+    if not timedelta(0) <= last - first <= timedelta(days=reports.LONGEST_DAYS):
+        raise Invalid("to", f"must be from `from` to {reports.LONGEST_DAYS} days after it")
+    rows = await reports.totals(session, organization_id, first, last)
+    if form == "csv" or (form is None and accept.lower().startswith(CSV)):
+        return Response(reports.as_csv(rows), media_type=CSV)
+    return rows
+
+
+@of_payment.get("/invoice", response_model=InvoiceRead, responses=_DOCUMENT)
+async def get_invoice(
+    payment_id: Id, session: SessionDep, actor: ActorDep, wanted: WantedDep, logos: LogosDep
+) -> InvoiceRead | Response:
+    """Show a payment's invoice, as JSON or PDF by `Accept`."""
+    await _check_visible(session, actor, payment_id)
+    return await _shown(await queries.get_invoice(session, payment_id), wanted, logos)
+
+
+@of_payment.get("/credit-notes")
+async def list_credit_notes(
+    payment_id: Id, session: SessionDep, actor: ActorDep
+) -> list[InvoiceRead]:
+    """List the credit notes of a payment's refunds, oldest first."""
+    await _check_visible(session, actor, payment_id)
+    notes = await queries.credit_notes_of(session, payment_id)
+    return [InvoiceRead.model_validate(note) for note in notes]
+
+
+@of_payment.get("/credit-notes/{number}", response_model=InvoiceRead, responses=_DOCUMENT)
+async def get_credit_note(
+    payment_id: Id,
+    number: str,
+    session: SessionDep,
+    actor: ActorDep,
+    wanted: WantedDep,
+    logos: LogosDep,
+) -> InvoiceRead | Response:
+    """Show a credit note by its number, as JSON or PDF by `Accept`."""
+    await _check_visible(session, actor, payment_id)
+    notes = await queries.credit_notes_of(session, payment_id)
+    note = next((note for note in notes if note.number == number), None)
+    if note is None:
+        raise InvoiceNotFound
+    return await _shown(note, wanted, logos)
+
+
+async def _check_visible(session: AsyncSession, actor: Actor, payment_id: int) -> None:
+    if not can_see(actor, await queries.get(session, payment_id)):
+        raise PaymentNotFound
