@@ -129,7 +129,8 @@ class ChangeLog:
             changed = [name for name, old in told.items() if current[name] != old]
             change.old = {name: told[name] for name in changed}
             change.new = {name: current[name] for name in changed}
-        self.told[entity] = current
+        # A copy: details join the change, and are no columns.
+        self.told[entity] = dict(current)
 
     def _take_differences(self, entity: Entity, change: Change) -> None:
         loaded = inspect(entity).dict

@@ -135,6 +135,21 @@ async def test_a_new_row_that_goes_on_at_once_is_told_in_two_parts(
     assert closed["new_values"] == {"state": "closed", "note": "at once"}
 
 
+async def test_details_of_a_new_row_are_no_columns_of_its_next_change(
+    database: Database, transactions: Transactions
+) -> None:
+    async with transactions.begin(ORIGIN, EVERYTHING) as session:
+        made = thing()
+        session.add(made)
+        await session.flush()
+        record(session, "CREATE", made, reason="opening")
+        made.name = "second"
+        record(session, "UPDATE", made, reason="a better name")
+    assert await told(database) == [
+        ("UPDATE", {"name": "first"}, {"name": "second", "reason": "a better name"})
+    ]
+
+
 async def test_a_deleted_row_is_told_whole(database: Database, transactions: Transactions) -> None:
     async with changing(transactions) as (session, made):
         await session.delete(made)
