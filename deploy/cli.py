@@ -23,6 +23,7 @@ from deploy.local.settings import StackSettings
 from deploy.local.stack import STACK_FILE, Stack, running_stack
 from deploy.local.summary import near, summary
 from deploy.migrations_check import check_migrations
+from deploy.upgrade.command import app as upgrade
 
 
 class PlainErrors(TyperGroup):
@@ -49,6 +50,7 @@ app = typer.Typer(
 
 app.command()(demo)
 app.command("check-migrations")(check_migrations)
+app.add_typer(upgrade, name="upgrade")
 
 DATABASE_VARIABLE = "CARNET_TEST_DATABASE_URL"
 RABBITMQ_VARIABLE = "CARNET_TEST_RABBITMQ_URL"

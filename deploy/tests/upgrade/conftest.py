@@ -1,0 +1,57 @@
+"""Fixtures of the upgrade's tests: real databases of both versions."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from deploy.tests.upgrade.databases import (
+    VersionOne,
+    VersionTwo,
+    copy_template,
+    drop,
+    make_template,
+    make_version_one,
+)
+
+
+@pytest.fixture(scope="session")
+def admin_url() -> str:
+    """The administrator's address of the tests' server."""
+    url = os.environ.get("CARNET_TEST_DATABASE_URL")
+    if not url:
+        pytest.exit("CARNET_TEST_DATABASE_URL is not set: use `make test`", returncode=2)
+    return url
+
+
+@pytest.fixture(scope="session")
+def template(admin_url: str) -> Iterator[str]:
+    """A migrated database of version 2 to copy from."""
+    name = asyncio.run(make_template(admin_url))
+    yield name
+    asyncio.run(drop(admin_url, name))
+
+
+@pytest.fixture
+async def v1(admin_url: str) -> AsyncIterator[VersionOne]:
+    """Version 1 with the sample's rows."""
+    made = await make_version_one(admin_url, "schema.sql", "sample.sql")
+    yield made
+    await drop(admin_url, made.name)
+
+
+@pytest.fixture
+async def empty_v1(admin_url: str) -> AsyncIterator[VersionOne]:
+    """Version 1 without rows."""
+    made = await make_version_one(admin_url, "schema.sql")
+    yield made
+    await drop(admin_url, made.name)
+
+
+@pytest.fixture
+async def v2(admin_url: str, template: str) -> AsyncIterator[VersionTwo]:
+    """Version 2, migrated and empty."""
+    made = await copy_template(admin_url, template)
+    yield made
+    await drop(admin_url, made.name)

@@ -1,0 +1,278 @@
+"""`carnet upgrade data`: copies and converts, and goes on where it stopped."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from deploy.local.servers import one_failure
+from deploy.upgrade import (
+    copying,
+    identity_rows,
+    report,
+    sequences,
+    trail,
+    voucher_rows,
+    workspace,
+)
+from deploy.upgrade import (
+    plan as plans,
+)
+from deploy.upgrade.copy_step import CopyStep
+from deploy.upgrade.copying import CHUNK_ROWS, chunks, mark, mark_finished, progress_of
+from deploy.upgrade.default_types import ensure_default_types
+from deploy.upgrade.errors import UpgradeError
+from deploy.upgrade.plan import REDEMPTIONS, Plan
+from deploy.upgrade.progress import Told
+from deploy.upgrade.source import Source, open_source
+from deploy.upgrade.steps import COPIES
+from deploy.upgrade.targets import (
+    Connections,
+    Target,
+    driver_url,
+    owner_connections,
+    seeing_everything,
+    service_connections,
+)
+from services.organizations.bootstrap import ensure_default_organization
+from services.organizations.events import CATALOGUE as ORGANIZATION_EVENTS
+from services.vouchers.events import CATALOGUE as VOUCHER_EVENTS
+from shared.db import make_engine
+from shared.transactions import Transactions
+
+_ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('carnet.upgrade', 0))"
+_ORGANIZATION = (
+    "SELECT id, version, name, slug, address, phone, email, tax_id, logo_url, timezone, currency,"
+    " is_active FROM organizations WHERE id = $1"
+)
+
+
+async def upgrade_data(
+    target: Target, dsn: str, system_admin: str | None, told: Told
+) -> dict[str, Any]:
+    """Copy and convert everything that is not there yet; return the report. Safe to repeat.
+
+    Raises UpgradeError.
+    """
+    async with (
+        one_failure(),
+        open_source(dsn) as source,
+        owner_connections(target) as owners,
+        service_connections(target) as targets,
+    ):
+        await alone(targets)
+        await workspace.make_tables(owners)
+        plan = await _plan(source, targets, system_admin)
+        if plan.finished_at is None:
+            await _Upgrade(target, source, targets, owners, told).follow(plan)
+        else:
+            await _require_same_source(plan, source)
+        return await report.summary(await plans.load_begun(targets["organizations"]), targets)
+
+
+async def write_report(target: Target, file: Path) -> None:
+    """Write the report of a finished upgrade with every row that was changed or set aside."""
+    async with service_connections(target) as targets:
+        plan = await plans.load_begun(targets["organizations"])
+        await report.write(file, await report.summary(plan, targets), targets)
+
+
+async def alone(targets: Connections) -> None:
+    """Make sure that no other upgrade is at work. Raises UpgradeError."""
+    if not await targets["organizations"].fetchval(_ONE_AT_A_TIME):
+        raise UpgradeError("Another upgrade is at work.", "Wait until it has ended.")
+
+
+async def _plan(source: Source, targets: Connections, system_admin: str | None) -> Plan:
+    organizations = targets["organizations"]
+    plan = await plans.load(organizations)
+    if plan is None:
+        plan = await plans.make(source, targets, system_admin)
+        await plans.keep(plan, organizations)
+        return plan
+    if plan.rolling_back:
+        raise UpgradeError(
+            "A rollback was begun and not finished.", "Finish it: carnet upgrade rollback"
+        )
+    if system_admin and await plans.find_system_admin(source, system_admin) != plan.system_admin_id:
+        raise UpgradeError(
+            f"This upgrade was begun with user {plan.system_admin_id} as system administrator.",
+            "Leave --system-admin out to go on with it, or roll back first.",
+        )
+    return plan
+
+
+async def _require_same_source(plan: Plan, source: Source) -> None:
+    for table, highest in (await source.highest_ids()).items():
+        if highest > plan.extents[table].last_id:
+            raise UpgradeError(
+                f"Version 1's {table} grew up to id {highest} since it was upgraded.",
+                "Stop version 1, then: carnet upgrade rollback, and carnet upgrade data again.",
+            )
+
+
+@asynccontextmanager
+async def transactions_of(url: str, source: str, catalogue: Any) -> AsyncIterator[Transactions]:
+    """Open a service's unit of work, for what its own code must do."""
+    engine: AsyncEngine = make_engine(driver_url(url), pool_size=1)
+    try:
+        yield Transactions(engine, source, catalogue)
+    finally:
+        await engine.dispose()
+
+
+class _Upgrade:
+    """One run: every part of it is skipped when an earlier run has done it."""
+
+    def __init__(
+        self,
+        target: Target,
+        source: Source,
+        targets: Connections,
+        owners: Connections,
+        told: Told,
+    ) -> None:
+        self._target = target
+        self._source = source
+        self._targets = targets
+        self._owners = owners
+        self._told = told
+
+    async def follow(self, plan: Plan) -> None:
+        """Do what the plan says and is not done yet."""
+        await _require_same_source(plan, self._source)
+        plan = await self._organization(plan)
+        await plans.spread(plan, self._targets)
+        await sequences.leave_room(plan, self._owners)
+        await workspace.make_staging(self._owners)
+        await self._copies_of_organization(plan)
+        await self._default_types(plan)
+        await self._emails()
+        for step in COPIES:
+            await self._copy(step, plan)
+        await self._redemptions(plan)
+        await self._permissions(plan)
+        await self._end(plan)
+
+    async def _organization(self, plan: Plan) -> Plan:
+        if plan.organization_id is not None:
+            return plan
+        url = self._target.service("organizations")
+        async with transactions_of(url, "carnet/organizations", ORGANIZATION_EVENTS) as units:
+            organization_id = await ensure_default_organization(units)
+        row = await self._organization_row(organization_id)
+        organizations = self._targets["organizations"]
+        return await plans.locate(plan, organizations, organization_id, row["timezone"])
+
+    async def _organization_row(self, organization_id: int | None) -> Any:
+        async with seeing_everything(self._targets["organizations"]):
+            return await self._targets["organizations"].fetchrow(_ORGANIZATION, organization_id)
+
+    async def _copies_of_organization(self, plan: Plan) -> None:
+        row = await self._organization_row(plan.organization_id)
+        await self._targets["identity"].execute(
+            identity_rows.ORGANIZATION_COPY,
+            row["id"],
+            row["slug"],
+            row["version"],
+            row["is_active"],
+        )
+        await self._targets["vouchers"].execute(voucher_rows.ORGANIZATION_COPY, *row)
+
+    async def _default_types(self, plan: Plan) -> None:
+        assert plan.organization_id is not None
+        url = self._target.service("vouchers")
+        async with transactions_of(url, "carnet/vouchers", VOUCHER_EVENTS) as units:
+            await ensure_default_types(units, plan.organization_id)
+
+    async def _emails(self) -> None:
+        """Find the addresses that are equal but for case, before any user is written."""
+        identity = self._targets["identity"]
+        if (await progress_of(identity, "emails")).finished:
+            return
+        async with seeing_everything(identity):
+            await copying.stream(
+                self._source.connection,
+                identity_rows.EMAILS,
+                (),
+                identity,
+                "upgrade_emails",
+                list(workspace.EMAILS_STAGING),
+            )
+            await _require_free_addresses(identity)
+            await identity.execute(identity_rows.FIND_COLLISIONS)
+            await identity.execute("TRUNCATE upgrade_emails")
+            await mark_finished(identity, "emails")
+
+    async def _copy(self, step: CopyStep, plan: Plan) -> None:
+        target = self._targets[step.service]
+        extent = plan.extents[step.counted]
+        done = await progress_of(target, step.name)
+        self._told.begin(step.name, extent.rows, done.rows)
+        async with self._origin(step) as origin:
+            await copying.copy(step, origin, target, extent.last_id, self._told)
+        self._told.end()
+
+    @asynccontextmanager
+    async def _origin(self, step: CopyStep) -> AsyncIterator[Any]:
+        if step.read_from == "source":
+            yield self._source.connection
+            return
+        async with seeing_everything(self._targets[step.read_from]):
+            yield self._targets[step.read_from]
+
+    async def _redemptions(self, plan: Plan) -> None:
+        """Write the ledger: version 1 counted used sessions, version 2's balance is its rows."""
+        vouchers = self._targets["vouchers"]
+        done = await progress_of(vouchers, REDEMPTIONS)
+        if done.finished:
+            return
+        self._told.begin(REDEMPTIONS, plan.extents[REDEMPTIONS].rows, done.rows)
+        last = plan.extents["vouchers"].last_id
+        source = self._source.connection
+        async for chunk in chunks(source, "public.vouchers", done.last_id, last, CHUNK_ROWS):
+            async with seeing_everything(vouchers):
+                given = (await progress_of(vouchers, REDEMPTIONS)).rows
+                status = await vouchers.execute(
+                    voucher_rows.REDEMPTIONS, chunk.first, chunk.last, given
+                )
+                made = int(status.rpartition(" ")[2])
+                await mark(vouchers, REDEMPTIONS, chunk.last, made)
+            self._told.advance(made)
+        await mark_finished(vouchers, REDEMPTIONS)
+        self._told.end()
+
+    async def _permissions(self, plan: Plan) -> None:
+        identity = self._targets["identity"]
+        async with seeing_everything(identity):
+            await identity.execute(identity_rows.OWNERS_PERMISSIONS, plan.extents["users"].last_id)
+
+    async def _end(self, plan: Plan) -> None:
+        told = await report.summary(plan, self._targets)
+        await workspace.drop_staging(self._owners)
+        event = trail.event_of(plan, "completed", _for_the_trail(told))
+        await trail.write(self._target.service("audit"), event)
+        await plans.finish(self._targets["organizations"])
+
+
+def _for_the_trail(told: dict[str, Any]) -> dict[str, Any]:
+    """Return counts alone: the trail keeps no list of people."""
+    return {
+        "source": told["source"],
+        "rows": told["rows"],
+        "vouchers": told["vouchers"],
+        "changed": {
+            f"{group['table_name']}.{group['rule']}": group["rows"] for group in told["changed"]
+        },
+    }
+
+
+async def _require_free_addresses(identity: Any) -> None:
+    taken = await identity.fetchval(identity_rows.TAKEN_EMAILS)
+    if taken is not None:
+        raise UpgradeError(
+            f"User {taken} of version 2 has an e-mail address that version 1 uses too.",
+            "They are never merged: change that user's address, or upgrade into a fresh database.",
+        )

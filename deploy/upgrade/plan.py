@@ -1,0 +1,182 @@
+"""The upgrade's plan: made once, kept in every schema that gets rows, followed to the end."""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
+
+from uuid_utils import uuid7
+
+from deploy.upgrade import workspace
+from deploy.upgrade.errors import UpgradeError
+from deploy.upgrade.source import TABLES, Extent, Source
+from deploy.upgrade.targets import COPIED_INTO, Connections, seeing_everything
+from deploy.upgrade.voucher_rows import SESSIONS_SPENT
+from services.organizations.bootstrap import DEFAULT_SLUG
+
+REDEMPTIONS = "redemptions"
+HOMES = {"users": "identity", **dict.fromkeys((*TABLES[1:], REDEMPTIONS), "vouchers")}
+"""Table → the service that gets its rows."""
+
+_COLUMNS = (
+    "upgrade_id, began_at, source, extents, system_admin_id, organization_made,"
+    " organization_id, timezone, today, finished_at, rolling_back"
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one upgrade does. Ids up to an extent's `last_id` are version 1's, and nobody else's.
+
+    `today` is the day in the organization's zone on which the upgrade began: a voucher's status
+    must not depend on whether the upgrade was interrupted before midnight.
+    """
+
+    upgrade_id: UUID
+    began_at: datetime
+    source: str
+    extents: dict[str, Extent]
+    system_admin_id: int | None
+    organization_made: bool
+    organization_id: int | None = None
+    timezone: str | None = None
+    today: date | None = None
+    finished_at: datetime | None = None
+    rolling_back: bool = False
+
+
+async def load(connection: Any) -> Plan | None:
+    """Return the plan that a schema holds, or None when no upgrade has begun there."""
+    if not await workspace.exists(connection):
+        return None
+    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM upgrade_plan")  # noqa: S608
+    if row is None:
+        return None
+    values = dict(row)
+    kept = json.loads(values.pop("extents"))
+    extents = {table: Extent(**extent) for table, extent in kept.items()}
+    return Plan(**values, extents=extents)
+
+
+async def load_begun(connection: Any) -> Plan:
+    """Return the plan of an upgrade that has begun. Raises UpgradeError when none has."""
+    plan = await load(connection)
+    if plan is None or plan.organization_id is None:
+        raise UpgradeError("No data was upgraded here.", "Begin with: carnet upgrade data")
+    return plan
+
+
+async def make(source: Source, targets: Connections, system_admin: str | None) -> Plan:
+    """Decide what this upgrade does. Raises UpgradeError when the target is in its way."""
+    extents = await source.extents()
+    spent = await source.connection.fetchval(SESSIONS_SPENT)
+    plan = Plan(
+        upgrade_id=UUID(str(uuid7())),
+        began_at=datetime.now(UTC),
+        source=source.name,
+        extents={**extents, REDEMPTIONS: Extent(spent, spent)},
+        system_admin_id=await find_system_admin(source, system_admin),
+        organization_made=not await _has_default_organization(targets["organizations"]),
+    )
+    for table, first in (await ids_in_the_way(plan.extents, targets)).items():
+        raise UpgradeError(
+            f"Version 2 has {table} of its own under ids of version 1, {first} among them.",
+            "Version 1's clients hold its ids, so they must be free: upgrade before the first start"
+            " of version 2, or into another database or data folder (CARNET_DATA).",
+        )
+    return plan
+
+
+async def find_system_admin(source: Source, email: str | None) -> int | None:
+    """Return who stays administrator of the system: the one named, else the one of lowest id.
+
+    Raises UpgradeError when no administrator of version 1 has that address.
+    """
+    found: int | None = await source.connection.fetchval(
+        "SELECT min(id) FROM public.users WHERE role = 'admin'"
+        " AND ($1::text IS NULL OR lower(email) = lower($1))",
+        email,
+    )
+    if found is None and email is not None:
+        raise UpgradeError(
+            f"{email} is no administrator of version 1.", "Name one with --system-admin."
+        )
+    return found
+
+
+async def ids_in_the_way(extents: dict[str, Extent], targets: Connections) -> dict[str, int]:
+    """Return the tables of version 2 that use ids of version 1, and the first such id of each."""
+    found = {}
+    for table, service in HOMES.items():
+        async with seeing_everything(targets[service]):
+            first = await targets[service].fetchval(
+                f"SELECT min(id) FROM {table} WHERE id <= $1",  # noqa: S608
+                extents[table].last_id,
+            )
+        if first is not None:
+            found[table] = first
+    return found
+
+
+async def _has_default_organization(connection: Any) -> bool:
+    async with seeing_everything(connection):
+        return bool(
+            await connection.fetchval("SELECT 1 FROM organizations WHERE slug = $1", DEFAULT_SLUG)
+        )
+
+
+async def keep(plan: Plan, connection: Any) -> None:
+    """Write a plan into a schema, unless it is there."""
+    extents = {table: vars(extent) for table, extent in plan.extents.items()}
+    await connection.execute(
+        f"INSERT INTO upgrade_plan ({_COLUMNS})"  # noqa: S608
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+        plan.upgrade_id,
+        plan.began_at,
+        plan.source,
+        json.dumps(extents),
+        plan.system_admin_id,
+        plan.organization_made,
+        plan.organization_id,
+        plan.timezone,
+        plan.today,
+        plan.finished_at,
+        plan.rolling_back,
+    )
+
+
+async def locate(plan: Plan, connection: Any, organization_id: int, timezone: str) -> Plan:
+    """Write down which organization gets everything, and what day it is there."""
+    today = await connection.fetchval(
+        "SELECT (began_at AT TIME ZONE $1)::date FROM upgrade_plan", timezone
+    )
+    await connection.execute(
+        "UPDATE upgrade_plan SET organization_id = $1, timezone = $2, today = $3",
+        organization_id,
+        timezone,
+        today,
+    )
+    return replace(plan, organization_id=organization_id, timezone=timezone, today=today)
+
+
+async def spread(plan: Plan, targets: Connections) -> None:
+    """Keep the plan in every schema. Raises UpgradeError when one holds another upgrade's."""
+    for service in COPIED_INTO:
+        await keep(plan, targets[service])
+        there = await load(targets[service])
+        if there is None or there.upgrade_id != plan.upgrade_id:
+            raise UpgradeError(
+                f"The schema of {service} holds rows of another upgrade.",
+                "Its database was restored or exchanged: restore the others to the same state.",
+            )
+
+
+async def finish(connection: Any) -> None:
+    """Note that everything was copied."""
+    await connection.execute("UPDATE upgrade_plan SET finished_at = now()")
+
+
+async def begin_rolling_back(connection: Any) -> None:
+    """Note that rows are about to go: from here on only a rollback may follow."""
+    await connection.execute("UPDATE upgrade_plan SET rolling_back = true")

@@ -1,0 +1,165 @@
+"""`carnet upgrade preflight`: what would happen, found out by reading alone."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.upgrade import plan as plans
+from deploy.upgrade.plan import REDEMPTIONS
+from deploy.upgrade.source import TABLES, Extent, Source, open_source
+from deploy.upgrade.targets import Target, service_connections
+from deploy.upgrade.voucher_rows import SESSIONS_SPENT
+
+# Measured on two cores: rows a second of a table with four indexes and two foreign keys, and what
+# version 2 takes of the disk for each byte of version 1's tables and indexes.
+ROWS_A_SECOND = 25_000
+GROWTH = 2.2
+
+_COUNTS = {
+    "admins who become owners": (
+        "SELECT count(*) FROM public.users WHERE role = 'admin' AND id IS DISTINCT FROM $1"
+    ),
+    "users whose address is another's but for case": (
+        "SELECT coalesce(sum(n - 1), 0)::bigint FROM"
+        " (SELECT count(*) AS n FROM public.users GROUP BY lower(email) HAVING count(*) > 1) same"
+    ),
+    "users whose address has not the form that sign-in asks for": (
+        "SELECT count(*) FROM public.users WHERE email !~ '^[^@[:space:]]+@[^@[:space:].]+[.]'"
+    ),
+    "users with nulls that get a value": (
+        "SELECT count(*) FROM public.users WHERE is_active IS NULL OR created_at IS NULL"
+    ),
+    "vouchers without a client, which are cancelled": (
+        "SELECT count(*) FROM public.vouchers WHERE client_id IS NULL"
+    ),
+    "vouchers without a class": (
+        "SELECT count(*) FROM public.vouchers WHERE therapy_class_id IS NULL"
+    ),
+    "vouchers with nulls that get a value": (
+        "SELECT count(*) FROM public.vouchers"
+        " WHERE used_sessions IS NULL OR is_active IS NULL OR created_at IS NULL"
+    ),
+    "vouchers with negative sessions": (
+        "SELECT count(*) FROM public.vouchers WHERE used_sessions < 0 OR total_sessions < 0"
+    ),
+    "codes without a voucher": (
+        "SELECT count(*) FROM public.voucher_codes WHERE voucher_id IS NULL"
+    ),
+    "codes with nulls that get a value": (
+        "SELECT count(*) FROM public.voucher_codes"
+        " WHERE is_spare IS NULL OR is_used IS NULL OR created_at IS NULL"
+    ),
+}
+_SIZE = """
+    SELECT sum(pg_total_relation_size(('public.' || name)::regclass))::bigint
+    FROM unnest($1::text[]) AS name
+"""
+_OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND coalesce(application_name, '') NOT IN ('carnet upgrade')"
+)
+_ADMIN = "SELECT id, email, coalesce(is_active, true) AS is_active FROM public.users WHERE id = $1"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a preflight found; `problems` stop the upgrade, `warnings` do not."""
+
+    source: str
+    server: int
+    extents: dict[str, Extent]
+    changes: dict[str, int]
+    size: int
+    system_admin: str | None
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """All rows that will be written."""
+        return sum(extent.rows for extent in self.extents.values())
+
+    @property
+    def seconds(self) -> float:
+        """An estimate of how long copying takes on two cores."""
+        return self.rows / ROWS_A_SECOND
+
+    @property
+    def disk(self) -> int:
+        """An estimate of the bytes that version 2 will take."""
+        return int(self.size * GROWTH)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, for machines."""
+        return {
+            "source": self.source,
+            "server": self.server,
+            "rows": {name: extent.rows for name, extent in self.extents.items()},
+            "system_admin": self.system_admin,
+            "changes": self.changes,
+            "estimate": {"seconds": round(self.seconds), "disk_bytes": self.disk},
+            "problems": self.problems,
+            "warnings": self.warnings,
+        }
+
+
+async def inspect(dsn: str, target: Target | None, system_admin: str | None) -> Findings:
+    """Look at version 1, and at version 2 if it is there. Raises UpgradeError."""
+    async with open_source(dsn) as source:
+        admin_id = await plans.find_system_admin(source, system_admin)
+        findings = await _of_source(source, admin_id)
+        await _warn(findings, source, admin_id)
+        if target is not None:
+            await _look_at_target(findings, target)
+        return findings
+
+
+async def _of_source(source: Source, admin_id: int | None) -> Findings:
+    connection = source.connection
+    spent = await connection.fetchval(SESSIONS_SPENT)
+    changes = {
+        what: await connection.fetchval(query, *([admin_id] if "$1" in query else []))
+        for what, query in _COUNTS.items()
+    }
+    return Findings(
+        source=source.name,
+        server=source.version,
+        extents={**await source.extents(), REDEMPTIONS: Extent(spent, spent)},
+        changes={what: count for what, count in changes.items() if count},
+        size=await connection.fetchval(_SIZE, TABLES),
+        system_admin=await connection.fetchval(
+            "SELECT email FROM public.users WHERE id = $1", admin_id
+        ),
+    )
+
+
+async def _warn(findings: Findings, source: Source, admin_id: int | None) -> None:
+    others = await source.connection.fetchval(_OTHERS)
+    if others:
+        findings.warnings.append(
+            f"{others} other sessions are on version 1's database: stop version 1 before `data`."
+        )
+    admin = await source.connection.fetchrow(_ADMIN, admin_id)
+    if admin is None:
+        findings.warnings.append("Version 1 has no administrator: none will be in version 2.")
+    elif not admin["is_active"]:
+        findings.warnings.append(
+            f"{admin['email']} would be the system's administrator, and is not active:"
+            " name another with --system-admin."
+        )
+
+
+async def _look_at_target(findings: Findings, target: Target) -> None:
+    async with service_connections(target) as targets:
+        if not await targets["vouchers"].fetchval("SELECT to_regclass('vouchers') IS NOT NULL"):
+            findings.warnings.append("Version 2 has no tables yet: run `carnet upgrade structure`.")
+            return
+        if await plans.load(targets["organizations"]) is not None:
+            findings.warnings.append("An upgrade has begun here already: `data` goes on with it.")
+            return
+        in_the_way = await plans.ids_in_the_way(findings.extents, targets)
+    for table, first in in_the_way.items():
+        findings.problems.append(
+            f"Version 2 has {table} of its own under ids of version 1, {first} among them:"
+            " upgrade before its first start, or into a fresh database."
+        )

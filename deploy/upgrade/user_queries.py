@@ -1,0 +1,46 @@
+"""The queries by which the user verifies an upgrade, run unchanged as the role for reports."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.local.system import SERVICES
+from deploy.upgrade.targets import signed_in
+
+ORGANIZATIONS = "SELECT COUNT(*) FROM organizations"
+WITHOUT_ORGANIZATION = "SELECT COUNT(*) FROM users WHERE organization_id IS NULL"
+VOUCHER_TYPES = "SELECT COUNT(*) FROM voucher_types"
+MIGRATION = "SELECT * FROM audit_logs WHERE action = 'migration' ORDER BY created_at DESC LIMIT 1"
+CONSTRAINTS = (
+    "SELECT conname, contype, convalidated FROM pg_constraint"
+    " WHERE connamespace = '{schema}'::regnamespace ORDER BY conname"
+)
+
+QUERIES = (
+    ORGANIZATIONS,
+    WITHOUT_ORGANIZATION,
+    VOUCHER_TYPES,
+    MIGRATION,
+    *(CONSTRAINTS.format(schema=schema) for schema in SERVICES),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query and its rows."""
+
+    query: str
+    rows: Sequence[dict[str, Any]]
+
+    @property
+    def number(self) -> int:
+        """The one value of a count."""
+        return int(next(iter(self.rows[0].values())))
+
+
+async def ask(report_url: str) -> list[Answer]:
+    """Run every query as the role for reports. Raises UpgradeError when it cannot sign in."""
+    async with signed_in(report_url, "the target as carnet_report") as connection:
+        return [
+            Answer(query, [dict(row) for row in await connection.fetch(query)]) for query in QUERIES
+        ]
