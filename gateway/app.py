@@ -11,6 +11,7 @@ from gateway.feed import Feed
 from gateway.forwarding import Forwarder
 from gateway.pages import Pages
 from gateway.protocol import HeadLimits, bounded_protocol
+from gateway.quotas import Quotas
 from gateway.relaying import Relay
 from gateway.revocations import Revocations
 from gateway.routes import RouteTable, Service
@@ -48,6 +49,7 @@ class Gateway:
             settings.rabbitmq_url,
             revocation_list(self._forwarder, upstreams[Service.IDENTITY], signer),
         )
+        self._quotas = Quotas(settings)
         self.checks = _checks(self._forwarder, upstreams, verifier, self.revocations)
         document = MergedDocument(self._forwarder, upstreams, table, version=version("carnet"))
         self._dispatcher = Dispatcher(
@@ -59,6 +61,7 @@ class Gateway:
                 document=Cached(document.fetch, seconds=_DOCUMENT_SECONDS),
                 readiness=Cached(Readiness(self.checks).fetch, seconds=_READINESS_SECONDS),
             ),
+            quotas=self._quotas,
             authenticate=_authenticate(verifier, self.revocations),
         )
 
@@ -75,6 +78,7 @@ class Gateway:
         async with self._forwarder, self.feed.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()
+        await self._quotas.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

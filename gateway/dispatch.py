@@ -20,6 +20,7 @@ from gateway.exchange import CLIENT_CLOSED, Exchange
 from gateway.forwarding import Outgoing
 from gateway.headers import RequestHead, read_head, security_headers
 from gateway.pages import Pages
+from gateway.quotas import Quotas
 from gateway.relaying import Relay
 from gateway.routes import Access, Route, RouteTable
 from gateway.services import Upstreams
@@ -46,6 +47,7 @@ class Dispatcher:
         upstreams: Upstreams,
         relay: Relay,
         pages: Pages,
+        quotas: Quotas,
         authenticate: Authenticate,
     ) -> None:
         self._settings = settings
@@ -53,6 +55,7 @@ class Dispatcher:
         self._upstreams = upstreams
         self._relay = relay
         self._pages = pages
+        self._quotas = quotas
         self._authenticate = authenticate
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._security = security_headers(tls=settings.tls)
@@ -115,8 +118,10 @@ class Dispatcher:
         await self._carry(exchange, head, route)
 
     async def _carry(self, exchange: Exchange, head: RequestHead, route: Route) -> None:
+        await self._quotas.take_from_address(route.quota, exchange.client_address)
         if route.access is Access.PROTECTED:
-            await self._authenticate(_bearer_token(head))
+            actor = await self._authenticate(_bearer_token(head))
+            await self._quotas.take_from_user(actor.user_id)
         settings, scope = self._settings, exchange.scope
         body = RequestBody(
             exchange.receive, head, limit=settings.body_limit, timeout=settings.body_timeout

@@ -45,6 +45,12 @@ class BodyTooLarge(AppError):
     status = 413
 
 
+class TooManyRequests(AppError):
+    """More requests than this interface accepts from one client in so short a time."""
+
+    status = 429
+
+
 class HeadTooLarge(AppError):
     """The request line and the headers are larger than this interface accepts."""
 

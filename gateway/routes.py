@@ -1,4 +1,4 @@
-"""The path table: which service answers which path, who may call it, how long it may take.
+"""The path table: which service answers which path, who may call it, how long and how often.
 
 This is the single source. Forwarding, the merged OpenAPI document and the metric labels read it;
 nothing else decides where a request goes.
@@ -36,6 +36,14 @@ class Pace(StrEnum):
     EXPORTING = "exporting"  # streams, or walks a whole chain
 
 
+class Quota(StrEnum):
+    """Which requests of an address are counted together; the settings say how many pass."""
+
+    GENERAL = "general"
+    SIGN_IN = "sign-in"  # each costs a slow hash, and is a guess at a password
+    WEBHOOK = "webhook"  # come in bursts, from few addresses, and must not be lost in a flood
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One row of the table. A template that ends in `/*` takes everything below it."""
@@ -44,6 +52,7 @@ class Route:
     service: Service
     access: Access = Access.PROTECTED
     pace: Pace = Pace.STANDARD
+    quota: Quota = Quota.GENERAL
 
 
 def _tree(template: str, service: Service) -> tuple[Route, Route]:
@@ -55,9 +64,9 @@ _ORGANIZATION = "/api/organizations/{id}"
 
 ROUTES: tuple[Route, ...] = (
     Route("/.well-known/jwks.json", Service.IDENTITY, Access.PUBLIC),
-    Route("/api/auth/register", Service.IDENTITY, Access.PUBLIC),
-    Route("/api/auth/login", Service.IDENTITY, Access.PUBLIC),
-    Route("/api/auth/token", Service.IDENTITY, Access.PUBLIC),
+    Route("/api/auth/register", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/login", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/token", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/refresh", Service.IDENTITY, Access.PUBLIC),
     # Whoever holds the refresh token may end its session, also after the access token expired.
     Route("/api/auth/logout", Service.IDENTITY, Access.PUBLIC),
@@ -73,7 +82,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/voucher-types/*", Service.VOUCHERS),
     Route("/api/vouchers/purchase", Service.VOUCHERS, pace=Pace.PAYING),
     Route("/api/vouchers/*", Service.VOUCHERS),
-    Route("/api/payments/webhooks/*", Service.PAYMENTS, Access.PUBLIC),
+    Route("/api/payments/webhooks/*", Service.PAYMENTS, Access.PUBLIC, quota=Quota.WEBHOOK),
     Route("/api/payments/{id}/confirm", Service.PAYMENTS, pace=Pace.PAYING),
     Route("/api/payments/*", Service.PAYMENTS),
     *_tree(f"{_ORGANIZATION}/payments", Service.PAYMENTS),

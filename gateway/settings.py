@@ -3,14 +3,23 @@
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway.client import TrustedProxies
+from gateway.counting import STORE_SCHEMES, Limit
 from gateway.routes import Pace, Service
 from shared.settings import ProcessSettings, TokenSettings
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+def _parsed(text: str) -> str:
+    Limit.parse("", text)
+    return text
+
+
+RateLimit = Annotated[str, AfterValidator(_parsed)]
 
 
 class Settings(ProcessSettings, TokenSettings):
@@ -45,6 +54,15 @@ class Settings(ProcessSettings, TokenSettings):
     standard_timeout: float = Field(default=15, gt=0)
     paying_timeout: float = Field(default=60, gt=0)
     exporting_timeout: float = Field(default=120, gt=0)
+
+    # How many requests pass in how long a time, as the `limits` library writes it. From one address
+    # (the /64 of IPv6) by class of route, and from one user whatever the route.
+    address_limit: RateLimit = "3000/10 seconds"
+    sign_in_limit: RateLimit = "60/10 seconds"
+    webhook_limit: RateLimit = "2000/10 seconds"
+    user_limit: RateLimit = "2000/10 seconds"
+    # redis:// or valkey:// when several gateways count together; each counts for itself without.
+    limits_store: SecretStr | None = None
 
     in_flight_limit: int = Field(default=512, ge=1)  # requests at one service at the same time
     # Shorter than the services keep an idle connection, so that we are the first to let go of it.
@@ -86,6 +104,13 @@ class Settings(ProcessSettings, TokenSettings):
     def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         TrustedProxies(networks)
         return networks
+
+    @field_validator("limits_store")
+    @classmethod
+    def _is_store(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and urlsplit(url.get_secret_value()).scheme not in STORE_SCHEMES:
+            raise ValueError(f"must begin with one of {', '.join(STORE_SCHEMES)}")
+        return url
 
     def instances(self, service: Service) -> tuple[str, ...]:
         """The addresses of a service's instances."""

@@ -1,0 +1,154 @@
+"""Counters of requests in sliding windows: in this process, or in a store that gateways share.
+
+Both weigh the previous window by how much of it still lies in the last period, as the `limits`
+library does; that library speaks to the store. Its own counters in memory look at every key at
+every hit (1.4 ms with 10,000 clients), which an attacker could use; ours look at one.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from limits import RateLimitItem, RateLimitItemPerSecond, parse
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
+from redis.asyncio import BlockingConnectionPool
+
+log = structlog.get_logger(__name__)
+
+STORE_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
+STORE_TIMEOUT = 0.25  # seconds; a slow store must not slow every request down
+STORE_CONNECTIONS = 32
+STORE_PAUSE = 2.0  # seconds in which a store that failed is left alone
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many hits of a name a key may have in any `period` seconds."""
+
+    name: str
+    amount: int
+    period: int
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> "Limit":
+        """Read the notation of the `limits` library: `100/10 seconds`. Raises ValueError."""
+        item = parse(text)
+        return cls(name, item.amount, item.get_expiry())
+
+    @property
+    def item(self) -> RateLimitItem:
+        """The same for the library."""
+        return RateLimitItemPerSecond(self.amount, self.period, namespace=self.name)
+
+
+class Counters(Protocol):
+    """Counts hits by key."""
+
+    async def hit(self, limit: Limit, key: str) -> float | None:
+        """Count one and return None; when that is too many, the seconds until one more fits."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class _Windows:
+    """The hits of one period and of the one before, by key."""
+
+    __slots__ = ("current", "number", "previous")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.current: dict[str, int] = {}
+        self.previous: dict[str, int] = {}
+
+    def move_to(self, number: int) -> None:
+        """Begin another period; whole dictionaries are forgotten at once."""
+        self.previous = self.current if number == self.number + 1 else {}
+        self.current = {}
+        self.number = number
+
+
+class MemoryCounters:
+    """Counters of this process alone."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._windows: dict[str, _Windows] = {}
+
+    async def hit(self, limit: Limit, key: str) -> float | None:
+        """Count one and return None; when that is too many, the seconds until one more fits."""
+        windows = self._windows.get(limit.name)
+        if windows is None:
+            windows = self._windows[limit.name] = _Windows()
+        period = limit.period
+        number, elapsed = divmod(self._clock(), period)
+        if number != windows.number:
+            windows.move_to(int(number))
+        current, previous = windows.current.get(key, 0), windows.previous.get(key, 0)
+        if current + previous * (1 - elapsed / period) + 1 > limit.amount:
+            return _until_room(limit.amount, period, elapsed, current, previous)
+        windows.current[key] = current + 1
+        return None
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _until_room(amount: int, period: float, elapsed: float, current: int, previous: int) -> float:
+    """Seconds until the weighted count has come down so far that one more hit fits."""
+    room = amount - 1 - current
+    if room >= 0:
+        return period * (1 - room / previous) - elapsed
+    # Not before the next period, in which these hits are the previous ones.
+    return period - elapsed + period * (1 - (amount - 1) / current)
+
+
+class SharedCounters:
+    """Counters that several gateways share in Redis or Valkey.
+
+    While the store cannot be reached each gateway counts for itself: limits are there to keep the
+    services well, and refusing everybody would not.
+    """
+
+    def __init__(self, url: str) -> None:
+        # Valkey speaks the same protocol, and one client library is enough.
+        self._pool = BlockingConnectionPool.from_url(
+            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
+            max_connections=STORE_CONNECTIONS,
+            timeout=STORE_TIMEOUT,
+            socket_timeout=STORE_TIMEOUT,
+            socket_connect_timeout=STORE_TIMEOUT,
+        )
+        storage = RedisStorage(
+            "redis://",
+            wrap_exceptions=True,
+            implementation="redispy",
+            key_prefix="carnet:gateway",
+            connection_pool=self._pool,  # type: ignore[arg-type]  # its hints forget this option
+        )
+        self._strategy = SlidingWindowCounterRateLimiter(storage)
+        self._own = MemoryCounters()
+        self._resting_until = 0.0
+
+    async def hit(self, limit: Limit, key: str) -> float | None:
+        """Count one and return None; when that is too many, the seconds until one more fits."""
+        item = limit.item
+        if time.monotonic() < self._resting_until:
+            return await self._own.hit(limit, key)
+        try:
+            if await self._strategy.hit(item, key):
+                return None
+            stats = await self._strategy.get_window_stats(item, key)
+        except (StorageError, OSError, TimeoutError) as error:
+            log.warning("limits_store_unreachable", cause=repr(error))
+            self._resting_until = time.monotonic() + STORE_PAUSE
+            return await self._own.hit(limit, key)
+        return max(stats.reset_time - time.time(), 1.0)
+
+    async def close(self) -> None:
+        """Close the connections to the store."""
+        await self._pool.aclose()

@@ -1,0 +1,68 @@
+"""How many requests one client may send: by address before anything else, by user afterwards."""
+
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from math import ceil
+
+from gateway.counting import Counters, Limit, MemoryCounters, SharedCounters
+from gateway.errors import TooManyRequests
+from gateway.routes import Quota
+from gateway.settings import Settings
+
+_SUBSCRIBER = 64  # bits: what one IPv6 subscriber has at least (RFC 6177)
+
+
+class Quotas:
+    """Counts requests and refuses what is too many."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._by_address = {
+            Quota.GENERAL: Limit.parse("address", settings.address_limit),
+            Quota.SIGN_IN: Limit.parse("sign-in", settings.sign_in_limit),
+            Quota.WEBHOOK: Limit.parse("webhook", settings.webhook_limit),
+        }
+        self._by_user = Limit.parse("user", settings.user_limit)
+        store = settings.limits_store
+        self._counters: Counters = (
+            SharedCounters(store.get_secret_value()) if store else MemoryCounters()
+        )
+
+    async def take_from_address(self, quota: Quota, address: str) -> None:
+        """Count a request of an address. Raises TooManyRequests (429)."""
+        await self._take(self._by_address[quota], network_of(address))
+
+    async def take_from_user(self, user_id: int) -> None:
+        """Count a request of a user. Raises TooManyRequests (429)."""
+        await self._take(self._by_user, str(user_id))
+
+    async def close(self) -> None:
+        """Let go of the shared store."""
+        await self._counters.close()
+
+    async def _take(self, limit: Limit, key: str) -> None:
+        wait = await self._counters.hit(limit, key)
+        if wait is not None:
+            raise TooManyRequests(headers=_headers(limit, ceil(wait)))
+
+
+def _headers(limit: Limit, wait: int) -> dict[str, str]:
+    """RFC 9110's Retry-After, and the fields of draft-ietf-httpapi-ratelimit-headers-10."""
+    return {
+        "Retry-After": str(wait),
+        "RateLimit-Policy": f'"{limit.name}";q={limit.amount};w={limit.period}',
+        "RateLimit": f'"{limit.name}";r=0;t={wait}',
+    }
+
+
+@lru_cache(maxsize=8192)
+def network_of(address: str) -> str:
+    """What one subscriber has: an IPv4 address, or the first 64 bits of an IPv6 address."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return "unknown"
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, _SUBSCRIBER), strict=False))

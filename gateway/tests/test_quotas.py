@@ -1,0 +1,225 @@
+"""Too many requests: of an address, of a user, at sign-in; alone and with other gateways."""
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.counting import Limit, MemoryCounters, SharedCounters
+from gateway.quotas import network_of
+from gateway.tests.conftest import DEAD, Stack, bearer, open_stack, settings_for, token
+
+pytestmark = pytest.mark.anyio
+
+SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
+needs_store = pytest.mark.skipif(SERVER is None, reason="needs redis-server or valkey-server")
+
+TEN = Limit.parse("test", "10/10 seconds")
+
+
+async def statuses(stack: Stack, count: int, path: str = "/api/vouchers/1", **options: Any) -> Any:
+    method = options.pop("method", "GET")
+    headers = {**bearer(options.pop("access_token", None)), **options.pop("headers", {})}
+    responses = [await stack.client.request(method, path, headers=headers) for _ in range(count)]
+    return [response.status_code for response in responses]
+
+
+async def test_an_address_has_its_limit_and_is_told_when_to_return() -> None:
+    async with open_stack(address_limit="3/minute") as stack:
+        assert await statuses(stack, 4) == [200, 200, 200, 429]
+        refused = await stack.client.get("/api/payments/my", headers=bearer())
+        assert refused.status_code == 429
+        assert refused.json()["code"] == "too_many_requests"
+        wait = int(refused.headers["retry-after"])
+        assert 0 < wait <= 120
+        assert refused.headers["ratelimit-policy"] == '"address";q=3;w=60'
+        assert refused.headers["ratelimit"] == f'"address";r=0;t={wait}'
+        assert len(stack.upstream.requests) == 3
+
+
+async def test_a_users_limit_holds_from_every_address() -> None:
+    async with open_stack(user_limit="2/minute", trusted_proxies=("127.0.0.1",)) as stack:
+        for number, expected in enumerate([200, 200, 429]):
+            headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+            assert await statuses(stack, 1, headers=headers) == [expected]
+        assert await statuses(stack, 1, access_token=token(sub="8")) == [200]
+
+
+async def test_forged_tokens_count_against_the_address_alone() -> None:
+    async with open_stack(address_limit="3/minute", user_limit="1/minute") as stack:
+        assert await statuses(stack, 4, access_token="forged") == [401, 401, 401, 429]
+
+
+async def test_sign_in_and_webhooks_are_classes_of_their_own() -> None:
+    async with open_stack(sign_in_limit="1/minute", webhook_limit="2/minute") as stack:
+        assert await statuses(stack, 2, "/api/auth/login", method="POST") == [200, 429]
+        assert await statuses(stack, 1, "/api/auth/register", method="POST") == [429]
+        webhook = "/api/payments/webhooks/stripe"
+        assert await statuses(stack, 3, webhook, method="POST") == [200, 200, 429]
+        assert await statuses(stack, 1) == [200]
+        assert await statuses(stack, 1, "/api/auth/refresh", method="POST") == [200]
+
+
+async def test_behind_a_trusted_proxy_clients_are_told_apart() -> None:
+    async with open_stack(address_limit="1/minute", trusted_proxies=("127.0.0.1",)) as stack:
+        one, other = ({"X-Forwarded-For": f"10.0.0.{number}"} for number in (1, 2))
+        assert await statuses(stack, 2, headers=one) == [200, 429]
+        assert await statuses(stack, 1, headers=other) == [200]
+
+
+async def test_the_gateways_own_pages_are_not_counted() -> None:
+    async with open_stack(address_limit="1/minute") as stack:
+        await statuses(stack, 2)
+        assert (await stack.client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("", "unknown"),
+    ],
+)
+def test_what_one_subscriber_has(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+@pytest.mark.parametrize("text", ["", "10", "10/fortnight", "ten/minute"])
+def test_a_limit_that_says_nothing_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="limit|granularity"):
+        Limit.parse("test", text)
+
+
+async def test_waiting_as_long_as_told_is_enough_and_less_is_not() -> None:
+    now = 1003.0
+    counters = MemoryCounters(lambda: now)
+    assert [await counters.hit(TEN, "a") for _ in range(10)] == [None] * 10
+    for _ in range(30):
+        wait = await counters.hit(TEN, "a")
+        assert wait is not None
+        now += wait - 0.01
+        assert await counters.hit(TEN, "a") is not None
+        now += 0.02
+        assert await counters.hit(TEN, "a") is None
+
+
+async def test_no_period_lets_more_than_the_limit_through() -> None:
+    now = 0.0
+    counters = MemoryCounters(lambda: now)
+    passed = []
+    for step in range(1000):
+        now = step * 0.1
+        if await counters.hit(TEN, "a") is None:
+            passed.append(now)
+    for start in range(90):
+        within = [moment for moment in passed if start <= moment < start + 10]
+        assert len(within) <= 11  # the weighing assumes evenly spread hits
+    assert len(passed) >= 90
+    assert await counters.hit(TEN, "b") is None
+
+
+async def test_keys_are_forgotten() -> None:
+    now = 0.0
+    counters = MemoryCounters(lambda: now)
+    for number in range(1000):
+        await counters.hit(TEN, str(number))
+    now = 25.0
+    await counters.hit(TEN, "a")
+    windows = counters._windows["test"]
+    assert len(windows.current) + len(windows.previous) == 1
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator["Store"]:
+    started = Store(free_port(), tmp_path)
+    await started.start()
+    yield started
+    await started.stop()
+
+
+class Store:
+    """A Redis or Valkey server of the test's own."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port = port
+        self.folder = folder
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def start(self) -> None:
+        assert SERVER is not None
+        self.process = await asyncio.create_subprocess_exec(
+            *(SERVER, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+            cwd=self.folder,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(10):
+            while not await self._answers():
+                await asyncio.sleep(0.02)
+
+    async def _answers(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            await self.process.wait()
+            self.process = None
+
+
+@needs_store
+async def test_gateways_with_a_store_count_together(store: Store) -> None:
+    shared = {"limits_store": store.url, "address_limit": "4/minute"}
+    async with open_stack(**shared) as one, open_stack(**shared) as two:
+        found = [await statuses(stack, 1) for stack in (one, two, one, two, one, two)]
+        assert found == [[200]] * 4 + [[429]] * 2
+        refused = await two.client.get("/api/vouchers/1", headers=bearer())
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+
+
+@needs_store
+async def test_a_store_that_goes_away_lets_each_gateway_count_for_itself(store: Store) -> None:
+    async with open_stack(limits_store=store.url, address_limit="2/minute") as stack:
+        assert await statuses(stack, 3) == [200, 200, 429]
+        await store.stop()
+        assert await statuses(stack, 3) == [200, 200, 429]
+
+
+async def test_a_store_that_never_answers_does_not_hold_requests_up() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    counters = SharedCounters(f"valkey://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with asyncio.timeout(2):
+        assert [await counters.hit(TEN, "a") for _ in range(11)][:10] == [None] * 10
+    await counters.close()
+    server.close()
+
+
+def test_the_store_must_be_one() -> None:
+    with pytest.raises(ValueError, match="must begin with"):
+        settings_for(DEAD, limits_store="memcached://127.0.0.1")
