@@ -55,6 +55,16 @@ class RoleHoldsNoPermissions(Conflict):
     """Only staff and therapists are granted permissions: the role decides for everybody else."""
 
 
+class OwnerNeedsOrganization(Conflict):
+    """An owner needs an organization; give the user another role, or an organization."""
+
+
+class PresentPasswordWrong(AppError):
+    """Not authorized: this is not your present password."""
+
+    status = 403
+
+
 class InvalidCredentials(Unauthenticated):
     """The e-mail address or the password is wrong."""
 

@@ -12,7 +12,9 @@ from services.identity.errors import (
     LastAdministrator,
     LastOwner,
     NotYetApproved,
+    OrganizationNotFound,
     OwnAccount,
+    OwnerNeedsOrganization,
     UserNotFound,
 )
 from services.identity.passwords import PasswordQueueFull
@@ -65,7 +67,9 @@ async def list_users(
 
 
 @admin.post(
-    "", status_code=201, responses=responses(EmailTaken, ServiceUnavailable, PasswordQueueFull)
+    "",
+    status_code=201,
+    responses=responses(OrganizationNotFound, EmailTaken, ServiceUnavailable, PasswordQueueFull),
 )
 async def create_user(
     body: UserCreate, actor: AdminDep, work: WorkDep, equipment: EquipmentDep
@@ -89,7 +93,14 @@ async def get_user(
 @admin.put(
     "/{user_id}",
     responses=responses(
-        UserNotFound, EmailTaken, NotYetApproved, *_LAST, StaleVersion, ServiceUnavailable
+        UserNotFound,
+        OrganizationNotFound,
+        EmailTaken,
+        NotYetApproved,
+        OwnerNeedsOrganization,
+        *_LAST,
+        StaleVersion,
+        ServiceUnavailable,
     ),
 )
 async def update_user(

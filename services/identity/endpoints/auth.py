@@ -22,6 +22,8 @@ from services.identity.errors import (
     InvalidCredentials,
     InvalidRefreshToken,
     OrganizationDeactivated,
+    OrganizationNotFound,
+    PresentPasswordWrong,
     RegistrationClosed,
     SessionNotFound,
     TooManyAttempts,
@@ -65,18 +67,20 @@ _SIGN_IN_ERRORS = responses(
 class PasswordForm(BaseModel):
     """RFC 6749, section 4.3.2, as tools send it; scope and client are of no meaning here."""
 
-    grant_type: Literal["password"] | None = None
+    grant_type: Literal["password"] = "password"
     username: Name
     password: PresentPassword
     scope: str = ""
-    client_id: str | None = None
-    client_secret: str | None = None
+    client_id: str = ""
+    client_secret: str = ""
 
 
 @auth.post(
     "/register",
     status_code=201,
-    responses=responses(RegistrationClosed, EmailTaken, TooManyAttempts, ServiceUnavailable),
+    responses=responses(
+        RegistrationClosed, OrganizationNotFound, EmailTaken, TooManyAttempts, ServiceUnavailable
+    ),
 )
 async def register(
     body: Registration, work: AnonymousClaimedWorkDep, equipment: EquipmentDep
@@ -181,7 +185,10 @@ async def update_me(
     return await profile.describe(session, user)
 
 
-@auth.put("/password", responses=responses(Unauthenticated, TooManyAttempts, PasswordQueueFull))
+@auth.put(
+    "/password",
+    responses=responses(Unauthenticated, PresentPasswordWrong, TooManyAttempts, PasswordQueueFull),
+)
 async def change_password(
     body: PasswordChange, work: UnclaimedWorkDep, actor: ActorDep, equipment: EquipmentDep
 ) -> Message:

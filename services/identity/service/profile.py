@@ -6,12 +6,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries, throttle
 from services.identity.equipment import Equipment
+from services.identity.errors import PresentPasswordWrong
 from services.identity.models import User
 from services.identity.schemas import PasswordChange, ProfileRead, UserRead
 from services.identity.service.sessions import session_id_of
 from shared.auth import Actor
 from shared.changes import record
-from shared.errors import Invalid, Unauthenticated
+from shared.errors import Unauthenticated
 from shared.preconditions import Precondition
 from shared.routing import Work
 
@@ -52,7 +53,7 @@ async def change_password(
 ) -> None:
     """Change one's own password and end every other session.
 
-    Raises Invalid when the present password is wrong, TooManyAttempts, PasswordQueueFull.
+    Raises PresentPasswordWrong, TooManyAttempts, PasswordQueueFull.
     """
     counters = throttle.of_password_change(actor.user_id)
     async with work.begin() as session:
@@ -60,7 +61,7 @@ async def change_password(
         await throttle.attempt(session, counters)
     verdict = await equipment.passwords.verify(body.current_password, user.password_hash)
     if not verdict.matches:
-        raise Invalid("current_password", "is not your present password")
+        raise PresentPasswordWrong
     hashed = await equipment.passwords.hash(body.new_password)
     async with work.begin() as session:
         await throttle.succeeded(session, counters)
@@ -70,7 +71,7 @@ async def change_password(
 async def _replace(session: AsyncSession, actor: Actor, old_hash: str, new_hash: str) -> None:
     user = await queries.lock_user(session, actor.user_id)
     if user is None or user.password_hash != old_hash:
-        raise Invalid("current_password", "was changed meanwhile")
+        raise PresentPasswordWrong
     user.password_hash = new_hash
     ended = await queries.end_sessions(
         session, user.id, "password_changed", but=session_id_of(actor)

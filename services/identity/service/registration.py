@@ -20,7 +20,7 @@ from services.identity.schemas import MemberCreate, OwnerOrder, Registration, Us
 from services.identity.service import organizations
 from shared.auth import OWNER, Actor
 from shared.changes import record
-from shared.errors import Forbidden, Invalid
+from shared.errors import Forbidden
 from shared.routing import Work
 from shared.tenancy import EVERYTHING
 
@@ -61,8 +61,8 @@ def new_user(
 async def register(work: Work, equipment: Equipment, body: Registration) -> User:
     """Register a client, who waits for approval.
 
-    Raises RegistrationClosed, TooManyAttempts, EmailTaken, Invalid (no such organization),
-    ServiceUnavailable.
+    Raises RegistrationClosed, TooManyAttempts, EmailTaken, OrganizationNotFound (also for a closed
+    one), ServiceUnavailable.
     """
     if not equipment.settings.self_registration:
         raise RegistrationClosed
@@ -80,14 +80,14 @@ async def _registered_with(work: Work, equipment: Equipment, slug: str | None) -
         return None
     organization = await organizations.find_by_slug(work, equipment.clients, slug)
     if organization is None or not organization.is_active:
-        raise Invalid("organization_slug", "names no organization that takes clients")
+        raise OrganizationNotFound
     return organization.id
 
 
 async def add_user(work: Work, equipment: Equipment, actor: Actor, body: UserCreate) -> User:
     """Add a user as an administrator, active at once; with a new organization when one is named.
 
-    Raises EmailTaken, Invalid (no such organization), ServiceUnavailable.
+    Raises EmailTaken, OrganizationNotFound, ServiceUnavailable.
     """
     if body.organization_id is not None:
         await require_organization(work, equipment, body.organization_id)
@@ -99,9 +99,9 @@ async def add_user(work: Work, equipment: Equipment, actor: Actor, body: UserCre
 
 
 async def require_organization(work: Work, equipment: Equipment, organization_id: int) -> None:
-    """Raise Invalid unless there is such an organization, ServiceUnavailable if that is unknown."""
+    """Raise OrganizationNotFound, or ServiceUnavailable when it cannot be known just now."""
     if await organizations.find(work, equipment.clients, organization_id) is None:
-        raise Invalid("organization_id", "names no organization")
+        raise OrganizationNotFound
 
 
 async def add_member(

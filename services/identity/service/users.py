@@ -11,13 +11,14 @@ from services.identity.errors import (
     LastOwner,
     NotYetApproved,
     OwnAccount,
+    OwnerNeedsOrganization,
     UserNotFound,
 )
 from services.identity.models import GRANTABLE_ROLES, User
 from services.identity.service.registration import address_must_be_free
 from shared.auth import ADMIN, OWNER, Actor
 from shared.changes import note, record
-from shared.errors import Forbidden, Invalid
+from shared.errors import Forbidden
 from shared.preconditions import Precondition
 from shared.tenancy import EVERYTHING, limit_to
 
@@ -56,8 +57,8 @@ async def update(
 ) -> User:
     """Change a locked user.
 
-    Raises StaleVersion, Forbidden, Invalid, EmailTaken, NotYetApproved, OwnAccount, LastOwner,
-    LastAdministrator.
+    Raises StaleVersion, Forbidden, EmailTaken, NotYetApproved, OwnAccount, LastOwner,
+    LastAdministrator, OwnerNeedsOrganization.
     """
     precondition.check(user.version)
     before = {name: getattr(user, name) for name in _TELLS_OF_RIGHTS}
@@ -113,7 +114,7 @@ async def _apply(
         if name in changes:
             setattr(user, name, changes[name])
     if user.role == OWNER and user.organization_id is None and not user.requested_organization:
-        raise Invalid("role", "an owner needs an organization")
+        raise OwnerNeedsOrganization
 
 
 async def _record_update(

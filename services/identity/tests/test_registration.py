@@ -43,15 +43,28 @@ async def test_without_a_slug_the_user_belongs_nowhere(
     assert organizations.asked == 0
 
 
-@pytest.mark.parametrize("slug", ["nobody", "closed", "", "a\x00b", "../admin", "x" * 256])
+@pytest.mark.parametrize(
+    ("slug", "status"),
+    [
+        ("nobody", 404),
+        ("closed", 404),
+        ("../admin", 404),
+        ("", 422),
+        ("a\x00b", 422),
+        ("x" * 256, 422),
+    ],
+)
 async def test_only_open_organizations_take_clients(
-    client: httpx.AsyncClient, organizations: Organizations, database: Database, slug: str
+    client: httpx.AsyncClient,
+    organizations: Organizations,
+    database: Database,
+    slug: str,
+    status: int,
 ) -> None:
     organizations.add(9, "closed", is_active=False)
     body = {**NEW, "organization_slug": slug}
     answer = await client.post("/api/auth/register", json=body)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "organization_slug"
+    assert answer.status_code == status
     assert await database.rows("SELECT * FROM users") == []
 
 

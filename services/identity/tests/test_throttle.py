@@ -175,7 +175,7 @@ async def test_ones_own_password_cannot_be_guessed_with_a_stolen_token(
         (await client.put("/api/auth/password", json=body, headers=owner.headers)).status_code
         for _ in range(throttle.PER_USER_PASSWORD_CHANGE + 1)
     ]
-    assert statuses == [422] * throttle.PER_USER_PASSWORD_CHANGE + [429]
+    assert statuses == [403] * throttle.PER_USER_PASSWORD_CHANGE + [429]
 
 
 async def test_refusals_take_a_whole_number_of_units(settings: Settings, owner: Person) -> None:

@@ -60,7 +60,6 @@ async def test_one_key_makes_one_user(
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"organization_id": 99}, "organization_id"),
         ({"password": "short"}, "password"),
         ({"password": "password12"}, "password"),
         ({"password": "PASSWORD12"}, "password"),
@@ -475,6 +474,22 @@ async def test_lists_are_filtered_and_paged(
 async def test_no_members_of_no_organization(client: httpx.AsyncClient, admin: Person) -> None:
     answer = await client.get("/api/organizations/99/users", headers=admin.headers)
     assert (answer.status_code, answer.json()["code"]) == (404, "organization_not_found")
+
+
+async def test_an_unknown_organization_takes_nobody(
+    client: httpx.AsyncClient, people: People, admin: Person
+) -> None:
+    person = await people.add("client")
+    for method, path, body in (
+        ("POST", "/api/admin/users", {**NEW, "organization_id": 99}),
+        ("PUT", f"/api/admin/users/{person.id}", {"organization_id": 99}),
+    ):
+        answer = await client.request(method, path, json=body, headers=admin.headers)
+        assert (answer.status_code, answer.json()["code"]) == (404, "organization_not_found")
+    answer = await client.put(
+        f"/api/admin/users/{person.id}", json={"role": "organization_owner"}, headers=admin.headers
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "owner_needs_organization")
 
 
 async def test_without_the_organizations_service_nothing_is_guessed(

@@ -1,0 +1,75 @@
+"""The worker over a real broker: events leave, news of organizations arrives."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import anyio
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services.identity.handlers import QUEUE
+from services.identity.settings import Settings
+from services.identity.tests.conftest import Person
+from services.identity.tests.test_handlers import CLOSED, CREATED
+from services.identity.worker import create_worker
+from shared import bus
+from shared.testing import Database
+from shared.worker import Worker
+
+pytestmark = pytest.mark.anyio
+
+LISTENER = "test.identity"
+
+
+@pytest.fixture
+async def worker(settings: Settings, rabbitmq_url: SecretStr) -> AsyncIterator[Worker]:
+    worker = create_worker(settings.model_copy(update={"rabbitmq_url": rabbitmq_url}))
+    async with bus.connected(rabbitmq_url, name="test") as broker:
+        channel = await bus.publishing_channel(broker)
+        listener = await channel.declare_queue(LISTENER)
+        await listener.bind(await bus.declare_exchange(channel), "identity.#")
+    tasks = [asyncio.ensure_future(worker.relay.run())]
+    tasks += [asyncio.ensure_future(consumer.run()) for consumer in worker.consumers]
+    yield worker
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    async with bus.connected(rabbitmq_url, name="test") as broker:
+        channel = await bus.publishing_channel(broker)
+        for name in (LISTENER, QUEUE.name, QUEUE.dead, QUEUE.retry):
+            await channel.queue_delete(name)
+    await worker.transactions.engine.dispose()
+
+
+async def _organization(database: Database) -> tuple[str, bool] | None:
+    rows = await database.rows("SELECT slug, is_active FROM organization_copies")
+    return (rows[0]["slug"], rows[0]["is_active"]) if rows else None
+
+
+async def test_news_arrive_and_events_leave(
+    worker: Worker,
+    client: httpx.AsyncClient,
+    owner: Person,
+    database: Database,
+    rabbitmq_url: SecretStr,
+) -> None:
+    with anyio.fail_after(30):
+        while not (worker.relay.working and all(c.working for c in worker.consumers)):
+            await anyio.sleep(0.05)
+    async with bus.connected(rabbitmq_url, name="test") as broker:
+        channel = await bus.publishing_channel(broker)
+        exchange = await bus.declare_exchange(channel)
+        for event in (CREATED, CREATED, CLOSED, CLOSED):
+            body = event.model_dump_json().encode()
+            await bus.publish(exchange, event.type, bus.persistent(body, event.id))
+        with anyio.fail_after(10):
+            while await _organization(database) != ("praxis", False):
+                await anyio.sleep(0.05)
+        await client.post("/api/auth/login", json=owner.credentials)
+        listener = await channel.get_queue(LISTENER)
+        with anyio.fail_after(10):
+            while (message := await listener.get(no_ack=True, fail=False)) is None:
+                await anyio.sleep(0.05)
+    assert json.loads(message.body)["type"] == "identity.user.logged_in.v1"
