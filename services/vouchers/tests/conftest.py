@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from services.vouchers.app import NAME, create_app
 from services.vouchers.events import CATALOGUE
 from services.vouchers.settings import Settings
+from services.vouchers.tests.environment import Transports, settings_of, transports_of
 from services.vouchers.tests.outside import Identity, Organizations, Payments
 from services.vouchers.tests.people import People
 from shared.db import make_engine
@@ -35,29 +36,16 @@ def identity() -> Identity:
 
 @pytest.fixture
 def settings(database: Database, tokens: Tokens) -> Settings:
-    return Settings(
-        database_url=database.url,
-        rabbitmq_url="amqp://unused",
-        payments_url="http://payments",
-        organizations_url="http://organizations",
-        identity_url="http://identity",
-        **tokens.settings("vouchers"),
-    )
+    return settings_of(database, tokens)
 
 
 @pytest.fixture
-def transports(
-    payments: Payments, organizations: Organizations, identity: Identity
-) -> dict[str, httpx.AsyncBaseTransport]:
-    return {
-        "payments": httpx.MockTransport(payments),
-        "organizations": httpx.MockTransport(organizations),
-        "identity": httpx.MockTransport(identity),
-    }
+def transports(payments: Payments, organizations: Organizations, identity: Identity) -> Transports:
+    return transports_of(payments, organizations, identity)
 
 
 @pytest.fixture
-async def app(settings: Settings, transports: dict[str, httpx.AsyncBaseTransport]) -> FastAPI:
+async def app(settings: Settings, transports: Transports) -> FastAPI:
     return create_app(settings, transports=transports)
 
 

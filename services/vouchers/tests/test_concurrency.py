@@ -9,6 +9,7 @@ import pytest
 
 from services.vouchers.app import create_app
 from services.vouchers.settings import Settings
+from services.vouchers.tests.environment import Transports
 from services.vouchers.tests.events import deliver_once, payment
 from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
 from shared.testing import Database, client_of
@@ -18,9 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def second(
-    settings: Settings, transports: dict[str, httpx.AsyncBaseTransport]
-) -> AsyncIterator[httpx.AsyncClient]:
+async def second(settings: Settings, transports: Transports) -> AsyncIterator[httpx.AsyncClient]:
     """Another instance of the service, with connections of its own."""
     async with client_of(create_app(settings, transports=transports)) as client:
         yield client

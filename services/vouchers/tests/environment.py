@@ -1,0 +1,35 @@
+"""The settings and the network that a service under test is given."""
+
+import httpx
+from pydantic import SecretStr
+
+from services.vouchers.settings import Settings
+from services.vouchers.tests.outside import Identity, Organizations, Payments
+from shared.testing import Database, Tokens
+
+Transports = dict[str, httpx.AsyncBaseTransport]
+
+
+def settings_of(
+    database: Database, tokens: Tokens, rabbitmq_url: SecretStr | str = "amqp://unused"
+) -> Settings:
+    """Return the settings of a service over a test's database."""
+    return Settings(
+        database_url=database.url,
+        rabbitmq_url=rabbitmq_url,
+        payments_url="http://payments",
+        organizations_url="http://organizations",
+        identity_url="http://identity",
+        **tokens.settings("vouchers"),
+    )
+
+
+def transports_of(
+    payments: Payments, organizations: Organizations, identity: Identity
+) -> Transports:
+    """Return the network to the services that this one calls."""
+    return {
+        "payments": httpx.MockTransport(payments),
+        "organizations": httpx.MockTransport(organizations),
+        "identity": httpx.MockTransport(identity),
+    }

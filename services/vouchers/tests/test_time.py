@@ -1,0 +1,132 @@
+"""What time brings: vouchers run out at their midnight, unpaid ones are cancelled."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from services.vouchers.app import clients_of
+from services.vouchers.schemas.vouchers import VoucherRead
+from services.vouchers.service.copies import Directory
+from services.vouchers.service.vouchers import (
+    cancel_unpaid,
+    expire_run_out,
+    learn_organizations,
+)
+from services.vouchers.settings import Settings
+from services.vouchers.tests.environment import Transports
+from services.vouchers.tests.outside import ORGANIZATION, OTHER_ORGANIZATION
+from services.vouchers.tests.people import People, buy, new_type, new_voucher
+from shared.context import system_origin
+from shared.db import now
+from shared.testing import Database
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+DAY = timedelta(hours=24)
+
+
+async def _last_day(database: Database, voucher: dict[str, Any], day: date) -> None:
+    async with database.admin() as connection:
+        await connection.execute(
+            "UPDATE vouchers SET valid_until = $1, valid_from = $2 WHERE id = $3",
+            day,
+            day - timedelta(days=30),
+            voucher["id"],
+        )
+
+
+async def _statuses(database: Database) -> dict[int, str]:
+    rows = await database.rows("SELECT id, status FROM vouchers")
+    return {row["id"]: row["status"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("last_day", "midnight"),
+    [
+        (date(2026, 3, 28), datetime(2026, 3, 28, 23, 0, tzinfo=UTC)),
+        (date(2026, 3, 29), datetime(2026, 3, 29, 22, 0, tzinfo=UTC)),
+        (date(2026, 10, 24), datetime(2026, 10, 24, 22, 0, tzinfo=UTC)),
+        (date(2026, 10, 25), datetime(2026, 10, 25, 23, 0, tzinfo=UTC)),
+    ],
+)
+async def test_a_voucher_expires_at_midnight_of_its_own_clock(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    transactions: Transactions,
+    last_day: date,
+    midnight: datetime,
+) -> None:
+    warsaw = await new_voucher(client, people)
+    kind = await new_type(client, people.other_owner, OTHER_ORGANIZATION)
+    utc = (await buy(client, people.other_client, kind["id"])).json()
+    for voucher in (warsaw, utc):
+        await _last_day(database, voucher, last_day)
+    assert await expire_run_out(transactions, midnight - timedelta(seconds=1)) == 0
+    assert await expire_run_out(transactions, midnight) == 1
+    assert await _statuses(database) == {warsaw["id"]: "expired", utc["id"]: "active"}
+    assert await expire_run_out(transactions, midnight) == 0
+    in_utc = datetime.combine(last_day + timedelta(days=1), datetime.min.time(), UTC)
+    assert await expire_run_out(transactions, in_utc) == 1
+    told = [event for event in await database.events() if event["type"].endswith("expired.v1")]
+    assert [event["data"]["actor"]["role"] for event in told] == ["system", "system"]
+    assert told[0]["data"]["old_values"] == {"status": "active"}
+
+
+def _is_stored(name: str) -> bool:
+    return name != "id" and not name.endswith("_left")
+
+
+async def test_more_than_one_batch_expires(
+    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+) -> None:
+    voucher = await new_voucher(client, people)
+    columns = ", ".join(name for name in VoucherRead.model_fields if _is_stored(name))
+    async with database.admin() as connection:
+        await connection.execute(
+            f"INSERT INTO vouchers ({columns})"
+            f" SELECT {columns} FROM vouchers, generate_series(1, 104) WHERE id = $1",
+            voucher["id"],
+        )
+    assert await expire_run_out(transactions, now() + timedelta(days=91)) == 105
+    assert set((await _statuses(database)).values()) == {"expired"}
+
+
+async def test_what_nobody_pays_is_cancelled_after_a_day(
+    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+) -> None:
+    kind = await new_type(client, people.owner)
+    unpaid = (await buy(client, people.client, kind["id"], payment_token="pm_3ds")).json()
+    paid = (await buy(client, people.client, kind["id"])).json()
+    assert await cancel_unpaid(transactions, DAY, now() + DAY - timedelta(minutes=1)) == 0
+    assert await cancel_unpaid(transactions, DAY, now() + DAY) == 1
+    assert await cancel_unpaid(transactions, DAY, now() + DAY) == 0
+    assert await _statuses(database) == {unpaid["id"]: "cancelled", paid["id"]: "active"}
+    last = (await database.events())[-1]["data"]
+    assert (last["action"], last["new_values"]["reason"]) == ("CANCEL", "unpaid")
+    assert last["old_values"]["status"] == "pending", "payments voids what was pending"
+
+
+async def test_an_organization_whose_clock_is_unknown_is_asked_for(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    settings: Settings,
+    transports: Transports,
+    transactions: Transactions,
+) -> None:
+    voucher = await new_voucher(client, people)
+    async with database.admin() as connection:
+        await connection.execute("DELETE FROM organization_copies")
+    later = now() + timedelta(days=91)
+    assert await expire_run_out(transactions, later) == 0
+    clients = clients_of(settings, transports)
+    directory = Directory(clients, system_origin(), transactions.system)
+    await learn_organizations(transactions, directory)
+    await clients.aclose()
+    assert await expire_run_out(transactions, later) == 1
+    assert await _statuses(database) == {voucher["id"]: "expired"}
+    assert voucher["organization_id"] == ORGANIZATION

@@ -1,0 +1,92 @@
+"""The worker over a real broker: what payments publishes activates a voucher."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services.vouchers.tests.environment import settings_of
+from services.vouchers.tests.events import event, payment
+from services.vouchers.tests.people import People, buy, new_type
+from services.vouchers.worker import create_worker
+from shared import bus
+from shared.events import Event
+from shared.testing import Database, Tokens
+
+pytestmark = pytest.mark.anyio
+
+
+async def _publish(rabbitmq_url: SecretStr, *events: Event) -> None:
+    async with bus.connected(rabbitmq_url, name="test") as connection:
+        channel = await bus.publishing_channel(connection)
+        exchange = await bus.declare_exchange(channel)
+        for sent in events:
+            message = bus.persistent(sent.model_dump_json().encode(), sent.id)
+            await bus.publish(exchange, sent.type, message)
+
+
+async def _until(ready: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await ready():
+            await asyncio.sleep(0.05)
+
+
+async def test_messages_arrive_once_whatever_is_repeated(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    tokens: Tokens,
+    rabbitmq_url: SecretStr,
+) -> None:
+    kind = await new_type(client, people.owner)
+    voucher = (await buy(client, people.client, kind["id"], payment_token="pm_3ds")).json()
+    worker = create_worker(settings_of(database, tokens, rabbitmq_url))
+    running = [asyncio.ensure_future(consumer.run()) for consumer in worker.consumers]
+    try:
+        checks = worker.checks()
+
+        async def consuming() -> bool:
+            return all([await check() for check in checks.values()])
+
+        await _until(consuming)
+        paid = payment("succeeded", voucher["id"])
+        named = event("identity.user.updated.v1", 21, 2, name="New Name")
+        await _publish(rabbitmq_url, paid, named, paid)
+
+        async def applied() -> bool:
+            [row] = await database.rows("SELECT status FROM vouchers")
+            [copy] = await database.rows("SELECT name FROM client_copies")
+            return (row["status"], copy["name"]) == ("active", "New Name")
+
+        await _until(applied)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=5)
+        await worker.transactions.engine.dispose()
+    assert len(await database.rows("SELECT 1 FROM voucher_codes")) == 12
+    types = [told["type"] for told in await database.events()]
+    assert types.count("vouchers.voucher.activated.v1") == 1
+
+
+async def test_the_worker_knows_its_queues_and_timers(
+    database: Database, tokens: Tokens, rabbitmq_url: SecretStr
+) -> None:
+    worker = create_worker(settings_of(database, tokens, rabbitmq_url))
+    assert {consumer.queue.name for consumer in worker.consumers} == {
+        "vouchers.payments",
+        "vouchers.organizations",
+        "vouchers.clients",
+    }
+    assert {timer.name for timer in worker.timers} >= {
+        "expire_run_out",
+        "cancel_unpaid",
+        "learn_organizations",
+    }
+    for timer in worker.timers:
+        if timer.name != "learn_organizations":
+            await timer.run()
+    await worker.transactions.engine.dispose()
