@@ -6,6 +6,7 @@ crash releases the one at once and the other when it runs out, and the next atte
 """
 
 import hashlib
+import hmac
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from shared.auth import Actor
 from shared.db import now
 from shared.errors import AppError, Conflict, Invalid
 from shared.outbox import SharedBase
+from shared.settings import ServiceSettings
 
 HEADER = "Idempotency-Key"
 REMEMBERED = timedelta(hours=24)
@@ -151,9 +153,17 @@ async def claim_of(request: Request, actor: Actor | None) -> Claim | None:
     if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isprintable():
         raise Invalid(HEADER, f"must be 1 to {MAX_KEY_LENGTH} printable characters")
     caller = f"user/{actor.user_id}" if actor else "anonymous"
-    body = await request.body()
-    fingerprint = hashlib.sha256(request.url.query.encode() + b"\n" + body).hexdigest()
-    return Claim(caller, request.url.path, key, fingerprint)
+    sent = request.url.query.encode() + b"\n" + await request.body()
+    return Claim(caller, request.url.path, key, _fingerprint(request.app.state.settings, sent))
+
+
+def _fingerprint(settings: ServiceSettings, sent: bytes) -> str:
+    """Return what tells one body from another, and nothing to who has only the database.
+
+    Keyed, because bodies hold passwords: a plain hash would let them be guessed at full speed.
+    """
+    key = settings.internal_key.get_secret_value().encode()
+    return hmac.new(key, sent, hashlib.sha256).hexdigest()
 
 
 async def forget_expired(session: AsyncSession) -> None:

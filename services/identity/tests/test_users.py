@@ -1,5 +1,6 @@
 """Managing users: creating, approving, changing, removing, deleting."""
 
+import hashlib
 from typing import Any
 
 import anyio
@@ -53,8 +54,10 @@ async def test_one_key_makes_one_user(
     answers = [await client.post("/api/admin/users", json=NEW, headers=headers) for _ in range(2)]
     assert answers[0].json() == answers[1].json()
     assert len(await database.rows("SELECT * FROM users")) == 2
-    kept = await database.rows("SELECT * FROM idempotency_keys")
+    [kept] = await database.rows("SELECT * FROM idempotency_keys")
     assert "another good one" not in str(kept)
+    guessed = hashlib.sha256(b"\n" + answers[0].request.content).hexdigest()
+    assert kept["fingerprint"] != guessed, "a password in a body must not be guessable"
 
 
 @pytest.mark.parametrize(
