@@ -46,6 +46,7 @@ class _Page(FPDF):
         self.add_font(_FONT, "", str(folder / "SourceSansPro-Regular.ttf"))
         self.add_font(_FONT, "B", str(folder / "SourceSansPro-Bold.ttf"))
         self.set_margins(_MARGIN, 20, _MARGIN)
+        self.c_margin = 0
         self.set_auto_page_break(auto=True, margin=32)
         self.set_title(f"{self._heading()} {invoice.number}")
         self.set_author(invoice.seller.name)
@@ -147,7 +148,8 @@ class _Page(FPDF):
             col_widths=_COLUMNS,
             text_align=("LEFT", "RIGHT", "RIGHT", "RIGHT"),
             borders_layout="HORIZONTAL_LINES",
-            line_height=7,
+            line_height=5,
+            padding=(1.2, 1),
             width=_WIDTH,
         ) as table:
             table.row(heads)

@@ -1,11 +1,15 @@
 """What this service publishes."""
 
-from typing import Any
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import PaymentTransaction
+from services.payments.models import Method, PaymentTransaction
+from services.payments.states import Status
 from shared.changes import Catalogue, record
+from shared.shapes import Shapes, change, new_row
 
 CATALOGUE: Catalogue = {
     ("payment_transaction", "CHARGE"): "payments.payment.created.v1",
@@ -20,6 +24,89 @@ CATALOGUE: Catalogue = {
     ("refund", "CREATE"): "payments.refund.created.v1",
     ("refund", "REFUND"): "payments.refund.succeeded.v1",
     ("refund", "FAIL"): "payments.refund.failed.v1",
+}
+
+
+class Payment(TypedDict):
+    """Which payment, of what: every event of a payment says it."""
+
+    voucher_id: int
+    organization_id: int
+    client_id: int
+    amount: Decimal
+    currency: str
+    payment_method: Method
+    status: Status
+
+
+class Succeeded(Payment):
+    """The invoice that was issued with it."""
+
+    invoice_number: str
+    completed_at: datetime
+
+
+class Failed(Payment):
+    """Why, in the card gateway's words."""
+
+    failure_code: str | None
+    failure_message: str | None
+    completed_at: datetime
+
+
+class Quarantined(Payment):
+    """What does not fit together."""
+
+    reason: str
+
+
+class Refunded(Payment):
+    """One refund, and how much has gone back in all."""
+
+    refund_id: int
+    refunded_amount: Decimal
+    credit_note_number: str | None
+
+
+class OfVoucher(TypedDict):
+    """The voucher that was paid."""
+
+    voucher_id: int
+
+
+class RefundSucceeded(TypedDict):
+    """One refund, how much has gone back in all, and what the payment is now."""
+
+    voucher_id: int
+    transaction_id: int
+    client_id: int
+    amount: Decimal
+    currency: str
+    payment_status: Status
+    refunded_amount: Decimal
+    credit_note_number: str | None
+
+
+class RefundFailed(TypedDict):
+    """What did not go back."""
+
+    transaction_id: int
+    amount: Decimal
+
+
+SHAPES: Shapes = {
+    "payments.payment.created.v1": new_row(Payment),
+    "payments.payment.processing.v1": change(Payment),
+    "payments.payment.requires_action.v1": change(Payment),
+    "payments.payment.succeeded.v1": change(Succeeded),
+    "payments.payment.failed.v1": change(Failed),
+    "payments.payment.cancelled.v1": change(Payment),
+    "payments.payment.quarantined.v1": change(Quarantined),
+    "payments.payment.refunded.v1": change(Refunded),
+    "payments.invoice.issued.v1": new_row(OfVoucher),
+    "payments.refund.created.v1": new_row(OfVoucher),
+    "payments.refund.succeeded.v1": change(RefundSucceeded),
+    "payments.refund.failed.v1": change(RefundFailed),
 }
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 import structlog
 
@@ -9,10 +10,12 @@ from services.payments import queries, refunding
 from services.payments.charging import Begin
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import (
+    Failure,
     Gateway,
     GatewayRefused,
     GatewayUnavailable,
     RefundOrder,
+    RefundOutcome,
     RefundReport,
 )
 from services.payments.models import RefundStatus
@@ -20,16 +23,18 @@ from shared.db import now
 
 log = structlog.get_logger(__name__)
 
+EXCEEDS = Failure("refund_exceeds_payment", "The gateway has given back too much for this already.")
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A refund that nobody else is working on; `repeated` when somebody has been."""
+    """A refund that nobody else is working on, of a payment that brought in `captured`."""
 
     gateway: Gateway
     payment_id: int
     gateway_id: str | None
     order: RefundOrder
-    repeated: bool
+    captured: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,8 @@ class RefundDesk:
         if attempt is None:
             return
         try:
-            report = await self._made_before(attempt) or await attempt.gateway.refund(
-                attempt.gateway_id, attempt.order
-            )
+            known = await self._known(attempt)
+            report = _ours(attempt, known) or await self._make(attempt, known)
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="refund", cause=str(error))
         except GatewayRefused as refusal:
@@ -73,19 +77,26 @@ class RefundDesk:
                 payment_id=payment.id,
                 gateway_id=payment.gateway_transaction_id,
                 order=refund.order(),
-                repeated=before is not None,
+                captured=payment.captured_amount,
             )
 
     @staticmethod
-    async def _made_before(attempt: Attempt) -> RefundReport | None:
-        """Return the refund that an interrupted attempt has made, if it came that far.
+    async def _known(attempt: Attempt) -> list[RefundReport]:
+        """Return what the gateway has given back already, by us or at its own console."""
+        if attempt.gateway_id is None:
+            return []
+        return await attempt.gateway.refunds_of(attempt.gateway_id)
 
-        A gateway's idempotency keys last a day at most, and not every gateway has them.
+    @staticmethod
+    async def _make(attempt: Attempt, known: list[RefundReport]) -> RefundReport:
+        """Give it back, unless the console has given back so much that too little is left.
+
+        Raises GatewayUnavailable and GatewayRefused.
         """
-        if not attempt.repeated or attempt.gateway_id is None:
-            return None
-        made = await attempt.gateway.refunds_of(attempt.gateway_id)
-        return next((r for r in made if r.refund_id == attempt.order.refund_id), None)
+        gone = sum((r.amount for r in known if r.outcome is not RefundOutcome.FAILED), Decimal(0))
+        if gone + attempt.order.amount > attempt.captured:
+            raise GatewayRefused(EXCEEDS)
+        return await attempt.gateway.refund(attempt.gateway_id, attempt.order)
 
     async def _refused(self, attempt: Attempt, refusal: GatewayRefused) -> None:
         async with self.begin() as session:
@@ -93,3 +104,11 @@ class RefundDesk:
             refund = await queries.lock_refund(session, attempt.order.refund_id)
             if refund is not None and refund.status == RefundStatus.PENDING:
                 refunding.fail(session, refund, refusal.failure)
+
+
+def _ours(attempt: Attempt, known: list[RefundReport]) -> RefundReport | None:
+    """Return the refund that an interrupted attempt has made, if it came that far.
+
+    A gateway's idempotency keys last a day at most, and not every gateway has them.
+    """
+    return next((r for r in known if r.refund_id == attempt.order.refund_id), None)

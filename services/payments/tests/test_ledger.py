@@ -1,0 +1,334 @@
+"""Money is never lost, doubled or invented: whatever happens in whatever order.
+
+Hypothesis buys, pays, fails, refunds, voids, loses requests and answers, delivers webhooks again,
+shuffled or never, and reconciles. After every step our books claim nothing that the card gateway
+does not have; once reconciled, both say the same to the cent.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import httpx
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from services.payments import queries, refunding, service, webhooks
+from services.payments.app import NAME
+from services.payments.charging import Cashier
+from services.payments.events import CATALOGUE
+from services.payments.gateways import Gateways
+from services.payments.gateways.manual import ManualGateway
+from services.payments.gateways.stripe import StripeGateway, StripeSettings
+from services.payments.models import Method, RefundSource
+from services.payments.reconciling import Reconciler
+from services.payments.refund_desk import RefundDesk
+from services.payments.schemas import ChargeCreate
+from services.payments.settings import Settings
+from services.payments.tests.network import UnreliableNetwork, to_path
+from services.payments.tests.signals import CardIssuer, event, order, signature
+from shared.db import make_engine
+from shared.errors import AppError
+from shared.testing import Database, Tokens
+from shared.transactions import Transactions
+
+T = TypeVar("T")
+
+VISA, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeCustomerFail", "4000002500003155"
+FAULTS = st.sampled_from(
+    [None, None, None]
+    + [(way, path) for way in ("request", "answer") for path in ("/payment_intents", "/confirm")]
+)
+REFUND_FAULTS = st.sampled_from([None, None, ("request", "/refunds"), ("answer", "/refunds")])
+Fault = tuple[str, str] | None
+
+
+@dataclass
+class World:
+    """Payments, the card gateway, and the network between them."""
+
+    database: Database
+    stripe: StripeSettings
+    settings: Settings
+    runner: asyncio.Runner
+    network: UnreliableNetwork = field(default_factory=UnreliableNetwork)
+
+    def __post_init__(self) -> None:
+        self.run(self._open())
+
+    async def _open(self) -> None:
+        card, manual = StripeGateway(self.stripe, self.network), ManualGateway()
+        cards = {Method.CREDIT_CARD: card}
+        self.card = card
+        self.gateways = Gateways({method: cards.get(method, manual) for method in Method})
+        self.engine = make_engine(self.settings.database_url)
+        self.transactions = Transactions(self.engine, f"carnet/{NAME}", CATALOGUE)
+        self.cashier = Cashier(self.transactions.system, self.gateways)
+        self.reconciler = Reconciler(self.transactions, self.gateways, self.settings)
+        self.desk = RefundDesk(self.transactions.system, self.gateways)
+        key = self.stripe.api_key.get_secret_value()
+        self.console = httpx.AsyncClient(base_url=self.stripe.api_base, auth=(key, ""))
+        self.issuer = CardIssuer(self.console)
+
+    def run(self, work: Awaitable[T]) -> T:
+        async def awaited() -> T:
+            return await work
+
+        return self.runner.run(awaited())
+
+    def close(self) -> None:
+        self.run(self._close())
+
+    async def _close(self) -> None:
+        await self.gateways.aclose()
+        await self.console.delete("/_config/data")
+        await self.console.aclose()
+        await self.engine.dispose()
+        await self.database.clear()
+
+    def suffer(self, fault: Fault) -> None:
+        """Lose what is sent to a path, or its answer, from now on."""
+        self.network.heal()
+        if fault is not None:
+            setattr(self.network, f"lose_{fault[0]}", to_path(fault[1]))
+
+
+class Books(RuleBasedStateMachine):
+    """What may happen to payments."""
+
+    orders = Bundle("orders")
+    bodies = Bundle("bodies")
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    @initialize()
+    def begin(self) -> None:
+        self.world.network.heal()
+
+    @rule(
+        target=orders,
+        amount=st.sampled_from(["0.50", "100.00", "399.99"]),
+        card=st.sampled_from([VISA, VISA, DECLINED, SECURE, None]),
+        fault=FAULTS,
+    )
+    def purchase(self, amount: str, card: str | None, fault: Fault) -> ChargeCreate:
+        token = self.world.run(self.world.issuer.card(card)) if card == SECURE else card
+        body = ChargeCreate.model_validate(order(amount=amount, payment_token=token))
+        self.charge(body, fault)
+        return body
+
+    @rule(body=orders, fault=FAULTS)
+    def charge(self, body: ChargeCreate, fault: Fault) -> None:
+        self.world.suffer(fault)
+        with suppress(AppError):
+            self.world.run(self.world.cashier.charge(body))
+        self.world.network.heal()
+
+    @rule(body=orders, success=st.booleans())
+    def confirm_with_the_bank(self, body: ChargeCreate, success: bool) -> None:
+        payment = self._payment(body)
+        if payment["status"] == "requires_action":
+            action = {"client_secret": self._intent(payment)["client_secret"]}
+            with suppress(httpx.HTTPStatusError):  # it was confirmed before
+                self.world.run(self.world.issuer.authenticate(action, success=success))
+
+    @rule(body=orders)
+    def return_from_the_bank(self, body: ChargeCreate) -> None:
+        with suppress(AppError):
+            self.world.run(self.world.cashier.confirm(self._payment(body)["id"], None))
+
+    @rule(body=orders, part=st.sampled_from(["0.10", "50.00", None]), fault=REFUND_FAULTS)
+    def refund(self, body: ChargeCreate, part: str | None, fault: Fault) -> None:
+        self.world.suffer(fault)
+        with suppress(AppError):
+            self.world.run(self._refund(self._payment(body)["id"], part))
+        self.world.network.heal()
+
+    async def _refund(self, payment_id: int, part: str | None) -> None:
+        async with self.world.transactions.system() as session:
+            payment = await queries.lock(session, payment_id)
+            amount = Decimal(part) if part else None
+            promised = await refunding.promise(session, payment, amount, source=RefundSource.STAFF)
+        await self.world.desk.carry_on(promised.id)
+
+    @rule(body=orders, part=st.sampled_from([10, 5000]))
+    def refund_at_the_console(self, body: ChargeCreate, part: int) -> None:
+        """The gateway itself refuses what is more than was taken; localstripe does not."""
+        payment = self._payment(body)
+        if payment["gateway_transaction_id"] and self._promised(payment) == 0:
+            charge = self._intent(payment)["latest_charge"]
+            if charge and charge["status"] == "succeeded":
+                left = charge["amount"] - charge["amount_refunded"]
+                if part <= left:
+                    self.world.run(self.world.issuer.refund(charge["payment_intent"], part))
+
+    @rule(body=orders)
+    def void(self, body: ChargeCreate) -> None:
+        self.world.run(self._void(self._payment(body)["id"]))
+
+    async def _void(self, payment_id: int) -> None:
+        async with self.world.transactions.system() as session:
+            await service.void(session, await queries.lock(session, payment_id))
+
+    @rule(target=bodies, body=orders)
+    def the_gateway_tells(self, body: ChargeCreate) -> bytes:
+        """What a webhook would say now: it may arrive later, again, or never."""
+        payment = self._payment(body)
+        if not payment["gateway_transaction_id"]:
+            return event("customer.created", {"id": "cus_1"})
+        intent = self._intent(payment)
+        charge = intent["latest_charge"]
+        if charge and charge["amount_refunded"]:
+            return event("charge.refunded", charge)
+        kinds = {"succeeded": "succeeded", "canceled": "canceled"}
+        return event(f"payment_intent.{kinds.get(intent['status'], 'processing')}", intent)
+
+    @rule(body=bodies)
+    def deliver(self, body: bytes) -> None:
+        self.world.run(self._store(body))
+
+    @rule(body=consumes(bodies))
+    def drop(self, body: bytes) -> None:
+        assert body
+
+    async def _store(self, body: bytes) -> None:
+        headers = {"stripe-signature": signature(body)}
+        notice = webhooks.verified(self.world.card, body, headers)
+        async with self.world.transactions.system() as session:
+            await webhooks.store(session, "stripe", notice, body)
+
+    @rule()
+    def process_webhooks(self) -> None:
+        self.world.run(webhooks.process_waiting(self.world.transactions, self.world.gateways))
+
+    @rule()
+    def reconcile(self) -> None:
+        self.world.run(self.world.reconciler.settle_unfinished())
+
+    @rule()
+    def everything_is_reconciled(self) -> None:
+        self.world.network.heal()
+        for _ in range(2):
+            self.world.run(self.world.reconciler.settle_unfinished())
+            self.world.run(self.world.reconciler.catch_up())
+            self.process_webhooks()
+            self.world.run(self.world.reconciler.settle_refunds())
+        for payment in self._rows("SELECT * FROM payment_transactions"):
+            taken, returned = self._gateway_ledger(payment)
+            assert (payment["captured_amount"], payment["refunded_amount"]) == (taken, returned)
+
+    @invariant()
+    def our_books_claim_nothing_that_the_gateway_does_not_have(self) -> None:
+        for payment in self._rows("SELECT * FROM payment_transactions"):
+            taken, returned = self._gateway_ledger(payment)
+            assert payment["captured_amount"] <= taken
+            assert payment["refunded_amount"] <= returned <= taken
+
+    @invariant()
+    def invoices_and_refunds_say_what_the_payments_say(self) -> None:
+        wrong = self._rows(
+            "SELECT p.id FROM payment_transactions p WHERE status <> 'quarantined' AND"
+            " (captured_amount, refunded_amount, refunded_amount) IS DISTINCT FROM"
+            " (coalesce((SELECT sum(total) FROM invoices i WHERE i.transaction_id = p.id"
+            "   AND kind = 'invoice'), 0),"
+            "  coalesce((SELECT sum(total) FROM invoices i WHERE i.transaction_id = p.id"
+            "   AND kind = 'credit_note'), 0),"
+            "  coalesce((SELECT sum(amount) FROM refunds r WHERE r.transaction_id = p.id"
+            "   AND status = 'succeeded'), 0))"
+        )
+        assert wrong == []
+
+    @invariant()
+    def numbers_have_no_gap(self) -> None:
+        assert (
+            self._rows(
+                "SELECT s.kind FROM invoice_series s WHERE last_sequence <>"
+                " (SELECT count(*) FROM invoices i WHERE i.kind = s.kind AND i.year = s.year"
+                "  AND i.organization_id = s.organization_id)"
+            )
+            == []
+        )
+
+    @invariant()
+    def every_voucher_is_charged_once_at_most(self) -> None:
+        intents = self.world.run(self.world.console.get("/v1/payment_intents?limit=1000")).json()
+        paid = [
+            intent["metadata"]["voucher_id"]
+            for intent in intents["data"]
+            if intent["status"] == "succeeded"
+        ]
+        assert len(paid) == len(set(paid))
+
+    def teardown(self) -> None:
+        try:
+            self.everything_is_reconciled()
+        finally:
+            self.world.close()
+
+    def _rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        return self.world.run(self.world.database.rows(query, *arguments))
+
+    def _payment(self, body: ChargeCreate) -> dict[str, Any]:
+        [row] = self._rows(
+            "SELECT * FROM payment_transactions WHERE voucher_id = $1", body.voucher_id
+        )
+        return row
+
+    def _promised(self, payment: dict[str, Any]) -> int:
+        rows = self._rows(
+            "SELECT id FROM refunds WHERE transaction_id = $1 AND status = 'pending'",
+            payment["id"],
+        )
+        return len(rows)
+
+    def _intent(self, payment: dict[str, Any]) -> dict[str, Any]:
+        return self.world.run(self.world.issuer.intent(payment["gateway_transaction_id"]))
+
+    def _gateway_ledger(self, payment: dict[str, Any]) -> tuple[Decimal, Decimal]:
+        if not payment["gateway_transaction_id"]:
+            return Decimal(0), Decimal(0)
+        charge = self._intent(payment)["latest_charge"]
+        if not charge or charge["status"] != "succeeded":
+            return Decimal(0), Decimal(0)
+        return Decimal(charge["amount"]) / 100, Decimal(charge["amount_refunded"]) / 100
+
+
+def test_the_books_balance(
+    session_database: Database, stripe_settings: StripeSettings, tokens: Tokens
+) -> None:
+    configured = Settings(
+        database_url=session_database.url,
+        rabbitmq_url="amqp://unused",
+        reconcile_after_seconds=0.001,
+        **tokens.settings(NAME),
+    )
+    with asyncio.Runner() as runner:
+
+        class Here(Books):
+            def __init__(self) -> None:
+                super().__init__(World(session_database, stripe_settings, configured, runner))
+
+        run_state_machine_as_test(
+            Here,
+            settings=settings(
+                max_examples=20,
+                stateful_step_count=20,
+                deadline=None,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
