@@ -49,7 +49,7 @@ async def _default_organization(settings: Settings, directory: Directory) -> Org
     if settings.default_organization_id is not None:
         found = await directory.find_organization(settings.default_organization_id)
     else:
-        found = await directory.find_organization_by_slug(settings.default_organization_slug)
+        found = await directory.fetch_organization_by_slug(settings.default_organization_slug)
     if found is None:
         raise OrganizationNotFound("There is no default organization yet.")
     return found

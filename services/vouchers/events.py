@@ -1,6 +1,12 @@
 """What this service publishes."""
 
+from datetime import date
+from decimal import Decimal
+from typing import TypedDict
+
+from services.vouchers.models import AdjustmentKind, PaymentMethod
 from shared.changes import Catalogue
+from shared.shapes import Shapes, change, new_row, removal
 
 CATALOGUE: Catalogue = {
     ("voucher_type", "CREATE"): "vouchers.voucher_type.created.v1",
@@ -20,4 +26,88 @@ CATALOGUE: Catalogue = {
     ("voucher", "REVERSE"): "vouchers.voucher.adjustment_reversed.v1",
     ("redemption", "REDEEM"): "vouchers.redemption.created.v1",
     ("redemption", "REVERSE"): "vouchers.redemption.reversed.v1",
+}
+
+
+class Buyer(TypedDict):
+    """Who pays, as the invoice will name them."""
+
+    name: str
+    email: str | None
+
+
+class Seller(TypedDict):
+    """Who sells, as the invoice will name them."""
+
+    name: str
+    slug: str
+    address: str | None
+    tax_id: str | None
+    timezone: str
+    email: str | None
+    phone: str | None
+    logo_url: str | None
+
+
+class Purchased(TypedDict):
+    """What payments needs to make the payment if it was not called; only version 1's vouchers
+    lack some of it, and those are not purchased any more."""
+
+    client_id: int
+    price: Decimal
+    payment_amount: Decimal
+    currency: str
+    payment_method: PaymentMethod
+    buyer: Buyer
+    seller: Seller
+
+
+class Cancelled(TypedDict):
+    """Why: in somebody's words, or `unpaid`, `payment_failed`, `refunded`."""
+
+    reason: str | None
+
+
+class Frozen(TypedDict):
+    """The freeze: `days` were added, from its first to its last day inclusive."""
+
+    adjustment_id: int
+    starts_on: date
+    ends_on: date
+    days: int
+    reason: str
+
+
+class Extended(TypedDict):
+    """The extension: `days` were added."""
+
+    adjustment_id: int
+    days: int
+    reason: str
+
+
+class AdjustmentReversed(TypedDict):
+    """The freeze or extension that was taken back."""
+
+    adjustment_id: int
+    kind: AdjustmentKind
+
+
+class Balance(TypedDict):
+    """What the voucher still holds."""
+
+    regular_sessions_left: int
+    backup_sessions_left: int
+
+
+SHAPES: Shapes = {
+    "vouchers.voucher_type.created.v1": new_row(),
+    "vouchers.voucher_type.deleted.v1": removal(),
+    "vouchers.voucher.purchased.v1": new_row(Purchased),
+    "vouchers.voucher.cancelled.v1": change(Cancelled),
+    "vouchers.voucher.frozen.v1": change(Frozen),
+    "vouchers.voucher.extended.v1": change(Extended),
+    "vouchers.voucher.adjustment_reversed.v1": change(AdjustmentReversed),
+    "vouchers.redemption.created.v1": new_row(Balance),
+    "vouchers.redemption.reversed.v1": new_row(Balance),
 }

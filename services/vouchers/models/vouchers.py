@@ -202,7 +202,7 @@ class Voucher(Entity, Base):
             self.used_sessions += sessions
 
     def activate(self, paid_on: date) -> None:
-        """Begin its validity on the day it was paid; raises TypeError for terms without one."""
+        """Begin its validity on the day it was paid; only version 1's terms lack a length."""
         assert self.validity_days is not None
         self.status = VoucherStatus.ACTIVE
         self.valid_from = paid_on

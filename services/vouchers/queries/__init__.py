@@ -16,6 +16,7 @@ from services.vouchers.queries.redemptions import (
 from services.vouchers.queries.rows import Rows
 from services.vouchers.queries.voucher_types import (
     find_voucher_type,
+    get_client,
     get_organization,
     get_voucher_type,
     has_voucher_types,
@@ -47,6 +48,7 @@ __all__ = [
     "find_voucher_type",
     "freezes_of",
     "get_adjustment",
+    "get_client",
     "get_code",
     "get_organization",
     "get_redemption",

@@ -1,12 +1,12 @@
-"""Selects of voucher types and of the organizations that offer them."""
+"""Selects of voucher types, and of the copies of who sells and buys them."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Select, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers.errors import OrganizationNotFound, VoucherTypeNotFound
-from services.vouchers.models import OrganizationCopy, Voucher, VoucherType
+from services.vouchers.errors import ClientNotFound, OrganizationNotFound, VoucherTypeNotFound
+from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher, VoucherType
 from services.vouchers.queries.rows import Rows, found, position
 from services.vouchers.schemas.voucher_types import VoucherTypeRead
 from shared.paging import Page
@@ -20,6 +20,12 @@ async def get_organization(session: AsyncSession, organization_id: int) -> Organ
     if copy is None:
         raise OrganizationNotFound
     return copy
+
+
+async def get_client(session: AsyncSession, client_id: int | None) -> ClientCopy:
+    """Return our copy of a client; raises ClientNotFound."""
+    copy = await session.scalar(select(ClientCopy).where(ClientCopy.id == client_id))
+    return found(copy, ClientNotFound)
 
 
 async def organizations_without_copy(session: AsyncSession) -> Sequence[int]:

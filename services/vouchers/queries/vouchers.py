@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies
@@ -128,10 +128,17 @@ def _conditions(
     if code is not None:
         conditions.append(_has_code(organization_id, code))
     if text is not None:
-        part = f"%{_escaped(text)}%"
-        named = or_(ClientCopy.name.ilike(part), ClientCopy.email.ilike(part))
+        named = Voucher.client_id.in_(_clients_like(organization_id, text))
         conditions.append(or_(named, _has_code(organization_id, text)))
     return conditions
+
+
+def _clients_like(organization_id: int, text: str) -> Select[int]:
+    part = f"%{_escaped(text)}%"
+    return select(ClientCopy.id).where(
+        ClientCopy.organization_id == organization_id,
+        or_(ClientCopy.name.ilike(part), ClientCopy.email.ilike(part)),
+    )
 
 
 def _has_code(organization_id: int, code: str) -> ColumnElement[bool]:

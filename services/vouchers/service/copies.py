@@ -64,10 +64,10 @@ async def keep(session: AsyncSession, model: type[Base], state: Mapping[str, Any
 
 
 class Directory:
-    """Finds organizations and clients; `begin` opens transactions that see every tenant.
+    """Asks the owners of organizations and users, and keeps what they answer.
 
     A copy that would make us refuse is asked for again first: the change that allows it may be
-    on its way. No transaction is open during a call.
+    on its way. `begin` opens transactions that see every tenant; none is open during a call.
     """
 
     def __init__(self, clients: ServiceClients, origin: Origin, begin: Begin) -> None:
@@ -76,32 +76,27 @@ class Directory:
         self._begin = begin
 
     async def find_organization(self, organization_id: int) -> OrganizationCopy | None:
-        """Return an organization, or None; raises ServiceUnavailable."""
-        copy = await self._own(OrganizationCopy, organization_id)
-        if copy is not None and copy.is_active:
-            return copy
+        """Return our copy, or what the owner answers, or None; raises ServiceUnavailable."""
+        async with self._begin() as session:
+            copy = await session.get(OrganizationCopy, organization_id)
+        return copy or await self.fetch_organization(organization_id)
+
+    async def fetch_organization(self, organization_id: int) -> OrganizationCopy | None:
+        """Return an organization as its owner knows it, or None; raises ServiceUnavailable."""
         path = f"/internal/organizations/{organization_id}"
         state = await self._ask("organizations", path, OrganizationState)
         return await self._keep(OrganizationCopy, state)
 
-    async def find_organization_by_slug(self, slug: str) -> OrganizationCopy | None:
-        """Return an organization, or None; raises ServiceUnavailable."""
-        state = await self._ask(
-            "organizations", "/internal/organizations", OrganizationState, {"slug": slug}
-        )
+    async def fetch_organization_by_slug(self, slug: str) -> OrganizationCopy | None:
+        """Return an organization as its owner knows it, or None; raises ServiceUnavailable."""
+        path = "/internal/organizations"
+        state = await self._ask("organizations", path, OrganizationState, {"slug": slug})
         return await self._keep(OrganizationCopy, state)
 
-    async def find_client(self, client_id: int, organization_id: int) -> ClientCopy | None:
-        """Return a user who is expected in an organization, or None; raises ServiceUnavailable."""
-        copy = await self._own(ClientCopy, client_id)
-        if copy is not None and copy.is_active and copy.organization_id == organization_id:
-            return copy
+    async def fetch_client(self, client_id: int) -> ClientCopy | None:
+        """Return a user as identity knows it, or None; raises ServiceUnavailable."""
         state = await self._ask("identity", f"/internal/users/{client_id}", ClientState)
         return await self._keep(ClientCopy, state)
-
-    async def _own(self, model: type[Copy], identifier: int) -> Copy | None:
-        async with self._begin() as session:
-            return await session.get(model, identifier)
 
     async def _ask(
         self,

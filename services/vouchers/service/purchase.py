@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import policies, queries
+from services.vouchers import queries
 from services.vouchers.errors import (
     ClientInactive,
     ClientNotFound,
@@ -56,17 +56,25 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Parties:
+    """Who sells and who buys."""
+
+    organization: OrganizationCopy
+    client: ClientCopy
+
+    @property
+    def tenant(self) -> Tenant:
+        """What the transactions of a sale may see."""
+        return Tenant(self.organization.id, self.client.id)
+
+
+@dataclass(frozen=True, slots=True)
 class Sale:
     """What came of an order."""
 
     voucher: Voucher
     codes: Sequence[VoucherCode]
     charge: Charge
-
-
-def directory_of(work: Work, clients: ServiceClients) -> Directory:
-    """Return the copies, with calls to their owners on behalf of this request."""
-    return Directory(clients, work.origin, lambda: work.begin(EVERYTHING))
 
 
 async def buy(
@@ -79,19 +87,18 @@ async def buy(
     Invalid (a card token that is none) and ServiceUnavailable; after the last one the same
     Idempotency-Key goes on from where this attempt ended.
     """
-    directory = directory_of(work, clients)
-    voucher = await _begun(work)
-    if voucher is None:
-        voucher = await _begin(work, directory, actor, order, organization_id)
+    directory = Directory(clients, work.origin, lambda: work.begin(EVERYTHING))
+    begun = await _begun(work) or await _begin(work, directory, actor, order, organization_id)
+    voucher, parties = begun
     try:
-        charge = await _charge(work, clients, directory, voucher, order.payment_token)
+        charge = await _charge(work, clients, voucher, parties, order.payment_token)
     except charges.ChargeRefused as refusal:
-        await _give_up(work, voucher)
+        await _give_up(work, voucher, parties)
         raise Invalid(refusal.field, refusal.message) from None
-    return await _conclude(work, voucher, charge)
+    return await _conclude(work, voucher, parties, charge)
 
 
-async def _begun(work: Work) -> Voucher | None:
+async def _begun(work: Work) -> tuple[Voucher, Parties] | None:
     """Return what an interrupted attempt with the same Idempotency-Key has made, or None.
 
     Raises VoucherCancelled when somebody has ended it since: it must not be charged any more.
@@ -100,29 +107,28 @@ async def _begun(work: Work) -> Voucher | None:
         return None
     async with work.begin(EVERYTHING) as session:
         voucher = await queries.get_voucher(session, work.claim.resource_id)
+        organization = await queries.get_organization(session, voucher.organization_id)
+        client = await queries.get_client(session, voucher.client_id)
     if voucher.status == VoucherStatus.CANCELLED and voucher.payment_status != PaymentStatus.FAILED:
         raise VoucherCancelled
-    return voucher
+    return voucher, Parties(organization, client)
 
 
 async def _begin(
-    work: Work,
-    directory: Directory,
-    actor: Actor,
-    order: Order,
-    organization_id: int | None,
-) -> Voucher:
+    work: Work, directory: Directory, actor: Actor, order: Order, organization_id: int | None
+) -> tuple[Voucher, Parties]:
     async with work.begin(EVERYTHING) as session:
         kind = await _offered(session, actor, order.voucher_type_id, organization_id)
-    organization = await directory.find_organization(kind.organization_id)
-    if organization is None or not organization.is_active:
-        raise OrganizationInactive
-    client = await _buyer(directory, order, organization)
-    async with work.begin(Tenant(organization.id, client.id)) as session:
-        voucher = await _sell(session, order, organization, client)
+        organization = await session.get(OrganizationCopy, kind.organization_id)
+        client = await session.get(ClientCopy, order.client_id)
+    organization = await _open_organization(directory, kind.organization_id, organization)
+    client = await _buyer(directory, order, organization, client)
+    parties = Parties(organization, client)
+    async with work.begin(parties.tenant) as session:
+        voucher = await _sell(session, order, parties)
         if work.claim:
             await work.claim.attach(session, voucher.id)
-    return voucher
+    return voucher, parties
 
 
 async def _offered(
@@ -130,34 +136,43 @@ async def _offered(
 ) -> VoucherType:
     """Return the type if it is offered to the actor: to strangers another's does not exist."""
     kind = await queries.find_voucher_type(session, voucher_type_id)
-    wanted = organization_id
-    if wanted is None and not policies.can_see_all_offers(actor) and not actor.is_admin:
-        wanted = actor.organization_id
+    wanted = organization_id or (None if actor.is_admin else actor.organization_id)
     if kind is None or wanted not in (None, kind.organization_id):
         raise VoucherTypeNotFound
     return kind
 
 
-async def _buyer(directory: Directory, order: Order, organization: OrganizationCopy) -> ClientCopy:
-    client = await directory.find_client(order.client_id, organization.id)
+async def _open_organization(
+    directory: Directory, organization_id: int, copy: OrganizationCopy | None
+) -> OrganizationCopy:
+    if copy is None or not copy.is_active:
+        copy = await directory.fetch_organization(organization_id)
+    if copy is None or not copy.is_active:
+        raise OrganizationInactive
+    return copy
+
+
+async def _buyer(
+    directory: Directory, order: Order, organization: OrganizationCopy, copy: ClientCopy | None
+) -> ClientCopy:
     homes = (organization.id,) if order.members_only else (organization.id, None)
-    if client is None or client.organization_id not in homes:
+    if copy is None or not copy.is_active or copy.organization_id not in homes:
+        copy = await directory.fetch_client(order.client_id)
+    if copy is None or copy.organization_id not in homes:
         raise ClientNotFound
-    if not client.is_active:
+    if not copy.is_active:
         raise ClientInactive
-    return client
+    return copy
 
 
-async def _sell(
-    session: AsyncSession, order: Order, organization: OrganizationCopy, client: ClientCopy
-) -> Voucher:
+async def _sell(session: AsyncSession, order: Order, parties: Parties) -> Voucher:
     kind = await queries.hold_voucher_type(session, order.voucher_type_id)
     if not kind.is_active:
         raise VoucherTypeNotSold
     voucher = Voucher.sold(
         kind,
-        client_id=client.id,
-        purchase_date=day_in(organization.timezone, now()),
+        client_id=parties.client.id,
+        purchase_date=day_in(parties.organization.timezone, now()),
         payment_method=order.payment_method,
         notes=order.notes,
     )
@@ -166,8 +181,8 @@ async def _sell(
         session,
         "PURCHASE",
         voucher,
-        buyer=charges.buyer_of(client),
-        seller=charges.seller_of(organization),
+        buyer=charges.buyer_of(parties.client),
+        seller=charges.seller_of(parties.organization),
     )
     await session.flush()
     return voucher
@@ -176,30 +191,24 @@ async def _sell(
 async def _charge(
     work: Work,
     clients: ServiceClients,
-    directory: Directory,
     voucher: Voucher,
+    parties: Parties,
     payment_token: str | None,
 ) -> Charge:
-    assert voucher.client_id is not None
-    organization = await directory.find_organization(voucher.organization_id)
-    client = await directory.find_client(voucher.client_id, voucher.organization_id)
-    if organization is None:
-        raise OrganizationInactive
-    if client is None:
-        raise ClientNotFound
-    buyer, seller = charges.buyer_of(client), charges.seller_of(organization)
+    buyer = charges.buyer_of(parties.client)
+    seller = charges.seller_of(parties.organization)
     order = charges.order_of(voucher, buyer, seller, payment_token)
     return await charges.charge(clients, work.origin, order)
 
 
-async def _give_up(work: Work, voucher: Voucher) -> None:
-    async with work.begin(Tenant(voucher.organization_id, voucher.client_id)) as session:
+async def _give_up(work: Work, voucher: Voucher, parties: Parties) -> None:
+    async with work.begin(parties.tenant) as session:
         await settlement.settle(session, voucher.id, settlement.Outcome("failed"))
 
 
-async def _conclude(work: Work, voucher: Voucher, charge: Charge) -> Sale:
+async def _conclude(work: Work, voucher: Voucher, parties: Parties, charge: Charge) -> Sale:
     outcome = settlement.Outcome(charge.status, charge.invoice_number, charge.completed_at)
-    async with work.begin(Tenant(voucher.organization_id, voucher.client_id)) as session:
+    async with work.begin(parties.tenant) as session:
         settled = await settlement.settle(session, voucher.id, outcome)
         codes = await queries.codes_of(session, settled)
     if charge.status == "failed":
