@@ -6,6 +6,7 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
+from gateway.circuits import Circuit
 from gateway.dispatch import Authenticate, Dispatcher
 from gateway.feed import Feed
 from gateway.forwarding import Forwarder
@@ -115,6 +116,11 @@ def _upstreams(settings: Settings) -> Upstreams:
             settings.instances(service),
             in_flight_limit=settings.in_flight_limit,
             pause_after_refusal=settings.pause_after_refusal,
+            circuit=Circuit(
+                service.value,
+                failures=settings.circuit_failures,
+                pause=settings.circuit_pause,
+            ),
         )
         for service in Service
     }

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.bodies import RequestBody
 from gateway.client import TrustedProxies
+from gateway.cors import Cors
 from gateway.errors import (
     AnswerBroken,
     BodyTooSlow,
@@ -57,6 +58,7 @@ class Dispatcher:
         self._pages = pages
         self._quotas = quotas
         self._authenticate = authenticate
+        self._cors = Cors(settings.cors_origins)
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._security = security_headers(tls=settings.tls)
         self._access_log = access_logger(level=settings.log_level, style=settings.log_format)
@@ -81,6 +83,8 @@ class Dispatcher:
         head: RequestHead | None = None
         try:
             head = read_head(exchange.scope["headers"], exchange.scope["http_version"])
+            if self._cors.is_on:
+                exchange.add_to_every_answer(self._cors.headers(head))
             await self._checked(exchange, head)
         except AppError as error:
             await self._refuse(exchange, head, error)
@@ -107,6 +111,8 @@ class Dispatcher:
             raise UnknownMethod
         if not scope["query_string"].isascii():
             raise MalformedRequest("The query has bytes that are not encoded.")
+        if self._cors.is_on and await self._preflight(exchange, head):
+            return
         raw_path: bytes = scope["raw_path"]
         if await self._pages.answer(exchange, raw_path):
             return
@@ -116,6 +122,15 @@ class Dispatcher:
         exchange.template = route.template
         exchange.service = route.service.value
         await self._carry(exchange, head, route)
+
+    async def _preflight(self, exchange: Exchange, head: RequestHead) -> bool:
+        headers = self._cors.preflight(exchange.scope["method"], head)
+        if headers is None:
+            return False
+        exchange.template = "preflight"
+        await exchange.start(204, headers)
+        await exchange.finish()
+        return True
 
     async def _carry(self, exchange: Exchange, head: RequestHead, route: Route) -> None:
         await self._quotas.take_from_address(route.quota, exchange.client_address)

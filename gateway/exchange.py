@@ -56,6 +56,10 @@ class Exchange:
         self.service = "gateway"
         self.client_address = ""
 
+    def add_to_every_answer(self, headers: RawHeaders) -> None:
+        """Carry these too, whatever the answer will be."""
+        self._security = self._security + headers
+
     async def start(self, status: int, headers: RawHeaders) -> None:
         """Send the status and the headers; security headers and the request id are added."""
         self.started = True

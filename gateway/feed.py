@@ -10,15 +10,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from gateway.revocations import Clock, Revocations
 from shared import bus
 from shared.events import Event, EventData
+from shared.shapes import Reading, Readings
 
 log = structlog.get_logger(__name__)
 
@@ -54,16 +54,47 @@ class RevocationList(BaseModel):
             revocations.close_organization(organization_id)
 
 
+class News(BaseModel):
+    """What we read of an event's new values; most events say nothing of the kind."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    ended_sessions: tuple[str, ...] = ()
+    tokens_not_before: float | None = None
+    is_active: bool | None = None
+
+
+class Holder(BaseModel):
+    """Whose permission it is; a removed one says it among the old values."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    user_id: int
+
+
+_NEWS = Reading(News)
+READINGS: Readings = {
+    "identity.user.updated.v1": _NEWS,
+    "identity.user.deleted.v1": _NEWS,
+    "identity.user.password_changed.v1": _NEWS,
+    "identity.user.logged_out.v1": _NEWS,
+    "identity.permission.granted.v1": _NEWS,
+    "identity.permission.revoked.v1": Reading(News, old_values=Holder),
+    "organizations.organization.updated.v1": _NEWS,
+    "organizations.organization.deactivated.v1": _NEWS,
+}
+
+
 def tell(revocations: Revocations, event: Event) -> None:
-    """Add what an event says to what is known; most events say nothing of the kind."""
-    data, values = event.data, event.data.new_values
-    revocations.end_sessions(values.get("ended_sessions", ()))
-    if "tokens_not_before" in values:
-        revocations.renew_user(_user_of(data), float(values["tokens_not_before"]))
+    """Add what an event says to what is known."""
+    data, news = event.data, News.model_validate(event.data.new_values)
+    revocations.end_sessions(news.ended_sessions)
+    if news.tokens_not_before is not None:
+        revocations.renew_user(_user_of(data), news.tokens_not_before)
     if data.entity_type == "organization" and data.entity_id is not None:
-        if values.get("is_active") is False:
+        if news.is_active is False:
             revocations.close_organization(data.entity_id)
-        elif values.get("is_active") is True:
+        elif news.is_active is True:
             revocations.reopen_organization(data.entity_id)
 
 
@@ -71,8 +102,7 @@ def _user_of(data: EventData) -> int:
     """The user an event is about: a removed permission names its user among the old values."""
     if data.entity_type == "user" and data.entity_id is not None:
         return data.entity_id
-    values: dict[str, Any] = data.old_values | data.new_values
-    return int(values["user_id"])
+    return Holder.model_validate(data.old_values | data.new_values).user_id
 
 
 class Feed:

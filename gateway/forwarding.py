@@ -93,6 +93,16 @@ class Forwarder:
         whatever the method. Raises UpstreamUnavailable (503), UpstreamFailed (502),
         UpstreamTimedOut (504), or what broke the request's own body off.
         """
+        upstream.circuit.enter()
+        try:
+            response = await self._repeated(upstream, request)
+        except (UpstreamUnavailable, UpstreamFailed, UpstreamTimedOut):
+            upstream.circuit.failed()
+            raise
+        upstream.circuit.answered()
+        return response
+
+    async def _repeated(self, upstream: Upstream, request: Outgoing) -> ClientResponse:
         repeats = _REPEATS if request.repeatable else 0
         while True:
             try:

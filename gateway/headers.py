@@ -30,7 +30,13 @@ _IDENTITY_PREFIXES = ("x-forwarded-", "x-user-", "x-actor-")
 
 # Headers whose value the gateway itself reads. Two different opinions on one of these are refused.
 _SINGLE = frozenset({b"authorization", b"content-length", b"host", b"transfer-encoding"})
-_READ = _SINGLE | {b"connection", b"x-forwarded-for", b"x-request-id"}
+_READ = _SINGLE | {
+    b"access-control-request-method",
+    b"connection",
+    b"origin",
+    b"x-forwarded-for",
+    b"x-request-id",
+}
 
 # The gateway's own: what a service sent under these names is replaced, never doubled.
 _REPLACED_IN_RESPONSES = frozenset(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gateway.refusals import components, with_refusals
 from gateway.routes import Route, Service
 
 Document = dict[str, Any]
@@ -33,7 +34,7 @@ def merge(
         "openapi": "3.1.0",
         "info": {"title": "Carnet", "version": version},
         "paths": {},
-        "components": {},
+        "components": components(),
         "tags": [],
     }
     for service, document in documents.items():
@@ -46,25 +47,27 @@ def merge(
 def _routed(
     service: Service, document: Document, find: Callable[[bytes], Route | None]
 ) -> Document:
-    """The part of a service's document that clients can reach, with its security made explicit."""
-    paths = {
-        path: _secured(item, document.get("security"))
-        for path, item in document.get("paths", {}).items()
-        if _leads_to(service, path, find)
-    }
+    """The part of a service's document that clients can reach.
+
+    Its security is made explicit, and the gateway's own answers are added.
+    """
+    paths = {}
+    for path, item in document.get("paths", {}).items():
+        route = route_of(path, find)
+        if route is not None and route.service is service:
+            paths[path] = _completed(item, document.get("security"), route)
     return {**document, "paths": paths}
 
 
-def _leads_to(service: Service, template: str, find: Callable[[bytes], Route | None]) -> bool:
-    route = find(_PARAMETER.sub("0", template).encode())
-    return route is not None and route.service is service
+def route_of(template: str, find: Callable[[bytes], Route | None]) -> Route | None:
+    """The gateway's route of a document's path, None when it has none."""
+    return find(_PARAMETER.sub("0", template).encode())
 
 
-def _secured(item: Document, security: object) -> Document:
-    if security is None:
-        return item
+def _completed(item: Document, security: object, route: Route) -> Document:
+    implied = {} if security is None else {"security": security}
     return {
-        key: {"security": security, **value} if key in _OPERATIONS else value
+        key: with_refusals({**implied, **value}, route) if key in _OPERATIONS else value
         for key, value in item.items()
     }
 

@@ -68,6 +68,10 @@ class Settings(ProcessSettings, TokenSettings):
     # Shorter than the services keep an idle connection, so that we are the first to let go of it.
     idle_timeout: float = Field(default=30, gt=0)  # seconds
     pause_after_refusal: float = Field(default=0.5, ge=0)  # seconds an instance is left alone
+    circuit_failures: int = Field(default=10, ge=1)  # in a row: then the service is left alone,
+    circuit_pause: float = Field(default=2, gt=0)  # but for one request in so many seconds
+
+    cors_origins: CommaSeparated = ()  # whose pages may call us: `https://shop.example`, exactly
 
     @field_validator(
         "identity_url",
@@ -76,6 +80,7 @@ class Settings(ProcessSettings, TokenSettings):
         "payments_url",
         "audit_url",
         "trusted_proxies",
+        "cors_origins",
         mode="before",
     )
     @classmethod
@@ -98,6 +103,20 @@ class Settings(ProcessSettings, TokenSettings):
         if not urls:
             raise ValueError("at least one address is needed")
         return urls
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{origin!r} is not an origin: scheme, host and port alone")
+            if origin != origin.lower() or "*" in origin or not origin.isascii():
+                raise ValueError(f"{origin!r} must be as browsers send it: one host, in lower case")
+        return origins
 
     @field_validator("trusted_proxies")
     @classmethod

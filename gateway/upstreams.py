@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from yarl import URL
 
+from gateway.circuits import Circuit
 from gateway.errors import UpstreamBusy, UpstreamUnavailable
 from gateway.routes import Service
 
@@ -52,9 +53,11 @@ class Upstream:
         *,
         in_flight_limit: int = 512,
         pause_after_refusal: float = 0.5,
+        circuit: Circuit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.service = service
+        self.circuit = circuit or Circuit(service.value, clock=clock)
         self.in_flight = 0
         self._limit = in_flight_limit
         self._pause = pause_after_refusal

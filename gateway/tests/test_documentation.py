@@ -12,6 +12,7 @@ from pydantic import create_model
 from gateway.openapi import merge
 from gateway.routes import RouteTable, Service
 from gateway.tests.conftest import DEAD, Stack, config_for, open_stack, running
+from shared.errors import Problem
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ def used(merged: dict[str, Any], path: str) -> str:
 
 
 def test_equal_components_are_shared_and_different_ones_renamed() -> None:
-    same = {"type": "object", "title": "Problem"}
+    same = Problem.model_json_schema()
     page = {"items": {"$ref": "#/components/schemas/Item"}}
     merged = merge(
         {
@@ -86,6 +87,36 @@ def test_security_is_kept_where_it_was_said_for_all_and_schemes_are_renamed() ->
     assert merged["paths"]["/api/vouchers/my"]["get"]["security"] == [{"Bearer": []}]
     assert merged["paths"]["/api/payments/my"]["get"]["security"] == [{"PaymentsBearer": []}]
     assert merged["paths"]["/api/payments/my"]["post"]["security"] == []
+
+
+def test_what_the_gateway_refuses_is_documented() -> None:
+    described = {"description": "The service's own words."}
+    item = {
+        "get": {"responses": {"200": {}, "503": described}},
+        "put": {"requestBody": {}, "responses": {"200": {}}},
+    }
+    paths = {"/api/vouchers/{id}": item}
+    public: dict[str, Any] = {
+        "/api/payments/webhooks/{gateway}": {"post": {"requestBody": {}, "responses": {}}}
+    }
+    merged = merge(
+        {Service.VOUCHERS: {"paths": paths}, Service.PAYMENTS: {"paths": public}},
+        FIND,
+        version="1",
+    )
+    operations = merged["paths"]["/api/vouchers/{id}"]
+    always = {"400", "429", "431", "502", "503", "504"}
+    assert operations["get"]["responses"].keys() == always | {"200", "401"}
+    assert operations["put"]["responses"].keys() == always | {"200", "401", "408", "413"}
+    assert operations["get"]["responses"]["503"] == described
+    webhook = merged["paths"]["/api/payments/webhooks/{gateway}"]["post"]["responses"]
+    assert webhook.keys() == always | {"408", "413"}
+    components = merged["components"]
+    for response in webhook.values():
+        name = response["$ref"].removeprefix("#/components/responses/")
+        schema = components["responses"][name]["content"]["application/problem+json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Problem"}
+    assert components["schemas"]["Problem"]["title"] == "Problem"
 
 
 def service_app(path: str, model_name: str, **fields: Any) -> FastAPI:

@@ -93,7 +93,7 @@ def test_what_one_subscriber_has(address: str, network: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "10/fortnight", "ten/minute"])
 def test_a_limit_that_says_nothing_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="limit|granularity"):
+    with pytest.raises(ValueError, match=r"limit|granularity"):
         Limit.parse("test", text)
 
 

@@ -1,0 +1,69 @@
+"""The answers that the gateway itself may give on any path, for the OpenAPI document."""
+
+from typing import Any
+
+from gateway.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    HeadTooLarge,
+    MalformedRequest,
+    TooManyRequests,
+    UpstreamFailed,
+    UpstreamTimedOut,
+    UpstreamUnavailable,
+)
+from gateway.routes import Access, Route
+from shared.errors import PROBLEM, AppError, Problem, Unauthenticated
+
+Described = dict[str, Any]
+
+_ALWAYS: tuple[type[AppError], ...] = (
+    MalformedRequest,
+    TooManyRequests,
+    HeadTooLarge,
+    UpstreamFailed,
+    UpstreamUnavailable,
+    UpstreamTimedOut,
+)
+_WITH_A_BODY: tuple[type[AppError], ...] = (BodyTooSlow, BodyTooLarge)
+_RETRY_AFTER = {
+    "description": "Seconds until it is worth trying again.",
+    "schema": {"type": "integer"},
+}
+
+
+def components() -> dict[str, dict[str, Described]]:
+    """The components that the answers refer to."""
+    errors: tuple[type[AppError], ...] = (Unauthenticated, *_ALWAYS, *_WITH_A_BODY)
+    return {
+        "schemas": {"Problem": Problem.model_json_schema()},
+        "responses": {error.__name__: _response(error) for error in errors},
+    }
+
+
+def _response(error: type[AppError]) -> Described:
+    described: Described = {
+        "description": (error.__doc__ or "").strip().splitlines()[0],
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if error.status in (429, 503):
+        described["headers"] = {"Retry-After": _RETRY_AFTER}
+    if error.status == 401:
+        described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return described
+
+
+def with_refusals(operation: Described, route: Route) -> Described:
+    """An operation with what the gateway may answer in the service's place.
+
+    Where the service documents the same status itself, its description stays: the shape is one.
+    """
+    errors = _ALWAYS
+    if route.access is Access.PROTECTED:
+        errors += (Unauthenticated,)
+    if "requestBody" in operation:
+        errors += _WITH_A_BODY
+    refusals = {
+        str(error.status): {"$ref": f"#/components/responses/{error.__name__}"} for error in errors
+    }
+    return {**operation, "responses": refusals | operation.get("responses", {})}

@@ -1,0 +1,138 @@
+"""A service that does not answer is left alone, tried now and then, and taken back at once."""
+
+import asyncio
+import time
+
+import pytest
+from prometheus_client import REGISTRY
+
+from gateway.circuits import Circuit
+from gateway.errors import UpstreamUnavailable
+from gateway.tests.conftest import DEAD, bearer, open_stack, raw_upstream, read_head
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def gauge() -> float | None:
+    return REGISTRY.get_sample_value("carnet_gateway_circuit_open", {"service": "test"})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def circuit(clock: Clock) -> Circuit:
+    return Circuit("test", failures=3, pause=5, clock=clock)
+
+
+def fail(circuit: Circuit, times: int) -> None:
+    for _ in range(times):
+        circuit.enter()
+        circuit.failed()
+
+
+def test_an_answer_between_failures_keeps_it_closed(circuit: Circuit) -> None:
+    for _ in range(5):
+        fail(circuit, 2)
+        circuit.enter()
+        circuit.answered()
+    assert gauge() == 0
+
+
+def test_it_opens_and_says_when_to_return(circuit: Circuit, clock: Clock) -> None:
+    fail(circuit, 3)
+    assert gauge() == 1
+    clock.now += 1.5
+    with pytest.raises(UpstreamUnavailable) as refused:
+        circuit.enter()
+    assert refused.value.headers == {"Retry-After": "4"}
+
+
+def test_one_try_at_a_time(circuit: Circuit, clock: Clock) -> None:
+    fail(circuit, 3)
+    clock.now += 5
+    circuit.enter()
+    with pytest.raises(UpstreamUnavailable):
+        circuit.enter()
+    clock.now += 1
+    circuit.failed()
+    clock.now += 4.9
+    with pytest.raises(UpstreamUnavailable):
+        circuit.enter()
+    clock.now += 0.1
+    circuit.enter()
+    circuit.answered()
+    assert gauge() == 0
+    for _ in range(3):
+        circuit.enter()
+
+
+def test_a_try_that_never_comes_back_is_followed_by_another(circuit: Circuit, clock: Clock) -> None:
+    fail(circuit, 3)
+    clock.now += 5
+    circuit.enter()
+    clock.now += 5
+    circuit.enter()
+
+
+async def test_a_hanging_service_costs_only_its_first_callers_their_time() -> None:
+    hangs = True
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_head(reader)
+            if not hangs:
+                writer.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+
+    settings = {"standard_timeout": 0.2, "circuit_failures": 2, "circuit_pause": 0.3}
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,), **settings) as stack:
+
+        async def status() -> int:
+            return (await stack.client.get("/api/vouchers/1", headers=bearer())).status_code
+
+        assert [await status() for _ in range(3)] == [504, 504, 503]
+        refused = await stack.client.get("/api/vouchers/1", headers=bearer())
+        assert refused.headers["retry-after"] == "1"
+        assert (await stack.client.get("/api/payments/my", headers=bearer())).status_code == 200
+        hangs = False
+        deadline = time.monotonic() + 3
+        while await status() == 503 and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        assert [await status() for _ in range(3)] == [500, 500, 500]
+
+
+async def test_a_client_that_leaves_says_nothing_about_the_service() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        await asyncio.sleep(0.3)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+    async with (
+        raw_upstream(handler) as url,
+        open_stack(vouchers_url=(url,), circuit_failures=1) as stack,
+    ):
+        call = asyncio.create_task(stack.client.get("/api/vouchers/1", headers=bearer()))
+        await asyncio.sleep(0.15)
+        call.cancel()
+        await asyncio.sleep(0.05)
+        assert (await stack.client.get("/api/vouchers/1", headers=bearer())).status_code == 200
+
+
+async def test_a_dead_service_is_reported_alike_with_the_circuit_open() -> None:
+    async with open_stack(vouchers_url=(DEAD,), circuit_failures=2) as stack:
+        for _ in range(4):
+            response = await stack.client.get("/api/vouchers/1", headers=bearer())
+            assert response.status_code == 503
+            assert response.json()["code"] == "upstream_unavailable"
+            assert response.headers["retry-after"].isdigit()
