@@ -12,6 +12,7 @@ from services.payments.schemas import Buyer, Seller, Terms
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
+from shared.shapes import Reading, Readings
 
 VOUCHERS = Queue(
     "payments.vouchers", ("vouchers.voucher.purchased.v1", "vouchers.voucher.cancelled.v1")
@@ -58,6 +59,11 @@ class CancelledVoucher(BaseModel):
     status: str | None = None
     reason: str | None = None
 
+
+READINGS: Readings = {
+    "vouchers.voucher.purchased.v1": Reading(PurchasedVoucher),
+    "vouchers.voucher.cancelled.v1": Reading(CancelledVoucher, old_values=CancelledVoucher),
+}
 
 PAID_AFTER_CANCELLATION = "paid_after_cancellation"
 

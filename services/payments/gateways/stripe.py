@@ -42,6 +42,9 @@ CALL_SECONDS = 7.0
 """Bound of one call; a charge makes at most three, and its caller waits 25 seconds."""
 
 MAX_CONNECTIONS = 32
+_REFUSALS = (400, 402, 404)
+"""Answers that will not be another the next time: https://docs.stripe.com/api/errors."""
+
 WEBHOOK_WINDOW = timedelta(minutes=5)
 SIGNATURE_HEADER = "stripe-signature"
 PAGE = 100
@@ -268,15 +271,7 @@ def _metadata(order: Order) -> dict[str, str]:
 
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
     """Tell what lies with the payer (refused for good) from what does not (ask again later)."""
-    ours = isinstance(
-        error,
-        stripe.AuthenticationError
-        | stripe.PermissionError
-        | stripe.RateLimitError
-        | stripe.APIConnectionError
-        | stripe.IdempotencyError,
-    )
-    if ours or error.http_status is None or error.http_status >= 500:
+    if error.http_status not in _REFUSALS:
         return GatewayUnavailable(type(error).__name__)
     message = error.user_message or "The payment gateway refused the payment."
     return GatewayRefused(Failure(error.code or "payment_refused", message))

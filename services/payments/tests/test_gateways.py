@@ -1,0 +1,170 @@
+"""The gateways themselves: units, settings, and what Stripe does that localstripe cannot."""
+
+from decimal import Decimal
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from services.payments.gateways import Gateways
+from services.payments.gateways.minor_units import NotInMinorUnits, from_minor, to_minor
+from services.payments.gateways.protocol import (
+    GatewayRefused,
+    GatewayUnavailable,
+    OnlineGateway,
+    Order,
+    Outcome,
+)
+from services.payments.gateways.stripe import StripeGateway, StripeSettings
+from services.payments.models import Method
+from services.payments.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+ORDER = Order(1, 2, 3, Decimal("399.99"), "USD", "Ten sessions")
+INTENT = {
+    "id": "pi_1",
+    "object": "payment_intent",
+    "amount": 39999,
+    "currency": "usd",
+    "status": "requires_confirmation",
+    "livemode": False,
+    "metadata": {"transaction_id": "1"},
+}
+
+
+class Stripe:
+    """What Stripe answers, and what it was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def gateway(self, key: str = "sk_test_1") -> StripeGateway:
+        settings = StripeSettings(
+            api_base="https://stripe.test/",
+            api_key=SecretStr(key),
+            webhook_secret=SecretStr("whsec_1"),
+        )
+        return StripeGateway(settings, httpx.MockTransport(self))
+
+
+@given(
+    st.decimals(min_value=0, max_value=10**9, places=2),
+    st.sampled_from(["USD", "EUR", "PLN", "KWD"]),
+)
+def test_minor_units_are_exact(amount: Decimal, currency: str) -> None:
+    assert from_minor(to_minor(amount, currency), currency) == amount
+
+
+def test_yen_have_no_fraction() -> None:
+    assert to_minor(Decimal("400.00"), "JPY") == 400
+    assert from_minor(400, "JPY") == Decimal("400.00")
+    with pytest.raises(NotInMinorUnits):
+        to_minor(Decimal("400.50"), "JPY")
+
+
+async def test_an_intent_is_for_cards_and_carries_our_ids_and_key() -> None:
+    stripe = Stripe(httpx.Response(200, json=INTENT))
+    gateway = stripe.gateway()
+    report = await gateway.prepare(ORDER, SecretStr("pm_card_visa"))
+    await gateway.aclose()
+    assert (report.outcome, report.amount) == (Outcome.PREPARED, Decimal("399.99"))
+    [request] = stripe.requests
+    assert str(request.url) == "https://stripe.test/v1/payment_intents"
+    assert request.headers["idempotency-key"] == "carnet-charge-1"
+    assert request.headers["stripe-version"] == "2026-07-29.dahlia"
+    sent = {name: values[0] for name, values in parse_qs(request.content.decode()).items()}
+    assert sent["amount"] == "39999"
+    assert sent["currency"] == "usd"
+    assert sent["payment_method"] == "pm_card_visa"
+    assert sent["payment_method_types[0]"] == "card"
+    assert sent["metadata[transaction_id]"] == "1"
+    assert "confirm" not in sent
+
+
+async def test_a_card_token_becomes_a_payment_method() -> None:
+    made = {"id": "pm_made", "object": "payment_method"}
+    stripe = Stripe(httpx.Response(200, json=made), httpx.Response(200, json=INTENT))
+    gateway = stripe.gateway()
+    await gateway.prepare(ORDER, SecretStr("tok_visa"))
+    await gateway.aclose()
+    assert b"card[token]=tok_visa" in stripe.requests[0].content
+    assert b"payment_method=pm_made" in stripe.requests[1].content
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(402, json={"error": {"type": "card_error", "code": "x"}}), GatewayRefused),
+        (httpx.Response(400, json={"error": {"type": "invalid_request_error"}}), GatewayRefused),
+        (httpx.Response(401, json={"error": {"message": "no such key"}}), GatewayUnavailable),
+        (httpx.Response(403, json={"error": {"message": "not yours"}}), GatewayUnavailable),
+        (httpx.Response(429, json={"error": {"message": "slow"}}), GatewayUnavailable),
+        (httpx.Response(500, json={"error": {"message": "oh"}}), GatewayUnavailable),
+        (httpx.Response(200, content=b"<html>"), GatewayUnavailable),
+        (httpx.ConnectTimeout("slow"), GatewayUnavailable),
+        (httpx.RemoteProtocolError("cut"), GatewayUnavailable),
+    ],
+)
+async def test_what_lies_with_the_payer_and_what_does_not(
+    answer: httpx.Response | Exception, error: type[Exception]
+) -> None:
+    stripe = Stripe(answer)
+    gateway = stripe.gateway()
+    with pytest.raises(error):
+        await gateway.prepare(ORDER, SecretStr("pm_card_visa"))
+    await gateway.aclose()
+    assert len(stripe.requests) == 1, "the library must not repeat by itself"
+
+
+async def test_a_redirect_is_passed_on() -> None:
+    action = {"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.test/3ds"}}
+    waiting = INTENT | {"status": "requires_action", "next_action": action, "client_secret": "s"}
+    stripe = Stripe(httpx.Response(200, json=waiting))
+    gateway = stripe.gateway()
+    report = await gateway.confirm("pi_1")
+    await gateway.aclose()
+    assert report.next_action == {
+        "type": "redirect_to_url",
+        "redirect_url": "https://bank.test/3ds",
+        "client_secret": "s",
+    }
+
+
+@pytest.mark.parametrize(("key", "live"), [("sk_test_1", False), ("sk_live_1", True)])
+async def test_the_key_tells_the_mode(key: str, live: bool) -> None:
+    gateway = Stripe().gateway(key)
+    assert gateway.live is live
+    assert isinstance(gateway, OnlineGateway)
+    await gateway.aclose()
+
+
+async def test_a_method_is_moved_to_another_gateway_by_one_setting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = settings.model_dump() | {"gateways": {"credit_card": "manual"}}
+    gateways = Settings.model_validate(changed).open_gateways()
+    assert {gateways.for_method(method).name for method in Method} == {"manual"}
+    assert gateways.all_online() == []
+    monkeypatch.setenv("PAYMENTS_STRIPE_API_KEY", "sk_test_1")
+    monkeypatch.setenv("PAYMENTS_STRIPE_WEBHOOK_SECRET", "whsec_1")
+    usual = settings.open_gateways()
+    assert usual.for_method("credit_card").name == "stripe"
+    await usual.aclose()
+
+
+@pytest.mark.parametrize("name", ["../settings", "os", "", "no.such"])
+def test_only_files_of_the_folder_are_gateways(name: str) -> None:
+    with pytest.raises((ValueError, ModuleNotFoundError)):
+        Gateways.open({"credit_card": name})
