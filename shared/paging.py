@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request, Response
-from sqlalchemy import Select, tuple_
+from sqlalchemy import BigInteger, Select, literal, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.errors import Invalid
@@ -38,7 +38,9 @@ class Page:
         if self.after is not None:
             if len(self.after) != len(keys):
                 raise Invalid("cursor", "is not a cursor of this list")
-            statement = statement.where(tuple_(*keys) < tuple_(*self.after))
+            # Typed by hand: a bare number would be sent as a 32-bit integer.
+            position = [literal(part, BigInteger) for part in self.after]
+            statement = statement.where(tuple_(*keys) < tuple_(*position))
         return statement.order_by(*(key.desc() for key in keys)).limit(self.limit + 1)
 
     def cut(self, rows: Sequence[Row], position: Callable[[Row], tuple[int, ...]]) -> list[Row]:

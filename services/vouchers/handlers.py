@@ -14,6 +14,7 @@ from services.vouchers.service.copies import ClientState, OrganizationState, kee
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
+from shared.shapes import Reading, Readings
 
 
 class PaymentChanged(BaseModel):
@@ -128,3 +129,22 @@ QUEUES: dict[Queue, dict[str, Handler]] = {
     Queue("vouchers.clients", tuple(CLIENTS)): CLIENTS,
 }
 """Each queue with its handlers; it is bound to exactly what they handle."""
+
+_KEYS = frozenset({"id", "version"})
+_PAYMENT = Reading(PaymentChanged)
+_ORGANIZATION_CHANGED = Reading(OrganizationState, partial=True, from_envelope=_KEYS)
+_CLIENT_CHANGED = Reading(ClientState, partial=True, from_envelope=_KEYS)
+
+READINGS: Readings = {
+    "payments.payment.succeeded.v1": _PAYMENT,
+    "payments.payment.failed.v1": _PAYMENT,
+    "payments.payment.cancelled.v1": _PAYMENT,
+    "payments.refund.succeeded.v1": Reading(RefundSucceeded),
+    "organizations.organization.created.v1": Reading(OrganizationState, from_envelope=_KEYS),
+    "organizations.organization.updated.v1": _ORGANIZATION_CHANGED,
+    "organizations.organization.deactivated.v1": _ORGANIZATION_CHANGED,
+    "identity.user.created.v1": Reading(ClientState, from_envelope=_KEYS),
+    "identity.user.updated.v1": _CLIENT_CHANGED,
+    "identity.user.approved.v1": _CLIENT_CHANGED,
+    "identity.user.deleted.v1": Reading(),
+}

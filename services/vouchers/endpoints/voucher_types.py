@@ -16,7 +16,14 @@ from services.vouchers.schemas.voucher_types import (
 )
 from services.vouchers.service import voucher_types as service
 from shared.auth import ActorDep
-from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
+from shared.errors import (
+    Forbidden,
+    Invalid,
+    ServiceUnavailable,
+    StaleVersion,
+    Unauthenticated,
+    responses,
+)
 from shared.fields import BodyId, Id
 from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, set_etag
@@ -71,7 +78,7 @@ async def list_voucher_types(
     return [VoucherTypeRead.model_validate(row) for row in rows]
 
 
-@organization.post("", status_code=201, responses=responses(Forbidden))
+@organization.post("", status_code=201, responses=responses(Forbidden, ServiceUnavailable))
 async def create_voucher_type(
     body: VoucherTypeCreate,
     organization: ManagedOrganizationDep,
