@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.refusals import components, with_refusals
-from gateway.routes import Route, Service
+from gateway.routes import Access, Route, Service
 
 Document = dict[str, Any]
 
@@ -67,9 +67,19 @@ def route_of(template: str, find: Callable[[bytes], Route | None]) -> Route | No
 def _completed(item: Document, security: object, route: Route) -> Document:
     implied = {} if security is None else {"security": security}
     return {
-        key: with_refusals({**implied, **value}, route) if key in _OPERATIONS else value
+        key: with_refusals(_secured({**implied, **value}, route), route)
+        if key in _OPERATIONS
+        else value
         for key, value in item.items()
     }
+
+
+def _secured(operation: Document, route: Route) -> Document:
+    """Say that a token is optional where the gateway does not ask for one."""
+    needs = operation.get("security")
+    if not needs or route.access is Access.PROTECTED:
+        return operation
+    return {**operation, "security": [{}, *needs]}
 
 
 def _add(merged: Document, service: Service, document: Document) -> None:

@@ -1,0 +1,134 @@
+"""The gateway's table against what the services really offer: nothing missing, nothing more."""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from gateway.openapi import Document, merge, route_of
+from gateway.routes import ROUTES, Access, Quota, Route, RouteTable, Service
+from services.audit.app import create_app as audit
+from services.audit.settings import Settings as AuditSettings
+from services.identity.app import create_app as identity
+from services.identity.settings import Settings as IdentitySettings
+from services.organizations.app import create_app as organizations
+from services.organizations.settings import Settings as OrganizationsSettings
+from services.payments.app import create_app as payments
+from services.payments.models import Method
+from services.payments.settings import Settings as PaymentsSettings
+from services.vouchers.app import create_app as vouchers
+from services.vouchers.settings import Settings as VouchersSettings
+from shared.testing import Tokens
+
+FIND = RouteTable().find
+
+# What services answer and the gateway deliberately never asks them for on a client's behalf.
+INTERNAL = ("/internal/", "/health", "/openapi.json", "/asyncapi.json")
+# Where an access token is optional: a refresh token is enough to sign out, and a webhook has none.
+TOKEN_OPTIONAL = {"/api/auth/logout", "/api/payments/webhooks/{gateway_name}"}
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def apps(tokens: Tokens) -> dict[Service, FastAPI]:
+    """Every service's application; none of them is connected to anything."""
+    servers = {"database_url": "postgresql://u:p@127.0.0.1:9/x", "rabbitmq_url": "amqp://u:p@x/"}
+
+    def told(service: Service) -> dict[str, Any]:
+        return {**servers, **tokens.settings(service.value)}
+
+    return {
+        Service.IDENTITY: identity(
+            IdentitySettings(
+                **told(Service.IDENTITY),
+                organizations_url=NOWHERE,
+                signing_secret=secrets.token_urlsafe(32),
+            )
+        ),
+        Service.ORGANIZATIONS: organizations(
+            OrganizationsSettings(**told(Service.ORGANIZATIONS), identity_url=NOWHERE)
+        ),
+        Service.VOUCHERS: vouchers(
+            VouchersSettings(
+                **told(Service.VOUCHERS),
+                payments_url=NOWHERE,
+                organizations_url=NOWHERE,
+                identity_url=NOWHERE,
+            )
+        ),
+        Service.PAYMENTS: payments(
+            PaymentsSettings(**told(Service.PAYMENTS), gateways=dict.fromkeys(Method, "manual"))
+        ),
+        Service.AUDIT: audit(AuditSettings(**told(Service.AUDIT))),
+    }
+
+
+def documented(apps: dict[Service, FastAPI]) -> Iterator[tuple[Service, str, Document]]:
+    """Every service, path and path item of the OpenAPI documents."""
+    for service, app in apps.items():
+        for path, item in app.openapi()["paths"].items():
+            yield service, path, item
+
+
+def routed(path: str) -> Route:
+    route = route_of(path, FIND)
+    assert route is not None, f"{path} is documented and not routed"
+    return route
+
+
+def test_every_documented_path_leads_to_its_service(apps: dict[Service, FastAPI]) -> None:
+    for service, path, _ in documented(apps):
+        assert routed(path).service is service, path
+
+
+def test_every_row_leads_to_something(apps: dict[Service, FastAPI]) -> None:
+    used = {routed(path).template for _, path, _ in documented(apps)}
+    assert [route.template for route in ROUTES if route.template not in used] == []
+
+
+def test_what_is_not_documented_is_internal_and_not_routed(apps: dict[Service, FastAPI]) -> None:
+    for app in apps.values():
+        public = set(app.openapi()["paths"])
+        served = {str(context.path) for context in iter_route_contexts(app.routes)}
+        hidden = served - public
+        assert hidden
+        for path in hidden:
+            assert path.startswith(INTERNAL), f"{path} is neither documented nor internal"
+            assert route_of(path, FIND) is None, f"{path} is internal and routed"
+
+
+def test_no_two_services_answer_one_path(apps: dict[Service, FastAPI]) -> None:
+    paths = [path for _, path, _ in documented(apps)]
+    assert len(paths) == len(set(paths))
+
+
+def test_the_gateway_demands_a_token_where_the_service_does(apps: dict[Service, FastAPI]) -> None:
+    for _, path, item in documented(apps):
+        for method, operation in item.items():
+            demanded = bool(operation.get("security")) and path not in TOKEN_OPTIONAL
+            protected = routed(path).access is Access.PROTECTED
+            assert protected == demanded, f"{method} {path}"
+
+
+def test_passwords_are_guessed_at_in_the_strict_class(apps: dict[Service, FastAPI]) -> None:
+    strict = {path for _, path, _ in documented(apps) if routed(path).quota is Quota.SIGN_IN}
+    assert strict == {"/api/auth/login", "/api/auth/token", "/api/auth/register"}
+
+
+def test_the_whole_document_fits_together(apps: dict[Service, FastAPI]) -> None:
+    documents = {service: app.openapi() for service, app in apps.items()}
+    merged = merge(documents, FIND, version="1")
+    assert set(merged["paths"]) == {path for _, path, _ in documented(apps)}
+    for path in TOKEN_OPTIONAL:
+        assert {} in merged["paths"][path]["post"]["security"]
+    schemas = merged["components"]["schemas"]
+    problems = {name for name in schemas if name.endswith("Problem")}
+    assert problems == {"Problem", "ValidationProblem"}
+    ids = [
+        operation["operationId"] for item in merged["paths"].values() for operation in item.values()
+    ]
+    assert len(ids) == len(set(ids))
