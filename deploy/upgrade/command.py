@@ -14,6 +14,7 @@ from rich.console import Console
 from deploy.upgrade import pages, report
 from deploy.upgrade.addresses import Addresses
 from deploy.upgrade.backup import Backup, back_up
+from deploy.upgrade.copying import CHUNK_ROWS
 from deploy.upgrade.data import upgrade_data, write_report
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.preflight import Findings, inspect
@@ -34,6 +35,12 @@ SourceOption = Annotated[
         show_envvar=True,
         help="Version 1's database, postgresql://user:password@host:5432/therapy_system. The user"
         " need only be able to read.",
+    ),
+]
+ChunkOption = Annotated[
+    int,
+    typer.Option(
+        "--chunk-rows", min=1, help="Rows in one transaction: what an interruption costs at most."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -131,10 +138,11 @@ def data(
     source: SourceOption,
     system_admin: AdminOption = None,
     report_file: ReportOption = None,
+    chunk_rows: ChunkOption = CHUNK_ROWS,
     as_json: JsonOption = False,
 ) -> None:
     """Copy and convert version 1's rows; go on where an earlier run stopped."""
-    told = _run(_data(context.obj, source, system_admin, report_file, quiet=as_json))
+    told = _run(_data(context.obj, source, system_admin, report_file, chunk_rows, quiet=as_json))
     _tell(as_json, told, lambda: report.show(told, console))
 
 
@@ -199,11 +207,14 @@ async def _data(
     source: str,
     system_admin: str | None,
     report_file: Path | None,
+    chunk_rows: int,
     *,
     quiet: bool,
 ) -> dict[str, Any]:
     async with addresses.target() as target:
-        told = await upgrade_data(target, source, system_admin, teller(quiet=quiet))
+        told = await upgrade_data(
+            target, source, system_admin, teller(quiet=quiet), chunk_rows=chunk_rows
+        )
         if report_file is not None:
             await write_report(target, report_file)
         return told

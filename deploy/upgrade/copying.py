@@ -9,7 +9,7 @@ from deploy.upgrade.copy_step import CopyStep
 from deploy.upgrade.progress import Told
 from deploy.upgrade.targets import seeing_everything
 
-CHUNK_ROWS = 20_000
+CHUNK_ROWS = 50_000
 _BUFFERS = 8
 """How many buffers of a few kilobytes wait between the two servers: what bounds the memory."""
 
@@ -79,7 +79,7 @@ async def chunks(
 
 
 async def copy(
-    step: CopyStep, origin: Any, target: Any, through: int, told: Told, *, size: int = CHUNK_ROWS
+    step: CopyStep, origin: Any, target: Any, through: int, told: Told, *, size: int
 ) -> None:
     """Copy what is left of a table, from where the last chunk ended."""
     done = await progress_of(target, step.name)

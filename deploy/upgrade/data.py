@@ -13,6 +13,7 @@ from deploy.upgrade import (
     identity_rows,
     report,
     sequences,
+    suspension,
     trail,
     voucher_rows,
     workspace,
@@ -50,7 +51,12 @@ _ORGANIZATION = (
 
 
 async def upgrade_data(
-    target: Target, dsn: str, system_admin: str | None, told: Told
+    target: Target,
+    dsn: str,
+    system_admin: str | None,
+    told: Told,
+    *,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> dict[str, Any]:
     """Copy and convert everything that is not there yet; return the report. Safe to repeat.
 
@@ -66,7 +72,7 @@ async def upgrade_data(
         await workspace.make_tables(owners)
         plan = await _plan(source, targets, system_admin)
         if plan.finished_at is None:
-            await _Upgrade(target, source, targets, owners, told).follow(plan)
+            await _Upgrade(target, source, targets, owners, told, chunk_rows).follow(plan)
         else:
             await _require_same_source(plan, source)
         return await report.summary(await plans.load_begun(targets["organizations"]), targets)
@@ -133,12 +139,14 @@ class _Upgrade:
         targets: Connections,
         owners: Connections,
         told: Told,
+        chunk_rows: int,
     ) -> None:
         self._target = target
         self._source = source
         self._targets = targets
         self._owners = owners
         self._told = told
+        self._chunk_rows = chunk_rows
 
     async def follow(self, plan: Plan) -> None:
         """Do what the plan says and is not done yet."""
@@ -147,12 +155,16 @@ class _Upgrade:
         await plans.spread(plan, self._targets)
         await sequences.leave_room(plan, self._owners)
         await workspace.make_staging(self._owners)
+        await suspension.suspend(self._owners)
         await self._copies_of_organization(plan)
         await self._default_types(plan)
         await self._emails()
         for step in COPIES:
             await self._copy(step, plan)
+        await self._restore("identity")
+        await self._restore("vouchers", but=REDEMPTIONS)
         await self._redemptions(plan)
+        await self._restore("vouchers")
         await self._permissions(plan)
         await self._end(plan)
 
@@ -212,7 +224,8 @@ class _Upgrade:
         done = await progress_of(target, step.name)
         self._told.begin(step.name, extent.rows, done.rows)
         async with self._origin(step) as origin:
-            await copying.copy(step, origin, target, extent.last_id, self._told)
+            last = extent.last_id
+            await copying.copy(step, origin, target, last, self._told, size=self._chunk_rows)
         self._told.end()
 
     @asynccontextmanager
@@ -232,7 +245,7 @@ class _Upgrade:
         self._told.begin(REDEMPTIONS, plan.extents[REDEMPTIONS].rows, done.rows)
         last = plan.extents["vouchers"].last_id
         source = self._source.connection
-        async for chunk in chunks(source, "public.vouchers", done.last_id, last, CHUNK_ROWS):
+        async for chunk in chunks(source, "public.vouchers", done.last_id, last, self._chunk_rows):
             async with seeing_everything(vouchers):
                 given = (await progress_of(vouchers, REDEMPTIONS)).rows
                 status = await vouchers.execute(
@@ -242,6 +255,11 @@ class _Upgrade:
                 await mark(vouchers, REDEMPTIONS, chunk.last, made)
             self._told.advance(made)
         await mark_finished(vouchers, REDEMPTIONS)
+        self._told.end()
+
+    async def _restore(self, service: str, *, but: str | None = None) -> None:
+        self._told.begin(f"keys of {service}", 0, 0)
+        await suspension.restore(self._owners, service, but=but)
         self._told.end()
 
     async def _permissions(self, plan: Plan) -> None:

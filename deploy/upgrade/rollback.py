@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.local.servers import one_failure
 from deploy.upgrade import plan as plans
-from deploy.upgrade import trail, workspace
+from deploy.upgrade import suspension, trail, workspace
 from deploy.upgrade.data import alone
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.plan import HOMES, REDEMPTIONS, Plan
@@ -90,9 +90,11 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
         if not force and not plan.rolling_back:
             _refuse(await made_since(plan, targets))
         await plans.begin_rolling_back(targets["organizations"])
+        await suspension.restore_all(owners)
         removed = await _remove(plan, owners, told)
         await trail.write(target.service("audit"), trail.event_of(plan, "rolled_back", removed))
         await workspace.drop_staging(owners)
+        await suspension.forget(owners)
         await workspace.drop_tables(owners)
         return removed
 

@@ -12,6 +12,8 @@ from typing import Any
 import asyncpg
 
 from deploy.local.system import SERVICES
+from deploy.upgrade.data import upgrade_data
+from deploy.upgrade.progress import Silence
 from deploy.upgrade.reporting import ROLE
 from deploy.upgrade.structure import upgrade_structure
 from deploy.upgrade.targets import Target
@@ -177,3 +179,10 @@ async def copy_template(admin_url: str, template: str) -> VersionTwo:
         )
     )
     return made
+
+
+async def upgraded(
+    v1: VersionOne, v2: VersionTwo, *, system_admin: str | None = None, chunk_rows: int = 50_000
+) -> dict[str, Any]:
+    """Upgrade the data as a user who may only read; return the report."""
+    return await upgrade_data(v2.target, v1.reader, system_admin, Silence(), chunk_rows=chunk_rows)
