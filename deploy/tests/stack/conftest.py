@@ -16,12 +16,8 @@ from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import CHECKOUT
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests in one test process: one machine carries one whole system."""
-    for item in items:
-        if "/deploy/tests/stack/" in str(item.path):
-            item.add_marker(pytest.mark.xdist_group("stack"))
+IN_ONE_PROCESS = pytest.mark.xdist_group("stack")
+"""One machine carries one whole system: the tests that use it run in one test process."""
 
 
 @pytest.fixture(scope="session")

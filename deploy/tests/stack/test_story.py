@@ -12,9 +12,9 @@ import pytest
 
 from deploy.demo.story import Story
 from deploy.local.stack import Stack
-from deploy.tests.stack.conftest import Rows
+from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
 PURCHASE = "/api/vouchers/purchase"
 
