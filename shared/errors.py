@@ -10,8 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.context import request_id
 
@@ -175,6 +177,35 @@ def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
     return problem(request, 500, "internal_error", "Something went wrong on our side.")
 
 
+class UnexpectedErrors:
+    """Pure ASGI middleware: what nobody foresaw is a 500 with the request's id.
+
+    The framework's own place for this lies outside every middleware, where the id is forgotten.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noting_start(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noting_start)
+        except Exception as error:
+            if started:
+                raise
+            response = unexpected_problem(Request(scope), error)
+            await response(scope, receive, send)
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Make every error of the application a problem+json answer."""
 
@@ -187,6 +218,9 @@ def install_error_handlers(app: FastAPI) -> None:
             request, Conflict("It was changed by somebody else meanwhile; try again.")
         )
 
+    async def exhausted(request: Request, _error: Exception) -> JSONResponse:
+        return problem_of(request, ServiceUnavailable("Too much is asked at once; try again."))
+
     async def validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         return validation_problem(request, error)
@@ -195,14 +229,12 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return http_problem(request, error)
 
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return unexpected_problem(request, error)
-
     app.add_exception_handler(AppError, app_error)
     app.add_exception_handler(StaleDataError, stale)
+    app.add_exception_handler(PoolTimeout, exhausted)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_middleware(UnexpectedErrors)
 
 
 def responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:

@@ -7,6 +7,7 @@ crash releases the one at once and the other when it runs out, and the next atte
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -115,25 +116,38 @@ class Claim:
 
     async def remember(self, session: AsyncSession, response: Response) -> None:
         """Keep the answer, in the transaction of the effect."""
+        await self._write(session, **self._remembered(response))
+
+    async def remember_refusal(self, session: AsyncSession, response: Response) -> None:
+        """Keep the answer of an effect that was rolled back, and the hold on the key with it.
+
+        Another attempt may have got the key meanwhile: what it did stands.
+        """
+        statement = insert(RememberedAnswer).values(self._row(self._remembered(response)))
+        await session.execute(statement.on_conflict_do_nothing())
+
+    @staticmethod
+    def _remembered(response: Response) -> dict[str, Any]:
         kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-        await self._write(
-            session,
-            status=response.status_code,
-            body=bytes(response.body),
-            headers=kept,
-            leased_until=None,
-        )
+        return {
+            "status": response.status_code,
+            "body": bytes(response.body),
+            "headers": kept,
+            "leased_until": None,
+        }
 
     async def release(self, session: AsyncSession) -> None:
         """Let the key go without an answer, but keep what was made."""
         await self._write(session, leased_until=None)
 
     async def _write(self, session: AsyncSession, **values: Any) -> None:
-        row = {**self.identity, "fingerprint": self.fingerprint, "created_at": now(), **values}
-        statement = insert(RememberedAnswer).values(row)
+        statement = insert(RememberedAnswer).values(self._row(values))
         await session.execute(
             statement.on_conflict_do_update(index_elements=["caller", "route", "key"], set_=values)
         )
+
+    def _row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self.identity, "fingerprint": self.fingerprint, "created_at": now(), **values}
 
     @staticmethod
     def _in_progress() -> RequestInProgress:

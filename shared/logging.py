@@ -52,9 +52,10 @@ def configure_logging(service: str, *, level: str = "INFO", style: str = "json")
 
 
 def _rendering(style: str) -> list[Any]:
-    if style == "console":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     # Locals would show passwords: a traceback in the log names places, not values.
+    if style == "console":
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(sys.stdout.isatty(), exception_formatter=plain)]
     traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return [
         structlog.processors.ExceptionRenderer(traceback),

@@ -18,7 +18,7 @@ _MARKED = re.compile(rf'"{_MARK}(-?[0-9]+\.[0-9]{{2}})"'.encode())
 
 
 def _marked(amount: Decimal) -> str:
-    return f"{_MARK}{amount:.2f}"
+    return f"{_MARK}{amount + 0:.2f}"  # + 0: minus zero is nobody's amount
 
 
 Money = Annotated[
@@ -34,6 +34,17 @@ def _refuse_constant(name: str) -> Any:
     raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
 
 
+# A number of nine characters can have a billion digits, and somebody would convert it to int.
+_LARGEST_EXPONENT = 400
+
+
+def _decimal(text: str) -> Decimal:
+    number = Decimal(text)
+    if number and abs(number.adjusted()) > _LARGEST_EXPONENT:
+        raise json.JSONDecodeError("the number is out of range", text, 0)
+    return number
+
+
 class ExactRequest(Request):
     """A request whose JSON numbers with a fraction are Decimals, never floats."""
 
@@ -41,7 +52,7 @@ class ExactRequest(Request):
         """Parse the body; NaN and Infinity are not JSON."""
         if not hasattr(self, "_json"):
             body = await self.body()
-            self._json = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+            self._json = json.loads(body, parse_float=_decimal, parse_constant=_refuse_constant)
         return self._json
 
 

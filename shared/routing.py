@@ -64,6 +64,16 @@ class _Hold:
     def __init__(self, claim: Claim, session: AsyncSession | None, work: Work | None) -> None:
         self.claim, self.session, self.work = claim, session, work
 
+    async def refuse(self, response: Response) -> None:
+        """Finish the key of a request whose effect is taken back."""
+        if self.session is None:
+            await self.settle(response)
+            return
+        await self.session.rollback()
+        change_log(self.session).reset()
+        if worth_remembering(response.status_code):
+            await self.claim.remember_refusal(self.session, response)
+
     async def settle(self, response: Response) -> None:
         if self.session is not None:
             await self._settle(self.session, response)
@@ -162,10 +172,7 @@ async def _refuse(request: Request, error: AppError) -> Response:
     if hold is None:
         raise error
     response = problem_of(request, error)
-    if hold.session is not None:
-        await hold.session.rollback()
-        change_log(hold.session).reset()
-    await hold.settle(response)
+    await hold.refuse(response)
     return response
 
 

@@ -1,0 +1,191 @@
+"""Idempotency keys: one effect per key, the first answer again."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import Response
+
+from shared.idempotency import Claim
+from shared.testing import Database, Tokens
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+PATHS = ("/api/things", "/api/things/in-two-steps")
+
+
+def keyed(headers: dict[str, str], key: str = "key-1") -> dict[str, str]:
+    return {**headers, "Idempotency-Key": key}
+
+
+async def sent(
+    client: httpx.AsyncClient, path: str, headers: dict[str, str], **changes: Any
+) -> httpx.Response:
+    body = {"name": "first", "price": 400, **changes}
+    return await client.post(path, json=body, headers=headers)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_first_answer_comes_again(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, path: str
+) -> None:
+    first = await sent(client, path, keyed(staff))
+    again = await sent(client, path, keyed(staff))
+    assert first.status_code == again.status_code == 201
+    assert again.content == first.content
+    assert '"price":400.00' in again.text
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in first.headers
+    assert len(await database.rows("SELECT * FROM things")) == 1
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_another_body_under_the_key_is_refused(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, path: str
+) -> None:
+    await sent(client, path, keyed(staff))
+    answer = await sent(client, path, keyed(staff), name="second")
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(await database.rows("SELECT * FROM things")) == 1
+
+
+async def test_the_key_belongs_to_its_caller_and_route(
+    client: httpx.AsyncClient, staff: dict[str, str], tokens: Tokens, database: Database
+) -> None:
+    await sent(client, PATHS[0], keyed(staff), name="a")
+    others = (
+        (PATHS[0], tokens.bearer(6, "staff", 8), "b"),
+        (PATHS[1], staff, "c"),
+        (PATHS[0], tokens.bearer(6, "staff", 7), "b"),
+    )
+    for path, headers, name in others:
+        answer = await sent(client, path, keyed(headers), name=name)
+        assert answer.status_code == 201
+    names = await database.rows("SELECT name FROM things ORDER BY name")
+    assert [row["name"] for row in names] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_fifty_at_once_have_one_effect(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, path: str
+) -> None:
+    changes = {"name": "slow"} if path == PATHS[0] else {"note": "slow"}
+    answers = await asyncio.gather(
+        *(sent(client, path, keyed(staff), **changes) for _ in range(50))
+    )
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) <= {201, 409}
+    created = [answer for answer in answers if answer.status_code == 201]
+    assert len({answer.content for answer in created}) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in created) == 1
+    for answer in answers:
+        if answer.status_code == 409:
+            assert answer.json()["code"] == "request_in_progress"
+            assert answer.headers["retry-after"] == "1"
+    assert len(await database.rows("SELECT * FROM things")) == 1
+    assert (await sent(client, path, keyed(staff), **changes)).status_code == 201
+
+
+async def test_a_refusal_is_remembered(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+) -> None:
+    for replayed in (False, True):
+        answer = await sent(client, PATHS[0], keyed(staff), name="too expensive")
+        assert (answer.status_code, answer.json()["code"]) == (409, "too_expensive")
+        assert ("idempotent-replayed" in answer.headers) is replayed
+    assert await database.rows("SELECT * FROM things") == []
+
+
+@pytest.mark.parametrize(("name", "status"), [("unavailable", 503), ("crash", 500)])
+async def test_a_failure_is_not_remembered(
+    client: httpx.AsyncClient,
+    staff: dict[str, str],
+    database: Database,
+    name: str,
+    status: int,
+) -> None:
+    for _ in range(2):
+        answer = await sent(client, PATHS[0], keyed(staff), name=name)
+        assert answer.status_code == status
+        assert "idempotent-replayed" not in answer.headers
+    assert await database.rows("SELECT * FROM idempotency_keys WHERE status IS NOT NULL") == []
+    assert await database.rows("SELECT * FROM things") == []
+
+
+async def test_an_invalid_body_leaves_the_key_free(
+    client: httpx.AsyncClient, staff: dict[str, str]
+) -> None:
+    for path in PATHS:
+        refused = await sent(client, path, keyed(staff), name="")
+        assert refused.status_code == 422
+    # The key stands for no effect yet, so the corrected body may use it.
+    assert (await sent(client, PATHS[0], keyed(staff))).status_code == 201
+
+
+async def test_a_later_attempt_goes_on_where_the_first_was_interrupted(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+) -> None:
+    for _ in range(2):
+        answer = await sent(client, PATHS[1], keyed(staff), note="crash")
+        assert answer.status_code == 500
+    [thing] = await database.rows("SELECT id, state FROM things")
+    [key] = await database.rows("SELECT resource_id, leased_until, status FROM idempotency_keys")
+    assert key == {"resource_id": thing["id"], "leased_until": None, "status": None}
+
+
+async def test_a_lease_that_a_crash_left_behind_runs_out(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+) -> None:
+    await sent(client, PATHS[1], keyed(staff))
+    async with database.admin() as admin:
+        await admin.execute(
+            "UPDATE idempotency_keys SET status = NULL, leased_until = now() + interval '40 s'"
+        )
+    assert (await sent(client, PATHS[1], keyed(staff))).status_code == 409
+    async with database.admin() as admin:
+        await admin.execute("UPDATE idempotency_keys SET leased_until = now()")
+    answer = await sent(client, PATHS[1], keyed(staff))
+    assert answer.status_code == 201
+    assert len(await database.rows("SELECT * FROM things")) == 1
+
+
+async def test_after_a_day_the_key_is_free(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+) -> None:
+    await sent(client, PATHS[0], keyed(staff))
+    async with database.admin() as admin:
+        await admin.execute(
+            "UPDATE idempotency_keys SET created_at = created_at - interval '25 hours'"
+        )
+    answer = await sent(client, PATHS[0], keyed(staff), name="second")
+    assert answer.status_code == 201
+    assert "idempotent-replayed" not in answer.headers
+    again = await sent(client, PATHS[0], keyed(staff), name="second")
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "a\tb"])
+async def test_bad_keys_are_refused(
+    client: httpx.AsyncClient, staff: dict[str, str], key: str
+) -> None:
+    answer = await sent(client, PATHS[0], keyed(staff, key))
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+async def test_a_refusal_never_replaces_anothers_success(
+    transactions: Transactions, database: Database
+) -> None:
+    claims = [Claim("user/5", PATHS[0], "key-1", "same body") for _ in range(2)]
+    async with transactions.system() as refused:
+        await claims[0].begin(refused)
+        await refused.rollback()
+        async with transactions.system() as session:
+            await claims[1].begin(session)
+            await claims[1].remember(session, Response(status_code=201))
+        await claims[0].remember_refusal(refused, Response(status_code=409))
+    [row] = await database.rows("SELECT status FROM idempotency_keys")
+    assert row["status"] == 201
