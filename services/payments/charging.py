@@ -4,6 +4,7 @@ No transaction is open while the gateway is asked, and whatever is interrupted c
 by the same call again, by the payer, or by the reconciler.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from services.payments.states import Status
 from shared.errors import Invalid, ServiceUnavailable
 
 log = structlog.get_logger(__name__)
+
+DROP_SECONDS = 2.0
+"""How long an answer that is known already may wait for the closing of its intent."""
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Opens a transaction that sees the payment."""
@@ -169,5 +173,6 @@ class Cashier:
     async def _drop(gateway: OnlineGateway, gateway_id: str) -> None:
         """Cancel what nobody is to pay. When it fails nothing is lost: money that comes in spite
         of it is reported, and quarantined."""
-        with suppress(GatewayUnavailable):
-            await gateway.cancel(gateway_id)
+        with suppress(GatewayUnavailable, TimeoutError):
+            async with asyncio.timeout(DROP_SECONDS):
+                await gateway.cancel(gateway_id)

@@ -38,8 +38,8 @@ API_VERSION = "2026-07-29.dahlia"
 knows too; https://docs.stripe.com/changelog/endive/2026-09-30 takes `payment_method_types` away.
 """
 
-CALL_SECONDS = 7.0
-"""Bound of one call; a charge makes at most three, and its caller waits 25 seconds."""
+CALL_SECONDS = 5.0
+"""Bound of one call; a charge makes four at most, and its caller waits 25 seconds."""
 
 MAX_CONNECTIONS = 32
 _REFUSALS = (400, 402, 404)

@@ -117,7 +117,8 @@ async def client(settings: Settings, gateways: Gateways) -> AsyncIterator[httpx.
 
 @pytest.fixture
 async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
-    engine = make_engine(settings.database_url)
+    # Forty at once, so that those who race wait for each other and not for a connection.
+    engine = make_engine(settings.database_url, pool_size=20)
     yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
     await engine.dispose()
 
