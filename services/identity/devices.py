@@ -10,13 +10,24 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from dataclasses import dataclass
 
 from services.identity.vault import Vault
 
 COOKIE = "carnet_device"
 MAX_AGE_SECONDS = 180 * 24 * 3600
 _NONCE_BYTES = 12
+_ID_BYTES = 8
+_KNOWN_BYTES = _NONCE_BYTES + _ID_BYTES
 _MAC_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device, and the user who signed in from it."""
+
+    name: str
+    user_id: int
 
 
 class DeviceCookies:
@@ -27,20 +38,19 @@ class DeviceCookies:
 
     def make(self, user_id: int) -> str:
         """Return a new cookie for a user who has just signed in."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return base64.urlsafe_b64encode(nonce + self._mac(nonce, user_id)).decode()
+        known = secrets.token_bytes(_NONCE_BYTES) + user_id.to_bytes(_ID_BYTES, "big")
+        return base64.urlsafe_b64encode(known + self._mac(known)).decode()
 
-    def nonce(self, cookie: str | None, user_id: int | None) -> bytes | None:
-        """Return what identifies the device if the cookie is ours and this user's, else None."""
-        if cookie is None or user_id is None:
-            return None
+    def read(self, cookie: str | None) -> Device | None:
+        """Return the device of a cookie, or None for none and for one that we did not make."""
         try:
-            raw = base64.urlsafe_b64decode(cookie.encode())
+            raw = base64.urlsafe_b64decode((cookie or "").encode())
         except (ValueError, binascii.Error):
             return None
-        nonce, mac = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
-        return nonce if hmac.compare_digest(mac, self._mac(nonce, user_id)) else None
+        known, mac = raw[:_KNOWN_BYTES], raw[_KNOWN_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(known)):
+            return None
+        return Device(known[:_NONCE_BYTES].hex(), int.from_bytes(known[_NONCE_BYTES:], "big"))
 
-    def _mac(self, nonce: bytes, user_id: int) -> bytes:
-        message = nonce + user_id.to_bytes(8, "big")
-        return hmac.digest(self._key, message, hashlib.sha256)[:_MAC_BYTES]
+    def _mac(self, known: bytes) -> bytes:
+        return hmac.digest(self._key, known, hashlib.sha256)[:_MAC_BYTES]

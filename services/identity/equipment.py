@@ -1,8 +1,10 @@
 """What a process of this service holds for its use cases, beside the database."""
 
+import asyncio
 from dataclasses import dataclass
 
 from services.identity.devices import DeviceCookies
+from services.identity.door import Door
 from services.identity.keyring import Keyring
 from services.identity.passwords import Passwords
 from services.identity.settings import Settings
@@ -22,6 +24,9 @@ class Equipment:
     issuer: TokenIssuer
     passwords: Passwords
     devices: DeviceCookies
+    door: Door
+    lookups: asyncio.Semaphore
+    """So that a flood of sign-ins leaves connections for everything else."""
 
     @classmethod
     def of(
@@ -37,4 +42,6 @@ class Equipment:
             issuer=TokenIssuer(keyring, settings.token_issuer, settings.token_audience),
             passwords=Passwords(settings.password_queue),
             devices=DeviceCookies(vault),
+            door=Door(),
+            lookups=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
         )

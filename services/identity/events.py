@@ -5,7 +5,10 @@ Whatever ends access tokens says so in the `new_values` of its event, for the ga
 issued earlier are void; `ended_sessions`: tokens with one of these `sid` are void.
 """
 
+from typing import NotRequired, TypedDict
+
 from shared.changes import Catalogue
+from shared.shapes import Shapes, change, fact, new_row, removal
 
 CATALOGUE: Catalogue = {
     ("user", "CREATE"): "identity.user.created.v1",
@@ -19,4 +22,63 @@ CATALOGUE: Catalogue = {
     ("user", "REQUEST_ORGANIZATION"): "identity.organization.requested.v1",
     ("permission", "GRANT"): "identity.permission.granted.v1",
     ("permission", "REVOKE"): "identity.permission.revoked.v1",
+}
+
+
+class TokensVoided(TypedDict):
+    """The user whose access tokens issued earlier are void: seconds since 1970."""
+
+    user_id: int
+    tokens_not_before: float
+
+
+class TokensPerhapsVoided(TypedDict, total=False):
+    """The same, of a change that does not always end tokens."""
+
+    user_id: int
+    tokens_not_before: float
+
+
+class PasswordChanged(TokensPerhapsVoided):
+    """Somebody else's password ends every token, one's own all other sessions."""
+
+    ended_sessions: NotRequired[list[str]]
+
+
+class LoggedIn(TypedDict):
+    """The session that was opened."""
+
+    session_id: str
+
+
+class LoginFailed(TypedDict):
+    """Why a sign-in was refused."""
+
+    reason: str
+
+
+class LoggedOut(TokensPerhapsVoided):
+    """Why sessions ended: these, or all of the user's."""
+
+    reason: str
+    ended_sessions: NotRequired[list[str]]
+
+
+class OrganizationRequested(TypedDict):
+    """What the user's organization shall be called."""
+
+    organization_name: str
+
+
+SHAPES: Shapes = {
+    "identity.user.created.v1": new_row(),
+    "identity.user.updated.v1": change(TokensPerhapsVoided),
+    "identity.user.deleted.v1": removal(TokensVoided),
+    "identity.user.password_changed.v1": change(PasswordChanged),
+    "identity.user.logged_in.v1": change(LoggedIn),
+    "identity.user.login_failed.v1": fact(LoginFailed),
+    "identity.user.logged_out.v1": change(LoggedOut),
+    "identity.organization.requested.v1": change(OrganizationRequested),
+    "identity.permission.granted.v1": new_row(TokensVoided),
+    "identity.permission.revoked.v1": removal(TokensPerhapsVoided),
 }

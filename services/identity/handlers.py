@@ -9,6 +9,7 @@ from shared.bus import Queue
 from shared.changes import record
 from shared.consumer import Handler
 from shared.events import Event
+from shared.shapes import Reading, Readings
 
 QUEUE = Queue("identity.organizations", ("organizations.organization.*.v1",))
 
@@ -55,3 +56,5 @@ HANDLERS: dict[str, Handler] = {
     "organizations.organization.updated.v1": take_news,
     "organizations.organization.deactivated.v1": take_news,
 }
+
+READINGS: Readings = {kind: Reading(OrganizationNews) for kind in HANDLERS}

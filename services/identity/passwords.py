@@ -8,7 +8,10 @@ so that a flood is told 503 at once instead of making everybody wait.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from queue import PriorityQueue
 from typing import TypeVar
 
 import bcrypt
@@ -47,17 +50,40 @@ class PasswordQueueFull(ServiceUnavailable):
     """Too many sign-ins at once; try again in a moment."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Job:
+    """Work that waits for the thread: trusted ones first, then as they came."""
+
+    stranger: bool
+    number: int
+    work: Callable[[], None] = field(compare=False)
+
+
+def _fulfil(future: "Future[Result]", work: Callable[[], Result]) -> None:
+    """Do the work unless nobody waits for it any more."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
 class Passwords:
     """Hashes and verifies, one after the other, in a thread of its own.
 
-    Of the places in the queue three quarters are for anybody; the rest is kept for sign-ins from
-    where the account is known, so that strangers cannot keep an owner out.
+    Half of the places in the queue are for anybody; the other half is kept for sign-ins from where
+    the account is known, and these go first: strangers cannot keep an owner out.
     """
 
     def __init__(self, places: int) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="passwords")
         self._places = places
+        self._jobs: PriorityQueue[_Job] = PriorityQueue()
+        self._numbers = count()
         self._waiting = 0
         self._nobodys = self._hasher.hash("the password of an account that does not exist")
 
@@ -75,21 +101,31 @@ class Passwords:
         )
         return verdict if hashed else Verdict(matches=False)
 
-    async def _run(self, work: Callable[[], Result], *, trusted: bool = False) -> Result:
-        places = self._places if trusted else max(1, self._places * 3 // 4)
+    def require_place(self, *, trusted: bool = False) -> None:
+        """Raise PasswordQueueFull when a password would not be looked at just now."""
+        places = self._places if trusted else max(1, self._places // 2)
         if self._waiting >= places:
             raise PasswordQueueFull(retry_after=1)
+
+    async def _run(self, work: Callable[[], Result], *, trusted: bool = False) -> Result:
+        self.require_place(trusted=trusted)
         self._waiting += 1
         loop = asyncio.get_running_loop()
-        future = self._executor.submit(work)
+        future: Future[Result] = Future()
 
-        # The place is free when the thread is done, which a cancelled request does not change.
+        # The place is free when the thread is done, which a cancelled request may not change.
         def done(_: Future[Result]) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._free_place)
 
         future.add_done_callback(done)
+        self._jobs.put(_Job(not trusted, next(self._numbers), partial(_fulfil, future, work)))
+        self._executor.submit(self._do_most_urgent)
         return await asyncio.wrap_future(future)
+
+    def _do_most_urgent(self) -> None:
+        """Do one job: not the one this was submitted for, but the first in rank."""
+        self._jobs.get_nowait().work()
 
     def _free_place(self) -> None:
         self._waiting -= 1

@@ -39,7 +39,7 @@ class Settings(ServiceSettings):
     self_registration: bool = True
     """Whether anybody may register; users are then made by administrators and owners alone."""
 
-    password_queue: int = Field(default=40, ge=1)
+    password_queue: int = Field(default=32, ge=1)
     """How many passwords may wait for the one thread that hashes; the next one is told 503."""
 
     failed_sign_in_seconds: float = Field(default=0.5, ge=0)

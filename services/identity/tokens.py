@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from services.identity.keyring import TOKEN_LIFETIME, Keyring
 from services.identity.models import User
@@ -18,20 +19,19 @@ TOKEN_SECONDS = int(TOKEN_LIFETIME.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
-class TokenIssuer:
-    """Signs access tokens in one issuer's name for one audience."""
+class Signer:
+    """Signs access tokens with the key of the moment."""
 
-    keyring: Keyring
+    key: ECKey
     issuer: str
     audience: str
 
-    async def access_token(self, user: User, session_id: UUID, permissions: Sequence[str]) -> str:
+    def access_token(self, user: User, session_id: UUID, permissions: Sequence[str]) -> str:
         """Return an access token that says who the user is and may do, for ten minutes.
 
         Call it while the user's row is locked. `iat` has milliseconds, so that a token issued in
         the second of a revocation is told from one issued before it.
         """
-        key = await self.keyring.signing_key()
         issued = time.time()
         claims = {
             "iss": self.issuer,
@@ -44,8 +44,25 @@ class TokenIssuer:
             "iat": int(issued * 1000) / 1000,
             "exp": int(issued) + TOKEN_SECONDS,
         }
-        header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": key.kid}
-        return jwt.encode(header, claims, key, algorithms=[ALGORITHM])
+        header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": self.key.kid}
+        return jwt.encode(header, claims, self.key, algorithms=[ALGORITHM])
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssuer:
+    """Issues access tokens in one issuer's name for one audience."""
+
+    keyring: Keyring
+    issuer: str
+    audience: str
+
+    async def signer(self) -> Signer:
+        """Return what signs now.
+
+        Ask before a transaction begins and not within one: the keys may have to be read, and a
+        connection that waits for another one soon has the whole pool waiting.
+        """
+        return Signer(await self.keyring.signing_key(), self.issuer, self.audience)
 
 
 def new_refresh_token() -> str:

@@ -12,7 +12,7 @@ from services.identity.errors import InvalidRefreshToken, SessionNotFound
 from services.identity.models import RefreshToken, SignInSession, User
 from services.identity.schemas import TokensRead
 from services.identity.service import admission
-from services.identity.tokens import TOKEN_SECONDS, TokenIssuer, hash_of, new_refresh_token
+from services.identity.tokens import TOKEN_SECONDS, Signer, hash_of, new_refresh_token
 from shared.auth import Actor
 from shared.changes import act_as, record
 from shared.context import Origin
@@ -28,7 +28,7 @@ REMEMBERED = timedelta(days=90)
 
 
 async def open_session(
-    session: AsyncSession, issuer: TokenIssuer, user: User, origin: Origin
+    session: AsyncSession, signer: Signer, user: User, origin: Origin
 ) -> TokensRead:
     """Open a session for a locked user and record the sign-in."""
     opened = SignInSession(
@@ -43,17 +43,17 @@ async def open_session(
     await session.flush()
     user.last_login = now()
     record(session, "LOGIN", user, session_id=str(opened.id))
-    return await _issue(session, issuer, user, opened)
+    return await _issue(session, signer, user, opened)
 
 
 async def _issue(
-    session: AsyncSession, issuer: TokenIssuer, user: User, opened: SignInSession
+    session: AsyncSession, signer: Signer, user: User, opened: SignInSession
 ) -> TokensRead:
     refresh_token = new_refresh_token()
     session.add(RefreshToken(token_hash=hash_of(refresh_token), session_id=opened.id))
     permissions = [granted.permission for granted in await queries.permissions_of(session, user.id)]
     return TokensRead(
-        access_token=await issuer.access_token(user, opened.id, permissions),
+        access_token=signer.access_token(user, opened.id, permissions),
         token_type="bearer",  # noqa: S106 - RFC 6750's word
         expires_in=TOKEN_SECONDS,
         refresh_token=refresh_token,
@@ -65,15 +65,16 @@ async def refresh(work: Work, equipment: Equipment, refresh_token: str) -> Token
 
     Raises InvalidRefreshToken, AccountDeactivated, OrganizationDeactivated.
     """
+    signer = await equipment.issuer.signer()
     async with work.begin(EVERYTHING) as session:
-        outcome = await _exchange(session, equipment.issuer, hash_of(refresh_token))
+        outcome = await _exchange(session, signer, hash_of(refresh_token))
     if isinstance(outcome, AppError):
         raise outcome
     return outcome
 
 
 async def _exchange(
-    session: AsyncSession, issuer: TokenIssuer, token_hash: bytes
+    session: AsyncSession, signer: Signer, token_hash: bytes
 ) -> TokensRead | AppError:
     """Do it, or return the refusal: what a refusal changes must be committed."""
     found = await queries.find_refresh_token(session, token_hash)
@@ -94,7 +95,7 @@ async def _exchange(
         return refusal
     found[1].used_at = opened.last_used_at = now()
     opened.expires_at = min(now() + IDLE, opened.started_at + LONGEST)
-    return await _issue(session, issuer, user, opened)
+    return await _issue(session, signer, user, opened)
 
 
 async def _end(session: AsyncSession, user: User, opened: SignInSession, reason: str) -> None:

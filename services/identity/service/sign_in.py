@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries, throttle
+from services.identity.devices import Device
 from services.identity.equipment import Equipment
 from services.identity.errors import InvalidCredentials
 from services.identity.models import User
@@ -14,6 +15,7 @@ from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import Credentials, TokensRead
 from services.identity.service import admission, organizations, sessions
 from services.identity.throttle import Counter
+from services.identity.tokens import Signer
 from shared.changes import act_as, note, record
 from shared.errors import AppError
 from shared.routing import Work
@@ -46,8 +48,13 @@ async def sign_in(
     AwaitingApproval, AccountDeactivated, OrganizationDeactivated.
     """
     started = asyncio.get_running_loop().time()
+    device = equipment.devices.read(cookie)
+    network = throttle.network_of(work.origin.ip_address)
     try:
-        return await _sign_in(work, equipment, credentials, cookie)
+        with equipment.door.entered(network, by_known_device=device is not None):
+            signed_in = await _sign_in(work, equipment, credentials, device)
+        equipment.door.remember(network)
+        return signed_in
     except InvalidCredentials:
         await _wait_out(started, equipment.settings.failed_sign_in_seconds)
         raise
@@ -62,39 +69,38 @@ async def _wait_out(started: float, unit: float) -> None:
 
 
 async def _sign_in(
-    work: Work, equipment: Equipment, credentials: Credentials, cookie: str | None
+    work: Work, equipment: Equipment, credentials: Credentials, device: Device | None
 ) -> SignedIn:
-    attempt = await _begin(work, equipment, credentials, cookie)
+    attempt = await _begin(work, equipment, credentials, device)
     user = await _recognize(work, equipment, credentials, attempt)
     if user.organization_id is not None:
         await organizations.find(work, equipment.clients, user.organization_id)
+    signer = await equipment.issuer.signer()
     async with work.begin(EVERYTHING) as session:
         await throttle.succeeded(session, attempt.counters)
-        outcome = await _open(session, work, equipment, user)
+        outcome = await _open(session, work, signer, user)
     if isinstance(outcome, AppError):
         raise outcome
     return SignedIn(outcome, equipment.devices.make(user.id))
 
 
 async def _begin(
-    work: Work, equipment: Equipment, credentials: Credentials, cookie: str | None
+    work: Work, equipment: Equipment, credentials: Credentials, device: Device | None
 ) -> _Attempt:
-    """Find the account and count the attempt; raises TooManyAttempts."""
+    """Find the account and count the attempt; raises TooManyAttempts, PasswordQueueFull."""
     network = throttle.network_of(work.origin.ip_address)
-    async with work.begin(EVERYTHING) as session:
+    account = credentials.email.lower()
+    async with equipment.lookups, work.begin(EVERYTHING) as session:
         user = await queries.find_by_email(session, credentials.email)
         user_id = user.id if user else 0
-        nonce = equipment.devices.nonce(cookie, user_id)
-        known = await queries.knows_network(session, user_id, network)
-        account = credentials.email.lower()
-        if nonce is not None:
-            counters = throttle.of_known(account, nonce.hex())
-        elif known:
-            counters = throttle.of_known(account, network)
-        else:
-            counters = throttle.of_stranger(account, network)
+        is_own = device is not None and device.user_id == user_id
+        place = device.name if device and is_own else network
+        known = await queries.knows_network(session, user_id, network) or is_own
+        equipment.passwords.require_place(trusted=known)
+        of_place = throttle.of_known if known else throttle.of_stranger
+        counters = of_place(account, place)
         await throttle.attempt(session, counters)
-    return _Attempt(user, counters, trusted=nonce is not None or known)
+    return _Attempt(user, counters, trusted=known)
 
 
 async def _recognize(
@@ -140,7 +146,7 @@ async def _renew_hash(work: Work, equipment: Equipment, user: User, password: st
 
 
 async def _open(
-    session: AsyncSession, work: Work, equipment: Equipment, recognized: User
+    session: AsyncSession, work: Work, signer: Signer, recognized: User
 ) -> TokensRead | AppError:
     """Open a session, or return why there is none: the refusal is recorded, so no error yet."""
     user = await queries.lock_user(session, recognized.id)
@@ -151,4 +157,4 @@ async def _open(
         record(session, "LOGIN_FAILED", user, reason=refusal.code())
         return refusal
     act_as(session, user.id, user.role)
-    return await sessions.open_session(session, equipment.issuer, user, work.origin)
+    return await sessions.open_session(session, signer, user, work.origin)

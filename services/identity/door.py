@@ -1,0 +1,43 @@
+"""The door before sign-in: how many are inside at once, in this process.
+
+Whoever finds it closed is refused before the database and the hashing are touched, so that a
+flood costs little. Strangers may take a part of the places; the others are for devices and
+networks from which somebody has signed in before.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.identity.passwords import PasswordQueueFull
+
+STRANGERS = 24
+EVERYBODY = 64
+REMEMBERED_NETWORKS = 10_000
+
+
+class Door:
+    """Counts who is inside, and remembers the networks of those who were let in lately."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._networks: OrderedDict[str, None] = OrderedDict()
+
+    @contextmanager
+    def entered(self, network: str, *, by_known_device: bool) -> Iterator[None]:
+        """Be inside for the block; raises PasswordQueueFull when there is no place."""
+        is_known = by_known_device or network in self._networks
+        if self._inside >= (EVERYBODY if is_known else STRANGERS):
+            raise PasswordQueueFull(retry_after=1)
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    def remember(self, network: str) -> None:
+        """Know a network from which somebody has just signed in."""
+        self._networks[network] = None
+        self._networks.move_to_end(network)
+        if len(self._networks) > REMEMBERED_NETWORKS:
+            self._networks.popitem(last=False)
