@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -25,14 +26,22 @@ async def second(settings: Settings, transports: Transports) -> AsyncIterator[ht
         yield client
 
 
+async def _insist(
+    client: httpx.AsyncClient, people: People, voucher_id: int, **order: Any
+) -> httpx.Response:
+    """Redeem, again as long as the service is too busy: on a slow machine the pool runs dry."""
+    while True:
+        answer = await redeem(client, people.therapist, voucher_id, **order)
+        if answer.status_code != 503:
+            return answer
+        await asyncio.sleep(float(answer.headers["retry-after"]) / 10)
+
+
 async def test_of_a_hundred_that_race_for_the_last_session_one_wins(
     client: httpx.AsyncClient, second: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     voucher = await new_voucher(client, people, total_sessions=1)
-    racing = [
-        redeem((client, second)[number % 2], people.therapist, voucher["id"])
-        for number in range(100)
-    ]
+    racing = [_insist((client, second)[number % 2], people, voucher["id"]) for number in range(100)]
     answers = await asyncio.gather(*racing)
     told = Counter((a.status_code, a.json().get("code")) for a in answers if a.status_code != 201)
     assert [a.status_code for a in answers].count(201) == 1
@@ -51,7 +60,7 @@ async def test_of_many_that_race_with_one_code_one_wins(
     voucher = await new_voucher(client, people)
     code = voucher["codes"][0]["code"]
     racing = [
-        redeem((client, second)[number % 2], people.therapist, voucher["id"], code=code)
+        _insist((client, second)[number % 2], people, voucher["id"], code=code)
         for number in range(40)
     ]
     statuses = Counter(answer.status_code for answer in await asyncio.gather(*racing))
@@ -62,10 +71,7 @@ async def test_racing_for_twelve_sessions_spends_twelve(
     client: httpx.AsyncClient, second: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     voucher = await new_voucher(client, people, total_sessions=12)
-    racing = [
-        redeem((client, second)[number % 2], people.therapist, voucher["id"])
-        for number in range(50)
-    ]
+    racing = [_insist((client, second)[number % 2], people, voucher["id"]) for number in range(50)]
     statuses = Counter(answer.status_code for answer in await asyncio.gather(*racing))
     assert statuses == {201: 12, 409: 38}
     codes = await database.rows("SELECT DISTINCT voucher_code_id FROM redemptions")
