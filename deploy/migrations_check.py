@@ -2,18 +2,20 @@
 
 import asyncio
 import os
+import secrets
 from importlib import import_module
 from typing import Any
 
 import asyncpg
 import typer
+from pydantic import SecretStr
 from sqlalchemy import MetaData
 
 from deploy.local.errors import StartError
 from deploy.local.system import SERVICES
 from shared.migrations import drift, upgrade
-from shared.provisioning import provision
-from shared.testing import PASSWORD, Database, in_database
+from shared.provisioning import database_url, in_database, provision
+from shared.settings import asyncpg_url
 
 VARIABLE = "CARNET_TEST_DATABASE_URL"
 
@@ -49,8 +51,9 @@ async def _check(url: str) -> dict[str, list[Any]]:
 
 
 async def _differences(service: str, url: str) -> list[Any]:
-    await provision(url, service, password=PASSWORD, owner_password=PASSWORD)
-    owner_url = Database(service, url).owner_url
+    password = secrets.token_hex()
+    await provision(url, service, password=password, owner_password=password)
+    owner_url = asyncpg_url(SecretStr(database_url(url, f"{service}_owner", password)))
     await upgrade(f"services.{service}", owner_url)
     tables: MetaData = import_module(f"services.{service}.models").Base.metadata
     return await drift(owner_url, tables)

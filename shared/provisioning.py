@@ -13,6 +13,12 @@ def database_url(admin_url: str, role: str, password: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def in_database(admin_url: str, name: str) -> str:
+    """Return the administrator's URL of another database on the same server."""
+    url = make_url(admin_url).set(drivername="postgresql", database=name)
+    return url.render_as_string(hide_password=False)
+
+
 async def provision(admin_url: str, service: str, *, password: str, owner_password: str) -> None:
     """Make a service's role, its schema's owner and its schema; safe to repeat.
 

@@ -7,8 +7,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
 
-def _asyncpg(url: SecretStr) -> SecretStr:
-    """Accept any `postgresql://` spelling; the driver is ours to choose."""
+def asyncpg_url(url: SecretStr) -> SecretStr:
+    """Accept any `postgresql://` spelling; the driver is ours to choose. Raises ValueError."""
     parsed = make_url(url.get_secret_value())
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ValueError("must be a postgresql:// URL")
@@ -16,7 +16,7 @@ def _asyncpg(url: SecretStr) -> SecretStr:
     return SecretStr(parsed.render_as_string(hide_password=False))
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(asyncpg_url)]
 
 
 class ProcessSettings(BaseSettings):

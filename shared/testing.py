@@ -13,26 +13,43 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
+from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from shared import migrations, provisioning, tenancy
 from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
-from shared.provisioning import database_url, provision
+from shared.provisioning import database_url, in_database, provision
+from shared.settings import asyncpg_url
+from shared.shapes import published_shapes
 
 ISSUER = "carnet-test"
 AUDIENCE = "carnet-test-api"
 PASSWORD = "test"
 SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
+
+
+def pytest_configure() -> None:
+    """Log short: structlog's default draws every local of a traceback, for seconds each."""
+    plain = structlog.dev.plain_traceback
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain),
+        ]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +88,9 @@ class Database:
 
     @property
     def owner_url(self) -> SecretStr:
-        url = make_url(database_url(self.admin_url, f"{self.service}_owner", PASSWORD))
-        driver = url.set(drivername="postgresql+asyncpg")
-        return SecretStr(driver.render_as_string(hide_password=False))
+        return asyncpg_url(
+            SecretStr(database_url(self.admin_url, f"{self.service}_owner", PASSWORD))
+        )
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[asyncpg.Connection]:
@@ -91,9 +108,17 @@ class Database:
             return [dict(row) for row in await connection.fetch(query, *arguments)]
 
     async def events(self) -> list[dict[str, Any]]:
-        """Return the events that wait in the outbox, oldest first."""
+        """Return the events that wait in the outbox, oldest first.
+
+        Raises AssertionError for one that is not of its type's published shape, or that holds
+        what the shape does not name: an undeclared detail, a secret column.
+        """
         rows = await self.rows("SELECT body FROM outbox ORDER BY id")
-        return [json.loads(row["body"]) for row in rows]
+        events = [json.loads(row["body"]) for row in rows]
+        if published_shapes(self.service):
+            for event in events:
+                require_published_shape(self.service, event)
+        return events
 
     async def clear(self) -> None:
         """Empty every table, triggers and foreign keys notwithstanding."""
@@ -105,6 +130,36 @@ class Database:
             )
             deletes = "; ".join(f"DELETE FROM {table['name']}" for table in tables)
             await connection.execute(f"SET session_replication_role = replica; {deletes}")
+
+
+def require_published_shape(service: str, event: dict[str, Any]) -> None:
+    """Raise AssertionError when an event is not what its publisher promises, and nothing else."""
+    try:
+        _validator(service, event["type"]).validate(event)
+    except ValidationError as error:
+        place = ".".join(str(step) for step in error.instance_path)
+        raise AssertionError(f"{event['type']}: {place}: {error.message}") from None
+
+
+@cache
+def _validator(service: str, kind: str) -> Draft202012Validator:
+    shape = published_shapes(service).get(kind)
+    if shape is None:
+        raise AssertionError(f"{kind} has no published shape: carnet event-shapes write")
+    return Draft202012Validator(closed(shape), validate_formats=True)
+
+
+def closed(shape: Any) -> Any:
+    """Return a shape that refuses what it does not name; published ones let readers pass over."""
+    if isinstance(shape, list):
+        return [closed(item) for item in shape]
+    if not isinstance(shape, dict):
+        return shape
+    inner = {name: closed(value) for name, value in shape.items() if name != "properties"}
+    if "properties" not in shape:
+        return inner
+    properties = {name: closed(value) for name, value in shape["properties"].items()}
+    return inner | {"properties": properties, "additionalProperties": False}
 
 
 def service_database(service: str) -> Callable[..., Any]:
@@ -125,12 +180,6 @@ async def database(session_database: Database) -> AsyncIterator[Database]:
     """The service's database, empty again after the test. Transactions commit for real."""
     yield session_database
     await session_database.clear()
-
-
-def in_database(admin_url: str, name: str) -> str:
-    """Return the administrator's URL of another database on the same server."""
-    url = make_url(admin_url).set(drivername="postgresql", database=name)
-    return url.render_as_string(hide_password=False)
 
 
 async def _copy_of_template(admin_url: str, service: str, process: int) -> Database:

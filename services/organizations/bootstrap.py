@@ -1,17 +1,11 @@
-"""`python -m services.organizations.bootstrap`: the organization that a new installation has.
+"""The organization that a new installation has, made by the worker when it starts.
 
 The upgrade from version 1 puts everything it finds into the same one.
 """
 
-import asyncio
-
 from services.organizations import queries
-from services.organizations.app import NAME
-from services.organizations.events import CATALOGUE
 from services.organizations.models import Organization
-from services.organizations.settings import Settings
 from shared.changes import record
-from shared.db import make_engine
 from shared.transactions import Transactions
 
 DEFAULT_NAME = "Default Organization"
@@ -29,17 +23,3 @@ async def ensure_default_organization(transactions: Transactions) -> int:
             record(session, "CREATE", organization)
             await session.flush()
         return organization.id
-
-
-async def main() -> None:
-    """Run against the database that the environment names."""
-    settings = Settings()
-    engine = make_engine(settings.database_url)
-    try:
-        await ensure_default_organization(Transactions(engine, f"carnet/{NAME}", CATALOGUE))
-    finally:
-        await engine.dispose()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

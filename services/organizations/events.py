@@ -1,9 +1,12 @@
 """What this service publishes."""
 
 from shared.changes import Catalogue
+from shared.shapes import Shapes, new_row
 
 CATALOGUE: Catalogue = {
     ("organization", "CREATE"): "organizations.organization.created.v1",
     ("organization", "UPDATE"): "organizations.organization.updated.v1",
     ("organization", "DEACTIVATE"): "organizations.organization.deactivated.v1",
 }
+
+SHAPES: Shapes = {"organizations.organization.created.v1": new_row()}

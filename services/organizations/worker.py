@@ -1,6 +1,11 @@
-"""The organizations service's background work: its relay, and foundings that were interrupted."""
+"""The organizations service's background work: its relay, and foundings that were interrupted.
+
+The worker also sees to the default organization: whoever installs Carnet starts workers, so no
+further step can be forgotten.
+"""
 
 from services.organizations.app import NAME, clients_of
+from services.organizations.bootstrap import ensure_default_organization
 from services.organizations.events import CATALOGUE
 from services.organizations.founding import settle_interrupted
 from services.organizations.settings import Settings
@@ -9,6 +14,7 @@ from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
 SETTLE_EVERY = 30.0
+LOOK_AFTER_DEFAULT_EVERY = 3600.0
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -20,9 +26,14 @@ def create_worker(settings: Settings) -> Worker:
     async def settle() -> None:
         await settle_interrupted(transactions, clients)
 
-    return Worker(
-        NAME, settings, transactions, timers=[Timer("settle_foundings", SETTLE_EVERY, settle)]
-    )
+    async def look_after_default() -> None:
+        await ensure_default_organization(transactions)
+
+    timers = [
+        Timer("settle_foundings", SETTLE_EVERY, settle),
+        Timer("default_organization", LOOK_AFTER_DEFAULT_EVERY, look_after_default),
+    ]
+    return Worker(NAME, settings, transactions, timers=timers)
 
 
 if __name__ == "__main__":

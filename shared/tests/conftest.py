@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from shared import bus
 from shared.context import Origin
 from shared.db import make_engine
-from shared.provisioning import provision
+from shared.provisioning import in_database, provision
 from shared.settings import ServiceSettings
-from shared.testing import PASSWORD, Database, Tokens, client_of, in_database
+from shared.testing import PASSWORD, Database, Tokens, client_of
 from shared.tests import sample
 from shared.transactions import Transactions
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from shared.provisioning import database_url, provision
-from shared.testing import SERVICES, in_database
+from shared.provisioning import database_url, in_database, provision
+from shared.testing import SERVICES
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ import pytest
 
 from deploy.docker.environment import SERVICES
 from deploy.docker.provision import ADMINISTRATOR, passwords_of, provision_all
-from shared.provisioning import database_url
-from shared.testing import PASSWORD, in_database
+from shared.provisioning import database_url, in_database
+from shared.testing import PASSWORD
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ from deploy.upgrade.progress import Silence
 from deploy.upgrade.reporting import ROLE
 from deploy.upgrade.structure import upgrade_structure
 from deploy.upgrade.targets import Target
-from shared.provisioning import database_url, provision
-from shared.testing import PASSWORD, in_database
+from shared.provisioning import database_url, in_database, provision
+from shared.testing import PASSWORD
 
 DATA = Path(__file__).parent / "data"
 READER = "v1_reader"
@@ -119,6 +119,15 @@ class VersionTwo:
 
     async def value(self, query: str, *arguments: Any) -> Any:
         return next(iter((await self.rows(query, *arguments))[0].values()))
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """Both versions after an upgrade, and what it told."""
+
+    v1: VersionOne
+    v2: VersionTwo
+    told: dict[str, Any]
 
 
 async def make_version_one(admin_url: str, *files: str) -> VersionOne:
