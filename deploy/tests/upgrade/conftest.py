@@ -7,13 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from deploy.tests.upgrade.databases import (
+    Upgraded,
     VersionOne,
     VersionTwo,
     copy_template,
     drop,
     make_template,
     make_version_one,
+    upgraded,
 )
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +62,13 @@ async def v2(admin_url: str, template: str) -> AsyncIterator[VersionTwo]:
     made = await copy_template(admin_url, template)
     yield made
     await drop(admin_url, made.name)
+
+
+@pytest.fixture(scope="module")
+async def sample(admin_url: str, template: str) -> AsyncIterator[Upgraded]:
+    """The sample, upgraded once, for tests that only look."""
+    v1 = await make_version_one(admin_url, "schema.sql", "sample.sql")
+    v2 = await copy_template(admin_url, template)
+    yield Upgraded(v1, v2, await upgraded(v1, v2))
+    await drop(admin_url, v1.name)
+    await drop(admin_url, v2.name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.tests.upgrade.databases import VersionOne, VersionTwo, upgraded
+from deploy.tests.upgrade.databases import Upgraded, VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.verification import verify
 
@@ -19,16 +19,14 @@ async def by_id(v2: VersionTwo, query: str) -> dict[int, dict[str, Any]]:
     return {row["id"]: row for row in await v2.rows(query)}
 
 
-async def test_the_sample_passes_every_check(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
-    verdict = await verify(v2.target, v1.reader)
+async def test_the_sample_passes_every_check(sample: Upgraded) -> None:
+    v2 = sample.v2
+    verdict = await verify(v2.target, sample.v1.reader)
     assert [check for check in verdict.checks if not check.passed] == []
 
 
-async def test_everything_belongs_to_the_default_organization(
-    v1: VersionOne, v2: VersionTwo
-) -> None:
-    told = await upgraded(v1, v2)
+async def test_everything_belongs_to_the_default_organization(sample: Upgraded) -> None:
+    v2, told = sample.v2, sample.told
     [organization] = await v2.rows("SELECT * FROM organizations.organizations")
     assert organization["name"] == "Default Organization"
     assert organization["slug"] == "default-org"
@@ -47,8 +45,8 @@ async def test_everything_belongs_to_the_default_organization(
         assert [row["organization_id"] for row in found] == [told["organization_id"]], table
 
 
-async def test_users_keep_ids_passwords_and_roles(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
+async def test_users_keep_ids_passwords_and_roles(sample: Upgraded) -> None:
+    v2 = sample.v2
     users = await by_id(v2, "SELECT * FROM identity.users")
     assert sorted(users) == [1, 2, 3, 4, 7, 8, 9, 12]
     assert {user["password_hash"] for user in users.values()} == {HASH}
@@ -61,11 +59,9 @@ async def test_users_keep_ids_passwords_and_roles(v1: VersionOne, v2: VersionTwo
     assert all(user["approved_at"] == user["created_at"] for user in users.values())
 
 
-async def test_a_user_of_unknown_age_is_as_old_as_its_last_change(
-    v1: VersionOne, v2: VersionTwo
-) -> None:
-    await upgraded(v1, v2)
-    [before] = await v1.rows("SELECT updated_at FROM users WHERE id = 12")
+async def test_a_user_of_unknown_age_is_as_old_as_its_last_change(sample: Upgraded) -> None:
+    v2 = sample.v2
+    [before] = await sample.v1.rows("SELECT updated_at FROM users WHERE id = 12")
     after = await by_id(v2, "SELECT * FROM identity.users")
     assert after[12]["created_at"] == before["updated_at"].replace(tzinfo=UTC)
 
@@ -81,14 +77,14 @@ async def test_a_system_admin_must_be_one_of_version_1(v1: VersionOne, v2: Versi
         await upgraded(v1, v2, system_admin="anna@example.org")
 
 
-async def test_owners_hold_all_permissions(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
+async def test_owners_hold_all_permissions(sample: Upgraded) -> None:
+    v2 = sample.v2
     granted = await v2.rows("SELECT user_id, permission, granted_by FROM identity.permissions")
     assert granted == [{"user_id": 2, "permission": "all", "granted_by": None}]
 
 
-async def test_equal_addresses_are_set_aside_and_reported(v1: VersionOne, v2: VersionTwo) -> None:
-    told = await upgraded(v1, v2)
+async def test_equal_addresses_are_set_aside_and_reported(sample: Upgraded) -> None:
+    v2, told = sample.v2, sample.told
     users = await by_id(v2, "SELECT * FROM identity.users")
     assert (users[8]["email"], users[8]["is_active"]) == ("Piotr@Example.com", True)
     assert users[9]["email"] == "piotr@example.com.duplicate-9.invalid"
@@ -101,8 +97,8 @@ async def test_equal_addresses_are_set_aside_and_reported(v1: VersionOne, v2: Ve
     assert rules[("users", "email_set_aside")] == [9]
 
 
-async def test_the_status_of_vouchers(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
+async def test_the_status_of_vouchers(sample: Upgraded) -> None:
+    v2 = sample.v2
     vouchers = await by_id(v2, "SELECT * FROM vouchers.vouchers")
     assert {id_: row["status"] for id_, row in vouchers.items()} == {
         1: "active",
@@ -141,8 +137,8 @@ async def test_the_day_is_the_organizations(v1: VersionOne, v2: VersionTwo) -> N
     assert vouchers[1]["valid_until"] == ahead - timedelta(days=1)
 
 
-async def test_every_session_spent_is_a_row_of_the_ledger(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
+async def test_every_session_spent_is_a_row_of_the_ledger(sample: Upgraded) -> None:
+    v2 = sample.v2
     ledger = await v2.rows(
         "SELECT voucher_id, voucher_code_id, kind, session_date, therapist_id"
         " FROM vouchers.redemptions ORDER BY id"
@@ -155,16 +151,16 @@ async def test_every_session_spent_is_a_row_of_the_ledger(v1: VersionOne, v2: Ve
         date(2024, 5, 22),
     ]
     assert {row["kind"] for row in ledger} == {"regular"}
-    [bought] = await v1.rows("SELECT purchase_date FROM vouchers WHERE id = 2")
+    [bought] = await sample.v1.rows("SELECT purchase_date FROM vouchers WHERE id = 2")
     [of_second] = [row for row in ledger if row["voucher_id"] == 2]
     assert of_second["voucher_code_id"] is None
     assert of_second["session_date"] == bought["purchase_date"]
     assert len(ledger) == 3 + 1 + 5
 
 
-async def test_codes_keep_ids_and_words(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
-    before = await v1.rows("SELECT id, code, voucher_id FROM voucher_codes ORDER BY id")
+async def test_codes_keep_ids_and_words(sample: Upgraded) -> None:
+    v2 = sample.v2
+    before = await sample.v1.rows("SELECT id, code, voucher_id FROM voucher_codes ORDER BY id")
     after = await v2.rows("SELECT id, code, voucher_id FROM vouchers.voucher_codes ORDER BY id")
     assert after == before
     codes = {row["code"]: row for row in await v2.rows("SELECT * FROM vouchers.voucher_codes")}
@@ -175,26 +171,24 @@ async def test_codes_keep_ids_and_words(v1: VersionOne, v2: VersionTwo) -> None:
     assert not codes["VK-LOST-1"]["is_backup"]
 
 
-async def test_classes_sessions_and_reservations_are_kept_whole(
-    v1: VersionOne, v2: VersionTwo
-) -> None:
-    await upgraded(v1, v2)
+async def test_classes_sessions_and_reservations_are_kept_whole(sample: Upgraded) -> None:
+    v2 = sample.v2
     for table in ("therapy_classes", "sessions", "reservations"):
-        columns = await v1.rows(
+        columns = await sample.v1.rows(
             "SELECT column_name AS name FROM information_schema.columns WHERE table_name = $1"
             " AND table_schema = 'public' AND data_type <> 'timestamp without time zone'",
             table,
         )
         listed = ", ".join(row["name"] for row in columns)
-        before = await v1.rows(f"SELECT {listed} FROM {table} ORDER BY id")
+        before = await sample.v1.rows(f"SELECT {listed} FROM {table} ORDER BY id")
         after = await v2.rows(f"SELECT {listed} FROM vouchers.{table} ORDER BY id")
         assert after == before, table
     [first] = await v2.rows("SELECT session_date FROM vouchers.sessions WHERE id = 1")
     assert first["session_date"] == datetime(2024, 5, 8, 10, tzinfo=UTC)
 
 
-async def test_the_default_voucher_types(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
+async def test_the_default_voucher_types(sample: Upgraded) -> None:
+    v2 = sample.v2
     types = await v2.rows(
         "SELECT name, total_sessions, backup_sessions, session_duration_minutes,"
         " max_clients_per_session, frequency, price FROM vouchers.voucher_types ORDER BY id"
@@ -236,8 +230,8 @@ async def test_sequences_continue_after_version_1(v1: VersionOne, v2: VersionTwo
     assert await v2.value("SELECT nextval('vouchers.redemptions_id_seq')") == 10
 
 
-async def test_one_row_in_the_audit_trail(v1: VersionOne, v2: VersionTwo) -> None:
-    told = await upgraded(v1, v2)
+async def test_one_row_in_the_audit_trail(sample: Upgraded) -> None:
+    v2, told = sample.v2, sample.told
     [row] = await v2.rows("SELECT * FROM audit.audit_logs WHERE action = 'migration'")
     assert (row["entity_type"], row["user_id"]) == ("system", None)
     assert row["organization_id"] == told["organization_id"]
@@ -247,8 +241,8 @@ async def test_one_row_in_the_audit_trail(v1: VersionOne, v2: VersionTwo) -> Non
     assert "Confidential" not in row["new_values"]
 
 
-async def test_copies_of_users_and_organization(v1: VersionOne, v2: VersionTwo) -> None:
-    await upgraded(v1, v2)
+async def test_copies_of_users_and_organization(sample: Upgraded) -> None:
+    v2 = sample.v2
     columns = "id, name, email, role, organization_id, is_active, version"
     users = await v2.rows(f"SELECT {columns} FROM identity.users ORDER BY id")
     assert await v2.rows(f"SELECT {columns} FROM vouchers.client_copies ORDER BY id") == users

@@ -1,0 +1,174 @@
+"""Killed at any moment and started again, the upgrade ends as an uninterrupted one does."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from typing import Any
+
+import pytest
+
+from deploy.local.system import CHECKOUT
+from deploy.tests.upgrade.databases import VersionOne, VersionTwo, copy_template, drop, upgraded
+from deploy.tests.upgrade.test_rollback import STRUCTURE
+from deploy.upgrade.progress import Silence
+from deploy.upgrade.rollback import roll_back
+from deploy.upgrade.verification import verify
+
+pytestmark = pytest.mark.anyio
+
+# Ids with holes, every status, used and spare codes; 2,600 rows of them.
+MANY = """
+    INSERT INTO users (id, email, name, password_hash, role)
+    SELECT 3 * n + 20, CASE WHEN n % 50 = 1 THEN 'SAME' || n - 1 ELSE 'same' || n END || '@x.org',
+           'User ' || n, 'h', 'client' FROM generate_series(1, 300) n;
+    INSERT INTO vouchers (id, client_id, therapy_class_id, purchase_date, valid_until,
+                          total_sessions, used_sessions)
+    SELECT 2 * n + 10, 3 * (n % 300) + 23, 1 + n % 3, '2024-01-01', current_date - 100 + n,
+           10, n % 11 FROM generate_series(1, 300) n;
+    INSERT INTO voucher_codes (id, voucher_id, code, is_spare, is_used, used_date)
+    SELECT v.id * 10 + k, v.id, format('VK-%s-%s', v.id, k), k > 4, k <= v.used_sessions,
+           timestamp '2024-02-01' + k * interval '7 days'
+    FROM vouchers v, generate_series(1, 5) k WHERE v.id > 10;
+    INSERT INTO sessions (therapy_class_id, session_date, notes)
+    SELECT 1 + n % 3, timestamp '2024-01-01' + n * interval '1 hour', 'note ' || n
+    FROM generate_series(1, 200) n;
+    INSERT INTO reservations (client_id, therapy_class_id, session_date, voucher_code_id)
+    SELECT 3 * n + 20, 1, '2024-01-01', NULL FROM generate_series(1, 200) n
+"""
+DONE = """
+    SELECT coalesce((SELECT sum(rows) FROM identity.upgrade_steps), 0)
+         + coalesce((SELECT sum(rows) FROM vouchers.upgrade_steps), 0) AS rows
+"""
+COMPARED = {
+    "identity.users": "*",
+    "identity.permissions": "user_id, organization_id, permission",
+    "vouchers.client_copies": "*",
+    "vouchers.therapy_classes": "*",
+    "vouchers.vouchers": "*",
+    "vouchers.voucher_codes": "*",
+    "vouchers.redemptions": "*",
+    "vouchers.sessions": "*",
+    "vouchers.reservations": "*",
+    "vouchers.upgrade_findings": "*",
+    "identity.upgrade_findings": "*",
+}
+# Given by a sequence, which a killed transaction does not give back.
+DRAWN = ("organization_id", "voucher_type_id")
+
+
+@pytest.fixture
+async def many(v1: VersionOne) -> VersionOne:
+    await v1.execute(MANY)
+    return v1
+
+
+async def content(v2: VersionTwo) -> dict[str, list[dict[str, Any]]]:
+    return {
+        table: [
+            {name: value for name, value in row.items() if name not in DRAWN}
+            for row in await v2.rows(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3")
+        ]
+        for table, columns in COMPARED.items()
+    }
+
+
+async def start(v1: VersionOne, v2: VersionTwo, *arguments: str) -> Process:
+    command = ("data", "--source", v1.reader, "--chunk-rows", "40", *arguments)
+    program = "from deploy.cli import app; app(prog_name='carnet')"
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        "upgrade",
+        *command,
+        cwd=CHECKOUT,
+        env={**os.environ, **v2.environment},
+        stdout=DEVNULL,
+        stderr=PIPE,
+        start_new_session=True,
+    )
+
+
+async def rows_done(v2: VersionTwo) -> int:
+    if await v2.value("SELECT to_regclass('vouchers.upgrade_steps') IS NULL"):
+        return -1
+    return int(await v2.value(DONE))
+
+
+async def kill_after(v2: VersionTwo, process: Process, rows: int) -> bool:
+    """Kill the upgrade once it has written so many rows; tell whether it was still at work."""
+    while process.returncode is None and await rows_done(v2) < rows:
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(random.uniform(0, 0.1))
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+    return process.returncode == -signal.SIGKILL
+
+
+async def finish(v1: VersionOne, v2: VersionTwo) -> None:
+    process = await start(v1, v2)
+    _, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
+
+
+async def test_killed_at_random_moments(
+    many: VersionOne, v2: VersionTwo, admin_url: str, template: str
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    random.seed(seed)
+    killed = 0
+    for rows in sorted(random.sample(range(3_900), 5)):
+        killed += await kill_after(v2, await start(many, v2), rows)
+    assert killed >= 3
+    await finish(many, v2)
+    assert (await verify(v2.target, many.reader)).passed
+
+    calm = await copy_template(admin_url, template)
+    try:
+        await upgraded(many, calm)
+        assert await content(v2) == await content(calm)
+        assert await v2.rows(STRUCTURE) == await calm.rows(STRUCTURE)
+        sequences = "SELECT nextval('vouchers.redemptions_id_seq')"
+        assert await v2.value(sequences) == await calm.value(sequences)
+    finally:
+        await drop(admin_url, calm.name)
+
+
+async def test_killed_before_the_first_row_and_rolled_back(
+    many: VersionOne, v2: VersionTwo
+) -> None:
+    structure = await v2.rows(STRUCTURE)
+    assert await kill_after(v2, await start(many, v2), 700)
+    await roll_back(v2.target, Silence(), force=False)
+    assert await v2.rows(STRUCTURE) == structure
+    assert await v2.value("SELECT count(*) FROM identity.users") == 0
+    assert await v2.value("SELECT count(*) FROM organizations.organizations") == 0
+
+
+async def test_a_second_run_changes_nothing(v1: VersionOne, v2: VersionTwo) -> None:
+    first = await upgraded(v1, v2)
+    before, trail = await content(v2), await v2.rows("SELECT * FROM audit.audit_logs")
+    assert await upgraded(v1, v2) == first
+    assert await content(v2) == before
+    assert await v2.rows("SELECT * FROM audit.audit_logs") == trail
+
+
+async def test_a_lost_connection_is_told_and_made_good(many: VersionOne, v2: VersionTwo) -> None:
+    process = await start(many, v2)
+    while await rows_done(v2) < 500:
+        await asyncio.sleep(0.005)
+    await v2.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND usename = 'vouchers'"
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "give the same command again" in said.decode()
+    assert "Traceback" not in said.decode()
+    await finish(many, v2)
+    assert (await verify(v2.target, many.reader)).passed
