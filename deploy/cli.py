@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.demo.command import demo
+from deploy.event_shapes.command import app as event_shapes
 from deploy.local.errors import StartError
 from deploy.local.interrupts import Interrupts, ignore, interruptible
 from deploy.local.processes import Identity
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command("check-migrations")(check_migrations)
 app.add_typer(upgrade, name="upgrade")
+app.add_typer(event_shapes, name="event-shapes")
 
 DATABASE_VARIABLE = "CARNET_TEST_DATABASE_URL"
 RABBITMQ_VARIABLE = "CARNET_TEST_RABBITMQ_URL"

@@ -286,14 +286,18 @@ async def seal(session: AsyncSession) -> None:
     log.reset()
 
 
-def _audited(entity: Entity) -> list[str]:
-    mapper = inspect(type(entity))
+def audited_columns(kind: type[Entity]) -> list[str]:
+    """Return the names of the columns that a model's events may hold."""
     return [
         attribute.key
-        for attribute in mapper.column_attrs
+        for attribute in inspect(kind).column_attrs
         if not (attribute.columns[0].info.get("secret"))
         and not attribute.columns[0].info.get("bookkeeping")
     ]
+
+
+def _audited(entity: Entity) -> list[str]:
+    return audited_columns(type(entity))
 
 
 def _snapshot(entity: Entity) -> Values:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.types import ASGIApp
 
+from shared.asyncapi import asyncapi_router
 from shared.auth import Keys, TokenVerifier
 from shared.changes import Catalogue
 from shared.clients import ServiceClients
@@ -69,6 +70,7 @@ def create_service(
     }
     app.state.checks = checks
     app.include_router(health_router(checks))
+    app.include_router(asyncapi_router(name, title, app.version))
     for router in routers:
         app.include_router(router)
     app.add_middleware(RequestMetrics)

@@ -1,8 +1,24 @@
 """What this service publishes: that somebody looked, and that a month went to the archive."""
 
+from typing import Any, TypedDict
+
 from shared.changes import Catalogue
+from shared.shapes import Shapes, fact
 
 CATALOGUE: Catalogue = {
     ("audit_log", "READ"): "audit.audit_log.read.v1",
     ("audit_log", "ARCHIVE"): "audit.audit_log.archived.v1",
+}
+
+
+class Looked(TypedDict):
+    """How somebody looked at the trail, and with which filters."""
+
+    how: str
+    filters: dict[str, Any]
+
+
+SHAPES: Shapes = {
+    "audit.audit_log.read.v1": fact(Looked),
+    "audit.audit_log.archived.v1": fact(),
 }

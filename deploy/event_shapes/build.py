@@ -1,0 +1,129 @@
+"""The JSON Schema of every event: its envelope, its row's columns, its details."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
+
+from deploy.event_shapes.json_types import nullable, properties_of, required_of, schema_of
+from deploy.local.system import SERVICES
+from shared.changes import Catalogue, audited_columns
+from shared.db import Entity
+from shared.shapes import Kind, Schema, Shape, Shapes, change
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """What a service's code says of its events."""
+
+    service: str
+    catalogue: Catalogue
+    shapes: Shapes
+    models: dict[str, type[Entity]]
+
+    @classmethod
+    def of(cls, service: str) -> "Publisher":
+        """Read a service's catalogue, declarations and models."""
+        events = import_module(f"services.{service}.events")
+        models = import_module(f"services.{service}.models")
+        mappers = models.Base.registry.mappers
+        kinds = [mapper.class_ for mapper in mappers if issubclass(mapper.class_, Entity)]
+        return cls(
+            service, events.CATALOGUE, events.SHAPES, {kind.entity_type: kind for kind in kinds}
+        )
+
+    def schemas(self) -> dict[str, Schema]:
+        """Return the schema of each event type, by type; raises ValueError for a wrong table."""
+        if unknown := set(self.shapes) - set(self.catalogue.values()):
+            raise ValueError(f"{self.service} declares shapes of no event: {sorted(unknown)}")
+        return {
+            kind: self._schema(kind, entity_type, action)
+            for (entity_type, action), kind in self.catalogue.items()
+        }
+
+    def _schema(self, kind: str, entity_type: str, action: str) -> Schema:
+        shape = self.shapes.get(kind, change())
+        model = self.models.get(entity_type)
+        if model is None and shape.kind is not Kind.FACT:
+            raise ValueError(f"{kind} tells of {entity_type}, which is no audited model")
+        columns = columns_of(model) if model is not None else {}
+        return {
+            "$schema": DIALECT,
+            "$id": f"urn:carnet:event:{kind}",
+            "title": kind,
+            "description": f"{action} of {entity_type} ({shape.kind})",
+            **_object(
+                {
+                    "specversion": {"const": "1.0"},
+                    "id": {"type": "string", "format": "uuid"},
+                    "source": {"const": f"carnet/{self.service}"},
+                    "type": {"const": kind},
+                    "time": {"type": "string", "format": "date-time"},
+                    "subject": {"type": "string", "pattern": f"^{entity_type}/"},
+                    "datacontenttype": {"const": "application/json"},
+                    "data": _data(entity_type, action, shape, columns),
+                }
+            ),
+        }
+
+
+def all_schemas() -> dict[str, dict[str, Schema]]:
+    """Return every service's schemas: service → event type → schema."""
+    return {service: Publisher.of(service).schemas() for service in SERVICES}
+
+
+def columns_of(model: type[Entity]) -> dict[str, Schema]:
+    """Return the schemas of the columns that a model's events may hold."""
+    hints = get_type_hints(model)
+    return {name: schema_of(get_args(hints[name])[0]) for name in audited_columns(model)}
+
+
+def _data(
+    entity_type: str, action: str, shape: Shape, columns: dict[str, Schema]
+) -> dict[str, Any]:
+    integer: Schema = {"type": "integer"}
+    text: Schema = {"type": "string"}
+    return _object(
+        {
+            "action": {"const": action},
+            "entity_type": {"const": entity_type},
+            "entity_id": nullable(integer) if shape.kind is Kind.FACT else integer,
+            "entity_version": {"type": "integer", "minimum": 0},
+            "organization_id": nullable(integer),
+            "actor": _object(
+                {
+                    "user_id": nullable(integer),
+                    "role": text,
+                    "ip_address": nullable(text),
+                    "user_agent": nullable(text),
+                }
+            ),
+            "correlation_id": text,
+            "causation_id": nullable(text),
+            "old_values": _old_values(shape, columns),
+            "new_values": _new_values(shape, columns),
+        }
+    )
+
+
+def _old_values(shape: Shape, columns: dict[str, Schema]) -> Schema:
+    if shape.kind in (Kind.NEW_ROW, Kind.FACT):
+        return _object({})
+    return _object(columns, columns if shape.kind is Kind.REMOVAL else ())
+
+
+def _new_values(shape: Shape, columns: dict[str, Schema]) -> Schema:
+    told = {} if shape.kind is Kind.FACT else columns
+    details = properties_of(shape.details) if shape.details else {}
+    required = list(columns) if shape.kind is Kind.NEW_ROW else []
+    if shape.details:
+        required += [name for name in required_of(shape.details) if name not in required]
+    return _object({**told, **details}, required)
+
+
+def _object(properties: dict[str, Schema], required: Iterable[str] | None = None) -> Schema:
+    """Return an object's schema. Open: readers pass over what they do not know."""
+    names = properties if required is None else required
+    return {"type": "object", "properties": properties, "required": list(names)}

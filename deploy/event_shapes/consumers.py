@@ -1,0 +1,56 @@
+"""Who takes which events, and what of them: every consumer of the system, in one list."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import gateway.feed
+import services.audit.handlers
+import services.identity.handlers
+import services.payments.handlers
+import services.vouchers.handlers
+from services.payments.gateways import Gateways
+from shared.bus import Queue
+from shared.shapes import Readings
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One queue: its bindings, the types that have a handler, and what is read of each.
+
+    `handled` is None for a consumer that takes whatever comes.
+    """
+
+    name: str
+    bindings: tuple[str, ...]
+    handled: frozenset[str] | None
+    readings: Readings
+
+    def takes(self, kind: str) -> bool:
+        """Say whether the broker gives it events of a type."""
+        return any(matches(binding, kind) for binding in self.bindings)
+
+
+def all_readers() -> list[Reader]:
+    """Return every consumer."""
+    vouchers, payments = services.vouchers.handlers, services.payments.handlers
+    identity, audit = services.identity.handlers, services.audit.handlers
+    return [
+        *(_reader(queue, handled, vouchers.READINGS) for queue, handled in vouchers.QUEUES.items()),
+        _reader(payments.VOUCHERS, payments.handlers(Gateways({})), payments.READINGS),
+        _reader(identity.QUEUE, identity.HANDLERS, identity.READINGS),
+        Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
+        Reader("gateway.revocations", gateway.feed.BINDINGS, None, gateway.feed.READINGS),
+    ]
+
+
+def _reader(queue: Queue, handled: Collection[str], readings: Readings) -> Reader:
+    types = frozenset(handled)
+    own = {kind: reading for kind, reading in readings.items() if kind in types}
+    return Reader(queue.name, queue.bindings, types, own)
+
+
+def matches(binding: str, kind: str) -> bool:
+    """Say whether a topic binding takes a routing key (AMQP: `*` is one word, `#` any number)."""
+    words = "[.]".join("[^.]+" if word == "*" else re.escape(word) for word in binding.split("."))
+    return re.fullmatch(words.replace(r"\#", ".*"), kind) is not None

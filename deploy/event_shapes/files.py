@@ -1,0 +1,106 @@
+"""The committed files: one for each event type, and the AsyncAPI document of them all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from deploy.event_shapes.build import all_schemas
+from deploy.event_shapes.consumers import all_readers
+from deploy.event_shapes.examples import full
+from deploy.local.system import CHECKOUT
+from shared.asyncapi import document
+from shared.shapes import FOLDER, Schema
+
+ASYNCAPI = Path("docs", "asyncapi.json")
+VERSION = "2.0.0"
+WIDTH = 100
+
+
+def folder_of(checkout: Path, service: str) -> Path:
+    """Return where a service's shapes are in a checkout."""
+    return checkout / "services" / service / FOLDER
+
+
+def read_shapes(checkout: Path) -> dict[str, Schema]:
+    """Return the committed shapes of a checkout, by event type."""
+    found = sorted(checkout.glob(f"services/*/{FOLDER}/*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
+
+
+def expected(checkout: Path = CHECKOUT) -> dict[Path, str]:
+    """Return what the code says that the files should hold."""
+    schemas = all_schemas()
+    texts = {
+        folder_of(checkout, service) / f"{kind}.json": _text(schema)
+        for service, shapes in schemas.items()
+        for kind, schema in shapes.items()
+    }
+    return texts | {checkout / ASYNCAPI: _text(asyncapi(schemas))}
+
+
+def asyncapi(schemas: dict[str, dict[str, Schema]]) -> dict[str, Any]:
+    """Return the AsyncAPI document of every service's events, with who takes them."""
+    shapes = {
+        kind: schema for of_service in schemas.values() for kind, schema in of_service.items()
+    }
+    readers = all_readers()
+    return document(
+        "Carnet's events",
+        VERSION,
+        shapes,
+        readers={
+            kind: [reader.name for reader in readers if reader.takes(kind)] for kind in shapes
+        },
+        examples={kind: [full(schema)] for kind, schema in shapes.items()},
+    )
+
+
+def stray(checkout: Path = CHECKOUT) -> list[Path]:
+    """Return the files of events that nobody publishes."""
+    known = expected(checkout)
+    return [path for path in checkout.glob(f"services/*/{FOLDER}/*") if path not in known]
+
+
+def write(checkout: Path = CHECKOUT) -> int:
+    """Bring the files up to date and return how many changed."""
+    outdated = drift(checkout)
+    texts = expected(checkout)
+    for path in outdated:
+        if path in texts:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(texts[path], encoding="utf-8")
+        else:
+            path.unlink()
+    return len(outdated)
+
+
+def drift(checkout: Path = CHECKOUT) -> list[Path]:
+    """Return the files that differ from the code, are missing, or are too many."""
+    differing = [
+        path
+        for path, text in expected(checkout).items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    return sorted(differing + stray(checkout))
+
+
+def _text(value: Any) -> str:
+    return f"{_indented(value, '', 0)}\n"
+
+
+def _indented(value: Any, margin: str, before: int) -> str:
+    """Return JSON in which whatever fits into a line, after what stands before it, is one line."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(margin) + before + len(line) < WIDTH or not value or not isinstance(value, dict | list):
+        return line
+    inner = f"{margin}  "
+    if isinstance(value, list):
+        items, (start, end) = [_indented(item, inner, 0) for item in value], "[]"
+    else:
+        names = {name: f"{json.dumps(name)}: " for name in value}
+        items = [
+            names[name] + _indented(item, inner, len(names[name])) for name, item in value.items()
+        ]
+        start, end = "{}"
+    body = f",\n{inner}".join(items)
+    return f"{start}\n{inner}{body}\n{margin}{end}"

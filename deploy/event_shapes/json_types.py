@@ -1,0 +1,94 @@
+"""Python types as JSON Schema: how `shared.changes` writes their values into an event."""
+
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+from uuid import UUID
+
+from shared.shapes import Schema
+
+MONEY: Schema = {"type": "string", "pattern": "^-?[0-9]+([.][0-9]+)?$"}
+"""A decimal as text: no reader can lose a cent to a float."""
+
+_SCALARS: dict[Any, Schema] = {
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    Decimal: MONEY,
+    UUID: {"type": "string", "format": "uuid"},
+    datetime: {"type": "string", "format": "date-time"},
+    date: {"type": "string", "format": "date"},
+    time: {"type": "string", "format": "time"},
+    dict: {"type": "object"},
+    NoneType: {"type": "null"},
+    Any: {},
+}
+
+
+def schema_of(kind: Any) -> Schema:
+    """Return the JSON Schema of a type's values; raises TypeError for a type without one."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Annotated, Required, NotRequired):
+        return schema_of(arguments[0])
+    if origin in (Union, UnionType):
+        return _any_of([schema_of(argument) for argument in arguments])
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is list:
+        return {"type": "array", "items": schema_of(arguments[0])}
+    if is_typeddict(kind):
+        return _object(kind)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return {"type": "string", "enum": [member.value for member in kind]}
+    scalar = _SCALARS.get(origin or kind)
+    if scalar is None:
+        raise TypeError(f"events cannot hold a {kind}")
+    return dict(scalar)
+
+
+def _any_of(schemas: list[Schema]) -> Schema:
+    if len(schemas) == 2 and {"type": "null"} in schemas:
+        [other] = [schema for schema in schemas if schema != {"type": "null"}]
+        return nullable(other)
+    return {"anyOf": schemas}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return a schema that takes null as well."""
+    if isinstance(schema.get("type"), str) and "enum" not in schema:
+        return schema | {"type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def properties_of(kind: type[Any]) -> dict[str, Schema]:
+    """Return the schemas of a TypedDict's keys."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: schema_of(hint) for name, hint in hints.items()}
+
+
+def required_of(kind: type[Any]) -> list[str]:
+    """Return the keys that a TypedDict always has, in the order of their declaration."""
+    required: frozenset[str] = kind.__required_keys__
+    return [name for name in get_type_hints(kind) if name in required]
+
+
+def _object(kind: type[Any]) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties_of(kind),
+        "required": required_of(kind),
+    }

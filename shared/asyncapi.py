@@ -1,0 +1,85 @@
+"""The catalogue of events as an AsyncAPI 3.0 document, and the route that serves a service's own.
+
+https://www.asyncapi.com/docs/reference/specification/v3.0.0
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+
+from shared.bus import EXCHANGE
+from shared.shapes import Schema, published_shapes
+
+Document = dict[str, Any]
+
+_CONTENT_TYPE = "application/cloudevents+json"
+_EXCHANGE = {"name": EXCHANGE, "type": "topic", "durable": True, "autoDelete": False}
+
+
+def document(
+    title: str,
+    version: str,
+    shapes: Mapping[str, Schema],
+    *,
+    readers: Mapping[str, Sequence[str]] | None = None,
+    examples: Mapping[str, Sequence[Any]] | None = None,
+) -> Document:
+    """Return the AsyncAPI document of event types: a channel, a message and an operation each.
+
+    A channel's address is the routing key. `readers` names the queues that take a type (as
+    `x-queues`), `examples` holds whole envelopes by type.
+    """
+    readers, examples = readers or {}, examples or {}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": title, "version": version},
+        "defaultContentType": _CONTENT_TYPE,
+        "channels": {kind: _channel(kind, readers.get(kind, ())) for kind in sorted(shapes)},
+        "operations": {f"publish.{kind}": _operation(kind) for kind in sorted(shapes)},
+        "components": {
+            "messages": {
+                kind: _message(kind, shapes[kind], examples.get(kind, ()))
+                for kind in sorted(shapes)
+            }
+        },
+    }
+
+
+def _channel(kind: str, queues: Sequence[str]) -> Document:
+    channel: Document = {
+        "address": kind,
+        "messages": {"event": {"$ref": f"#/components/messages/{kind}"}},
+        "bindings": {"amqp": {"is": "routingKey", "exchange": _EXCHANGE}},
+    }
+    return channel | ({"x-queues": list(queues)} if queues else {})
+
+
+def _operation(kind: str) -> Document:
+    return {"action": "send", "channel": {"$ref": f"#/channels/{kind}"}}
+
+
+def _message(kind: str, shape: Schema, examples: Sequence[Any]) -> Document:
+    # Our shapes use nothing that draft 7 does not know, and draft 7 is what every tool must read.
+    payload = {name: value for name, value in shape.items() if name not in ("$schema", "$id")}
+    message: Document = {
+        "name": kind,
+        "contentType": _CONTENT_TYPE,
+        "payload": {
+            "schemaFormat": "application/schema+json;version=draft-07",
+            "schema": payload,
+        },
+    }
+    told = [{"payload": example} for example in examples]
+    return message | ({"examples": told} if told else {})
+
+
+def asyncapi_router(service: str, title: str, version: str) -> APIRouter:
+    """Return /asyncapi.json: what this service publishes. The gateway does not route it."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/asyncapi.json")
+    async def asyncapi() -> Document:
+        return document(title, version, published_shapes(service))
+
+    return router
