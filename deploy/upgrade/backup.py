@@ -141,5 +141,8 @@ async def _run(command: list[str], environment: Mapping[str, str]) -> str:
         raise
     if process.returncode != 0:
         last = problems.decode(errors="replace").strip().rpartition("\n")[2]
-        raise UpgradeError(f"{Path(command[0]).name} failed: {last}", "Nothing was changed.")
+        raise UpgradeError(
+            f"{Path(command[0]).name} failed: {last}",
+            "The user of --source must be able to read version 1's tables and sequences.",
+        )
     return out.decode(errors="replace")

@@ -145,6 +145,7 @@ async def make_version_one(admin_url: str, *files: str) -> VersionOne:
 READERS_GRANTS = (
     f"GRANT USAGE ON SCHEMA public TO {READER}",
     f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}",
+    f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {READER}",
 )
 
 

@@ -4,13 +4,12 @@ import asyncio
 import os
 import random
 import signal
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from typing import Any
 
 import pytest
 
-from deploy.local.system import CHECKOUT
+from deploy.tests.upgrade import commands
 from deploy.tests.upgrade.databases import VersionOne, VersionTwo, copy_template, drop, upgraded
 from deploy.tests.upgrade.test_rollback import STRUCTURE
 from deploy.upgrade.progress import Silence
@@ -75,21 +74,8 @@ async def content(v2: VersionTwo) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-async def start(v1: VersionOne, v2: VersionTwo, *arguments: str) -> Process:
-    command = ("data", "--source", v1.reader, "--chunk-rows", "40", *arguments)
-    program = "from deploy.cli import app; app(prog_name='carnet')"
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        program,
-        "upgrade",
-        *command,
-        cwd=CHECKOUT,
-        env={**os.environ, **v2.environment},
-        stdout=DEVNULL,
-        stderr=PIPE,
-        start_new_session=True,
-    )
+async def start(v1: VersionOne, v2: VersionTwo) -> Process:
+    return await commands.start(v2.environment, "data", "--source", v1.reader, "--chunk-rows", "40")
 
 
 async def rows_done(v2: VersionTwo) -> int:

@@ -222,7 +222,6 @@ async def test_a_voucher_gets_the_type_of_its_sessions_and_kind(
 
 async def test_sequences_continue_after_version_1(v1: VersionOne, v2: VersionTwo) -> None:
     await v1.execute("SELECT setval('users_id_seq', 500)")
-    await v1.execute("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO v1_reader")
     await upgraded(v1, v2)
     assert await v2.value("SELECT nextval('identity.users_id_seq')") == 501
     assert await v2.value("SELECT nextval('vouchers.vouchers_id_seq')") == 7
@@ -257,3 +256,12 @@ async def test_version_1_is_as_it_was(v1: VersionOne, v2: VersionTwo) -> None:
     assert {
         table: await v1.rows(f"SELECT * FROM {table} ORDER BY id") for table in tables
     } == before
+
+
+async def test_without_leave_to_read_sequences(v1: VersionOne, v2: VersionTwo) -> None:
+    await v1.execute(
+        "SELECT setval('users_id_seq', 500)",
+        "REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM v1_reader",
+    )
+    await upgraded(v1, v2)
+    assert await v2.value("SELECT nextval('identity.users_id_seq')") == 13
