@@ -30,11 +30,12 @@ demo: setup ## drive the main story through a running system
 test: setup ## run every test, with servers of their own (ARGS="-k name" to choose)
 	@$(BIN)/carnet with-servers -- $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
-lint: setup ## check style, types, import rules and migrations
+lint: setup ## check style, types, import rules, event shapes and migrations
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/carnet event-shapes check
 	$(BIN)/carnet with-servers -- $(BIN)/carnet check-migrations
 
 format: setup ## put the code into its format

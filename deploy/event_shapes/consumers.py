@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gateway.feed
 import services.audit.handlers
 import services.identity.handlers
+import services.organizations.handlers
 import services.payments.handlers
 import services.vouchers.handlers
 from services.payments.gateways import Gateways
@@ -34,11 +35,13 @@ class Reader:
 def all_readers() -> list[Reader]:
     """Return every consumer."""
     vouchers, payments = services.vouchers.handlers, services.payments.handlers
+    organizations = services.organizations.handlers
     identity, audit = services.identity.handlers, services.audit.handlers
     return [
         *(_reader(queue, handled, vouchers.READINGS) for queue, handled in vouchers.QUEUES.items()),
         _reader(payments.VOUCHERS, payments.handlers(Gateways({})), payments.READINGS),
         _reader(identity.QUEUE, identity.HANDLERS, identity.READINGS),
+        _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
         Reader("gateway.revocations", gateway.feed.BINDINGS, None, gateway.feed.READINGS),
     ]

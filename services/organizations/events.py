@@ -1,5 +1,7 @@
 """What this service publishes."""
 
+from typing import TypedDict
+
 from shared.changes import Catalogue
 from shared.shapes import Shapes, new_row
 
@@ -9,4 +11,11 @@ CATALOGUE: Catalogue = {
     ("organization", "DEACTIVATE"): "organizations.organization.deactivated.v1",
 }
 
-SHAPES: Shapes = {"organizations.organization.created.v1": new_row()}
+
+class Created(TypedDict, total=False):
+    """The user who waits for it, if identity asked for the organization."""
+
+    owner_id: int
+
+
+SHAPES: Shapes = {"organizations.organization.created.v1": new_row(Created)}

@@ -68,6 +68,15 @@ async def complete_founding(session: AsyncSession, organization_id: int) -> Orga
     return organization
 
 
+async def make_for_owner(session: AsyncSession, name: str, owner_id: int) -> Organization:
+    """Make an organization that a user waits for; its event tells identity for whom it is."""
+    organization = Organization(name=name, slug=await free_slug(session, name))
+    session.add(organization)
+    record(session, "CREATE", organization, owner_id=owner_id)
+    await session.flush()
+    return organization
+
+
 async def abandon_founding(session: AsyncSession, organization_id: int) -> None:
     """Give id and slug up: there is no owner, so there will be no organization."""
     founding = await queries.lock_founding(session, organization_id)

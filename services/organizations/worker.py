@@ -1,4 +1,4 @@
-"""The organizations service's background work: its relay, and foundings that were interrupted.
+"""The organizations service's background work: its relay, its consumer, interrupted foundings.
 
 The worker also sees to the default organization: whoever installs Carnet starts workers, so no
 further step can be forgotten.
@@ -8,7 +8,9 @@ from services.organizations.app import NAME, clients_of
 from services.organizations.bootstrap import ensure_default_organization
 from services.organizations.events import CATALOGUE
 from services.organizations.founding import settle_interrupted
+from services.organizations.handlers import HANDLERS, QUEUE
 from services.organizations.settings import Settings
+from shared.consumer import Consumer, one_by_one
 from shared.db import make_engine
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
@@ -33,7 +35,8 @@ def create_worker(settings: Settings) -> Worker:
         Timer("settle_foundings", SETTLE_EVERY, settle),
         Timer("default_organization", LOOK_AFTER_DEFAULT_EVERY, look_after_default),
     ]
-    return Worker(NAME, settings, transactions, timers=timers)
+    consumer = Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)
+    return Worker(NAME, settings, transactions, consumers=[consumer], timers=timers)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,7 @@ class PurchasedVoucher(BaseModel):
     payment_amount: Decimal | None = None
     currency: str
     payment_method: Method
-    name: str | None = None
-    description: str | None = None
+    name: str
     buyer: Buyer
     seller: Seller
 
@@ -45,24 +44,31 @@ class PurchasedVoucher(BaseModel):
             amount=self.price if self.payment_amount is None else self.payment_amount,
             currency=self.currency,
             payment_method=self.payment_method,
-            description=self.description or self.name or f"Voucher {voucher_id}",
+            description=self.name,
             buyer=self.buyer,
             seller=self.seller,
         )
 
 
 class CancelledVoucher(BaseModel):
-    """What a cancellation says: the status before it, and why."""
+    """What a cancellation says: why."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    reason: str | None = None
+
+
+class VoucherBefore(BaseModel):
+    """What a cancellation says of the voucher as it was."""
 
     model_config = ConfigDict(extra="ignore")
 
     status: str | None = None
-    reason: str | None = None
 
 
 READINGS: Readings = {
     "vouchers.voucher.purchased.v1": Reading(PurchasedVoucher),
-    "vouchers.voucher.cancelled.v1": Reading(CancelledVoucher, old_values=CancelledVoucher),
+    "vouchers.voucher.cancelled.v1": Reading(CancelledVoucher, old_values=VoucherBefore),
 }
 
 PAID_AFTER_CANCELLATION = "paid_after_cancellation"
@@ -70,7 +76,7 @@ PAID_AFTER_CANCELLATION = "paid_after_cancellation"
 
 def was_never_active(event: Event) -> bool:
     """Say whether the cancelled voucher gave its buyer nothing, so that all money goes back."""
-    before = CancelledVoucher.model_validate(event.data.old_values)
+    before = VoucherBefore.model_validate(event.data.old_values)
     now = CancelledVoucher.model_validate(event.data.new_values)
     return before.status == "pending" or now.reason == PAID_AFTER_CANCELLATION
 
