@@ -23,7 +23,7 @@ from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id
 from shared.paging import PageDep
-from shared.routing import SessionDep, router
+from shared.routing import SessionDep, WorkDep, router
 
 PDF = "application/pdf"
 JSON = "application/json"
@@ -67,6 +67,7 @@ WantedDep = Annotated[str, Depends(_wanted)]
 
 
 async def _shown(invoice: Invoice, wanted: str, logos: Logos) -> InvoiceRead | Response:
+    """Show a document; call it with no transaction open: the logo comes from somewhere else."""
     shown = InvoiceRead.model_validate(invoice)
     if wanted != PDF:
         return shown
@@ -105,14 +106,15 @@ async def find_gaps(organization_id: Id, session: SessionDep, actor: ActorDep) -
 async def get_invoice_of_organization(
     organization_id: Id,
     invoice_id: Id,
-    session: SessionDep,
+    work: WorkDep,
     actor: ActorDep,
     wanted: WantedDep,
     logos: LogosDep,
 ) -> InvoiceRead | Response:
     """Show an invoice or credit note, as JSON or PDF by `Accept`."""
     require_view(actor, organization_id)
-    document = await queries.get_document(session, organization_id, invoice_id)
+    async with work.begin() as session:
+        document = await queries.get_document(session, organization_id, invoice_id)
     return await _shown(document, wanted, logos)
 
 
@@ -145,11 +147,13 @@ async def get_totals(
 
 @of_payment.get("/invoice", response_model=InvoiceRead, responses=_DOCUMENT)
 async def get_invoice(
-    payment_id: Id, session: SessionDep, actor: ActorDep, wanted: WantedDep, logos: LogosDep
+    payment_id: Id, work: WorkDep, actor: ActorDep, wanted: WantedDep, logos: LogosDep
 ) -> InvoiceRead | Response:
     """Show a payment's invoice, as JSON or PDF by `Accept`."""
-    await _check_visible(session, actor, payment_id)
-    return await _shown(await queries.get_invoice(session, payment_id), wanted, logos)
+    async with work.begin() as session:
+        await _check_visible(session, actor, payment_id)
+        invoice = await queries.get_invoice(session, payment_id)
+    return await _shown(invoice, wanted, logos)
 
 
 @of_payment.get("/credit-notes")
@@ -166,14 +170,15 @@ async def list_credit_notes(
 async def get_credit_note(
     payment_id: Id,
     number: str,
-    session: SessionDep,
+    work: WorkDep,
     actor: ActorDep,
     wanted: WantedDep,
     logos: LogosDep,
 ) -> InvoiceRead | Response:
     """Show a credit note by its number, as JSON or PDF by `Accept`."""
-    await _check_visible(session, actor, payment_id)
-    notes = await queries.credit_notes_of(session, payment_id)
+    async with work.begin() as session:
+        await _check_visible(session, actor, payment_id)
+        notes = await queries.credit_notes_of(session, payment_id)
     note = next((note for note in notes if note.number == number), None)
     if note is None:
         raise InvoiceNotFound
