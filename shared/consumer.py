@@ -1,6 +1,7 @@
 """Consumers: take events from a queue, each effect once, in order; park what cannot be handled."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -111,8 +112,10 @@ class Consumer:
     ) -> None:
         """Handle together; when that fails, one at a time, so that only the culprit suffers."""
         try:
-            await self._apply(messages)
+            await self._apply_when_possible(channel, messages)
         except Exception as error:
+            if channel.is_closed:
+                raise
             if len(messages) == 1:
                 await self._failed(channel, messages[0], error)
                 return
@@ -121,6 +124,25 @@ class Consumer:
         else:
             for message in messages:
                 await message.ack()
+
+    async def _apply_when_possible(
+        self, channel: AbstractChannel, messages: Sequence[AbstractIncomingMessage]
+    ) -> None:
+        """Apply, waiting out what is not the messages' fault.
+
+        They stay ours meanwhile: the broker counts what we give back as a delivery that failed,
+        and would park healthy messages after some minutes without a database.
+        """
+        while True:
+            try:
+                await self._apply(messages)
+            except Exception as error:
+                if not is_passing(error) or channel.is_closed:
+                    raise
+                log.warning("consumer_waits", queue=self.queue.name, cause=repr(error))
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return
 
     async def _apply(self, messages: Sequence[AbstractIncomingMessage]) -> None:
         events = [Event.model_validate_json(message.body) for message in messages]
@@ -134,12 +156,7 @@ class Consumer:
     async def _failed(
         self, channel: AbstractChannel, message: AbstractIncomingMessage, error: Exception
     ) -> None:
-        """Wait out what is not the message's fault; count the rest and park it in the end."""
-        if is_passing(error):
-            log.warning("consumer_waits", queue=self.queue.name, cause=repr(error))
-            await asyncio.sleep(PAUSE_SECONDS)
-            await message.reject(requeue=True)
-            return
+        """Count the attempt; let the message wait for the next one, or park it in the end."""
         attempts = int(str(message.headers.get(ATTEMPTS_HEADER, 0))) + 1
         hopeless = attempts >= bus.MAX_ATTEMPTS or isinstance(error, ValidationError)
         outcome, target = ("parked", self.queue.dead) if hopeless else ("retried", self.queue.retry)
@@ -150,12 +167,20 @@ class Consumer:
             attempts=attempts,
             exc_info=error,
         )
-        headers = {ATTEMPTS_HEADER: attempts, ERROR_HEADER: type(error).__name__}
+        headers = {ATTEMPTS_HEADER: attempts, ERROR_HEADER: _said_of(error)}
         copy = bus.persistent(message.body, message.message_id or "", headers)
         copy.headers["x-carnet-type"] = message.headers.get("x-carnet-type", message.routing_key)
         await bus.publish(channel.default_exchange, target, copy)
         await message.ack()
         HANDLED.labels(self.queue.name, outcome).inc()
+
+
+def _said_of(error: Exception) -> str:
+    """Return an error in a line for whoever looks at the parked message."""
+    # The driver's own words: SQLAlchemy's would repeat every parameter of the statement.
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    line = next(iter(str(cause).splitlines()), "")
+    return f"{type(error).__name__}: {line}"[:300]
 
 
 def is_passing(error: BaseException) -> bool:
@@ -167,4 +192,7 @@ def is_passing(error: BaseException) -> bool:
             or state.startswith(_PASSING_STATES)
             or (isinstance(error, InterfaceError | OperationalError) and not state)
         )
-    return isinstance(error, OSError | TimeoutError | PoolTimeout | ServiceUnavailable)
+    # Of the system's errors those of connections; a file that is missing stays missing.
+    return type(error) is OSError or isinstance(
+        error, ConnectionError | TimeoutError | socket.gaierror | PoolTimeout | ServiceUnavailable
+    )

@@ -1,0 +1,79 @@
+"""Events and queues for the tests of relay and consumer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aio_pika.abc import AbstractChannel
+from uuid_utils import uuid7
+
+from shared import bus
+from shared.bus import Queue
+from shared.db import now
+from shared.events import Event
+
+QUEUE = Queue("sample.things", ("sample.#",))
+
+
+def event(entity_id: int = 1, version: int = 1, **new_values: Any) -> Event:
+    """Return an event of the sample's."""
+    return Event.model_validate(
+        {
+            "id": str(uuid7()),
+            "source": "carnet/sample",
+            "type": "sample.thing.updated.v1",
+            "time": now(),
+            "subject": f"thing/{entity_id}",
+            "data": {
+                "action": "UPDATE",
+                "entity_type": "thing",
+                "entity_id": entity_id,
+                "entity_version": version,
+                "organization_id": 7,
+                "actor": {},
+                "correlation_id": "request-1",
+                "old_values": {},
+                "new_values": new_values,
+            },
+        }
+    )
+
+
+async def forget_queues(channel: AbstractChannel, *names: str) -> None:
+    """Delete queues that earlier tests left behind."""
+    for name in names:
+        for queue in (name, name + bus.DEAD_SUFFIX, name + bus.RETRY_SUFFIX):
+            await channel.queue_delete(queue)
+
+
+async def send(channel: AbstractChannel, *events: Event) -> None:
+    """Publish events as the relay does."""
+    exchange = await bus.declare_exchange(channel)
+    messages = [(e.type, bus.persistent(e.model_dump_json().encode(), e.id)) for e in events]
+    assert not any(await bus.publish_all(exchange, messages))
+
+
+async def waiting(channel: AbstractChannel, name: str) -> int:
+    """Return how many messages a queue holds ready."""
+    declared = await channel.declare_queue(name, passive=True)
+    return declared.declaration_result.message_count or 0
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
+    """Wait until something is so; raises TimeoutError when it does not come to be."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(*loops: Any) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Run relays or consumers beside the block."""
+    tasks = [asyncio.create_task(loop.run()) for loop in loops]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=10)

@@ -1,0 +1,35 @@
+"""`python -m shared.tests.slow_worker FILE`: a worker whose handler never comes to its end."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.consumer import Consumer
+from shared.db import make_engine
+from shared.events import Event
+from shared.settings import ServiceSettings
+from shared.tests.messages import QUEUE
+from shared.tests.sample import CATALOGUE, NAME
+from shared.transactions import Transactions
+from shared.worker import Worker, start
+
+
+async def never_done(session: AsyncSession, events: Sequence[Event]) -> None:
+    """Begin an effect, say so in a file, and hang."""
+    for event in events:
+        await session.execute(
+            text("INSERT INTO pairs (id) VALUES (:id)"), {"id": event.data.entity_id}
+        )
+    await asyncio.to_thread(Path(sys.argv[1]).touch)
+    await asyncio.sleep(3600)
+
+
+if __name__ == "__main__":
+    settings = ServiceSettings()
+    transactions = Transactions(make_engine(settings.database_url), "carnet/sample", CATALOGUE)
+    consumer = Consumer(QUEUE, never_done, transactions, settings.rabbitmq_url)
+    start(Worker(NAME, settings, transactions, consumers=[consumer]))

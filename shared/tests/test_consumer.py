@@ -1,0 +1,273 @@
+"""Consumers: each effect once and in order, the poison message aside, nothing lost."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aio_pika.abc import AbstractChannel
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared import bus, inbox
+from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, Consumer, one_by_one
+from shared.errors import ServiceUnavailable
+from shared.events import Event
+from shared.provisioning import in_database
+from shared.settings import ServiceSettings
+from shared.testing import Database
+from shared.tests.messages import QUEUE, event, forget_queues, running, send, until, waiting
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def queue(channel: AbstractChannel) -> AsyncIterator[AbstractChannel]:
+    await forget_queues(channel, QUEUE.name)
+    await bus.declare_queue(channel, QUEUE)
+    yield channel
+    await forget_queues(channel, QUEUE.name)
+
+
+class Effects:
+    """A handler whose effect is a row, so that it is once when the row is there once."""
+
+    def __init__(self) -> None:
+        self.attempts: Counter[str] = Counter()
+        self.batches: list[int] = []
+        self.away = 0
+
+    async def __call__(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        self.batches.append(len(events))
+        for one in events:
+            self.attempts[one.id] += 1
+            await self._apply(session, one)
+
+    async def _apply(self, session: AsyncSession, one: Event) -> None:
+        values = one.data.new_values
+        if self.away:
+            self.away -= 1
+            raise ServiceUnavailable
+        if "poison" in values and values["poison"] != "healed":
+            raise RuntimeError(f"cannot digest {values['poison']}\nand more")
+        if "slow" in values:
+            await asyncio.sleep(0.05)
+        statement = "INSERT INTO pairs (id) VALUES (:id)"
+        await session.execute(text(statement), {"id": one.data.entity_id})
+
+
+def consumer(
+    effects: Effects, transactions: Transactions, url: SecretStr, batch: int = 20
+) -> Consumer:
+    return Consumer(QUEUE, effects, transactions, url, batch=batch)
+
+
+async def ids(database: Database) -> list[int]:
+    return [row["id"] for row in await database.rows("SELECT id FROM pairs ORDER BY ctid")]
+
+
+async def test_effects_come_once_and_in_order(
+    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    events = [event(number) for number in range(100)]
+    await send(queue, *(e for e in events for _ in range(3)))
+    effects = Effects()
+    async with running(consumer(effects, transactions, rabbitmq_url)):
+        await until(lambda: _drained(queue, database, 100))
+        await send(queue, *events[:10])
+        await asyncio.sleep(0.3)
+    assert await ids(database) == list(range(100))
+    assert set(effects.attempts.values()) == {1}
+    assert max(effects.batches) > 1
+    assert len(await database.rows("SELECT * FROM inbox")) == 100
+
+
+async def _drained(channel: AbstractChannel, database: Database, count: int) -> bool:
+    return len(await ids(database)) >= count and await waiting(channel, QUEUE.name) == 0
+
+
+async def test_a_poison_message_suffers_alone_and_is_parked(
+    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    poison = event(50, poison="arsenic")
+    events = [event(n) if n != 50 else poison for n in range(100)]
+    await send(queue, *events)
+    effects = Effects()
+    async with running(consumer(effects, transactions, rabbitmq_url)):
+        await until(lambda: _drained(queue, database, 99), seconds=60)
+        await until(lambda: _parked(queue), seconds=60)
+    assert await ids(database) == [n for n in range(100) if n != 50]
+    # Once with its batch, once by itself, and each of the others by itself alone.
+    assert effects.attempts[poison.id] <= bus.MAX_ATTEMPTS + 1
+    dead = await (await queue.get_queue(QUEUE.dead)).get(timeout=5)
+    assert dead is not None
+    await dead.ack()
+    assert dead.message_id == poison.id
+    assert dead.headers[ATTEMPTS_HEADER] == bus.MAX_ATTEMPTS
+    assert dead.headers[ERROR_HEADER] == "RuntimeError: cannot digest arsenic"
+    assert dead.headers["x-carnet-type"] == poison.type
+    assert len(await database.rows("SELECT * FROM inbox")) == 99
+
+
+async def _parked(channel: AbstractChannel) -> bool:
+    return await waiting(channel, QUEUE.dead) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"id": "1"}', b"[" * 10_000])
+async def test_what_is_no_event_is_parked_at_once(
+    queue: AbstractChannel,
+    database: Database,
+    transactions: Transactions,
+    rabbitmq_url: SecretStr,
+    body: bytes,
+) -> None:
+    exchange = await bus.declare_exchange(queue)
+    await bus.publish(exchange, "sample.noise", bus.persistent(body, "noise"))
+    await send(queue, event(1))
+    async with running(consumer(Effects(), transactions, rabbitmq_url)):
+        await until(lambda: _parked(queue), seconds=30)
+        await until(lambda: _drained(queue, database, 1), seconds=30)
+
+
+async def test_an_unknown_type_is_parked_and_blocks_nobody(
+    queue: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    handled: list[str] = []
+
+    async def handle(_session: AsyncSession, one: Event) -> None:
+        handled.append(one.id)
+
+    known, unknown = event(1), event(2).model_copy(update={"type": "sample.thing.vanished.v9"})
+    await send(queue, unknown, known)
+    handle_all = one_by_one({known.type: handle})
+    async with running(Consumer(QUEUE, handle_all, transactions, rabbitmq_url)):
+        await until(lambda: _parked(queue), seconds=60)
+    assert handled == [known.id]
+
+
+async def test_what_waits_for_another_service_waits_in_order(
+    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    effects = Effects()
+    effects.away = 3
+    await send(queue, *(event(n) for n in range(5)))
+    async with running(consumer(effects, transactions, rabbitmq_url)):
+        await until(lambda: _drained(queue, database, 5))
+    assert await ids(database) == list(range(5))
+    assert await waiting(queue, QUEUE.retry) == 0
+    assert await waiting(queue, QUEUE.dead) == 0
+
+
+async def test_without_its_database_it_waits_and_loses_nothing(
+    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    effects = Effects()
+    name = database.admin_url.rpartition("/")[2]
+    server = await asyncpg.connect(in_database(database.admin_url, "postgres"))
+    try:
+        async with running(consumer(effects, transactions, rabbitmq_url)):
+            await send(queue, *(event(n, slow=True) for n in range(20)))
+            await asyncio.sleep(0.3)
+            await server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            await server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+            )
+            await send(queue, *(event(n) for n in range(20, 40)))
+            await asyncio.sleep(3)
+            await server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            await until(lambda: _drained(queue, database, 40))
+    finally:
+        await server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        await server.close()
+    assert await ids(database) == list(range(40))
+    assert await waiting(queue, QUEUE.dead) == await waiting(queue, QUEUE.retry) == 0
+
+
+async def test_a_standby_takes_over(
+    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    first, second = Effects(), Effects()
+    one, other = (consumer(e, transactions, rabbitmq_url) for e in (first, second))
+    async with running(one, other) as tasks:
+        await send(queue, *(event(n) for n in range(20)))
+        await until(lambda: _drained(queue, database, 20))
+        active, standby = (first, second) if first.batches else (second, first)
+        assert not standby.batches
+        tasks[0 if active is first else 1].cancel()
+        await send(queue, *(event(n) for n in range(20, 40)))
+        await until(lambda: _drained(queue, database, 40), seconds=10)
+    assert await ids(database) == list(range(40))
+
+
+async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
+    queue: AbstractChannel,
+    database: Database,
+    settings: ServiceSettings,
+    transactions: Transactions,
+    rabbitmq_url: SecretStr,
+    tmp_path: Path,
+) -> None:
+    begun = tmp_path / "begun"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "shared.tests.slow_worker",
+        str(begun),
+        env={**os.environ, **_environment(settings, rabbitmq_url)},
+    )
+    try:
+        await send(queue, event(1), event(2))
+        await until(lambda: asyncio.to_thread(begun.exists), seconds=30)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert await ids(database) == []
+    effects = Effects()
+    async with running(consumer(effects, transactions, rabbitmq_url)):
+        await until(lambda: _drained(queue, database, 2))
+    assert sorted(await ids(database)) == [1, 2]
+
+
+def _environment(settings: ServiceSettings, rabbitmq_url: SecretStr) -> dict[str, str]:
+    secret = {
+        "DATABASE_URL": settings.database_url,
+        "RABBITMQ_URL": rabbitmq_url,
+        "INTERNAL_KEY": settings.internal_key,
+    }
+    plain = {
+        "INTERNAL_JWKS": settings.internal_jwks,
+        "JWKS": settings.jwks or "",
+        "TOKEN_ISSUER": settings.token_issuer,
+        "TOKEN_AUDIENCE": settings.token_audience,
+    }
+    return {name: value.get_secret_value() for name, value in secret.items()} | plain
+
+
+async def test_the_inbox_takes_each_event_once_even_from_two_at_once(
+    database: Database, transactions: Transactions
+) -> None:
+    events = [event(n) for n in range(50)]
+
+    async def take(order: Sequence[Event]) -> list[Event]:
+        async with transactions.system() as session:
+            taken = await inbox.take(session, QUEUE.name, order)
+            await asyncio.sleep(0.05)
+            return taken
+
+    taken = await asyncio.gather(*(take(events + events[:5]) for _ in range(5)))
+    assert sorted(e.id for batch in taken for e in batch) == sorted(e.id for e in events)
+    assert [e.id for batch in taken for e in batch] == [e.id for e in events]
+    async with transactions.system() as session:
+        assert await inbox.take(session, "another.queue", events[:1]) == events[:1]
+        assert await inbox.take(session, QUEUE.name, []) == []

@@ -1,0 +1,222 @@
+"""The relay: at once, in order, one at work, and nothing leaves the outbox unconfirmed."""
+
+import asyncio
+import json
+import time
+from decimal import Decimal
+from statistics import median
+from typing import Any
+
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from shared import bus
+from shared.changes import record
+from shared.relay import POLL_SECONDS, Relay
+from shared.settings import ServiceSettings
+from shared.testing import Database
+from shared.tests.messages import QUEUE, forget_queues, running, until
+from shared.tests.sample import NAME, Thing
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+
+class Receiver:
+    """A queue of the test's own, bound when the test wants it."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._channel = channel
+        self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+
+    async def bind(self) -> None:
+        queue = await self._channel.declare_queue(exclusive=True)
+        await queue.bind(await bus.declare_exchange(self._channel), "sample.#")
+        await queue.consume(self._arrived.put, no_ack=True)
+
+    async def message(self) -> AbstractIncomingMessage:
+        async with asyncio.timeout(20):
+            return await self._arrived.get()
+
+    async def events(self, count: int) -> list[dict[str, Any]]:
+        return [json.loads((await self.message()).body) for _ in range(count)]
+
+    def waiting(self) -> int:
+        return self._arrived.qsize()
+
+
+@pytest.fixture
+async def unbound(channel: AbstractChannel) -> Receiver:
+    await forget_queues(channel, QUEUE.name, "audit.log")
+    return Receiver(channel)
+
+
+@pytest.fixture
+async def receiver(unbound: Receiver) -> Receiver:
+    await unbound.bind()
+    return unbound
+
+
+@pytest.fixture
+def relay(settings: ServiceSettings, rabbitmq_url: SecretStr) -> Relay:
+    return Relay(NAME, settings.database_url, rabbitmq_url)
+
+
+async def make(transactions: Transactions, name: str) -> None:
+    async with transactions.system() as session:
+        thing = Thing(name=name, price=Decimal(1))
+        session.add(thing)
+        record(session, "CREATE", thing)
+
+
+async def change(transactions: Transactions, name: str, note: str) -> None:
+    async with transactions.system() as session:
+        found = select(Thing).where(Thing.name == name).with_for_update()
+        thing = (await session.scalars(found)).one()
+        thing.note = note
+        record(session, "UPDATE", thing)
+
+
+async def is_working(relay: Relay) -> bool:
+    return relay.working
+
+
+async def test_a_commit_wakes_it_at_once(
+    receiver: Receiver, database: Database, transactions: Transactions, relay: Relay
+) -> None:
+    lags = []
+    async with running(relay):
+        await until(lambda: is_working(relay))
+        for number in range(9):
+            await asyncio.sleep(0.1)
+            await make(transactions, f"thing {number}")
+            committed = time.perf_counter()
+            await receiver.events(1)
+            lags.append(time.perf_counter() - committed)
+        await until(lambda: _empty(database))
+    assert median(lags) < POLL_SECONDS / 4, "polling alone would take half of its period"
+
+
+async def _empty(database: Database) -> bool:
+    return not await database.rows("SELECT 1 FROM outbox")
+
+
+async def test_messages_are_persistent_and_named_by_their_event(
+    receiver: Receiver, database: Database, transactions: Transactions, relay: Relay
+) -> None:
+    await make(transactions, "first")
+    [waiting_event] = await database.events()
+    async with running(relay):
+        await until(lambda: _empty(database))
+    message = await receiver.message()
+    assert message.message_id == waiting_event["id"]
+    assert message.routing_key == "sample.thing.created.v1"
+    assert message.delivery_mode == 2
+    assert json.loads(message.body) == waiting_event
+
+
+async def test_changes_of_a_row_arrive_in_order_past_writers_and_takeovers(
+    receiver: Receiver,
+    database: Database,
+    transactions: Transactions,
+    settings: ServiceSettings,
+    rabbitmq_url: SecretStr,
+) -> None:
+    names = [f"thing {number}" for number in range(4)]
+    for name in names:
+        await make(transactions, name)
+    relays = [Relay(f"{NAME} {n}", settings.database_url, rabbitmq_url) for n in range(3)]
+
+    async def writer(number: int) -> None:
+        for step in range(40):
+            await change(transactions, names[step % 4], f"{number}-{step}")
+
+    async with running(*relays) as tasks:
+        writing = asyncio.gather(*(writer(number) for number in range(6)))
+        for _ in range(2):
+            await asyncio.sleep(0.5)
+            leader = next((i for i, relay in enumerate(relays) if relay.working), None)
+            if leader is not None:
+                tasks[leader].cancel()
+        await writing
+        await until(lambda: _empty(database), seconds=30)
+    events = await receiver.events(receiver.waiting())
+    versions: dict[int, int] = {}
+    seen: set[str] = set()
+    for event in events:
+        if event["id"] in seen:
+            continue
+        seen.add(event["id"])
+        data = event["data"]
+        assert data["entity_version"] == versions.get(data["entity_id"], 0) + 1
+        versions[data["entity_id"]] = data["entity_version"]
+    assert list(versions.values()) == [61] * 4
+
+
+async def test_of_two_one_works_and_the_other_takes_over(
+    receiver: Receiver,
+    database: Database,
+    transactions: Transactions,
+    settings: ServiceSettings,
+    rabbitmq_url: SecretStr,
+) -> None:
+    relays = [Relay(f"{NAME} {n}", settings.database_url, rabbitmq_url) for n in range(2)]
+    async with running(*relays) as tasks:
+        await until(lambda: _one_works(relays))
+        await asyncio.sleep(1.5)
+        assert await _one_works(relays)
+        first = next(i for i, relay in enumerate(relays) if relay.working)
+        tasks[first].cancel()
+        await make(transactions, "after the first has gone")
+        await receiver.events(1)
+        assert relays[1 - first].working
+
+
+async def _one_works(relays: list[Relay]) -> bool:
+    return [relay.working for relay in relays].count(True) == 1
+
+
+async def test_what_no_queue_takes_stays_until_one_does(
+    unbound: Receiver, database: Database, transactions: Transactions, relay: Relay
+) -> None:
+    await make(transactions, "first")
+    await make(transactions, "second")
+    async with running(relay):
+        await asyncio.sleep(2.5)
+        assert len(await database.events()) == 2
+        await unbound.bind()
+        await until(lambda: _empty(database), seconds=10)
+    events = await unbound.events(2)
+    subjects = [event["data"]["new_values"]["name"] for event in events]
+    assert subjects == ["first", "second"]
+
+
+async def test_a_lost_database_connection_is_made_again(
+    receiver: Receiver, database: Database, transactions: Transactions, relay: Relay
+) -> None:
+    async with running(relay):
+        await until(lambda: is_working(relay))
+        async with database.admin() as admin:
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = 'sample' AND query ~ 'outbox'"
+            )
+        await make(transactions, "after the cut")
+        await receiver.events(1)
+
+
+async def test_more_than_a_batch_leaves_in_order(
+    receiver: Receiver, database: Database, transactions: Transactions, relay: Relay
+) -> None:
+    async with transactions.system() as session:
+        for number in range(1200):
+            thing = Thing(name=f"thing {number}", price=Decimal(1))
+            session.add(thing)
+            record(session, "CREATE", thing)
+    async with running(relay):
+        await until(lambda: _empty(database))
+    events = await receiver.events(1200)
+    names = [event["data"]["new_values"]["name"] for event in events]
+    assert names == [f"thing {number}" for number in range(1200)]
