@@ -63,6 +63,7 @@ async def run(transactions: Transactions, settings: KeySettings, given: Sequence
 
 
 async def _main(given: Sequence[str]) -> None:
+    _arguments(given)  # a wrong word, or --help, needs no settings
     settings = KeySettings()
     engine = make_engine(settings.database_url, pool_size=1)
     try:
