@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.vouchers.bootstrap import DEFAULT_ORGANIZATION_SLUG, ensure_default_types
 from services.vouchers.models import Base, ClientCopy, OrganizationCopy
 from services.vouchers.service import settlement
 from services.vouchers.service.copies import ClientState, OrganizationState, keep
@@ -59,9 +60,12 @@ async def refund_succeeded(session: AsyncSession, event: Event) -> None:
 
 
 async def organization_created(session: AsyncSession, event: Event) -> None:
-    """Keep a copy of a new organization."""
+    """Keep a copy of a new organization; the default one starts with voucher types."""
     state = OrganizationState.model_validate(_created(event))
     await keep(session, OrganizationCopy, state.model_dump())
+    if state.slug == DEFAULT_ORGANIZATION_SLUG:
+        organization = await session.get_one(OrganizationCopy, state.id)
+        await ensure_default_types(session, organization)
 
 
 async def organization_changed(session: AsyncSession, event: Event) -> None:

@@ -11,8 +11,7 @@ from shared.settings import ServiceSettings
 class Settings(ServiceSettings):
     """Where the services are that a purchase needs, and how long a voucher waits for its money.
 
-    `pending_hours` is how long an unpaid voucher is kept before it is cancelled. The default
-    organization, by id or else by slug, gets the default voucher types.
+    `pending_hours` is how long an unpaid voucher is kept before it is cancelled.
     """
 
     model_config = SettingsConfigDict(env_prefix="VOUCHERS_")
@@ -21,8 +20,6 @@ class Settings(ServiceSettings):
     organizations_url: str
     identity_url: str
     pending_hours: int = Field(default=24, ge=1)
-    default_organization_id: int | None = None
-    default_organization_slug: str = "default-org"
 
     @property
     def pending_for(self) -> timedelta:

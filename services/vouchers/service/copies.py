@@ -87,12 +87,6 @@ class Directory:
         state = await self._ask("organizations", path, OrganizationState)
         return await self._keep(OrganizationCopy, state)
 
-    async def fetch_organization_by_slug(self, slug: str) -> OrganizationCopy | None:
-        """Return an organization as its owner knows it, or None; raises ServiceUnavailable."""
-        path = "/internal/organizations"
-        state = await self._ask("organizations", path, OrganizationState, {"slug": slug})
-        return await self._keep(OrganizationCopy, state)
-
     async def fetch_client(self, client_id: int) -> ClientCopy | None:
         """Return a user as identity knows it, or None; raises ServiceUnavailable."""
         state = await self._ask("identity", f"/internal/users/{client_id}", ClientState)
@@ -103,9 +97,8 @@ class Directory:
         service: str,
         path: str,
         state: type[BaseModel],
-        params: Mapping[str, Any] | None = None,
     ) -> BaseModel | None:
-        answer = await self._clients.request(service, "GET", path, self._origin, params=params)
+        answer = await self._clients.request(service, "GET", path, self._origin)
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:

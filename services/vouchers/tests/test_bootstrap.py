@@ -1,70 +1,97 @@
-"""The default organization's voucher types: made once."""
+"""The default organization's voucher types: made once, whoever else is created."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from services.vouchers.app import clients_of
-from services.vouchers.bootstrap import make_default_types
-from services.vouchers.errors import OrganizationNotFound
-from services.vouchers.settings import Settings
-from services.vouchers.tests.environment import Transports
+from services.vouchers.bootstrap import DEFAULT_ORGANIZATION_SLUG, ensure_default_types
+from services.vouchers.handlers import organization_created
+from services.vouchers.models import OrganizationCopy
 from services.vouchers.tests.outside import ORGANIZATION, Organizations
-from shared.clients import ServiceClients
+from shared.events import Event
 from shared.testing import Database
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
+EXPECTED = [
+    ("Standard Individual Therapy", 10, 2, 60, 1, "weekly", "399.99", "PLN"),
+    ("Group Therapy Package", 8, 2, 90, 8, "weekly", "199.99", "PLN"),
+    ("Intensive Daily Sessions", 20, 4, 45, 1, "daily", "799.99", "PLN"),
+]
 
-@pytest.fixture
-async def clients(settings: Settings, transports: Transports) -> AsyncIterator[ServiceClients]:
-    clients = clients_of(settings, transports)
-    yield clients
-    await clients.aclose()
 
-
-async def test_the_three_types_are_made_once_whoever_asks(
-    settings: Settings,
-    transactions: Transactions,
-    clients: ServiceClients,
-    organizations: Organizations,
-    database: Database,
-) -> None:
-    organizations.known[ORGANIZATION]["slug"] = "default-org"
-    by_id = settings.model_copy(update={"default_organization_id": ORGANIZATION})
-    made = await asyncio.gather(
-        *(make_default_types(settings, transactions, clients) for _ in range(5)),
-        make_default_types(by_id, transactions, clients),
+def created(state: dict[str, Any]) -> Event:
+    values = {name: value for name, value in state.items() if name != "version"}
+    return Event.model_validate(
+        {
+            "id": "018f0000-0000-7000-8000-000000000001",
+            "source": "carnet/organizations",
+            "type": "organizations.organization.created.v1",
+            "time": "2026-11-23T10:00:00Z",
+            "subject": f"organization/{state['id']}",
+            "data": {
+                "action": "CREATE",
+                "entity_type": "organization",
+                "entity_id": state["id"],
+                "entity_version": state["version"],
+                "organization_id": state["id"],
+                "actor": {"role": "system"},
+                "correlation_id": "bootstrap",
+                "old_values": {},
+                "new_values": values,
+            },
+        }
     )
-    assert sorted(made) == [0, 0, 0, 0, 0, 3]
+
+
+async def test_the_default_organization_gets_its_types_once(
+    transactions: Transactions, organizations: Organizations, database: Database
+) -> None:
+    event = created(organizations.known[ORGANIZATION] | {"slug": DEFAULT_ORGANIZATION_SLUG})
+    for _ in range(2):
+        async with transactions.system(causation=event) as session:
+            await organization_created(session, event)
     rows = await database.rows("SELECT * FROM voucher_types ORDER BY id")
-    assert [
-        (
-            row["name"],
-            row["total_sessions"],
-            row["backup_sessions"],
-            row["session_duration_minutes"],
-            row["max_clients_per_session"],
-            row["frequency"],
-            str(row["price"]),
-            row["currency"],
-        )
-        for row in rows
-    ] == [
-        ("Standard Individual Therapy", 10, 2, 60, 1, "weekly", "399.99", "PLN"),
-        ("Group Therapy Package", 8, 2, 90, 8, "weekly", "199.99", "PLN"),
-        ("Intensive Daily Sessions", 20, 4, 45, 1, "daily", "799.99", "PLN"),
-    ]
+    terms = (
+        "name",
+        "total_sessions",
+        "backup_sessions",
+        "session_duration_minutes",
+        "max_clients_per_session",
+        "frequency",
+        "price",
+        "currency",
+    )
+    assert [tuple(str(row[t]) if t == "price" else row[t] for t in terms) for row in rows] == (
+        EXPECTED
+    )
     events = await database.events()
     assert [event["data"]["action"] for event in events] == ["CREATE"] * 3
     assert {event["data"]["actor"]["role"] for event in events} == {"system"}
 
 
-async def test_without_the_organization_it_says_so(
-    settings: Settings, transactions: Transactions, clients: ServiceClients, database: Database
+async def test_any_other_organization_starts_without(
+    transactions: Transactions, organizations: Organizations, database: Database
 ) -> None:
-    with pytest.raises(OrganizationNotFound):
-        await make_default_types(settings, transactions, clients)
+    event = created(organizations.known[ORGANIZATION] | {"slug": "another"})
+    async with transactions.system(causation=event) as session:
+        await organization_created(session, event)
     assert await database.rows("SELECT 1 FROM voucher_types") == []
+
+
+async def test_five_at_once_make_three(
+    transactions: Transactions, organizations: Organizations, database: Database
+) -> None:
+    event = created(organizations.known[ORGANIZATION] | {"slug": "another"})
+    async with transactions.system(causation=event) as session:
+        await organization_created(session, event)
+
+    async def ensure() -> int:
+        async with transactions.system() as session:
+            organization = await session.get_one(OrganizationCopy, ORGANIZATION)
+            return await ensure_default_types(session, organization)
+
+    assert sorted(await asyncio.gather(*(ensure() for _ in range(5)))) == [0, 0, 0, 0, 3]
+    assert len(await database.rows("SELECT 1 FROM voucher_types")) == 3
