@@ -1,6 +1,5 @@
 """Who takes which events, and what of them: every consumer of the system, in one list."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -55,5 +54,12 @@ def _reader(queue: Queue, handled: Collection[str], readings: Readings) -> Reade
 
 def matches(binding: str, kind: str) -> bool:
     """Say whether a topic binding takes a routing key (AMQP: `*` is one word, `#` any number)."""
-    words = "[.]".join("[^.]+" if word == "*" else re.escape(word) for word in binding.split("."))
-    return re.fullmatch(words.replace(r"\#", ".*"), kind) is not None
+    return _match(binding.split("."), kind.split("."))
+
+
+def _match(pattern: list[str], words: list[str]) -> bool:
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_match(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
+    return bool(words) and pattern[0] in ("*", words[0]) and _match(pattern[1:], words[1:])

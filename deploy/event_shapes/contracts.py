@@ -26,10 +26,8 @@ def takes_all(reader: Schema, published: Schema) -> bool:
 
 def faults_of(reader: Reader, shapes: Shapes) -> list[str]:
     """Return what a reader expects and nobody promises."""
-    return [
-        f"{reader.name}: {fault}"
-        for fault in (*_routing(reader, shapes), *_reading(reader, shapes))
-    ]
+    faults = (*_routing(reader, shapes), *_reading(reader, shapes))
+    return [f"{reader.name}: {fault}" for fault in faults]
 
 
 def _routing(reader: Reader, shapes: Shapes) -> Iterator[str]:
@@ -39,15 +37,14 @@ def _routing(reader: Reader, shapes: Shapes) -> Iterator[str]:
     taken = {kind for kind in shapes if reader.takes(kind)}
     for kind in sorted(set(reader.readings) - taken):
         yield f"{kind} is read, but never comes"
-    if reader.handled is not None:
-        for kind in sorted(reader.handled ^ taken):
-            yield f"{kind} is " + (
-                "handled, but never comes"
-                if kind in reader.handled
-                else "bound, but has no handler"
-            )
-        for kind in sorted(reader.handled - set(reader.readings)):
-            yield f"{kind} is handled, but READINGS does not say what is read of it"
+    if reader.handled is None:
+        return
+    for kind in sorted(reader.handled - taken):
+        yield f"{kind} is handled, but never comes"
+    for kind in sorted(taken - reader.handled):
+        yield f"{kind} comes, but has no handler"
+    for kind in sorted(reader.handled - set(reader.readings)):
+        yield f"{kind} is handled, but READINGS does not say what is read of it"
 
 
 def _reading(reader: Reader, shapes: Shapes) -> Iterator[str]:
@@ -59,9 +56,7 @@ def _reading(reader: Reader, shapes: Shapes) -> Iterator[str]:
             if model is not None:
                 together[model, side][kind] = reading
     for (model, side), readings in together.items():
-        promised = {
-            kind: shapes[kind]["properties"]["data"]["properties"][side] for kind in readings
-        }
+        promised = {kind: _values(shapes[kind], side) for kind in readings}
         for fault in _expectations(model, readings, promised):
             yield f"{model.__name__} of {side}: {fault}"
 
