@@ -22,6 +22,7 @@ from services.audit.handlers import handle
 from shared.asyncapi import asyncapi_router
 from shared.db import make_engine
 from shared.events import Event
+from shared.settings import asyncpg_url
 from shared.shapes import Reading, Schema, published_shapes
 from shared.testing import (
     Database,
@@ -84,7 +85,7 @@ def test_a_reader_understands_the_examples(kind: str, reading: Reading) -> None:
 
 @pytest.fixture
 async def transactions(database: Database) -> AsyncIterator[Transactions]:
-    engine = make_engine(database.url)
+    engine = make_engine(asyncpg_url(database.url))
     yield Transactions(engine, f"carnet/{AUDIT}", CATALOGUE)
     await engine.dispose()
 
