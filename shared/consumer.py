@@ -27,6 +27,7 @@ RESTART_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
 ATTEMPTS_HEADER = "x-carnet-attempts"
 ERROR_HEADER = "x-carnet-error"
+TYPE_HEADER = "x-carnet-type"
 # Classes 40 (rollback: deadlock, serialization), 53 (resources), 57 (shutdown), 55 (lock timeout).
 _PASSING_STATES = ("40", "53", "55", "57", "08")
 
@@ -169,7 +170,7 @@ class Consumer:
         )
         headers = {ATTEMPTS_HEADER: attempts, ERROR_HEADER: _said_of(error)}
         copy = bus.persistent(message.body, message.message_id or "", headers)
-        copy.headers["x-carnet-type"] = message.headers.get("x-carnet-type", message.routing_key)
+        copy.headers[TYPE_HEADER] = message.headers.get(TYPE_HEADER, message.routing_key)
         await bus.publish(channel.default_exchange, target, copy)
         await message.ack()
         HANDLED.labels(self.queue.name, outcome).inc()

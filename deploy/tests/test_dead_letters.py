@@ -1,0 +1,204 @@
+"""`carnet dead-letters` over a real broker: list, show, replay, drop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from aio_pika.abc import AbstractChannel
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
+from typer.testing import CliRunner, Result
+
+from deploy.cli import app
+from deploy.dead_letters import known_queues
+from deploy.tests.waiting import eventually
+from services.audit.events import CATALOGUE
+from services.audit.handlers import QUEUE, handle
+from shared import bus
+from shared.consumer import Consumer
+from shared.db import make_engine
+from shared.events import Event
+from shared.settings import asyncpg_url
+from shared.testing import Database, service_database
+from shared.tests.messages import event, forget_queues, running, send, waiting
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+session_database = service_database("audit")
+
+
+@pytest.fixture
+async def channel(rabbitmq_url: SecretStr) -> AsyncIterator[AbstractChannel]:
+    async with bus.connected(rabbitmq_url, name="test") as connection:
+        channel = await bus.publishing_channel(connection)
+        await forget_queues(channel, QUEUE.name)
+        await bus.declare_queue(channel, QUEUE)
+        yield channel
+        await forget_queues(channel, QUEUE.name)
+
+
+@pytest.fixture
+async def transactions(database: Database) -> AsyncIterator[Transactions]:
+    engine = make_engine(asyncpg_url(database.url))
+    yield Transactions(engine, "carnet/audit", CATALOGUE)
+    await engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def _broker(rabbitmq_url: SecretStr, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARNET_RABBITMQ_URL", rabbitmq_url.get_secret_value())
+
+
+async def carnet(*arguments: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", *arguments])
+
+
+async def told(*arguments: str) -> str:
+    result = await carnet(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+async def broken(_session: AsyncSession, _events: Sequence[Event]) -> None:
+    raise RuntimeError("no room for this\nsecond line")
+
+
+async def park(
+    channel: AbstractChannel, transactions: Transactions, url: SecretStr, *events: Event
+) -> None:
+    """Let a consumer that cannot handle anything park these events."""
+    await send(channel, *events)
+    parked = await waiting(channel, QUEUE.dead) + len(events)
+    async with running(Consumer(QUEUE, broken, transactions, url)):
+        await eventually(lambda: _holds(channel, QUEUE.dead, parked), seconds=60)
+
+
+async def _holds(channel: AbstractChannel, queue: str, count: int) -> bool:
+    return await waiting(channel, queue) == count
+
+
+async def test_it_knows_the_queues_of_every_service() -> None:
+    assert {"audit.log", "vouchers.payments", "identity.organizations"} <= set(known_queues())
+
+
+async def test_parked_messages_are_counted_and_shown_and_stay(
+    channel: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    first, second = event(41), event(42)
+    assert "audit.log                    0\n" in await told("list", "audit.log", "nothing.here")
+    await park(channel, transactions, rabbitmq_url, first, second)
+    listed = await told("list")
+    assert "audit.log                    2\n" in listed
+    assert "does not exist yet" in await told("list", "nothing.here")
+    for _ in range(2):
+        shown = await told("show", "audit.log")
+        for one in (first, second):
+            assert f"{one.id}  sample.thing.updated.v1" in shown
+        assert "parked after 5 attempts: RuntimeError: no room for this\n" in shown
+        assert "UPDATE of thing/41, organization 7, by system at" in shown
+        assert '"correlation_id": "request-1"' in shown
+    alone = await told("show", "audit.log", second.id)
+    assert first.id not in alone
+    assert len((await told("show", "audit.log", "--limit", "1")).split("parked after")) == 2
+
+
+async def test_a_replay_is_handled_as_if_for_the_first_time(
+    channel: AbstractChannel,
+    transactions: Transactions,
+    rabbitmq_url: SecretStr,
+    database: Database,
+) -> None:
+    events = [event(number) for number in range(3)]
+    await park(channel, transactions, rabbitmq_url, *events)
+    assert "1 given back" in await told("replay", "audit.log", events[1].id)
+    assert await waiting(channel, QUEUE.dead) == 2
+    async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url)):
+        await eventually(lambda: _has_rows(database, 1))
+        assert "2 given back" in await told("replay", "audit.log", "--all")
+        await eventually(lambda: _has_rows(database, 3))
+    assert "0 given back" in await told("replay", "audit.log", "--all")
+    assert "Nothing is parked for audit.log" in await told("show", "audit.log")
+
+
+async def _has_rows(database: Database, count: int) -> bool:
+    return len(await database.rows("SELECT 1 FROM audit_logs")) == count
+
+
+async def test_replaying_twice_has_one_effect(
+    channel: AbstractChannel,
+    transactions: Transactions,
+    rabbitmq_url: SecretStr,
+    database: Database,
+) -> None:
+    one = event()
+    await park(channel, transactions, rabbitmq_url, one)
+    async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url)):
+        assert "1 given back" in await told("replay", "audit.log", one.id)
+        await eventually(lambda: _has_rows(database, 1))
+        # A replay that was cut off before it removed the parked one leaves it to the next.
+        await send_to_dead(channel, one)
+        assert "1 given back" in await told("replay", "audit.log", one.id)
+        await eventually(lambda: _holds(channel, QUEUE.name, 0))
+        await asyncio.sleep(0.3)
+    assert await _has_rows(database, 1)
+    assert await waiting(channel, QUEUE.dead) == 0
+
+
+async def send_to_dead(channel: AbstractChannel, one: Event) -> None:
+    message = bus.persistent(one.model_dump_json().encode(), one.id)
+    await bus.publish(channel.default_exchange, QUEUE.dead, message)
+
+
+async def test_a_replay_that_fails_again_counts_its_attempts_anew(
+    channel: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    await park(channel, transactions, rabbitmq_url, event())
+    await told("replay", "audit.log", "--all")
+    async with running(Consumer(QUEUE, broken, transactions, rabbitmq_url)):
+        await asyncio.sleep(1)
+        assert await waiting(channel, QUEUE.dead) == 0, "it is being tried again"
+        await eventually(lambda: _holds(channel, QUEUE.dead, 1), seconds=60)
+    assert "parked after 5 attempts" in await told("show", "audit.log")
+
+
+async def test_without_its_queue_a_replay_keeps_the_message(
+    channel: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    await park(channel, transactions, rabbitmq_url, event())
+    await channel.queue_delete(QUEUE.name)
+    result = await carnet("replay", "audit.log", "--all")
+    assert result.exit_code == 1
+    await eventually(lambda: _holds(channel, QUEUE.dead, 1))
+
+
+async def test_only_what_was_named_is_dropped(
+    channel: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    first, second = event(1), event(2)
+    await park(channel, transactions, rabbitmq_url, first, second)
+    for arguments in ([], [first.id, "--all"]):
+        assert (await carnet("drop", "audit.log", *arguments)).exit_code == 1
+    assert "0 dropped" in await told("drop", "audit.log", "no-such-id")
+    assert "1 dropped" in await told("drop", "audit.log", first.id)
+    assert first.id not in await told("show", "audit.log")
+    assert "1 dropped" in await told("drop", "audit.log", "--all")
+    assert await waiting(channel, QUEUE.dead) == 0
+
+
+async def test_what_is_no_event_is_shown_and_dropped_all_the_same(channel: AbstractChannel) -> None:
+    noise = bus.persistent(b"\xff not json", "")
+    await bus.publish(channel.default_exchange, QUEUE.dead, noise)
+    shown = await told("show", "audit.log")
+    assert "not json" in shown
+    name = shown.split()[0]
+    assert "1 dropped" in await told("drop", "audit.log", name)
+
+
+async def test_what_is_wrong_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["show", "nothing.here"], ["replay", "nothing.here", "--all"]):
+        result = await carnet(*arguments)
+        assert result.exit_code == 1
+        assert "Traceback" not in result.output
+    monkeypatch.setenv("CARNET_RABBITMQ_URL", "amqp://127.0.0.1:1/")
+    assert (await carnet("list")).exit_code == 1
