@@ -1,6 +1,11 @@
-"""The committed files: one for each event type, and the AsyncAPI document of them all."""
+"""The committed files: one for each event type, and the AsyncAPI document of them all.
+
+The shape of another version of a published event stays as it is: of a former one messages still
+wait in queues, a coming one is read before it is published.
+"""
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +32,33 @@ def read_shapes(checkout: Path) -> dict[str, Schema]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
 
 
+def beside(checkout: Path, published: Collection[str]) -> dict[str, Schema]:
+    """Return the committed shapes of other versions of events that are published."""
+    names = {_name(kind) for kind in published}
+    return {
+        kind: shape
+        for kind, shape in read_shapes(checkout).items()
+        if kind not in published and _name(kind) in names
+    }
+
+
+def _name(kind: str) -> str:
+    return kind.rpartition(".v")[0]
+
+
 def expected(checkout: Path = CHECKOUT) -> dict[Path, str]:
     """Return what the code says that the files should hold."""
-    schemas = all_schemas()
+    published = {kind: schema for each in all_schemas().values() for kind, schema in each.items()}
+    shapes = published | beside(checkout, published)
     texts = {
-        folder_of(checkout, service) / f"{kind}.json": _text(schema)
-        for service, shapes in schemas.items()
+        folder_of(checkout, kind.split(".")[0]) / f"{kind}.json": _text(schema)
         for kind, schema in shapes.items()
     }
-    return texts | {checkout / ASYNCAPI: _text(asyncapi(schemas))}
+    return texts | {checkout / ASYNCAPI: _text(asyncapi(shapes))}
 
 
-def asyncapi(schemas: dict[str, dict[str, Schema]]) -> dict[str, Any]:
+def asyncapi(shapes: Mapping[str, Schema]) -> dict[str, Any]:
     """Return the AsyncAPI document of every service's events, with who takes them."""
-    shapes = {
-        kind: schema for of_service in schemas.values() for kind, schema in of_service.items()
-    }
     readers = all_readers()
     return document(
         "Carnet's events",

@@ -163,6 +163,19 @@ def test_files_that_are_missing_changed_or_too_many_are_found_and_mended(tmp_pat
     assert files.read_shapes(tmp_path) == SHAPES
 
 
+def test_other_versions_stay_beside_the_published_one(tmp_path: Path) -> None:
+    files.write(tmp_path)
+    folder = files.folder_of(tmp_path, "vouchers")
+    coming, lost = (folder / f"vouchers.voucher.{what}.v2.json" for what in ("expired", "lost"))
+    text = (folder / "vouchers.voucher.expired.v1.json").read_text()
+    coming.write_text(text)
+    lost.write_text(text)
+    files.write(tmp_path)
+    assert (coming.read_text(), lost.exists()) == (text, False)
+    document = json.loads((tmp_path / files.ASYNCAPI).read_text())
+    assert "vouchers.voucher.expired.v2" in document["channels"]
+
+
 def test_the_asyncapi_document_names_every_event_and_who_takes_it() -> None:
     document = json.loads((CHECKOUT / files.ASYNCAPI).read_text())
     assert set(document["channels"]) == set(SHAPES) == set(document["components"]["messages"])
