@@ -21,6 +21,7 @@ from deploy.upgrade.preflight import Findings, inspect
 from deploy.upgrade.progress import teller
 from deploy.upgrade.rollback import roll_back
 from deploy.upgrade.structure import upgrade_structure
+from deploy.upgrade.targets import Target
 from deploy.upgrade.verification import Verdict, verify
 
 app = typer.Typer(help="Upgrade from version 1. Its tables are only read.", no_args_is_help=True)
@@ -241,25 +242,41 @@ async def _whole(
     quiet: bool,
 ) -> bool:
     """Do every step and show each as it ends; fill `result`; return whether all of it is well."""
+    _title(quiet, "1 of 5: preflight")
     findings = await _preflight(addresses, source, system_admin)
     result["preflight"] = findings.as_json()
-    _show(quiet, "1 of 5: preflight", lambda: pages.show_preflight(findings, console))
+    _show(quiet, lambda: pages.show_preflight(findings, console))
     if findings.problems:
         return False
+    _title(quiet, "2 of 5: backup")
     made = await back_up(source, *dump)
     result["backup"] = _of_backup(made)
-    _show(quiet, "2 of 5: backup", lambda: pages.show_backup(made, console))
+    _show(quiet, lambda: pages.show_backup(made, console))
     async with addresses.target() as target:
-        revisions = result["structure"] = await upgrade_structure(target)
-        _show(quiet, "3 of 5: structure", lambda: pages.show_structure(revisions, console))
-        told = await upgrade_data(target, source, system_admin, teller(quiet=quiet))
-        result["data"] = told
-        if report_file is not None:
-            await write_report(target, report_file)
-        _show(quiet, "4 of 5: data", lambda: report.show(told, console))
-        verdict = await verify(target, source)
+        return await _into(target, source, system_admin, report_file, result, quiet=quiet)
+
+
+async def _into(
+    target: Target,
+    source: str,
+    system_admin: str | None,
+    report_file: Path | None,
+    result: dict[str, Any],
+    *,
+    quiet: bool,
+) -> bool:
+    _title(quiet, "3 of 5: structure")
+    revisions = result["structure"] = await upgrade_structure(target)
+    _show(quiet, lambda: pages.show_structure(revisions, console))
+    _title(quiet, "4 of 5: data")
+    told = result["data"] = await upgrade_data(target, source, system_admin, teller(quiet=quiet))
+    if report_file is not None:
+        await write_report(target, report_file)
+    _show(quiet, lambda: report.show(told, console))
+    _title(quiet, "5 of 5: verify")
+    verdict = await verify(target, source)
     result["verify"] = pages.verdict_as_json(verdict)
-    _show(quiet, "5 of 5: verify", lambda: pages.show_verdict(verdict, console))
+    _show(quiet, lambda: pages.show_verdict(verdict, console))
     return verdict.passed
 
 
@@ -281,9 +298,13 @@ def _tell(as_json: bool, document: Any, show: Callable[[], None]) -> None:
         show()
 
 
-def _show(quiet: bool, title: str, show: Callable[[], None]) -> None:
+def _title(quiet: bool, title: str) -> None:
     if not quiet:
         console.print(f"\n[bold]{title}[/bold]")
+
+
+def _show(quiet: bool, show: Callable[[], None]) -> None:
+    if not quiet:
         show()
 
 

@@ -67,6 +67,9 @@ class Lines:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
+        if not self._total:
+            print(f"{self._what}: done", file=sys.stderr, flush=True)
+            return
         seconds = max(self._told - self._began, 0.001)
         rate = (self._done - self._before) / seconds
         left = (self._total - self._done) / rate if rate else 0

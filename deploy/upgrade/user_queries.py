@@ -38,6 +38,17 @@ class Answer:
         return int(next(iter(self.rows[0].values())))
 
 
+def _as_psql_shows(row: Any) -> dict[str, Any]:
+    return {
+        name: _readable(value) if isinstance(value, bytes) else value for name, value in row.items()
+    }
+
+
+def _readable(value: bytes) -> str:
+    """Return a "char", of which the catalogue has many, as it is, and other bytes as hex."""
+    return value.decode("ascii") if len(value) == 1 else rf"\x{value.hex()}"
+
+
 async def ask(report_url: str) -> list[Answer]:
     """Run every query as the role for reports. Raises UpgradeError when it cannot sign in."""
     async with signed_in(report_url, "the target as carnet_report") as connection:
