@@ -142,8 +142,8 @@ class Dispatcher:
             exchange.receive, head, limit=settings.body_limit, timeout=settings.body_timeout
         )
         headers = head.forwarded
-        headers.append(("x-request-id", exchange.request_id))
-        headers.append(("x-client-address", exchange.client_address))
+        headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
+        headers.append((b"x-client-address", exchange.client_address.encode("ascii")))
         request = Outgoing(
             scope["method"],
             scope["raw_path"],

@@ -1,46 +1,25 @@
 """The hop to a service: one attempt after another until there is an answer or a reason."""
 
-import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
-import aiohttp
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientTimeout
-
 from gateway.bodies import RequestBody
-from gateway.errors import BodyTooSlow, UpstreamFailed, UpstreamTimedOut, UpstreamUnavailable
+from gateway.errors import (
+    BodyTooSlow,
+    MalformedRequest,
+    UpstreamFailed,
+    UpstreamTimedOut,
+    UpstreamUnavailable,
+)
+from gateway.headers import RawHeaders
+from gateway.pool import CannotConnect, Pool
 from gateway.upstreams import Instance, Upstream
+from gateway.wire import Answer, AnswerGarbled, ConnectionBroken
 
 # RFC 9110 9.2.1: repeating these asks for nothing twice.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _REPEATS = 1
-_UPLOAD_SECONDS = 60.0  # the largest body over a slow line
-_OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-
-
-class ConnectionBroken(aiohttp.ClientError):
-    """The connection ended before the answer began, often because it had been idle too long."""
-
-
-async def _no_hidden_repeats(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """Keep the client library from repeating PUT and DELETE by itself: they may have been done."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise ConnectionBroken(str(error)) from error
-
-
-def _open_session(idle_timeout: float) -> aiohttp.ClientSession:
-    """The one session of a gateway process. Places are bounded per service, not by the pool."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_timeout, ttl_dns_cache=5),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=_OWN_HEADERS,
-        middlewares=(_no_hidden_repeats,),
-        trust_env=False,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +29,7 @@ class Outgoing:
     method: str
     raw_path: bytes
     query_string: bytes
-    headers: list[tuple[str, str]]
+    headers: RawHeaders
     body: bytes | RequestBody | None
     silence: float
 
@@ -59,34 +38,74 @@ class Outgoing:
         """Whether it may be sent again when it may have been received before."""
         return self.body is None and self.method in _SAFE_METHODS
 
+    def head(self, host: bytes) -> bytes:
+        """The request line and the headers, with the body behind them when it is there already.
+
+        Raises MalformedRequest (400) for a line break where there must be none.
+        """
+        target = self.raw_path + b"?" + self.query_string if self.query_string else self.raw_path
+        lines = [b"%b %b HTTP/1.1" % (self.method.encode(), target), b"host: " + host]
+        lines += [b"%b: %b" % pair for pair in self.headers]
+        if (framing := self._framing()) is not None:
+            lines.append(framing)
+        head = b"\r\n".join(lines)
+        # Our server's parser lets none through; but here one would become another request.
+        if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+            raise MalformedRequest
+        body = self.body if isinstance(self.body, bytes) else b""
+        return head + b"\r\n\r\n" + body
+
+    def _framing(self) -> bytes | None:
+        """What the headers do not yet say about the body's end (RFC 9112 6.3)."""
+        if self.body is None and self.method not in _BODY_EXPECTED:
+            return None
+        if self._has_length:
+            return None
+        if isinstance(self.body, RequestBody):
+            return b"transfer-encoding: chunked"
+        return b"content-length: %d" % len(self.body or b"")
+
     @property
-    def upload_limit(self) -> float | None:
-        """Seconds in which the answer must begin, also when the service never takes the body."""
-        return None if self.body is None else self.silence + _UPLOAD_SECONDS
+    def _has_length(self) -> bool:
+        return any(name == b"content-length" for name, _ in self.headers)
+
+    def stream(self) -> AsyncIterable[bytes] | None:
+        """The body's pieces as they go over the line; None when it is no stream."""
+        if not isinstance(self.body, RequestBody):
+            return None
+        return self.body if self._has_length else _chunks(self.body)
+
+
+async def _chunks(body: RequestBody) -> AsyncIterator[bytes]:
+    async for piece in body:
+        if piece:
+            yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
 
 
 class Forwarder:
-    """Sends requests to services over one session with kept-alive connections.
+    """Sends requests to services over connections that are kept open.
 
     Use it as an async context manager; outside of it every service is unavailable. Seconds.
     """
 
     def __init__(self, *, connect_timeout: float = 2, idle_timeout: float = 30) -> None:
-        self._session: aiohttp.ClientSession | None = None
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
-        self._timeouts: dict[float, ClientTimeout] = {}
+        self._pools: dict[Instance, Pool] = {}
+        self._is_open = False
 
     async def __aenter__(self) -> "Forwarder":
-        self._session = _open_session(self._idle_timeout)
+        self._is_open = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._is_open = False
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
 
-    async def answer(self, upstream: Upstream, request: Outgoing) -> ClientResponse:
+    async def answer(self, upstream: Upstream, request: Outgoing) -> Answer:
         """Send a request to an instance of a service; the answer's body is still to be read.
 
         An instance that cannot be connected to has received nothing, so the next one is tried
@@ -95,14 +114,14 @@ class Forwarder:
         """
         upstream.circuit.enter()
         try:
-            response = await self._repeated(upstream, request)
+            answer = await self._repeated(upstream, request)
         except (UpstreamUnavailable, UpstreamFailed, UpstreamTimedOut):
             upstream.circuit.failed()
             raise
         upstream.circuit.answered()
-        return response
+        return answer
 
-    async def _repeated(self, upstream: Upstream, request: Outgoing) -> ClientResponse:
+    async def _repeated(self, upstream: Upstream, request: Outgoing) -> Answer:
         repeats = _REPEATS if request.repeatable else 0
         while True:
             try:
@@ -112,47 +131,41 @@ class Forwarder:
                     raise UpstreamFailed from None
                 repeats -= 1
 
-    async def _first_connected(self, upstream: Upstream, request: Outgoing) -> ClientResponse:
+    async def _first_connected(self, upstream: Upstream, request: Outgoing) -> Answer:
         for instance in upstream.in_turn():
             try:
                 return await self._attempt(instance, request)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            except CannotConnect:
                 upstream.refused(instance)
         raise AssertionError("in_turn raises when no instance is left")
 
-    async def _attempt(self, instance: Instance, request: Outgoing) -> ClientResponse:
-        session = self._session
-        if session is None:
-            raise UpstreamUnavailable
+    async def _attempt(self, instance: Instance, request: Outgoing) -> Answer:
+        connection = await self._pool(instance).take()
         try:
-            async with asyncio.timeout(request.upload_limit):
-                return await session.request(
-                    request.method,
-                    instance.url(request.raw_path, request.query_string),
-                    headers=request.headers,
-                    data=request.body,
-                    allow_redirects=False,
-                    timeout=self._timeout(request.silence),
-                )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise _reason(request, error) from error
-
-    def _timeout(self, silence: float) -> ClientTimeout:
-        known = self._timeouts.get(silence)
-        if known is None:
-            known = self._timeouts[silence] = ClientTimeout(
-                total=None, sock_connect=self._connect_timeout, sock_read=silence
+            return await connection.ask(
+                request.head(instance.authority),
+                request.stream(),
+                is_head=request.method == "HEAD",
+                silence=request.silence,
             )
-        return known
+        except AnswerGarbled as error:
+            raise UpstreamFailed from error
+        except TimeoutError:
+            body = request.body
+            # Whose fault it is that nothing happens: a client's that does not send on.
+            waits_for_client = isinstance(body, RequestBody) and not body.complete
+            raise (BodyTooSlow if waits_for_client else UpstreamTimedOut)() from None
 
-
-def _reason(request: Outgoing, error: Exception) -> Exception:
-    """What to tell: the body's own failure before anything that followed from it."""
-    body = request.body if isinstance(request.body, RequestBody) else None
-    if body is not None and body.failure is not None:
-        return body.failure
-    if isinstance(error, TimeoutError):
-        return UpstreamTimedOut() if body is None or body.complete else BodyTooSlow()
-    return error if isinstance(error, ConnectionBroken) else UpstreamFailed()
+    def _pool(self, instance: Instance) -> Pool:
+        if not self._is_open:
+            raise UpstreamUnavailable
+        pool = self._pools.get(instance)
+        if pool is None:
+            pool = self._pools[instance] = Pool(
+                instance.host,
+                instance.port,
+                tls=instance.tls,
+                connect_timeout=self._connect_timeout,
+                idle_timeout=self._idle_timeout,
+            )
+        return pool

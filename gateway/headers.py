@@ -62,7 +62,7 @@ API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 class RequestHead:
     """What the gateway needs to know of a request's headers, read in one pass."""
 
-    forwarded: list[tuple[str, str]] = field(default_factory=list)
+    forwarded: RawHeaders = field(default_factory=list)
     read: dict[bytes, bytes] = field(default_factory=dict)
     content_length: int | None = None
     chunked: bool = False
@@ -74,14 +74,13 @@ class RequestHead:
 
 
 @lru_cache(maxsize=1024)
-def _forwarded_name(name: bytes) -> str | None:
-    """The name under which a request header goes on, or None when it stops here."""
-    text = name.decode("latin-1")
+def _goes_on(name: bytes) -> bool:
+    """Whether a request header is for the service."""
     # Some servers read `X_User_Id` as `X-User-Id`.
-    canonical = text.replace("_", "-")
+    canonical = name.decode("latin-1").replace("_", "-")
     if canonical in _HOP_BY_HOP or canonical in _IDENTITY:
-        return None
-    return None if canonical.startswith(_IDENTITY_PREFIXES) else text
+        return False
+    return not canonical.startswith(_IDENTITY_PREFIXES)
 
 
 def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
@@ -95,9 +94,10 @@ def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
     head = RequestHead()
     read = head.read
     for name, value in headers:
-        target = _forwarded_name(name)
-        if target is not None:
-            head.forwarded.append((target, _text(value)))
+        if _goes_on(name):
+            if not value.isascii():
+                _check_text(value)
+            head.forwarded.append((name, value))
         if name in _READ:
             _remember(read, name, value)
     _check_host(read, http_version)
@@ -107,10 +107,9 @@ def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
     return head
 
 
-def _text(value: bytes) -> str:
-    # The client library encodes as UTF-8: only what survives that unchanged may pass.
+def _check_text(value: bytes) -> None:
     try:
-        return value.decode()
+        value.decode()
     except UnicodeDecodeError:
         raise MalformedRequest("A header's value is not valid UTF-8.") from None
 
@@ -147,19 +146,18 @@ def _read_framing(head: RequestHead, http_version: str) -> None:
 
 
 def _drop_named_in_connection(head: RequestHead) -> None:
-    named = {part.strip().lower() for part in head.read[b"connection"].decode("latin-1").split(",")}
-    named -= {"", "close", "keep-alive", "content-length"}
+    named = {part.strip().lower() for part in head.read[b"connection"].split(b",")}
+    named -= {b"", b"close", b"keep-alive", b"content-length"}
     if named:
         head.forwarded = [pair for pair in head.forwarded if pair[0] not in named]
 
 
-def response_headers(raw: tuple[tuple[bytes, bytes], ...], status: int) -> RawHeaders:
+def response_headers(pairs: RawHeaders, status: int) -> RawHeaders:
     """What of a service's headers goes to the client: no hop-by-hop ones, none of our own.
 
     A Content-Length beside Transfer-Encoding is void (RFC 9112 6.3), and one on 204 or 304 would
     make our server wait for a body that never comes.
     """
-    pairs = [(name.lower(), value) for name, value in raw]
     dropped = _DROPPED_FROM_RESPONSES
     names = {name for name, _ in pairs}
     if b"transfer-encoding" in names or status in (204, 304):

@@ -1,14 +1,12 @@
 """A service's answer on its way to the client: streamed, or visibly broken off."""
 
-import aiohttp
-from aiohttp import ClientResponse
-
 from gateway.bodies import RequestBody
 from gateway.errors import AnswerBroken, UpstreamFailed
 from gateway.exchange import DisconnectWatch, Exchange
 from gateway.forwarding import Forwarder, Outgoing
 from gateway.headers import response_headers
 from gateway.upstreams import Upstream
+from gateway.wire import Answer, AnswerGarbled
 
 
 class Relay:
@@ -32,42 +30,39 @@ class Relay:
                     watch.begin()
                 else:
                     body.when_complete(watch.begin)
-                response = await self._forwarder.answer(upstream, request)
+                answer = await self._forwarder.answer(upstream, request)
                 try:
-                    await _stream(exchange, response, body, watch)
+                    await _stream(exchange, answer, body, watch)
                 finally:
-                    if not response.closed:  # it closes itself when it was read to its end
-                        response.close()
+                    answer.close()
 
 
 async def _stream(
-    exchange: Exchange, response: ClientResponse, body: RequestBody, watch: DisconnectWatch
+    exchange: Exchange, answer: Answer, body: RequestBody, watch: DisconnectWatch
 ) -> None:
-    if response.status < 200:
+    if answer.status < 200:
         raise UpstreamFailed  # 101: nobody asked for another protocol
-    headers = response_headers(response.raw_headers, response.status)
+    headers = response_headers(answer.headers, answer.status)
     early = not body.complete
     if early:
         headers.append((b"connection", b"close"))
-    await exchange.start(response.status, headers)
-    last = await _all_but_last(exchange, response)
+    await exchange.start(answer.status, headers)
+    last = await _all_but_last(exchange, answer)
     watch.end()
     if early:
         await exchange.write(last)
-        response.close()  # its writer stops reading the client's body before we do
         await exchange.linger()
         last = b""
     await exchange.finish(last)
 
 
-async def _all_but_last(exchange: Exchange, response: ClientResponse) -> bytes:
+async def _all_but_last(exchange: Exchange, answer: Answer) -> bytes:
     """Pass the pieces on as they come and return the last one, for one write less."""
-    content = response.content
     try:
-        piece = await content.readany()
-        while not content.at_eof():
+        piece, last = await answer.next()
+        while not last:
             await exchange.write(piece)
-            piece = await content.readany()
-    except (aiohttp.ClientError, TimeoutError) as error:
+            piece, last = await answer.next()
+    except (AnswerGarbled, TimeoutError) as error:
         raise AnswerBroken from error
     return piece

@@ -4,16 +4,18 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 
-import aiohttp
 import structlog
 
 from gateway.errors import UpstreamFailed
 from gateway.feed import ReadList
 from gateway.forwarding import Forwarder, Outgoing
+from gateway.headers import RawHeaders
 from gateway.openapi import Document, merge, parse
 from gateway.routes import RouteTable, Service
 from gateway.upstreams import Upstream
+from gateway.wire import AnswerGarbled
 from shared.auth import ServiceSigner
 from shared.errors import AppError
 from shared.service import Check
@@ -22,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 _PATIENCE = 2.0  # seconds a service has to answer
 _DOCUMENT_LIMIT = 8 * 1024 * 1024  # bytes
-_UNANSWERED = (AppError, aiohttp.ClientError, TimeoutError, ValueError)
+_UNANSWERED = (AppError, AnswerGarbled, TimeoutError, ValueError)
 
 Upstreams = Mapping[Service, Upstream]
 
@@ -106,7 +108,7 @@ def revocation_list(forwarder: Forwarder, identity: Upstream, signer: ServiceSig
     """What reads identity's list of revocations, as a service does."""
 
     async def read() -> bytes | None:
-        headers = [("authorization", f"Bearer {signer.token_for('identity')}")]
+        headers = [(b"authorization", f"Bearer {signer.token_for('identity')}".encode())]
         try:
             status, body = await _get(forwarder, identity, b"/internal/revocations", headers)
         except _UNANSWERED as error:
@@ -124,14 +126,17 @@ async def _get(
     forwarder: Forwarder,
     upstream: Upstream,
     path: bytes,
-    headers: list[tuple[str, str]] | None = None,
+    headers: RawHeaders | None = None,
 ) -> tuple[int, bytes]:
     """Fetch a small document from a service: its status and its body."""
     request = Outgoing("GET", path, b"", headers or [], None, _PATIENCE)
-    async with asyncio.timeout(_PATIENCE), await forwarder.answer(upstream, request) as response:
-        body = await response.content.read(_DOCUMENT_LIMIT)
-        while not response.content.at_eof():
-            if len(body) >= _DOCUMENT_LIMIT:
-                raise UpstreamFailed("The service's document is too large.")
-            body += await response.content.readany()
-        return response.status, body
+    async with asyncio.timeout(_PATIENCE):
+        answer = await forwarder.answer(upstream, request)
+        with closing(answer):
+            body, last = await answer.next()
+            while not last:
+                if len(body) >= _DOCUMENT_LIMIT:
+                    raise UpstreamFailed("The service's document is too large.")
+                piece, last = await answer.next()
+                body += piece
+            return answer.status, body

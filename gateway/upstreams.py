@@ -3,8 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-
-from yarl import URL
+from urllib.parse import urlsplit
 
 from gateway.circuits import Circuit
 from gateway.errors import UpstreamBusy, UpstreamUnavailable
@@ -14,11 +13,14 @@ from gateway.routes import Service
 class Instance:
     """One process of a service, by its address."""
 
-    __slots__ = ("_clock", "_host", "_port", "_refused_until", "_scheme")
+    __slots__ = ("_clock", "_refused_until", "authority", "host", "port", "tls")
 
     def __init__(self, address: str, clock: Callable[[], float]) -> None:
-        url = URL(address)
-        self._scheme, self._host, self._port = url.scheme, url.host or "", url.port
+        parts = urlsplit(address)
+        self.tls = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.tls else 80)
+        self.authority = parts.netloc.encode("ascii")  # what its Host header says
         self._clock = clock
         self._refused_until = 0.0
 
@@ -30,17 +32,6 @@ class Instance:
     def leave_alone(self, seconds: float) -> None:
         """Skip this instance for a moment: it refused a connection."""
         self._refused_until = self._clock() + seconds
-
-    def url(self, raw_path: bytes, query_string: bytes = b"") -> URL:
-        """The address of a path at this instance, every byte as the client sent it."""
-        return URL.build(
-            scheme=self._scheme,
-            host=self._host,
-            port=self._port,
-            path=raw_path.decode("ascii"),
-            query_string=query_string.decode("ascii"),
-            encoded=True,
-        )
 
 
 class Upstream:

@@ -154,10 +154,16 @@ async def publish(exchange: AbstractExchange, routing_key: str, message: Message
 
 
 def raise_if_cancelled(error: BaseException) -> None:
-    """Raise a cancellation that somebody asked for; the library also uses it to say «broken»."""
+    """Raise a cancellation that somebody asked for; the library also uses it to say «broken».
+
+    It may as well make another error of one that was asked for: then that one is raised.
+    """
     task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+    if task is None or not task.cancelling():
+        return
+    if isinstance(error, asyncio.CancelledError):
         raise error
+    raise asyncio.CancelledError from error
 
 
 async def publish_all(

@@ -30,8 +30,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop that the gateway runs on: its transports differ from asyncio's own."""
+    return "asyncio", {"use_uvloop": True}
 
 
 def token(key: ECKey = SIGNING_KEY, header: dict[str, Any] | None = None, **claims: Any) -> str:
@@ -248,7 +249,7 @@ OpenStack = Callable[..., AbstractAsyncContextManager[Stack]]
 
 
 @pytest.fixture(scope="module")
-async def standing_stack(anyio_backend: str) -> AsyncIterator[Stack]:
+async def standing_stack(anyio_backend: object) -> AsyncIterator[Stack]:
     async with open_stack() as opened:
         yield opened
 

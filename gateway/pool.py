@@ -1,0 +1,64 @@
+"""Connections to one instance of a service, kept open between requests."""
+
+import asyncio
+import ssl
+
+from gateway.wire import Connection
+
+
+class CannotConnect(Exception):
+    """There is no connection to be had, so nothing of the request was received."""
+
+
+class Pool:
+    """The idle connections to one address. Seconds.
+
+    How many there are is bounded by the requests that may be at a service at the same time.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, tls: bool, connect_timeout: float, idle_timeout: float
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = ssl.create_default_context() if tls else None
+        self._connect_timeout = connect_timeout
+        self._idle_timeout = idle_timeout
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    async def take(self) -> Connection:
+        """An idle connection, the one used last, or a new one. Raises CannotConnect."""
+        idle = self._idle
+        if idle:
+            oldest = asyncio.get_running_loop().time() - self._idle_timeout
+            while idle:
+                connection = idle.pop()
+                if connection.idle_since < oldest:
+                    connection.close()
+                elif connection.is_open:
+                    return connection
+        return await self._connect()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it becomes free."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._free), self._host, self._port, ssl=self._tls
+                )
+        except (OSError, TimeoutError) as error:
+            raise CannotConnect from error
+        return connection
+
+    def _free(self, connection: Connection) -> None:
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)

@@ -1,0 +1,331 @@
+"""One connection to a service: HTTP/1.1, one request at a time, parsed by llhttp (RFC 9112).
+
+Written by hand because the hop's cost is mostly that of its client, see
+docs/decisions/0009-the-forwarding-client.md. It knows nothing of services, attempts or places.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Callable
+from typing import Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+HEAD_LIMIT: Final = 64 * 1024  # bytes of an answer's head
+BUFFERED: Final = 64 * 1024  # bytes of a body that wait for a slow client before the service waits
+UPLOAD_SECONDS: Final = 60.0  # more than the silence: for the largest body over a slow line
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ConnectionBroken(Exception):
+    """The connection ended before a byte of the answer came, often after it had been idle."""
+
+
+class AnswerGarbled(Exception):
+    """What came is no answer, or not the whole of one."""
+
+
+class Answer:
+    """A service's answer as it arrives. Names of headers are in lower case."""
+
+    __slots__ = (
+        "_connection",
+        "_failure",
+        "_pieces",
+        "_size",
+        "_waiter",
+        "bodiless",
+        "complete",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, connection: "Connection", *, bodiless: bool) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.complete = False
+        self.bodiless = bodiless  # the answer to a HEAD has the headers of a body it does not have
+        self._connection = connection
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._failure: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def next(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether it is the last.
+
+        Raises AnswerGarbled when the service breaks off, TimeoutError when it falls silent.
+        """
+        while not (self._pieces or self.complete):
+            await self._news()
+        pieces = self._pieces
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if self._size > BUFFERED:
+            self._connection.resume()
+        self._size = 0
+        return piece, self.complete
+
+    def close(self) -> None:
+        """Take no more of it; the connection ends unless the answer was complete."""
+        if not self.complete:
+            self._connection.close()
+
+    async def begun(self) -> None:
+        """Wait for the status and the headers."""
+        while not self.status:
+            await self._news()
+
+    async def _news(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def add(self, piece: bytes) -> bool:
+        """Keep a piece; returns whether there is enough for now."""
+        self._pieces.append(piece)
+        before, self._size = self._size, self._size + len(piece)
+        self.wake()
+        return before <= BUFFERED < self._size
+
+    def fail(self, failure: Exception) -> None:
+        """Nothing more will come."""
+        self._failure = failure
+        self.wake()
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class Connection(asyncio.Protocol):
+    """A connection that asks one thing at a time; `free` is called when it may ask again."""
+
+    def __init__(self, free: Callable[["Connection"], None]) -> None:
+        self._free = free
+        self._loop = asyncio.get_running_loop()
+        self._parser = HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._answer: Answer | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._silence = 0.0
+        self._paused = False
+        self._framed = False  # the headers say where the body ends
+        self._interim = False
+        self._head_size = 0
+        self._unfinished = 0
+        self._heard_at = 0.0
+        self.idle_since = 0.0
+        self.is_open = True
+
+    async def ask(
+        self,
+        head: bytes,
+        body: AsyncIterable[bytes] | None,
+        *,
+        is_head: bool,
+        silence: float,
+    ) -> Answer:
+        """Send a request and return its answer once status and headers are there.
+
+        `head` may have a short body behind it; `body` is sent piece by piece as it stands.
+        Raises ConnectionBroken, AnswerGarbled, TimeoutError after `silence` seconds, or what
+        `body` raises.
+        """
+        answer = self._answer = Answer(self, bodiless=is_head)
+        self._framed = self._interim = False
+        self._head_size = self._unfinished = 0
+        self._transport.write(head)
+        self._expect(silence if body is None else silence + UPLOAD_SECONDS)
+        if body is not None:
+            self._upload = self._loop.create_task(self._send(body, silence))
+        try:
+            await answer.begun()
+        except BaseException:
+            self.close()
+            raise
+        return answer
+
+    def close(self) -> None:
+        """End the connection at once; an answer under way is broken off."""
+        self.is_open = False
+        self._stop()
+        self._transport.abort()
+
+    def resume(self) -> None:
+        """Read on after a pause."""
+        if self._paused and self.is_open:
+            self._paused = False
+            self._heard_at = self._loop.time()
+            self._transport.resume_reading()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        # uvloop's is none by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; bytes that nobody asked for end the connection."""
+        answer = self._answer
+        if answer is None:
+            self.close()
+            return
+        self._heard_at = self._loop.time()
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self._fail(AnswerGarbled("not an HTTP answer"))
+            return
+        if not answer.status:
+            # A header without an end has not been counted yet.
+            self._unfinished += len(data)
+            if self._unfinished > HEAD_LIMIT:
+                self._fail(AnswerGarbled("the head is too large"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end: of a body that has no other mark of its end, or before its time."""
+        self.is_open = False
+        self.resume_writing()
+        answer = self._answer
+        if answer is None:
+            return
+        if exc is None and answer.status and not self._framed:
+            self._finish(answer)
+        elif answer.status or self._unfinished:
+            self._fail(AnswerGarbled("broken off"))
+        else:
+            self._fail(ConnectionBroken())
+
+    def pause_writing(self) -> None:
+        """The service takes no more for now."""
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """The service takes more again."""
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Another answer begins: the only one allowed is that to what was asked."""
+        if self._answer is None:
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and whether it says where the body ends."""
+        answer = self._answer
+        if answer is None:
+            return
+        name = name.lower()
+        if name == b"content-length" or (
+            name == b"transfer-encoding" and value.lower().endswith(b"chunked")
+        ):
+            self._framed = True
+        answer.headers.append((name, value))
+        self._head_size += len(name) + len(value)
+        if self._head_size > HEAD_LIMIT:
+            self._fail(AnswerGarbled("the head is too large"))
+
+    def on_headers_complete(self) -> None:
+        """The answer has begun, or one that only says that another will (RFC 9110 15.2)."""
+        answer = self._answer
+        if answer is None:
+            return
+        status = self._parser.get_status_code()
+        if status < 200 and status != 101:
+            self._interim = True
+            self._framed = False
+            answer.headers.clear()
+            return
+        answer.status = status
+        answer.wake()
+        if answer.bodiless or status in (204, 304):
+            self._finish(answer)
+            # The old one still waits for the body that the headers speak of.
+            self._parser = HttpResponseParser(self)
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body; a slow client slows the service down."""
+        answer = self._answer
+        if answer is None:
+            self.close()
+        elif answer.add(body):
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The answer is complete."""
+        if self._interim:
+            self._interim = False
+        elif self._answer is not None:
+            self._finish(self._answer)
+
+    # What we do about it.
+
+    def _finish(self, answer: Answer) -> None:
+        reusable = self.is_open and self._upload is None and self._parser.should_keep_alive()
+        answer.complete = True
+        answer.wake()
+        self._stop()
+        if not reusable:
+            self.close()
+            return
+        self.resume()
+        self.idle_since = self._loop.time()
+        self._free(self)
+
+    def _fail(self, failure: Exception) -> None:
+        answer = self._answer
+        self.close()
+        if answer is not None:
+            answer.fail(failure)
+
+    def _stop(self) -> None:
+        """Forget the answer and what was going on for it."""
+        self._answer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        upload, self._upload = self._upload, None
+        if upload is not None and upload is not asyncio.current_task():
+            upload.cancel()
+
+    def _expect(self, silence: float) -> None:
+        """Give the service so many seconds for the next sign of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._silence = silence
+        self._heard_at = self._loop.time()
+        self._timer = self._loop.call_later(silence, self._is_silent)
+
+    def _is_silent(self) -> None:
+        now = self._loop.time()
+        left = self._silence if self._paused else self._heard_at + self._silence - now
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._is_silent)
+        else:
+            self._fail(TimeoutError())
+
+    async def _send(self, body: AsyncIterable[bytes], silence: float) -> None:
+        try:
+            async for piece in body:
+                if self._writable is not None:
+                    await self._writable
+                if not self.is_open:
+                    return
+                self._transport.write(piece)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._upload = None
+        if self._answer is not None:
+            self._expect(silence)
