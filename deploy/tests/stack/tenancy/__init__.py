@@ -1,0 +1,1 @@
+"""Everybody and everything that the tests of access need."""

@@ -1,0 +1,192 @@
+"""For every operation a request that is right in all but, perhaps, who sends it.
+
+So the answer tells about the caller alone. Where success uses something up, `consumes` makes one
+more of it for each caller who shall succeed; everybody else tries the standing one.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from deploy.demo.client import unique
+from deploy.tests.stack.tenancy.cast import PASSWORD, Caller
+from deploy.tests.stack.tenancy.scene import VOUCHER_TYPE, Ids, Scene
+
+Body = Callable[[Scene, Caller, Ids], Any]
+Consumed = Callable[[Scene, Caller], Awaitable[Ids]]
+
+_PARAMETER = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a request is made: its body, what its success consumes, how the body is written."""
+
+    body: Body | None = None
+    consumes: Consumed | None = None
+    form: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request before anybody has sent it."""
+
+    method: str
+    template: str
+    ids: Ids
+    options: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """The template with its ids in place."""
+        return path_of(self.template, self.ids)
+
+
+def path_of(template: str, ids: Ids) -> str:
+    """Put ids in the place of a path's parameters."""
+    return _PARAMETER.sub(lambda match: str(ids[match[1]]), template)
+
+
+async def fresh_ids(operation: str, scene: Scene, caller: Caller) -> Ids:
+    """Return the standing ids, with a new one of what the operation's success uses up."""
+    consumes = RECIPES.get(operation, Recipe()).consumes
+    return scene.standing | (await consumes(scene, caller) if consumes else {})
+
+
+def request_of(operation: str, scene: Scene, caller: Caller, ids: Ids) -> Request:
+    """Make the request by which a caller tries an operation on the objects with these ids."""
+    method, template = operation.split()
+    recipe = RECIPES.get(operation, Recipe())
+    if recipe.body is None:
+        return Request(method, template, ids, {})
+    body = recipe.body(scene, caller, ids)
+    return Request(method, template, ids, {"data" if recipe.form else "json": body})
+
+
+def _new_user(role: str) -> Body:
+    return lambda _scene, _caller, _ids: {
+        "email": f"{unique('new')}@example.com",
+        "name": "New",
+        "password": PASSWORD,
+        "role": role,
+    }
+
+
+def _constant(**body: Any) -> Body:
+    return lambda _scene, _caller, _ids: body
+
+
+def _credentials(scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
+    return {"email": scene.cast.client.email, "password": scene.cast.client.password}
+
+
+def _password_form(scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
+    return {"username": scene.cast.client.email, "password": scene.cast.client.password}
+
+
+def _refresh_token(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, str]:
+    return {"refresh_token": ids["refresh_token"]}
+
+
+def _registration(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
+    return {"email": f"{unique('self')}@example.com", "name": "Self", "password": PASSWORD}
+
+
+def _founding(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
+    return {
+        "name": unique("Practice"),
+        "owner_email": f"{unique('founder')}@example.com",
+        "owner_name": "Founder",
+        "owner_password": PASSWORD,
+    }
+
+
+def _purchase(scene: Scene, caller: Caller, ids: Ids) -> dict[str, Any]:
+    body = {"voucher_type_id": ids["voucher_type_id"], "payment_method": "cash"}
+    return {**body, "client_id": ids["client_id"]} if caller is scene.cast.admin else body
+
+
+def _issue(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    named = {name: ids[name] for name in ("client_id", "voucher_type_id")}
+    return {**named, "payment_method": "cash"}
+
+
+def _extension(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
+    later = datetime.now(UTC).date() + timedelta(days=5000)
+    return {"valid_until": str(later), "reason": "Illness"}
+
+
+async def _own_session(scene: Scene, caller: Caller) -> Ids:
+    return await scene.session(caller)
+
+
+async def _session_of_the_client(scene: Scene, _caller: Caller) -> Ids:
+    return await scene.session(scene.cast.client)
+
+
+_ORGANIZATION = "/api/organizations/{organization_id}"
+_USER = f"{_ORGANIZATION}/users/{{user_id}}"
+_TYPE = f"{_ORGANIZATION}/voucher-types/{{voucher_type_id}}"
+_VOUCHER = "/api/vouchers/{voucher_id}"
+_PAYMENT = f"{_ORGANIZATION}/payments/{{payment_id}}"
+
+RECIPES: dict[str, Recipe] = {
+    "POST /api/auth/register": Recipe(_registration),
+    "POST /api/auth/login": Recipe(_credentials),
+    "POST /api/auth/token": Recipe(_password_form, form=True),
+    "POST /api/auth/refresh": Recipe(_refresh_token, _session_of_the_client),
+    "POST /api/auth/logout": Recipe(_refresh_token, _session_of_the_client),
+    "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
+    "PUT /api/auth/password": Recipe(_constant(current_password=PASSWORD, new_password=PASSWORD)),
+    "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),
+    "POST /api/admin/users": Recipe(_new_user("admin")),
+    "PUT /api/admin/users/{user_id}": Recipe(_constant(name="Renamed")),
+    "DELETE /api/admin/users/{user_id}": Recipe(consumes=lambda scene, _: scene.member()),
+    "PUT /api/admin/users/{user_id}/password": Recipe(
+        _constant(password=PASSWORD), lambda scene, _: scene.member()
+    ),
+    "POST /api/admin/users/{user_id}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
+    "POST /api/admin/organizations": Recipe(_founding),
+    "PUT /api/admin/organizations/{organization_id}": Recipe(_constant(address="Beach Road 1")),
+    "DELETE /api/admin/organizations/{organization_id}": Recipe(
+        consumes=lambda scene, _: scene.organization()
+    ),
+    f"PUT {_ORGANIZATION}": Recipe(_constant(address="Beach Road 2")),
+    f"POST {_ORGANIZATION}/users": Recipe(_new_user("client")),
+    f"PUT {_USER}": Recipe(_constant(name="Renamed")),
+    f"DELETE {_USER}": Recipe(consumes=lambda scene, _: scene.member()),
+    f"POST {_USER}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
+    f"POST {_USER}/permissions": Recipe(
+        _constant(permission="view_payments"), lambda scene, _: scene.member()
+    ),
+    f"DELETE {_USER}/permissions/{{permission}}": Recipe(
+        consumes=lambda scene, _: scene.member_with_permission()
+    ),
+    f"POST {_ORGANIZATION}/voucher-types": Recipe(_constant(**VOUCHER_TYPE)),
+    f"PUT {_TYPE}": Recipe(_constant(description="For adults.")),
+    f"DELETE {_TYPE}": Recipe(consumes=lambda scene, _: scene.voucher_type()),
+    f"PUT {_TYPE}/deactivate": Recipe(consumes=lambda scene, _: scene.voucher_type()),
+    f"PUT {_TYPE}/activate": Recipe(consumes=lambda scene, _: scene.voucher_type()),
+    "POST /api/vouchers/purchase": Recipe(_purchase),
+    f"PUT {_VOUCHER}": Recipe(_constant(notes="Prefers mornings.")),
+    f"POST {_VOUCHER}/cancel": Recipe(_constant(), lambda scene, _: scene.unpaid()),
+    f"POST {_ORGANIZATION}/vouchers": Recipe(_issue),
+    f"POST {_VOUCHER}/redemptions": Recipe(_constant(kind="regular")),
+    f"POST {_VOUCHER}/redemptions/{{redemption_id}}/reverse": Recipe(
+        consumes=lambda scene, _: scene.redemption()
+    ),
+    f"POST {_VOUCHER}/freezes": Recipe(lambda scene, _caller, _ids: scene.pause()),
+    f"POST {_VOUCHER}/extensions": Recipe(_extension, lambda scene, _: scene.active()),
+    f"POST {_VOUCHER}/adjustments/{{adjustment_id}}/reverse": Recipe(
+        consumes=lambda scene, _: scene.adjustment()
+    ),
+    "POST /api/payments/{payment_id}/confirm": Recipe(
+        _constant(payment_token="pm_card_visa"), lambda scene, _: scene.unpaid("credit_card")
+    ),
+    "POST /api/payments/webhooks/{gateway_name}": Recipe(_constant(id="evt_1", object="event")),
+    f"POST {_PAYMENT}/mark-paid": Recipe(_constant(), lambda scene, _: scene.unpaid()),
+    f"POST {_PAYMENT}/refunds": Recipe(_constant(amount=1)),
+}
+"""Operations without a recipe need no body and use nothing up."""

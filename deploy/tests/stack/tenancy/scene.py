@@ -1,0 +1,151 @@
+"""What there is to get at in an organization, and more of it where a request uses it up."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from deploy.demo.client import unique
+from deploy.tests.stack.tenancy.cast import PASSWORD, Caller, Cast
+
+Ids = dict[str, Any]
+
+VOUCHER_TYPE = {
+    "name": "A hundred sessions",
+    "total_sessions": 100,
+    "backup_sessions": 10,
+    "price": 399.99,
+    "validity_days": 3650,
+}
+
+
+@dataclass
+class Scene:
+    """The first organization's objects, by the names that paths have for them.
+
+    `standing` are there all the time. The methods make one more, for a request that consumes it.
+    """
+
+    cast: Cast
+    standing: Ids
+
+    def __post_init__(self) -> None:
+        self._days = count(30)
+
+    @property
+    def here(self) -> str:
+        """The path of the organization."""
+        return f"/api/organizations/{self.cast.owner.organization_id}"
+
+    async def member(self, role: str = "staff") -> Ids:
+        """One more user of the organization."""
+        body = {
+            "email": f"{unique('member')}@example.com",
+            "name": "Member",
+            "password": PASSWORD,
+            "role": role,
+        }
+        made = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
+        return {"user_id": made["id"]}
+
+    async def member_with_permission(self) -> Ids:
+        """One more user, with the permission that the standing objects name."""
+        ids = await self.member()
+        body = {"permission": self.standing["permission"]}
+        path = f"{self.here}/users/{ids['user_id']}/permissions"
+        await self.cast.owner.call("POST", path, body, expect=201)
+        return ids
+
+    async def registered(self) -> Ids:
+        """One more user who awaits approval."""
+        slug = (await self.cast.owner.call("GET", self.here))["slug"]
+        body = {
+            "email": f"{unique('registered')}@example.com",
+            "name": "Registered",
+            "password": PASSWORD,
+            "organization_slug": slug,
+        }
+        made = await self.cast.anonymous.call("POST", "/api/auth/register", body, expect=201)
+        return {"user_id": made["id"]}
+
+    async def organization(self) -> Ids:
+        """One more organization."""
+        body = {
+            "name": unique("Practice"),
+            "owner_email": f"{unique('founder')}@example.com",
+            "owner_name": "Founder",
+            "owner_password": PASSWORD,
+        }
+        admin = self.cast.admin
+        made = await admin.call("POST", "/api/admin/organizations", body, expect=201)
+        return {"organization_id": made["id"]}
+
+    async def voucher_type(self) -> Ids:
+        """One more voucher type that nobody has bought."""
+        made = await self.cast.owner.call(
+            "POST", f"{self.here}/voucher-types", VOUCHER_TYPE, expect=201
+        )
+        return {"voucher_type_id": made["id"]}
+
+    async def unpaid(self, method: str = "cash") -> Ids:
+        """One more voucher of the client's that waits for its money."""
+        return await self._bought(payment_method=method)
+
+    async def active(self) -> Ids:
+        """One more voucher of the client's that is paid."""
+        return await self._bought(payment_method="credit_card", payment_token="pm_card_visa")
+
+    async def _bought(self, **how: str) -> Ids:
+        body = {"voucher_type_id": self.standing["voucher_type_id"], **how}
+        made = await self.cast.client.call("POST", "/api/vouchers/purchase", body, expect=201)
+        return {"voucher_id": made["id"], "payment_id": made["payment"]["transaction_id"]}
+
+    async def redemption(self) -> Ids:
+        """One more session spent from the standing voucher."""
+        path = f"/api/vouchers/{self.standing['voucher_id']}/redemptions"
+        made = await self.cast.owner.call("POST", path, {"kind": "regular"}, expect=201)
+        return {"redemption_id": made["id"]}
+
+    def pause(self) -> dict[str, str]:
+        """A day of its own on which the standing voucher can be frozen."""
+        day = str((datetime.now(UTC) + timedelta(days=2 * next(self._days))).date())
+        return {"starts_on": day, "ends_on": day, "reason": "Holiday"}
+
+    async def adjustment(self) -> Ids:
+        """One more freeze of the standing voucher."""
+        path = f"/api/vouchers/{self.standing['voucher_id']}/freezes"
+        made = await self.cast.owner.call("POST", path, self.pause(), expect=201)
+        return {"adjustment_id": made["id"]}
+
+    async def session(self, caller: Caller) -> Ids:
+        """One more session of a caller's own, with its tokens."""
+        credentials = {"email": caller.email, "password": caller.password}
+        tokens = await self.cast.anonymous.call("POST", "/api/auth/login", credentials)
+        newest = Caller(api=caller.api, name=caller.name, token=tokens["access_token"])
+        sessions = await newest.call("GET", "/api/auth/sessions")
+        current = next(session for session in sessions if session["is_current"])
+        return {"session_id": current["id"], "refresh_token": tokens["refresh_token"]}
+
+
+async def furnish(cast: Cast) -> Scene:
+    """Make one of everything in the first organization."""
+    scene = Scene(cast, {"organization_id": cast.owner.organization_id})
+    scene.standing |= {"user_id": cast.therapist.id, "permission": "view_payments"}
+    scene.standing |= {"client_id": cast.client.id}
+    scene.standing |= await scene.voucher_type()
+    scene.standing |= await scene.active()
+    scene.standing |= await scene.redemption()
+    scene.standing |= await scene.adjustment()
+    scene.standing |= await scene.session(cast.client)
+    scene.standing |= await _documents(scene)
+    return scene
+
+
+async def _documents(scene: Scene) -> Ids:
+    """The standing payment's invoice and, after a refund, its credit note."""
+    owner, payment = scene.cast.owner, scene.standing["payment_id"]
+    refund = {"amount": 1, "reason": "A courtesy"}
+    await owner.call("POST", f"{scene.here}/payments/{payment}/refunds", refund, expect=201)
+    invoice = await owner.call("GET", f"/api/payments/{payment}/invoice")
+    notes = await owner.call("GET", f"/api/payments/{payment}/credit-notes")
+    return {"invoice_id": invoice["id"], "number": notes[0]["number"], "gateway_name": "stripe"}
