@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-IN_CHUNK = "{alias}.id BETWEEN $1 AND $2"
+LANES = 2
+"""How many chunks of a table are under way at once: one is read, one is written."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class CopyStep:
     `extract` reads rows of version 1 as they are, ids from $1 to $2. They pass through a staging
     table of exactly these columns; `load` makes version 2's rows of them, with `upgrade_plan` at
     hand. Each of `findings` (rule → the rest of a select from staging `s` and plan `p`, which
-    begins with a detail) notes what was changed or set aside.
+    begins with a detail) notes what was changed or set aside. The statements name the staging
+    table without its lane.
     """
 
     name: str
@@ -26,9 +28,13 @@ class CopyStep:
     read_from: str = "source"
     source_table: str = ""
 
+    def staging_table(self, lane: int) -> str:
+        """Return the table that a chunk passes through, of one lane."""
+        return f"{self._staging}_{lane}"
+
     @property
-    def staging_table(self) -> str:
-        """The table that a chunk passes through."""
+    def _staging(self) -> str:
+        """The staging table as the statements of a step name it, whatever the lane."""
         return f"upgrade_staging_{self.name}"
 
     @property
@@ -36,12 +42,15 @@ class CopyStep:
         """The table whose ids are gone through."""
         return self.source_table or self.name
 
-    def statement_of(self, rule: str) -> str:
-        """Return the statement that notes what a rule met in the chunk."""
-        return (
+    def statements(self, lane: int) -> list[str]:
+        """Return what makes version 2's rows of a lane's chunk, and notes what was changed."""
+        findings = (
             "INSERT INTO upgrade_findings (table_name, rule, id, detail)"
-            f" SELECT '{self.name}', '{rule}', s.id, {self.findings[rule]}"
+            f" SELECT '{self.name}', '{rule}', s.id, {select}"
+            for rule, select in self.findings.items()
         )
+        table = self.staging_table(lane)
+        return [text.replace(f"{self._staging} ", f"{table} ") for text in (self.load, *findings)]
 
 
 def instant(column: str, *otherwise: str) -> str:

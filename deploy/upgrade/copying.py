@@ -1,13 +1,14 @@
 """Copies a table in chunks: each is one transaction of rows, findings and progress together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deploy.upgrade.copy_step import CopyStep
 from deploy.upgrade.progress import Told
-from deploy.upgrade.targets import seeing_everything
+from deploy.upgrade.targets import see_everything
 
 CHUNK_ROWS = 50_000
 _BUFFERS = 8
@@ -79,34 +80,53 @@ async def chunks(
 
 
 async def copy(
-    step: CopyStep, origin: Any, target: Any, through: int, told: Told, *, size: int
+    step: CopyStep, origin: Any, lanes: Sequence[Any], through: int, told: Told, *, size: int
 ) -> None:
-    """Copy what is left of a table, from where the last chunk ended."""
-    done = await progress_of(target, step.name)
+    """Copy what is left of a table, from where the last chunk ended.
+
+    `lanes` are connections to the target, which chunks take in turn: while one chunk is converted
+    the next one is read. They are converted and committed strictly one after the other.
+    """
+    done = await progress_of(lanes[0], step.name)
     if done.finished:
         return
     table = f"public.{step.counted}" if step.read_from == "source" else step.counted
-    async for chunk in chunks(origin, table, done.last_id, through, size):
-        await _copy_chunk(step, origin, target, chunk)
+    turns = itertools.cycle(enumerate(lanes))
+    async with asyncio.TaskGroup() as group:
+        before = group.create_task(asyncio.sleep(0))
+        async for chunk in chunks(origin, table, done.last_id, through, size):
+            lane = _Lane(step, *next(turns))
+            await lane.read(origin, chunk)
+            await before
+            before = group.create_task(lane.write(chunk, told))
+    await mark_finished(lanes[0], step.name)
+
+
+class _Lane:
+    """A connection to the target with a staging table of its own, and its open transaction."""
+
+    def __init__(self, step: CopyStep, number: int, connection: Any) -> None:
+        self._step = step
+        self._number = number
+        self._connection = connection
+        self._transaction = connection.transaction()
+
+    async def read(self, origin: Any, chunk: Chunk) -> None:
+        """Begin the chunk's transaction with its rows as version 1 has them."""
+        await self._transaction.start()
+        await see_everything(self._connection)
+        ids = (chunk.first, chunk.last)
+        staging, columns = self._step.staging_table(self._number), list(self._step.staging)
+        await stream(origin, self._step.extract, ids, self._connection, staging, columns)
+
+    async def write(self, chunk: Chunk, told: Told) -> None:
+        """Make version 2's rows of them, note findings and progress, and commit."""
+        for statement in self._step.statements(self._number):
+            await self._connection.execute(statement)
+        await mark(self._connection, self._step.name, chunk.last, chunk.rows)
+        await self._connection.execute(f"TRUNCATE {self._step.staging_table(self._number)}")
+        await self._transaction.commit()
         told.advance(chunk.rows)
-    await mark_finished(target, step.name)
-
-
-async def _copy_chunk(step: CopyStep, origin: Any, target: Any, chunk: Chunk) -> None:
-    async with seeing_everything(target):
-        await stream(
-            origin,
-            step.extract,
-            (chunk.first, chunk.last),
-            target,
-            step.staging_table,
-            list(step.staging),
-        )
-        await target.execute(step.load)
-        for rule in step.findings:
-            await target.execute(step.statement_of(rule))
-        await mark(target, step.name, chunk.last, chunk.rows)
-        await target.execute(f"TRUNCATE {step.staging_table}")
 
 
 async def stream(

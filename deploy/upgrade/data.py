@@ -1,7 +1,7 @@
 """`carnet upgrade data`: copies and converts, and goes on where it stopped."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from deploy.upgrade import (
 from deploy.upgrade import (
     plan as plans,
 )
-from deploy.upgrade.copy_step import CopyStep
+from deploy.upgrade.copy_step import LANES, CopyStep
 from deploy.upgrade.copying import CHUNK_ROWS, chunks, mark, mark_finished, progress_of
 from deploy.upgrade.default_types import ensure_default_types
 from deploy.upgrade.errors import UpgradeError
@@ -36,6 +36,7 @@ from deploy.upgrade.targets import (
     owner_connections,
     seeing_everything,
     service_connections,
+    signed_in,
 )
 from services.organizations.bootstrap import ensure_default_organization
 from services.organizations.events import CATALOGUE as ORGANIZATION_EVENTS
@@ -223,9 +224,9 @@ class _Upgrade:
         extent = plan.extents[step.counted]
         done = await progress_of(target, step.name)
         self._told.begin(step.name, extent.rows, done.rows)
-        async with self._origin(step) as origin:
+        async with self._origin(step) as origin, self._lanes(step) as lanes:
             last = extent.last_id
-            await copying.copy(step, origin, target, last, self._told, size=self._chunk_rows)
+            await copying.copy(step, origin, lanes, last, self._told, size=self._chunk_rows)
         self._told.end()
 
     @asynccontextmanager
@@ -235,6 +236,15 @@ class _Upgrade:
             return
         async with seeing_everything(self._targets[step.read_from]):
             yield self._targets[step.read_from]
+
+    @asynccontextmanager
+    async def _lanes(self, step: CopyStep) -> AsyncIterator[list[Any]]:
+        url = self._target.service(step.service)
+        async with AsyncExitStack() as opened:
+            yield [
+                await opened.enter_async_context(signed_in(url, f"the schema of {step.service}"))
+                for _ in range(LANES)
+            ]
 
     async def _redemptions(self, plan: Plan) -> None:
         """Write the ledger: version 1 counted used sessions, version 2's balance is its rows."""

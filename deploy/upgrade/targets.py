@@ -103,5 +103,10 @@ async def signed_in(url: str, what: str) -> AsyncIterator[Any]:
 async def seeing_everything(connection: Any) -> AsyncIterator[None]:
     """Run one transaction that sees the rows of every organization."""
     async with connection.transaction():
-        await connection.execute(_SEE_EVERYTHING)
+        await see_everything(connection)
         yield
+
+
+async def see_everything(connection: Any) -> None:
+    """Let the rest of the transaction see the rows of every organization."""
+    await connection.execute(_SEE_EVERYTHING)

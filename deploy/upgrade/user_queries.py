@@ -52,6 +52,8 @@ def _readable(value: bytes) -> str:
 async def ask(report_url: str) -> list[Answer]:
     """Run every query as the role for reports. Raises UpgradeError when it cannot sign in."""
     async with signed_in(report_url, "the target as carnet_report") as connection:
-        return [
-            Answer(query, [dict(row) for row in await connection.fetch(query)]) for query in QUERIES
-        ]
+        return [await _answer(connection, query) for query in QUERIES]
+
+
+async def _answer(connection: Any, query: str) -> Answer:
+    return Answer(query, [_as_psql_shows(row) for row in await connection.fetch(query)])

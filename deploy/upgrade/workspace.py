@@ -6,7 +6,8 @@ the upgrade begins, and removes the last of them when it is rolled back.
 
 from typing import Any
 
-from deploy.upgrade.steps import COPIES, CopyStep
+from deploy.upgrade.copy_step import LANES
+from deploy.upgrade.steps import COPIES
 from deploy.upgrade.targets import COPIED_INTO, Connections
 
 _TABLES = (
@@ -70,7 +71,9 @@ async def make_staging(owners: Connections) -> None:
     tables. Nothing is ever committed in these: each chunk's transaction empties them again.
     """
     for step in COPIES:
-        await _make_staging(owners[step.service], step.staging_table, step.staging, step.service)
+        for lane in range(LANES):
+            table = step.staging_table(lane)
+            await _make_staging(owners[step.service], table, step.staging, step.service)
     await _make_staging(owners["identity"], "upgrade_emails", EMAILS_STAGING, "identity")
 
 
@@ -84,7 +87,8 @@ async def _make_staging(owner: Any, table: str, columns: dict[str, str], role: s
 async def drop_staging(owners: Connections) -> None:
     """Remove what chunks passed through."""
     for step in COPIES:
-        await owners[step.service].execute(f"DROP TABLE IF EXISTS {step.staging_table}")
+        listed = ", ".join(step.staging_table(lane) for lane in range(LANES))
+        await owners[step.service].execute(f"DROP TABLE IF EXISTS {listed}")
     await owners["identity"].execute("DROP TABLE IF EXISTS upgrade_emails")
 
 
@@ -97,8 +101,3 @@ async def drop_tables(owners: Connections) -> None:
 async def exists(connection: Any) -> bool:
     """Say whether an upgrade has begun in a schema."""
     return bool(await connection.fetchval("SELECT to_regclass('upgrade_plan') IS NOT NULL"))
-
-
-def passes_through(step: CopyStep) -> str:
-    """Return the columns of a step's staging table, as COPY takes them."""
-    return ", ".join(step.staging)
