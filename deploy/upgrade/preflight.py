@@ -9,8 +9,8 @@ from deploy.upgrade.source import TABLES, Extent, Source, open_source
 from deploy.upgrade.targets import Target, service_connections
 from deploy.upgrade.voucher_rows import SESSIONS_SPENT
 
-# On the careful side of what was measured on two busy cores: 25,000 to 95,000 rows a second, and 1.7
-# to 1.9 bytes for each byte of version 1's tables and indexes.
+# On the careful side of what was measured on two busy cores: 25,000 to 95,000 rows a second, and
+# 1.7 to 1.9 bytes for each byte of version 1's tables and indexes.
 ROWS_A_SECOND = 25_000
 GROWTH = 2.2
 
