@@ -26,7 +26,7 @@ from gateway.relaying import Relay
 from gateway.routes import Access, Route, RouteTable
 from gateway.services import Upstreams
 from gateway.settings import Settings
-from gateway.telemetry import IN_FLIGHT, METHODS, access_logger, observe
+from gateway.telemetry import IN_FLIGHT, METHODS, access_log, observe
 from shared.auth import Actor
 from shared.context import accepted_request_id
 from shared.errors import AppError, Unauthenticated
@@ -61,7 +61,7 @@ class Dispatcher:
         self._cors = Cors(settings.cors_origins)
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._security = security_headers(tls=settings.tls)
-        self._access_log = access_logger(level=settings.log_level, style=settings.log_format)
+        self._access_log = access_log(level=settings.log_level, style=settings.log_format)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever comes; then count it and write its line."""

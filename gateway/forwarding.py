@@ -22,7 +22,7 @@ _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _REPEATS = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """A request as it goes on to a service. `silence` is in seconds, see Settings."""
 

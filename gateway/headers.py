@@ -55,6 +55,8 @@ _REPLACED_IN_RESPONSES = frozenset(
 _HOP_BY_HOP_BYTES = frozenset(name.encode() for name in _HOP_BY_HOP)
 _DROPPED_FROM_RESPONSES = _HOP_BY_HOP_BYTES | _REPLACED_IN_RESPONSES
 
+_PLAIN_CONNECTION = frozenset({b"keep-alive", b"close"})
+
 API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 
 
@@ -102,7 +104,7 @@ def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
             _remember(read, name, value)
     _check_host(read, http_version)
     _read_framing(head, http_version)
-    if b"connection" in read:
+    if read.get(b"connection", b"keep-alive") not in _PLAIN_CONNECTION:
         _drop_named_in_connection(head)
     return head
 
@@ -159,17 +161,18 @@ def response_headers(pairs: RawHeaders, status: int) -> RawHeaders:
     make our server wait for a body that never comes.
     """
     dropped = _DROPPED_FROM_RESPONSES
-    names = {name for name, _ in pairs}
-    if b"transfer-encoding" in names or status in (204, 304):
+    for name, value in pairs:
+        if name == b"transfer-encoding":
+            dropped = dropped | {b"content-length"}
+        elif name == b"connection" and value not in _PLAIN_CONNECTION:
+            dropped = dropped | _named_in(value)
+    if status in (204, 304):
         dropped = dropped | {b"content-length"}
-    if b"connection" in names:
-        dropped = dropped | _named_in_connection(pairs)
     return [pair for pair in pairs if pair[0] not in dropped]
 
 
-def _named_in_connection(pairs: RawHeaders) -> frozenset[bytes]:
-    values = b",".join(value for name, value in pairs if name == b"connection")
-    return frozenset(part.strip().lower() for part in values.split(b",")) - {b"content-length"}
+def _named_in(connection: bytes) -> frozenset[bytes]:
+    return frozenset(part.strip().lower() for part in connection.split(b",")) - {b"content-length"}
 
 
 def security_headers(*, tls: bool, policy: bytes = API_POLICY) -> RawHeaders:

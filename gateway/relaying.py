@@ -23,7 +23,8 @@ class Relay:
         Raises what Forwarder.answer raises while nothing was sent yet, AnswerBroken when the
         service breaks off later, ClientDisconnected when nobody is left to answer.
         """
-        with upstream.place():
+        upstream.enter()
+        try:
             async with DisconnectWatch(exchange.receive) as watch:
                 # While a body streams, its reader notices that the client went away.
                 if body.complete:
@@ -35,6 +36,8 @@ class Relay:
                     await _stream(exchange, answer, body, watch)
                 finally:
                     answer.close()
+        finally:
+            upstream.leave()
 
 
 async def _stream(

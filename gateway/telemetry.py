@@ -1,12 +1,15 @@
 """What the gateway measures and writes down of each request: route templates, never paths."""
 
+import asyncio
+import logging
 import sys
 import time
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from structlog.typing import FilteringBoundLogger
 
 from gateway.exchange import Exchange
 
@@ -36,41 +39,75 @@ def _seconds(service: str) -> Histogram:
     return SECONDS.labels(service)
 
 
-def access_logger(*, level: str = "INFO", style: str = "json") -> FilteringBoundLogger:
-    """The logger of the one line per request.
+class AccessLog(Protocol):
+    """Writes one line per request."""
 
-    As JSON it is written straight to standard output: the way through the standard library's
-    logging costs 100 µs, as much as half the hop, and a line has only the fields named below.
+    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+        """Write a finished request's line; `elapsed` is in seconds."""
+
+
+class _NoLines:
+    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+        """Write nothing: the level is above that of these lines."""
+
+
+class _ConsoleLines:
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("access")
+
+    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+        """Write the line as every other is written."""
+        self._log.info(
+            "request",
+            request_id=exchange.request_id,
+            method=method,
+            route=exchange.template,
+            status=exchange.log_status,
+            duration_ms=round(elapsed * 1000, 2),
+            client_address=exchange.client_address,
+        )
+
+
+class _JsonLines:
+    """Lines straight to standard output, those of one turn of the event loop in one write.
+
+    The way through the logging libraries costs as much as half the hop. Nothing in these fields
+    needs escaping: the request id was checked, the route is a template, the address was parsed.
     """
-    if style == "console":
-        console: FilteringBoundLogger = structlog.get_logger("access")
-        return console
-    direct: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stdout),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
-    return direct.bind(service="gateway", logger="access")
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+        """Write the line as JSON."""
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._lines.append(
+            '{"event":"request","level":"info","service":"gateway","logger":"access",'
+            f'"timestamp":"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",'
+            f'"request_id":"{exchange.request_id}","method":"{method}",'
+            f'"route":"{exchange.template}","status":{exchange.log_status},'
+            f'"duration_ms":{elapsed * 1000:.2f},"client_address":"{exchange.client_address}"}}\n'
+        )
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
 
 
-def observe(log: FilteringBoundLogger, exchange: Exchange) -> None:
+def access_log(*, level: str = "INFO", style: str = "json") -> AccessLog:
+    """The log of requests at a process's level and in its style."""
+    if logging.getLevelName(level) > logging.INFO:
+        return _NoLines()
+    return _ConsoleLines() if style == "console" else _JsonLines()
+
+
+def observe(log: AccessLog, exchange: Exchange) -> None:
     """Count one finished request and write its line to the log."""
     elapsed = time.perf_counter() - exchange.started_at
     sent: str = exchange.scope["method"]
     method = sent if sent in METHODS else "OTHER"
     _requests(exchange.service, exchange.template, method, exchange.log_status).inc()
     _seconds(exchange.service).observe(elapsed)
-    log.info(
-        "request",
-        request_id=exchange.request_id,
-        method=method,
-        route=exchange.template,
-        status=exchange.log_status,
-        duration_ms=round(elapsed * 1000, 2),
-        client_address=exchange.client_address,
-    )
+    log.write(exchange, method, elapsed)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from gateway.circuits import Circuit
@@ -71,16 +70,15 @@ class Upstream:
         """Remember that an instance could not be connected to."""
         instance.leave_alone(self._pause)
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the service's places while a request is with it.
+    def enter(self) -> None:
+        """Take one of the service's places for a request; `leave` gives it back.
 
         Raises UpstreamBusy (503) at once when all are taken: a queue here would only add waiting.
         """
         if self.in_flight >= self._limit:
             raise UpstreamBusy
         self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.in_flight -= 1

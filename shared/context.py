@@ -2,7 +2,6 @@
 
 import re
 import time
-import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid4
 
 log = structlog.get_logger("access")
 
@@ -46,7 +46,7 @@ def system_origin(correlation_id: str | None = None, causation_id: str | None = 
 
 def new_request_id() -> str:
     """Return a fresh request id."""
-    return str(uuid.uuid4())
+    return str(uuid4())
 
 
 def accepted_request_id(sent: str | None) -> str:
