@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 import time
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
 
@@ -68,6 +67,17 @@ class _ConsoleLines:
         )
 
 
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _timestamp() -> str:
+    """The time as ISO 8601 to the microsecond, in UTC."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
 class _JsonLines:
     """Lines straight to standard output, those of one turn of the event loop in one write.
 
@@ -84,7 +94,7 @@ class _JsonLines:
             asyncio.get_running_loop().call_soon(self._flush)
         self._lines.append(
             '{"event":"request","level":"info","service":"gateway","logger":"access",'
-            f'"timestamp":"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",'
+            f'"timestamp":"{_timestamp()}",'
             f'"request_id":"{exchange.request_id}","method":"{method}",'
             f'"route":"{exchange.template}","status":{exchange.log_status},'
             f'"duration_ms":{elapsed * 1000:.2f},"client_address":"{exchange.client_address}"}}\n'
