@@ -1,7 +1,7 @@
 """One connection to a service: HTTP/1.1, one request at a time, parsed by llhttp (RFC 9112).
 
 Written by hand because the hop's cost is mostly that of its client, see
-docs/decisions/0009-the-forwarding-client.md. It knows nothing of services, attempts or places.
+docs/decisions/0014-the-forwarding-client.md. It knows nothing of services, attempts or places.
 """
 
 import asyncio
