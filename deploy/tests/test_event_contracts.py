@@ -20,6 +20,7 @@ from services.audit.app import NAME as AUDIT
 from services.audit.events import CATALOGUE
 from services.audit.handlers import handle
 from shared.asyncapi import asyncapi_router
+from shared.changes import note
 from shared.db import make_engine
 from shared.events import Event
 from shared.settings import asyncpg_url
@@ -102,6 +103,19 @@ async def test_the_audit_trail_takes_every_event(
     rows = await database.rows("SELECT event_id, envelope FROM audit_logs")
     stored = {row["event_id"]: json.loads(row["envelope"])["type"] for row in rows}
     assert stored == {event.id: event.type for event in events}
+
+
+async def test_the_tests_of_every_service_refuse_an_undeclared_detail(
+    transactions: Transactions, database: Database
+) -> None:
+    looked = {"how": "list", "filters": {}}
+    async with transactions.system() as session:
+        note(session, "READ", "audit_log", details=looked)
+    assert [event["data"]["new_values"] for event in await database.events()] == [looked]
+    async with transactions.system() as session:
+        note(session, "READ", "audit_log", details=looked | {"mood": "good"})
+    with pytest.raises(AssertionError, match="mood"):
+        await database.events()
 
 
 def envelope(kind: str, **new_values: Any) -> dict[str, Any]:
