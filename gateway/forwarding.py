@@ -140,7 +140,8 @@ class Forwarder:
         raise AssertionError("in_turn raises when no instance is left")
 
     async def _attempt(self, instance: Instance, request: Outgoing) -> Answer:
-        connection = await self._pool(instance).take()
+        pool = self._pool(instance)
+        connection = await pool.take()
         try:
             return await connection.ask(
                 request.head(instance.authority),
@@ -148,6 +149,10 @@ class Forwarder:
                 is_head=request.method == "HEAD",
                 silence=request.silence,
             )
+        except ConnectionBroken:
+            # Where one has ended the others have too: the next attempt needs a new connection.
+            pool.drop_idle()
+            raise
         except AnswerGarbled as error:
             raise UpstreamFailed from error
         except TimeoutError:

@@ -40,11 +40,15 @@ class Pool:
                     return connection
         return await self._connect()
 
+    def drop_idle(self) -> None:
+        """Close what is idle: the other end may have gone without our having noticed yet."""
+        while self._idle:
+            self._idle.pop().close()
+
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it becomes free."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self.drop_idle()
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()

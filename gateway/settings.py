@@ -58,7 +58,8 @@ class Settings(ProcessSettings, TokenSettings):
     # How many requests pass in how long a time, as the `limits` library writes it. From one address
     # (the /64 of IPv6) by class of route, and from one user whatever the route.
     address_limit: RateLimit = "3000/10 seconds"
-    sign_in_limit: RateLimit = "60/10 seconds"
+    # As many sign-ins as one identity process can hash; guesses are its own business to count.
+    sign_in_limit: RateLimit = "300/10 seconds"
     webhook_limit: RateLimit = "2000/10 seconds"
     user_limit: RateLimit = "2000/10 seconds"
     # redis:// or valkey:// when several gateways count together; each counts for itself without.

@@ -94,6 +94,28 @@ async def test_safe_requests_survive_a_stale_connection(method: str) -> None:
     assert len(dropping.received) == 3
 
 
+async def test_a_repeated_request_never_meets_a_second_stale_connection() -> None:
+    together = asyncio.Barrier(4)
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        if together.broken:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew")
+            return
+        await together.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await read_head(reader)
+
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as stack:
+
+        async def get() -> str:
+            return (await stack.client.get("/api/vouchers/1", headers=bearer())).text
+
+        assert await asyncio.gather(*(get() for _ in range(4))) == ["ok"] * 4
+        await together.abort()
+        assert await get() == "new"
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("body", [b"", b"{}"])
 async def test_other_requests_are_never_sent_twice(method: str, body: bytes) -> None:
