@@ -97,7 +97,7 @@ async def test_a_token_becomes_its_actor(verifier: TokenVerifier, tokens: Tokens
         {"nbf": int(time.time()) + 3600},
         {"permissions": 5},
     ],
-    ids=str,
+    ids=",".join,
 )
 async def test_wrong_claims(
     verifier: TokenVerifier, tokens: Tokens, changes: dict[str, Any]
@@ -118,7 +118,7 @@ async def test_wrong_claims(
         {"kid": None},
         {"crit": ["exp"], "exp": 1},
     ],
-    ids=str,
+    ids=",".join,
 )
 async def test_wrong_headers(
     verifier: TokenVerifier, tokens: Tokens, changes: dict[str, Any]
