@@ -25,6 +25,8 @@ BatchHandler = Callable[[AsyncSession, Sequence[Event]], Awaitable[None]]
 
 RESTART_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
+SETUP_SECONDS = 5.0
+CHECK_SECONDS = 5.0
 ATTEMPTS_HEADER = "x-carnet-attempts"
 ERROR_HEADER = "x-carnet-error"
 TYPE_HEADER = "x-carnet-type"
@@ -81,23 +83,41 @@ class Consumer:
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _consume(self, channel: AbstractChannel) -> None:
-        await channel.set_qos(prefetch_count=2 * self.batch)
-        declared = await bus.declare_queue(channel, self.queue)
-        self._arrived = asyncio.Queue()
-        closed = asyncio.ensure_future(channel.closed())
-        await declared.consume(self._arrived.put)
+        # A queue whose leader has just died answers nothing at all.
+        async with asyncio.timeout(SETUP_SECONDS):
+            await channel.set_qos(prefetch_count=2 * self.batch)
+            declared = await bus.declare_queue(channel, self.queue)
+            self._arrived = asyncio.Queue()
+            await declared.consume(self._arrived.put)
+        gone = asyncio.ensure_future(self._gone(channel))
         self.working = True
         try:
+            while not gone.done():
+                await self._next_batch(channel, gone)
+        finally:
+            gone.cancel()
+        raise ConnectionError("the channel or the queue is gone")
+
+    async def _gone(self, channel: AbstractChannel) -> None:
+        """Return when the channel has closed or the queue no longer knows a consumer.
+
+        Nobody tells us when somebody deletes the queue or a binding: both are made again here.
+        """
+        closed = asyncio.ensure_future(channel.closed())
+        try:
             while not closed.done():
-                await self._next_batch(channel, closed)
+                await asyncio.wait({closed}, timeout=CHECK_SECONDS)
+                async with asyncio.timeout(SETUP_SECONDS):
+                    declared = await bus.declare_queue(channel, self.queue)
+                if not declared.declaration_result.consumer_count:
+                    return
         finally:
             closed.cancel()
-        raise ConnectionError("the channel closed")
 
-    async def _next_batch(self, channel: AbstractChannel, closed: asyncio.Future[Any]) -> None:
+    async def _next_batch(self, channel: AbstractChannel, gone: asyncio.Future[Any]) -> None:
         first = asyncio.ensure_future(self._arrived.get())
         try:
-            await asyncio.wait({first, closed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({first, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not first.done():
                 first.cancel()

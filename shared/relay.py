@@ -21,6 +21,7 @@ BATCH = 500
 POLL_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 RESTART_SECONDS = 1.0
+SETUP_SECONDS = 5.0
 QUERY_TIMEOUT = 10.0
 
 _SELECT = "SELECT id, event_id, type, body, created_at FROM outbox ORDER BY id LIMIT $1"
@@ -69,8 +70,9 @@ class Relay:
             while not await connection.fetchval(_LEAD):  # noqa: ASYNC110 - a lock sends no event
                 await asyncio.sleep(STANDBY_SECONDS)
             async with bus.connected(self.rabbitmq_url, name=f"{self.name} relay") as broker:
-                channel = await bus.publishing_channel(broker)
-                exchange = await bus.declare_exchange(channel)
+                async with asyncio.timeout(SETUP_SECONDS):
+                    channel = await bus.publishing_channel(broker)
+                    exchange = await bus.declare_exchange(channel)
                 self.working = True
                 RELAY_ACTIVE.set(1)
                 log.info("relay_leads")
