@@ -163,7 +163,7 @@ class SealReader:
         evidence = Evidence()
         for line in lines:
             # A line that cannot be read was cut short by a crash, or is missed by the next one.
-            with suppress(ValueError):
+            with suppress(ValueError, JoseError):
                 seal = Seal.model_validate_json(_payload(line))
                 if not evidence.continues_with(seal):
                     evidence.fault = f"Seal {seal.number} does not follow the one before it."
