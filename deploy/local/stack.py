@@ -260,6 +260,7 @@ def _system(
         gateway_key=gateway_key,
         internal_jwks=public_keys([*(s.internal_key for s in secrets.values()), gateway_key]),
         signing_secret=credentials.signing_secret(store),
+        seals=str(settings.data / "seals"),
         stripe_api_base=stripe.api_base if stripe else f"http://127.0.0.1:{card_port}",
         stripe_api_key=stripe.api_key if stripe else LOCAL_STRIPE_KEY,
         stripe_webhook_secret=credentials.webhook_secret(store, settings),

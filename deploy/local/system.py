@@ -67,6 +67,7 @@ class System:
     gateway_key: str
     internal_jwks: str
     signing_secret: str
+    seals: str
     stripe_api_base: str
     stripe_api_key: str
     stripe_webhook_secret: str
@@ -133,6 +134,8 @@ class System:
     def _special(self, service: str) -> dict[str, str]:
         if service == "identity":
             return {"SIGNING_SECRET": self.signing_secret}
+        if service == "audit":
+            return {"SEALS": self.seals}
         if service == "payments":
             return {
                 "STRIPE_API_BASE": self.stripe_api_base,
