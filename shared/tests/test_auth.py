@@ -219,14 +219,14 @@ async def test_a_rotated_key_is_fetched_once_and_noise_does_not_flood(tokens: To
         return KeySet([*published])
 
     keys = Keys(fetch=fetch)
-    keys.MIN_AGE = 0.2
+    keys.MIN_AGE = 3600.0
     verifier = TokenVerifier(keys, ISSUER, AUDIENCE)
     for number in range(50):
         with pytest.raises(Unauthenticated):
             await verifier.verify(signed(tokens, header(kid=f"forged-{number}"), claims()))
     assert asked == 1
     published.append(tokens.key)
-    time.sleep(0.25)  # noqa: ASYNC251 - the minimum age is of the wall clock
+    keys.MIN_AGE = 0.0
     assert (await verifier.verify(signed(tokens, header(), claims()))).user_id == 5
     assert asked == 2
 
