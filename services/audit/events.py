@@ -18,7 +18,17 @@ class Looked(TypedDict):
     filters: dict[str, Any]
 
 
+class Archived(TypedDict):
+    """The file of a month, and the hashes that make it part of the trail (hexadecimal)."""
+
+    month: str
+    file: str
+    sha256: str
+    rows: int
+    pieces_sha256: str
+
+
 SHAPES: Shapes = {
     "audit.audit_log.read.v1": fact(Looked),
-    "audit.audit_log.archived.v1": fact(),
+    "audit.audit_log.archived.v1": fact(Archived),
 }

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Date, Select, cast, func, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit.chain import GENESIS, Head
 from services.audit.models import (
     NO_ORGANIZATION,
+    Archive,
     ArchivedRange,
     AuditLog,
     ChainHead,
@@ -159,6 +160,36 @@ async def archived_ranges(session: AsyncSession, chain: int) -> dict[int, Archiv
     """Return the pieces of a chain that went to the archive, by their first position."""
     statement = select(ArchivedRange).where(ArchivedRange.organization_id == chain)
     return {piece.first_position: piece for piece in await session.scalars(statement)}
+
+
+async def archives(session: AsyncSession) -> list[tuple[Archive, list[Row]]]:
+    """Return the archives whose own entry in the trail is not archived yet, with their pieces."""
+    archived_months = select(Archive.month).scalar_subquery()
+    told_in = cast(func.date_trunc("month", func.timezone("UTC", Archive.archived_at)), Date)
+    found = await session.scalars(
+        select(Archive).where(told_in.not_in(archived_months)).order_by(Archive.id)
+    )
+    columns = list(ArchivedRange.__table__.columns)
+    return [
+        (archive, list((await session.execute(_pieces(columns, archive.id))).mappings()))
+        for archive in found
+    ]
+
+
+def _pieces(columns: Sequence[Any], archive_id: int) -> Select[Any]:
+    return select(*columns).where(ArchivedRange.archive_id == archive_id)
+
+
+async def told_of_archive(session: AsyncSession, archive_id: int) -> tuple[Any, Any] | None:
+    """Return the hashes of an archive and of its pieces as the trail has them, or None."""
+    statement = select(AuditLog.new_values).where(
+        AuditLog.entity_type == "audit_log",
+        AuditLog.entity_id == archive_id,
+        AuditLog.action == "ARCHIVE",
+        AuditLog.organization_id.is_(None),
+    )
+    told = (await session.scalars(statement)).first()
+    return (told.get("sha256"), told.get("pieces_sha256")) if told else None
 
 
 async def committed_values(

@@ -11,6 +11,7 @@ from services.audit import queries
 from services.audit.chain import GENESIS, chain_of, hash_of
 from services.audit.models import NO_ORGANIZATION, ArchivedRange, PersonalValue
 from services.audit.personal import is_kept, references
+from services.audit.retention import pieces_digest
 from services.audit.schemas import ChainReport, Failure
 from services.audit.seals import Evidence, Sealed
 
@@ -101,10 +102,23 @@ def _failure(kind: Kind, position: int, row: Row | None, detail: str) -> Failure
 async def verify_everything(session: AsyncSession, evidence: Evidence) -> list[ChainReport]:
     """Walk every chain that the database or a seal knows of."""
     known = {chain_of(id_) for id_ in await queries.chains(session)} | evidence.chains.keys()
-    return [
+    reports = [
         await verify_chain(session, id_ if id_ != NO_ORGANIZATION else None, evidence)
         for id_ in sorted(known)
     ]
+    if reports and reports[0].valid and (wrong := await _wrong_archive(session)):
+        reports[0] = reports[0].model_copy(update={"valid": False, "failure": wrong})
+    return reports
+
+
+async def _wrong_archive(session: AsyncSession) -> Failure | None:
+    """Check that the pieces which archives account for are those that the trail tells of."""
+    for archive, pieces in await queries.archives(session):
+        told = await queries.told_of_archive(session, archive.id)
+        if told != (archive.sha256.hex(), pieces_digest(pieces)):
+            detail = f"The trail does not tell of archive {archive.id}, {archive.file}."
+            return _failure("removed", 0, None, detail)
+    return None
 
 
 async def verify_chain(
