@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from deploy.audit import app as audit
 from deploy.dead_letters import app as dead_letters
 from deploy.demo.command import demo
 from deploy.event_shapes.command import app as event_shapes
@@ -54,6 +55,7 @@ app.command()(demo)
 app.command("check-migrations")(check_migrations)
 app.add_typer(upgrade, name="upgrade")
 app.add_typer(event_shapes, name="event-shapes")
+app.add_typer(audit, name="audit")
 app.add_typer(dead_letters, name="dead-letters")
 
 DATABASE_VARIABLE = "CARNET_TEST_DATABASE_URL"

@@ -24,6 +24,7 @@ from deploy.local.system import SERVICES, Instance, System, public_keys
 
 READY_SECONDS = 120.0
 STACK_FILE = "stack.json"
+SEALS_FOLDER = "seals"
 ADMIN_FILE = "admin.json"
 WEBHOOK_PATH = "/api/payments/webhooks/stripe"
 
@@ -260,7 +261,7 @@ def _system(
         gateway_key=gateway_key,
         internal_jwks=public_keys([*(s.internal_key for s in secrets.values()), gateway_key]),
         signing_secret=credentials.signing_secret(store),
-        seals=str(settings.data / "seals"),
+        seals=str(settings.data / SEALS_FOLDER),
         stripe_api_base=stripe.api_base if stripe else f"http://127.0.0.1:{card_port}",
         stripe_api_key=stripe.api_key if stripe else LOCAL_STRIPE_KEY,
         stripe_webhook_secret=credentials.webhook_secret(store, settings),

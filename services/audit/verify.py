@@ -2,18 +2,31 @@
 
 import asyncio
 import sys
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.audit.app import NAME
 from services.audit.events import CATALOGUE
 from services.audit.schemas import ChainReport
 from services.audit.seals import SealReader, store_at
-from services.audit.settings import Settings
 from services.audit.verification import verify_chain, verify_everything
 from shared.db import make_engine
+from shared.settings import DatabaseUrl
 from shared.transactions import Transactions
 
 
-async def reports(settings: Settings, organization_id: int | None) -> list[ChainReport]:
+class VerificationSettings(BaseSettings):
+    """What verifying needs of the service's settings, prefix AUDIT_."""
+
+    model_config = SettingsConfigDict(env_prefix="AUDIT_", extra="ignore")
+
+    database_url: DatabaseUrl
+    internal_jwks: str
+    seals: Path | None = None
+
+
+async def reports(settings: VerificationSettings, organization_id: int | None) -> list[ChainReport]:
     """Return a report on every chain, or on one organization's."""
     engine = make_engine(settings.database_url, pool_size=1)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
@@ -41,7 +54,7 @@ def line_of(report: ChainReport) -> str:
 def main(arguments: list[str]) -> int:
     """Print a line for each chain; return the exit code."""
     wanted = int(arguments[0]) if arguments else None
-    found = asyncio.run(reports(Settings(), wanted))
+    found = asyncio.run(reports(VerificationSettings(), wanted))
     sys.stdout.write("".join(f"{line_of(report)}\n" for report in found))
     return 0 if all(report.valid for report in found) else 1
 

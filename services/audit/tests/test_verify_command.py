@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 async def verify(settings: Settings, *arguments: str) -> tuple[int | None, str]:
     values = {
         "DATABASE_URL": settings.database_url.get_secret_value(),
-        "RABBITMQ_URL": "amqp://unused",
-        "JWKS": settings.jwks,
-        "TOKEN_ISSUER": settings.token_issuer,
-        "TOKEN_AUDIENCE": settings.token_audience,
-        "INTERNAL_KEY": settings.internal_key.get_secret_value(),
         "INTERNAL_JWKS": settings.internal_jwks,
         "SEALS": str(settings.seals),
     }
@@ -30,7 +25,7 @@ async def verify(settings: Settings, *arguments: str) -> tuple[int | None, str]:
         "-m",
         "services.audit.verify",
         *arguments,
-        env={**os.environ, **{f"AUDIT_{name}": value or "" for name, value in values.items()}},
+        env={**os.environ, **{f"AUDIT_{name}": value for name, value in values.items()}},
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()

@@ -1,0 +1,63 @@
+"""`carnet audit`: what an operator does with the audit trail."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from deploy.local.credentials import service_credentials
+from deploy.local.errors import StartError
+from deploy.local.secret_store import SecretStore
+from deploy.local.settings import StackSettings
+from deploy.local.stack import SEALS_FOLDER, STACK_FILE
+from deploy.local.system import CHECKOUT, public_keys
+
+app = typer.Typer(help="Operate the audit trail.")
+
+
+@app.callback()
+def audit() -> None:
+    """Operate the audit trail."""
+
+
+@app.command()
+def verify(
+    organization: Annotated[
+        int | None, typer.Argument(help="One organization's id; every chain, if none.")
+    ] = None,
+) -> None:
+    """Walk the hash chains and name the first row of each that is not as it was written.
+
+    Looks at the database of AUDIT_DATABASE_URL and the service's other settings when they are
+    set, else at the system that runs here. Exits with 1 when a chain is wrong.
+    """
+    chosen = [] if organization is None else [str(organization)]
+    command = [sys.executable, "-m", "services.audit.verify", *chosen]
+    done = subprocess.run(command, env={**os.environ, **_settings()}, cwd=CHECKOUT, check=False)
+    raise typer.Exit(done.returncode)
+
+
+def _settings() -> dict[str, str]:
+    """Return the audit service's settings, unless our environment has them.
+
+    Raises StartError when no system runs here.
+    """
+    if "AUDIT_DATABASE_URL" in os.environ:
+        return {}
+    folder = StackSettings.from_environment().data
+    try:
+        described = json.loads((folder / STACK_FILE).read_text())
+    except FileNotFoundError:
+        raise StartError(
+            f"No system runs in {folder}.",
+            "Start one with `make run`, or set the audit service's AUDIT_… variables.",
+        ) from None
+    keys = service_credentials(SecretStore(folder / "secrets.json")).values()
+    return {
+        "AUDIT_DATABASE_URL": described["service_database_urls"]["audit"],
+        "AUDIT_INTERNAL_JWKS": public_keys([service.internal_key for service in keys]),
+        "AUDIT_SEALS": str(folder / SEALS_FOLDER),
+    }
