@@ -1,10 +1,19 @@
 """A service's corner of a database: its roles, its schema, and nothing else's."""
 
+import asyncio
+
 import asyncpg
 from sqlalchemy.engine import make_url
 
 # Two services provisioned at once would race for the catalogue rows of the database itself.
 _LOCK = "SELECT pg_advisory_lock(hashtextextended('carnet.provisioning', 0))"
+_ATTEMPTS = 20
+# Made by another database's provisioning meanwhile, or altered at the same moment.
+_RACED = (
+    asyncpg.DuplicateObjectError,
+    asyncpg.UniqueViolationError,
+    asyncpg.InternalServerError,
+)
 
 
 def database_url(admin_url: str, role: str, password: str) -> str:
@@ -37,6 +46,17 @@ async def provision(admin_url: str, service: str, *, password: str, owner_passwo
 
 
 async def _ensure_role(connection: asyncpg.Connection, role: str, password: str) -> None:
+    """Make or alter a role; roles are the whole server's, and our lock is the database's alone."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return await _put_role(connection, role, password)
+        except _RACED:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def _put_role(connection: asyncpg.Connection, role: str, password: str) -> None:
     known = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
     verb = "ALTER" if known else "CREATE"
     literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
@@ -64,4 +84,16 @@ async def _ensure_schema(connection: asyncpg.Connection, service: str) -> None:
         f' GRANT USAGE, SELECT ON SEQUENCES TO "{service}"',
     )
     for statement in statements:
-        await connection.execute(statement)
+        await _insist(connection, statement)
+
+
+async def _insist(connection: asyncpg.Connection, statement: str) -> None:
+    """Run a statement on the server's catalogue again when another database's raced it."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            await connection.execute(statement)
+            return
+        except _RACED:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(0.1)
