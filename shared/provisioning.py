@@ -49,7 +49,8 @@ async def _ensure_role(connection: asyncpg.Connection, role: str, password: str)
     """Make or alter a role; roles are the whole server's, and our lock is the database's alone."""
     for attempt in range(_ATTEMPTS):
         try:
-            return await _put_role(connection, role, password)
+            await _put_role(connection, role, password)
+            return
         except _RACED:
             if attempt == _ATTEMPTS - 1:
                 raise
