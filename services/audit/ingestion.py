@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -118,6 +119,8 @@ _PERSONAL_COLUMNS = {
 _INSERT_ROWS = _insert("audit_logs", _ROW_COLUMNS)
 _INSERT_PERSONAL = _insert("personal_values", _PERSONAL_COLUMNS)
 
+# What has a column of its own is left out of the envelope.
+_OF_EVENT = {"id", "time", "data"}
 _OF_DATA = {
     "action",
     "entity_type",
@@ -126,14 +129,23 @@ _OF_DATA = {
     "correlation_id",
     "old_values",
     "new_values",
+    "actor",
 }
 _OF_ACTOR = {"user_id", "ip_address", "user_agent"}
-# What has a column of its own is left out of the envelope.
-_ENVELOPE: Any = {
-    "id": True,
-    "time": True,
-    "data": {**dict.fromkeys(_OF_DATA, True), "actor": _OF_ACTOR},
-}
+
+
+def _envelope(event: Event) -> dict[str, Any]:
+    """Return what of an event has no column, fields that we do not know included."""
+    data = _without(event.data, _OF_DATA)
+    return {
+        **_without(event, _OF_EVENT),
+        "data": {**data, "actor": _without(event.data.actor, _OF_ACTOR)},
+    }
+
+
+def _without(model: BaseModel, names: set[str]) -> dict[str, Any]:
+    # Iterating gives the fields as they came from JSON; dumping would copy every value.
+    return {name: value for name, value in model if name not in names}
 
 
 def row_of(event: Event) -> dict[str, Any]:
@@ -152,7 +164,7 @@ def row_of(event: Event) -> dict[str, Any]:
         "event_id": event.id,
         "correlation_id": data.correlation_id,
         "service": service_of(event.source),
-        "envelope": event.model_dump(mode="json", exclude=_ENVELOPE),
+        "envelope": _envelope(event),
     }
     stored: dict[str, Any] = storable(row)
     return {**stored, "created_at": _in_utc(event.time)}

@@ -209,7 +209,8 @@ async def create_schema(database: Database) -> None:
             await owner.execute(statement)
         await owner.execute(
             "CREATE TABLE pairs (id bigint PRIMARY KEY,"
-            " other bigint REFERENCES pairs DEFERRABLE INITIALLY DEFERRED)"
+            " other bigint REFERENCES pairs DEFERRABLE INITIALLY DEFERRED,"
+            " ordinal bigint GENERATED ALWAYS AS IDENTITY)"
         )
     finally:
         await owner.close()

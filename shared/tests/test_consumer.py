@@ -70,7 +70,7 @@ def consumer(
 
 
 async def ids(database: Database) -> list[int]:
-    return [row["id"] for row in await database.rows("SELECT id FROM pairs ORDER BY ctid")]
+    return [row["id"] for row in await database.rows("SELECT id FROM pairs ORDER BY ordinal")]
 
 
 async def test_effects_come_once_and_in_order(
