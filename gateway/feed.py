@@ -8,7 +8,7 @@ neither goes blind.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -136,9 +136,7 @@ class Feed:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     async def _listen_on(self) -> None:
         """Listen until cancelled; whatever breaks, bind a new queue after a moment."""
@@ -200,3 +198,12 @@ class Feed:
             return False
         self._revocations.up_to_date(asked_at)
         return True
+
+
+async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Cancel until it takes: the library may swallow a cancellation at a frozen broker."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=bus.CLOSE_TIMEOUT)

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,7 +166,10 @@ async def raw_upstream(handler: Handler) -> AsyncIterator[str]:
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
+        # uvloop waits for connections to close whose other end may have forgotten them.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await server.wait_closed()
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:
