@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from shared.shapes import published_shapes
 ISSUER = "carnet-test"
 AUDIENCE = "carnet-test-api"
 PASSWORD = "test"
+_COPIES = count()
 SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
 
 
@@ -185,7 +187,7 @@ async def database(session_database: Database) -> AsyncIterator[Database]:
 async def _copy_of_template(admin_url: str, service: str, process: int) -> Database:
     """Migrate once for each state of the migrations, then copy: a copy takes 50 milliseconds."""
     template = f"template_{service}_{_digest_of_migrations(service)}"
-    name = f"test_{service}_{os.getpid()}_{process}"
+    name = f"test_{service}_{os.getpid()}_{process}_{next(_COPIES)}"
     connection = await asyncpg.connect(in_database(admin_url, "postgres"))
     try:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended('carnet.test', 0))")
