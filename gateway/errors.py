@@ -1,5 +1,7 @@
 """What the gateway itself refuses or reports; every other answer is the service's own."""
 
+from collections.abc import Mapping
+
 from shared.errors import AppError, ServiceUnavailable
 
 
@@ -25,6 +27,11 @@ class UnknownMethod(AppError):
     """This method is not offered here."""
 
     status = 405
+
+    def __init__(self, *, headers: Mapping[str, str] | None = None) -> None:
+        # What is carried at all (telemetry.METHODS); a path's own methods its service knows.
+        carried = {"Allow": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"}
+        super().__init__(headers=headers or carried)
 
 
 class BodyTooSlow(AppError):

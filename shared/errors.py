@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -155,18 +156,59 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location[1:]) or str(location[0])
 
 
+def _message(text: str) -> str:
+    """Say what is wrong without the validator's own prefix."""
+    return text.removeprefix("Value error, ")
+
+
 def validation_problem(request: Request, error: RequestValidationError) -> JSONResponse:
     """Say which fields are wrong; never repeat what was sent, it may be a password."""
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return problem(request, 400, "malformed_json", "The body is not valid JSON.")
-    fields = [{"field": _field(item["loc"]), "message": item["msg"]} for item in found]
+    # `PUT /vouchers/my` is no change of a voucher with the id `my`.
+    if refused := method_not_offered(request):
+        return refused
+    fields = [{"field": _field(item["loc"]), "message": _message(item["msg"])} for item in found]
     summary = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:3])
     return problem(request, 422, "invalid_request", summary, errors=fields)
 
 
+def offered_methods(request: Request) -> set[str]:
+    """Return the documented methods of a request's path; of two that fit, the more literal counts.
+
+    The framework knows one route at a time, and names its methods alone in `Allow`.
+    """
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    fitting = [template for template in paths if _fits(template, request.url.path)]
+    if not fitting:
+        return set()
+    most_literal = min(fitting, key=lambda template: template.count("{"))
+    return {method.upper() for method in paths[most_literal]}
+
+
+@lru_cache(maxsize=1024)
+def _pattern_of(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{.*?\\\}", "[^/]+", re.escape(template)))
+
+
+def _fits(template: str, path: str) -> bool:
+    return _pattern_of(template).fullmatch(path) is not None
+
+
+def method_not_offered(request: Request) -> JSONResponse | None:
+    """Answer 405 with every method that the path has, when the request's is not among them."""
+    methods = offered_methods(request)
+    if not methods or request.method in methods:
+        return None
+    headers = {"Allow": ", ".join(sorted(methods))}
+    return problem(request, 405, "method_not_allowed", "Method Not Allowed", headers=headers)
+
+
 def http_problem(request: Request, error: HTTPException) -> JSONResponse:
     """Render what the framework itself refuses: unknown paths, methods, broken bodies."""
+    if error.status_code == 405 and (refused := method_not_offered(request)):
+        return refused
     code = HTTPStatus(error.status_code).name.lower()
     return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
 
@@ -248,5 +290,13 @@ def responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
         declared[error.status] = {
             "description": described,
             "content": {PROBLEM: {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}},
+            **_HEADERS.get(error.status, {}),
         }
     return declared
+
+
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}}}},
+    429: {"headers": {"Retry-After": {"schema": {"type": "integer"}}}},
+    503: {"headers": {"Retry-After": {"schema": {"type": "integer"}}}},
+}

@@ -1,11 +1,23 @@
-"""Types of request fields: bounded, trimmed, and free of what PostgreSQL or a page cannot hold."""
+"""Types of request fields: bounded, trimmed, and free of what PostgreSQL or a page cannot hold.
 
+The patterns in `json_schema_extra` are for the OpenAPI document: they say what a validator checks.
+"""
+
+import re
 import unicodedata
-from typing import Annotated
+from datetime import date
+from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 from fastapi import Path
-from pydantic import AfterValidator, EmailStr, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    EmailStr,
+    Field,
+    StringConstraints,
+)
 
 MAX_ID = 2**63 - 1
 
@@ -28,6 +40,25 @@ def _printable_text(text: str) -> str:
     return text
 
 
+_DAY = re.compile(r"[1-8][0-9]{3}-[0-9]{2}-[0-9]{2}")
+_INSTANT = re.compile(
+    _DAY.pattern + r"[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def _written_day(value: Any) -> Any:
+    """Refuse what would be read as seconds since 1970, and years that no calendar reckons with."""
+    if not isinstance(value, str) or not _DAY.fullmatch(value):
+        raise ValueError("must be a day such as 2026-11-23, in the years 1000 to 8999")
+    return value
+
+
+def _written_instant(value: Any) -> Any:
+    if not isinstance(value, str) or not _INSTANT.fullmatch(value):
+        raise ValueError("must be a time such as 2026-11-23T14:05:00Z, in the years 1000 to 8999")
+    return value
+
+
 def _short(address: str) -> str:
     if len(address) > 254:  # RFC 5321, section 4.5.3.1.3, less the angle brackets
         raise ValueError("must have at most 254 characters")
@@ -42,13 +73,19 @@ def _known_zone(name: str) -> str:
 
 _trimmed = StringConstraints(strip_whitespace=True, min_length=1, max_length=255)
 
-Name = Annotated[str, _trimmed, AfterValidator(_printable_line)]
+_LINE = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+_LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+
+Name = Annotated[
+    str, _trimmed, AfterValidator(_printable_line), Field(json_schema_extra={"pattern": _LINE})
+]
 """A name or another line of text, 1 to 255 characters."""
 
 Text = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=10_000),
     AfterValidator(_printable_text),
+    Field(json_schema_extra={"pattern": _LINES}),
 ]
 """Text of several lines, at most 10,000 characters."""
 
@@ -65,3 +102,21 @@ TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 """An ISO 4217 code."""
+
+Day = Annotated[date, BeforeValidator(_written_day), Field(json_schema_extra={"pattern": "^[1-8]"})]
+"""A day as RFC 3339 writes it, never a number."""
+
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_written_instant), Field(json_schema_extra={"pattern": "^[1-8]"})
+]
+"""A point in time as RFC 3339 writes it, with its offset; never a number."""
+
+
+def without_defaults(schema: dict[str, Any]) -> None:
+    """Take the defaults out of a partial update's schema: what is not sent stays as it is.
+
+    For `ConfigDict(json_schema_extra=…)`. The model needs the defaults, but a client that took
+    them from the document would send them.
+    """
+    for field in schema.get("properties", {}).values():
+        field.pop("default", None)

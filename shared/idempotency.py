@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.auth import Actor
 from shared.db import now
-from shared.errors import AppError, Conflict, Invalid
+from shared.errors import Conflict, Invalid
 from shared.outbox import SharedBase
 from shared.settings import ServiceSettings
 
@@ -33,10 +33,11 @@ class RequestInProgress(Conflict):
     """A request with this Idempotency-Key is still running; ask again in a moment."""
 
 
-class IdempotencyKeyReused(AppError):
+class IdempotencyKeyReused(Invalid):
     """This Idempotency-Key was used with another body."""
 
-    status = 422
+    def __init__(self) -> None:
+        super().__init__(HEADER, "was used with another body")
 
 
 class Replay(Exception):
@@ -164,8 +165,8 @@ async def claim_of(request: Request, actor: Actor | None) -> Claim | None:
     key = request.headers.get(HEADER)
     if request.method != "POST" or key is None:
         return None
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isprintable():
-        raise Invalid(HEADER, f"must be 1 to {MAX_KEY_LENGTH} printable characters")
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        raise Invalid(HEADER, f"must be 1 to {MAX_KEY_LENGTH} printable ASCII characters")
     caller = f"user/{actor.user_id}" if actor else "anonymous"
     sent = request.url.query.encode() + b"\n" + await request.body()
     return Claim(caller, request.url.path, key, _fingerprint(request.app.state.settings, sent))

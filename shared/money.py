@@ -21,11 +21,16 @@ def _marked(amount: Decimal) -> str:
     return f"{_MARK}{amount + 0:.2f}"  # + 0: minus zero is nobody's amount
 
 
+def amount_schema(**bounds: float) -> WithJsonSchema:
+    """Return how an amount is documented, with bounds such as `minimum=0`."""
+    return WithJsonSchema({"type": "number", "examples": [399.99], **bounds})
+
+
 Money = Annotated[
     Decimal,
     Field(max_digits=12, decimal_places=2),
     PlainSerializer(_marked, when_used="json", return_type=str),
-    WithJsonSchema({"type": "number", "examples": [399.99]}),
+    amount_schema(),
 ]
 """An amount in the currency's major unit, at most 12 digits, 2 of them decimals."""
 

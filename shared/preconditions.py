@@ -6,6 +6,8 @@ from fastapi import Depends, Header, Response
 
 from shared.errors import Invalid, StaleVersion
 
+_TAGS = r'^ *(\*|"?[0-9]{1,18}"?( *, *"?[0-9]{1,18}"?)*) *$'
+
 
 def set_etag(response: Response, version: int) -> None:
     """Tell the client which version it was shown."""
@@ -26,7 +28,11 @@ class Precondition:
 
 def _if_match(
     if_match: Annotated[
-        str | None, Header(description="The ETag that was read; 412 when it is stale")
+        str | None,
+        Header(
+            description="The ETag that was read; 412 when it is stale",
+            json_schema_extra={"pattern": _TAGS},
+        ),
     ] = None,
 ) -> Precondition:
     if if_match is None or if_match.strip() == "*":

@@ -9,22 +9,33 @@ services take `InternalSessionDep` or `InternalWorkDep`, which verify the callin
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.auth import Actor, CallingServiceDep, OptionalActorDep
 from shared.changes import change_log
 from shared.context import Origin, request_origin
-from shared.errors import AppError, problem_of
-from shared.idempotency import Claim, Replay, claim_of, worth_remembering
+from shared.errors import AppError, problem_of, responses
+from shared.idempotency import (
+    HEADER,
+    MAX_KEY_LENGTH,
+    Claim,
+    IdempotencyKeyReused,
+    Replay,
+    RequestInProgress,
+    claim_of,
+    worth_remembering,
+)
 from shared.money import ExactRequest, write_amounts
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
 from shared.transactions import Transactions
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+Dependency = TypeVar("Dependency", bound=Callable[..., Any])
 
 
 def tenant_of(actor: Actor | None) -> Tenant:
@@ -93,6 +104,13 @@ def _transactions(request: Request) -> Transactions:
     return transactions
 
 
+def honours_key(dependency: Dependency) -> Dependency:
+    """Mark a dependency by which a POST honours an Idempotency-Key, for the OpenAPI document."""
+    dependency.honours_key = True  # type: ignore[attr-defined]
+    return dependency
+
+
+@honours_key
 async def unit_of_work(request: Request, actor: OptionalActorDep) -> AsyncIterator[AsyncSession]:
     """Yield the request's one transaction."""
     claim = await claim_of(request, actor)
@@ -104,6 +122,7 @@ async def unit_of_work(request: Request, actor: OptionalActorDep) -> AsyncIterat
         yield session
 
 
+@honours_key
 async def work_of(request: Request, actor: OptionalActorDep) -> AsyncIterator[Work]:
     """Yield the request's way to several transactions."""
     claim = await claim_of(request, actor)
@@ -141,8 +160,36 @@ InternalSessionDep = Annotated[AsyncSession, Depends(internal_unit_of_work, scop
 UnclaimedWorkDep = Annotated[Work, Depends(unclaimed_work_of, scope="function")]
 
 
+_KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Makes a repetition safe: the same key and body get the first answer again",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_KEY_LENGTH,
+        "pattern": "^[!-~]([ -~]*[!-~])?$",
+    },
+}
+
+
+def _asks_for_key(dependant: Dependant) -> bool:
+    asked = getattr(dependant.call, "honours_key", False)
+    return asked or any(_asks_for_key(inner) for inner in dependant.dependencies)
+
+
 class _Route(APIRoute):
     """Wraps every endpoint: exact numbers in and out, the first answer again for a known key."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if self.methods == {"POST"} and _asks_for_key(self.dependant):
+            self.openapi_extra = {**(self.openapi_extra or {}), "parameters": [_KEY_PARAMETER]}
+            self.responses = {
+                **responses(RequestInProgress, IdempotencyKeyReused),
+                **self.responses,
+            }
 
     def get_route_handler(self) -> Handle:
         handle = super().get_route_handler()

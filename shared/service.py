@@ -9,7 +9,6 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -22,8 +21,9 @@ from shared.changes import Catalogue
 from shared.clients import ServiceClients
 from shared.context import RequestContext
 from shared.db import make_engine
-from shared.errors import FieldError, Problem, ValidationProblem, install_error_handlers
+from shared.errors import install_error_handlers
 from shared.logging import configure_logging
+from shared.openapi import describe
 from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
 from shared.transactions import Transactions
@@ -75,7 +75,7 @@ def create_service(
         app.include_router(router)
     app.add_middleware(RequestMetrics)
     app.add_middleware(RequestContext)
-    _describe_problems(app)
+    describe(app)
     return app
 
 
@@ -137,23 +137,6 @@ def operations_app(checks: dict[str, Check]) -> FastAPI:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return app
-
-
-def _describe_problems(app: FastAPI) -> None:
-    """Add the problem schemas that `errors.responses` refers to."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            for model in (Problem, FieldError, ValidationProblem):
-                described = model.model_json_schema(ref_template="#/components/schemas/{model}")
-                described.pop("$defs", None)
-                schemas[model.__name__] = described
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from gateway.telemetry import METHODS
 from gateway.tests.conftest import Stack, bearer, open_stack, read_head
 
 pytestmark = pytest.mark.anyio
@@ -279,6 +280,7 @@ async def test_a_slow_head_is_refused_and_a_silent_connection_closed() -> None:
 async def test_trace_is_not_offered(stack: Stack) -> None:
     response = await stack.client.request("TRACE", "/api/auth/login")
     assert response.status_code == 405
+    assert response.headers["allow"] == ", ".join(sorted(METHODS))
     assert stack.upstream.requests == []
 
 

@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
-from shared.fields import BodyId, Name
+from shared.fields import BodyId, Instant, Name
 
 
 class AuditLogRead(BaseModel):
@@ -68,8 +68,8 @@ def wanted_rows(
     entity_type: Line = None,
     entity_id: Id = None,
     correlation_id: Annotated[Name | None, Query(description="The request id")] = None,
-    begin: Annotated[AwareDatetime | None, Query(alias="from", description="Inclusive")] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Exclusive")] = None,
+    begin: Annotated[Instant | None, Query(alias="from", description="Inclusive")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Exclusive")] = None,
 ) -> Filters:
     """Read the filters of a request."""
     return Filters(

@@ -9,13 +9,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     model_validator,
 )
 
 from services.identity.models import SignInSession
 from services.identity.passwords import MAX_LENGTH, MIN_LENGTH, refuse_common
 from shared.auth import OWNER
-from shared.fields import BodyId, Email, Name, Phone
+from shared.fields import BodyId, Email, Name, Phone, without_defaults
 
 Role = Literal["admin", "organization_owner", "therapist", "client", "staff"]
 PermissionName = Literal[
@@ -42,6 +43,8 @@ class _Body(BaseModel):
 
 class _Partial(_Body):
     """Whatever is sent is changed; null empties an optional field."""
+
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
     def changes(self) -> dict[str, Any]:
         """Return the fields that were sent."""
@@ -92,7 +95,7 @@ class MemberUpdate(_Partial):
     name: Name = ""
     phone: Phone | None = None
     role: Role = "client"
-    is_active: bool = True
+    is_active: StrictBool = True
 
 
 class UserUpdate(MemberUpdate):

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StrictBool, TypeAdapter
 
 from services.organizations.models import DEFAULT_CURRENCY, DEFAULT_TIMEZONE
-from shared.fields import Currency, Email, Name, Phone, TimeZone
+from shared.fields import Currency, Email, Name, Phone, TimeZone, without_defaults
 
 _HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
@@ -17,7 +17,11 @@ def _http(url: str) -> str:
     return url
 
 
-LogoUrl = Annotated[Name, Field(max_length=2000), AfterValidator(_http)]
+LogoUrl = Annotated[
+    Name,
+    Field(max_length=2000, json_schema_extra={"format": "uri", "pattern": "^https?://"}),
+    AfterValidator(_http),
+]
 
 
 class _Settings(BaseModel):
@@ -48,6 +52,8 @@ class OrganizationCreate(_Settings):
 class OrganizationUpdate(_Settings):
     """Whatever is sent is changed; null empties an optional field."""
 
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
     name: Name = ""
     timezone: TimeZone = DEFAULT_TIMEZONE
     currency: Currency = DEFAULT_CURRENCY
@@ -60,7 +66,7 @@ class OrganizationUpdate(_Settings):
 class OrganizationAdminUpdate(OrganizationUpdate):
     """What an administrator of the system may change besides."""
 
-    is_active: bool = True
+    is_active: StrictBool = True
 
 
 class OrganizationRead(BaseModel):

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from services.payments import queries, webhooks
 from services.payments.charging import Cashier
@@ -44,6 +44,7 @@ def opened_gateways(request: Request) -> Gateways:
     return gateways
 
 
+GatewayName = Annotated[str, Path(pattern="^[a-z]{1,50}$")]
 GatewaysDep = Annotated[Gateways, Depends(opened_gateways)]
 
 
@@ -93,13 +94,13 @@ async def _check_payer(work: Work, actor: Actor, payment_id: int) -> None:
 
 @gateway_webhooks.post(
     "/{gateway_name}",
-    responses=responses(GatewayNotFound, WebhookNotVerified, ServiceUnavailable),
+    responses=responses(GatewayNotFound, WebhookNotVerified, Invalid, ServiceUnavailable),
     openapi_extra={
         "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}
     },
 )
 async def receive_webhook(
-    gateway_name: str, request: Request, work: UnclaimedWorkDep, gateways: GatewaysDep
+    gateway_name: GatewayName, request: Request, work: UnclaimedWorkDep, gateways: GatewaysDep
 ) -> dict[str, str]:
     """Take a payment gateway's signed webhook: 200 once it is stored, 400 if it is not theirs."""
     gateway = gateways.online(gateway_name)

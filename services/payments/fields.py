@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from shared.fields import Name, Text
 
@@ -35,7 +35,11 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
-PaymentToken = Annotated[SecretStr, AfterValidator(_token)]
+PaymentToken = Annotated[
+    SecretStr,
+    AfterValidator(_token),
+    Field(json_schema_extra={"pattern": f"^{_TOKEN.pattern}$"}),
+]
 """A payment gateway's token for a card, never the card's number."""
 
 Line = Annotated[Name, AfterValidator(_no_card_number)]

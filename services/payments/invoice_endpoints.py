@@ -1,10 +1,10 @@
 """Routes of invoices, credit notes and totals: parse, call, return."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import documents, queries, reports
@@ -21,7 +21,7 @@ from services.payments.policies import can_see
 from services.payments.schemas import DayTotal, InvoiceRead, SeriesGaps
 from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
-from shared.fields import Id
+from shared.fields import Day, Id
 from shared.paging import PageDep
 from shared.routing import SessionDep, WorkDep, router
 
@@ -51,7 +51,7 @@ def _logos(request: Request) -> Logos:
     return logos
 
 
-def _wanted(accept: Annotated[str, Header()] = "*/*") -> str:
+def _wanted(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> str:
     """Return the first type in `Accept` that we have; raises NotAcceptable."""
     for part in accept.lower().split(","):
         wanted = part.partition(";")[0].strip()
@@ -127,10 +127,10 @@ async def get_totals(
     organization_id: Id,
     session: SessionDep,
     actor: ActorDep,
-    first: Annotated[date | None, Query(alias="from", description="Default: 30 days ago")] = None,
-    last: Annotated[date | None, Query(alias="to", description="Included; today")] = None,
+    first: Annotated[Day | None, Query(alias="from", description="Default: 30 days ago")] = None,
+    last: Annotated[Day | None, Query(alias="to", description="Included; today")] = None,
     form: Annotated[Literal["json", "csv"] | None, Query(alias="format")] = None,
-    accept: Annotated[str, Header()] = JSON,
+    accept: Annotated[str, Header(include_in_schema=False)] = JSON,
 ) -> list[DayTotal] | Response:
     """Total what was paid and given back per day of the organization, currency and method."""
     require_view(actor, organization_id)
@@ -169,7 +169,7 @@ async def list_credit_notes(
 @of_payment.get("/credit-notes/{number}", response_model=InvoiceRead, responses=_DOCUMENT)
 async def get_credit_note(
     payment_id: Id,
-    number: str,
+    number: Annotated[str, Path(pattern="^[A-Za-z0-9-]{1,100}$")],
     work: WorkDep,
     actor: ActorDep,
     wanted: WantedDep,

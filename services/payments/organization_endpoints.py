@@ -1,6 +1,5 @@
 """Routes of an organization's payments: parse, call, return."""
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
@@ -27,7 +26,7 @@ from services.payments.states import Status
 from services.payments.views import payment_read
 from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
-from shared.fields import BodyId, Id
+from shared.fields import BodyId, Id, Instant
 from shared.paging import PageDep
 from shared.routing import SessionDep, WorkDep, router
 
@@ -68,8 +67,8 @@ async def list_organization_payments(
     status: Status | None = None,
     method: Method | None = None,
     client_id: Annotated[BodyId | None, Query()] = None,
-    since: Annotated[datetime | None, Query(alias="from")] = None,
-    until: Annotated[datetime | None, Query(alias="to")] = None,
+    since: Annotated[Instant | None, Query(alias="from")] = None,
+    until: Annotated[Instant | None, Query(alias="to")] = None,
 ) -> list[PaymentRead]:
     """List an organization's payments made `from` until before `to`, newest first."""
     require_view(actor, organization_id)

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.payments.fields import Note, PaymentToken
 from services.payments.models import Method
 from shared.fields import BodyId, Currency, TimeZone
-from shared.money import Money
+from shared.money import Money, amount_schema
 
 Price = Annotated[Money, Field(ge=0)]
+RefundAmount = Annotated[Money, Field(gt=0), amount_schema(minimum=0.01, maximum=9_999_999_999.99)]
 
 
 class Buyer(BaseModel):
@@ -130,7 +131,7 @@ class RefundCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    amount: Annotated[Money, Field(gt=0)] | None = None
+    amount: RefundAmount | None = None
     reason: Note | None = None
 
 

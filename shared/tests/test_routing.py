@@ -93,6 +93,22 @@ async def test_every_refusal_has_the_same_shape(
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("OPTIONS", "/api/things", "GET, POST"),
+        ("DELETE", "/api/things", "GET, POST"),
+        ("PUT", "/api/things/in-two-steps", "POST"),
+    ],
+)
+async def test_a_method_that_a_path_lacks_is_told_those_it_has(
+    client: httpx.AsyncClient, staff: dict[str, str], method: str, path: str, allowed: str
+) -> None:
+    answer = await client.request(method, path, headers=staff, json={})
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
     ("content", "status"),
     [
         (b"{", 400),

@@ -13,7 +13,7 @@ from shared.auth import Actor, ActorDep
 from shared.context import request_origin
 from shared.errors import Forbidden
 from shared.preconditions import set_etag
-from shared.routing import Work, work_of
+from shared.routing import Work, honours_key, work_of
 from shared.tenancy import NOTHING
 
 
@@ -33,6 +33,7 @@ def _anonymous_work(request: Request) -> Work:
 AnonymousWorkDep = Annotated[Work, Depends(_anonymous_work)]
 
 
+@honours_key
 async def _anonymous_claimed_work(request: Request) -> AsyncIterator[Work]:
     async with asynccontextmanager(work_of)(request, None) as work:
         yield work

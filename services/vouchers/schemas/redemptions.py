@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, f
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import AdjustmentKind, Reason, SessionKind, VoucherStatus
-from shared.fields import Name, Text
+from shared.fields import Day, Name, Text
 
 Code = Annotated[Name, StringConstraints(max_length=50)]
 
@@ -23,7 +23,7 @@ class RedemptionCreate(BaseModel):
 
     code: Code | None = None
     kind: SessionKind | None = None
-    session_date: date | None = None
+    session_date: Day | None = None
     reason: Reason | None = None
     note: Text | None = None
 
@@ -66,8 +66,8 @@ class FreezeCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    starts_on: date
-    ends_on: date
+    starts_on: Day
+    ends_on: Day
     reason: Name
 
     @field_validator("ends_on")
@@ -84,7 +84,7 @@ class ExtensionCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    valid_until: date
+    valid_until: Day
     reason: Name
 
 

@@ -19,13 +19,14 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from services.vouchers.models import Frequency
-from shared.fields import Currency, Name, Text
-from shared.money import Money
+from shared.fields import Currency, Name, Text, without_defaults
+from shared.money import Money, amount_schema
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 WEEKDAYS: tuple[str, ...] = get_args(Weekday)
 
 _CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_CLOCK_PATTERN = f"^{_CLOCK_TIME.pattern}$"
 
 
 def _clock_time(value: str) -> str:
@@ -34,7 +35,9 @@ def _clock_time(value: str) -> str:
     return value
 
 
-ClockTime = Annotated[str, AfterValidator(_clock_time)]
+ClockTime = Annotated[
+    str, AfterValidator(_clock_time), Field(json_schema_extra={"pattern": _CLOCK_PATTERN})
+]
 
 
 class DayRule(BaseModel):
@@ -92,7 +95,12 @@ BackupSessions = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Minutes = Annotated[int, Field(strict=True, ge=1, le=1440)]
 Clients = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Days = Annotated[int, Field(strict=True, ge=1, le=36_500)]
-Price = Annotated[Money, Field(ge=0), AfterValidator(_in_cents)]
+Price = Annotated[
+    Money,
+    Field(ge=0),
+    AfterValidator(_in_cents),
+    amount_schema(minimum=0, maximum=9_999_999_999.99),
+]
 IsoWeekday = Annotated[int, Field(strict=True, ge=1, le=7)]
 CustomDays = Annotated[
     list[IsoWeekday], Field(min_length=1, max_length=7), AfterValidator(_without_repetition)
@@ -151,7 +159,7 @@ class VoucherTypeCreate(BaseModel):
 class VoucherTypeUpdate(BaseModel):
     """Whatever is sent is changed; null empties an optional field."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=without_defaults)
 
     name: Name = ""
     session_name: Name | None = None

@@ -1,0 +1,62 @@
+"""What a service's OpenAPI document says beyond what the framework finds out by itself."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from shared.errors import FieldError, Problem, ValidationProblem
+from shared.fields import MAX_ID
+
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+
+def describe(app: FastAPI) -> None:
+    """Make the application's document complete and exact."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            _add_problems(schema)
+            _write_bounds_exactly(schema)
+            _leave_out_null(schema)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_problems(schema: dict[str, Any]) -> None:
+    """Add the schemas that `errors.responses` refers to."""
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    for model in (Problem, FieldError, ValidationProblem):
+        described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        described.pop("$defs", None)
+        schemas[model.__name__] = described
+
+
+def _write_bounds_exactly(part: Any) -> None:
+    """Write the bounds of integers as integers: as floats the largest id is one too large."""
+    if isinstance(part, dict):
+        if part.get("type") == "integer":
+            whole = {name: int(part[name]) for name in _BOUNDS if name in part}
+            part.update({name: min(bound, MAX_ID) for name, bound in whole.items()})
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            _write_bounds_exactly(inner)
+
+
+def _leave_out_null(schema: dict[str, Any]) -> None:
+    """Take null from what headers and queries may hold: there it would be the word `null`."""
+    for item in schema["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**kinds[0], **{key: value for key, value in schema.items() if key != "anyOf"}}

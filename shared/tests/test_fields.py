@@ -1,0 +1,76 @@
+"""Days and instants as they are written, and what the document says of them and of bounds."""
+
+import json
+
+import pytest
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from shared.fields import MAX_ID, Day, Instant, without_defaults
+from shared.settings import ServiceSettings
+from shared.tests.sample import create_app
+
+DAY: TypeAdapter[object] = TypeAdapter(Day)
+INSTANT: TypeAdapter[object] = TypeAdapter(Instant)
+
+
+@pytest.mark.parametrize("text", ["2026-11-23", "1000-01-01", "8999-12-31"])
+def test_days(text: str) -> None:
+    assert str(DAY.validate_python(text)) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0", "0.5", 0, 1e9, "0001-01-01", "9999-12-31", "2026-02-30", "2026-11-23T00:00:00Z", ""],
+)
+def test_what_is_no_day(value: object) -> None:
+    with pytest.raises(ValidationError):
+        DAY.validate_python(value)
+
+
+@pytest.mark.parametrize("text", ["2026-11-23T14:05:00Z", "2026-11-23T14:05:00.123456+14:00"])
+def test_instants(text: str) -> None:
+    assert INSTANT.validate_python(text) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0",
+        0,
+        "2026-11-23",
+        "2026-11-23T14:05:00",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-01:00",
+        "2026-13-01T00:00:00Z",
+    ],
+)
+def test_what_is_no_instant(value: object) -> None:
+    with pytest.raises(ValidationError):
+        INSTANT.validate_python(value)
+
+
+def test_a_partial_updates_schema_has_no_defaults() -> None:
+    class Update(BaseModel):
+        model_config = ConfigDict(json_schema_extra=without_defaults)
+
+        name: str = ""
+        is_active: bool = True
+
+    properties = Update.model_json_schema()["properties"]
+    assert [field for field in properties.values() if "default" in field] == []
+
+
+@pytest.mark.anyio
+async def test_the_document(settings: ServiceSettings) -> None:
+    paths = create_app(settings).openapi()["paths"]
+    shown = paths["/api/things/{thing_id}"]
+    bounds = shown["get"]["parameters"][0]["schema"]
+    assert (bounds["minimum"], bounds["maximum"]) == (1, MAX_ID)
+    headers = {p["name"]: p["schema"] for p in shown["put"]["parameters"] if p["in"] == "header"}
+    assert headers["if-match"]["type"] == "string"
+    made = paths["/api/things"]["post"]
+    assert "Idempotency-Key" in {p["name"] for p in made["parameters"]}
+    assert "409" in made["responses"]
+    assert "WWW-Authenticate" not in json.dumps(made["responses"]["409"])
+    listed = paths["/api/things"]["get"]
+    assert "Idempotency-Key" not in {p["name"] for p in listed["parameters"]}
