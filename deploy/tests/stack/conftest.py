@@ -15,8 +15,7 @@ from deploy.demo.story import Story
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import CHECKOUT
-from deploy.tests.stack.tenancy.cast import assemble
-from deploy.tests.stack.tenancy.scene import Scene, furnish
+from deploy.tests.stack.tenancy.scene import Scene, open_scene
 
 IN_ONE_PROCESS = pytest.mark.xdist_group("stack")
 """One machine carries one whole system: the tests that use it run in one test process."""
@@ -77,9 +76,8 @@ async def shop(story: Story) -> Story:
 @pytest.fixture(scope="session")
 async def scene(stack: Stack) -> AsyncIterator[Scene]:
     """Two organizations, everybody in them signed in, and one of everything in the first."""
-    async with httpx.AsyncClient(base_url=stack.address, timeout=60) as api:
-        first_admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
-        yield await furnish(await assemble(api, first_admin))
+    async with open_scene(stack) as scene:
+        yield scene
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,17 @@
 """What there is to get at in an organization, and more of it where a request uses it up."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from deploy.demo.client import unique
-from deploy.tests.stack.tenancy.cast import PASSWORD, Caller, Cast
+import httpx
+
+from deploy.demo.client import Person, unique
+from deploy.local.stack import Stack
+from deploy.tests.stack.tenancy.cast import PASSWORD, Caller, Cast, assemble
 
 Ids = dict[str, Any]
 
@@ -125,6 +130,14 @@ class Scene:
         sessions = await newest.call("GET", "/api/auth/sessions")
         current = next(session for session in sessions if session["is_current"])
         return {"session_id": current["id"], "refresh_token": tokens["refresh_token"]}
+
+
+@asynccontextmanager
+async def open_scene(stack: Stack) -> AsyncIterator[Scene]:
+    """Two organizations, everybody in them signed in, and one of everything in the first."""
+    async with httpx.AsyncClient(base_url=stack.address, timeout=60) as api:
+        first_admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
+        yield await furnish(await assemble(api, first_admin))
 
 
 async def furnish(cast: Cast) -> Scene:
