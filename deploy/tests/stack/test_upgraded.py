@@ -13,11 +13,11 @@ from deploy.demo.client import Person
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import CHECKOUT
-from deploy.tests.stack.conftest import Rows
+from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 from deploy.tests.upgrade.commands import carnet_upgrade
 from deploy.tests.upgrade.databases import drop, make_version_one
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
 FOLDER = CHECKOUT / ".carnet" / "test-upgraded"
 PASSWORD = "correct horse battery"
