@@ -12,6 +12,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, 
 from aio_pika.exceptions import AMQPError
 from pydantic import SecretStr
 
+from shared.failpoints import passed
+
 EXCHANGE = "carnet"
 DEAD_SUFFIX = ".dead"
 RETRY_SUFFIX = ".retry"
@@ -146,8 +148,10 @@ async def publish(exchange: AbstractExchange, routing_key: str, message: Message
     that must not pass for a cancellation.
     """
     try:
+        passed("publish.begun")
         async with asyncio.timeout(PUBLISH_TIMEOUT):
             await exchange.publish(message, routing_key, mandatory=True)
+        passed("publish.confirmed")
     except asyncio.CancelledError as error:
         raise_if_cancelled(error)
         raise ConnectionError("the broker went away before it confirmed") from None

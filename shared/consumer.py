@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared import bus, inbox
 from shared.errors import ServiceUnavailable
 from shared.events import Event
+from shared.failpoints import passed
 from shared.telemetry import HANDLED
 from shared.transactions import Transactions
 
@@ -126,6 +127,7 @@ class Consumer:
         messages = [first.result()]
         while len(messages) < self.batch and not self._arrived.empty():
             messages.append(self._arrived.get_nowait())
+        passed("consumer.received")
         await self._handle_batch(channel, messages)
 
     async def _handle_batch(
@@ -143,8 +145,10 @@ class Consumer:
             for message in messages:
                 await self._handle_batch(channel, [message])
         else:
+            passed("consumer.before_ack")
             for message in messages:
                 await message.ack()
+            passed("consumer.acked")
 
     async def _apply_when_possible(
         self, channel: AbstractChannel, messages: Sequence[AbstractIncomingMessage]
@@ -171,6 +175,7 @@ class Consumer:
             new = await inbox.take(session, self.queue.name, events)
             if new:
                 await self.handle(session, new)
+                passed("consumer.effect")
         HANDLED.labels(self.queue.name, "handled").inc(len(new))
         HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))
 

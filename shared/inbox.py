@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import now
 from shared.events import Event
+from shared.failpoints import passed
 from shared.outbox import SharedBase
 
 REMEMBERED = timedelta(days=30)
@@ -44,6 +45,7 @@ async def take(session: AsyncSession, queue: str, events: Sequence[Event]) -> li
     if not distinct:
         return []
     new = set(await session.scalars(_TAKE, {"ids": list(distinct), "queue": queue, "now": now()}))
+    passed("inbox.inserted")
     return [event for id_, event in distinct.items() if id_ in new]
 
 

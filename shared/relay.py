@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from shared import bus
 from shared.db import now
+from shared.failpoints import passed
 from shared.outbox import NOTIFY_CHANNEL
 from shared.telemetry import OUTBOX_FAILURES, PUBLISH_LAG, PUBLISHED, RELAY_ACTIVE
 
@@ -89,6 +90,7 @@ class Relay:
             woken.clear()
             rows = await connection.fetch(_SELECT, BATCH)
             if rows:
+                passed("relay.claimed")
                 await self._send(connection, exchange, rows)
             if len(rows) < BATCH:
                 with contextlib.suppress(TimeoutError):
@@ -111,7 +113,9 @@ class Relay:
         )
         failed = next((i for i, outcome in enumerate(outcomes) if outcome), len(rows))
         confirmed = rows[:failed]
+        passed("relay.confirmed")
         await connection.execute(_DELETE, [row["id"] for row in confirmed])
+        passed("relay.marked")
         moment = now()
         for row in confirmed:
             PUBLISHED.labels(row["type"]).inc()

@@ -20,6 +20,7 @@ from shared.auth import Actor, CallingServiceDep, OptionalActorDep
 from shared.changes import change_log
 from shared.context import Origin, request_origin
 from shared.errors import AppError, problem_of, responses
+from shared.failpoints import passed
 from shared.idempotency import (
     HEADER,
     MAX_KEY_LENGTH,
@@ -130,6 +131,7 @@ async def work_of(request: Request, actor: OptionalActorDep) -> AsyncIterator[Wo
     if claim:
         async with work.begin() as session:
             await claim.begin(session, lease=True)
+        passed("request.leased")
         request.state.hold = _Hold(claim, None, work)
     yield work
 
@@ -208,6 +210,7 @@ class _Route(APIRoute):
             write_amounts(response)
             if hold := getattr(request.state, "hold", None):
                 await hold.settle(response)
+            passed("request.before_answer")
             return response
 
         return handle_exactly

@@ -22,6 +22,7 @@ from shared.clients import ServiceClients
 from shared.context import RequestContext
 from shared.db import make_engine
 from shared.errors import install_error_handlers
+from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
 from shared.openapi import describe
 from shared.settings import ProcessSettings, ServiceSettings
@@ -159,6 +160,7 @@ def uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
 def serve(name: str, app: ASGIApp, settings: ProcessSettings, checks: dict[str, Check]) -> None:
     """Run an application until SIGTERM, with its operations port beside it."""
     configure_logging(name, level=settings.log_level, style=settings.log_format)
+    warn_if_set()
     server = uvicorn.Server(uvicorn_config(app, settings.host, settings.port))
 
     async def run() -> None:

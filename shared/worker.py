@@ -11,6 +11,7 @@ import uvloop
 
 from shared import idempotency, inbox
 from shared.consumer import Consumer
+from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
 from shared.relay import Relay
 from shared.service import Check, database_check, operations_port
@@ -119,4 +120,5 @@ def start(worker: Worker) -> None:
     """Run a worker as this process."""
     settings = worker.settings
     configure_logging(f"{worker.name}-worker", level=settings.log_level, style=settings.log_format)
+    warn_if_set()
     uvloop.run(worker.run())

@@ -17,6 +17,7 @@ from services.organizations.schemas import OrganizationCopy, OrganizationCreate,
 from shared.clients import ServiceClients
 from shared.context import system_origin
 from shared.errors import Invalid, ServiceUnavailable
+from shared.failpoints import passed
 from shared.routing import Work
 from shared.transactions import Transactions
 
@@ -33,15 +34,18 @@ async def found(
     timer settles what identity did, and the same Idempotency-Key goes on where this attempt ended.
     """
     founding = await _begin(work, body)
+    passed("founding.promised")
     answer = await clients.request(
         "identity", "POST", "/internal/owners", work.origin, json=_order(founding, body)
     )
+    passed("founding.owner_answered")
     if answer.status_code >= 400:
         async with work.begin() as session:
             await service.abandon_founding(session, founding.organization_id)
         raise _refusal(answer)
     async with work.begin() as session:
         organization = await service.complete_founding(session, founding.organization_id)
+    passed("founding.completed")
     return organization, OwnerRead.model_validate_json(answer.content)
 
 
@@ -87,6 +91,7 @@ async def settle_interrupted(transactions: Transactions, clients: ServiceClients
         answer = await clients.request(
             "identity", "GET", f"/internal/owners/{organization_id}", system_origin()
         )
+        passed("founding.settling")
         async with transactions.system() as session:
             if answer.status_code == 200:
                 await service.complete_founding(session, organization_id)

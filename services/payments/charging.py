@@ -28,6 +28,7 @@ from services.payments.models import PaymentTransaction
 from services.payments.schemas import ChargeCreate
 from services.payments.states import Status
 from shared.errors import Invalid, ServiceUnavailable
+from shared.failpoints import passed
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Cashier:
             payment = await service.open_payment(
                 session, self.gateways, body, attempting=attempting
             )
+        passed("charge.opened")
         await self.carry_on(payment.id, body.payment_token)
         return payment.id
 
@@ -115,6 +117,7 @@ class Cashier:
         Of two attempts at once one is written down; the other's intent, with which nothing was
         charged, is cancelled.
         """
+        passed("charge.before_prepare")
         try:
             report = await attempt.gateway.prepare(attempt.order, token)
         except GatewayRefused as refusal:
@@ -123,6 +126,7 @@ class Cashier:
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="prepare", cause=str(error))
             raise ServiceUnavailable("The payment gateway does not answer.") from error
+        passed("charge.prepared")
         async with self.begin() as session:
             payment = await queries.lock(session, attempt.order.transaction_id)
             if payment.is_unfinished and payment.gateway_transaction_id is None:
@@ -140,11 +144,13 @@ class Cashier:
 
     async def _confirm(self, attempt: Attempt, gateway_id: str) -> None:
         """Charge it. When the answer is lost nobody knows yet: the reconciler will ask."""
+        passed("charge.written_down")
         try:
             report = await attempt.gateway.confirm(gateway_id)
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="confirm", cause=str(error))
             return
+        passed("charge.confirmed")
         await self.enter(attempt.gateway, attempt.order.transaction_id, report)
 
     async def catch_up(self, payment: PaymentTransaction) -> Report | None:
@@ -166,6 +172,7 @@ class Cashier:
             payment = await queries.lock(session, payment_id)
             await service.settle(session, payment, report, live=gateway.live)
             failed = payment.status == Status.FAILED
+        passed("charge.entered")
         if failed:
             await self._drop(gateway, report.gateway_id)
 

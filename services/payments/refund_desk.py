@@ -20,6 +20,7 @@ from services.payments.gateways.protocol import (
 )
 from services.payments.models import RefundStatus
 from shared.db import now
+from shared.failpoints import passed
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class RefundDesk:
         attempt = await self._attempt(refund_id, untouched_since)
         if attempt is None:
             return
+        passed("refund.begun")
         try:
             known = await self._known(attempt)
             report = _ours(attempt, known) or await self._make(attempt, known)
@@ -57,9 +59,11 @@ class RefundDesk:
         except GatewayRefused as refusal:
             await self._refused(attempt, refusal)
         else:
+            passed("refund.made")
             async with self.begin() as session:
                 payment = await queries.lock(session, attempt.payment_id)
                 await refunding.settle(session, payment, report)
+            passed("refund.entered")
 
     async def _attempt(self, refund_id: int, untouched_since: datetime | None) -> Attempt | None:
         """Take a refund; None when it is made, or somebody else is at it."""

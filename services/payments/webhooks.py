@@ -18,6 +18,7 @@ from services.payments.gateways.protocol import Notice, OnlineGateway, Report, W
 from services.payments.models import PaymentTransaction, WebhookEvent, WebhookOutcome
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
+from shared.failpoints import passed
 from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,7 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
         if gateway and report and known and report.refunds is None:
             refunds = await gateway.refunds_of(report.gateway_id)
             report = replace(report, refunds=tuple(refunds))
+        passed("webhook.read")
         async with transactions.system() as session:
             waiting = await queries.lock_waiting_webhook(session, webhook_id)
             if waiting is not None:

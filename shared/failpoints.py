@@ -1,0 +1,80 @@
+"""Named points at which a test lets this process die, to show that nothing is lost there.
+
+Off, as everywhere but in such tests, `passed` is an empty function. `FAILPOINT=name:n` sends this
+process SIGKILL at its n-th pass of the point, and `FAILPOINTS_LOG` names the file that keeps what
+happened: `passed name` at each point's first pass, `killed name:n` before the end. Both variables
+are needed: one that strays into another environment does nothing but cause a warning. A process
+that is started again with the same variables lives: what the file says has happened already.
+"""
+
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+POINT = "FAILPOINT"
+LOG = "FAILPOINTS_LOG"
+_FORM = re.compile(r"([a-z_]+\.[a-z_]+):([1-9][0-9]{0,5})")
+
+
+def nothing(name: str) -> None:
+    """Do nothing: the points are off."""
+
+
+class Points:
+    """The points of a process whose environment asks for them."""
+
+    def __init__(self, file: Path, target: str | None) -> None:
+        self._file = file
+        self._target = target
+        self._passes: Counter[str] = Counter()
+
+    def passed(self, name: str) -> None:
+        """Note the first pass; end this process if this is the pass that was asked for."""
+        self._passes[name] += 1
+        number = self._passes[name]
+        if number == 1:
+            self._write(f"passed {name}")
+        if self._target == f"{name}:{number}" and not self._has_happened():
+            self._write(f"killed {self._target}")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _has_happened(self) -> bool:
+        return f"killed {self._target}" in self._file.read_text().splitlines()
+
+    def _write(self, line: str) -> None:
+        """Append in one write: processes that share the file do not tear each other's lines."""
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, f"{line}\n".encode())
+        finally:
+            os.close(descriptor)
+
+
+def chosen(environment: Mapping[str, str]) -> Callable[[str], None]:
+    """Return what a pass does in a process with this environment."""
+    file, target = environment.get(LOG), environment.get(POINT)
+    if not file:
+        return nothing
+    return Points(Path(file), target if target and _FORM.fullmatch(target) else None).passed
+
+
+passed = chosen(os.environ)
+"""Say that the execution passes a point: `passed("relay.claimed")`, with the name written out."""
+
+
+def warn_if_set(environment: Mapping[str, str] = os.environ) -> None:
+    """Log what the environment asks for, and whether it is heeded; called when a process starts."""
+    target, file = environment.get(POINT), environment.get(LOG)
+    if target and not file:
+        log.warning("failpoint_ignored", failpoint=target, reason=f"{LOG} is not set")
+    elif target and not _FORM.fullmatch(target):
+        log.warning("failpoint_ignored", failpoint=target, reason="is not name:n")
+    elif target or file:
+        log.warning("failpoints_are_on", failpoint=target, log_file=file)
