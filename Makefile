@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.location
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint format clean
+.PHONY: help setup run demo test bench lint format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo: setup ## drive the main story through a running system
 
 test: setup ## run every test, with servers of their own (ARGS="-k name" to choose)
 	@$(BIN)/carnet with-servers -- $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+bench: setup ## measure how fast it is (ARGS="gateway" or ARGS=--quick; the whole takes 20 minutes)
+	@$(BIN)/carnet bench run $(ARGS)
 
 lint: setup ## check style, types, import rules, event shapes and migrations
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.audit import app as audit
+from deploy.bench.command import app as bench
 from deploy.dead_letters import app as dead_letters
 from deploy.demo.command import demo
 from deploy.event_shapes.command import app as event_shapes
@@ -56,6 +57,7 @@ app.command("check-migrations")(check_migrations)
 app.add_typer(upgrade, name="upgrade")
 app.add_typer(event_shapes, name="event-shapes")
 app.add_typer(audit, name="audit")
+app.add_typer(bench, name="bench")
 app.add_typer(dead_letters, name="dead-letters")
 
 DATABASE_VARIABLE = "CARNET_TEST_DATABASE_URL"

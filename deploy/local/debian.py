@@ -9,17 +9,28 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.errors import StartError
 
-# What rabbitmq-server's closure holds beyond a running system: Erlang, and the libraries Erlang
-# loads, which a minimal image may lack. Not wanted: what Debian's service scripts need.
-_WANTED = re.compile(
-    r"erlang-.*|rabbitmq-server|zlib1g"
-    r"|lib(ssl|stdc\+\+|tinfo|systemd|cap2|gcrypt|gpg-error|lz4|lzma|zstd).*"
-)
 _COMPLETE = "complete"
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Programs to have: `names` with what `wanted` matches of the packages they depend on.
+
+    Libraries that the programs load are wanted, because a minimal image may lack them; what
+    Debian's service scripts need is not. `told` is what a person reads while they are fetched,
+    `remedy` what else one can do when they cannot be had.
+    """
+
+    folder: str
+    names: tuple[str, ...]
+    wanted: re.Pattern[str]
+    told: str
+    remedy: str
 
 
 def cache_folder() -> Path:
@@ -33,35 +44,42 @@ def available() -> bool:
     return all(shutil.which(tool) for tool in ("apt-get", "dpkg"))
 
 
-def unpack_rabbitmq(into: Path, adapt: Callable[[Path], None], say: Callable[[str], None]) -> None:
-    """Unpack rabbitmq-server and Erlang into the folder `into`, which comes to be in one step.
+def unpack(
+    chosen: Packages, into: Path, adapt: Callable[[Path], None], say: Callable[[str], None]
+) -> None:
+    """Unpack packages into the folder `into`, which comes to be in one step.
 
     `adapt` may change the unpacked tree before that.
 
     Raises StartError when the packages cannot be had.
     """
-    packages = _downloaded(say)
+    packages = _downloaded(chosen, say)
     unfinished = into.with_name(into.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for package in packages:
-        _run(["dpkg", "-x", str(package), str(unfinished)], f"cannot unpack {package}")
+        _run(chosen, ["dpkg", "-x", str(package), str(unfinished)], f"cannot unpack {package}")
     adapt(unfinished)
     unfinished.rename(into)
 
 
-def _downloaded(say: Callable[[str], None]) -> list[Path]:
-    folder = cache_folder() / f"rabbitmq-{_release()}"
+def libraries_in(root: Path) -> str:
+    """Return the search path of the libraries in a tree of unpacked packages."""
+    return ":".join(sorted({str(file.parent) for file in root.glob("**/lib/*-linux-*/*.so.*")}))
+
+
+def _downloaded(chosen: Packages, say: Callable[[str], None]) -> list[Path]:
+    folder = cache_folder() / f"{chosen.folder}-{_release(chosen)}"
     if not (folder / _COMPLETE).exists():
-        _download(folder, say)
+        _download(chosen, folder, say)
     return sorted(folder.glob("*.deb"))
 
 
-def _release() -> str:
+def _release(chosen: Packages) -> str:
     """Name what the packages were built for, as `debian-12-amd64`."""
     facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', _os_release(), re.MULTILINE))
-    machine = _run(["dpkg", "--print-architecture"], "dpkg does not know this machine").strip()
-    return f"{facts.get('ID', 'linux')}-{facts.get('VERSION_ID', 'rolling')}-{machine}"
+    told = _run(chosen, ["dpkg", "--print-architecture"], "dpkg does not know this machine")
+    return f"{facts.get('ID', 'linux')}-{facts.get('VERSION_ID', 'rolling')}-{told.strip()}"
 
 
 def _os_release() -> str:
@@ -71,16 +89,17 @@ def _os_release() -> str:
         return ""
 
 
-def _download(folder: Path, say: Callable[[str], None]) -> None:
+def _download(chosen: Packages, folder: Path, say: Callable[[str], None]) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     options = _private_apt(unfinished / "apt")
     try:
         say("reading the package lists of this Debian (a few seconds)")
-        _run(["apt-get", *options, "-q", "update"], "apt cannot read the package lists")
-        wanted = _closure(options)
-        say(f"fetching RabbitMQ and Erlang: {len(wanted)} packages, about 40 MB, once")
-        _run(["apt-get", *options, "-q", "download", *wanted], "apt cannot fetch", unfinished)
+        _run(chosen, ["apt-get", *options, "-q", "update"], "apt cannot read the package lists")
+        found = _closure(chosen, options)
+        say(f"fetching {chosen.told}: {len(found)} packages, once")
+        fetch = ["apt-get", *options, "-q", "download", *found]
+        _run(chosen, fetch, "apt cannot fetch", unfinished)
         shutil.rmtree(unfinished / "apt")
         (unfinished / _COMPLETE).touch()
         _put_in_place(unfinished, folder)
@@ -111,17 +130,22 @@ def _private_apt(folder: Path) -> list[str]:
     ]
 
 
-def _closure(options: list[str]) -> list[str]:
+def _closure(chosen: Packages, options: list[str]) -> list[str]:
     """Return `name=version` of what a machine with nothing installed would need, of our kinds."""
     plan = _run(
-        ["apt-get", *options, "-s", "install", "--no-install-recommends", "rabbitmq-server"],
-        "this system's package sources have no rabbitmq-server",
+        chosen,
+        ["apt-get", *options, "-s", "install", "--no-install-recommends", *chosen.names],
+        f"this system's package sources have no {' or no '.join(chosen.names)}",
     )
     found = re.findall(r"^Inst (\S+) \((\S+)", plan, re.MULTILINE)
-    return [f"{name}={version}" for name, version in found if _WANTED.fullmatch(name)]
+    return [
+        f"{name}={version}"
+        for name, version in found
+        if name in chosen.names or chosen.wanted.fullmatch(name)
+    ]
 
 
-def _run(command: list[str], failure: str, directory: Path | None = None) -> str:
+def _run(chosen: Packages, command: list[str], failure: str, directory: Path | None = None) -> str:
     environment = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, check=False
@@ -129,8 +153,7 @@ def _run(command: list[str], failure: str, directory: Path | None = None) -> str
     if done.returncode != 0:
         reason = (done.stderr or done.stdout).strip().rpartition("\n")[2]
         raise StartError(
-            f"RabbitMQ: {failure}: {reason}",
-            "Check the network and /etc/apt; or install RabbitMQ ('apt-get install "
-            "rabbitmq-server'); or set CARNET_RABBITMQ_URL to a server of your own.",
+            f"{chosen.told}: {failure}: {reason}",
+            f"Check the network and /etc/apt; or {chosen.remedy}.",
         )
     return done.stdout

@@ -9,6 +9,16 @@ from pathlib import Path
 from deploy.local import debian
 from deploy.local.errors import StartError
 
+_PACKAGES = debian.Packages(
+    folder="rabbitmq",
+    names=("rabbitmq-server",),
+    wanted=re.compile(
+        r"erlang-.*|zlib1g|lib(ssl|stdc\+\+|tinfo|systemd|cap2|gcrypt|gpg-error|lz4|lzma|zstd).*"
+    ),
+    told="RabbitMQ and Erlang (40 MB)",
+    remedy="install RabbitMQ ('apt-get install rabbitmq-server'); or set CARNET_RABBITMQ_URL to a "
+    "server of your own",
+)
 _SERVERS = "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"
 
 
@@ -44,18 +54,17 @@ def _unpacked(folder: Path, path: str, say: Callable[[str], None]) -> Installati
     root = folder / "programs"
     if not root.exists():
         _require_debian()
-        debian.unpack_rabbitmq(root, _leave_out_plugins, say)
+        debian.unpack(_PACKAGES, root, _leave_out_plugins, say)
     servers = sorted(root.glob(_SERVERS))
     erlang = root / "usr" / "lib" / "erlang"
     runtimes = sorted(erlang.glob("erts-*/bin"))
     if not servers or not runtimes:
         raise StartError(f"{root} holds no RabbitMQ.", f"Remove {root} and start again.")
     launcher = _write_launcher(folder / "bin", erlang, runtimes[-1])
-    libraries = sorted({str(file.parent) for file in root.glob("**/lib/*-linux-*/*.so.*")})
     environment = {
         "PATH": f"{launcher.parent}:{runtimes[-1]}:{erlang / 'bin'}:{path}",
         "ERL_ROOTDIR": str(erlang),
-        "LD_LIBRARY_PATH": ":".join(libraries),
+        "LD_LIBRARY_PATH": debian.libraries_in(root),
     }
     return Installation(servers[-1], runtimes[-1] / "epmd", environment)
 

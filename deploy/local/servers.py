@@ -91,8 +91,10 @@ def rabbitmq_of(
 
 
 @asynccontextmanager
-async def running_servers(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Servers]:
-    """Run both servers for tests: not safe against a crash of the machine, and faster for it.
+async def running_servers(
+    folder: Path, say: Callable[[str], None], *, durable: bool = False
+) -> AsyncIterator[Servers]:
+    """Run both servers for tests: unless `durable` not safe against a crash, and faster for it.
 
     Raises StartError.
     """
@@ -100,7 +102,7 @@ async def running_servers(folder: Path, say: Callable[[str], None]) -> AsyncIter
         supervisor = Supervisor(folder, say)
         await supervisor.end_leftovers()
         ports, store = Ports(folder / "ports.json"), SecretStore(folder / "secrets.json")
-        postgres = postgres_of(folder, ports, store, durable=False)
+        postgres = postgres_of(folder, ports, store, durable=durable)
         rabbitmq = rabbitmq_of(folder, ports, store, say)
         try:
             async with one_failure(), asyncio.TaskGroup() as starting:

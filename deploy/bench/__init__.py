@@ -1,0 +1,1 @@
+"""`make bench`: measurements beside the obvious alternative, in rounds, with their spread."""

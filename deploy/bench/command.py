@@ -1,0 +1,100 @@
+"""`carnet bench`: measure, and write what was measured into the documentation."""
+
+import asyncio
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.bench import machine, report, results, table
+from deploy.bench.catalogue import MEASUREMENTS
+from deploy.bench.ground import Scale, prepared_ground
+from deploy.bench.protocol import Measurement
+from deploy.bench.rounds import measure
+from deploy.local.errors import StartError
+from deploy.local.interrupts import Interrupts, interruptible
+from deploy.local.system import CHECKOUT
+
+FOLDER = CHECKOUT / ".carnet" / "bench"
+RESULTS = FOLDER / "results.json"
+NAMES = ", ".join(MEASUREMENTS)
+
+app = typer.Typer(help="Measure how fast it is, beside the obvious alternatives.")
+
+
+@app.command()
+def run(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"What to measure, all if none: {NAMES}.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, envvar="ROUNDS", help="Runs of each variant; 3 if not set.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One round of small sizes: does everything work?")
+    ] = False,
+    vouchers: Annotated[
+        int | None,
+        typer.Option(min=1000, help="Size of the large database; 1,000,000 if not set."),
+    ] = None,
+) -> None:
+    """Measure, print the tables, and keep the figures in .carnet/bench/results.json.
+
+    A measurement's outcome replaces its former one there; the others stay.
+    """
+    chosen = _chosen(names or [name for name, each in MEASUREMENTS.items() if each.by_default])
+    scale = Scale.of(quick=quick, vouchers=vouchers)
+    repeated = rounds or (1 if quick else 3)
+
+    async def work(_: Interrupts) -> int:
+        return await _measure_all(chosen, scale, repeated)
+
+    try:
+        code = asyncio.run(interruptible(work))
+    except asyncio.CancelledError:
+        code = 130
+    raise typer.Exit(code)
+
+
+@app.command("report")
+def write(
+    source: Annotated[Path, typer.Option("--from", help="The figures to tell.")] = RESULTS,
+) -> None:
+    """Write the figures into docs/performance.md, .json and .svg."""
+    found = results.read(source)
+    if not found:
+        raise StartError(f"{source} holds no figures.", "Measure first: make bench")
+    report.write(found, CHECKOUT / "docs")
+
+
+async def _measure_all(chosen: list[Measurement], scale: Scale, rounds: int) -> int:
+    known = results.read(RESULTS)
+    described = machine.described()
+    told = {"rounds": rounds, "quick": scale.quick}
+    async with prepared_ground(FOLDER, scale, _say) as ground:
+        for measurement in chosen:
+            found = await measure(measurement, ground, rounds, _say)
+            known[measurement.name] = replace(found, machine=described, scale=told)
+            results.write(RESULTS, known)
+            _show(measurement, known[measurement.name])
+    return 0
+
+
+def _show(measurement: Measurement, outcome: results.Outcome) -> None:
+    table.show(measurement.title, table.RUNS_HEAD, table.run_rows(outcome))
+    aims = results.judged(measurement, outcome)
+    if aims:
+        table.show("aims", table.AIMS_HEAD, table.aim_rows(aims))
+
+
+def _chosen(names: list[str]) -> list[Measurement]:
+    unknown = [name for name in names if name not in MEASUREMENTS]
+    if unknown:
+        raise StartError(f"There is no measurement '{unknown[0]}'.", f"There are: {NAMES}.")
+    return [MEASUREMENTS[name] for name in names]
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,78 @@
+"""Which core a process runs on, and how much of one it used (Linux: sched(7), proc(5))."""
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.errors import StartError
+from deploy.local.processes import LINUX
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The core of the process under test, and those of everything else."""
+
+    tested: frozenset[int]
+    others: frozenset[int]
+
+    @classmethod
+    def of_this_machine(cls) -> "Cores":
+        """Take the last core for the process under test. Raises StartError but on Linux."""
+        if not LINUX:
+            raise StartError(
+                "make bench pins processes to cores and reads /proc.", "Run it on Linux."
+            )
+        allowed = sorted(os.sched_getaffinity(0))
+        return cls(frozenset(allowed[-1:]), frozenset(allowed[:-1] or allowed))
+
+    @property
+    def all(self) -> frozenset[int]:
+        """Every core that we may use."""
+        return self.tested | self.others
+
+
+def pinned_to(cores: frozenset[int], then: Callable[[], None]) -> Callable[[], None]:
+    """Return what a child does before exec: move to these cores, then something else."""
+
+    def prepare() -> None:
+        os.sched_setaffinity(0, cores)
+        then()
+
+    return prepare
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the processor time that these processes and their living descendants have used."""
+    return sum(_nanoseconds(pid) for pid in {*pids, *_descendants(pids)}) / 1e9
+
+
+def memory_mb(pid: int) -> float:
+    """Return a process's resident memory in MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _nanoseconds(pid: int) -> int:
+    total = 0
+    # schedstat counts nanoseconds; stat counts hundredths of a second.
+    for schedule in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):
+            total += int(schedule.read_text().split()[0])
+    return total
+
+
+def _descendants(pids: Iterable[int]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.parent.name))
+    found: set[int] = set()
+    waiting = list(pids)
+    while waiting:
+        new = children.get(waiting.pop(), [])
+        found.update(new)
+        waiting += new
+    return found

@@ -1,0 +1,28 @@
+"""The machine that figures belong to, described without naming it."""
+
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = ("fastapi", "sqlalchemy", "asyncpg", "pydantic", "uvicorn", "uvloop", "aio-pika")
+
+
+def described() -> dict[str, Any]:
+    """Return cores, processor, memory, and versions of what takes part."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _first(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo")) or platform.machine(),
+        "memory_gib": round(int(_first(r"MemTotal:\s*(\d+)", Path("/proc/meminfo"))) / 2**20, 1),
+        "load_before": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _first(pattern: str, file: Path) -> str:
+    found = re.search(pattern, file.read_text())
+    return found[1].strip() if found else ""
