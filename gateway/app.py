@@ -1,6 +1,5 @@
 """The gateway's composition root: a bare ASGI application between the clients and the services."""
 
-from functools import partial
 from importlib.metadata import version
 
 import uvicorn
@@ -8,7 +7,6 @@ import uvloop
 from starlette.types import Receive, Scope, Send
 
 from gateway.circuits import Circuit
-from gateway.directory import Directory, Resolve, system_resolve
 from gateway.dispatch import Authenticate, Dispatcher
 from gateway.feed import Feed
 from gateway.forwarding import Forwarder
@@ -39,17 +37,11 @@ _READINESS_SECONDS = 1.0
 class Gateway:
     """The ASGI application. Its session to the services lives as long as the server does."""
 
-    def __init__(self, settings: Settings, *, resolve: Resolve = system_resolve) -> None:
+    def __init__(self, settings: Settings) -> None:
         verifier = TokenVerifier.from_settings(settings)
         table, upstreams = RouteTable(), _upstreams(settings)
         self._forwarder = Forwarder(
             connect_timeout=settings.connect_timeout, idle_timeout=settings.idle_timeout
-        )
-        self._directory = Directory(
-            upstreams.values(),
-            self._forwarder.forget,
-            every=settings.resolve_seconds,
-            resolve=resolve,
         )
         self.revocations = Revocations(blind_limit=settings.blind_limit)
         signer = ServiceSigner(settings.internal_key.get_secret_value())
@@ -84,7 +76,7 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with self._forwarder, self._directory.running(), self.feed.running():
+        async with self._forwarder, self.feed.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await self._quotas.close()
@@ -123,12 +115,11 @@ def _upstreams(settings: Settings) -> Upstreams:
             service,
             settings.instances(service),
             in_flight_limit=settings.in_flight_limit,
-            circuit=partial(
-                Circuit,
+            pause_after_refusal=settings.pause_after_refusal,
+            circuit=Circuit(
                 service.value,
                 failures=settings.circuit_failures,
                 pause=settings.circuit_pause,
-                refusal_pause=settings.pause_after_refusal,
             ),
         )
         for service in Service

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +55,18 @@ def unpack(
     Raises StartError when the packages cannot be had.
     """
     packages = _downloaded(chosen, say)
-    unfinished = into.with_name(into.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for package in packages:
-        _run(chosen, ["dpkg", "-x", str(package), str(unfinished)], f"cannot unpack {package}")
-    adapt(unfinished)
-    unfinished.rename(into)
+    into.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in into.parent.glob(f"{into.name}.unfinished.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    # A name of its own: an attempt that was cancelled may still be unpacking in its thread.
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{into.name}.unfinished.", dir=into.parent))
+    try:
+        for package in packages:
+            _run(chosen, ["dpkg", "-x", str(package), str(unfinished)], f"cannot unpack {package}")
+        adapt(unfinished)
+        _put_in_place(unfinished, into)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def libraries_in(root: Path) -> str:
@@ -102,17 +108,20 @@ def _download(chosen: Packages, folder: Path, say: Callable[[str], None]) -> Non
         _run(chosen, fetch, "apt cannot fetch", unfinished)
         shutil.rmtree(unfinished / "apt")
         (unfinished / _COMPLETE).touch()
+        if not (folder / _COMPLETE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
         _put_in_place(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:
-    """Move a finished download to its place, unless another start was faster."""
-    if (folder / _COMPLETE).exists():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    """Move a finished folder to its place, unless another start was faster."""
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _private_apt(folder: Path) -> list[str]:

@@ -7,7 +7,6 @@ without changes skips it all.
 import asyncio
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sqlalchemy.engine import make_url
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.postgres import last_line
-from deploy.local.supervisor import run_to_end
+from deploy.local.supervisor import Supervisor
 from deploy.local.system import CHECKOUT, SERVICES, System
 from shared.provisioning import provision
 
@@ -72,11 +71,16 @@ class Preparation:
     """Brings the database of a system to where its processes can start."""
 
     def __init__(
-        self, folder: Path, system: System, admin: tuple[str, str], say: Callable[[str], None]
+        self,
+        folder: Path,
+        system: System,
+        admin: tuple[str, str],
+        supervisor: Supervisor,
+        say: Callable[[str], None],
     ) -> None:
         self._done_file = folder / "prepared.json"
-        self._logs = folder / "logs"
         self._system = system
+        self._supervisor = supervisor
         self._admin = admin
         self._say = say
 
@@ -120,9 +124,10 @@ class Preparation:
         await self._once("identity-bootstrap", "services.identity.bootstrap", environment)
 
     async def _once(self, name: str, module: str, environment: Mapping[str, str]) -> None:
-        log = self._logs / f"{name}.log"
-        code = await run_to_end((sys.executable, "-m", module), environment, CHECKOUT, log)
+        program = self._system.own_program(name, module, environment)
+        code = await self._supervisor.run_to_end(program)
         if code != 0:
+            log = self._supervisor.log_of(name)
             raise StartError(f"{name} failed (exit code {code}): {last_line(log)}", f"Read {log}")
 
     async def _wanted(self) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Stack:
             await self.postgres.start(self.supervisor)
         await ensure_database(self.system.database_url)
         admin = (self.admin_email, self.admin_password)
-        await Preparation(self._folder, self.system, admin, self._say).run()
+        await Preparation(self._folder, self.system, admin, self.supervisor, self._say).run()
         await self.supervisor.start_all(self.system.program(i) for i in self.system.instances)
 
     def _keep_admin(self) -> None:

@@ -91,12 +91,25 @@ class System:
 
     def program(self, instance: Instance) -> Program:
         """Describe how an instance runs."""
-        return Program(
-            name=instance.name,
-            command=(sys.executable, "-m", instance.module),
-            environment=self.environment(instance),
-            directory=CHECKOUT,
+        return self.own_program(
+            instance.name,
+            instance.module,
+            self.environment(instance),
             stage=2 if instance.owner == "gateway" else 1,
+        )
+
+    @staticmethod
+    def own_program(
+        name: str, module: str, environment: Mapping[str, str], *, stage: int = 1
+    ) -> Program:
+        """Describe a process that runs one of our modules."""
+        return Program(
+            name=name,
+            command=(sys.executable, "-m", module),
+            environment=environment,
+            directory=CHECKOUT,
+            module=module,
+            stage=stage,
         )
 
     def environment(self, instance: Instance) -> dict[str, str]:

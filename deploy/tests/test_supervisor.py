@@ -13,7 +13,7 @@ from deploy.local.errors import StartError
 from deploy.local.processes import Identity, marked
 from deploy.local.supervisor import LOG_LIMIT_BYTES, Program, Supervisor, own_environment
 from deploy.local.system import CHECKOUT
-from deploy.tests.waiting import eventually
+from deploy.tests.waiting import eventually, wait_for_text
 
 pytestmark = pytest.mark.anyio
 
@@ -27,13 +27,6 @@ def shell(name: str, script: str, folder: Path, *, stage: int = 1, seconds: floa
         stage=stage,
         stop_seconds=seconds,
     )
-
-
-async def wait_for_text(file: Path, text: str) -> None:
-    async def is_there() -> bool:
-        return await asyncio.to_thread(lambda: file.exists() and text in file.read_text())
-
-    await eventually(is_there)
 
 
 async def test_a_process_that_dies_is_started_again_after_growing_pauses(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -18,7 +17,6 @@ from joserfc.jwk import ECKey, KeySet
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import Gateway, server_config
-from gateway.directory import system_resolve
 from gateway.routes import Service
 from gateway.settings import Settings
 
@@ -144,12 +142,7 @@ async def running(config: uvicorn.Config) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def raw_upstream(
-    handler: Handler,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[str]:
+async def raw_upstream(handler: Handler) -> AsyncIterator[str]:
     """A server that speaks whatever bytes a test wants; yields its address."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -165,9 +158,9 @@ async def raw_upstream(
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(accept, host, port, ssl=tls)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
-        yield f"http://{host}:{server.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in tuple(tasks):
@@ -240,12 +233,11 @@ async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
     It is yielded once it has heard which tokens are revoked; with `blind=True` at once.
     """
     blind = changes.pop("blind", False)
-    resolve = changes.pop("resolve", system_resolve)
     recorder = Recorder()
     async with AsyncExitStack() as stack:
         upstream_port = await stack.enter_async_context(running(config_for(recorder)))
         settings = settings_for(f"http://127.0.0.1:{upstream_port}", **changes)
-        gateway = Gateway(settings, resolve=resolve)
+        gateway = Gateway(settings)
         port = await stack.enter_async_context(running(server_config(gateway, settings)))
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)

@@ -1,0 +1,182 @@
+"""Where our own Python processes are born: forked from one that has imported the libraries.
+
+Eleven processes that import the same libraries need two seconds of processor time each; a fork of
+one that has them needs none. Only libraries are imported before the fork: what our own modules
+read of their environment, they read in the process they run in.
+
+This file is the program of the parent; `deploy.local.births` is its other side. It takes requests
+from a socket, a line of JSON each, and says there what became of them: `{"number": 1, "pid": 42}`
+or `{"number": 1, "problem": "…"}`, and in the end `{"pid": 42, "code": -9}`.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.local.processes import die_with_parent
+
+LIBRARIES = (
+    "aio_pika",
+    "alembic.command",
+    "argon2",
+    "asyncpg",
+    "bcrypt",
+    "fastapi",
+    "fastapi_offline",
+    "fpdf",
+    "httpx",
+    "joserfc.jwt",
+    "limits.aio.storage",
+    "limits.aio.strategies",
+    "prometheus_client",
+    "pydantic_settings",
+    "rfc8785",
+    "slugify",
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.ext.asyncio",
+    "stripe",
+    "structlog",
+    "uuid_utils",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+    "zxcvbn",
+)
+"""What takes long to import and has no thread, socket or setting of its own afterwards."""
+
+_PR_SET_NAME = 15
+_LONGEST_NAME = 15  # of a thread, prctl(2)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A process that is to be: `module` is run as `python -m` does, in the folder `directory`."""
+
+    number: int
+    name: str
+    module: str
+    environment: dict[str, str]
+    directory: str
+    log: str
+    death_signal: int
+
+
+class Nursery:
+    """The parent's loop: one request, one fork."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = b""
+        self._children: set[int] = set()
+        self._wake_up, self._alarm = os.pipe()
+        for descriptor in (self._wake_up, self._alarm):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self._alarm)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the descriptor wakes us
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal
+
+    def serve(self) -> Request | None:
+        """Fork until the other side is gone (None), or return, in a child, what it is to run."""
+        while True:
+            sources: list[socket.socket | int] = [self._connection, self._wake_up]
+            ready, _, _ = select.select(sources, [], [])
+            if self._wake_up in ready:
+                os.read(self._wake_up, 512)
+                self._tell_of_the_dead()
+            if self._connection in ready:
+                received = self._connection.recv(65536)
+                if not received:
+                    return None
+                for line in self._lines(received):
+                    request = Request(**json.loads(line))
+                    if self._fork(request):
+                        return request
+
+    def _lines(self, received: bytes) -> list[bytes]:
+        *lines, self._buffer = (self._buffer + received).split(b"\n")
+        return lines
+
+    def _fork(self, request: Request) -> bool:
+        """Return whether this is the child."""
+        parent = os.getpid()
+        left, leaving = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell(number=request.number, problem=error.strerror)
+            return False
+        if pid == 0:
+            self._leave(request, parent)
+            for descriptor in (left, leaving):
+                os.close(descriptor)
+            return True
+        self._children.add(pid)
+        os.close(leaving)
+        os.read(left, 1)  # until the child has closed it: from then on its group can be signalled
+        os.close(left)
+        self._tell(number=request.number, pid=pid)
+        return False
+
+    def _leave(self, request: Request, parent: int) -> None:
+        """Become a process of its own, as if it had been executed."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._connection.close()
+        os.close(self._wake_up)
+        os.close(self._alarm)
+        die_with_parent(parent, signal.Signals(request.death_signal))
+        _LIBC.prctl(_PR_SET_NAME, request.name[:_LONGEST_NAME].encode(), 0, 0, 0)
+        _redirect(Path(request.log))
+        os.chdir(request.directory)
+        os.environ.clear()
+        os.environ.update(request.environment)
+
+    def _tell_of_the_dead(self) -> None:
+        for pid in list(self._children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._children.discard(pid)
+                self._tell(pid=pid, code=os.waitstatus_to_exitcode(status))
+
+    def _tell(self, **message: Any) -> None:
+        self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _redirect(log: Path) -> None:
+    null, out = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND)
+    for source, targets in ((null, (0,)), (out, (1, 2))):
+        for target in targets:
+            os.dup2(source, target)
+        os.close(source)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
+
+
+def main() -> None:
+    """Serve the connection whose descriptor is the first argument; in a child, run its module."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    gc.collect()
+    gc.freeze()  # the children's collections leave the pages alone that they share
+    request = Nursery(connection).serve()
+    if request is not None:
+        sys.argv[1:] = []
+        runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
