@@ -1,5 +1,6 @@
 """The gateway's composition root: a bare ASGI application between the clients and the services."""
 
+from functools import partial
 from importlib.metadata import version
 
 import uvicorn
@@ -7,6 +8,7 @@ import uvloop
 from starlette.types import Receive, Scope, Send
 
 from gateway.circuits import Circuit
+from gateway.directory import Directory, Resolve, system_resolve
 from gateway.dispatch import Authenticate, Dispatcher
 from gateway.feed import Feed
 from gateway.forwarding import Forwarder
@@ -37,11 +39,17 @@ _READINESS_SECONDS = 1.0
 class Gateway:
     """The ASGI application. Its session to the services lives as long as the server does."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, resolve: Resolve = system_resolve) -> None:
         verifier = TokenVerifier.from_settings(settings)
         table, upstreams = RouteTable(), _upstreams(settings)
         self._forwarder = Forwarder(
             connect_timeout=settings.connect_timeout, idle_timeout=settings.idle_timeout
+        )
+        self._directory = Directory(
+            upstreams.values(),
+            self._forwarder.forget,
+            every=settings.resolve_seconds,
+            resolve=resolve,
         )
         self.revocations = Revocations(blind_limit=settings.blind_limit)
         signer = ServiceSigner(settings.internal_key.get_secret_value())
@@ -76,7 +84,7 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with self._forwarder, self.feed.running():
+        async with self._forwarder, self._directory.running(), self.feed.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await self._quotas.close()
@@ -115,11 +123,12 @@ def _upstreams(settings: Settings) -> Upstreams:
             service,
             settings.instances(service),
             in_flight_limit=settings.in_flight_limit,
-            pause_after_refusal=settings.pause_after_refusal,
-            circuit=Circuit(
+            circuit=partial(
+                Circuit,
                 service.value,
                 failures=settings.circuit_failures,
                 pause=settings.circuit_pause,
+                refusal_pause=settings.pause_after_refusal,
             ),
         )
         for service in Service

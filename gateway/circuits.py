@@ -1,68 +1,96 @@
-"""A circuit for each service: one that fails again and again is left alone for a moment."""
+"""A circuit for each instance of a service: one that fails again and again is left alone."""
 
 import time
 from collections.abc import Callable
-from math import ceil
 
 import structlog
 from prometheus_client import Gauge
 
-from gateway.errors import UpstreamUnavailable
-
 log = structlog.get_logger(__name__)
 
-OPEN = Gauge("carnet_gateway_circuit_open", "1 while a service is left alone", ["service"])
+OPEN = Gauge(
+    "carnet_gateway_circuits_open", "How many instances of a service are left alone", ["service"]
+)
 
 
 class Circuit:
-    """Opens after `failures` attempts in a row that got no answer.
+    """Opens after `failures` attempts in a row that got no answer, or one refused connection.
 
-    While it is open requests are refused at once, but for one every `pause` seconds that tries
-    whether the service answers again; an answer, whatever its status, closes the circuit.
+    While it is open no requests go there, but for one every `pause` seconds that tries whether the
+    instance answers again; an answer, whatever its status, closes the circuit. After a refusal the
+    first try comes after `refusal_pause`, and each later one after twice as long. Seconds.
     """
 
     def __init__(
         self,
         service: str,
+        address: str = "",
         *,
         failures: int = 10,
         pause: float = 2,
+        refusal_pause: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._service = service
+        self._names = {"upstream": service, "address": address}
         self._limit = failures
         self._pause = pause
+        self._first_pause = self._refusal_pause = min(refusal_pause, pause)
         self._clock = clock
         self._failures = 0
         self._next_try = 0.0
+        self._is_open = False
+        self._retired = False
         self._gauge = OPEN.labels(service)
-        self._gauge.set(0)
 
-    def enter(self) -> None:
-        """Begin an attempt. Raises UpstreamUnavailable (503) while the circuit is open."""
-        if self._failures < self._limit:
-            return
-        now = self._clock()
-        if now < self._next_try:
-            raise UpstreamUnavailable(retry_after=max(1, ceil(self._next_try - now)))
+    @property
+    def rest(self) -> float:
+        """Seconds until a request may go there; zero when it may now."""
+        return max(0.0, self._next_try - self._clock()) if self._is_open else 0.0
+
+    def lets_in(self) -> bool:
+        """Begin an attempt, if one may go there now."""
+        if not self._is_open:
+            return not self._retired
+        if self.rest > 0:
+            return False
         # This attempt is the try. Should it never come back, the next one follows in its time.
-        self._next_try = now + self._pause
+        self._next_try = self._clock() + self._pause
+        return True
 
     def answered(self) -> None:
-        """The service answered."""
-        if not self._failures:
-            return
-        if self._failures >= self._limit:
-            log.warning("circuit_closed", upstream=self._service)
-            self._gauge.set(0)
+        """The instance answered."""
         self._failures = 0
+        self._refusal_pause = self._first_pause
+        if self._is_open:
+            self._close()
+            log.warning("circuit_closed", **self._names)
 
     def failed(self) -> None:
-        """The service could not be connected to, broke off, or let the time run out."""
+        """The instance broke off, or let the time run out."""
         self._failures += 1
-        if self._failures < self._limit:
+        if self._failures >= self._limit:
+            self._open_for(self._pause)
+
+    def refused(self) -> None:
+        """The instance could not be connected to: it received nothing, and will not just now."""
+        self._open_for(self._refusal_pause)
+        self._refusal_pause = min(2 * self._refusal_pause, self._pause)
+
+    def retire(self) -> None:
+        """The instance is there no longer: nothing goes there, and nothing is told of it."""
+        self._retired = True
+        if self._is_open:
+            self._close()
+
+    def _close(self) -> None:
+        self._is_open = False
+        self._gauge.dec()
+
+    def _open_for(self, pause: float) -> None:
+        if self._retired:
             return
-        self._next_try = self._clock() + self._pause
-        if self._failures == self._limit:
-            log.warning("circuit_opened", upstream=self._service, failures=self._failures)
-            self._gauge.set(1)
+        self._next_try = self._clock() + pause
+        if not self._is_open:
+            self._is_open = True
+            self._gauge.inc()
+            log.warning("circuit_opened", failures=self._failures, **self._names)

@@ -105,6 +105,12 @@ class Forwarder:
             pool.close()
         self._pools.clear()
 
+    def forget(self, instance: Instance) -> None:
+        """Close the connections to an instance; what is under way there ends by itself."""
+        pool = self._pools.pop(instance, None)
+        if pool is not None:
+            pool.close()
+
     async def answer(self, upstream: Upstream, request: Outgoing) -> Answer:
         """Send a request to an instance of a service; the answer's body is still to be read.
 
@@ -112,16 +118,6 @@ class Forwarder:
         whatever the method. Raises UpstreamUnavailable (503), UpstreamFailed (502),
         UpstreamTimedOut (504), or what broke the request's own body off.
         """
-        upstream.circuit.enter()
-        try:
-            answer = await self._repeated(upstream, request)
-        except (UpstreamUnavailable, UpstreamFailed, UpstreamTimedOut):
-            upstream.circuit.failed()
-            raise
-        upstream.circuit.answered()
-        return answer
-
-    async def _repeated(self, upstream: Upstream, request: Outgoing) -> Answer:
         repeats = _REPEATS if request.repeatable else 0
         while True:
             try:
@@ -134,9 +130,15 @@ class Forwarder:
     async def _first_connected(self, upstream: Upstream, request: Outgoing) -> Answer:
         for instance in upstream.in_turn():
             try:
-                return await self._attempt(instance, request)
+                answer = await self._attempt(instance, request)
             except CannotConnect:
-                upstream.refused(instance)
+                instance.circuit.refused()
+            except (ConnectionBroken, UpstreamFailed, UpstreamTimedOut):
+                instance.circuit.failed()
+                raise
+            else:
+                instance.circuit.answered()
+                return answer
         raise AssertionError("in_turn raises when no instance is left")
 
     async def _attempt(self, instance: Instance, request: Outgoing) -> Answer:
@@ -144,7 +146,7 @@ class Forwarder:
         connection = await pool.take()
         try:
             return await connection.ask(
-                request.head(instance.authority),
+                request.head(instance.origin.authority),
                 request.stream(),
                 is_head=request.method == "HEAD",
                 silence=request.silence,
@@ -166,10 +168,11 @@ class Forwarder:
             raise UpstreamUnavailable
         pool = self._pools.get(instance)
         if pool is None:
+            origin = instance.origin
             pool = self._pools[instance] = Pool(
                 instance.host,
-                instance.port,
-                tls=instance.tls,
+                origin.port,
+                tls_name=origin.name if origin.tls else None,
                 connect_timeout=self._connect_timeout,
                 idle_timeout=self._idle_timeout,
             )

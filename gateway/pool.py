@@ -17,11 +17,18 @@ class Pool:
     """
 
     def __init__(
-        self, host: str, port: int, *, tls: bool, connect_timeout: float, idle_timeout: float
+        self,
+        host: str,
+        port: int,
+        *,
+        tls_name: str | None,
+        connect_timeout: float,
+        idle_timeout: float,
     ) -> None:
         self._host = host
         self._port = port
-        self._tls = ssl.create_default_context() if tls else None
+        self._tls_name = tls_name  # whom the certificate must name; None for no TLS
+        self._tls = ssl.create_default_context() if tls_name else None
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._idle: list[Connection] = []
@@ -55,7 +62,11 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._free), self._host, self._port, ssl=self._tls
+                    lambda: Connection(self._free),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._tls_name,
                 )
         except (OSError, TimeoutError) as error:
             raise CannotConnect from error

@@ -68,8 +68,9 @@ class Settings(ProcessSettings, TokenSettings):
     in_flight_limit: int = Field(default=512, ge=1)  # requests at one service at the same time
     # Shorter than the services keep an idle connection, so that we are the first to let go of it.
     idle_timeout: float = Field(default=30, gt=0)  # seconds
+    resolve_seconds: float = Field(default=2, gt=0)  # how often the services' names are looked up
     pause_after_refusal: float = Field(default=0.5, ge=0)  # seconds an instance is left alone
-    circuit_failures: int = Field(default=10, ge=1)  # in a row: then the service is left alone,
+    circuit_failures: int = Field(default=10, ge=1)  # in a row: then an instance is left alone,
     circuit_pause: float = Field(default=2, gt=0)  # but for one request in so many seconds
 
     cors_origins: CommaSeparated = ()  # whose pages may call us: `https://shop.example`, exactly

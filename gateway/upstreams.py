@@ -1,7 +1,9 @@
-"""The services' instances: whose turn it is, and who refused a moment ago."""
+"""The services' instances: which there are, whose turn it is, and who is left alone."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from math import ceil
 from urllib.parse import urlsplit
 
 from gateway.circuits import Circuit
@@ -9,28 +11,46 @@ from gateway.errors import UpstreamBusy, UpstreamUnavailable
 from gateway.routes import Service
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An address as the settings have it; behind a name there may be several processes."""
+
+    name: str
+    port: int
+    tls: bool
+    authority: bytes  # what the Host header says
+
+    @classmethod
+    def parse(cls, address: str) -> "Origin":
+        """Read `http://name:port`."""
+        parts = urlsplit(address)
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else 80)
+        return cls(parts.hostname or "", port, tls, parts.netloc.encode("ascii"))
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether there is no name to look up."""
+        try:
+            ip_address(self.name)
+        except ValueError:
+            return False
+        return True
+
+
 class Instance:
     """One process of a service, by its address."""
 
-    __slots__ = ("_clock", "_refused_until", "authority", "host", "port", "tls")
+    __slots__ = ("circuit", "host", "origin")
 
-    def __init__(self, address: str, clock: Callable[[], float]) -> None:
-        parts = urlsplit(address)
-        self.tls = parts.scheme == "https"
-        self.host = parts.hostname or ""
-        self.port = parts.port or (443 if self.tls else 80)
-        self.authority = parts.netloc.encode("ascii")  # what its Host header says
-        self._clock = clock
-        self._refused_until = 0.0
+    def __init__(self, origin: Origin, host: str, circuit: Circuit) -> None:
+        self.origin = origin
+        self.host = host  # where to connect to: the name itself until it has been looked up
+        self.circuit = circuit
 
-    @property
-    def available(self) -> bool:
-        """Whether it did not refuse a connection a moment ago."""
-        return self._refused_until <= self._clock()
 
-    def leave_alone(self, seconds: float) -> None:
-        """Skip this instance for a moment: it refused a connection."""
-        self._refused_until = self._clock() + seconds
+MakeCircuit = Callable[[str], Circuit]
+"""Makes the circuit of the instance at an address."""
 
 
 class Upstream:
@@ -42,33 +62,51 @@ class Upstream:
         addresses: Sequence[str],
         *,
         in_flight_limit: int = 512,
-        pause_after_refusal: float = 0.5,
-        circuit: Circuit | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        circuit: MakeCircuit | None = None,
     ) -> None:
         self.service = service
-        self.circuit = circuit or Circuit(service.value, clock=clock)
         self.in_flight = 0
+        self.origins = tuple(Origin.parse(address) for address in addresses)
         self._limit = in_flight_limit
-        self._pause = pause_after_refusal
-        self._instances = [Instance(address, clock) for address in addresses]
+        self._circuit = circuit or (lambda address: Circuit(service.value, address))
+        self._instances = [self._instance(origin, origin.name) for origin in self.origins]
         self._turn = 0
+
+    def _instance(self, origin: Origin, host: str) -> Instance:
+        return Instance(origin, host, self._circuit(f"{host}:{origin.port}"))
+
+    def renew(self, found: Mapping[Origin, Sequence[str]]) -> list[Instance]:
+        """Take what was found behind the names; returns the instances that are there no longer.
+
+        Of a name about which nothing was found the last known instances stay.
+        """
+        known = {(instance.origin, instance.host): instance for instance in self._instances}
+        wanted = [
+            (origin, host)
+            for origin in self.origins
+            for host in found.get(origin) or [host for of, host in known if of == origin]
+        ]
+        self._instances = [
+            known[place] if place in known else self._instance(*place) for place in wanted
+        ]
+        gone = [instance for place, instance in known.items() if place not in wanted]
+        for instance in gone:
+            instance.circuit.retire()
+        return gone
 
     def in_turn(self) -> Iterator[Instance]:
         """The instances that may be tried, each once, starting with the one whose turn it is.
 
         Raises UpstreamUnavailable (503) when the last of them was tried in vain.
         """
-        start = self._turn
-        self._turn = (start + 1) % len(self._instances)
-        for instance in self._instances[start:] + self._instances[:start]:
-            if instance.available:
+        instances = self._instances
+        start = self._turn % len(instances)
+        self._turn = start + 1
+        for instance in instances[start:] + instances[:start]:
+            if instance.circuit.lets_in():
                 yield instance
-        raise UpstreamUnavailable
-
-    def refused(self, instance: Instance) -> None:
-        """Remember that an instance could not be connected to."""
-        instance.leave_alone(self._pause)
+        rest = min(instance.circuit.rest for instance in instances)
+        raise UpstreamUnavailable(retry_after=max(1, ceil(rest)))
 
     def enter(self) -> None:
         """Take one of the service's places for a request; `leave` gives it back.

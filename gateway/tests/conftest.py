@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -17,6 +18,7 @@ from joserfc.jwk import ECKey, KeySet
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import Gateway, server_config
+from gateway.directory import system_resolve
 from gateway.routes import Service
 from gateway.settings import Settings
 
@@ -142,7 +144,12 @@ async def running(config: uvicorn.Config) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def raw_upstream(handler: Handler) -> AsyncIterator[str]:
+async def raw_upstream(
+    handler: Handler,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[str]:
     """A server that speaks whatever bytes a test wants; yields its address."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -158,9 +165,9 @@ async def raw_upstream(handler: Handler) -> AsyncIterator[str]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, host, port, ssl=tls)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://{host}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in tuple(tasks):
@@ -233,11 +240,12 @@ async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
     It is yielded once it has heard which tokens are revoked; with `blind=True` at once.
     """
     blind = changes.pop("blind", False)
+    resolve = changes.pop("resolve", system_resolve)
     recorder = Recorder()
     async with AsyncExitStack() as stack:
         upstream_port = await stack.enter_async_context(running(config_for(recorder)))
         settings = settings_for(f"http://127.0.0.1:{upstream_port}", **changes)
-        gateway = Gateway(settings)
+        gateway = Gateway(settings, resolve=resolve)
         port = await stack.enter_async_context(running(server_config(gateway, settings)))
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)

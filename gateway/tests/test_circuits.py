@@ -2,12 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
 from prometheus_client import REGISTRY
 
 from gateway.circuits import Circuit
-from gateway.errors import UpstreamUnavailable
 from gateway.tests.conftest import DEAD, bearer, open_stack, raw_upstream, read_head
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ class Clock:
 
 
 def gauge() -> float | None:
-    return REGISTRY.get_sample_value("carnet_gateway_circuit_open", {"service": "test"})
+    return REGISTRY.get_sample_value("carnet_gateway_circuits_open", {"service": "test"})
 
 
 @pytest.fixture
@@ -31,20 +31,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def circuit(clock: Clock) -> Circuit:
-    return Circuit("test", failures=3, pause=5, clock=clock)
+def circuit(clock: Clock) -> Iterator[Circuit]:
+    circuit = Circuit("test", failures=3, pause=5, refusal_pause=1, clock=clock)
+    yield circuit
+    circuit.retire()
+    assert gauge() == 0
 
 
 def fail(circuit: Circuit, times: int) -> None:
     for _ in range(times):
-        circuit.enter()
+        assert circuit.lets_in()
         circuit.failed()
 
 
 def test_an_answer_between_failures_keeps_it_closed(circuit: Circuit) -> None:
     for _ in range(5):
         fail(circuit, 2)
-        circuit.enter()
+        assert circuit.lets_in()
         circuit.answered()
     assert gauge() == 0
 
@@ -53,36 +56,55 @@ def test_it_opens_and_says_when_to_return(circuit: Circuit, clock: Clock) -> Non
     fail(circuit, 3)
     assert gauge() == 1
     clock.now += 1.5
-    with pytest.raises(UpstreamUnavailable) as refused:
-        circuit.enter()
-    assert refused.value.headers == {"Retry-After": "4"}
+    assert not circuit.lets_in()
+    assert circuit.rest == 3.5
 
 
 def test_one_try_at_a_time(circuit: Circuit, clock: Clock) -> None:
     fail(circuit, 3)
     clock.now += 5
-    circuit.enter()
-    with pytest.raises(UpstreamUnavailable):
-        circuit.enter()
+    assert circuit.lets_in()
+    assert not circuit.lets_in()
     clock.now += 1
     circuit.failed()
     clock.now += 4.9
-    with pytest.raises(UpstreamUnavailable):
-        circuit.enter()
+    assert not circuit.lets_in()
     clock.now += 0.1
-    circuit.enter()
+    assert circuit.lets_in()
     circuit.answered()
     assert gauge() == 0
-    for _ in range(3):
-        circuit.enter()
+    assert all(circuit.lets_in() for _ in range(3))
 
 
 def test_a_try_that_never_comes_back_is_followed_by_another(circuit: Circuit, clock: Clock) -> None:
     fail(circuit, 3)
     clock.now += 5
-    circuit.enter()
+    assert circuit.lets_in()
     clock.now += 5
-    circuit.enter()
+    assert circuit.lets_in()
+
+
+def test_a_refused_connection_opens_it_at_once_and_longer_each_time(
+    circuit: Circuit, clock: Clock
+) -> None:
+    for pause in (1, 2, 4, 5, 5):
+        assert circuit.lets_in()
+        circuit.refused()
+        assert circuit.rest == pause
+        assert not circuit.lets_in()
+        clock.now += pause
+    assert circuit.lets_in()
+    circuit.answered()
+    circuit.refused()
+    assert circuit.rest == 1
+
+
+def test_of_an_instance_that_is_gone_nothing_is_told(circuit: Circuit) -> None:
+    fail(circuit, 2)
+    circuit.retire()
+    circuit.failed()
+    assert not circuit.lets_in()
+    assert gauge() == 0
 
 
 async def test_a_hanging_service_costs_only_its_first_callers_their_time() -> None:
