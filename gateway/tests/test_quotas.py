@@ -1,10 +1,6 @@
 """Too many requests: of an address, of a user, at sign-in; alone and with other gateways."""
 
 import asyncio
-import shutil
-import socket
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +10,6 @@ from gateway.quotas import network_of
 from gateway.tests.conftest import DEAD, Stack, bearer, open_stack, settings_for, token
 
 pytestmark = pytest.mark.anyio
-
-SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
-needs_store = pytest.mark.skipif(SERVER is None, reason="needs redis-server or valkey-server")
 
 TEN = Limit.parse("test", "10/10 seconds")
 
@@ -134,77 +127,6 @@ async def test_keys_are_forgotten() -> None:
     await counters.hit(TEN, "a")
     windows = counters._windows["test"]
     assert len(windows.current) + len(windows.previous) == 1
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator["Store"]:
-    started = Store(free_port(), tmp_path)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-class Store:
-    """A Redis or Valkey server of the test's own."""
-
-    def __init__(self, port: int, folder: Path) -> None:
-        self.port = port
-        self.folder = folder
-        self.process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    async def start(self) -> None:
-        assert SERVER is not None
-        self.process = await asyncio.create_subprocess_exec(
-            *(SERVER, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
-            cwd=self.folder,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        async with asyncio.timeout(10):
-            while not await self._answers():
-                await asyncio.sleep(0.02)
-
-    async def _answers(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    async def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            await self.process.wait()
-            self.process = None
-
-
-@needs_store
-async def test_gateways_with_a_store_count_together(store: Store) -> None:
-    shared = {"limits_store": store.url, "address_limit": "4/minute"}
-    async with open_stack(**shared) as one, open_stack(**shared) as two:
-        found = [await statuses(stack, 1) for stack in (one, two, one, two, one, two)]
-        assert found == [[200]] * 4 + [[429]] * 2
-        refused = await two.client.get("/api/vouchers/1", headers=bearer())
-        assert 0 < int(refused.headers["retry-after"]) <= 60
-
-
-@needs_store
-async def test_a_store_that_goes_away_lets_each_gateway_count_for_itself(store: Store) -> None:
-    async with open_stack(limits_store=store.url, address_limit="2/minute") as stack:
-        assert await statuses(stack, 3) == [200, 200, 429]
-        await store.stop()
-        assert await statuses(stack, 3) == [200, 200, 429]
 
 
 async def test_a_store_that_never_answers_does_not_hold_requests_up() -> None:
