@@ -1,6 +1,9 @@
 """The vouchers service's background work: its relay, its consumers, and what time brings."""
 
+import structlog
+
 from services.vouchers.app import NAME, clients_of
+from services.vouchers.bootstrap import make_up_for_missed_creation
 from services.vouchers.events import CATALOGUE
 from services.vouchers.handlers import QUEUES
 from services.vouchers.service import vouchers
@@ -9,11 +12,15 @@ from services.vouchers.settings import Settings
 from shared.consumer import Consumer, one_by_one
 from shared.context import system_origin
 from shared.db import make_engine
+from shared.errors import ServiceUnavailable
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
 EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
+BOOTSTRAP_EVERY = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -50,10 +57,18 @@ def timers_of(settings: Settings, transactions: Transactions) -> list[Timer]:
     async def cancel() -> None:
         await vouchers.cancel_unpaid(transactions, settings.pending_for)
 
+    async def bootstrap() -> None:
+        try:
+            await make_up_for_missed_creation(transactions, directory)
+        except ServiceUnavailable as error:
+            # Everything starts at once on a fresh installation: not worth an error.
+            log.info("bootstrap_waits", cause=error.detail)
+
     return [
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, learn),
+        Timer("bootstrap", BOOTSTRAP_EVERY, bootstrap),
     ]
 
 

@@ -36,6 +36,12 @@ async def organizations_without_copy(session: AsyncSession) -> Sequence[int]:
     ).all()
 
 
+async def knows_slug(session: AsyncSession, slug: str) -> bool:
+    """Say whether there is a copy of the organization with this slug."""
+    known = exists().where(OrganizationCopy.slug == slug)
+    return bool(await session.scalar(select(known)))
+
+
 async def time_zones(session: AsyncSession) -> Sequence[str]:
     """Return every time zone that an organization keeps."""
     return (await session.scalars(select(OrganizationCopy.timezone).distinct())).all()

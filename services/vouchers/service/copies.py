@@ -15,6 +15,7 @@ from shared.errors import ServiceUnavailable
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 Copy = TypeVar("Copy", OrganizationCopy, ClientCopy)
+State = TypeVar("State", bound=BaseModel)
 
 
 class OrganizationState(BaseModel):
@@ -87,6 +88,15 @@ class Directory:
         state = await self._ask("organizations", path, OrganizationState)
         return await self._keep(OrganizationCopy, state)
 
+    async def ask_by_slug(self, slug: str) -> OrganizationState | None:
+        """Return an organization as its owner knows it, and keep nothing.
+
+        Raises ServiceUnavailable.
+        """
+        return await self._ask(
+            "organizations", "/internal/organizations", OrganizationState, slug=slug
+        )
+
     async def fetch_client(self, client_id: int) -> ClientCopy | None:
         """Return a user as identity knows it, or None; raises ServiceUnavailable."""
         state = await self._ask("identity", f"/internal/users/{client_id}", ClientState)
@@ -96,9 +106,10 @@ class Directory:
         self,
         service: str,
         path: str,
-        state: type[BaseModel],
-    ) -> BaseModel | None:
-        answer = await self._clients.request(service, "GET", path, self._origin)
+        state: type[State],
+        **params: str,
+    ) -> State | None:
+        answer = await self._clients.request(service, "GET", path, self._origin, params=params)
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:

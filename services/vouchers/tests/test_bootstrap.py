@@ -5,10 +5,19 @@ from typing import Any
 
 import pytest
 
-from services.vouchers.bootstrap import DEFAULT_ORGANIZATION_SLUG, ensure_default_types
+from services.vouchers.app import clients_of
+from services.vouchers.bootstrap import (
+    DEFAULT_ORGANIZATION_SLUG,
+    ensure_default_types,
+    make_up_for_missed_creation,
+)
 from services.vouchers.handlers import organization_created
 from services.vouchers.models import OrganizationCopy
+from services.vouchers.service.copies import Directory
+from services.vouchers.settings import Settings
+from services.vouchers.tests.environment import Transports
 from services.vouchers.tests.outside import ORGANIZATION, Organizations
+from shared.context import system_origin
 from shared.events import Event
 from shared.testing import Database
 from shared.transactions import Transactions
@@ -95,3 +104,26 @@ async def test_five_at_once_make_three(
 
     assert sorted(await asyncio.gather(*(ensure() for _ in range(5)))) == [0, 0, 0, 0, 3]
     assert len(await database.rows("SELECT 1 FROM voucher_types")) == 3
+
+
+async def test_a_creation_that_was_missed_is_made_up_for_once(
+    transactions: Transactions,
+    organizations: Organizations,
+    settings: Settings,
+    transports: Transports,
+    database: Database,
+) -> None:
+    clients = clients_of(settings, transports)
+    directory = Directory(clients, system_origin(), transactions.system)
+    await make_up_for_missed_creation(transactions, directory)
+    assert await database.rows("SELECT 1 FROM organization_copies") == [], "there is none yet"
+    organizations.known[ORGANIZATION]["slug"] = DEFAULT_ORGANIZATION_SLUG
+    await make_up_for_missed_creation(transactions, directory)
+    assert len(await database.rows("SELECT 1 FROM voucher_types")) == 3
+    async with database.admin() as connection:
+        await connection.execute("DELETE FROM voucher_types")
+    calls = organizations.calls
+    await make_up_for_missed_creation(transactions, directory)
+    assert await database.rows("SELECT 1 FROM voucher_types") == [], "deleted on purpose"
+    assert organizations.calls == calls
+    await clients.aclose()

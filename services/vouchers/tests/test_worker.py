@@ -85,6 +85,7 @@ async def test_the_worker_knows_its_queues_and_timers(
         "expire_run_out",
         "cancel_unpaid",
         "learn_organizations",
+        "bootstrap",
     }
     for timer in worker.timers:
         if timer.name != "learn_organizations":
