@@ -19,6 +19,8 @@ from pydantic import (
     StringConstraints,
 )
 
+from shared.currencies import CURRENCIES
+
 MAX_ID = 2**63 - 1
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -71,6 +73,12 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _known_currency(code: str) -> str:
+    if code not in CURRENCIES:
+        raise ValueError("must be an ISO 4217 code such as EUR")
+    return code
+
+
 _trimmed = StringConstraints(strip_whitespace=True, min_length=1, max_length=255)
 
 _LINE = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
@@ -100,8 +108,12 @@ Phone = Annotated[
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
 """An IANA time zone."""
 
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-"""An ISO 4217 code."""
+Currency = Annotated[
+    str,
+    AfterValidator(_known_currency),
+    Field(json_schema_extra={"enum": sorted(CURRENCIES)}),
+]
+"""An ISO 4217 code, in capitals."""
 
 Day = Annotated[date, BeforeValidator(_written_day), Field(json_schema_extra={"pattern": "^[1-8]"})]
 """A day as RFC 3339 writes it, never a number."""

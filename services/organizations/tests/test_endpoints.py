@@ -92,7 +92,13 @@ async def test_what_identity_refuses_names_the_owners_field(
     [
         ("timezone", "Mars/Olympus"),
         ("currency", "pln"),
+        ("currency", "ABC"),
+        ("currency", "XAU"),
+        ("timezone", "CET+1"),
         ("logo_url", "javascript:alert(1)"),
+        ("logo_url", "ftp://example.org/logo.png"),
+        ("logo_url", "//example.org/logo.png"),
+        ("logo_url", "https://"),
         ("name", "a\x00b"),
         ("name", " "),
         ("slug", "mine"),

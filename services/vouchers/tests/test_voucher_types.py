@@ -94,6 +94,7 @@ async def test_booking_rules_are_refused_by_name(
         ({"price": 10**11}, "price"),
         ({"price": "NaN"}, "price"),
         ({"currency": "zloty"}, "currency"),
+        ({"currency": "ABC"}, "currency"),
         ({"validity_days": 0}, "validity_days"),
         ({"organization_id": OTHER_ORGANIZATION}, "organization_id"),
         ({"is_active": False}, "is_active"),
