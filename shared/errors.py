@@ -21,6 +21,7 @@ from shared.context import request_id
 log = structlog.get_logger(__name__)
 
 PROBLEM = "application/problem+json"
+INVALID_REQUEST = "invalid_request"
 
 
 class AppError(Exception):
@@ -93,6 +94,11 @@ class Invalid(AppError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.errors = [{"field": field, "message": message}]
+
+    @classmethod
+    def code(cls) -> str:
+        """Return the code of every refused field, whoever refused it: a schema or a rule."""
+        return INVALID_REQUEST
 
 
 class Problem(BaseModel):
@@ -171,7 +177,7 @@ def validation_problem(request: Request, error: RequestValidationError) -> JSONR
         return refused
     fields = [{"field": _field(item["loc"]), "message": _message(item["msg"])} for item in found]
     summary = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:3])
-    return problem(request, 422, "invalid_request", summary, errors=fields)
+    return problem(request, 422, INVALID_REQUEST, summary, errors=fields)
 
 
 def offered_methods(request: Request) -> set[str]:

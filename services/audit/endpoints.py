@@ -1,6 +1,7 @@
 """Routes: parse, call, return."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -83,6 +84,23 @@ SealsDep = Annotated[SealReader, Depends(_seals)]
 Position = Annotated[BodyId | None, Query(description="A position in the chain, inclusive")]
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A range of positions, all of a chain by default."""
+
+    first: int
+    last: int | None
+
+
+def _range(first: Position = None, last: Position = None) -> Range:
+    if last is not None and last < (first or 1):
+        raise Invalid("last", "must not be before first")
+    return Range(first or 1, last)
+
+
+RangeDep = Annotated[Range, Depends(_range)]
+
+
 @admin.get("")
 async def list_all_rows(
     filters: EverywhereDep, page: PageDep, session: SessionDep
@@ -106,14 +124,18 @@ async def verify_all_chains(
     session: SessionDep,
     _actor: AdminDep,
     seals: SealsDep,
+    within: RangeDep,
     organization_id: Annotated[BodyId | None, Query()] = None,
 ) -> list[ChainReport]:
-    """Walk every chain, or one organization's, and report on each."""
+    """Walk every chain, or one organization's or a range of it, and report on each."""
+    if organization_id is None and within != Range(1, None):
+        raise Invalid("organization_id", "is needed with first and last: each has its own chain")
     reading.record_reading(session, "verify", Filters(organization_id=organization_id))
     evidence = await seals.evidence()
-    if organization_id is not None:
-        return [await verify_chain(session, organization_id, evidence)]
-    return await verify_everything(session, evidence)
+    if organization_id is None:
+        return await verify_everything(session, evidence)
+    first, last = within.first, within.last
+    return [await verify_chain(session, organization_id, evidence, first=first, last=last)]
 
 
 @members.get("")
@@ -141,13 +163,13 @@ async def verify_rows(
     session: SessionDep,
     _actor: ReaderDep,
     seals: SealsDep,
-    first: Position = None,
-    last: Position = None,
+    within: RangeDep,
 ) -> ChainReport:
     """Walk an organization's chain, or a range of it, and name the first row that is wrong."""
     reading.record_reading(session, "verify", Filters(organization_id=organization_id))
     evidence = await seals.evidence()
-    return await verify_chain(session, organization_id, evidence, first=first or 1, last=last)
+    first, last = within.first, within.last
+    return await verify_chain(session, organization_id, evidence, first=first, last=last)
 
 
 async def _export(work: Work, filters: Filters, form: ExportFormat) -> StreamingResponse:

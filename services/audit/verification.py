@@ -129,10 +129,14 @@ async def verify_chain(
     first: int = 1,
     last: int | None = None,
 ) -> ChainReport:
-    """Walk a chain from one position to another, by default all of it, and report."""
+    """Walk a chain from one position to another, by default all of it, and report.
+
+    A range that begins behind the chain's end is the end alone: whether it is where it must be.
+    """
     head = await queries.end_of_chain(session, chain_of(organization_id), organization_id)
     sealed = evidence.of(organization_id)
     upto = head.position if last is None else min(last, head.position)
+    first = min(first, head.position + 1)
     walk = await _start(session, organization_id, sealed, first)
     await _walk(session, organization_id, walk, first, upto)
     if walk.failure is None and evidence.fault:

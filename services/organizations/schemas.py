@@ -3,7 +3,16 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StrictBool, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    StrictBool,
+    StringConstraints,
+    TypeAdapter,
+)
 
 from services.organizations.models import DEFAULT_CURRENCY, DEFAULT_TIMEZONE
 from shared.fields import Currency, Email, Name, Phone, TimeZone, without_defaults
@@ -13,14 +22,18 @@ _HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
 def _http(url: str) -> str:
     """Accept http and https alone: a page shows the logo, and `javascript:` would run in it."""
+    # The parser below drops line breaks, and what is kept is what was sent.
+    if not url.isprintable() or " " in url:
+        raise ValueError("must be an address without spaces and control characters")
     _HTTP_URL.validate_python(url)
     return url
 
 
 LogoUrl = Annotated[
-    Name,
-    Field(max_length=2000, json_schema_extra={"format": "uri", "pattern": "^https?://"}),
+    str,
+    StringConstraints(strip_whitespace=True, max_length=2000),
     AfterValidator(_http),
+    Field(json_schema_extra={"format": "uri", "pattern": "^https?://"}),
 ]
 
 

@@ -35,7 +35,8 @@ async def ensure_default_types(session: AsyncSession, organization: Organization
 async def make_up_for_missed_creation(transactions: Transactions, directory: Directory) -> None:
     """Ask for the default organization as long as we have not heard of it, and do the same.
 
-    Types that somebody deleted are not made again: then its copy is here. Raises ServiceUnavailable.
+    Types that somebody deleted are not made again: then its copy is here.
+    Raises ServiceUnavailable.
     """
     async with transactions.system() as session:
         if await queries.knows_slug(session, DEFAULT_ORGANIZATION_SLUG):

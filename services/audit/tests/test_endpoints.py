@@ -114,6 +114,7 @@ async def test_filters(
         "from=2026-03-02T00:00:00Z": [5, 4],
         "to=2026-03-02T00:00:00Z": [4],
         "from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z": [4],
+        "action=create": [4],
         "action=NOTHING": [],
     }
     for query, entities in expected.items():

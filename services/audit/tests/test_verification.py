@@ -298,6 +298,40 @@ async def test_a_range_is_walked_and_nothing_beyond_it(
     assert (await verify(transactions, settings, first=4, last=6)).rows == 3
 
 
+async def test_a_range_behind_the_end_is_the_end(
+    trail: None, transactions: Transactions, settings: Settings, database: Database
+) -> None:
+    for first in (ROWS + 1, ROWS + 2, 900):
+        report = await verify(transactions, settings, first=first)
+        assert (report.valid, report.first, report.rows) == (True, ROWS + 1, 0)
+    async with database.admin() as admin:
+        await admin.execute(UNGUARDED)
+        await admin.execute(
+            f"DELETE FROM audit_logs WHERE organization_id = 7 AND position = {ROWS}"
+        )
+    report = await verify(transactions, settings, first=900)
+    assert report.failure is not None
+    assert (report.failure.kind, report.failure.position) == ("removed", ROWS)
+
+
+async def test_an_administrator_verifies_a_range_of_one_chain(
+    trail: None, client: httpx.AsyncClient, tokens: Tokens, database: Database
+) -> None:
+    admin, path = tokens.bearer(1, "admin"), "/api/admin/audit-logs/verify"
+    async with database.admin() as connection:
+        await connection.execute(UNGUARDED)
+        await connection.execute(f"UPDATE audit_logs SET action = 'X' {_OF_3}")
+    for ends, valid in (("first=4&last=6", True), ("last=3", False)):
+        answer = await client.get(f"{path}?organization_id=7&{ends}", headers=admin)
+        assert [report["valid"] for report in answer.json()] == [valid]
+    for ends, field in (
+        ("organization_id=7&first=5&last=4", "last"),
+        ("last=3", "organization_id"),
+    ):
+        refused = await client.get(f"{path}?{ends}", headers=admin)
+        assert refused.json()["errors"][0]["field"] == field
+
+
 async def test_rows_that_come_meanwhile_are_no_finding(
     trail: None, transactions: Transactions, settings: Settings
 ) -> None:

@@ -99,6 +99,8 @@ async def test_what_identity_refuses_names_the_owners_field(
         ("logo_url", "ftp://example.org/logo.png"),
         ("logo_url", "//example.org/logo.png"),
         ("logo_url", "https://"),
+        ("logo_url", "https://example.org/a\n.png"),
+        ("logo_url", f"https://example.org/{'a' * 2000}"),
         ("name", "a\x00b"),
         ("name", " "),
         ("slug", "mine"),
@@ -112,6 +114,13 @@ async def test_bad_fields_are_named(
     )
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_a_logo_may_have_the_long_address_of_a_store(
+    client: httpx.AsyncClient, admin: dict[str, str]
+) -> None:
+    logo = f"https://example.org/logo.png?signature={'a' * 1000}"
+    assert (await found(client, admin, logo_url=logo))["logo_url"] == logo
 
 
 async def test_only_administrators_found_and_list(

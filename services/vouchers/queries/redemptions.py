@@ -21,8 +21,10 @@ from shared.paging import Page
 
 
 def spellings(code: str) -> set[str]:
-    """Return how a code may be stored: as typed, or in capitals as ours all are."""
-    return {code, code.upper()}
+    """Return how a code may be stored: as typed, in capitals, or in capitals without the spaces
+    and hyphens that people group it with; version 1's codes have hyphens of their own."""
+    capitals = code.upper()
+    return {code, capitals, capitals.replace(" ", "").replace("-", "")}
 
 
 async def codes_of(session: AsyncSession, voucher: Voucher) -> Sequence[VoucherCode]:

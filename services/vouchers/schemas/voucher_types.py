@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from services.vouchers.models import Frequency
+from shared.currencies import WITHOUT_CENTS
 from shared.fields import Currency, Name, Text, without_defaults
 from shared.money import Money, amount_schema
 
@@ -116,6 +117,13 @@ def fault_of_days(frequency: str, custom_days: list[int] | None) -> str | None:
         return NEEDS_DAYS
     if frequency != Frequency.CUSTOM and custom_days is not None:
         return REFUSES_DAYS
+    return None
+
+
+def fault_of_price(price: Decimal, currency: str) -> str | None:
+    """Return what is wrong with a price in a currency, or None."""
+    if currency in WITHOUT_CENTS and price != price.to_integral_value():
+        return f"must be a whole number: {currency} has no decimals"
     return None
 
 

@@ -27,8 +27,6 @@ from shared.errors import Conflict, Forbidden, Invalid
 _REFUSALS: dict[str, type[Conflict]] = {
     VoucherStatus.PENDING: VoucherUnpaid,
     VoucherStatus.CANCELLED: VoucherCancelled,
-    VoucherStatus.EXPIRED: VoucherExpired,
-    VoucherStatus.COMPLETED: VoucherExhausted,
 }
 
 Spent = tuple[Redemption, str | None, Voucher]
@@ -84,14 +82,17 @@ async def _day(session: AsyncSession, voucher: Voucher, order: RedemptionCreate)
 async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day: date) -> None:
     if refusal := _REFUSALS.get(voucher.status):
         raise refusal
+    if voucher.status == VoucherStatus.COMPLETED:
+        raise VoucherExhausted("The voucher is completed: its last regular session was used.")
     if voucher.valid_from is not None and day < voucher.valid_from:
-        raise VoucherNotYetValid
-    if voucher.valid_until is not None and day > voucher.valid_until:
-        raise VoucherExpired
-    if freeze_on(day, await queries.freezes_of(session, [voucher.id])):
-        raise VoucherFrozen
+        raise VoucherNotYetValid(f"The voucher is valid from {voucher.valid_from}.")
+    past = voucher.valid_until is not None and day > voucher.valid_until
+    if past or voucher.status == VoucherStatus.EXPIRED:
+        raise VoucherExpired(f"The voucher's last day is {voucher.valid_until}.")
+    if freeze := freeze_on(day, await queries.freezes_of(session, [voucher.id])):
+        raise VoucherFrozen(f"The voucher is frozen from {freeze.starts_on} to {freeze.ends_on}.")
     if voucher.sessions_left(kind) < 1:
-        raise VoucherExhausted
+        raise VoucherExhausted(f"Every {kind} session has been used.")
 
 
 def _spend(voucher: Voucher, kind: str, code: VoucherCode | None, user_id: int) -> Redemption:

@@ -1,5 +1,6 @@
 """Use cases of voucher types: create, change, take on and off sale, delete."""
 
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -7,7 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import policies, queries
 from services.vouchers.errors import OrganizationNotFound
 from services.vouchers.models import Frequency, OrganizationCopy, VoucherType
-from services.vouchers.schemas.voucher_types import VoucherTypeCreate, fault_of_days
+from services.vouchers.schemas.voucher_types import (
+    VoucherTypeCreate,
+    fault_of_days,
+    fault_of_price,
+)
 from shared.auth import Actor
 from shared.changes import record
 from shared.errors import Invalid
@@ -29,9 +34,13 @@ def require_manager(actor: Actor, organization_id: int) -> None:
 async def create(
     session: AsyncSession, organization: OrganizationCopy, order: VoucherTypeCreate
 ) -> VoucherType:
-    """Put a new voucher type on sale, in the organization's currency unless another is named."""
+    """Put a new voucher type on sale, in the organization's currency unless another is named.
+
+    Raises Invalid for a price that the currency does not have.
+    """
     fields = order.fields()
     fields["currency"] = fields["currency"] or organization.currency
+    _require_payable(fields["price"], fields["currency"])
     kind = VoucherType(organization_id=organization.id, is_active=True, **fields)
     session.add(kind)
     record(session, "CREATE", kind)
@@ -48,10 +57,13 @@ async def update(
 ) -> VoucherType:
     """Change a voucher type; what was sold keeps its terms.
 
-    Raises VoucherTypeNotFound, StaleVersion, and Invalid when frequency and days do not agree.
+    Raises VoucherTypeNotFound, StaleVersion, and Invalid when frequency and days, or price and
+    currency, do not agree.
     """
     kind = await queries.lock_voucher_type(session, organization_id, voucher_type_id)
     precondition.check(kind.version)
+    price, currency = changes.get("price", kind.price), changes.get("currency", kind.currency)
+    _require_payable(price, currency)
     for name, value in _agreeing(kind, changes).items():
         setattr(kind, name, value)
     if session.is_modified(kind):
@@ -68,6 +80,11 @@ def _agreeing(kind: VoucherType, changes: dict[str, Any]) -> dict[str, Any]:
     if fault := fault_of_days(frequency, changes.get("custom_days", kind.custom_days)):
         raise Invalid("custom_days", fault)
     return changes
+
+
+def _require_payable(price: Decimal, currency: str) -> None:
+    if fault := fault_of_price(price, currency):
+        raise Invalid("price", fault)
 
 
 async def activate(

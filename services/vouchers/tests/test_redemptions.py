@@ -46,6 +46,18 @@ async def test_a_code_is_spent_once(
     assert code not in str(event)
 
 
+async def test_a_code_may_be_typed_as_it_is_read_out(
+    client: httpx.AsyncClient, people: People
+) -> None:
+    voucher = await new_voucher(client, people)
+    for code, (left, right) in zip(
+        _codes(voucher, backup=False), (("", " "), (" ", "-")), strict=False
+    ):
+        typed = f"{left}{code[:4]}{right}{code[4:].lower()}"
+        spent = await redeem(client, people.therapist, voucher["id"], code=typed)
+        assert (spent.status_code, spent.json()["code"]) == (201, code)
+
+
 async def test_the_therapists_note_is_not_for_the_client(
     client: httpx.AsyncClient, people: People
 ) -> None:
@@ -150,6 +162,9 @@ async def test_the_last_session_completes_and_its_reversal_reopens(
     assert (last["regular_sessions_left"], last["voucher_status"]) == (0, "completed")
     over = await redeem(client, people.therapist, voucher["id"])
     assert (over.status_code, over.json()["code"]) == (409, "voucher_exhausted")
+    spare = await redeem(client, people.therapist, voucher["id"], kind="backup", reason="missed")
+    assert (spare.status_code, spare.json()["code"]) == (409, "voucher_exhausted")
+    assert "completed" in spare.json()["detail"], "two backup sessions are left, of no use"
     back = await _reverse(client, people.owner, last, note="Wrong client")
     assert (back.json()["reversal_of"], back.json()["voucher_status"]) == (last["id"], "active")
     assert back.json()["regular_sessions_left"] == 1
@@ -187,6 +202,8 @@ async def test_each_state_refuses_in_its_own_words(
         order = {"session_date": day.isoformat()}
         answer = await redeem(client, people.therapist, voucher["id"], **order)
         assert (answer.status_code, answer.json()["code"]) == (409, told)
+        edge = first if told == "voucher_not_yet_valid" else last
+        assert edge.isoformat() in answer.json()["detail"]
     for day in (first, last):
         order = {"session_date": day.isoformat()}
         assert (await redeem(client, people.therapist, voucher["id"], **order)).status_code == 201

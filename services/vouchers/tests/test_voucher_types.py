@@ -108,6 +108,22 @@ async def test_bad_terms_are_refused_by_name(
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
+async def test_a_price_is_one_that_its_currency_has(
+    client: httpx.AsyncClient, people: People
+) -> None:
+    body = {**TYPE, "currency": "JPY"}
+    refused = await client.post(types_path(), json=body, headers=people.owner)
+    assert refused.json()["errors"] == [
+        {"field": "price", "message": "must be a whole number: JPY has no decimals"}
+    ]
+    yen = await new_type(client, people.owner, price=4000, currency="JPY")
+    zloty = await new_type(client, people.owner)
+    for kind, change in ((yen, {"price": 0.5}), (zloty, {"currency": "JPY"})):
+        path = f"{types_path()}/{kind['id']}"
+        answer = await client.put(path, json=change, headers=people.owner)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "price")
+
+
 async def test_custom_days_belong_to_the_custom_frequency(
     client: httpx.AsyncClient, people: People
 ) -> None:
