@@ -3,20 +3,22 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC
 from typing import Any
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from pydantic import SecretStr, ValidationError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import bus, inbox
+from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import Event
 from shared.failpoints import passed
-from shared.telemetry import HANDLED
+from shared.telemetry import HANDLE_LAG, HANDLED, WAITING
 from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
@@ -87,7 +89,7 @@ class Consumer:
         # A queue whose leader has just died answers nothing at all.
         async with asyncio.timeout(SETUP_SECONDS):
             await channel.set_qos(prefetch_count=2 * self.batch)
-            declared = await bus.declare_queue(channel, self.queue)
+            declared = await self._declare(channel)
             self._arrived = asyncio.Queue()
             await declared.consume(self._arrived.put)
         gone = asyncio.ensure_future(self._gone(channel))
@@ -99,6 +101,11 @@ class Consumer:
             gone.cancel()
         raise ConnectionError("the channel or the queue is gone")
 
+    async def _declare(self, channel: AbstractChannel) -> AbstractQueue:
+        declared = await bus.declare_queue(channel, self.queue)
+        WAITING.labels(self.queue.name).set(declared.declaration_result.message_count or 0)
+        return declared
+
     async def _gone(self, channel: AbstractChannel) -> None:
         """Return when the channel has closed or the queue no longer knows a consumer.
 
@@ -109,7 +116,7 @@ class Consumer:
             while not closed.done():
                 await asyncio.wait({closed}, timeout=CHECK_SECONDS)
                 async with asyncio.timeout(SETUP_SECONDS):
-                    declared = await bus.declare_queue(channel, self.queue)
+                    declared = await self._declare(channel)
                 if not declared.declaration_result.consumer_count:
                     return
         finally:
@@ -176,8 +183,16 @@ class Consumer:
             if new:
                 await self.handle(session, new)
                 passed("consumer.effect")
+        self._measure(new)
         HANDLED.labels(self.queue.name, "handled").inc(len(new))
         HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))
+
+    def _measure(self, handled: Sequence[Event]) -> None:
+        moment, lag = now(), HANDLE_LAG.labels(self.queue.name)
+        for event in handled:
+            # Not every publisher names a zone; ours all mean UTC.
+            told = event.time if event.time.tzinfo else event.time.replace(tzinfo=UTC)
+            lag.observe((moment - told).total_seconds())
 
     async def _failed(
         self, channel: AbstractChannel, message: AbstractIncomingMessage, error: Exception

@@ -24,6 +24,17 @@ HANDLED = Counter(
     "Messages by queue and outcome: handled, duplicate, retried or parked",
     ["queue", "outcome"],
 )
+HANDLE_LAG = Histogram(
+    "carnet_handle_lag_seconds",
+    "Time from an event's change to the commit of its effect in a consumer",
+    ["queue"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30, 300, 3600, 86400),
+)
+WAITING = Gauge(
+    "carnet_queue_waiting_messages",
+    "Messages that wait in a queue, as its consumer saw within the last seconds",
+    ["queue"],
+)
 
 
 class RequestMetrics:

@@ -6,17 +6,20 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 from aio_pika.abc import AbstractChannel
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import bus, inbox
 from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, Consumer, one_by_one
+from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import Event
 from shared.provisioning import in_database
@@ -91,6 +94,29 @@ async def test_effects_come_once_and_in_order(
 
 async def _drained(channel: AbstractChannel, database: Database, count: int) -> bool:
     return len(await ids(database)) >= count and await waiting(channel, QUEUE.name) == 0
+
+
+def _measured(name: str) -> float:
+    return REGISTRY.get_sample_value(name, {"queue": QUEUE.name}) or 0.0
+
+
+async def test_a_backlog_and_its_progress_are_measured(
+    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    await send(queue, *(event(number) for number in range(100)))
+    late = event(100).model_copy(update={"time": now().replace(tzinfo=None) - timedelta(hours=2)})
+    await send(queue, late)
+    count, seconds = (_measured(f"carnet_handle_lag_seconds_{part}") for part in ("count", "sum"))
+    depths: set[float] = set()
+
+    async def nothing_waits() -> bool:
+        depths.add(_measured("carnet_queue_waiting_messages"))
+        return await _drained(queue, database, 101) and depths >= {0.0, 101.0}
+
+    async with running(consumer(Effects(), transactions, rabbitmq_url)):
+        await until(nothing_waits, seconds=30)
+    assert _measured("carnet_handle_lag_seconds_count") - count == 101
+    assert 7200 <= _measured("carnet_handle_lag_seconds_sum") - seconds < 7200 + 101 * 60
 
 
 async def test_a_poison_message_suffers_alone_and_is_parked(
