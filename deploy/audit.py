@@ -28,13 +28,17 @@ def verify(
     organization: Annotated[
         int | None, typer.Argument(help="One organization's id; every chain, if none.")
     ] = None,
+    first: Annotated[int | None, typer.Option(help="First position in its chain.")] = None,
+    last: Annotated[int | None, typer.Option(help="Last position, inclusive.")] = None,
 ) -> None:
     """Walk the hash chains and name the first row of each that is not as it was written.
 
-    Looks at the database of AUDIT_DATABASE_URL and the service's other settings when they are
+    Reads the files of the archive as well, when AUDIT_ARCHIVE says where they are. Looks at the
+    database of AUDIT_DATABASE_URL and the service's other settings when they are
     set, else at the system that runs here. Exits with 1 when a chain is wrong.
     """
     chosen = [] if organization is None else [str(organization)]
+    chosen += [f"--{end}={n}" for end, n in (("first", first), ("last", last)) if n is not None]
     command = [sys.executable, "-m", "services.audit.verify", *chosen]
     done = subprocess.run(command, env={**os.environ, **_settings()}, cwd=CHECKOUT, check=False)
     raise typer.Exit(done.returncode)

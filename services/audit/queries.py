@@ -180,6 +180,11 @@ async def archives(session: AsyncSession) -> list[tuple[Archive, list[Row]]]:
     ]
 
 
+async def archive_files(session: AsyncSession) -> Sequence[Archive]:
+    """Return every archive, oldest first."""
+    return (await session.scalars(select(Archive).order_by(Archive.id))).all()
+
+
 def _pieces(columns: Sequence[Any], archive_id: int) -> Select[Any]:
     return select(*columns).where(ArchivedRange.archive_id == archive_id)
 

@@ -1,13 +1,24 @@
-"""`python -m services.audit.verify [ORGANIZATION]`: walk the chains; exit 1 when one is wrong."""
+"""`python -m services.audit.verify [ORGANIZATION [--first N] [--last N]]`: walk the chains.
 
+Without an organization every chain is walked, and the files of the archive are read as well when
+AUDIT_ARCHIVE says where they are. The exit code is 1 when anything is wrong.
+"""
+
+import argparse
 import asyncio
+import hashlib
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.audit import queries
 from services.audit.app import NAME
 from services.audit.events import CATALOGUE
+from services.audit.models import Archive
 from services.audit.schemas import ChainReport
 from services.audit.seals import SealReader, store_at
 from services.audit.verification import verify_chain, verify_everything
@@ -24,39 +35,84 @@ class VerificationSettings(BaseSettings):
     database_url: DatabaseUrl
     internal_jwks: str
     seals: Path | None = None
+    archive: Path | None = None
 
 
-async def reports(settings: VerificationSettings, organization_id: int | None) -> list[ChainReport]:
-    """Return a report on every chain, or on one organization's."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line for a person to read, and whether it is good news."""
+
+    valid: bool
+    line: str
+
+
+async def findings(
+    settings: VerificationSettings, organization_id: int | None, first: int, last: int | None
+) -> list[Finding]:
+    """Return what verifying showed: one organization's chain or a range of it, or everything."""
     engine = make_engine(settings.database_url, pool_size=1)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
     evidence = await SealReader(store_at(settings.seals), settings.internal_jwks).evidence()
     try:
         async with transactions.system() as session:
             if organization_id is not None:
-                return [await verify_chain(session, organization_id, evidence)]
-            return await verify_everything(session, evidence)
+                report = await verify_chain(
+                    session, organization_id, evidence, first=first, last=last
+                )
+                return [of_chain(report)]
+            chains = [of_chain(report) for report in await verify_everything(session, evidence)]
+            return chains + await of_files(session, settings.archive)
     finally:
         await engine.dispose()
 
 
-def line_of(report: ChainReport) -> str:
+def of_chain(report: ChainReport) -> Finding:
     """Return a report as a person reads it."""
     whose = "no organization" if report.organization_id is None else report.organization_id
     sealed = f"sealed to {report.sealed}" if report.sealed else "not sealed"
     if report.failure is None:
-        return f"{whose}: {report.rows} rows as they were written, {sealed}"
+        line = f"{whose}: {report.rows} rows as they were written, {sealed}"
+        return Finding(True, line)
     failure = report.failure
     row = f", row {failure.row_id}, event {failure.event_id}" if failure.row_id else ""
-    return f"{whose}: WRONG at position {failure.position}{row}: {failure.kind}. {failure.detail}"
+    line = f"{whose}: WRONG at position {failure.position}{row}: {failure.kind}. {failure.detail}"
+    return Finding(False, line)
 
 
-def main(arguments: list[str]) -> int:
-    """Print a line for each chain; return the exit code."""
-    wanted = int(arguments[0]) if arguments else None
-    found = asyncio.run(reports(VerificationSettings(), wanted))
-    sys.stdout.write("".join(f"{line_of(report)}\n" for report in found))
-    return 0 if all(report.valid for report in found) else 1
+async def of_files(session: AsyncSession, folder: Path | None) -> list[Finding]:
+    """Return a finding for every file of the archive."""
+    archives = await queries.archive_files(session)
+    if folder is None:
+        unread = f"{len(archives)} files of the archive not read: AUDIT_ARCHIVE is not set"
+        return [Finding(True, unread)] if archives else []
+    return [await asyncio.to_thread(_of_file, archive, folder) for archive in archives]
+
+
+def _of_file(archive: Archive, folder: Path) -> Finding:
+    try:
+        with (folder / archive.file).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        return Finding(False, f"{archive.file}: WRONG, cannot be read: {error.strerror}")
+    if digest != archive.sha256:
+        return Finding(False, f"{archive.file}: WRONG, not the file that was archived")
+    return Finding(True, f"{archive.file}: {archive.rows} rows as they were archived")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what was found, a line each; return the exit code."""
+    parser = argparse.ArgumentParser(prog="services.audit.verify", description=__doc__)
+    parser.add_argument("organization", nargs="?", type=int, help="an organization's id")
+    parser.add_argument("--first", type=int, help="the first position of its chain, from 1")
+    parser.add_argument("--last", type=int, help="the last position, inclusive")
+    wanted = parser.parse_args(arguments)
+    if wanted.organization is None and (wanted.first or wanted.last):
+        parser.error("--first and --last are positions in one organization's chain")
+    settings = VerificationSettings()
+    first = max(wanted.first or 1, 1)
+    found = asyncio.run(findings(settings, wanted.organization, first, wanted.last))
+    sys.stdout.write("".join(f"{finding.line}\n" for finding in found))
+    return 0 if all(finding.valid for finding in found) else 1
 
 
 if __name__ == "__main__":

@@ -3,19 +3,24 @@
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from services.audit.retention import RetentionSettings, archive_due
 from services.audit.settings import Settings
 from services.audit.tests.conftest import deliver, event
+from services.audit.tests.test_retention import NOW, OLD, tell
 from shared.testing import Database
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
 
-async def verify(settings: Settings, *arguments: str) -> tuple[int | None, str]:
+async def verify(settings: Settings, *arguments: str, **more: str) -> tuple[int | None, str]:
     values = {
+        **more,
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "INTERNAL_JWKS": settings.internal_jwks,
         "SEALS": str(settings.seals),
@@ -48,3 +53,29 @@ async def test_it_says_what_it_found_and_how_it_ends(
     code, output = await verify(settings, "7")
     assert code == 1
     assert output.startswith("7: WRONG at position 2, row ")
+    code, output = await verify(settings, "7", "--last=1")
+    assert (code, output) == (0, "7: 1 rows as they were written, not sealed\n")
+
+
+async def test_it_reads_the_files_of_the_archive(
+    database: Database, transactions: Transactions, settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "archive"
+    retention = RetentionSettings(owner_database_url=database.owner_url, archive=folder)
+    await deliver(transactions, event(time=OLD), event(time=datetime(2026, 9, 1, tzinfo=UTC)))
+    [file] = await archive_due(retention, NOW)
+    await tell(database, transactions)
+    code, output = await verify(settings)
+    assert code == 0
+    assert "1 files of the archive not read" in output
+    code, output = await verify(settings, ARCHIVE=str(folder))
+    assert code == 0
+    assert f"{file.name}: 1 rows as they were archived" in output
+    file.write_bytes(file.read_bytes() + b"x")
+    code, output = await verify(settings, ARCHIVE=str(folder))
+    assert code == 1
+    assert f"{file.name}: WRONG, not the file" in output
+    file.unlink()
+    code, output = await verify(settings, ARCHIVE=str(folder))
+    assert code == 1
+    assert f"{file.name}: WRONG, cannot be read" in output
