@@ -1,0 +1,42 @@
+"""An export's memory does not grow with its rows."""
+
+import tracemalloc
+
+import pytest
+
+from services.audit.reading import export_rows
+from services.audit.schemas import ExportFormat, Filters
+from services.audit.tests.volume import fill
+from shared.testing import Database
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+FEW, MANY = 3_000, 15_000
+
+
+async def _peak(transactions: Transactions, form: ExportFormat) -> tuple[int, int]:
+    """Export everything and drop it; return how many lines there were and the peak in bytes."""
+    lines = 0
+    tracemalloc.start()
+    try:
+        async with transactions.system() as session:
+            async for piece in export_rows(session, Filters(), form):
+                lines += piece.count(b"\n")
+        return lines, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("form", list(ExportFormat))
+async def test_five_times_the_rows_take_the_same_memory(
+    database: Database, transactions: Transactions, form: ExportFormat
+) -> None:
+    await fill(database, transactions, FEW)
+    await _peak(transactions, form)  # what is made once: statements, types of columns
+    few, peak_of_few = await _peak(transactions, form)
+    await fill(database, transactions, MANY - FEW)
+    many, peak_of_many = await _peak(transactions, form)
+    assert few >= FEW
+    assert many >= MANY
+    assert peak_of_many < 1.25 * peak_of_few
