@@ -97,8 +97,8 @@ class Invalid(AppError):
 
     @classmethod
     def code(cls) -> str:
-        """Return the code of every refused field, whoever refused it: a schema or a rule."""
-        return INVALID_REQUEST
+        """Return the same for a refused field whoever refused it, a schema or a rule."""
+        return INVALID_REQUEST if cls is Invalid else super().code()
 
 
 class Problem(BaseModel):
