@@ -16,6 +16,7 @@ from services.organizations.models import Founding, Organization
 from services.organizations.schemas import OrganizationCopy, OrganizationCreate, OwnerRead
 from shared.clients import ServiceClients
 from shared.context import system_origin
+from shared.db import now
 from shared.errors import Invalid, ServiceUnavailable
 from shared.failpoints import passed
 from shared.routing import Work
@@ -34,6 +35,8 @@ async def found(
     timer settles what identity did, and the same Idempotency-Key goes on where this attempt ended.
     """
     founding = await _begin(work, body)
+    if isinstance(founding, Organization):
+        return founding, await _owner_of(work, clients, founding.id)
     passed("founding.promised")
     answer = await clients.request(
         "identity", "POST", "/internal/owners", work.origin, json=_order(founding, body)
@@ -49,16 +52,30 @@ async def found(
     return organization, OwnerRead.model_validate_json(answer.content)
 
 
-async def _begin(work: Work, body: OrganizationCreate) -> Founding:
+async def _begin(work: Work, body: OrganizationCreate) -> Founding | Organization:
+    """Return what is to be founded: anew, or what an attempt with the same key has left, which
+    may be whole already, by its own hand or the timer's."""
     async with work.begin() as session:
         if work.claim and work.claim.resource_id is not None:
             begun = await queries.lock_founding(session, work.claim.resource_id)
             if begun is not None:
+                begun.started_at = now()  # the timer must not meet this attempt either
                 return begun
+            made = await queries.find(session, work.claim.resource_id)
+            if made is not None:
+                return made
         founding = await service.begin_founding(session, work.origin, body.organization())
         if work.claim:
             await work.claim.attach(session, founding.organization_id)
         return founding
+
+
+async def _owner_of(work: Work, clients: ServiceClients, organization_id: int) -> OwnerRead:
+    path = f"/internal/owners/{organization_id}"
+    answer = await clients.request("identity", "GET", path, work.origin)
+    if answer.status_code != 200:
+        raise ServiceUnavailable("Identity does not know the owner.")
+    return OwnerRead.model_validate_json(answer.content)
 
 
 def _order(founding: Founding, body: OrganizationCreate) -> dict[str, Any]:

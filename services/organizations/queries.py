@@ -15,9 +15,14 @@ from shared.paging import Page
 _READ = [getattr(Organization, name) for name in OrganizationRead.model_fields]
 
 
+async def find(session: AsyncSession, organization_id: int) -> Organization | None:
+    """Return an organization, or None."""
+    return await session.get(Organization, organization_id)
+
+
 async def get(session: AsyncSession, organization_id: int) -> Organization:
     """Return an organization; raises OrganizationNotFound."""
-    organization = await session.get(Organization, organization_id)
+    organization = await find(session, organization_id)
     if organization is None:
         raise OrganizationNotFound
     return organization

@@ -85,3 +85,37 @@ async def test_the_same_key_goes_on_where_the_first_attempt_ended(
     assert again.headers["idempotent-replayed"] == "true"
     assert len(await database.rows("SELECT * FROM organizations")) == 1
     assert len(identity.owners) == 1
+
+
+async def test_the_same_key_gets_what_the_timer_has_finished(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    database: Database,
+    identity: Identity,
+    settings: Settings,
+    transactions: Transactions,
+) -> None:
+    headers = {**admin, "Idempotency-Key": "finished-meanwhile"}
+    identity.lose_answer = True
+    lost = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert lost.status_code == 503
+    await _grow_old(database)
+    await _settle(settings, transactions, identity)
+    answer = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert answer.status_code == 201
+    [organization] = await database.rows("SELECT * FROM organizations")
+    assert answer.json()["id"] == organization["id"]
+    assert answer.json()["owner"]["id"] == identity.owners[organization["id"]]["id"]
+
+
+async def test_the_timer_leaves_a_resumed_attempt_alone(
+    client: httpx.AsyncClient, admin: dict[str, str], database: Database, identity: Identity
+) -> None:
+    headers = {**admin, "Idempotency-Key": "begun-again"}
+    identity.refuse_connection = True
+    for _ in range(2):
+        answer = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+        assert answer.status_code == 503
+        [before] = await database.rows("SELECT started_at FROM foundings")
+        await _grow_old(database)
+    assert now() - before["started_at"] < timedelta(minutes=1)
