@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.location
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test bench lint format clean
+.PHONY: help setup run demo test bench chaos lint format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: setup ## run every test, with servers of their own (ARGS="-k name" to choo
 
 bench: setup ## measure how fast it is (ARGS="gateway" or ARGS=--quick; the whole takes 20 minutes)
 	@$(BIN)/carnet bench run $(ARGS)
+
+chaos: setup ## make everything fail and count what is lost (MINUTES=30, SEED= of an earlier run)
+	@$(BIN)/carnet chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 lint: setup ## check style, types, import rules, event shapes and migrations
 	$(BIN)/ruff check

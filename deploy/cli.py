@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
 from deploy.audit import app as audit
 from deploy.bench.command import app as bench
+from deploy.chaos.command import Data, Minutes, Seed, chaos
 from deploy.dead_letters import app as dead_letters
 from deploy.demo.command import demo
 from deploy.event_shapes.command import app as event_shapes
@@ -92,6 +94,21 @@ def status() -> None:
     print(f"Carnet at {described['address']}, logs in {described['logs']}")
     for name, pid in sorted(described["pids"].items()):
         print(f"  {name:<24}{pid}{'' if Identity.of(pid) else '  (gone)'}")
+
+
+@app.command("chaos")
+def chaos_command(
+    minutes: Minutes = 1.5, seed: Seed = None, data: Data = Path(".carnet/chaos")
+) -> None:
+    """Run a whole system in DATA, make everything fail, and count what was lost: nothing.
+
+    Exits with 1 when anything was.
+    """
+
+    async def work(_: Interrupts) -> int:
+        return 0 if await chaos(data.resolve(), minutes, seed, Console()) else 1
+
+    run(work)
 
 
 @app.command("with-servers", context_settings={"ignore_unknown_options": True})

@@ -2,9 +2,12 @@
 
 Off, as everywhere but in such tests, `passed` is an empty function. `FAILPOINT=name:n` sends this
 process SIGKILL at its n-th pass of the point, and `FAILPOINTS_LOG` names the file that keeps what
-happened: `passed name` at each point's first pass, `killed name:n` before the end. Both variables
-are needed: one that strays into another environment does nothing but cause a warning. A process
-that is started again with the same variables lives: what the file says has happened already.
+happened: `passed name` at each point's first pass, `killed name` before the end. Both variables are
+needed: one that strays into another environment does nothing but cause a warning. A process that
+is started again with the same variables lives: what the file says has happened already.
+
+Processes that run can be hit too: of all that share a log, the first to pass the point dies when
+somebody makes the file `<log>.<name>`. It is gone then.
 """
 
 import os
@@ -41,12 +44,20 @@ class Points:
         number = self._passes[name]
         if number == 1:
             self._write(f"passed {name}")
-        if self._target == f"{name}:{number}" and not self._has_happened():
-            self._write(f"killed {self._target}")
+        chosen = self._target == f"{name}:{number}" and not self._has_killed(name)
+        if chosen or self._is_ordered(name):
+            self._write(f"killed {name}")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _has_happened(self) -> bool:
-        return f"killed {self._target}" in self._file.read_text().splitlines()
+    def _has_killed(self, name: str) -> bool:
+        return f"killed {name}" in self._file.read_text().splitlines()
+
+    def _is_ordered(self, name: str) -> bool:
+        try:
+            order_for(self._file, name).unlink()  # by one process only
+        except FileNotFoundError:
+            return False
+        return True
 
     def _write(self, line: str) -> None:
         """Append in one write: processes that share the file do not tear each other's lines."""
@@ -55,6 +66,11 @@ class Points:
             os.write(descriptor, f"{line}\n".encode())
         finally:
             os.close(descriptor)
+
+
+def order_for(file: Path, name: str) -> Path:
+    """Return the file whose existence kills the first process to pass a point."""
+    return file.with_name(f"{file.name}.{name}")
 
 
 def chosen(environment: Mapping[str, str]) -> Callable[[str], None]:

@@ -10,8 +10,8 @@ from deploy.local.postgres import last_line
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import Instance
 
-# Starting again this often during the start of the stack is not bad luck any more.
-_TOO_MANY_STARTS = 4
+# Starting again this often while somebody waits for it is not bad luck any more.
+_TOO_MANY_STARTS = 3
 
 
 async def answer(port: int, path: str, *, seconds: float = 5) -> tuple[int, str]:
@@ -47,9 +47,10 @@ async def wait_until_ready(
 
 async def _wait_for(instance: Instance, supervisor: Supervisor, seconds: float) -> None:
     reason = "it does not answer"
+    at_most = supervisor.starts(instance.name) + _TOO_MANY_STARTS
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while supervisor.starts(instance.name) < _TOO_MANY_STARTS:
+            while supervisor.starts(instance.name) < at_most:
                 ready, reason = await _ask(instance)
                 if ready:
                     return

@@ -28,6 +28,9 @@ SEALS_FOLDER = "seals"
 ADMIN_FILE = "admin.json"
 WEBHOOK_PATH = "/api/payments/webhooks/stripe"
 
+Environments = Mapping[str, Mapping[str, str]]
+"""Variables of processes, by the name of the process or of its service."""
+
 
 class Stack:
     """A running system. Made by `running_stack`."""
@@ -36,7 +39,7 @@ class Stack:
         self,
         settings: StackSettings,
         say: Callable[[str], None],
-        extra: Mapping[str, Mapping[str, str]],
+        extra: Environments,
     ) -> None:
         self.settings = settings
         self._folder = settings.data
@@ -45,7 +48,7 @@ class Stack:
         store = SecretStore(self._folder / "secrets.json")
         ports = Ports(self._folder / "ports.json")
         self.postgres = None if settings.database_url else postgres_of(self._folder, ports, store)
-        self._rabbitmq = (
+        self.rabbitmq = (
             None if settings.rabbitmq_url else rabbitmq_of(self._folder, ports, store, say)
         )
         self.admin_email = settings.admin_email
@@ -55,7 +58,7 @@ class Stack:
             settings,
             store,
             database_url=_database_url(settings, self.postgres),
-            rabbitmq_url=_rabbitmq_url(settings, self._rabbitmq),
+            rabbitmq_url=_rabbitmq_url(settings, self.rabbitmq),
             card_port=self._card_port,
             instances=_instances(settings, ports),
             extra=extra,
@@ -108,10 +111,10 @@ class Stack:
         (self._folder / STACK_FILE).unlink(missing_ok=True)
 
     async def _start_broker(self) -> None:
-        if self._rabbitmq is None:
+        if self.rabbitmq is None:
             await check_broker(self.system.rabbitmq_url)
         else:
-            await self._rabbitmq.start(self.supervisor)
+            await self.rabbitmq.start(self.supervisor)
 
     async def _start_card_gateway(self) -> None:
         if self._card_port is None:
@@ -170,16 +173,19 @@ async def running_stack(
     settings: StackSettings,
     *,
     say: Callable[[str], None] = lambda _: None,
-    extra: Mapping[str, Mapping[str, str]] | None = None,
+    extra: Environments | Callable[[System], Environments] | None = None,
 ) -> AsyncIterator[Stack]:
     """Run a stack in the settings' data folder and stop it at the end, whatever happens.
 
     Port 0 takes any free one. `extra` adds environment variables to a process by its name, or to
-    all processes of a service by the service's. Raises StartError; then nothing is left running.
+    all processes of a service by the service's; a function is told the system without them.
+    Raises StartError; then nothing is left running.
     """
     with locked(settings.data):
         await Supervisor(settings.data, say).end_leftovers()
-        stack = Stack(settings, say, extra or {})
+        stack = Stack(settings, say, {} if callable(extra) else extra or {})
+        if callable(extra):
+            stack.system = replace(stack.system, extra=extra(stack.system))
         _require_free(stack.system.apis("gateway")[0].port)
         try:
             await stack.start()
@@ -249,7 +255,7 @@ def _system(
     rabbitmq_url: str,
     card_port: int | None,
     instances: tuple[Instance, ...],
-    extra: Mapping[str, Mapping[str, str]],
+    extra: Environments,
 ) -> System:
     secrets = credentials.service_credentials(store)
     gateway_key = credentials.gateway_key(store)

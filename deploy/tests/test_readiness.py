@@ -62,3 +62,13 @@ async def test_a_process_that_keeps_dying_is_not_awaited_for_long(
         async with one_failure():
             instance = Instance("api", "", "vouchers", port, 0)
             await wait_until_ready([instance], supervisor, seconds=60)
+
+
+async def test_a_process_that_was_killed_often_is_awaited_all_the_same(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    instance = await started(tmp_path, supervisor, 200, '{"status": "ready"}')
+    for start in (2, 3, 4):
+        supervisor.kill("api")
+        await supervisor.wait_for_start("api", start)
+    await wait_until_ready([instance], supervisor, seconds=20)

@@ -51,7 +51,7 @@ def test_dies_at_the_chosen_pass_and_lives_when_started_again(tmp_path: Path) ->
     assert file.read_text().splitlines() == [
         "passed one.point",
         "passed another.point",
-        "killed one.point:2",
+        "killed one.point",
     ]
     again = run(**environment)
     assert again.returncode == 0
@@ -76,3 +76,13 @@ def test_with_the_file_alone_it_notes_what_is_passed(tmp_path: Path) -> None:
     file = tmp_path / "points"
     assert run(FAILPOINTS_LOG=str(file)).returncode == 0
     assert file.read_text().splitlines() == ["passed one.point", "passed another.point"]
+
+
+def test_an_order_kills_the_first_to_pass_and_nobody_else(tmp_path: Path) -> None:
+    file = tmp_path / "points"
+    order = failpoints.order_for(file, "another.point")
+    order.touch()
+    assert run(FAILPOINTS_LOG=str(file)).returncode == -signal.SIGKILL
+    assert not order.exists()
+    assert run(FAILPOINTS_LOG=str(file)).returncode == 0
+    assert file.read_text().splitlines().count("killed another.point") == 1

@@ -1,0 +1,142 @@
+"""Checks of the money: the card gateway's books, our payments and invoices, and the vouchers."""
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+from deploy.chaos.checks import Check, Evidence, Wrong, query
+
+_CENT = Decimal("0.01")
+
+
+async def _listed(evidence: Evidence, path: str) -> list[dict[str, Any]]:
+    """Return a whole list of the card gateway's."""
+    found: list[dict[str, Any]] = []
+    after: dict[str, str] = {}
+    while True:
+        answer = await evidence.platform.bank.get(path, params={"limit": 100, **after})
+        answer.raise_for_status()
+        page = answer.json()
+        found += page["data"]
+        if not page["has_more"]:
+            return found
+        after = {"starting_after": page["data"][-1]["id"]}
+
+
+async def _captures(evidence: Evidence) -> Wrong:
+    """Compare what the card gateway took with what our payments say they brought in."""
+    theirs = {
+        intent["id"]: intent["amount"] * _CENT
+        for intent in await _listed(evidence, "/v1/payment_intents")
+        if intent["status"] == "succeeded"
+    }
+    ours = {
+        row["gateway_transaction_id"]: row["captured_amount"]
+        for row in await evidence.rows(
+            "SELECT gateway_transaction_id, captured_amount FROM payments.payment_transactions"
+            " WHERE payment_gateway = 'stripe' AND captured_amount > 0"
+        )
+    }
+    return _differences(theirs, ours)
+
+
+async def _refunds(evidence: Evidence) -> Wrong:
+    """Compare what the card gateway gave back with what our payments say."""
+    theirs: Counter[str] = Counter()
+    for refund in await _listed(evidence, "/v1/refunds"):
+        if refund["status"] == "succeeded":
+            theirs[refund["payment_intent"]] += refund["amount"]
+    ours = {
+        row["gateway_transaction_id"]: row["refunded_amount"]
+        for row in await evidence.rows(
+            "SELECT gateway_transaction_id, refunded_amount FROM payments.payment_transactions"
+            " WHERE payment_gateway = 'stripe' AND refunded_amount > 0"
+        )
+    }
+    return _differences({key: cents * _CENT for key, cents in theirs.items()}, ours)
+
+
+def _differences(theirs: dict[str, Decimal], ours: dict[str, Decimal]) -> list[str]:
+    ids = theirs.keys() | ours.keys()
+    return [
+        f"{i}: the card gateway says {theirs.get(i)}, we say {ours.get(i)}"
+        for i in sorted(ids)
+        if theirs.get(i) != ours.get(i)
+    ]
+
+
+_UNPAID_BUT_ACTIVE = """
+SELECT v.id, v.status, p.status AS payment FROM vouchers.vouchers v
+LEFT JOIN payments.payment_transactions p
+    ON p.voucher_id = v.id AND p.captured_amount = v.payment_amount
+WHERE (v.status IN ('active', 'completed') OR v.payment_status = 'paid') AND p.id IS NULL
+"""
+_PAID_BUT_INACTIVE = """
+SELECT v.id, v.status, v.payment_status FROM payments.payment_transactions p
+LEFT JOIN vouchers.vouchers v ON v.id = p.voucher_id
+WHERE p.captured_amount > p.refunded_amount
+AND (v.id IS NULL OR v.status NOT IN ('active', 'completed')
+     OR v.payment_status NOT IN ('paid', 'partially_refunded'))
+"""
+_PAID_TWICE = """
+SELECT voucher_id FROM payments.payment_transactions WHERE captured_amount > 0
+GROUP BY voucher_id HAVING count(*) > 1
+"""
+_ACTIVATED_TWICE = """
+SELECT entity_id, action FROM audit.audit_logs
+WHERE (entity_type, action) IN (('voucher', 'ACTIVATE'), ('voucher', 'PURCHASE'),
+                                ('payment_transaction', 'SUCCEED'))
+GROUP BY entity_id, entity_type, action HAVING count(*) > 1
+"""
+_ACTIVE_WITHOUT_TRACE = """
+SELECT v.id FROM vouchers.vouchers v WHERE v.payment_date IS NOT NULL AND NOT EXISTS (
+    SELECT FROM audit.audit_logs a
+    WHERE (a.entity_type, a.entity_id, a.action) = ('voucher', v.id, 'ACTIVATE'))
+"""
+_REFUND_UNKNOWN_TO_VOUCHER = """
+SELECT v.id, v.payment_status, p.refunded_amount FROM payments.payment_transactions p
+JOIN vouchers.vouchers v ON v.id = p.voucher_id
+WHERE p.refunded_amount > 0 AND v.payment_status <> CASE
+    WHEN p.refunded_amount >= p.captured_amount THEN 'refunded' ELSE 'partially_refunded' END
+"""
+_CODES = """
+SELECT v.id, count(c.id) FROM vouchers.vouchers v
+LEFT JOIN vouchers.voucher_codes c ON c.voucher_id = v.id GROUP BY v.id
+HAVING count(c.id) <> CASE WHEN v.payment_date IS NULL THEN 0
+    ELSE v.total_sessions + v.backup_sessions END
+"""
+_COUNTERS = """
+SELECT v.id, v.used_sessions, sum(CASE WHEN r.reversal_of IS NULL THEN 1 ELSE -1 END) AS spent
+FROM vouchers.vouchers v JOIN vouchers.redemptions r ON r.voucher_id = v.id AND r.kind = 'regular'
+GROUP BY v.id HAVING v.used_sessions <> sum(CASE WHEN r.reversal_of IS NULL THEN 1 ELSE -1 END)
+OR v.used_sessions NOT BETWEEN 0 AND v.total_sessions
+"""
+_GAPS = """
+SELECT organization_id, kind, year, count(*), max(sequence) FROM payments.invoices
+GROUP BY 1, 2, 3 HAVING count(*) <> max(sequence)
+"""
+_INVOICES = """
+SELECT p.id FROM payments.payment_transactions p
+LEFT JOIN payments.invoices i ON i.transaction_id = p.id AND i.kind = 'invoice'
+WHERE (p.captured_amount > 0) <> (i.id IS NOT NULL) OR i.total <> p.captured_amount
+"""
+_CREDIT_NOTES = """
+SELECT r.id FROM payments.refunds r LEFT JOIN payments.invoices i ON i.refund_id = r.id
+WHERE (r.status = 'succeeded') <> (i.id IS NOT NULL)
+"""
+
+CHECKS = [
+    Check("money", "captures that differ from the card gateway's", _captures),
+    Check("money", "refunds that differ from the card gateway's", _refunds),
+    query("money", "vouchers active without money", _UNPAID_BUT_ACTIVE),
+    query("money", "vouchers paid and not active", _PAID_BUT_INACTIVE),
+    query("money", "vouchers paid twice", _PAID_TWICE),
+    query("money", "sales, payments, activations told twice", _ACTIVATED_TWICE),
+    query("money", "activations without an audit row", _ACTIVE_WITHOUT_TRACE),
+    query("money", "vouchers that do not know of their refund", _REFUND_UNKNOWN_TO_VOUCHER),
+    query("money", "gaps in invoice numbers", _GAPS),
+    query("money", "payments without their one invoice", _INVOICES),
+    query("money", "refunds without their one credit note", _CREDIT_NOTES),
+    query("sessions", "vouchers without exactly their codes", _CODES),
+    query("sessions", "counters that are not the sum of redemptions", _COUNTERS),
+]

@@ -1,0 +1,100 @@
+"""Checks of the way from commit to audit row: lost, unexpected, twice, out of order."""
+
+import sys
+
+from deploy.chaos.checks import Check, Evidence, Wrong, query
+from deploy.chaos.platform import consumed_queues
+from deploy.event_shapes.consumers import matches
+from deploy.local.supervisor import own_environment, run_to_end
+from deploy.local.system import CHECKOUT
+
+_LOST = """
+SELECT r.* FROM chaos.recorded r LEFT JOIN audit.audit_logs a USING (event_id)
+WHERE a.event_id IS NULL ORDER BY r.seq
+"""
+_UNEXPECTED = """
+SELECT a.id, a.service, a.action, a.event_id FROM audit.audit_logs a
+WHERE NOT EXISTS (SELECT FROM chaos.recorded r WHERE r.event_id = a.event_id)
+AND NOT EXISTS (SELECT FROM chaos.before b WHERE b.event_id = a.event_id)
+"""
+_TWICE = "SELECT event_id FROM audit.audit_logs GROUP BY event_id HAVING count(*) > 1"
+_CHANGED_ON_THE_WAY = """
+SELECT r.event_id FROM chaos.recorded r JOIN audit.audit_logs a USING (event_id)
+WHERE (r.service, r.action, r.entity_type) <> (a.service, a.action, a.entity_type)
+OR r.entity_id IS DISTINCT FROM a.entity_id
+OR r.organization_id IS DISTINCT FROM a.organization_id
+"""
+# Version 0 belongs to what changed no row, whose order nobody can know.
+_INVERTED = """
+SELECT * FROM (
+    SELECT r.service, r.entity_type, r.entity_id, r.entity_version, a.id,
+           lag(r.entity_version) OVER (
+               PARTITION BY r.service, r.entity_type, r.entity_id ORDER BY a.id
+           ) AS before
+    FROM chaos.recorded r JOIN audit.audit_logs a USING (event_id)
+    WHERE r.entity_version > 0
+) ordered WHERE before > entity_version
+"""
+
+
+async def _not_taken(evidence: Evidence) -> Wrong:
+    """Find events that a consumer's queue should have had and its inbox does not know."""
+    types = [row["type"] for row in await evidence.rows("SELECT DISTINCT type FROM chaos.recorded")]
+    missing: list[object] = []
+    for queue in consumed_queues():
+        service = queue.name.partition(".")[0]
+        taken = [t for t in types if any(matches(binding, t) for binding in queue.bindings)]
+        missing += await evidence.rows(
+            "SELECT r.event_id, r.type, $1::text AS queue FROM chaos.recorded r"  # noqa: S608
+            f" LEFT JOIN {service}.inbox i ON i.event_id = r.event_id AND i.queue = $1"
+            " WHERE r.type = ANY($2::text[]) AND i.event_id IS NULL",
+            queue.name,
+            taken,
+        )
+    return missing
+
+
+async def _in_queues(evidence: Evidence) -> Wrong:
+    waiting = await evidence.platform.waiting_messages()
+    return [f"{name}: {count}" for name, count in waiting.items() for _ in range(count)]
+
+
+async def _in_outboxes(evidence: Evidence) -> Wrong:
+    waiting = await evidence.platform.waiting_events()
+    return [f"{name}: {count}" for name, count in waiting.items() for _ in range(count)]
+
+
+async def _chains(evidence: Evidence) -> Wrong:
+    """Walk the chains as an operator does, with `carnet audit verify`'s own command."""
+    stack = evidence.platform.stack
+    command = (sys.executable, "-m", "services.audit.verify")
+    log = stack.logs / "audit-verify.log"
+    environment = {**own_environment(), **stack.system.service("audit")}
+    code = await run_to_end(command, environment, CHECKOUT, log)
+    return [line for line in log.read_text().splitlines() if "WRONG" in line] or [code] * bool(code)
+
+
+_ORGANIZATION_COPIES = """
+SELECT o.id FROM organizations.organizations o LEFT JOIN vouchers.organization_copies c USING (id)
+WHERE (c.version, c.name, c.is_active) IS DISTINCT FROM (o.version, o.name, o.is_active)
+AND o.id IN (SELECT entity_id FROM chaos.recorded WHERE entity_type = 'organization')
+"""
+_CLIENT_COPIES = """
+SELECT u.id, u.version, c.version AS copied FROM identity.users u
+JOIN vouchers.client_copies c USING (id)
+WHERE (c.name, c.is_active) IS DISTINCT FROM (u.name, u.is_active)
+"""
+
+CHECKS = [
+    query("trail", "events lost before the audit trail", _LOST),
+    query("trail", "audit rows of nothing that was recorded", _UNEXPECTED),
+    query("trail", "events in the audit trail twice", _TWICE),
+    query("trail", "events altered on the way", _CHANGED_ON_THE_WAY),
+    query("trail", "order inverted within an entity", _INVERTED),
+    Check("trail", "events that a consumer never handled", _not_taken),
+    Check("trail", "audit chains that do not verify", _chains),
+    Check("queues", "events left in outboxes", _in_outboxes),
+    Check("queues", "messages left in queues, parked ones too", _in_queues),
+    query("copies", "organizations whose copy is stale", _ORGANIZATION_COPIES),
+    query("copies", "clients whose copy is stale", _CLIENT_COPIES),
+]

@@ -1,0 +1,153 @@
+"""The system under test: two of each process, with proxies before database and broker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aio_pika
+import asyncpg
+import httpx
+from aio_pika.abc import AbstractChannel
+
+from deploy.chaos.proxy import Proxy
+from deploy.demo.client import CardGateway
+from deploy.event_shapes.consumers import all_readers
+from deploy.local.settings import StackSettings
+from deploy.local.stack import Environments, Stack, running_stack
+from deploy.local.system import SERVICES, System
+from shared.bus import Queue
+from shared.failpoints import LOG
+
+INSTANCES = dict.fromkeys(SERVICES, 2)
+RECONCILE_AFTER_SECONDS = 15
+ANSWERS_WITHIN = 20.0
+
+
+@dataclass
+class Platform:
+    """A running system, the ways to it, and what only its administrator sees."""
+
+    stack: Stack
+    database: Proxy
+    broker: Proxy
+    points: Path
+    api: httpx.AsyncClient
+    cards: CardGateway
+    bank: httpx.AsyncClient
+
+    async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        """Return rows as the database's administrator sees them, past every proxy and policy."""
+        connection = await asyncpg.connect(self.stack.system.database_url, timeout=10)
+        try:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """Open a channel to the broker, past the proxy. Raises OSError, AMQPError, TimeoutError."""
+        # A quick look first: a connection refused inside aio_pika is noisy in its logs.
+        _, writer = await asyncio.open_connection("127.0.0.1", self.broker.target)
+        writer.close()
+        connection = await aio_pika.connect(self.stack.system.rabbitmq_url, timeout=5)
+        async with connection:
+            yield await connection.channel()
+
+    async def waiting_messages(self) -> dict[str, int]:
+        """Return how many messages each queue holds, those for later and the parked included."""
+        async with self.channel() as channel:
+            found = {}
+            for queue in consumed_queues():
+                for name in (queue.name, queue.retry, queue.dead):
+                    declared = await channel.declare_queue(name, passive=True)
+                    found[name] = declared.declaration_result.message_count or 0
+            return found
+
+    async def waiting_events(self) -> dict[str, int]:
+        """Return how many events each service has not published yet."""
+        found = {}
+        for name in SERVICES:
+            [row] = await self.rows(f"SELECT count(*) AS n FROM {name}.outbox")  # noqa: S608
+            found[name] = row["n"]
+        return found
+
+    def passed_points(self) -> set[str]:
+        """Return the fail points that any process has passed."""
+        return self._told("passed")
+
+    def killed_points(self) -> set[str]:
+        """Return the fail points at which any process has died."""
+        return self._told("killed")
+
+    def deaths(self) -> int:
+        """Return how many processes have died at fail points."""
+        return sum(line.startswith("killed ") for line in self._lines())
+
+    def _told(self, word: str) -> set[str]:
+        return {line[len(word) + 1 :] for line in self._lines() if line.startswith(f"{word} ")}
+
+    def _lines(self) -> list[str]:
+        return self.points.read_text().splitlines() if self.points.exists() else []
+
+
+def consumed_queues() -> list[Queue]:
+    """Return the queue of every consumer that must miss nothing."""
+    readers = [reader for reader in all_readers() if reader.name != "gateway.revocations"]
+    return [Queue(reader.name, reader.bindings) for reader in readers]
+
+
+@asynccontextmanager
+async def running_platform(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Platform]:
+    """Start a system in a fresh folder, and stop it at the end.
+
+    Raises StartError.
+    """
+    points = folder / "failpoints.log"
+    settings = StackSettings(data=folder, port=0, instances=INSTANCES)
+    async with Proxy().running() as database, Proxy().running() as broker:
+
+        def through_proxies(system: System) -> Environments:
+            return _environments(system, database, broker, points)
+
+        async with (
+            running_stack(settings, say=say, extra=through_proxies) as stack,
+            httpx.AsyncClient(base_url=stack.address, timeout=ANSWERS_WITHIN) as api,
+            httpx.AsyncClient(
+                base_url=stack.system.stripe_api_base,
+                timeout=ANSWERS_WITHIN,
+                auth=(stack.system.stripe_api_key, ""),
+            ) as bank,
+        ):
+            yield Platform(stack, database, broker, points, api, CardGateway(bank), bank)
+
+
+def _environments(
+    system: System, database: Proxy, broker: Proxy, points: Path
+) -> dict[str, Mapping[str, str]]:
+    database.target, broker.target = _port(system.database_url), _port(system.rabbitmq_url)
+    rabbitmq_url = _through(system.rabbitmq_url, broker)
+    environments: dict[str, dict[str, str]] = {
+        name: {
+            f"{name.upper()}_DATABASE_URL": _through(system.role_url(name), database),
+            f"{name.upper()}_RABBITMQ_URL": rabbitmq_url,
+            LOG: str(points),
+        }
+        for name in SERVICES
+    }
+    # As soon as is safe: by default a payment is left alone for half a minute.
+    environments["payments"]["PAYMENTS_RECONCILE_AFTER_SECONDS"] = str(RECONCILE_AFTER_SECONDS)
+    return {**environments, "gateway": {"GATEWAY_RABBITMQ_URL": rabbitmq_url}}
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None, "the servers are our own"
+    return port
+
+
+def _through(url: str, proxy: Proxy) -> str:
+    return url.replace(f":{_port(url)}/", f":{proxy.port}/")

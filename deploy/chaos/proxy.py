@@ -1,0 +1,110 @@
+"""A TCP proxy between the processes and a server of theirs, that can do what networks do.
+
+It can cut every connection, hold everything back as a network that drops packets does, and cut a
+connection to PostgreSQL between a COMMIT and its answer: the transaction is committed, and who
+asked for it never hears so.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+# What the driver sends to commit, a Query message, and the CommandComplete that answers it.
+# https://www.postgresql.org/docs/current/protocol-message-formats.html
+_COMMIT = b"COMMIT;\x00"
+_COMMITTED = b"COMMIT\x00"
+_CHUNK = 256 * 1024
+
+
+class Proxy:
+    """Passes connections to 127.0.0.1:`port` on to `target`, another port there."""
+
+    def __init__(self) -> None:
+        self.target = 0
+        self.port = 0
+        self.commits_cut = 0
+        self._commits_to_cut = 0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._links: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Proxy"]:
+        """Listen on a free port until the end of the block."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self.thaw()
+            self.cut()
+            await asyncio.gather(*self._links, return_exceptions=True)
+
+    def cut(self) -> int:
+        """Close every connection; return how many there were."""
+        for link in self._links:
+            link.cancel()
+        return len(self._links)
+
+    def cut_commits(self, number: int) -> None:
+        """Close the connections of the next commits after they happened, before their answers."""
+        self._commits_to_cut = number
+
+    def freeze(self) -> None:
+        """Hold back everything in both directions; connections stay."""
+        self._open.clear()
+
+    def thaw(self) -> None:
+        """Let everything pass again."""
+        self._open.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.add(link)
+        try:
+            await self._pass_on(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # the end of a connection, by whoever's hand
+        finally:
+            self._links.discard(link)
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        cut = asyncio.Event()
+        there = asyncio.ensure_future(self._requests(reader, up_writer, cut))
+        back = asyncio.ensure_future(self._answers(up_reader, writer, cut))
+        try:
+            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in (there, back):
+                way.cancel()
+            await asyncio.gather(there, back, return_exceptions=True)
+            up_writer.close()
+
+    async def _requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event
+    ) -> None:
+        while data := await reader.read(_CHUNK):
+            if self._commits_to_cut and _COMMIT in data:
+                self._commits_to_cut -= 1
+                cut.set()
+            await self._write(writer, data)
+
+    async def _answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event
+    ) -> None:
+        while data := await reader.read(_CHUNK):
+            if cut.is_set() and _COMMITTED in data:
+                self.commits_cut += 1
+                return
+            await self._write(writer, data)
+
+    async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        await self._open.wait()
+        writer.write(data)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()

@@ -1,0 +1,207 @@
+"""A short run of `make chaos`: somebody dies at each step of a sale and of a founding, everything
+else fails beside it, and nothing is lost, invented or left undone.
+
+The second half shows that the checker finds what it is for: it is given something wrong.
+"""
+
+import random
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+from rich.console import Console
+
+from deploy.chaos import checks_money, checks_told, checks_trail
+from deploy.chaos.checks import Check, Evidence, run_checks
+from deploy.chaos.client import History, Told
+from deploy.chaos.injector import SLOW_POINTS
+from deploy.chaos.platform import Platform, running_platform
+from deploy.chaos.points import all_points
+from deploy.chaos.report import show
+from deploy.chaos.run import Result, run
+from deploy.local.system import CHECKOUT
+from deploy.tests.stack.conftest import IN_ONE_PROCESS
+
+pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
+
+SECONDS = 25.0
+REQUIRED = {
+    point
+    for point in all_points().keys() - SLOW_POINTS
+    if point.startswith(("founding.", "purchase.", "charge."))
+}
+
+
+@pytest.fixture(scope="module")
+async def platform() -> AsyncIterator[Platform]:
+    """A system of its own: what happens to it would be hard on the other tests' system."""
+    folder = CHECKOUT / ".carnet" / "test-chaos"
+    shutil.rmtree(folder, ignore_errors=True)
+    async with running_platform(folder, print) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+async def result(platform: Platform) -> Result:
+    seed = random.SystemRandom().randrange(10**6)
+    return await run(platform, seconds=SECONDS, seed=seed, say=print, required=REQUIRED)
+
+
+async def test_everything_is_as_it_should_be(result: Result) -> None:
+    show(result, Console(width=100))
+    assert {f.check.name: f.examples for f in result.findings if f.wrong} == {}
+    assert result.drained_after is not None
+    assert result.at_rest_after is not None
+    assert result.in_order, "drained in time"
+
+
+async def test_somebody_died_at_each_step(result: Result) -> None:
+    assert result.points_killed >= REQUIRED
+    assert result.points_passed >= all_points().keys() - SLOW_POINTS
+    assert sum(result.faults.values()) > len(REQUIRED)
+    assert result.told["purchase"] > 10
+
+
+def named(name: str) -> Check:
+    checks = [*checks_told.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
+    return next(check for check in checks if check.name == name)
+
+
+TAMPERINGS = [
+    (
+        "events lost before the audit trail",
+        "DELETE FROM audit.audit_logs WHERE id = (SELECT max(id) FROM audit.audit_logs)",
+    ),
+    (
+        "events altered on the way",
+        "UPDATE audit.audit_logs SET entity_id = 0"
+        " WHERE id = (SELECT max(id) FROM audit.audit_logs)",
+    ),
+    (
+        "audit rows of nothing that was recorded",
+        "DELETE FROM chaos.recorded WHERE seq = (SELECT max(seq) FROM chaos.recorded)",
+    ),
+    (
+        "order inverted within an entity",
+        "UPDATE chaos.recorded SET entity_version = 10000 WHERE seq = ("
+        "SELECT min(seq) FROM chaos.recorded WHERE entity_type = 'payment_transaction')",
+    ),
+    (
+        "events that a consumer never handled",
+        "DELETE FROM vouchers.inbox WHERE event_id = ("
+        "SELECT max(event_id) FROM vouchers.inbox WHERE queue = 'vouchers.payments')",
+    ),
+    (
+        "captures that differ from the card gateway's",
+        "UPDATE payments.payment_transactions SET captured_amount = captured_amount + 0.01"
+        " WHERE id = (SELECT max(id) FROM payments.payment_transactions WHERE captured_amount > 0)",
+    ),
+    (
+        "vouchers active without money",
+        "UPDATE vouchers.vouchers SET status = 'active' WHERE id = ("
+        "SELECT max(id) FROM vouchers.vouchers WHERE payment_status = 'failed')",
+    ),
+    (
+        "vouchers paid and not active",
+        "UPDATE vouchers.vouchers SET status = 'pending' WHERE id = ("
+        "SELECT max(id) FROM vouchers.vouchers WHERE payment_status = 'paid')",
+    ),
+    (
+        "payments without their one invoice",
+        "DELETE FROM payments.invoices WHERE id = ("
+        "SELECT max(id) FROM payments.invoices WHERE kind = 'invoice')",
+    ),
+    (
+        "gaps in invoice numbers",
+        "DELETE FROM payments.invoices WHERE sequence = 1 AND kind = 'invoice'",
+    ),
+    (
+        "counters that are not the sum of redemptions",
+        "UPDATE vouchers.vouchers SET used_sessions = used_sessions + 1"
+        " WHERE id = (SELECT max(voucher_id) FROM vouchers.redemptions WHERE kind = 'regular')",
+    ),
+    (
+        "payments without an end",
+        "UPDATE payments.payment_transactions SET status = 'processing' WHERE id = ("
+        "SELECT max(id) FROM payments.payment_transactions)",
+    ),
+    (
+        "organizations without owner, owners without one",
+        "UPDATE identity.users SET organization_id = 10000 WHERE id = ("
+        "SELECT max(id) FROM identity.users WHERE email LIKE 'founded-%')",
+    ),
+]
+
+
+FORGED_CHAIN = (
+    "UPDATE audit.audit_logs SET action = 'FORGED'"
+    " WHERE id = (SELECT max(id) FROM audit.audit_logs WHERE organization_id IS NOT NULL)"
+)
+
+
+@dataclass(frozen=True)
+class TakenBack(Evidence):
+    """Evidence as it stands inside a transaction that is taken back in the end."""
+
+    connection: asyncpg.Connection
+
+    async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        return [dict(row) for row in await self.connection.fetch(query, *arguments)]
+
+
+@pytest.fixture
+async def administrator(platform: Platform, result: Result) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that no trigger and no key holds back."""
+    connection = await asyncpg.connect(platform.stack.system.database_url)
+    await connection.execute("SET session_replication_role = replica")
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize(("name", "tampering"), TAMPERINGS, ids=[name for name, _ in TAMPERINGS])
+async def test_the_checker_finds_what_is_wrong(
+    platform: Platform, administrator: asyncpg.Connection, name: str, tampering: str
+) -> None:
+    transaction = administrator.transaction()
+    await transaction.start()
+    try:
+        evidence = TakenBack(platform, History(), (), administrator)
+        [before] = await run_checks([named(name)], evidence)
+        assert not before.wrong
+        assert await administrator.execute(tampering) in ("UPDATE 1", "DELETE 1", "DELETE 2")
+        [after] = await run_checks([named(name)], evidence)
+        assert after.wrong
+    finally:
+        await transaction.rollback()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "body"),
+    [
+        ("purchases lost, unexpected or twice", "purchase", {"id": 10**9}),
+        ("redemptions lost, unexpected or twice", "redemption", {"id": 10**9}),
+        ("reversals lost, unexpected or twice", "reversal", {"id": 10**9}),
+        ("refunds lost, unexpected or twice", "refund", {"id": 10**9}),
+        ("new names lost", "rename", {"id": 1, "version": 10**9}),
+        ("organizations lost", "founding", {"id": 10**9, "owner": {"id": 1}}),
+    ],
+)
+async def test_the_checker_misses_what_is_not_there(
+    platform: Platform, result: Result, name: str, kind: str, body: dict[str, Any]
+) -> None:
+    history = History(told=[Told(kind, 201, body)])
+    [finding] = await run_checks([named(name)], Evidence(platform, history, ()))
+    assert finding.wrong == 1
+
+
+async def test_the_checker_walks_the_chains(
+    platform: Platform, administrator: asyncpg.Connection
+) -> None:
+    """Last of all: the rest of the system is not to be seen any more after this."""
+    await administrator.execute(FORGED_CHAIN)
+    name = "audit chains that do not verify"
+    [finding] = await run_checks([named(name)], Evidence(platform, History(), ()))
+    assert finding.wrong == 1
