@@ -101,7 +101,8 @@ TAMPERINGS = [
     ),
     (
         "vouchers active without money",
-        "UPDATE vouchers.vouchers SET status = 'active' WHERE id = ("
+        "UPDATE vouchers.vouchers SET status = 'active', valid_from = purchase_date,"
+        " valid_until = purchase_date WHERE id = ("
         "SELECT max(id) FROM vouchers.vouchers WHERE payment_status = 'failed')",
     ),
     (
