@@ -1,12 +1,8 @@
 """Checks of the way from commit to audit row: lost, unexpected, twice, out of order."""
 
-import sys
-
 from deploy.chaos.checks import Check, Evidence, Wrong, query
 from deploy.chaos.platform import consumed_queues
 from deploy.event_shapes.consumers import matches
-from deploy.local.supervisor import own_environment, run_to_end
-from deploy.local.system import CHECKOUT
 
 _LOST = """
 SELECT r.* FROM chaos.recorded r LEFT JOIN audit.audit_logs a USING (event_id)
@@ -67,11 +63,11 @@ async def _in_outboxes(evidence: Evidence) -> Wrong:
 async def _chains(evidence: Evidence) -> Wrong:
     """Walk the chains as an operator does, with `carnet audit verify`'s own command."""
     stack = evidence.platform.stack
-    command = (sys.executable, "-m", "services.audit.verify")
-    log = stack.logs / "audit-verify.log"
-    environment = {**own_environment(), **stack.system.service("audit")}
-    code = await run_to_end(command, environment, CHECKOUT, log)
-    return [line for line in log.read_text().splitlines() if "WRONG" in line] or [code] * bool(code)
+    name, environment = "audit-verify", stack.system.service("audit")
+    program = stack.system.own_program(name, "services.audit.verify", environment)
+    code = await stack.supervisor.run_to_end(program)
+    lines = stack.supervisor.log_of(name).read_text().splitlines()
+    return [line for line in lines if "WRONG" in line] or [f"exit code {code}"] * bool(code)
 
 
 _ORGANIZATION_COPIES = """

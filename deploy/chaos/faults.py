@@ -20,7 +20,7 @@ from shared.failpoints import order_for
 QUIET_SECONDS = 15.0
 ORDER_SECONDS = 6.0
 MADE_AGAIN_SECONDS = 15.0
-WATERMARK = "0.4"
+_WATERMARK = ("set_vm_memory_high_watermark",)
 CARD_GATEWAY = "card-gateway"
 
 Fault = Callable[[], Awaitable[None]]
@@ -147,15 +147,15 @@ class Faults:
 
     async def _alarm(self) -> None:
         """Make the broker believe that it has no memory left: it takes nothing from anybody."""
-        broker = self._stack.rabbitmq
+        broker, supervisor = self._stack.rabbitmq, self._stack.supervisor
         if broker is None:
             raise Missed
         try:
-            if await broker.control("set_vm_memory_high_watermark", "absolute", "1MB"):
+            if await broker.control(supervisor, *_WATERMARK, "absolute", "1MB"):
                 raise Missed
             await asyncio.sleep(self._dice.uniform(2, 5))
         finally:
-            await broker.control("set_vm_memory_high_watermark", WATERMARK)
+            await reset_watermark(self._platform)
 
     async def _delete_a_queue(self) -> None:
         """Delete a queue when it is empty: what a deleted queue holds is lost with any broker."""
@@ -201,3 +201,10 @@ async def _eventually(check: Callable[[], Awaitable[bool]], *, seconds: float) -
         if time.monotonic() > until:
             raise Missed
         await asyncio.sleep(0.2)
+
+
+async def reset_watermark(platform: Platform) -> None:
+    """Let the broker have memory again."""
+    stack = platform.stack
+    if stack.rabbitmq is not None:
+        await stack.rabbitmq.control(stack.supervisor, *_WATERMARK, "0.4")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deploy.chaos import checks_money, checks_told, checks_trail
 from deploy.chaos.checks import Evidence, Finding, run_checks
 from deploy.chaos.driver import Driver
-from deploy.chaos.faults import CARD_GATEWAY, WATERMARK
+from deploy.chaos.faults import CARD_GATEWAY, reset_watermark
 from deploy.chaos.injector import Injector
 from deploy.chaos.platform import Platform
 from deploy.chaos.recording import record_everything
@@ -123,8 +123,7 @@ async def _heal(platform: Platform) -> float:
         proxy.cut_commits(0)
     for name in [*(i.name for i in stack.system.instances), "rabbitmq", CARD_GATEWAY]:
         stack.kill(name, signal.SIGCONT)
-    if stack.rabbitmq is not None:
-        await stack.rabbitmq.control("set_vm_memory_high_watermark", WATERMARK)
+    await reset_watermark(platform)
     await stack.wait_until_ready(seconds=READY_AGAIN_SECONDS)
     return time.monotonic() - began
 

@@ -19,7 +19,7 @@ from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.postgres import last_line
 from deploy.local.rabbitmq_installation import Installation, find_installation
-from deploy.local.supervisor import Program, Supervisor, own_environment, run_to_end
+from deploy.local.supervisor import Program, Supervisor, own_environment
 
 USER = "carnet"
 TEST_VIRTUAL_HOSTS = tuple(f"test-{number}" for number in range(8))
@@ -78,13 +78,16 @@ class RabbitMQ:
         await supervisor.start(self._server(installation, environment))
         await self._wait_until_ready(supervisor)
 
-    async def control(self, *arguments: str) -> int:
+    async def control(self, supervisor: Supervisor, *arguments: str) -> int:
         """Run rabbitmqctl against the started broker and return its exit code."""
         assert self._installation is not None, "the broker was started"
-        command = str(self._installation.server.with_name("rabbitmqctl"))
-        environment = self._environment(self._installation)
-        log = self._home / "rabbitmqctl.log"
-        return await run_to_end((command, *arguments), environment, self._home, log)
+        program = Program(
+            name="rabbitmqctl",
+            command=(str(self._installation.server.with_name("rabbitmqctl")), *arguments),
+            environment=self._environment(self._installation),
+            directory=self._home,
+        )
+        return await supervisor.run_to_end(program)
 
     def _configure(self) -> None:
         (self._home / "data").mkdir(mode=0o700, exist_ok=True)
