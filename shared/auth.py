@@ -291,7 +291,7 @@ async def find_actor(request: Request, credentials: Credentials) -> Actor | None
 OptionalActorDep = Annotated[Actor | None, Depends(find_actor)]
 
 
-def get_actor(actor: OptionalActorDep) -> Actor:
+async def get_actor(actor: OptionalActorDep) -> Actor:
     """Return who is signed in; raises Unauthenticated when nobody is."""
     if actor is None:
         raise Unauthenticated

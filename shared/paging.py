@@ -70,7 +70,7 @@ def _decode(cursor: str) -> tuple[int, ...]:
     return tuple(position)
 
 
-def wanted_page(
+async def wanted_page(
     request: Request,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,

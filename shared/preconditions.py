@@ -26,7 +26,7 @@ class Precondition:
             raise StaleVersion
 
 
-def _if_match(
+async def _if_match(
     if_match: Annotated[
         str | None,
         Header(

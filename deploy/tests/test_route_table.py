@@ -2,11 +2,13 @@
 
 import secrets
 from collections.abc import Iterator
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from gateway.openapi import Document, merge, route_of
 from gateway.routes import ROUTES, Access, Quota, Route, RouteTable, Service
@@ -67,6 +69,18 @@ def apps(tokens: Tokens) -> dict[Service, FastAPI]:
     }
 
 
+def is_async(call: Any) -> bool:
+    ways = (call, type(call).__call__)
+    return any(iscoroutinefunction(way) or isasyncgenfunction(way) for way in ways)
+
+
+def calls(dependant: Dependant) -> Iterator[Dependant]:
+    """An endpoint with everything it asks for, and what that asks for."""
+    yield dependant
+    for inner in dependant.dependencies:
+        yield from calls(inner)
+
+
 def documented(apps: dict[Service, FastAPI]) -> Iterator[tuple[Service, str, Document]]:
     """Every service, path and path item of the OpenAPI documents."""
     for service, app in apps.items():
@@ -99,6 +113,20 @@ def test_what_is_not_documented_is_internal_and_not_routed(apps: dict[Service, F
         for path in hidden:
             assert path.startswith(INTERNAL), f"{path} is neither documented nor internal"
             assert route_of(path, FIND) is None, f"{path} is internal and routed"
+
+
+def test_no_request_waits_for_a_thread(apps: dict[Service, FastAPI]) -> None:
+    """A dependency that is no coroutine is run in a thread, for every request anew."""
+    asked = [
+        call
+        for app in apps.values()
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.route, APIRoute)
+        for call in calls(context.route.dependant)
+    ]
+    assert len(asked) > 100
+    threaded = {str(each.call) for each in asked if not is_async(each.call)}
+    assert not threaded
 
 
 def test_no_two_services_answer_one_path(apps: dict[Service, FastAPI]) -> None:

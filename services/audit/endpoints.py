@@ -47,17 +47,17 @@ members = router(
 )
 
 
-def _admin(actor: ActorDep) -> Actor:
+async def _admin(actor: ActorDep) -> Actor:
     reading.require_admin(actor)
     return actor
 
 
-def _reader(organization_id: Id, actor: ActorDep) -> Actor:
+async def _reader(organization_id: Id, actor: ActorDep) -> Actor:
     reading.require_reader(actor, organization_id)
     return actor
 
 
-def _everywhere(
+async def _everywhere(
     _actor: Annotated[Actor, Depends(_admin)],
     filters: FiltersDep,
     organization_id: Annotated[BodyId | None, Query()] = None,
@@ -65,13 +65,13 @@ def _everywhere(
     return filters.model_copy(update={"organization_id": organization_id})
 
 
-def _within(
+async def _within(
     organization_id: Id, _actor: Annotated[Actor, Depends(_reader)], filters: FiltersDep
 ) -> Filters:
     return filters.model_copy(update={"organization_id": organization_id})
 
 
-def _seals(request: Request) -> SealReader:
+async def _seals(request: Request) -> SealReader:
     seals: SealReader = request.app.state.seals
     return seals
 
@@ -92,7 +92,7 @@ class Range:
     last: int | None
 
 
-def _range(first: Position = None, last: Position = None) -> Range:
+async def _range(first: Position = None, last: Position = None) -> Range:
     if last is not None and last < (first or 1):
         raise Invalid("last", "must not be before first")
     return Range(first or 1, last)

@@ -62,7 +62,7 @@ Id = Annotated[BodyId | None, Query()]
 Line = Annotated[Name | None, Query()]
 
 
-def wanted_rows(
+async def wanted_rows(
     user_id: Annotated[BodyId | None, Query(description="Who made the change")] = None,
     action: Line = None,
     entity_type: Line = None,

@@ -35,12 +35,12 @@ members = router(
 )
 
 
-def _admin(actor: ActorDep) -> Actor:
+async def _admin(actor: ActorDep) -> Actor:
     service.require_admin(actor)
     return actor
 
 
-def _clients(request: Request) -> ServiceClients:
+async def _clients(request: Request) -> ServiceClients:
     clients: ServiceClients = request.app.state.clients
     return clients
 

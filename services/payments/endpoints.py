@@ -38,7 +38,7 @@ payments = router(
 gateway_webhooks = router(prefix="/api/payments/webhooks", tags=["payments"])
 
 
-def opened_gateways(request: Request) -> Gateways:
+async def opened_gateways(request: Request) -> Gateways:
     """Return the payment gateways of this process."""
     gateways: Gateways = request.app.state.gateways
     return gateways

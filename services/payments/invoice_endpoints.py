@@ -46,12 +46,12 @@ _DOCUMENT: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _logos(request: Request) -> Logos:
+async def _logos(request: Request) -> Logos:
     logos: Logos = request.app.state.logos
     return logos
 
 
-def _wanted(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> str:
+async def _wanted(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> str:
     """Return the first type in `Accept` that we have; raises NotAcceptable."""
     for part in accept.lower().split(","):
         wanted = part.partition(";")[0].strip()

@@ -158,7 +158,7 @@ async def logout(
     if body.refresh_token is not None:
         await sessions.sign_out(work, body.refresh_token)
     else:
-        actor = tokens.get_actor(await tokens.find_actor(request, credentials))
+        actor = await tokens.get_actor(await tokens.find_actor(request, credentials))
         await sessions.sign_out_here(work, actor)
     return Message(message="Signed out successfully")
 

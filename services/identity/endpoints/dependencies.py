@@ -17,7 +17,7 @@ from shared.routing import Work, honours_key, work_of
 from shared.tenancy import NOTHING
 
 
-def _equipment(request: Request) -> Equipment:
+async def _equipment(request: Request) -> Equipment:
     equipment: Equipment = request.app.state.equipment
     return equipment
 
@@ -25,7 +25,7 @@ def _equipment(request: Request) -> Equipment:
 EquipmentDep = Annotated[Equipment, Depends(_equipment)]
 
 
-def _anonymous_work(request: Request) -> Work:
+async def _anonymous_work(request: Request) -> Work:
     """Return a stranger's work: a stale access token must not stop a sign-in or a refresh."""
     return Work(request.app.state.transactions, request_origin(request), NOTHING, None)
 
@@ -43,7 +43,7 @@ AnonymousClaimedWorkDep = Annotated[Work, Depends(_anonymous_claimed_work, scope
 """The same, with the request's Idempotency-Key honoured."""
 
 
-def _admin(actor: ActorDep) -> Actor:
+async def _admin(actor: ActorDep) -> Actor:
     if not actor.is_admin:
         raise Forbidden("for administrators of the system")
     return actor

@@ -15,7 +15,7 @@ from shared.routing import UnclaimedWorkDep
 from shared.tenancy import EVERYTHING
 
 
-def _clients(request: Request) -> ServiceClients:
+async def _clients(request: Request) -> ServiceClients:
     clients: ServiceClients = request.app.state.clients
     return clients
 
