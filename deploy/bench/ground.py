@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,15 @@ class Ground:
         await migrations.upgrade(f"services.{service}", made.owner_url)
         return made
 
+    @contextlib.contextmanager
+    def on_all_cores(self) -> Iterator[None]:
+        """Let us, and what is started meanwhile, use the tested core too."""
+        os.sched_setaffinity(0, self.cores.all)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, self.cores.others)
+
     @asynccontextmanager
     async def process(
         self,
@@ -177,7 +186,8 @@ class Ground:
             await _end(child)
         if child.returncode != 0:
             raise StartError(f"{name} failed: {last_line(log)}", f"Read {log}")
-        figures: dict[str, float] = json.loads(out)
+        # Before it come the lines that its libraries log.
+        figures: dict[str, float] = json.loads(out.splitlines()[-1])
         return figures
 
     async def output(

@@ -1,13 +1,15 @@
 """Load from wrk: closed loop, some connections that each send the next request at once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deploy.bench.cores import cpu_seconds
 from deploy.bench.ground import Ground, word
 from deploy.bench.programs import Programs
 from deploy.local.errors import StartError
+
+WARM_UP_SECONDS = 1
 
 _SCRIPT = """
 wrk.method = {method}
@@ -51,23 +53,41 @@ async def load(
     """
     script = ground.folder / f"load-{word()}.lua"
     script.write_text(request.script())
-    seconds = max(1, round(ground.scale.seconds))
-    command = (tools.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script))
+    command = (
+        tools.wrk,
+        "-t1",
+        "--timeout=20s",
+        f"-c{connections}",
+        "-s",
+        str(script),
+        request.url,
+    )
     try:
+        # Connections are opened and code is warm before anything counts.
+        await _wrk(ground, tools, command, WARM_UP_SECONDS)
         before = cpu_seconds([pid])
-        out = await ground.output((*command, request.url), environment=tools.environment)
+        found = await _wrk(ground, tools, command, max(1, round(ground.scale.seconds)))
         used = cpu_seconds([pid]) - before
     finally:
         script.unlink()
-    found = json.loads(out.rpartition("@")[2])
-    if found["refused"] or found["broken"] or not found["requests"]:
-        raise StartError(f"{request.url} did not answer every request: {found}", "Read the logs.")
+    if not found["requests"]:
+        raise StartError(f"{request.url} answered nothing.", f"Read {ground.folder / 'logs'}")
     return {
         "per_second": found["requests"] / found["seconds"],
         "p50_ms": found["p50_ms"],
         "p99_ms": found["p99_ms"],
         "cpu_us": used / found["requests"] * 1e6,
     }
+
+
+async def _wrk(
+    ground: Ground, tools: Programs, command: Sequence[str], seconds: int
+) -> dict[str, float]:
+    out = await ground.output((*command, f"-d{seconds}s"), environment=tools.environment)
+    found: dict[str, float] = json.loads(out.rpartition("@")[2])
+    if found["refused"] or found["broken"]:
+        raise StartError(f"Not every request was answered: {found}", f"The last: {command[-1]}")
+    return found
 
 
 def _lua(text: str) -> str:

@@ -3,12 +3,10 @@
 import re
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from deploy.bench.ground import Ground
 from deploy.local import debian
 from deploy.local.errors import StartError
-from deploy.local.postgres import programs_folder
 
 _PACKAGES = debian.Packages(
     folder="bench",
@@ -48,8 +46,3 @@ def programs(ground: Ground) -> Programs:
     return Programs(
         str(root / "usr/sbin/nginx"), str(root / "usr/bin/wrk"), debian.libraries_in(root)
     )
-
-
-def pgbench() -> Path:
-    """Return the embedded PostgreSQL's pgbench. Raises StartError without it."""
-    return programs_folder() / "pgbench"

@@ -1,0 +1,45 @@
+"""Events like those of a purchase, made from the published shapes."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from uuid_utils import uuid7
+
+from deploy.event_shapes.examples import full
+from deploy.event_shapes.files import read_shapes
+from deploy.local.system import CHECKOUT
+
+KINDS = (
+    "vouchers.voucher.purchased.v1",
+    "payments.payment.created.v1",
+    "payments.payment.processing.v1",
+    "payments.invoice.issued.v1",
+    "payments.payment.succeeded.v1",
+    "vouchers.voucher.activated.v1",
+)
+# Their events take turns, as those of a system with some tenants do.
+ORGANIZATIONS = 20
+
+
+def sample_events(number: int) -> list[dict[str, Any]]:
+    """Return so many events, purchase after purchase, each with an id of its own."""
+    shapes = read_shapes(CHECKOUT)
+    examples = [full(shapes[kind]) for kind in KINDS]
+    return list(islice(_endless(examples), number))
+
+
+def _endless(examples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    purchase = 0
+    while True:
+        purchase += 1
+        moment = datetime.now(UTC).isoformat()
+        for example in examples:
+            data = {
+                **example["data"],
+                "entity_id": purchase,
+                "organization_id": purchase % ORGANIZATIONS + 1,
+                "correlation_id": f"purchase-{purchase}",
+            }
+            yield {**example, "id": str(uuid7()), "time": moment, "data": data}
