@@ -81,6 +81,9 @@ ROUTES: tuple[Route, ...] = (
     Route(f"{_ORGANIZATION}/vouchers", Service.VOUCHERS),
     Route("/api/voucher-types/*", Service.VOUCHERS),
     Route("/api/vouchers/purchase", Service.VOUCHERS, pace=Pace.PAYING),
+    # A quote asks payments what was paid; the refund waits for the card gateway.
+    Route("/api/vouchers/{id}/refund-quote", Service.VOUCHERS, pace=Pace.PAYING),
+    Route("/api/vouchers/{id}/refunds", Service.VOUCHERS, pace=Pace.PAYING),
     Route("/api/vouchers/*", Service.VOUCHERS),
     Route("/api/payments/webhooks/*", Service.PAYMENTS, Access.PUBLIC, quota=Quota.WEBHOOK),
     Route("/api/payments/{id}/confirm", Service.PAYMENTS, pace=Pace.PAYING),

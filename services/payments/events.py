@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import Method, PaymentTransaction
+from services.payments.models import DisputeStatus, Method, PaymentTransaction
 from services.payments.states import Status
 from shared.changes import Catalogue, record
 from shared.shapes import Shapes, change, new_row
@@ -24,6 +24,8 @@ CATALOGUE: Catalogue = {
     ("refund", "CREATE"): "payments.refund.created.v1",
     ("refund", "REFUND"): "payments.refund.succeeded.v1",
     ("refund", "FAIL"): "payments.refund.failed.v1",
+    ("dispute", "CREATE"): "payments.dispute.opened.v1",
+    ("dispute", "CLOSE"): "payments.dispute.closed.v1",
 }
 
 
@@ -75,13 +77,15 @@ class OfVoucher(TypedDict):
 
 
 class RefundSucceeded(TypedDict):
-    """One refund, how much has gone back in all, and what the payment is now."""
+    """One refund, how much has gone back in all, and what the payment is now. `quote_id` is the
+    voucher's quote that it was made from."""
 
     voucher_id: int
     transaction_id: int
     client_id: int
     amount: Decimal
     currency: str
+    quote_id: int | None
     payment_status: Status
     refunded_amount: Decimal
     credit_note_number: str | None
@@ -90,8 +94,28 @@ class RefundSucceeded(TypedDict):
 class RefundFailed(TypedDict):
     """What did not go back."""
 
+    voucher_id: int
     transaction_id: int
+    quote_id: int | None
     amount: Decimal
+
+
+class DisputeOpened(TypedDict):
+    """The voucher whose money the payer's bank wants back."""
+
+    voucher_id: int
+    status: DisputeStatus
+
+
+class DisputeClosed(TypedDict):
+    """What the bank decided: the money stays (`won`) or is gone (`lost`)."""
+
+    voucher_id: int
+    transaction_id: int
+    client_id: int
+    amount: Decimal
+    currency: str
+    status: DisputeStatus
 
 
 SHAPES: Shapes = {
@@ -107,6 +131,8 @@ SHAPES: Shapes = {
     "payments.refund.created.v1": new_row(OfVoucher),
     "payments.refund.succeeded.v1": change(RefundSucceeded),
     "payments.refund.failed.v1": change(RefundFailed),
+    "payments.dispute.opened.v1": new_row(DisputeOpened),
+    "payments.dispute.closed.v1": change(DisputeClosed),
 }
 
 

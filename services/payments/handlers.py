@@ -5,17 +5,22 @@ from decimal import Decimal
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries, service
+from services.payments import queries, refunding, service
 from services.payments.gateways import Gateways
 from services.payments.models import Method
-from services.payments.schemas import Buyer, Seller, Terms
+from services.payments.schemas import Buyer, QuotedRefund, Seller, Terms
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
 from shared.shapes import Reading, Readings
 
 VOUCHERS = Queue(
-    "payments.vouchers", ("vouchers.voucher.purchased.v1", "vouchers.voucher.cancelled.v1")
+    "payments.vouchers",
+    (
+        "vouchers.voucher.purchased.v1",
+        "vouchers.voucher.cancelled.v1",
+        "vouchers.voucher.refund_requested.v1",
+    ),
 )
 
 
@@ -66,9 +71,28 @@ class VoucherBefore(BaseModel):
     status: str | None = None
 
 
+class RequestedRefund(BaseModel):
+    """What a refund by quote says: how much of which payment goes back."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    refund_quote_id: int
+    transaction_id: int
+    amount: Decimal
+    currency: str
+    reason: str | None = None
+
+    def order(self) -> QuotedRefund:
+        """Return what is to be given back."""
+        return QuotedRefund(
+            quote_id=self.refund_quote_id, **self.model_dump(exclude={"refund_quote_id"})
+        )
+
+
 READINGS: Readings = {
     "vouchers.voucher.purchased.v1": Reading(PurchasedVoucher),
     "vouchers.voucher.cancelled.v1": Reading(CancelledVoucher, old_values=VoucherBefore),
+    "vouchers.voucher.refund_requested.v1": Reading(RequestedRefund),
 }
 
 PAID_AFTER_CANCELLATION = "paid_after_cancellation"
@@ -100,9 +124,18 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
         if payment is not None and was_never_active(event):
             await service.void(session, payment)
 
+    async def refund_requested(session: AsyncSession, event: Event) -> None:
+        """Note the refund, if the call that should have did not come or was lost.
+
+        The timer of refunds makes it.
+        """
+        requested = RequestedRefund.model_validate(event.data.new_values)
+        await refunding.promise_quoted(session, requested.order())
+
     return {
         "vouchers.voucher.purchased.v1": purchased,
         "vouchers.voucher.cancelled.v1": cancelled,
+        "vouchers.voucher.refund_requested.v1": refund_requested,
     }
 
 

@@ -3,11 +3,21 @@
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries
+from services.payments import queries, refunding
 from services.payments.charging import Cashier
-from services.payments.schemas import ChargeCreate, ChargeRead
+from services.payments.errors import PaymentNotFound
+from services.payments.gateways.minor_units import smallest_unit
+from services.payments.refund_desk import RefundDesk
+from services.payments.schemas import (
+    ChargeCreate,
+    ChargeRead,
+    PaymentState,
+    QuotedRefund,
+    QuotedRefundRead,
+)
 from services.payments.views import charge_read
-from shared.routing import InternalWorkDep, router
+from shared.fields import Id
+from shared.routing import InternalSessionDep, InternalWorkDep, router
 
 internal = router(prefix="/internal", include_in_schema=False)
 
@@ -19,6 +29,40 @@ async def charge(body: ChargeCreate, work: InternalWorkDep, request: Request) ->
     payment_id = await cashier.charge(body)
     async with work.begin() as session:
         return await _read(session, payment_id)
+
+
+@internal.get("/vouchers/{voucher_id}/payment")
+async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> PaymentState:
+    """Say how much of a voucher's payment is there to be given back; 404 when it has none."""
+    payment = await queries.find_of_voucher(session, voucher_id)
+    if payment is None:
+        raise PaymentNotFound
+    return PaymentState(
+        transaction_id=payment.id,
+        currency=payment.currency,
+        captured_amount=payment.captured_amount,
+        refunded_amount=payment.refunded_amount,
+        refundable_amount=await refunding.refundable(session, payment),
+        unit=smallest_unit(payment.currency),
+    )
+
+
+@internal.post("/refunds")
+async def refund(body: QuotedRefund, work: InternalWorkDep, request: Request) -> QuotedRefundRead:
+    """Give back what a quote says: once, however often this is called."""
+    async with work.begin() as session:
+        refund_id = (await refunding.promise_quoted(session, body)).id
+    await RefundDesk(work.begin, request.app.state.gateways).carry_on(refund_id)
+    async with work.begin() as session:
+        made = await queries.get_refund(session, refund_id)
+        payment = await queries.get(session, made.transaction_id)
+        return QuotedRefundRead(
+            id=made.id,
+            status=made.status,
+            amount=made.amount,
+            refunded_amount=payment.refunded_amount,
+            failure_message=made.failure_message,
+        )
 
 
 async def _read(session: AsyncSession, payment_id: int) -> ChargeRead:

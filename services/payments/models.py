@@ -55,6 +55,14 @@ class RefundSource(StrEnum):
     CANCELLATION = "cancellation"  # the voucher was cancelled
 
 
+class DisputeStatus(StrEnum):
+    """Where a dispute stands: the bank has decided for us (`won`) or for the payer (`lost`)."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
 class WebhookOutcome(StrEnum):
     """What became of a received webhook."""
 
@@ -73,7 +81,8 @@ class Base(DeclarativeBase):
 class PaymentTransaction(Entity, Base):
     """One payment of one voucher, from the intent to the last refund.
 
-    `captured_amount` is what the payer gave, `refunded_amount` what went back to them.
+    `captured_amount` is what the payer gave, `refunded_amount` what went back to them, and
+    `disputed_amount` what the payer's bank wants back or has taken back.
     """
 
     __tablename__ = "payment_transactions"
@@ -120,6 +129,9 @@ class PaymentTransaction(Entity, Base):
     quarantine_reason: Mapped[str | None]
     captured_amount: Mapped[Decimal] = mapped_column(default=Decimal(0))
     refunded_amount: Mapped[Decimal] = mapped_column(default=Decimal(0))
+    disputed_amount: Mapped[Decimal] = mapped_column(
+        default=Decimal(0), server_default=text("0"), info=BOOKKEEPING
+    )
     description: Mapped[str]
     completed_at: Mapped[datetime | None]
     # Copied to the invoice, whose own event tells of them; here they would be told three times.
@@ -162,6 +174,7 @@ class Refund(Entity, Base):
         ),
         UniqueConstraint("organization_id", "id"),
         UniqueConstraint("payment_gateway", "gateway_refund_id"),
+        UniqueConstraint("quote_id"),
         CheckConstraint("amount > 0", name="amount_positive"),
         Index("ix_refunds_transaction_id", "transaction_id"),
         Index(
@@ -178,6 +191,7 @@ class Refund(Entity, Base):
     amount: Mapped[Decimal]
     currency: Mapped[str]
     reason: Mapped[str | None]
+    quote_id: Mapped[int | None]
     source: Mapped[str]
     status: Mapped[str] = mapped_column(default=RefundStatus.PENDING)
     failure_message: Mapped[str | None]
@@ -192,6 +206,38 @@ class Refund(Entity, Base):
     def order(self) -> RefundOrder:
         """Return what the gateway is told."""
         return RefundOrder(refund_id=self.id, amount=self.amount, currency=self.currency)
+
+
+class Dispute(Entity, Base):
+    """A chargeback: the payer's bank wants money back that was paid."""
+
+    __tablename__ = "disputes"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "transaction_id"],
+            ["payment_transactions.organization_id", "payment_transactions.id"],
+        ),
+        UniqueConstraint("payment_gateway", "gateway_dispute_id"),
+        CheckConstraint("status IN ('open', 'won', 'lost')", name="status_known"),
+        CheckConstraint("(status = 'open') = (closed_at IS NULL)", name="closed_at"),
+        Index("ix_disputes_transaction_id", "transaction_id"),
+        Index("ix_disputes_organization_id_id", "organization_id", "id"),
+    )
+    entity_type = "dispute"
+
+    organization_id: Mapped[int]
+    transaction_id: Mapped[int]
+    client_id: Mapped[int]
+    amount: Mapped[Decimal]
+    currency: Mapped[str]
+    reason: Mapped[str | None]
+    status: Mapped[str]
+    payment_gateway: Mapped[str]
+    gateway_dispute_id: Mapped[str] = mapped_column(info=BOOKKEEPING)
+    gateway_response: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), info=SECRET
+    )
+    closed_at: Mapped[datetime | None]
 
 
 class Invoice(Entity, Base):
@@ -256,7 +302,10 @@ class InvoiceSeries(Base):
 
 
 class WebhookEvent(Base):
-    """A webhook exactly as it came; `next_attempt_at` is null once it was dealt with."""
+    """A webhook exactly as it came; `next_attempt_at` is null once it was dealt with.
+
+    Its body is forgotten in time; the rest stays, so that an event is never taken twice.
+    """
 
     __tablename__ = "webhook_events"
     __table_args__ = (
@@ -266,13 +315,18 @@ class WebhookEvent(Base):
             "next_attempt_at",
             postgresql_where=text("next_attempt_at IS NOT NULL"),
         ),
+        Index(
+            "ix_webhook_events_kept_received_at",
+            "received_at",
+            postgresql_where=text("body IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
     gateway: Mapped[str]
     event_id: Mapped[str]
     type: Mapped[str]
-    body: Mapped[bytes]
+    body: Mapped[bytes | None]
     signed_at: Mapped[datetime]
     received_at: Mapped[datetime] = mapped_column(default=now)
     attempts: Mapped[int] = mapped_column(default=0)

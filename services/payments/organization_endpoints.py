@@ -14,9 +14,10 @@ from services.payments.errors import (
     PaymentNotPending,
     RefundExceedsPayment,
 )
-from services.payments.models import Method, PaymentTransaction, RefundSource
+from services.payments.models import DisputeStatus, Method, PaymentTransaction, RefundSource
 from services.payments.refund_desk import RefundDesk
 from services.payments.schemas import (
+    DisputeRead,
     PaymentMarkPaid,
     PaymentRead,
     RefundCreate,
@@ -145,3 +146,17 @@ async def list_refunds(
     require_view(actor, organization_id)
     _of(organization_id, await queries.get(session, payment_id))
     return [RefundRead.model_validate(r) for r in await queries.refunds_of(session, payment_id)]
+
+
+@organization.get("/payments/disputes")
+async def list_disputes(
+    organization_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    page: PageDep,
+    status: DisputeStatus | None = None,
+) -> list[DisputeRead]:
+    """List the disputes of an organization's payments, newest first."""
+    require_view(actor, organization_id)
+    rows = await queries.page_of_disputes(session, page, organization_id, status)
+    return [DisputeRead.model_validate(row) for row in rows]

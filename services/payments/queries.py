@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, extract, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, extract, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import policies
 from services.payments.errors import InvoiceNotFound, PaymentNotFound
 from services.payments.models import (
+    Dispute,
     Invoice,
     InvoiceKind,
     PaymentTransaction,
@@ -199,6 +200,36 @@ async def refunds_of(session: AsyncSession, payment_id: int) -> Sequence[Refund]
     return (await session.scalars(statement)).all()
 
 
+async def find_refund_of_quote(session: AsyncSession, quote_id: int) -> Refund | None:
+    """Return the refund that was made from a quote, or None."""
+    return await session.scalar(select(Refund).where(Refund.quote_id == quote_id))
+
+
+async def find_dispute(session: AsyncSession, gateway: str, gateway_id: str) -> Dispute | None:
+    """Return the dispute that a gateway knows by this id, or None."""
+    statement = select(Dispute).where(
+        Dispute.payment_gateway == gateway, Dispute.gateway_dispute_id == gateway_id
+    )
+    return await session.scalar(statement)
+
+
+async def disputes_of(session: AsyncSession, payment_id: int) -> Sequence[Dispute]:
+    """Return a payment's disputes, oldest first."""
+    statement = select(Dispute).where(Dispute.transaction_id == payment_id).order_by(Dispute.id)
+    return (await session.scalars(statement)).all()
+
+
+async def page_of_disputes(
+    session: AsyncSession, page: Page, organization_id: int, status: str | None
+) -> Sequence[Dispute]:
+    """Return a page of an organization's disputes, newest first."""
+    statement = select(Dispute).where(Dispute.organization_id == organization_id)
+    if status is not None:
+        statement = statement.where(Dispute.status == status)
+    rows = (await session.scalars(page.of(statement, Dispute.id))).all()
+    return page.cut(rows, lambda row: (row.id,))
+
+
 async def lock_refund(session: AsyncSession, refund_id: int) -> Refund | None:
     """Return a refund, locked, or None."""
     return await session.get(Refund, refund_id, with_for_update=True, populate_existing=True)
@@ -229,6 +260,22 @@ async def lock_waiting_webhook(session: AsyncSession, webhook_id: int) -> Webhoo
         WebhookEvent.id == webhook_id, WebhookEvent.next_attempt_at.is_not(None)
     )
     return await session.scalar(statement.with_for_update(skip_locked=True))
+
+
+async def forget_webhook_bodies(session: AsyncSession, before: datetime, limit: int) -> int:
+    """Empty the bodies of some finished webhooks that came before an instant; return how many."""
+    chosen = (
+        select(WebhookEvent.id)
+        .where(
+            WebhookEvent.body.is_not(None),
+            WebhookEvent.received_at < before,
+            WebhookEvent.next_attempt_at.is_(None),
+        )
+        .limit(limit)
+    )
+    statement = update(WebhookEvent).where(WebhookEvent.id.in_(chosen)).values(body=None)
+    found = statement.returning(WebhookEvent.id).execution_options(synchronize_session=False)
+    return len((await session.scalars(found)).all())
 
 
 async def unfinished_before(

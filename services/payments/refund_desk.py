@@ -10,7 +10,6 @@ from services.payments import queries, refunding
 from services.payments.charging import Begin
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import (
-    Failure,
     Gateway,
     GatewayRefused,
     GatewayUnavailable,
@@ -23,8 +22,6 @@ from shared.db import now
 from shared.failpoints import passed
 
 log = structlog.get_logger(__name__)
-
-EXCEEDS = Failure("refund_exceeds_payment", "The gateway has given back too much for this already.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +96,15 @@ class RefundDesk:
         """
         gone = sum((r.amount for r in known if r.outcome is not RefundOutcome.FAILED), Decimal(0))
         if gone + attempt.order.amount > attempt.captured:
-            raise GatewayRefused(EXCEEDS)
+            raise GatewayRefused(refunding.EXCEEDS)
         return await attempt.gateway.refund(attempt.gateway_id, attempt.order)
 
     async def _refused(self, attempt: Attempt, refusal: GatewayRefused) -> None:
         async with self.begin() as session:
-            await queries.lock(session, attempt.payment_id)
+            payment = await queries.lock(session, attempt.payment_id)
             refund = await queries.lock_refund(session, attempt.order.refund_id)
             if refund is not None and refund.status == RefundStatus.PENDING:
-                refunding.fail(session, refund, refusal.failure)
+                refunding.fail(session, payment, refund, refusal.failure)
 
 
 def _ours(attempt: Attempt, known: list[RefundReport]) -> RefundReport | None:

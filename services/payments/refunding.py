@@ -5,6 +5,7 @@ longer there for another. Then the gateway is asked, and then the outcome is wri
 """
 
 from decimal import Decimal
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +16,7 @@ from services.payments.events import announce
 from services.payments.gateways.manual import BY_HAND
 from services.payments.gateways.protocol import Failure, RefundOutcome, RefundReport
 from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
+from services.payments.schemas import QuotedRefund
 from services.payments.states import PAID, after_refund
 from services.payments.telemetry import CONTRADICTIONS, REFUNDS
 from shared.changes import record
@@ -22,9 +24,20 @@ from shared.db import now
 
 log = structlog.get_logger(__name__)
 
+EXCEEDS = Failure(
+    "refund_exceeds_payment", "More than is left of the payment cannot be given back."
+)
+
 
 async def refundable(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
-    """Return what was captured and neither given back nor promised; the payment is locked."""
+    """Return what was captured and neither given back nor promised nor disputed.
+
+    The payment must be locked by who gives it back.
+    """
+    return max(await _kept(session, payment) - payment.disputed_amount, Decimal(0))
+
+
+async def _kept(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
     refunds = await queries.refunds_of(session, payment.id)
     taken = sum((r.amount for r in refunds if r.status != RefundStatus.FAILED), Decimal(0))
     return payment.captured_amount - taken
@@ -48,16 +61,46 @@ async def promise(
     wanted = left if amount is None else amount
     if not 0 < wanted <= left:
         raise RefundExceedsPayment
+    return await _note(session, payment, wanted, source=source, reason=reason)
+
+
+async def promise_quoted(session: AsyncSession, order: QuotedRefund) -> Refund:
+    """Note the refund that a quote promised, once however often it is asked for.
+
+    When the money is not there any more it is noted as failed: the voucher's sessions that went
+    with it are free again then. Raises PaymentNotFound.
+    """
+    payment = await queries.lock(session, order.transaction_id)
+    known = await queries.find_refund_of_quote(session, order.quote_id)
+    if known is not None:
+        return known
+    left = await refundable(session, payment)
+    refund = await _note(
+        session,
+        payment,
+        order.amount,
+        source=RefundSource.STAFF,
+        reason=order.reason,
+        quote_id=order.quote_id,
+    )
+    if order.amount > left or order.currency != payment.currency:
+        await session.flush()
+        fail(session, payment, refund, EXCEEDS)
+    return refund
+
+
+async def _note(
+    session: AsyncSession, payment: PaymentTransaction, amount: Decimal, **columns: Any
+) -> Refund:
     refund = Refund(
         organization_id=payment.organization_id,
         transaction_id=payment.id,
         client_id=payment.client_id,
-        amount=wanted,
+        amount=amount,
         currency=payment.currency,
-        reason=reason,
-        source=source,
         status=RefundStatus.PENDING,
         payment_gateway=payment.payment_gateway,
+        **columns,
     )
     session.add(refund)
     await session.flush()
@@ -93,7 +136,12 @@ async def settle(
     if report.outcome is RefundOutcome.SUCCEEDED:
         await _succeed(session, payment, refund)
     elif report.outcome is RefundOutcome.FAILED:
-        fail(session, refund, Failure("refund_failed", "The gateway could not give it back."))
+        fail(
+            session,
+            payment,
+            refund,
+            Failure("refund_failed", "The gateway could not give it back."),
+        )
     return refund
 
 
@@ -114,12 +162,13 @@ async def _take_over(
     """Take a refund that was made at the gateway's console into our books."""
     if report.outcome is RefundOutcome.FAILED:
         return None
-    left = await refundable(session, payment)
-    if report.currency != payment.currency or not 0 < report.amount <= left:
+    kept = await _kept(session, payment)
+    if report.currency != payment.currency or not 0 < report.amount <= kept:
         CONTRADICTIONS.inc()
         log.error("refund_contradicted", payment_id=payment.id, gateway_refund=report.gateway_id)
         return None
-    return await promise(session, payment, report.amount, source=RefundSource.GATEWAY)
+    # What the gateway has done is a fact, whatever is disputed at the same time.
+    return await _note(session, payment, report.amount, source=RefundSource.GATEWAY)
 
 
 async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: Refund) -> None:
@@ -143,16 +192,27 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
         client_id=payment.client_id,
         amount=refund.amount,
         currency=refund.currency,
+        quote_id=refund.quote_id,
         payment_status=payment.status,
         **details,
     )
     REFUNDS.labels(refund.status).inc()
 
 
-def fail(session: AsyncSession, refund: Refund, failure: Failure) -> None:
+def fail(
+    session: AsyncSession, payment: PaymentTransaction, refund: Refund, failure: Failure
+) -> None:
     """Take a promise back: its amount may be refunded again."""
     refund.status = RefundStatus.FAILED
     refund.failure_message = failure.message
     refund.completed_at = now()
-    record(session, "FAIL", refund, transaction_id=refund.transaction_id, amount=refund.amount)
+    record(
+        session,
+        "FAIL",
+        refund,
+        voucher_id=payment.voucher_id,
+        transaction_id=payment.id,
+        quote_id=refund.quote_id,
+        amount=refund.amount,
+    )
     REFUNDS.labels(refund.status).inc()

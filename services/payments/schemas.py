@@ -117,6 +117,7 @@ class PaymentRead(BaseModel):
     status: str
     captured_amount: Money
     refunded_amount: Money
+    disputed_amount: Money
     description: str
     failure: FailureRead | None
     quarantine_reason: str | None
@@ -135,6 +136,55 @@ class RefundCreate(BaseModel):
     reason: Note | None = None
 
 
+class QuotedRefund(BaseModel):
+    """A refund that vouchers has quoted and withheld the sessions for: by call or by event."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    quote_id: BodyId
+    transaction_id: BodyId
+    amount: RefundAmount
+    currency: Currency
+    reason: str | None = None
+
+
+class QuotedRefundRead(BaseModel):
+    """How a quoted refund stands; `refunded_amount` is what went back of the payment in all."""
+
+    id: int
+    status: str
+    amount: Money
+    refunded_amount: Money
+    failure_message: str | None
+
+
+class PaymentState(BaseModel):
+    """How much of a voucher's payment can be given back, in whole `unit`s of the currency."""
+
+    transaction_id: int
+    currency: str
+    captured_amount: Money
+    refunded_amount: Money
+    refundable_amount: Money
+    unit: Money
+
+
+class DisputeRead(BaseModel):
+    """A dispute: what the payer's bank wants back, and what became of it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    transaction_id: int
+    client_id: int
+    amount: Money
+    currency: str
+    reason: str | None
+    status: str
+    created_at: datetime
+    closed_at: datetime | None
+
+
 class RefundRead(BaseModel):
     """A refund; while it is pending the gateway has not confirmed it."""
 
@@ -147,6 +197,7 @@ class RefundRead(BaseModel):
     status: str
     source: str
     reason: str | None
+    quote_id: int | None
     failure_message: str | None
     created_at: datetime
     completed_at: datetime | None

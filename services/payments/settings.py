@@ -31,6 +31,9 @@ class Settings(ServiceSettings):
     expire_after_seconds: float = Field(default=24 * 3600, gt=0)
     """When a card payment that waits for its payer is cancelled."""
 
+    webhook_bodies_days: int = Field(default=90, ge=1)
+    """How long a webhook's raw body is kept; that it came, and what became of it, stays known."""
+
     @field_validator("gateways")
     @classmethod
     def _others_as_usual(cls, gateways: dict[Method, str]) -> dict[Method, str]:

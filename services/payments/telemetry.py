@@ -10,4 +10,5 @@ CONTRADICTIONS = Counter(
 WEBHOOKS = Counter(
     "carnet_webhooks_total", "Webhooks by gateway and outcome", ["gateway", "outcome"]
 )
+DISPUTES = Counter("carnet_disputes_total", "Disputes by the state they reached", ["status"])
 REFUNDS = Counter("carnet_refunds_total", "Refunds by the state they reached", ["status"])

@@ -32,6 +32,7 @@ def payment_read(payment: PaymentTransaction, number: str | None, *, to_payer: b
         status=payment.status,
         captured_amount=payment.captured_amount,
         refunded_amount=payment.refunded_amount,
+        disputed_amount=payment.disputed_amount,
         description=payment.description,
         failure=_failure(payment),
         quarantine_reason=payment.quarantine_reason,

@@ -11,10 +11,16 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries, refunding, service
+from services.payments import disputing, queries, refunding, service
 from services.payments.errors import WebhookNotVerified
 from services.payments.gateways import Gateways
-from services.payments.gateways.protocol import Notice, OnlineGateway, Report, WebhookRefused
+from services.payments.gateways.protocol import (
+    DisputeReport,
+    Notice,
+    OnlineGateway,
+    Report,
+    WebhookRefused,
+)
 from services.payments.models import PaymentTransaction, WebhookEvent, WebhookOutcome
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
@@ -24,6 +30,7 @@ from shared.transactions import Transactions
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+FORGOTTEN_AT_ONCE = 1000
 MAX_ATTEMPTS = 12
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
@@ -74,11 +81,9 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
         async with transactions.system() as session:
             event = await session.get_one(WebhookEvent, webhook_id)
             gateway = gateways.online(event.gateway)
-            report = gateway.read(event.body) if gateway else None
-            known = await find_payment(session, gateway, report) if gateway and report else None
-        if gateway and report and known and report.refunds is None:
-            refunds = await gateway.refunds_of(report.gateway_id)
-            report = replace(report, refunds=tuple(refunds))
+            report = gateway.read(event.body) if gateway and event.body else None
+        if gateway and isinstance(report, Report):
+            report = await _with_refunds(transactions, gateway, report)
         passed("webhook.read")
         async with transactions.system() as session:
             waiting = await queries.lock_waiting_webhook(session, webhook_id)
@@ -93,8 +98,24 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
                 _postpone(waiting)
 
 
-async def enter(session: AsyncSession, gateway: OnlineGateway, report: Report) -> bool:
+async def _with_refunds(
+    transactions: Transactions, gateway: OnlineGateway, report: Report
+) -> Report:
+    """Return a report with the refunds that its sum is made of; raises GatewayUnavailable."""
+    if report.refunds is not None:
+        return report
+    async with transactions.system() as session:
+        if await find_payment(session, gateway, report) is None:
+            return report
+    return replace(report, refunds=tuple(await gateway.refunds_of(report.gateway_id)))
+
+
+async def enter(
+    session: AsyncSession, gateway: OnlineGateway, report: Report | DisputeReport
+) -> bool:
     """Enter what a gateway says of its own accord; say whether it changed anything."""
+    if isinstance(report, DisputeReport):
+        return await _enter_dispute(session, gateway, report)
     payment = await find_payment(session, gateway, report)
     if payment is None:
         return False
@@ -110,6 +131,15 @@ async def enter(session: AsyncSession, gateway: OnlineGateway, report: Report) -
         service.quarantine(session, payment, reason, report.captured)
     await session.flush()
     return payment.version != before
+
+
+async def _enter_dispute(
+    session: AsyncSession, gateway: OnlineGateway, report: DisputeReport
+) -> bool:
+    payment = await queries.lock_by_gateway_id(session, gateway.name, report.payment_id)
+    if payment is None:
+        return False
+    return await disputing.settle(session, payment, report, live=gateway.live)
 
 
 async def find_payment(
@@ -135,3 +165,21 @@ def _postpone(event: WebhookEvent) -> None:
         _finish(event, WebhookOutcome.GIVEN_UP)
         return
     event.next_attempt_at = now() + min(FIRST_PAUSE * 2**event.attempts, LONGEST_PAUSE)
+
+
+async def forget_bodies(transactions: Transactions, kept_for: timedelta) -> int:
+    """Forget the bodies of webhooks that were dealt with and are older; return how many.
+
+    A body holds a payer's name and address and parts of a card's number. Id, type and outcome
+    stay: a repetition after years is still known as one.
+    """
+    before, forgotten = now() - kept_for, 0
+    while True:
+        async with transactions.system() as session:
+            number = await queries.forget_webhook_bodies(session, before, FORGOTTEN_AT_ONCE)
+        forgotten += number
+        if number < FORGOTTEN_AT_ONCE:
+            break
+    if forgotten:
+        log.info("webhook_bodies_forgotten", number=forgotten)
+    return forgotten

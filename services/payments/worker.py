@@ -1,5 +1,7 @@
 """The payments service's background work: its relay, its consumer, webhooks, reconciliation."""
 
+from datetime import timedelta
+
 from services.payments import webhooks
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE
@@ -15,6 +17,7 @@ WEBHOOKS_EVERY = 0.3
 UNFINISHED_EVERY = 5.0
 REFUNDS_EVERY = 2.0
 CATCH_UP_EVERY = 300.0
+FORGET_EVERY = 3600.0
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -26,6 +29,9 @@ def create_worker(settings: Settings) -> Worker:
 
     async def process_webhooks() -> None:
         await webhooks.process_waiting(transactions, gateways)
+
+    async def forget_webhook_bodies() -> None:
+        await webhooks.forget_bodies(transactions, timedelta(days=settings.webhook_bodies_days))
 
     return Worker(
         NAME,
@@ -39,6 +45,7 @@ def create_worker(settings: Settings) -> Worker:
             Timer("unfinished", UNFINISHED_EVERY, reconciler.settle_unfinished),
             Timer("refunds", REFUNDS_EVERY, reconciler.settle_refunds),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
+            Timer("forget_webhook_bodies", FORGET_EVERY, forget_webhook_bodies),
         ],
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import httpx
 from fastapi import FastAPI
 
-from services.vouchers.endpoints import redemptions, voucher_types, vouchers
+from services.vouchers.endpoints import redemptions, refunds, voucher_types, vouchers
 from services.vouchers.events import CATALOGUE
 from services.vouchers.settings import Settings
 from shared.auth import ServiceSigner
@@ -45,6 +45,7 @@ def create_app(
             vouchers.vouchers,
             vouchers.organization,
             redemptions.redemptions,
+            refunds.refunds,
         ],
         title="Carnet vouchers",
         clients=clients_of(settings, transports),

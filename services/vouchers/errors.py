@@ -99,3 +99,35 @@ class AdjustmentAlreadyReversed(Conflict):
 
 class SessionsBeyondValidity(Conflict):
     """Sessions took place on days that this would make invalid."""
+
+
+class VoucherDisputed(Conflict):
+    """The payer's bank wants the money back: until that is decided the voucher rests."""
+
+
+class CodeRefunded(Conflict):
+    """The money for this code's session was given back."""
+
+
+class NothingToRefund(Conflict):
+    """Nothing was paid for this voucher that could still be given back."""
+
+
+class RefundQuoteNotFound(NotFound):
+    """This voucher has no such refund quote."""
+
+
+class RefundQuoteTaken(Conflict):
+    """A refund was made from this quote already."""
+
+
+class RefundQuoteExpired(Conflict):
+    """The quote is too old: ask for another one."""
+
+
+class RefundQuoteOutdated(Conflict):
+    """The voucher was used or changed since the quote was made: ask for another one."""
+
+
+class RefundRefused(Conflict):
+    """The money cannot be given back; the voucher is as it was."""

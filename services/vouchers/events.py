@@ -23,6 +23,9 @@ CATALOGUE: Catalogue = {
     ("voucher", "CANCEL"): "vouchers.voucher.cancelled.v1",
     ("voucher", "FREEZE"): "vouchers.voucher.frozen.v1",
     ("voucher", "EXTEND"): "vouchers.voucher.extended.v1",
+    ("voucher", "REFUND"): "vouchers.voucher.refund_requested.v1",
+    ("voucher", "REDUCE"): "vouchers.voucher.reduced.v1",
+    ("voucher", "RESTORE"): "vouchers.voucher.restored.v1",
     ("voucher", "REVERSE"): "vouchers.voucher.adjustment_reversed.v1",
     ("redemption", "REDEEM"): "vouchers.redemption.created.v1",
     ("redemption", "REVERSE"): "vouchers.redemption.reversed.v1",
@@ -63,7 +66,7 @@ class Purchased(TypedDict):
 
 
 class Cancelled(TypedDict):
-    """Why: in somebody's words, or `unpaid`, `payment_failed`, `refunded`."""
+    """Why: in somebody's words, or `unpaid`, `payment_failed`, `refunded`, `dispute_lost`."""
 
     reason: str | None
 
@@ -93,6 +96,32 @@ class AdjustmentReversed(TypedDict):
     kind: AdjustmentKind
 
 
+class RefundRequested(TypedDict):
+    """What payments needs to give the money back if it was not called; its sessions are withheld
+    already."""
+
+    refund_quote_id: int
+    transaction_id: int
+    sessions: int
+    amount: Decimal
+    currency: str
+    reason: str | None
+
+
+class Reduced(TypedDict):
+    """Sessions that went with money which was given back without a quote."""
+
+    sessions: int
+    regular_sessions_left: int
+
+
+class Restored(TypedDict):
+    """Sessions of a quote whose money could not be given back."""
+
+    refund_quote_id: int
+    sessions: int
+
+
 class Balance(TypedDict):
     """What the voucher still holds."""
 
@@ -108,6 +137,9 @@ SHAPES: Shapes = {
     "vouchers.voucher.frozen.v1": change(Frozen),
     "vouchers.voucher.extended.v1": change(Extended),
     "vouchers.voucher.adjustment_reversed.v1": change(AdjustmentReversed),
+    "vouchers.voucher.refund_requested.v1": change(RefundRequested),
+    "vouchers.voucher.reduced.v1": change(Reduced),
+    "vouchers.voucher.restored.v1": change(Restored),
     "vouchers.redemption.created.v1": new_row(Balance),
     "vouchers.redemption.reversed.v1": new_row(Balance),
 }

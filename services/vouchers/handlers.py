@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.bootstrap import DEFAULT_ORGANIZATION_SLUG, ensure_default_types
 from services.vouchers.models import Base, ClientCopy, OrganizationCopy
-from services.vouchers.service import settlement
+from services.vouchers.service import refunds, settlement
 from services.vouchers.service.copies import ClientState, OrganizationState, keep
 from shared.bus import Queue
 from shared.consumer import Handler
@@ -32,12 +32,32 @@ class PaymentChanged(BaseModel):
 
 
 class RefundSucceeded(BaseModel):
-    """What we read of `payments.refund.succeeded`: how much has gone back in all."""
+    """What we read of `payments.refund.succeeded`: one refund, and how much it makes in all."""
 
     model_config = ConfigDict(extra="ignore")
 
     voucher_id: int
+    amount: Decimal
     refunded_amount: Decimal
+    quote_id: int | None = None
+
+
+class RefundFailed(BaseModel):
+    """What we read of `payments.refund.failed`: which quote was not paid out."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    voucher_id: int | None = None
+    quote_id: int | None = None
+
+
+class DisputeChanged(BaseModel):
+    """What we read of `payments.dispute.*`: whether the bank takes a voucher's money back."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    voucher_id: int
+    status: str
 
 
 async def payment_changed(session: AsyncSession, event: Event) -> None:
@@ -54,9 +74,26 @@ async def payment_changed(session: AsyncSession, event: Event) -> None:
 
 
 async def refund_succeeded(session: AsyncSession, event: Event) -> None:
-    """Note the refund; a voucher whose money went back in full ends."""
+    """Take the sessions that went with the money; a voucher whose money is all back ends."""
     refund = RefundSucceeded.model_validate(event.data.new_values)
-    await settlement.refund(session, refund.voucher_id, refund.refunded_amount)
+    returned = refunds.Returned(refund.amount, refund.refunded_amount, refund.quote_id)
+    await refunds.refunded(session, refund.voucher_id, returned)
+
+
+async def refund_failed(session: AsyncSession, event: Event) -> None:
+    """Give the sessions of a quote again whose money did not go back."""
+    refund = RefundFailed.model_validate(event.data.new_values)
+    if refund.voucher_id is not None and refund.quote_id is not None:
+        await refunds.not_refunded(session, refund.voucher_id, refund.quote_id)
+
+
+async def dispute_changed(session: AsyncSession, event: Event) -> None:
+    """Suspend the voucher whose payment is disputed, and let it go on or end."""
+    dispute = DisputeChanged.model_validate(event.data.new_values)
+    if event.data.entity_id is None:
+        raise ValueError(f"{event.type} names no dispute")
+    status = dispute.status
+    await refunds.disputed(session, dispute.voucher_id, event.data.entity_id, status=status)
 
 
 async def organization_created(session: AsyncSession, event: Event) -> None:
@@ -114,6 +151,9 @@ PAYMENTS: dict[str, Handler] = {
     "payments.payment.failed.v1": payment_changed,
     "payments.payment.cancelled.v1": payment_changed,
     "payments.refund.succeeded.v1": refund_succeeded,
+    "payments.refund.failed.v1": refund_failed,
+    "payments.dispute.opened.v1": dispute_changed,
+    "payments.dispute.closed.v1": dispute_changed,
 }
 ORGANIZATIONS: dict[str, Handler] = {
     "organizations.organization.created.v1": organization_created,
@@ -144,6 +184,9 @@ READINGS: Readings = {
     "payments.payment.failed.v1": _PAYMENT,
     "payments.payment.cancelled.v1": _PAYMENT,
     "payments.refund.succeeded.v1": Reading(RefundSucceeded),
+    "payments.refund.failed.v1": Reading(RefundFailed),
+    "payments.dispute.opened.v1": Reading(DisputeChanged),
+    "payments.dispute.closed.v1": Reading(DisputeChanged),
     "organizations.organization.created.v1": Reading(OrganizationState, from_envelope=_KEYS),
     "organizations.organization.updated.v1": _ORGANIZATION_CHANGED,
     "organizations.organization.deactivated.v1": _ORGANIZATION_CHANGED,

@@ -10,6 +10,7 @@ EMPLOYED = frozenset({OWNER, THERAPIST, STAFF})
 
 MANAGE_VOUCHER_TYPES = "manage_voucher_types"
 MANAGE_VOUCHERS = "manage_vouchers"
+MANAGE_PAYMENTS = "manage_payments"
 
 
 def can_see_organization(actor: Actor, organization_id: int) -> bool:
@@ -63,3 +64,10 @@ def can_cancel(actor: Actor, voucher: Voucher) -> bool:
 def can_read_notes(actor: Actor, voucher: Voucher) -> bool:
     """The therapist's notes are not for the client."""
     return actor.is_admin or is_employed(actor, voucher.organization_id)
+
+
+def can_quote_refund(actor: Actor, voucher: Voucher) -> bool:
+    """A client may ask what it would get back, and who manages the vouchers or the money."""
+    own = voucher.client_id == actor.user_id
+    organization_id = voucher.organization_id
+    return own or can_manage(actor, organization_id) or actor.may(MANAGE_PAYMENTS, organization_id)

@@ -46,6 +46,7 @@ REFUSED_BY_MEANING = {
     "POST /api/vouchers/{voucher_id}/redemptions": "days on which the voucher is valid",
     "POST /api/vouchers/{voucher_id}/freezes": "days on which the voucher is valid",
     "POST /api/vouchers/{voucher_id}/extensions": "a day later than the last one",
+    "POST /api/vouchers/{voucher_id}/refund-quote": "no more sessions than are unused",
     f"POST {_ORGANIZATION}/payments/{{payment_id}}/refunds": "amounts have two decimals",
     f"GET {_ORGANIZATION}/payments/totals": "`to` is not before `from`",
     "POST /api/payments/webhooks/{gateway_name}": "only the payment gateway can sign",

@@ -89,6 +89,8 @@ anon client neighb therap staff  with owner stranger admin  /api/vouchers
  401    200    404    200   200     -   200      404   200  GET    /{voucher_id}
  401    403    404    403   403   200   200      404   200  PUT    /{voucher_id}  manage_vouchers
  401    200    404    403   403   200   200      404   200  POST   /{voucher_id}/cancel  manage_vouchers
+ 401    201    404    403   403   201   201      404   201  POST   /{voucher_id}/refund-quote  manage_vouchers manage_payments
+ 401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/refunds  manage_payments
  401    403    404    201   403   201   201      404   201  POST   /{voucher_id}/redemptions  manage_vouchers
  401    200    404    200   200     -   200      404   200  GET    /{voucher_id}/redemptions
  401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/redemptions/{redemption_id}/reverse  manage_vouchers
@@ -113,6 +115,7 @@ anon client neighb therap staff  with owner stranger admin  /api/payments
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/payments
  401    403    403    403   403   200   200      404   200  GET      view_payments manage_payments
  401    403    403    403   403   200   200      404   200  GET    /totals  view_payments manage_payments
+ 401    403    403    403   403   200   200      404   200  GET    /disputes  view_payments manage_payments
  401    403    403    403   403   200   200      404   200  POST   /{payment_id}/mark-paid  manage_payments
  401    403    403    403   403   200   200      404   200  GET    /{payment_id}/refunds  view_payments manage_payments
  401    403    403    403   403   201   201      404   201  POST   /{payment_id}/refunds  manage_payments

@@ -76,6 +76,29 @@ class Report:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
+class DisputeOutcome(StrEnum):
+    """What a gateway says of a dispute; `won` is ours."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeReport:
+    """What a gateway says of one dispute of one payment."""
+
+    gateway_id: str
+    payment_id: str
+    outcome: DisputeOutcome
+    amount: Decimal
+    currency: str
+    reason: str | None = None
+    live: bool = False
+    account: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is to be paid."""
@@ -188,6 +211,6 @@ class OnlineGateway(Gateway, Protocol):
         """Return whose webhook this is; raises WebhookRefused."""
         ...
 
-    def read(self, body: bytes) -> Report | None:
+    def read(self, body: bytes) -> Report | DisputeReport | None:
         """Return what a verified webhook reports, or None when it is of no interest to us."""
         ...

@@ -19,6 +19,7 @@ from stripe.params import PaymentIntentCreateParams
 from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
 from services.payments.gateways.protocol import (
+    DisputeReport,
     Failure,
     GatewayRefused,
     GatewayUnavailable,
@@ -239,8 +240,8 @@ class StripeGateway:
         event = stripe_objects.event_of(body)
         return Notice(event["id"], event["type"], signed_at)
 
-    def read(self, body: bytes) -> Report | None:
-        """Return what an event says of a payment, or None; raises WebhookRefused."""
+    def read(self, body: bytes) -> Report | DisputeReport | None:
+        """Return what an event says of a payment or a dispute, or None; raises WebhookRefused."""
         return stripe_objects.report_of_event(stripe_objects.event_of(body))
 
     async def aclose(self) -> None:

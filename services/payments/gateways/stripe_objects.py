@@ -8,6 +8,8 @@ from typing import Any
 
 from services.payments.gateways.minor_units import from_minor
 from services.payments.gateways.protocol import (
+    DisputeOutcome,
+    DisputeReport,
     Failure,
     Outcome,
     RefundOutcome,
@@ -35,6 +37,18 @@ _INTENT_EVENTS = frozenset(
     for what in ("succeeded", "payment_failed", "canceled", "requires_action", "processing")
 )
 _REFUND_EVENTS = frozenset({"charge.refunded"})
+_DISPUTE_EVENTS = frozenset(
+    f"charge.dispute.{what}"
+    for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
+)
+# https://docs.stripe.com/api/disputes/object#dispute_object-status. A warning is an inquiry: no
+# money has moved, and none does when it is closed. Every other status is still open.
+_DISPUTE: Mapping[str, DisputeOutcome] = {
+    "won": DisputeOutcome.WON,
+    "warning_closed": DisputeOutcome.WON,
+    "prevented": DisputeOutcome.WON,
+    "lost": DisputeOutcome.LOST,
+}
 
 
 def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> Report:
@@ -128,8 +142,26 @@ def _listed_refunds(listed: Mapping[str, Any]) -> tuple[RefundReport, ...] | Non
     return tuple(report_of_refund(refund) for refund in data)
 
 
-def report_of_event(event: Mapping[str, Any]) -> Report | None:
-    """Return what an event reports of a payment, or None; raises WebhookRefused."""
+def report_of_dispute(dispute: Mapping[str, Any], account: str | None) -> DisputeReport | None:
+    """Return what a dispute says of a payment; None for a charge that no intent made."""
+    if not dispute.get("payment_intent"):
+        return None
+    currency = str(dispute["currency"]).upper()
+    return DisputeReport(
+        gateway_id=str(dispute["id"]),
+        payment_id=str(dispute["payment_intent"]),
+        outcome=_DISPUTE.get(str(dispute["status"]), DisputeOutcome.OPEN),
+        amount=from_minor(int(dispute["amount"]), currency),
+        currency=currency,
+        reason=dispute.get("reason"),
+        live=bool(dispute.get("livemode")),
+        account=account,
+        raw=dispute,
+    )
+
+
+def report_of_event(event: Mapping[str, Any]) -> Report | DisputeReport | None:
+    """Return what an event reports of a payment or a dispute, or None; raises WebhookRefused."""
     kind, content = str(event["type"]), event["data"]["object"]
     account = event.get("account")
     try:
@@ -137,6 +169,8 @@ def report_of_event(event: Mapping[str, Any]) -> Report | None:
             return report_of_intent(content, account)
         if kind in _REFUND_EVENTS:
             return report_of_charge(content, account)
+        if kind in _DISPUTE_EVENTS:
+            return report_of_dispute(content, account)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise WebhookRefused("the event lacks what its type should have") from error
     return None

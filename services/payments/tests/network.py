@@ -11,29 +11,44 @@ def _nothing(_request: httpx.Request) -> bool:
     return False
 
 
+class Crash(BaseException):
+    """The end of our process: nobody catches it, nothing is written down after it."""
+
+
 class UnreliableNetwork(httpx.AsyncBaseTransport):
-    """A transport that loses chosen requests, or the answers to them, and remembers all."""
+    """A transport that loses chosen requests, or the answers to them, and remembers all.
+
+    With `crashing` our process ends where the loss would have been noticed.
+    """
 
     def __init__(self) -> None:
         self._real = httpx.AsyncHTTPTransport()
         self.lose_request: Chosen = _nothing
         self.lose_answer: Chosen = _nothing
+        self.crashing = False
         self.requests: list[tuple[str, str]] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append((request.method, request.url.path))
         if self.lose_request(request):
+            self._crash()
             raise httpx.ConnectError("lost on the way there", request=request)
         answer = await self._real.handle_async_request(request)
         if self.lose_answer(request):
             await answer.aread()
             await answer.aclose()
+            self._crash()
             raise httpx.ReadTimeout("lost on the way back", request=request)
         return answer
 
     def heal(self) -> None:
         """Lose nothing any more."""
         self.lose_request = self.lose_answer = _nothing
+        self.crashing = False
+
+    def _crash(self) -> None:
+        if self.crashing:
+            raise Crash
 
     def confirmations(self) -> int:
         """Return how many charges were asked for."""

@@ -61,6 +61,22 @@ def event(kind: str, content: dict[str, Any], **changes: Any) -> bytes:
     return json.dumps(body).encode()
 
 
+def dispute_of(intent_id: str, dispute_id: str = "dp_1", **changes: Any) -> dict[str, Any]:
+    """Return a dispute of an intent, as Stripe describes it."""
+    return {
+        "id": dispute_id,
+        "object": "dispute",
+        "amount": 39999,
+        "currency": "usd",
+        "charge": "ch_1",
+        "payment_intent": intent_id,
+        "reason": "fraudulent",
+        "status": "needs_response",
+        "livemode": False,
+        **changes,
+    }
+
+
 def signature(body: bytes, *, at: float | None = None, secret: str = WEBHOOK_SECRET) -> str:
     """Return the header that signs a body."""
     moment = int(time.time() if at is None else at)

@@ -1,8 +1,9 @@
 """Money is never lost, doubled or invented: whatever happens in whatever order.
 
-Hypothesis buys, pays, fails, refunds, voids, loses requests and answers, delivers webhooks again,
-shuffled or never, and reconciles. After every step our books claim nothing that the card gateway
-does not have; once reconciled, both say the same to the cent.
+Hypothesis buys, pays, fails, refunds, voids, disputes, loses requests and answers, ends processes
+in the middle, delivers webhooks again, shuffled, late or never, and reconciles. After every step
+our books claim nothing that the card gateway does not have; once reconciled, both say the same to
+the cent.
 """
 
 import asyncio
@@ -36,10 +37,10 @@ from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method, RefundSource
 from services.payments.reconciling import Reconciler
 from services.payments.refund_desk import RefundDesk
-from services.payments.schemas import ChargeCreate
+from services.payments.schemas import ChargeCreate, QuotedRefund
 from services.payments.settings import Settings
-from services.payments.tests.network import UnreliableNetwork, to_path
-from services.payments.tests.signals import CardIssuer, event, order, signature
+from services.payments.tests.network import Crash, UnreliableNetwork, to_path
+from services.payments.tests.signals import CardIssuer, dispute_of, event, order, signature
 from shared.db import make_engine
 from shared.errors import AppError
 from shared.testing import Database, Tokens
@@ -49,11 +50,20 @@ T = TypeVar("T")
 
 VISA, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeCustomerFail", "4000002500003155"
 FAULTS = st.sampled_from(
-    [None, None, None]
-    + [(way, path) for way in ("request", "answer") for path in ("/payment_intents", "/confirm")]
+    [None, None, None, None]
+    + [
+        (way, path, crashing)
+        for way in ("request", "answer")
+        for path in ("/payment_intents", "/confirm")
+        for crashing in (False, True)
+    ]
 )
-REFUND_FAULTS = st.sampled_from([None, None, ("request", "/refunds"), ("answer", "/refunds")])
-Fault = tuple[str, str] | None
+REFUND_FAULTS = st.sampled_from(
+    [None, None, None]
+    + [(way, "/refunds", crashing) for way in ("request", "answer") for crashing in (False, True)]
+)
+Fault = tuple[str, str, bool] | None
+"""What is lost: a request or its answer, on which path, and whether our process ends with it."""
 
 
 @dataclass
@@ -106,7 +116,8 @@ class World:
         """Lose what is sent to a path, or its answer, from now on."""
         self.network.heal()
         if fault is not None:
-            setattr(self.network, f"lose_{fault[0]}", to_path(fault[1]))
+            way, path, self.network.crashing = fault
+            setattr(self.network, f"lose_{way}", to_path(path))
 
 
 class Books(RuleBasedStateMachine):
@@ -138,7 +149,7 @@ class Books(RuleBasedStateMachine):
     @rule(body=orders, fault=FAULTS)
     def charge(self, body: ChargeCreate, fault: Fault) -> None:
         self.world.suffer(fault)
-        with suppress(AppError):
+        with suppress(AppError, Crash):
             self.world.run(self.world.cashier.charge(body))
         self.world.network.heal()
 
@@ -158,7 +169,7 @@ class Books(RuleBasedStateMachine):
     @rule(body=orders, part=st.sampled_from(["0.10", "50.00", None]), fault=REFUND_FAULTS)
     def refund(self, body: ChargeCreate, part: str | None, fault: Fault) -> None:
         self.world.suffer(fault)
-        with suppress(AppError):
+        with suppress(AppError, Crash):
             self.world.run(self._refund(self._payment(body)["id"], part))
         self.world.network.heal()
 
@@ -168,6 +179,45 @@ class Books(RuleBasedStateMachine):
             amount = Decimal(part) if part else None
             promised = await refunding.promise(session, payment, amount, source=RefundSource.STAFF)
         await self.world.desk.carry_on(promised.id)
+
+    @rule(
+        body=orders,
+        quote_id=st.integers(1, 5),
+        part=st.sampled_from(["0.10", "50.00", "399.99"]),
+        fault=REFUND_FAULTS,
+    )
+    def refund_by_quote(self, body: ChargeCreate, quote_id: int, part: str, fault: Fault) -> None:
+        """By the call of vouchers or by its event, or both: once per quote."""
+        self.world.suffer(fault)
+        payment_id = self._payment(body)["id"]
+        known = self._rows("SELECT transaction_id FROM refunds WHERE quote_id = $1", quote_id)
+        if not known or known[0]["transaction_id"] == payment_id:
+            with suppress(AppError, Crash):
+                self.world.run(self._refund_quoted(payment_id, quote_id, part))
+        self.world.network.heal()
+
+    async def _refund_quoted(self, payment_id: int, quote_id: int, part: str) -> None:
+        order = QuotedRefund(
+            quote_id=quote_id, transaction_id=payment_id, amount=Decimal(part), currency="USD"
+        )
+        for _ in range(2):
+            async with self.world.transactions.system() as session:
+                promised = await refunding.promise_quoted(session, order)
+        await self.world.desk.carry_on(promised.id)
+
+    @rule(
+        target=bodies,
+        body=orders,
+        number=st.integers(1, 2),
+        status=st.sampled_from(["needs_response", "won", "lost"]),
+        amount=st.sampled_from([50, 5000]),
+    )
+    def the_bank_disputes(self, body: ChargeCreate, number: int, status: str, amount: int) -> bytes:
+        """The end may be told before the beginning, or alone."""
+        intent_id = self._payment(body)["gateway_transaction_id"] or "pi_of_nobody"
+        kind = "created" if status == "needs_response" else "closed"
+        content = dispute_of(intent_id, f"dp_{intent_id}_{number}", status=status, amount=amount)
+        return event(f"charge.dispute.{kind}", content)
 
     @rule(body=orders, part=st.sampled_from([10, 5000]))
     def refund_at_the_console(self, body: ChargeCreate, part: int) -> None:
@@ -255,6 +305,28 @@ class Books(RuleBasedStateMachine):
             "   AND status = 'succeeded'), 0))"
         )
         assert wrong == []
+
+    @invariant()
+    def no_refund_is_begun_for_what_is_not_there(self) -> None:
+        assert (
+            self._rows(
+                "SELECT p.id FROM payment_transactions p WHERE captured_amount < (SELECT"
+                " coalesce(sum(amount), 0) FROM refunds r WHERE r.transaction_id = p.id"
+                " AND status <> 'failed')"
+            )
+            == []
+        )
+
+    @invariant()
+    def what_is_disputed_is_held(self) -> None:
+        assert (
+            self._rows(
+                "SELECT p.id FROM payment_transactions p WHERE disputed_amount <> least(amount,"
+                " (SELECT coalesce(sum(d.amount), 0) FROM disputes d WHERE d.transaction_id = p.id"
+                "  AND status <> 'won'))"
+            )
+            == []
+        )
 
     @invariant()
     def numbers_have_no_gap(self) -> None:

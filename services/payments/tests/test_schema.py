@@ -13,7 +13,14 @@ from shared.testing import Database
 
 pytestmark = pytest.mark.anyio
 
-TABLES = ("payment_transactions", "invoices", "refunds", "invoice_series", "webhook_events")
+TABLES = (
+    "payment_transactions",
+    "invoices",
+    "refunds",
+    "disputes",
+    "invoice_series",
+    "webhook_events",
+)
 
 
 async def test_migrations_and_models_agree(database: Database) -> None:
@@ -64,6 +71,7 @@ async def test_the_service_may_not_alter_what_was_issued(
             "TRUNCATE invoices",
             "DELETE FROM payment_transactions",
             "DELETE FROM refunds",
+            "DELETE FROM disputes",
             "DROP TABLE refunds",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):

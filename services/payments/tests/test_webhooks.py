@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -326,3 +327,27 @@ async def test_what_no_webhook_brought_is_taken_from_the_gateways_own_list(
         await process()
     assert await status(database) == "refunded"
     assert len(await database.rows("SELECT * FROM refunds")) == 1
+
+
+async def test_bodies_are_forgotten_in_time_and_the_event_is_still_known(
+    client: httpx.AsyncClient,
+    waiting: Waiting,
+    process: Process,
+    transactions: Transactions,
+    database: Database,
+) -> None:
+    old, unfinished, young = (intent_event(waiting[1]) for _ in range(3))
+    await deliver(client, old)
+    await process()
+    await deliver(client, unfinished)
+    async with database.admin() as admin:
+        await admin.execute("UPDATE webhook_events SET received_at = now() - interval '91 days'")
+    await deliver(client, young)
+    assert await webhooks.forget_bodies(transactions, timedelta(days=90)) == 1
+    assert await webhooks.forget_bodies(transactions, timedelta(days=90)) == 0
+    rows = await database.rows("SELECT body, outcome FROM webhook_events ORDER BY id")
+    assert [row["body"] for row in rows] == [None, unfinished, young]
+    assert rows[0]["outcome"] == "applied"
+    assert (await deliver(client, old)).json() == {"status": "known"}
+    await process()
+    assert (await types(database)).count("payments.payment.succeeded.v1") == 1

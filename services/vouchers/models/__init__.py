@@ -3,6 +3,7 @@
 from services.vouchers.models.base import Base
 from services.vouchers.models.copies import ClientCopy, OrganizationCopy
 from services.vouchers.models.redemptions import Adjustment, AdjustmentKind, Reason, Redemption
+from services.vouchers.models.refunds import QuoteStatus, RefundQuote, VoucherDispute
 from services.vouchers.models.version_one import ClassSession, Reservation, TherapyClass
 from services.vouchers.models.voucher_types import Frequency, VoucherType
 from services.vouchers.models.vouchers import (
@@ -26,13 +27,16 @@ __all__ = [
     "OrganizationCopy",
     "PaymentMethod",
     "PaymentStatus",
+    "QuoteStatus",
     "Reason",
     "Redemption",
+    "RefundQuote",
     "Reservation",
     "SessionKind",
     "TherapyClass",
     "Voucher",
     "VoucherCode",
+    "VoucherDispute",
     "VoucherStatus",
     "VoucherType",
 ]

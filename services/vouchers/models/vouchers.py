@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     SmallInteger,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -108,12 +109,19 @@ class Voucher(Entity, Base):
         CheckConstraint(
             "payment_method IN ('credit_card', 'bank_transfer', 'cash', 'other')", "payment_method"
         ),
-        CheckConstraint("used_sessions BETWEEN 0 AND total_sessions", "used_sessions"),
+        CheckConstraint(
+            "used_sessions >= 0 AND refunded_sessions >= 0"
+            " AND used_sessions + refunded_sessions <= total_sessions",
+            "used_sessions",
+        ),
         CheckConstraint("used_backup_sessions BETWEEN 0 AND backup_sessions", "used_backup"),
         CheckConstraint(
             "status IN ('pending', 'cancelled') OR valid_until IS NOT NULL", "validity_known"
         ),
-        CheckConstraint("status <> 'completed' OR used_sessions = total_sessions", "completed"),
+        CheckConstraint(
+            "status <> 'completed' OR used_sessions + refunded_sessions = total_sessions",
+            "completed",
+        ),
         Index("ix_vouchers_organization_client", "organization_id", "client_id", "id"),
         Index("ix_vouchers_organization_status", "organization_id", "status", "id"),
         Index("ix_vouchers_organization_type", "organization_id", "voucher_type_id", "id"),
@@ -150,6 +158,10 @@ class Voucher(Entity, Base):
     # The balance is the sum of the redemptions; these keep it at hand, and change with them.
     used_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
     used_backup_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
+    # Regular sessions whose money went back, or is on its way. The default is the server's, for
+    # those who insert vouchers and do not know of it yet.
+    refunded_sessions: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    disputed_at: Mapped[datetime | None]
     purchase_date: Mapped[date]
     valid_from: Mapped[date | None]
     valid_until: Mapped[date | None]
@@ -174,14 +186,15 @@ class Voucher(Entity, Base):
             payment_status=PaymentStatus.PENDING.value,
             used_sessions=0,
             used_backup_sessions=0,
+            refunded_sessions=0,
             **terms,
             **purchase,
         )
 
     @property
     def regular_sessions_left(self) -> int:
-        """Sessions that were sold and not yet spent."""
-        return self.total_sessions - self.used_sessions
+        """Sessions that were sold and neither spent nor given back."""
+        return self.total_sessions - self.used_sessions - self.refunded_sessions
 
     @property
     def backup_sessions_left(self) -> int:
@@ -221,6 +234,7 @@ class VoucherCode(Base):
             ["organization_id", "voucher_id"], ["vouchers.organization_id", "vouchers.id"]
         ),
         CheckConstraint("is_used OR (used_at IS NULL AND used_by IS NULL)", "unused"),
+        CheckConstraint("NOT (is_used AND is_refunded)", "refunded"),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
@@ -230,6 +244,7 @@ class VoucherCode(Base):
     code: Mapped[str] = mapped_column(unique=True)
     is_backup: Mapped[bool] = mapped_column(default=False)
     is_used: Mapped[bool] = mapped_column(default=False)
+    is_refunded: Mapped[bool] = mapped_column(default=False, server_default=false())
     used_at: Mapped[datetime | None]
     used_by: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -13,6 +13,12 @@ from services.vouchers.queries.redemptions import (
     page_of_redemptions,
     took_place_between,
 )
+from services.vouchers.queries.refunds import (
+    find_quote,
+    get_quote,
+    has_open_dispute,
+    has_taken_quote,
+)
 from services.vouchers.queries.rows import Rows
 from services.vouchers.queries.voucher_types import (
     find_voucher_type,
@@ -45,6 +51,7 @@ __all__ = [
     "adjustments_of",
     "code_with_id",
     "codes_of",
+    "find_quote",
     "find_readable",
     "find_voucher_type",
     "freezes_of",
@@ -52,9 +59,12 @@ __all__ = [
     "get_client",
     "get_code",
     "get_organization",
+    "get_quote",
     "get_redemption",
     "get_voucher",
     "get_voucher_type",
+    "has_open_dispute",
+    "has_taken_quote",
     "has_voucher_types",
     "hold_voucher_type",
     "is_reversed",

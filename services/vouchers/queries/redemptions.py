@@ -49,7 +49,7 @@ async def code_with_id(
 async def next_code(session: AsyncSession, voucher: Voucher, kind: str) -> VoucherCode | None:
     """Return the next unused code of a kind; version 1 left vouchers that have none."""
     backup = VoucherCode.is_backup == (kind == SessionKind.BACKUP)
-    statement = _codes(voucher).where(backup, ~VoucherCode.is_used)
+    statement = _codes(voucher).where(backup, ~VoucherCode.is_used, ~VoucherCode.is_refunded)
     return await session.scalar(statement.order_by(VoucherCode.id).limit(1))
 
 

@@ -25,7 +25,9 @@ from shared.paging import Page
 
 _VOUCHER = [
     *(getattr(Voucher, name) for name in VoucherRead.model_fields if not name.endswith("_left")),
-    (Voucher.total_sessions - Voucher.used_sessions).label("regular_sessions_left"),
+    (Voucher.total_sessions - Voucher.used_sessions - Voucher.refunded_sessions).label(
+        "regular_sessions_left"
+    ),
     (Voucher.backup_sessions - Voucher.used_backup_sessions).label("backup_sessions_left"),
 ]
 

@@ -78,6 +78,7 @@ class VoucherRead(BaseModel):
     backup_sessions: int
     used_sessions: int
     used_backup_sessions: int
+    refunded_sessions: int
     regular_sessions_left: int
     backup_sessions_left: int
     session_duration_minutes: int | None
@@ -97,6 +98,7 @@ class VoucherRead(BaseModel):
     payment_amount: Money | None
     payment_date: datetime | None
     invoice_number: str | None
+    disputed_at: datetime | None
     notes: str | None
     created_at: datetime
     updated_at: datetime
@@ -125,6 +127,7 @@ class CodeRead(BaseModel):
     code: str
     is_backup: bool
     is_used: bool
+    is_refunded: bool
 
 
 class VoucherDetail(VoucherRead):

@@ -2,10 +2,10 @@
 
 import secrets
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers.models import Voucher
+from services.vouchers.models import Voucher, VoucherCode
 
 # A–Z and 2–9 without what is taken for one another: I L O (1, 0), B (8), S (5), Z (2).
 ALPHABET = "ACDEFGHJKMNPQRTUVWXY23456789"
@@ -45,3 +45,42 @@ async def _insert(session: AsyncSession, voucher: Voucher, number: int, *, is_ba
             },
         )
         number -= result.rowcount  # type: ignore[attr-defined]
+
+
+async def take_back(session: AsyncSession, voucher: Voucher, number: int) -> None:
+    """Make unused codes of regular sessions worthless, the last ones first."""
+    usable = ~VoucherCode.is_used & ~VoucherCode.is_refunded
+    await _mark(session, voucher, usable, number, refunded=True)
+
+
+async def give_again(session: AsyncSession, voucher: Voucher, number: int) -> None:
+    """Make codes good again that were taken back for money which did not go back."""
+    marked = VoucherCode.is_refunded.is_(True)
+    await _mark(session, voucher, marked, number, refunded=False)
+
+
+async def _mark(
+    session: AsyncSession,
+    voucher: Voucher,
+    condition: ColumnElement[bool],
+    number: int,
+    *,
+    refunded: bool,
+) -> None:
+    chosen = (
+        select(VoucherCode.id)
+        .where(
+            VoucherCode.organization_id == voucher.organization_id,
+            VoucherCode.voucher_id == voucher.id,
+            ~VoucherCode.is_backup,
+            condition,
+        )
+        .order_by(VoucherCode.id.desc())
+        .limit(number)
+    )
+    await session.execute(
+        update(VoucherCode)
+        .where(VoucherCode.id.in_(chosen))
+        .values(is_refunded=refunded)
+        .execution_options(synchronize_session=False)
+    )

@@ -7,8 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import policies, queries
 from services.vouchers.errors import (
     CodeAlreadyUsed,
+    CodeRefunded,
     RedemptionAlreadyReversed,
     VoucherCancelled,
+    VoucherDisputed,
     VoucherExhausted,
     VoucherExpired,
     VoucherFrozen,
@@ -38,9 +40,10 @@ async def redeem(
 ) -> Spent:
     """Spend one session: of two that race for the last one, the voucher's lock lets one through.
 
-    Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, VoucherUnpaid,
-    VoucherCancelled, VoucherExpired, VoucherNotYetValid, VoucherFrozen, VoucherExhausted, and
-    Invalid for a kind that contradicts the code or a backup session without a reason.
+    Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded, VoucherUnpaid,
+    VoucherCancelled, VoucherExpired, VoucherDisputed, VoucherNotYetValid, VoucherFrozen,
+    VoucherExhausted, and Invalid for a kind that contradicts the code or a backup session without
+    a reason.
     """
     voucher = await lock_readable(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
@@ -50,6 +53,8 @@ async def redeem(
     # A used code is the plainest thing to be told, whatever else is wrong by now.
     if code is not None and code.is_used:
         raise CodeAlreadyUsed
+    if code is not None and code.is_refunded:
+        raise CodeRefunded
     day = await _day(session, voucher, order)
     await _require_valid(session, voucher, kind, day)
     code = code or await queries.next_code(session, voucher, kind)
@@ -84,6 +89,8 @@ async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day
         raise refusal
     if voucher.status == VoucherStatus.COMPLETED:
         raise VoucherExhausted("The voucher is completed: its last regular session was used.")
+    if voucher.disputed_at is not None:
+        raise VoucherDisputed
     if voucher.valid_from is not None and day < voucher.valid_from:
         raise VoucherNotYetValid(f"The voucher is valid from {voucher.valid_from}.")
     past = voucher.valid_until is not None and day > voucher.valid_until
@@ -93,6 +100,8 @@ async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day
         raise VoucherFrozen(f"The voucher is frozen from {freeze.starts_on} to {freeze.ends_on}.")
     if voucher.sessions_left(kind) < 1:
         raise VoucherExhausted(f"Every {kind} session has been used.")
+    if voucher.regular_sessions_left < 1:
+        raise VoucherExhausted("The money for the other sessions is being given back.")
 
 
 def _spend(voucher: Voucher, kind: str, code: VoucherCode | None, user_id: int) -> Redemption:

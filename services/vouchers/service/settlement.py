@@ -18,7 +18,6 @@ from shared.changes import record
 from shared.db import now
 
 PAYMENT_FAILED = "payment_failed"
-REFUNDED = "refunded"
 
 _SETTLED = frozenset({PaymentStatus.PAID, PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED})
 _RETURNED = frozenset({PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED})
@@ -77,6 +76,8 @@ async def _paid(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> No
         record(session, "ACTIVATE", voucher)
         await session.flush()
         await codes.issue(session, voucher)
+        if voucher.refunded_sessions:
+            await codes.take_back(session, voucher, voucher.refunded_sessions)
     else:
         # It was cancelled meanwhile: payments has heard of that and gives the money back.
         record(session, "UPDATE", voucher)
@@ -95,20 +96,5 @@ def _unpaid(session: AsyncSession, voucher: Voucher) -> None:
     if voucher.status == VoucherStatus.PENDING:
         voucher.status = VoucherStatus.CANCELLED.value
         record(session, "CANCEL", voucher, reason=PAYMENT_FAILED)
-    else:
-        record(session, "UPDATE", voucher)
-
-
-async def refund(session: AsyncSession, voucher_id: int, refunded: Decimal) -> None:
-    """Note how much money went back in all; with all of it the rest of the voucher ends."""
-    voucher = await queries.lock_voucher(session, voucher_id)
-    in_full = refunded >= (voucher.payment_amount or Decimal(0))
-    status = PaymentStatus.REFUNDED if in_full else PaymentStatus.PARTIALLY_REFUNDED
-    if voucher.payment_status in (status, PaymentStatus.REFUNDED):
-        return
-    voucher.payment_status = status.value
-    if in_full and voucher.status in (VoucherStatus.PENDING, VoucherStatus.ACTIVE):
-        voucher.status = VoucherStatus.CANCELLED.value
-        record(session, "CANCEL", voucher, reason=REFUNDED)
     else:
         record(session, "UPDATE", voucher)

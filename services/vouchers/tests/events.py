@@ -52,10 +52,27 @@ def payment(what: str, voucher_id: int, **changes: Any) -> Event:
     return event(f"payments.payment.{what}.v1", 500 + voucher_id, **(values | changes))
 
 
-def refund(voucher_id: int, refunded_amount: str) -> Event:
-    """Return payments' event of a refund."""
-    values: dict[str, Any] = {"voucher_id": voucher_id, "refunded_amount": refunded_amount}
-    return event("payments.refund.succeeded.v1", 900 + voucher_id, **values)
+def refund(voucher_id: int, refunded_amount: str, **changes: Any) -> Event:
+    """Return payments' event of a refund; the whole sum is its own unless `amount` is given."""
+    values: dict[str, Any] = {
+        "voucher_id": voucher_id,
+        "amount": refunded_amount,
+        "refunded_amount": refunded_amount,
+        "quote_id": None,
+    }
+    return event("payments.refund.succeeded.v1", 900 + voucher_id, **(values | changes))
+
+
+def refund_failed(voucher_id: int, quote_id: int | None) -> Event:
+    """Return payments' event of a refund that was not made."""
+    values: dict[str, Any] = {"voucher_id": voucher_id, "quote_id": quote_id}
+    return event("payments.refund.failed.v1", 900 + voucher_id, **values)
+
+
+def dispute(what: str, voucher_id: int, dispute_id: int, status: str) -> Event:
+    """Return payments' event of a dispute that was opened or closed."""
+    values: dict[str, Any] = {"voucher_id": voucher_id, "status": status}
+    return event(f"payments.dispute.{what}.v1", dispute_id, **values)
 
 
 async def deliver(transactions: Transactions, *events: Event) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -84,7 +85,8 @@ class Payments:
 
     The tokens decide: `pm_declined` is declined, `pm_3ds` needs the payer; any other
     card succeeds, and what is no token at all is refused.
-    Cash, transfers and cards without a token wait.
+    Cash, transfers and cards without a token wait. A refund becomes what `refund_status` says, once
+    per quote; `returned` is what went back of a voucher's payment, or is on its way.
     """
 
     def __init__(self) -> None:
@@ -94,8 +96,15 @@ class Payments:
         self.break_before: BaseException | None = None
         self.break_after: BaseException | None = None
         self.pause = 0.0
+        self.refund_status = "succeeded"
+        self.refunds: dict[int, dict[str, Any]] = {}
+        self.returned: dict[int, Decimal] = {}
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return self._state(int(request.url.path.split("/")[3]))
+        if request.url.path == "/internal/refunds":
+            return await self._refund(json.loads(request.content, parse_float=Decimal))
         order: dict[str, Any] = json.loads(request.content)
         if self.break_before:
             raise self.break_before
@@ -111,6 +120,51 @@ class Payments:
         if self.break_after:
             raise self.break_after
         return httpx.Response(200, json=known)
+
+    def _state(self, voucher_id: int) -> httpx.Response:
+        known = self.transactions.get(voucher_id)
+        if known is None:
+            return httpx.Response(404, json={"code": "payment_not_found"})
+        captured, returned = self._captured(voucher_id), self.returned.get(voucher_id, Decimal(0))
+        return httpx.Response(
+            200,
+            json={
+                "transaction_id": known["transaction_id"],
+                "currency": "PLN",
+                "captured_amount": str(captured),
+                "refunded_amount": str(returned),
+                "refundable_amount": str(captured - returned),
+                "unit": "0.01",
+            },
+        )
+
+    def _captured(self, voucher_id: int) -> Decimal:
+        [amount] = {o["amount"] for o in self.orders if o["voucher_id"] == voucher_id}
+        return Decimal(str(amount))
+
+    async def _refund(self, order: dict[str, Any]) -> httpx.Response:
+        if self.break_before:
+            raise self.break_before
+        await asyncio.sleep(self.pause)
+        [voucher_id] = [
+            number
+            for number, known in self.transactions.items()
+            if known["transaction_id"] == order["transaction_id"]
+        ]
+        if order["quote_id"] not in self.refunds:
+            back = self.returned.get(voucher_id, Decimal(0))
+            if self.refund_status != "failed":
+                self.returned[voucher_id] = back + order["amount"]
+            self.refunds[order["quote_id"]] = {
+                "id": 900 + len(self.refunds),
+                "status": self.refund_status,
+                "amount": str(order["amount"]),
+                "refunded_amount": str(self.returned.get(voucher_id, back)),
+                "failure_message": "No way back." if self.refund_status == "failed" else None,
+            }
+        if self.break_after:
+            raise self.break_after
+        return httpx.Response(200, json=self.refunds[order["quote_id"]])
 
     def _charge(self, order: dict[str, Any]) -> dict[str, Any]:
         number = len(self.transactions) + 1

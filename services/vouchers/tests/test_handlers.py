@@ -141,7 +141,7 @@ async def test_refunds_in_part_and_in_full(
     whole = await _voucher(database, voucher["id"])
     assert (whole["status"], whole["payment_status"]) == ("cancelled", "refunded")
     types = (await _types(database))[1:]
-    assert types == ["voucher.updated.v1", "voucher.cancelled.v1"]
+    assert types == ["voucher.reduced.v1", "voucher.cancelled.v1"]
 
 
 async def test_a_refund_that_overtakes_its_payment(

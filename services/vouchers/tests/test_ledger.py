@@ -5,6 +5,7 @@ import json
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import httpx
@@ -24,7 +25,13 @@ from services.vouchers.app import NAME, create_app
 from services.vouchers.events import CATALOGUE
 from services.vouchers.service.vouchers import cancel_unpaid, expire_run_out
 from services.vouchers.tests.environment import settings_of, transports_of
-from services.vouchers.tests.events import deliver, payment, refund
+from services.vouchers.tests.events import (
+    deliver,
+    dispute,
+    payment,
+    refund,
+    refund_failed,
+)
 from services.vouchers.tests.outside import Identity, Organizations, Payments
 from services.vouchers.tests.people import People, buy, new_type, redeem
 from shared.db import make_engine, now
@@ -54,7 +61,8 @@ class Stage:
 
     async def _open(self, tokens: Tokens) -> None:
         settings = settings_of(self.database, tokens)
-        transports = transports_of(Payments(), Organizations(), Identity())
+        self.payments = Payments()
+        transports = transports_of(self.payments, Organizations(), Identity())
         app = create_app(settings, transports=transports)
         self.client = await self.stack.enter_async_context(client_of(app))
         engine = make_engine(settings.database_url)
@@ -92,6 +100,12 @@ def stage(session_database: Database, tokens: Tokens) -> Iterator[Stage]:
     stage.close()
 
 
+def _left(voucher: dict[str, Any]) -> int:
+    used: int = voucher["used_sessions"] + voucher["refunded_sessions"]
+    total: int = voucher["total_sessions"]
+    return total - used
+
+
 class Ledger(RuleBasedStateMachine):
     """One voucher, and everything that can happen to it."""
 
@@ -108,9 +122,10 @@ class Ledger(RuleBasedStateMachine):
         )
         self.number: int = answer.json()["id"]
 
-    def _post(self, path: str) -> httpx.Response:
+    def _post(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         target = f"/api/vouchers/{self.number}/{path}"
-        return self.stage.run(self.stage.client.post(target, headers=self.stage.people.owner))
+        owner = self.stage.people.owner
+        return self.stage.run(self.stage.client.post(target, json=body, headers=owner))
 
     def _voucher(self) -> dict[str, Any]:
         [row] = self.stage.rows("SELECT * FROM vouchers WHERE id = $1", self.number)
@@ -128,9 +143,61 @@ class Ledger(RuleBasedStateMachine):
     def fail(self) -> None:
         self.stage.run(deliver(self.stage.transactions, payment("failed", self.number)))
 
-    @rule(amount=st.sampled_from(["10.00", "399.99"]))
+    @rule(amount=st.sampled_from(["10.00", "150.00", "399.99"]))
     def give_money_back(self, amount: str) -> None:
-        self.stage.run(deliver(self.stage.transactions, refund(self.number, amount)))
+        """By staff or at the gateway's console: of what is left."""
+        returned = self.stage.payments.returned
+        before = returned.get(self.number, Decimal(0))
+        part = min(Decimal(amount), Decimal("399.99") - before)
+        if part:
+            returned[self.number] = before + part
+            told = refund(self.number, str(before + part), amount=str(part))
+            self.stage.run(deliver(self.stage.transactions, told))
+
+    @rule(
+        sessions=st.sampled_from([None, 1, 2]),
+        status=st.sampled_from(["succeeded", "pending", "failed"]),
+        spend_between=st.booleans(),
+    )
+    def give_back_by_quote(self, sessions: int | None, status: str, spend_between: bool) -> None:
+        before = self._voucher()
+        quoted = self._post("refund-quote", {"sessions": sessions})
+        if quoted.status_code != 201:
+            assert quoted.status_code in (409, 422), quoted.text
+            return
+        assert quoted.json()["unused_sessions"] == _left(before)
+        if spend_between:
+            self.spend("regular")
+        outdated = self._voucher()["version"] != before["version"]
+        self.stage.payments.refund_status = status
+        answer = self._post("refunds", {"quote_id": quoted.json()["id"]})
+        refused = outdated or status == "failed"
+        assert answer.status_code == (409 if refused else 201), answer.text
+
+    @rule(success=st.booleans())
+    def the_gateway_decides(self, success: bool) -> None:
+        """What was pending there is made, or is not."""
+        for quote in self._quotes("taken"):
+            returned = self.stage.payments.returned[self.number]
+            told = (
+                refund(
+                    self.number, str(returned), amount=str(quote["amount"]), quote_id=quote["id"]
+                )
+                if success
+                else refund_failed(self.number, quote["id"])
+            )
+            if not success:
+                self.stage.payments.returned[self.number] = returned - quote["amount"]
+            self.stage.run(deliver(self.stage.transactions, told))
+
+    def _quotes(self, *statuses: str) -> list[dict[str, Any]]:
+        query = "SELECT * FROM refund_quotes WHERE voucher_id = $1 AND status = ANY($2)"
+        return self.stage.rows(query, self.number, list(statuses))
+
+    @rule(number=st.integers(1, 3), status=st.sampled_from(["open", "won", "lost"]))
+    def the_bank_disputes(self, number: int, status: str) -> None:
+        what = "opened" if status == "open" else "closed"
+        self.stage.run(deliver(self.stage.transactions, dispute(what, self.number, number, status)))
 
     @rule(kind=st.sampled_from(["regular", "backup"]))
     def spend(self, kind: str) -> None:
@@ -144,12 +211,10 @@ class Ledger(RuleBasedStateMachine):
                 reason="missed",
             )
         )
-        used, sold = (
-            (before["used_sessions"], before["total_sessions"])
-            if kind == "regular"
-            else (before["used_backup_sessions"], before["backup_sessions"])
-        )
-        allowed = before["status"] == "active" and used < sold
+        spare = before["backup_sessions"] - before["used_backup_sessions"]
+        left = _left(before) if kind == "regular" else min(spare, _left(before))
+        undisputed = before["disputed_at"] is None
+        allowed = before["status"] == "active" and undisputed and left > 0
         assert answer.status_code == (201 if allowed else 409), answer.text
 
     @precondition(lambda self: self._ledger())
@@ -187,7 +252,7 @@ class Ledger(RuleBasedStateMachine):
 
     @invariant()
     def used_codes_are_the_sessions_spent(self) -> None:
-        query = "SELECT is_backup, is_used FROM voucher_codes WHERE voucher_id = $1"
+        query = "SELECT is_backup, is_used, is_refunded FROM voucher_codes WHERE voucher_id = $1"
         codes = self.stage.rows(query, self.number)
         voucher = self._voucher()
         for backup, counter in ((False, "used_sessions"), (True, "used_backup_sessions")):
@@ -195,6 +260,24 @@ class Ledger(RuleBasedStateMachine):
             assert used == voucher[counter]
         if codes:
             assert len(codes) == voucher["total_sessions"] + voucher["backup_sessions"]
+            refunded = [code for code in codes if code["is_refunded"]]
+            assert len(refunded) == voucher["refunded_sessions"]
+            assert not any(code["is_backup"] or code["is_used"] for code in refunded)
+
+    @invariant()
+    def no_session_is_both_spent_and_given_back(self) -> None:
+        voucher = self._voucher()
+        assert _left(voucher) >= 0
+        quoted = sum(quote["sessions"] for quote in self._quotes("taken", "refunded"))
+        assert quoted <= voucher["refunded_sessions"]
+
+    @invariant()
+    def nothing_goes_on_without_its_money(self) -> None:
+        voucher = self._voucher()
+        if voucher["payment_status"] == "refunded":
+            assert voucher["status"] not in ("pending", "active")
+        if voucher["status"] == "active" and _left(voucher) == 0:
+            assert self._quotes("taken"), "only what waits for its money is neither used nor ended"
 
     @invariant()
     def events_tell_the_way_of_the_states(self) -> None:

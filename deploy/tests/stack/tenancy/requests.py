@@ -113,6 +113,10 @@ def _issue(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
     return {**named, "payment_method": "cash"}
 
 
+def _from_quote(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    return {"quote_id": ids["quote_id"]}
+
+
 def _extension(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     later = datetime.now(UTC).date() + timedelta(days=5000)
     return {"valid_until": str(later), "reason": "Illness"}
@@ -172,6 +176,8 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/vouchers/purchase": Recipe(_purchase),
     f"PUT {_VOUCHER}": Recipe(_constant(notes="Prefers mornings.")),
     f"POST {_VOUCHER}/cancel": Recipe(_constant(), lambda scene, _: scene.unpaid()),
+    f"POST {_VOUCHER}/refund-quote": Recipe(_constant(sessions=1)),
+    f"POST {_VOUCHER}/refunds": Recipe(_from_quote, lambda scene, _: scene.quoted()),
     f"POST {_ORGANIZATION}/vouchers": Recipe(_issue),
     f"POST {_VOUCHER}/redemptions": Recipe(_constant(kind="regular")),
     f"POST {_VOUCHER}/redemptions/{{redemption_id}}/reverse": Recipe(

@@ -105,6 +105,13 @@ class Scene:
         made = await self.cast.client.call("POST", "/api/vouchers/purchase", body, expect=201)
         return {"voucher_id": made["id"], "payment_id": made["payment"]["transaction_id"]}
 
+    async def quoted(self) -> Ids:
+        """One more voucher that is paid, with a quote of what it would bring back."""
+        ids = await self.active()
+        path = f"/api/vouchers/{ids['voucher_id']}/refund-quote"
+        made = await self.cast.owner.call("POST", path, expect=201)
+        return {**ids, "quote_id": made["id"]}
+
     async def redemption(self) -> Ids:
         """One more session spent from the standing voucher."""
         path = f"/api/vouchers/{self.standing['voucher_id']}/redemptions"
@@ -146,7 +153,7 @@ async def furnish(cast: Cast) -> Scene:
     scene.standing |= {"user_id": cast.therapist.id, "permission": "view_payments"}
     scene.standing |= {"client_id": cast.client.id}
     scene.standing |= await scene.voucher_type()
-    scene.standing |= await scene.active()
+    scene.standing |= await scene.quoted()
     scene.standing |= await scene.redemption()
     scene.standing |= await scene.adjustment()
     scene.standing |= await scene.session(cast.client)

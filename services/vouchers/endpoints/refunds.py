@@ -1,0 +1,83 @@
+"""Routes of refunds by quote: parse, call, return."""
+
+from services.vouchers.endpoints.dependencies import ClientsDep
+from services.vouchers.errors import (
+    NothingToRefund,
+    RefundQuoteExpired,
+    RefundQuoteNotFound,
+    RefundQuoteOutdated,
+    RefundQuoteTaken,
+    RefundRefused,
+    VoucherDisputed,
+    VoucherExhausted,
+    VoucherExpired,
+    VoucherNotFound,
+    VoucherUnpaid,
+)
+from services.vouchers.schemas.refunds import (
+    RefundFromQuote,
+    RefundQuoteCreate,
+    RefundQuoteRead,
+    VoucherRefund,
+)
+from services.vouchers.service import quotes
+from shared.auth import ActorDep
+from shared.errors import Forbidden, Invalid, ServiceUnavailable, Unauthenticated, responses
+from shared.fields import Id
+from shared.routing import WorkDep, router
+
+refunds = router(
+    prefix="/api/vouchers/{voucher_id}",
+    tags=["refunds"],
+    responses=responses(Unauthenticated, Forbidden, VoucherNotFound, Invalid, ServiceUnavailable),
+)
+
+
+@refunds.post(
+    "/refund-quote",
+    status_code=201,
+    responses=responses(
+        VoucherUnpaid, VoucherExpired, VoucherExhausted, VoucherDisputed, NothingToRefund
+    ),
+)
+async def quote_refund(
+    voucher_id: Id,
+    work: WorkDep,
+    actor: ActorDep,
+    clients: ClientsDep,
+    body: RefundQuoteCreate | None = None,
+) -> RefundQuoteRead:
+    """Say what the voucher's unused regular sessions bring, pro rata of what was paid."""
+    sessions = body.sessions if body else None
+    made = await quotes.quote(work, clients, actor, voucher_id, sessions)
+    return RefundQuoteRead.model_validate(made)
+
+
+@refunds.post(
+    "/refunds",
+    status_code=201,
+    responses=responses(
+        RefundQuoteNotFound,
+        RefundQuoteTaken,
+        RefundQuoteExpired,
+        RefundQuoteOutdated,
+        RefundRefused,
+    ),
+)
+async def refund_voucher(
+    voucher_id: Id, body: RefundFromQuote, work: WorkDep, actor: ActorDep, clients: ClientsDep
+) -> VoucherRefund:
+    """Give back what a quote says, unless the voucher was used or changed since it was made."""
+    quote, made = await quotes.give_back(
+        work, clients, actor, voucher_id, body.quote_id, body.reason
+    )
+    return VoucherRefund(
+        id=made.id,
+        quote_id=quote.id,
+        transaction_id=quote.transaction_id,
+        amount=quote.amount,
+        currency=quote.currency,
+        sessions=quote.sessions,
+        status=made.status,
+        refunded_amount=made.refunded_amount,
+    )

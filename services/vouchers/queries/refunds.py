@@ -1,0 +1,45 @@
+"""Selects of refund quotes and disputes."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.errors import RefundQuoteNotFound
+from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherDispute
+from services.vouchers.queries.rows import found
+
+
+async def find_quote(
+    session: AsyncSession, voucher: Voucher, quote_id: int | None
+) -> RefundQuote | None:
+    """Return a quote of a voucher, or None."""
+    statement = select(RefundQuote).where(
+        RefundQuote.organization_id == voucher.organization_id,
+        RefundQuote.voucher_id == voucher.id,
+        RefundQuote.id == quote_id,
+    )
+    return await session.scalar(statement.execution_options(populate_existing=True))
+
+
+async def get_quote(session: AsyncSession, voucher: Voucher, quote_id: int) -> RefundQuote:
+    """Return a quote of a voucher; raises RefundQuoteNotFound."""
+    return found(await find_quote(session, voucher, quote_id), RefundQuoteNotFound)
+
+
+async def has_taken_quote(session: AsyncSession, voucher: Voucher) -> bool:
+    """Say whether sessions of a voucher are withheld for money that has not gone back yet."""
+    statement = select(RefundQuote.id).where(
+        RefundQuote.organization_id == voucher.organization_id,
+        RefundQuote.voucher_id == voucher.id,
+        RefundQuote.status == QuoteStatus.TAKEN,
+    )
+    return bool(await session.scalar(select(statement.exists())))
+
+
+async def has_open_dispute(session: AsyncSession, voucher: Voucher) -> bool:
+    """Say whether a bank wants the voucher's money back and it is not decided yet."""
+    statement = select(VoucherDispute.id).where(
+        VoucherDispute.organization_id == voucher.organization_id,
+        VoucherDispute.voucher_id == voucher.id,
+        VoucherDispute.is_open,
+    )
+    return bool(await session.scalar(select(statement.exists())))

@@ -1,0 +1,58 @@
+"""Refund quotes and the refunds made from them, as they come in and go out."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.fields import BodyId, Name
+from shared.money import Money
+
+
+class RefundQuoteCreate(BaseModel):
+    """How many of the unused sessions are to be given back: all of them when nothing is said."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sessions: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
+class RefundQuoteRead(BaseModel):
+    """What giving `sessions` of the unused ones back brings, until `valid_until` or until the
+    voucher is used or changed."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    voucher_id: int
+    transaction_id: int
+    amount: Money
+    currency: str
+    rule: str
+    unused_sessions: int
+    sessions: int
+    valid_until: datetime
+    created_at: datetime
+
+
+class RefundFromQuote(BaseModel):
+    """The quote that is to be paid out, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    quote_id: BodyId
+    reason: Name | None = None
+
+
+class VoucherRefund(BaseModel):
+    """A refund by quote; while it is pending the payment gateway has not confirmed it, and the
+    sessions are withheld."""
+
+    id: int
+    quote_id: int
+    transaction_id: int
+    amount: Money
+    currency: str
+    sessions: int
+    status: str
+    refunded_amount: Money

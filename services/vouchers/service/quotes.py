@@ -1,0 +1,162 @@
+"""Refunds by quote: what would be given back, then that and nothing else.
+
+1. A quote says what the unused sessions bring, for the voucher as it is now. 2. Taking it withholds
+its sessions, if the voucher is still the same; the event of that transaction lets payments make the
+refund if the call never comes. 3. The call makes it, once per quote. 4. Its answer is applied, or
+payments' event is: whoever comes first.
+"""
+
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers import policies, queries
+from services.vouchers.errors import (
+    NothingToRefund,
+    RefundQuoteExpired,
+    RefundQuoteOutdated,
+    RefundQuoteTaken,
+    RefundRefused,
+    VoucherDisputed,
+    VoucherExhausted,
+    VoucherExpired,
+    VoucherUnpaid,
+)
+from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherStatus
+from services.vouchers.service import pro_rata, refund_calls, refunds
+from services.vouchers.service.refund_calls import PaymentState, RefundState
+from services.vouchers.service.vouchers import lock_readable, readable
+from shared.auth import Actor
+from shared.clients import ServiceClients
+from shared.db import now
+from shared.errors import Conflict, Forbidden, Invalid
+from shared.routing import Work
+
+VALID_FOR = timedelta(minutes=15)
+
+# What a cancelled voucher's unused sessions cost may still be given back.
+_REFUSALS: dict[str, type[Conflict]] = {
+    VoucherStatus.PENDING: VoucherUnpaid,
+    VoucherStatus.EXPIRED: VoucherExpired,
+    VoucherStatus.COMPLETED: VoucherExhausted,
+}
+
+
+async def quote(
+    work: Work, clients: ServiceClients, actor: Actor, voucher_id: int, sessions: int | None
+) -> RefundQuote:
+    """Say what a voucher's unused sessions bring, or some of them.
+
+    Raises VoucherNotFound, Forbidden, VoucherUnpaid, VoucherExpired, VoucherExhausted,
+    VoucherDisputed, NothingToRefund, ServiceUnavailable, and Invalid for more sessions than are
+    unused.
+    """
+    async with work.begin() as session:
+        await _quotable(session, actor, voucher_id)
+    payment = await refund_calls.find_payment(clients, work.origin, voucher_id)
+    if payment is None:
+        raise NothingToRefund
+    async with work.begin() as session:
+        voucher = await _quotable(session, actor, voucher_id)
+        made = _quote_of(voucher, payment, sessions)
+        made.quoted_by = actor.user_id
+        session.add(made)
+        await session.flush()
+    return made
+
+
+async def _quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    voucher = await readable(session, actor, voucher_id)
+    if not policies.can_quote_refund(actor, voucher):
+        raise Forbidden("the client, and those with manage_vouchers or manage_payments")
+    if refusal := _REFUSALS.get(voucher.status):
+        raise refusal
+    if voucher.disputed_at is not None:
+        raise VoucherDisputed
+    return voucher
+
+
+def _quote_of(voucher: Voucher, payment: PaymentState, sessions: int | None) -> RefundQuote:
+    unused = voucher.regular_sessions_left
+    if sessions is not None and sessions > unused:
+        raise Invalid("sessions", f"at most the {unused} unused ones can be given back")
+    wanted = unused if sessions is None else sessions
+    amount = pro_rata.amount_for(
+        payment.captured_amount,
+        voucher.total_sessions,
+        given_back=voucher.refunded_sessions,
+        sessions=wanted,
+        paid_back=payment.captured_amount - payment.refundable_amount,
+        unit=payment.unit,
+    )
+    if not amount:
+        raise NothingToRefund
+    return RefundQuote(
+        organization_id=voucher.organization_id,
+        voucher_id=voucher.id,
+        client_id=voucher.client_id,
+        transaction_id=payment.transaction_id,
+        voucher_version=voucher.version,
+        unused_sessions=unused,
+        sessions=wanted,
+        amount=amount,
+        currency=payment.currency,
+        rule=pro_rata.RULE,
+        valid_until=now() + VALID_FOR,
+    )
+
+
+async def give_back(
+    work: Work,
+    clients: ServiceClients,
+    actor: Actor,
+    voucher_id: int,
+    quote_id: int,
+    reason: str | None,
+) -> tuple[RefundQuote, RefundState]:
+    """Give back what a quote says.
+
+    Raises VoucherNotFound, RefundQuoteNotFound, Forbidden, RefundQuoteTaken, RefundQuoteExpired,
+    RefundQuoteOutdated (the voucher was used or changed since), RefundRefused (the money is not
+    there any more, or the payment gateway will not give it back; the sessions are free again), and
+    ServiceUnavailable: the refund will be made then, and the same Idempotency-Key tells of it.
+    """
+    taken = await _begun(work) or await _take(work, actor, voucher_id, quote_id, reason)
+    made = await refund_calls.refund(clients, work.origin, taken)
+    async with work.begin() as session:
+        if made.status == "succeeded":
+            returned = refunds.Returned(made.amount, made.refunded_amount, taken.id)
+            await refunds.refunded(session, taken.voucher_id, returned)
+        elif made.status == "failed":
+            await refunds.not_refunded(session, taken.voucher_id, taken.id)
+    if made.status == "failed":
+        raise RefundRefused(made.failure_message or "")
+    return taken, made
+
+
+async def _begun(work: Work) -> RefundQuote | None:
+    """Return the quote that an interrupted attempt with the same Idempotency-Key took, or None."""
+    if work.claim is None or work.claim.resource_id is None:
+        return None
+    async with work.begin() as session:
+        return await session.get_one(RefundQuote, work.claim.resource_id)
+
+
+async def _take(
+    work: Work, actor: Actor, voucher_id: int, quote_id: int, reason: str | None
+) -> RefundQuote:
+    async with work.begin() as session:
+        voucher = await lock_readable(session, actor, voucher_id)
+        actor.require(policies.MANAGE_PAYMENTS, voucher.organization_id)
+        quote = await queries.get_quote(session, voucher, quote_id)
+        if quote.status != QuoteStatus.OPEN:
+            raise RefundQuoteTaken
+        if quote.valid_until < now():
+            raise RefundQuoteExpired
+        if quote.voucher_version != voucher.version:
+            raise RefundQuoteOutdated
+        quote.taken_by = actor.user_id
+        await refunds.withhold(session, voucher, quote, reason)
+        if work.claim:
+            await work.claim.attach(session, quote.id)
+    return quote
