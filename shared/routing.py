@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.auth import Actor, CallingServiceDep, OptionalActorDep
+from shared.card_numbers import refuse_card_numbers
 from shared.changes import change_log
 from shared.context import Origin, request_origin
 from shared.errors import AppError, problem_of, responses
@@ -182,7 +183,8 @@ def _asks_for_key(dependant: Dependant) -> bool:
 
 
 class _Route(APIRoute):
-    """Wraps every endpoint: exact numbers in and out, the first answer again for a known key."""
+    """Wraps every endpoint: exact numbers in and out, no card numbers, the first answer again for a
+    known key."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
@@ -199,6 +201,7 @@ class _Route(APIRoute):
         async def handle_exactly(request: Request) -> Response:
             request = ExactRequest(request.scope, request.receive)
             try:
+                await refuse_card_numbers(request, in_header=HEADER)
                 response = await handle(request)
             except Replay as replay:
                 return replay.answer.response()

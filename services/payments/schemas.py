@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.payments.fields import Note, PaymentToken
+from services.payments.fields import PaymentToken
 from services.payments.models import Method
-from shared.fields import BodyId, Currency, TimeZone
+from shared.fields import BodyId, Currency, Text, TimeZone
 from shared.money import Money, amount_schema
 
 Price = Annotated[Money, Field(ge=0)]
@@ -99,7 +99,7 @@ class PaymentMarkPaid(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    note: Note | None = None
+    note: Text | None = None
 
 
 class PaymentRead(BaseModel):
@@ -133,7 +133,7 @@ class RefundCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     amount: RefundAmount | None = None
-    reason: Note | None = None
+    reason: Text | None = None
 
 
 class QuotedRefund(BaseModel):

@@ -98,10 +98,10 @@ async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day
         raise VoucherExpired(f"The voucher's last day is {voucher.valid_until}.")
     if freeze := freeze_on(day, await queries.freezes_of(session, [voucher.id])):
         raise VoucherFrozen(f"The voucher is frozen from {freeze.starts_on} to {freeze.ends_on}.")
+    if voucher.regular_sessions_left < 1:
+        raise VoucherExhausted("The money for the sessions that are left is being given back.")
     if voucher.sessions_left(kind) < 1:
         raise VoucherExhausted(f"Every {kind} session has been used.")
-    if voucher.regular_sessions_left < 1:
-        raise VoucherExhausted("The money for the other sessions is being given back.")
 
 
 def _spend(voucher: Voucher, kind: str, code: VoucherCode | None, user_id: int) -> Redemption:

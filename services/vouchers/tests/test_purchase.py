@@ -93,12 +93,39 @@ async def test_what_is_no_card_token_is_refused_by_name(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     kind = await new_type(client, people.owner)
-    answer = await buy(client, people.client, kind["id"], payment_token="4242424242424242")
+    answer = await buy(client, people.client, kind["id"], payment_token="card_4242")
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "payment_token"
     assert "4242" not in answer.text
     [voucher] = await database.rows("SELECT status, payment_status FROM vouchers")
     assert (voucher["status"], voucher["payment_status"]) == ("cancelled", "failed")
+
+
+@pytest.mark.parametrize("field", ["payment_token", "notes", "card_number"])
+async def test_a_card_number_is_taken_in_nowhere(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    capfd: pytest.CaptureFixture[str],
+    field: str,
+) -> None:
+    kind = await new_type(client, people.owner)
+    for number in ("4242424242424242", "4242 4242 4242 4242"):
+        answer = await buy(client, people.client, kind["id"], **{field: number})
+        assert (answer.status_code, number in answer.text) == (422, False)
+        assert answer.json()["errors"][0]["field"] == field
+        note = {"client_id": 1, "voucher_type_id": kind["id"], "notes": f"card {number}"}
+        path = f"/api/organizations/{ORGANIZATION}/vouchers"
+        answer = await client.post(path, json=note, headers=people.owner)
+        assert answer.status_code == 422
+        named = {**people.client, "Idempotency-Key": f"pay {number}"}
+        assert (await buy(client, named, kind["id"])).status_code == 422
+        listed = await client.get(path, params={"q": number}, headers=people.owner)
+        assert listed.status_code == 422
+        whole = await buy(client, people.client, int(number.replace(" ", "")))
+        assert whole.status_code == 422
+        assert number not in "".join(capfd.readouterr())
+    assert await database.rows("SELECT 1 FROM vouchers") == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""Payment card numbers are refused at the edge, whatever field they stand in.
+
+A number that is never taken in can be in no table, event or log (PCI DSS 4.0, requirement 3).
+Passwords are exempt: they are hashed, kept nowhere, and somebody's may look like a card.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from shared.errors import Invalid
+
+# ISO/IEC 7812-1: at most 19 digits; the shortest in use have 13. Issuers' numbers for payment begin
+# with 2 to 6. Longer runs of digits, and groups after other groups, are account numbers.
+_BEFORE = r"(?<![0-9])(?<![0-9]{2}[ .-])"
+_CARD_LIKE = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?<![0-9])[2-6][0-9]{12,18}(?![0-9])",
+        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{1,4}}(?![0-9])",
+        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])(?:[0-9]{{4}}\1){{3}}[0-9]{{1,3}}(?![0-9])",
+        rf"{_BEFORE}3[0-9]{{3}}([ .-])[0-9]{{6}}\1[0-9]{{4,5}}(?![0-9])",
+    )
+)
+_LOWEST, _HIGHEST = 10**12, 10**19
+_FORM = "application/x-www-form-urlencoded"
+_OF_CARNET = "/internal/"
+_MESSAGE = "must not hold a card number; send the token of the card form"
+
+
+def holds_card_number(text: str) -> bool:
+    """Say whether a text holds a card's number, in one piece or in groups."""
+    return any(
+        _has_check_digit(re.sub(r"[^0-9]", "", found.group()))
+        for pattern in _CARD_LIKE
+        for found in pattern.finditer(text)
+    )
+
+
+def _has_check_digit(digits: str) -> bool:
+    """Say whether the last digit is right (ISO/IEC 7812-1, annex B: Luhn)."""
+    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
+    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+
+
+async def refuse_card_numbers(request: Request, *, in_header: str) -> None:
+    """Raise Invalid when a request's query, body or the named header holds a card number.
+
+    Bodies that are neither JSON nor a form are their endpoints' business, as are the calls of
+    Carnet's own services, whose texts came in through here.
+    """
+    if request.url.path.startswith(_OF_CARNET):
+        return
+    for field, value in request.query_params.multi_items():
+        _check(field, value)
+    _check(in_header, request.headers.get(in_header, ""))
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == _FORM:
+        for field, value in parse_qsl((await request.body()).decode(errors="replace")):
+            _check(field, value)
+    elif kind.endswith("json"):
+        for field, value in _leaves(await _json(request)):
+            _check(field, value)
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        return None  # it is refused as malformed where it is read
+
+
+def _leaves(content: Any) -> Iterator[tuple[str, str]]:
+    """Yield every text and whole number with its top-level field; names of fields as well."""
+    waiting: list[tuple[str, Any]] = [("body", content)]
+    while waiting:
+        field, value = waiting.pop()
+        if isinstance(value, dict):
+            yield from (("body", name) for name in value)
+            waiting += [(name if field == "body" else field, v) for name, v in value.items()]
+        elif isinstance(value, list):
+            waiting += [(field, item) for item in value]
+        elif isinstance(value, str):
+            yield field, value
+        elif isinstance(value, int) and _LOWEST <= value < _HIGHEST:
+            yield field, str(value)
+
+
+def _check(field: str, value: str) -> None:
+    if len(value) < 13 or field.endswith("password"):
+        return
+    if holds_card_number(value):
+        raise Invalid(field, _MESSAGE)
