@@ -21,6 +21,7 @@ from deploy.chaos.command import Data, Minutes, Seed, chaos
 from deploy.dead_letters import app as dead_letters
 from deploy.demo.command import demo
 from deploy.event_shapes.command import app as event_shapes
+from deploy.keys import app as keys
 from deploy.local.errors import StartError
 from deploy.local.interrupts import Interrupts, ignore, interruptible
 from deploy.local.processes import Identity
@@ -58,6 +59,7 @@ app.command()(demo)
 app.command("check-migrations")(check_migrations)
 app.add_typer(upgrade, name="upgrade")
 app.add_typer(event_shapes, name="event-shapes")
+app.add_typer(keys, name="keys")
 app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench")
 app.add_typer(dead_letters, name="dead-letters")

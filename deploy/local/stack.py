@@ -24,6 +24,7 @@ from deploy.local.system import SERVICES, Instance, System, public_keys
 
 READY_SECONDS = 120.0
 STACK_FILE = "stack.json"
+SECRETS_FILE = "secrets.json"
 SEALS_FOLDER = "seals"
 ADMIN_FILE = "admin.json"
 WEBHOOK_PATH = "/api/payments/webhooks/stripe"
@@ -45,7 +46,7 @@ class Stack:
         self._folder = settings.data
         self._say = say
         self.supervisor = Supervisor(self._folder, say, self._write_description)
-        store = SecretStore(self._folder / "secrets.json")
+        store = SecretStore(self._folder / SECRETS_FILE)
         ports = Ports(self._folder / "ports.json")
         self.postgres = None if settings.database_url else postgres_of(self._folder, ports, store)
         self.rabbitmq = (

@@ -1,6 +1,7 @@
 """The command as a person uses it: exit codes, and errors in two lines."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -76,6 +77,31 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     done = carnet("status", CARNET_DATA=str(tmp_path))
     assert done.returncode == 1
     assert "Start it with: make run" in done.stdout
+
+
+def test_keys_of_no_system(tmp_path: Path) -> None:
+    unset = {"IDENTITY_DATABASE_URL": "", "IDENTITY_SIGNING_SECRET": ""}
+    done = carnet("keys", "rotate", CARNET_DATA=str(tmp_path), **unset)
+    assert_explained(done, "No system runs", "make run")
+
+
+def test_keys_with_half_of_the_settings() -> None:
+    half = {
+        "IDENTITY_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x",
+        "IDENTITY_SIGNING_SECRET": "",
+    }
+    done = carnet("keys", "list", **half)
+    assert_explained(done, "signing_secret", "IDENTITY_SIGNING_SECRET")
+
+
+def test_keys_of_a_database_that_is_not_there() -> None:
+    given = {
+        "IDENTITY_DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/x",
+        "IDENTITY_SIGNING_SECRET": secrets.token_urlsafe(32),
+    }
+    done = carnet("keys", "list", **given)
+    assert_explained(done, "The database did not do it", "Nothing was changed")
+    assert "hidden" not in done.stderr
 
 
 def assert_explained(done: subprocess.CompletedProcess[str], problem: str, remedy: str) -> None:
