@@ -123,6 +123,7 @@ def _upstreams(settings: Settings) -> Upstreams:
             service,
             settings.instances(service),
             in_flight_limit=settings.in_flight_limit,
+            sign_in_limit=settings.sign_in_in_flight_limit,
             circuit=partial(
                 Circuit,
                 service.value,

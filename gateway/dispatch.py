@@ -152,7 +152,8 @@ class Dispatcher:
             await body.whole_or_stream(),
             settings.silence(route.pace),
         )
-        await self._relay.carry(exchange, self._upstreams[route.service], request, body)
+        upstream = self._upstreams[route.service]
+        await self._relay.carry(exchange, upstream, route.quota, request, body)
 
 
 def _request_id(scope: Scope) -> str:

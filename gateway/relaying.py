@@ -5,6 +5,7 @@ from gateway.errors import AnswerBroken, UpstreamFailed
 from gateway.exchange import DisconnectWatch, Exchange
 from gateway.forwarding import Forwarder, Outgoing
 from gateway.headers import response_headers
+from gateway.routes import Quota
 from gateway.upstreams import Upstream
 from gateway.wire import Answer, AnswerGarbled
 
@@ -16,14 +17,19 @@ class Relay:
         self._forwarder = forwarder
 
     async def carry(
-        self, exchange: Exchange, upstream: Upstream, request: Outgoing, body: RequestBody
+        self,
+        exchange: Exchange,
+        upstream: Upstream,
+        quota: Quota,
+        request: Outgoing,
+        body: RequestBody,
     ) -> None:
         """Forward, and stream the answer with as much memory as one piece takes.
 
         Raises what Forwarder.answer raises while nothing was sent yet, AnswerBroken when the
         service breaks off later, ClientDisconnected when nobody is left to answer.
         """
-        upstream.enter()
+        upstream.enter(quota)
         try:
             async with DisconnectWatch(exchange.receive) as watch:
                 # While a body streams, its reader notices that the client went away.
@@ -37,7 +43,7 @@ class Relay:
                 finally:
                     answer.close()
         finally:
-            upstream.leave()
+            upstream.leave(quota)
 
 
 async def _stream(

@@ -66,6 +66,9 @@ class Settings(ProcessSettings, TokenSettings):
     limits_store: SecretStr | None = None
 
     in_flight_limit: int = Field(default=512, ge=1)  # requests at one service at the same time
+    # Of these, sign-ins: a flood of them leaves identity free for those who are signed in, and
+    # those it takes are not kept waiting behind ones that it would refuse.
+    sign_in_in_flight_limit: int = Field(default=64, ge=1)
     # Shorter than the services keep an idle connection, so that we are the first to let go of it.
     idle_timeout: float = Field(default=30, gt=0)  # seconds
     resolve_seconds: float = Field(default=2, gt=0)  # how often the services' names are looked up

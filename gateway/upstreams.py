@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from gateway.circuits import Circuit
 from gateway.errors import UpstreamBusy, UpstreamUnavailable
-from gateway.routes import Service
+from gateway.routes import Quota, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,15 @@ class Upstream:
         addresses: Sequence[str],
         *,
         in_flight_limit: int = 512,
+        sign_in_limit: int = 64,
         circuit: MakeCircuit | None = None,
     ) -> None:
         self.service = service
         self.in_flight = 0
         self.origins = tuple(Origin.parse(address) for address in addresses)
         self._limit = in_flight_limit
+        self._limits = dict.fromkeys(Quota, in_flight_limit) | {Quota.SIGN_IN: sign_in_limit}
+        self._in_flight = dict.fromkeys(Quota, 0)
         self._circuit = circuit or (lambda address: Circuit(service.value, address))
         self._instances = [self._instance(origin, origin.name) for origin in self.origins]
         self._turn = 0
@@ -108,15 +111,18 @@ class Upstream:
         rest = min(instance.circuit.rest for instance in instances)
         raise UpstreamUnavailable(retry_after=max(1, ceil(rest)))
 
-    def enter(self) -> None:
+    def enter(self, quota: Quota) -> None:
         """Take one of the service's places for a request; `leave` gives it back.
 
-        Raises UpstreamBusy (503) at once when all are taken: a queue here would only add waiting.
+        Raises UpstreamBusy (503) at once when all are taken, or all that are for this class of
+        requests: a queue here would only add waiting.
         """
-        if self.in_flight >= self._limit:
+        if self.in_flight >= self._limit or self._in_flight[quota] >= self._limits[quota]:
             raise UpstreamBusy
         self.in_flight += 1
+        self._in_flight[quota] += 1
 
-    def leave(self) -> None:
+    def leave(self, quota: Quota) -> None:
         """Give a place back."""
         self.in_flight -= 1
+        self._in_flight[quota] -= 1

@@ -1,6 +1,7 @@
 """The hop: bytes through unchanged, both ways, and what happens when a side breaks."""
 
 import asyncio
+from itertools import islice
 
 import httpx
 import pytest
@@ -238,3 +239,21 @@ async def test_a_service_full_of_requests_refuses_the_rest_at_once() -> None:
         responses = await asyncio.gather(*calls)
         assert sorted(response.status_code for response in responses) == [503] * 3 + [504] * 2
         assert {r.json()["code"] for r in responses if r.status_code == 503} == {"upstream_busy"}
+
+
+async def test_sign_ins_leave_places_to_everybody_else() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await read_head(reader)
+        if head.startswith(b"POST /api/auth/login"):
+            await reader.read()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    settings = {"blind": True, "sign_in_in_flight_limit": 2}
+    async with raw_upstream(handler) as url, open_stack(identity_url=(url,), **settings) as stack:
+        logins = [asyncio.create_task(stack.client.post("/api/auth/login")) for _ in range(5)]
+        refused = [await call for call in islice(asyncio.as_completed(logins), 3)]
+        assert [answer.status_code for answer in refused] == [503] * 3
+        assert {answer.json()["code"] for answer in refused} == {"upstream_busy"}
+        assert (await stack.client.post("/api/auth/refresh")).status_code == 200
+        for call in logins:
+            call.cancel()

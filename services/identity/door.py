@@ -24,14 +24,17 @@ class Door:
         self._networks: OrderedDict[str, None] = OrderedDict()
 
     @contextmanager
-    def entered(self, network: str, *, by_known_device: bool) -> Iterator[None]:
-        """Be inside for the block; raises PasswordQueueFull when there is no place."""
+    def entered(self, network: str, *, by_known_device: bool) -> Iterator[bool]:
+        """Be inside for the block; raises PasswordQueueFull when there is no place.
+
+        Yields whether somebody is known from there.
+        """
         is_known = by_known_device or network in self._networks
         if self._inside >= (EVERYBODY if is_known else STRANGERS):
             raise PasswordQueueFull(retry_after=1)
         self._inside += 1
         try:
-            yield
+            yield is_known
         finally:
             self._inside -= 1
 

@@ -1,11 +1,13 @@
 """What a process of this service holds for its use cases, beside the database."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from services.identity.devices import DeviceCookies
 from services.identity.door import Door
 from services.identity.keyring import Keyring
+from services.identity.pace import Pace
 from services.identity.passwords import Passwords
 from services.identity.settings import Settings
 from services.identity.tokens import TokenIssuer
@@ -25,8 +27,9 @@ class Equipment:
     passwords: Passwords
     devices: DeviceCookies
     door: Door
-    lookups: asyncio.Semaphore
-    """So that a flood of sign-ins leaves connections for everything else."""
+    pace: Pace
+    strangers: asyncio.Semaphore
+    """How many strangers' sign-ins may be at the database at once, to find their accounts."""
 
     @classmethod
     def of(
@@ -43,5 +46,10 @@ class Equipment:
             passwords=Passwords(settings.password_queue),
             devices=DeviceCookies(vault),
             door=Door(),
-            lookups=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
+            pace=Pace(settings.failed_sign_in_seconds),
+            strangers=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
         )
+
+    def connections(self, *, for_stranger: bool) -> AbstractAsyncContextManager[None]:
+        """Return the turn to wait for before the database is asked; nobody known waits."""
+        return self.strangers if for_stranger else nullcontext()

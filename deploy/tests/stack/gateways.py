@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from deploy.local.ports import Ports
+from deploy.local.processes import before_exec
 from deploy.local.stack import Stack
 from deploy.local.system import CHECKOUT
 
@@ -39,7 +41,11 @@ async def another_gateway(stack: Stack, log: Path, **changes: str) -> AsyncItera
     environment = stack.system.environment(first) | {f"GATEWAY_{k}": v for k, v in own.items()}
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", first.module), env=environment, cwd=CHECKOUT, stdout=out
+            *(sys.executable, "-m", first.module),
+            env=environment,
+            cwd=CHECKOUT,
+            stdout=out,
+            preexec_fn=before_exec(signal.SIGKILL),
         )
     address = f"http://127.0.0.1:{port}"
     try:

@@ -1,7 +1,6 @@
 """Signing in: the same work, time and answer whether the account exists or not."""
 
-import asyncio
-import math
+import time
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -47,31 +46,26 @@ async def sign_in(
     Raises InvalidCredentials, TooManyAttempts, PasswordQueueFull; after the right password
     AwaitingApproval, AccountDeactivated, OrganizationDeactivated.
     """
-    started = asyncio.get_running_loop().time()
+    started = time.monotonic()
     device = equipment.devices.read(cookie)
     network = throttle.network_of(work.origin.ip_address)
     try:
-        with equipment.door.entered(network, by_known_device=device is not None):
-            signed_in = await _sign_in(work, equipment, credentials, device)
+        with equipment.door.entered(network, by_known_device=device is not None) as is_known:
+            # A flood of strangers' sign-ins leaves connections for everything else.
+            async with equipment.connections(for_stranger=not is_known):
+                attempt = await _begin(work, equipment, credentials, device)
+            signed_in = await _finish(work, equipment, credentials, attempt)
         equipment.door.remember(network)
         return signed_in
     except InvalidCredentials:
-        await _wait_out(started, equipment.settings.failed_sign_in_seconds)
+        await equipment.pace.wait(started)
         raise
 
 
-async def _wait_out(started: float, unit: float) -> None:
-    """Wait until a whole number of units has passed: an old hash takes longer than a new one, a
-    known account some statements more than an unknown one, and no clock shall tell."""
-    if unit > 0:
-        elapsed = asyncio.get_running_loop().time() - started
-        await asyncio.sleep(math.ceil(elapsed / unit) * unit - elapsed)
-
-
-async def _sign_in(
-    work: Work, equipment: Equipment, credentials: Credentials, device: Device | None
+async def _finish(
+    work: Work, equipment: Equipment, credentials: Credentials, attempt: _Attempt
 ) -> SignedIn:
-    attempt = await _begin(work, equipment, credentials, device)
+    """Look at the password, and open a session."""
     user = await _recognize(work, equipment, credentials, attempt)
     if user.organization_id is not None:
         await organizations.find(work, equipment.clients, user.organization_id)
@@ -90,7 +84,7 @@ async def _begin(
     """Find the account and count the attempt; raises TooManyAttempts, PasswordQueueFull."""
     network = throttle.network_of(work.origin.ip_address)
     account = credentials.email.lower()
-    async with equipment.lookups, work.begin(EVERYTHING) as session:
+    async with work.begin(EVERYTHING) as session:
         user = await queries.find_by_email(session, credentials.email)
         user_id = user.id if user else 0
         is_own = device is not None and device.user_id == user_id

@@ -1,11 +1,13 @@
 """Throttling of sign-ins: guessing is slow, and nobody is kept out by others' guesses."""
 
 import anyio
+import bcrypt
 import httpx
 import pytest
 
 from services.identity import throttle
 from services.identity.app import create_app
+from services.identity.pace import MOST
 from services.identity.settings import Settings
 from services.identity.tests.conftest import PASSWORD, People, Person
 from services.identity.throttle import (
@@ -186,6 +188,21 @@ async def test_refusals_take_a_whole_number_of_units(settings: Settings, owner: 
             assert (await sign_in(client, email, "wrong", "203.0.113.9")).status_code == 401
             elapsed = anyio.current_time() - started
             assert elapsed >= 0.3
+
+
+async def test_a_slow_hash_slows_the_refusals_of_nobodys_accounts_too(
+    settings: Settings, people: People
+) -> None:
+    hashed = bcrypt.hashpw(b"of version one", bcrypt.gensalt(12)).decode()
+    old = await people.add("client", password_hash=hashed)
+    app = create_app(settings.model_copy(update={"failed_sign_in_seconds": 0.1}))
+    async with client_of(app) as client:
+        took = []
+        for email in (old.email, "nobody@example.org"):
+            started = anyio.current_time()
+            assert (await sign_in(client, email, "wrong", "203.0.113.9")).status_code == 401
+            took.append(anyio.current_time() - started)
+    assert took[1] >= min(took[0] - 0.1, MOST * 0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""The moments at which refusals are answered."""
+
+from services.identity.pace import MOST, REMEMBERED, Pace
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_refusal_takes_whole_units() -> None:
+    pace = Pace(0.5, Clock())
+    assert [pace.units(elapsed) for elapsed in (0.0, 0.1, 0.5)] == [1, 1, 1]
+    assert pace.units(0.51) == 2
+
+
+def test_after_a_slow_one_all_are_as_slow_for_a_minute() -> None:
+    clock = Clock()
+    pace = Pace(0.5, clock)
+    assert [pace.units(elapsed) for elapsed in (0.1, 1.2, 0.1, 0.6)] == [1, 3, 3, 3]
+    clock.now += REMEMBERED + 1
+    assert pace.units(0.1) == 1
+
+
+def test_another_slow_one_begins_the_minute_anew() -> None:
+    clock = Clock()
+    pace = Pace(0.5, clock)
+    for _ in range(3):
+        assert pace.units(1.2) == 3
+        clock.now += REMEMBERED - 1
+        assert pace.units(0.1) == 3
+
+
+def test_a_very_slow_one_slows_the_others_down_within_bounds() -> None:
+    pace = Pace(0.5, Clock())
+    assert pace.units(60.0) == 120
+    assert pace.units(0.1) == MOST
