@@ -37,7 +37,8 @@ def chain_of(organization_id: int | None) -> int:
 
 def hash_of(row: Values) -> bytes:
     """Return what a row's hash must be: SHA-256 of the previous hash and the canonical row."""
-    covered = {name: _written(row[name]) for name in COVERED}
+    covered = {name: row[name] for name in COVERED}
+    covered["created_at"] = instant_text(row["created_at"])
     return hashlib.sha256(row["previous_hash"] + canonical(covered)).digest()
 
 
@@ -47,10 +48,6 @@ def append(head: Head, row: dict[str, Any]) -> None:
     row["previous_hash"] = head.hash
     row["hash"] = hash_of(row)
     head.position, head.hash = row["position"], row["hash"]
-
-
-def _written(value: Any) -> Any:
-    return instant_text(value) if isinstance(value, datetime) else value
 
 
 def instant_text(instant: datetime) -> str:

@@ -119,6 +119,8 @@ _PERSONAL_COLUMNS = {
 _INSERT_ROWS = _insert("audit_logs", _ROW_COLUMNS)
 _INSERT_PERSONAL = _insert("personal_values", _PERSONAL_COLUMNS)
 
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 # What has a column of its own is left out of the envelope.
 _OF_EVENT = {"id", "time", "data"}
 _OF_DATA = {
@@ -144,8 +146,9 @@ def _envelope(event: Event) -> dict[str, Any]:
 
 
 def _without(model: BaseModel, names: set[str]) -> dict[str, Any]:
-    # Iterating gives the fields as they came from JSON; dumping would copy every value.
-    return {name: value for name, value in model if name not in names}
+    # As they came from JSON: dumping would copy every value.
+    fields = {**vars(model), **(model.model_extra or {})}
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def row_of(event: Event) -> dict[str, Any]:
@@ -251,10 +254,6 @@ async def _erase(session: AsyncSession, events: Iterable[Event]) -> None:
 
 def _arrays(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, list[Any]]:
     return {
-        name: [_text(row[name]) if kind == "jsonb" else row[name] for row in rows]
+        name: [_write(row[name]) if kind == "jsonb" else row[name] for row in rows]
         for name, kind in columns.items()
     }
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -103,6 +103,7 @@ STRANGE: list[Any] = [
     float("inf"),
     float("nan"),
     "NUL \x00 and \u2028 and \U0001f600",
+    {"a \x00 name": 1},
     {"é": 1, "\U0001f600": 2, "\ue000": 3},
     [[], {}, None, True, "1"],
     {"$integer": "5"},
