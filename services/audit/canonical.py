@@ -74,7 +74,7 @@ def _is_plain(value: Any) -> bool:
                 return False
         return True
     if kind is int:
-        return -_EXACT <= value <= _EXACT
+        return bool(-_EXACT <= value <= _EXACT)
     if kind is list:
         return all(map(_is_plain, value))
     return kind is str or kind is bool or value is None
