@@ -135,6 +135,10 @@ class Ledger(RuleBasedStateMachine):
         query = "SELECT * FROM redemptions WHERE voucher_id = $1 ORDER BY id"
         return self.stage.rows(query, self.number)
 
+    def _adjustments(self) -> list[dict[str, Any]]:
+        query = "SELECT * FROM adjustments WHERE voucher_id = $1 ORDER BY id"
+        return self.stage.rows(query, self.number)
+
     @rule()
     def pay(self) -> None:
         self.stage.run(deliver(self.stage.transactions, payment("succeeded", self.number)))
@@ -227,6 +231,22 @@ class Ledger(RuleBasedStateMachine):
         allowed = row["reversal_of"] is None and row["id"] not in reversed_
         assert answer.status_code == (201 if allowed else 409)
 
+    @rule(days=st.integers(1, 40))
+    def extend(self, days: int) -> None:
+        before = self._voucher()
+        last = before["valid_until"] or now().date()
+        later = (last + timedelta(days=days)).isoformat()
+        answer = self._post("extensions", {"valid_until": later, "reason": "Courtesy"})
+        assert answer.status_code == (201 if before["status"] == "active" else 409)
+
+    @precondition(lambda self: self._adjustments())
+    @rule(data=st.data())
+    def take_an_extension_back(self, data: st.DataObject) -> None:
+        made = data.draw(st.sampled_from(self._adjustments()))
+        allowed = self._voucher()["status"] == "active" and made["reversed_at"] is None
+        answer = self._post(f"adjustments/{made['id']}/reverse")
+        assert answer.status_code == (200 if allowed else 409)
+
     @rule()
     def cancel(self) -> None:
         before = self._voucher()["status"]
@@ -249,6 +269,16 @@ class Ledger(RuleBasedStateMachine):
         assert voucher["used_backup_sessions"] == balance["backup"]
         assert 0 <= balance["regular"] <= voucher["total_sessions"]
         assert 0 <= balance["backup"] <= voucher["backup_sessions"]
+
+    @invariant()
+    def the_last_day_is_what_was_sold_and_what_was_added(self) -> None:
+        voucher = self._voucher()
+        if voucher["valid_until"] is None:
+            assert not self._adjustments()
+            return
+        added = sum(made["days"] for made in self._adjustments() if made["reversed_at"] is None)
+        length = timedelta(days=voucher["validity_days"] + added - 1)
+        assert voucher["valid_until"] == voucher["valid_from"] + length
 
     @invariant()
     def used_codes_are_the_sessions_spent(self) -> None:
