@@ -35,7 +35,7 @@ payments = router(
     tags=["payments"],
     responses=responses(Unauthenticated, Invalid),
 )
-gateway_webhooks = router(prefix="/api/payments/webhooks", tags=["payments"])
+gateway_webhooks = router(signed=True, prefix="/api/payments/webhooks", tags=["payments"])
 
 
 async def opened_gateways(request: Request) -> Gateways:

@@ -89,7 +89,10 @@ async def deliver(
 ) -> httpx.Response:
     """Deliver a webhook, signed now unless a header is given."""
     signed = signature(body) if header is None else header
-    headers = [(b"stripe-signature", signed.encode("latin-1"))]
+    headers = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"stripe-signature", signed.encode("latin-1")),
+    ]
     return await client.post("/api/payments/webhooks/stripe", content=body, headers=headers)
 
 

@@ -22,6 +22,7 @@ from services.payments.tests.signals import (
     signature,
 )
 from services.payments.tests.test_charges import charge, types
+from shared.card_numbers import holds_card_number
 from shared.testing import Database
 from shared.transactions import Transactions
 
@@ -68,6 +69,18 @@ async def test_a_signed_success_succeeds_and_a_repetition_changes_nothing(
     assert (await types(database)).count("payments.payment.succeeded.v1") == 1
     [stored] = await database.rows("SELECT body, outcome FROM webhook_events")
     assert (stored["body"], stored["outcome"]) == (body, "applied")
+
+
+async def test_a_gateways_own_numbers_may_look_like_a_cards(
+    client: httpx.AsyncClient, waiting: Waiting, process: Process, database: Database
+) -> None:
+    """Card networks number their transactions with fifteen digits: one in ten has a check digit."""
+    body = intent_event(waiting[1] | {"network_transaction_id": "424242424242424"})
+    assert holds_card_number("424242424242424")
+    answer = await deliver(client, body)
+    assert answer.status_code == 200
+    await process()
+    assert await status(database) == "succeeded"
 
 
 async def test_two_events_for_one_success_have_one_effect(
