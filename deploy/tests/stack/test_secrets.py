@@ -1,0 +1,248 @@
+"""Canaries: passwords, tokens and card numbers sent everywhere are found nowhere afterwards."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.demo.client import CardGateway, unique
+from deploy.local.stack import Stack
+from deploy.local.system import SERVICES
+from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
+from deploy.tests.stack.secret_search import (
+    in_logs,
+    in_tables,
+    in_texts,
+    listening,
+    names_found,
+)
+from deploy.tests.stack.tenancy.cast import Caller
+from deploy.tests.stack.tenancy.requests import path_of
+from deploy.tests.stack.tenancy.scene import Scene
+from deploy.tests.stack.test_foreign_ids import NEVER
+from deploy.tests.stack.test_tenants import ROWS, Row
+
+pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
+
+DECLINED_CARD = "4000000000000341"
+GOOD_CARD = "4242424242424242"
+# The card form's token is what a charge is made with, again after a crash: it is in columns of a
+# payment that are marked secret, and in what the card gateway itself reported of the charge.
+# Without our key there it is worth nothing.
+KEPT_ON_PURPOSE = {
+    f"payments.{table}: ['card token']" for table in ("payment_transactions", "webhook_events")
+}
+# What ends the session that tests, whatever is sent with it.
+ENDING = {
+    "DELETE /api/auth/sessions",
+    "POST /api/auth/logout",
+    "PUT /api/auth/password",
+    "DELETE /api/auth/sessions/{session_id}",
+}
+
+
+@dataclass
+class Canaries:
+    """Secrets by what they are, and every answer that came while they were sent."""
+
+    secrets: dict[str, str] = field(
+        default_factory=lambda: {"card": GOOD_CARD, "declined card": DECLINED_CARD}
+    )
+    answers: list[str] = field(default_factory=list)
+
+    def new(self, name: str) -> str:
+        """A new secret, as a password or a token may look."""
+        return self.secrets.setdefault(name, f"canary{secrets.token_hex(12)}")
+
+    async def send(
+        self, caller: Caller, method: str, path: str, expect: int | None = None, **options: Any
+    ) -> httpx.Response:
+        """Send a request; its answer is kept, without the tokens it may give."""
+        answer = await caller.send(method, path, **options)
+        assert answer.status_code < 500, answer.text
+        assert expect in (None, answer.status_code), answer.text
+        if answer.status_code >= 400:
+            self.answers.append(f"{method} {path} {answer.headers} {answer.text}")
+        elif "access_token" not in answer.text:  # without Link: it repeats the caller's own query
+            self.answers.append(f"{method} {path} {answer.text}")
+        return answer
+
+    async def sign_in(self, caller: Caller, name: str) -> dict[str, str]:
+        """Sign in; the tokens are secrets from now on."""
+        credentials = {"email": caller.email, "password": caller.password}
+        answer = await self.send(caller, "POST", "/api/auth/login", 200, json=credentials)
+        tokens: dict[str, str] = answer.json()
+        caller.token = tokens["access_token"]
+        self.secrets[f"{name}'s access token"] = tokens["access_token"]
+        self.secrets[f"{name}'s refresh token"] = tokens["refresh_token"]
+        device = answer.cookies["carnet_device"]
+        self.secrets[f"{name}'s device"] = device
+        return tokens
+
+
+@pytest.fixture
+def canaries() -> Canaries:
+    return Canaries()
+
+
+def _person(scene: Scene, canaries: Canaries, name: str) -> Caller:
+    email = f"{unique(name)}@example.com"
+    return Caller(
+        api=scene.cast.owner.api,
+        name=name,
+        email=email,
+        password=canaries.new(f"{name}'s password"),
+    )
+
+
+def _new(person: Caller, **more: Any) -> dict[str, Any]:
+    return {"email": person.email, "name": "Canary", "password": person.password, **more}
+
+
+async def _passwords(scene: Scene, canaries: Canaries) -> None:
+    """Every way in which a password is given, wrong ones too."""
+    send, cast = canaries.send, scene.cast
+    registered, member, account, founder = (
+        _person(scene, canaries, name) for name in ("registered", "member", "account", "founder")
+    )
+    key = {"Idempotency-Key": unique("canary")}
+    await cast.anonymous.api.post("/api/auth/register", json=_new(registered), headers=key)
+    await send(cast.owner, "POST", f"{scene.here}/users", 201, json=_new(member, role="staff"))
+    await send(cast.admin, "POST", "/api/admin/users", 201, json=_new(account, role="client"))
+    founding = {
+        "name": unique("Canary"),
+        "owner_email": founder.email,
+        "owner_name": "Founder",
+        "owner_password": founder.password,
+    }
+    await send(cast.admin, "POST", "/api/admin/organizations", 201, json=founding)
+    await canaries.sign_in(founder, "founder")
+    tokens = await canaries.sign_in(member, "member")
+    await _change_passwords(scene, canaries, member)
+    refresh = {"refresh_token": tokens["refresh_token"]}
+    renewed = (await send(member, "POST", "/api/auth/refresh", 200, json=refresh)).json()
+    canaries.secrets["renewed refresh token"] = renewed["refresh_token"]
+    await send(member, "POST", "/api/auth/refresh", 401, json=refresh)
+    await _wrong_passwords(scene, canaries, member)
+
+
+async def _change_passwords(scene: Scene, canaries: Canaries, member: Caller) -> None:
+    own = {"current_password": member.password, "new_password": canaries.new("own new password")}
+    wrong = {"current_password": canaries.new("wrong present one"), "new_password": "x" * 12}
+    await canaries.send(member, "PUT", "/api/auth/password", 403, json=wrong)
+    await canaries.send(member, "PUT", "/api/auth/password", 200, json=own)
+    member.password = own["new_password"]
+
+
+async def _wrong_passwords(scene: Scene, canaries: Canaries, member: Caller) -> None:
+    send, nobody = canaries.send, scene.cast.anonymous
+    login = "/api/auth/login"
+    for email in (member.email, f"{unique('nobody')}@example.com"):
+        wrong = {"email": email, "password": canaries.new(f"guess at {email[:6]}")}
+        await send(nobody, "POST", login, 401, json=wrong)
+        form = {"username": email, "password": canaries.new(f"form guess at {email[:6]}")}
+        await send(nobody, "POST", "/api/auth/token", 401, data=form)
+    broken = f'{{"email": "{member.email}", "password": "{canaries.new("broken JSON")}"'
+    await send(nobody, "POST", login, 422, content=broken)
+    listed = {"email": member.email, "password": [canaries.new("in a list")]}
+    await send(nobody, "POST", login, 422, json=listed)
+    swapped = {"email": member.email, "pasword": canaries.new("misspelt field")}
+    await send(nobody, "POST", login, 422, json=swapped)
+    long = _new(_person(scene, canaries, "long"), role="client")
+    long["password"] = canaries.new("too long") + "x" * 200
+    await send(scene.cast.owner, "POST", f"{scene.here}/users", 422, json=long)
+    path = f"/api/admin/users/{scene.standing['user_id']}/password"
+    short = {"password": "short", "again": canaries.new("unknown field")}
+    await send(scene.cast.admin, "PUT", path, 422, json=short)
+
+
+async def _cards(scene: Scene, canaries: Canaries, cards: CardGateway) -> None:
+    """Card numbers where tokens belong, and a real token of a card that is declined."""
+    send, client = canaries.send, scene.cast.client
+    order = {
+        "voucher_type_id": scene.standing["voucher_type_id"],
+        "payment_method": "credit_card",
+    }
+    purchase = "/api/vouchers/purchase"
+    for number in (GOOD_CARD, DECLINED_CARD, f"pm_{GOOD_CARD}"):
+        await send(client, "POST", purchase, 422, json={**order, "payment_token": number})
+    token = await cards.token_for_card(DECLINED_CARD)
+    canaries.secrets["card token"] = token
+    await send(client, "POST", purchase, 402, json={**order, "payment_token": token})
+    unpaid = await scene.unpaid("credit_card")
+    confirm = f"/api/payments/{unpaid['payment_id']}/confirm"
+    await send(client, "POST", confirm, 422, json={"payment_token": GOOD_CARD})
+    answer = await send(client, "POST", confirm, 200, json={"payment_token": token})
+    assert answer.json()["status"] == "failed"
+    event = {"id": "evt_canary", "object": "event", "card": {"number": GOOD_CARD}}
+    answer = await send(scene.cast.anonymous, "POST", "/api/payments/webhooks/stripe", json=event)
+    assert answer.status_code in (400, 422)
+
+
+async def _everywhere(row: Row, scene: Scene, canaries: Canaries) -> None:
+    """One operation with secrets in its body, query and headers, as nobody, owner and admin."""
+    method, template = row.operation.split()
+    body = {
+        name: canaries.new(f"{name} everywhere")
+        for name in ("password", "new_password", "owner_password", "refresh_token", "secret")
+    } | {"payment_token": GOOD_CARD}
+    query = {"access_token": canaries.new("in the query"), "card": GOOD_CARD}
+    token = canaries.new("bogus token")
+    nobody = Caller(api=scene.cast.owner.api, name="bogus", token=token)
+    callers = [nobody]
+    ids = scene.standing
+    if method == "DELETE" or "approve" in template:
+        ids = scene.standing | NEVER
+    if row.operation not in ENDING:
+        callers += [scene.cast.owner, scene.cast.admin]
+    options: dict[str, Any] = {} if method == "GET" else {"json": body}
+    for caller in callers:
+        await canaries.send(caller, method, path_of(template, ids), params=query, **options)
+
+
+async def _settled(scene: Scene, rows: Rows) -> dict[str, str]:
+    """Change something last of all, and wait until that is in the audit trail too.
+
+    Returns what was written: no secret, but the search must find it.
+    """
+    harmless = {"marker": unique("marker")}
+    headers = {"X-Request-ID": harmless["marker"]}
+    async with asyncio.timeout(90):
+        for service in SERVICES:
+            while await rows(f"SELECT 1 FROM {service}.outbox LIMIT 1"):
+                await asyncio.sleep(0.2)
+        await scene.cast.client.call("PUT", "/api/auth/me", {"name": harmless["marker"]})
+        await scene.cast.anonymous.api.get("/health", headers=headers)
+        while not any(place.startswith("audit.") for place in await in_tables(rows, harmless)):
+            await asyncio.sleep(0.5)
+    return harmless
+
+
+async def test_secrets_leave_no_trace(
+    scene: Scene, stack: Stack, rows: Rows, cards: CardGateway, canaries: Canaries
+) -> None:
+    await scene.cast.sign_in()
+    for caller in scene.cast.everybody():
+        assert caller.token
+        canaries.secrets[f"{caller.name}'s token"] = caller.token
+    async with listening(stack) as listener:
+        await _passwords(scene, canaries)
+        await _cards(scene, canaries, cards)
+        for row in ROWS:
+            await _everywhere(row, scene, canaries)
+        harmless = await _settled(scene, rows)
+        events = await listener.collect()
+    sent = canaries.secrets
+    found = await in_tables(rows, sent)
+    assert [place for place in found if place not in KEPT_ON_PURPOSE] == []
+    assert in_texts(canaries.answers, sent) == []
+    assert in_texts(events, sent) == []
+    assert in_logs(stack.settings.data, sent) == []
+    # The searches find what is there.
+    assert in_texts(events, harmless)
+    assert any(place.startswith("identity.users") for place in await in_tables(rows, harmless))
+    assert any(place.startswith("gateway") for place in in_logs(stack.settings.data, harmless))
+    assert names_found(f"\\x{harmless['marker'].encode().hex()}", harmless) == ["marker"]
