@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Identity, func, insert, select
+from sqlalchemy import Identity, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -35,16 +35,29 @@ class OutboxMessage(SharedBase):
 
 NOTIFY_CHANNEL = "outbox"
 
+# One statement, because every change of every service ends with it. Ids grow in the order of the
+# events. One channel per schema: services may share a database, and a channel belongs to it.
+_APPEND = text(
+    "WITH added AS ("
+    " INSERT INTO outbox (event_id, type, body, created_at)"
+    " SELECT event_id, type, body, :now FROM"
+    " unnest(CAST(:ids AS text[]), CAST(:types AS text[]), CAST(:bodies AS text[]))"
+    " WITH ORDINALITY AS event (event_id, type, body, place) ORDER BY place"
+    ") SELECT pg_notify(concat(CAST(:channel AS text), '_', current_schema()), '')"
+)
+
 
 async def append(session: AsyncSession, events: list[Event]) -> None:
     """Add the events to the outbox and wake the relay when the transaction commits."""
     if not events:
         return
-    rows = [
-        {"event_id": event.id, "type": event.type, "body": event.model_dump_json()}
-        for event in events
-    ]
-    await session.execute(insert(OutboxMessage), rows)
-    # One channel per schema: services may share a database, and a channel belongs to it.
-    channel = func.concat(NOTIFY_CHANNEL, "_", func.current_schema())
-    await session.execute(select(func.pg_notify(channel, "")))
+    await session.execute(
+        _APPEND,
+        {
+            "ids": [event.id for event in events],
+            "types": [event.type for event in events],
+            "bodies": [event.model_dump_json() for event in events],
+            "now": now(),
+            "channel": NOTIFY_CHANNEL,
+        },
+    )

@@ -32,7 +32,8 @@ def write(found: Mapping[str, Outcome], folder: Path) -> None:
 
 def tables(found: Mapping[str, Outcome], aims: list[Judged]) -> str:
     """Return the aims in one table and each measurement's figures in another, as Markdown."""
-    parts = [table.markdown(table.AIMS_HEAD, table.aim_rows(aims)), ""]
+    parts = ["![The aims and what was found](performance.svg)", ""]
+    parts += [table.markdown(table.AIMS_HEAD, table.aim_rows(aims)), ""]
     for name in (name for name in MEASUREMENTS if name in found):
         outcome = found[name]
         figures = table.markdown(table.RUNS_HEAD, table.run_rows(outcome))

@@ -1,6 +1,7 @@
 """Codes: eight characters that a client can read out without being misunderstood."""
 
 import secrets
+from collections import Counter
 
 from sqlalchemy import ColumnElement, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,9 +15,9 @@ LENGTH = 8
 _INSERT = text(
     "INSERT INTO voucher_codes"
     " (organization_id, voucher_id, client_id, code, is_backup, is_used, created_at)"
-    " SELECT :organization_id, :voucher_id, :client_id, code, :is_backup, false, now()"
-    " FROM unnest(CAST(:codes AS text[])) AS code"
-    " ON CONFLICT (code) DO NOTHING"
+    " SELECT :organization_id, :voucher_id, :client_id, code, is_backup, false, now()"
+    " FROM unnest(CAST(:codes AS text[]), CAST(:kinds AS boolean[])) AS drawn (code, is_backup)"
+    " ON CONFLICT (code) DO NOTHING RETURNING is_backup"
 )
 
 
@@ -26,25 +27,23 @@ def new_code() -> str:
 
 
 async def issue(session: AsyncSession, voucher: Voucher) -> None:
-    """Give a voucher one code for each regular and for each backup session."""
-    await _insert(session, voucher, voucher.total_sessions, is_backup=False)
-    await _insert(session, voucher, voucher.backup_sessions, is_backup=True)
+    """Give a voucher one code for each regular and for each backup session.
 
-
-async def _insert(session: AsyncSession, voucher: Voucher, number: int, *, is_backup: bool) -> None:
-    """Insert in one statement; the few that somebody else holds already are drawn again."""
-    while number > 0:
-        result = await session.execute(
+    In one statement; the few that somebody else holds already are drawn again.
+    """
+    missing = Counter({False: voucher.total_sessions, True: voucher.backup_sessions})
+    while kinds := list(missing.elements()):
+        given = await session.scalars(
             _INSERT,
             {
                 "organization_id": voucher.organization_id,
                 "voucher_id": voucher.id,
                 "client_id": voucher.client_id,
-                "is_backup": is_backup,
-                "codes": [new_code() for _ in range(number)],
+                "codes": [new_code() for _ in kinds],
+                "kinds": kinds,
             },
         )
-        number -= result.rowcount  # type: ignore[attr-defined]
+        missing.subtract(given)
 
 
 async def take_back(session: AsyncSession, voucher: Voucher, number: int) -> None:
