@@ -37,7 +37,7 @@ STOP_SECONDS = 15.0
 class Scale:
     """How much is done: `seconds` a run of load lasts, `events` and `rows` a run handles.
 
-    `vouchers` is the size of the large database; `quick` halves what can be halved.
+    `vouchers` is the size of the large database, `million` how many events the soak lets wait.
     """
 
     quick: bool
@@ -50,7 +50,7 @@ class Scale:
     def of(cls, *, quick: bool, vouchers: int | None) -> "Scale":
         """Return the usual sizes, or small ones that show that everything works."""
         if quick:
-            return cls(True, 2.0, 4_000, vouchers or 20_000, 50_000)
+            return cls(True, 4.0, 4_000, vouchers or 20_000, 50_000)
         return cls(False, 6.0, 20_000, vouchers or 1_000_000, 1_000_000)
 
 
