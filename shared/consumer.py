@@ -1,7 +1,6 @@
 """Consumers: take events from a queue, each effect once, in order; park what cannot be handled."""
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
@@ -9,8 +8,7 @@ from typing import Any
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from pydantic import SecretStr, ValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import bus, inbox
@@ -18,6 +16,7 @@ from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import Event
 from shared.failpoints import passed
+from shared.outages import is_outage
 from shared.telemetry import HANDLE_LAG, HANDLED, WAITING
 from shared.transactions import Transactions
 
@@ -33,8 +32,6 @@ CHECK_SECONDS = 5.0
 ATTEMPTS_HEADER = "x-carnet-attempts"
 ERROR_HEADER = "x-carnet-error"
 TYPE_HEADER = "x-carnet-type"
-# Classes 40 (rollback: deadlock, serialization), 53 (resources), 57 (shutdown), 55 (lock timeout).
-_PASSING_STATES = ("40", "53", "55", "57", "08")
 
 
 def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler:
@@ -226,14 +223,4 @@ def _said_of(error: Exception) -> str:
 
 def is_passing(error: BaseException) -> bool:
     """Say whether the fault lies with the surroundings: database, broker or another service."""
-    if isinstance(error, DBAPIError):
-        state = str(getattr(error.orig, "sqlstate", "") or "")
-        return (
-            error.connection_invalidated
-            or state.startswith(_PASSING_STATES)
-            or (isinstance(error, InterfaceError | OperationalError) and not state)
-        )
-    # Of the system's errors those of connections; a file that is missing stays missing.
-    return type(error) is OSError or isinstance(
-        error, ConnectionError | TimeoutError | socket.gaierror | PoolTimeout | ServiceUnavailable
-    )
+    return isinstance(error, ServiceUnavailable) or is_outage(error)

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.context import request_id
+from shared.outages import is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -220,7 +221,11 @@ def http_problem(request: Request, error: HTTPException) -> JSONResponse:
 
 
 def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
-    """Answer 500 without a word about the cause, which goes to the log alone."""
+    """Answer 500 without a word about the cause, which goes to the log alone; 503 when the cause
+    is a database that is away, for then the same request may be answered in a moment."""
+    if is_outage(error):
+        log.warning("surroundings_failed", cause=repr(error), path=request.url.path)
+        return problem_of(request, ServiceUnavailable("Something we need is away; try again."))
     log.error("request_failed", exc_info=error, path=request.url.path)
     return problem(request, 500, "internal_error", "Something went wrong on our side.")
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import Request, Response
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -80,6 +80,7 @@ class Claim:
         self.identity = {"caller": caller, "route": route, "key": key}
         self.fingerprint = fingerprint
         self.resource_id: int | None = None
+        self._leased_until: datetime | None = None
 
     async def begin(self, session: AsyncSession, *, lease: bool = False) -> None:
         """Take the key, in the transaction of the effect.
@@ -99,7 +100,9 @@ class Claim:
         if row is not None:
             self._resume(row)
         if lease:
-            await self._write(session, leased_until=now() + LEASE)
+            leased_until = now() + LEASE
+            await self._write(session, leased_until=leased_until)
+            self._leased_until = leased_until
 
     def _resume(self, row: RememberedAnswer) -> None:
         if row.fingerprint != self.fingerprint:
@@ -111,9 +114,14 @@ class Claim:
         self.resource_id = row.resource_id
 
     async def attach(self, session: AsyncSession, resource_id: int) -> None:
-        """Note what was made, so that a later attempt goes on from there."""
+        """Note what was made, so that a later attempt goes on from there.
+
+        Raises RequestInProgress when the lease ran out and another attempt has the key: what was
+        made must be taken back then, or there would be two of it.
+        """
         self.resource_id = resource_id
-        await self._write(session, resource_id=resource_id)
+        if not await self._write(session, resource_id=resource_id):
+            raise self._in_progress()
 
     async def remember(self, session: AsyncSession, response: Response) -> None:
         """Keep the answer, in the transaction of the effect."""
@@ -141,11 +149,23 @@ class Claim:
         """Let the key go without an answer, but keep what was made."""
         await self._write(session, leased_until=None)
 
-    async def _write(self, session: AsyncSession, **values: Any) -> None:
-        statement = insert(RememberedAnswer).values(self._row(values))
-        await session.execute(
-            statement.on_conflict_do_update(index_elements=["caller", "route", "key"], set_=values)
-        )
+    async def _write(self, session: AsyncSession, **values: Any) -> bool:
+        """Write to the key's row; False, and nothing is written, when it is no longer ours.
+
+        A process may stand still for longer than its lease, and another attempt go on meanwhile.
+        """
+        if self._leased_until is None:
+            statement = insert(RememberedAnswer).values(self._row(values))
+            await session.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["caller", "route", "key"], set_=values
+                )
+            )
+            return True
+        ours = [getattr(RememberedAnswer, name) == value for name, value in self.identity.items()]
+        leased = RememberedAnswer.leased_until == self._leased_until
+        written = update(RememberedAnswer).where(*ours, leased).values(values)
+        return await session.scalar(written.returning(RememberedAnswer.key)) is not None
 
     def _row(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.identity, "fingerprint": self.fingerprint, "created_at": now(), **values}

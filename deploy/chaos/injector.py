@@ -15,6 +15,8 @@ LANES = 3
 EXTENSION_SECONDS = 180.0
 """On a slow machine a process that was killed takes its time to be back for the next point."""
 BETWEEN_POINTS = (0.2, 1.0)
+BETWEEN_POINTS_LATER = (6.0, 18.0)
+"""Once somebody has died at each: else nobody would be alive for long enough to do anything."""
 BETWEEN_FAULTS = (0.3, 1.5)
 SLOW_POINTS = frozenset({"founding.settling"})
 """Passed only a minute after a crash: ordered once, and not waited for."""
@@ -28,6 +30,7 @@ class Injector:
         self._platform = platform
         self.faults = Faults(platform, driver.traffic, self._dice("lengths"))
         self._alive_at: list[str] = []
+        self._pauses = BETWEEN_POINTS
 
     def _dice(self, word: str) -> random.Random:
         return random.Random(f"{self._seed}/{word}")  # noqa: S311 - to be replayed
@@ -71,12 +74,12 @@ class Injector:
         dice = self._dice(f"pauses/{lane}")
         while time.monotonic() < until + self._extension(required):
             if not self._alive_at:
-                self._alive_at = self._points_in_order(required)
+                self._alive_at, self._pauses = self._points_in_order(required), BETWEEN_POINTS_LATER
             point = self._alive_at.pop()
             if not await self.faults.kill_at(point):
                 self._alive_at.insert(0, point)
                 self._alive_at.sort(key=lambda name: name in required)
-            await asyncio.sleep(dice.uniform(*BETWEEN_POINTS))
+            await asyncio.sleep(dice.uniform(*self._pauses))
 
     def _extension(self, required: Collection[str]) -> float:
         """Return for how long the required points are still tried after the end."""

@@ -35,6 +35,8 @@ def _faults(result: Result) -> Table:
     table.add_column("times", justify="right")
     for kind, count in sorted(result.faults.items()):
         table.add_row(kind, str(count))
+    for kind, count in sorted(result.missed.items()):
+        table.add_row(f"{kind}: tried, and not possible just then", str(count))
     table.add_row("commits whose answer was cut off", str(result.commits_cut))
     table.add_row("processes killed in all", str(result.kills), style="bold")
     return table

@@ -18,7 +18,7 @@ from deploy.local.processes import LINUX, MARK, Identity, before_exec, end, mark
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-HEALTHY_AFTER_SECONDS = 60.0
+HEALTHY_AFTER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)

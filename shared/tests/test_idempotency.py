@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import Response
 
-from shared.idempotency import Claim
+from shared.idempotency import Claim, RequestInProgress
 from shared.testing import Database, Tokens
 from shared.transactions import Transactions
 
@@ -189,3 +189,25 @@ async def test_a_refusal_never_replaces_anothers_success(
         await claims[0].remember_refusal(refused, Response(status_code=409))
     [row] = await database.rows("SELECT status FROM idempotency_keys")
     assert row["status"] == 201
+
+
+async def test_an_attempt_that_stood_still_for_longer_than_its_lease_has_no_effect(
+    transactions: Transactions, database: Database
+) -> None:
+    frozen, second = [Claim("user/5", PATHS[1], "key-1", "same body") for _ in range(2)]
+    async with transactions.system() as session:
+        await frozen.begin(session, lease=True)
+    async with database.admin() as admin:
+        await admin.execute("UPDATE idempotency_keys SET leased_until = now() - interval '1 s'")
+    async with transactions.system() as session:
+        await second.begin(session, lease=True)
+    with pytest.raises(RequestInProgress):
+        async with transactions.system() as session:
+            await frozen.attach(session, 1)
+    async with transactions.system() as session:
+        await second.attach(session, 2)
+        await frozen.release(session)
+        await frozen.remember(session, Response(status_code=409))
+    [row] = await database.rows("SELECT resource_id, status, leased_until FROM idempotency_keys")
+    assert (row["resource_id"], row["status"]) == (2, None)
+    assert row["leased_until"] is not None, "the key is still the second attempt's"

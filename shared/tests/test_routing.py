@@ -7,9 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from shared.errors import PROBLEM
-from shared.testing import Database, Tokens
+from shared.settings import ServiceSettings
+from shared.testing import Database, Tokens, client_of
+from shared.tests import sample
 
 pytestmark = pytest.mark.anyio
 
@@ -273,3 +276,14 @@ async def test_the_document_describes_problems(client: httpx.AsyncClient) -> Non
     price = document["components"]["schemas"]["ThingRead"]["properties"]["price"]
     assert price["type"] == "number"
     assert "#/$defs/" not in json.dumps(document)
+
+
+async def test_a_database_that_is_away_is_said_to_be(
+    settings: ServiceSettings, staff: dict[str, str]
+) -> None:
+    nowhere = SecretStr("postgresql+asyncpg://a:b@127.0.0.1:1/nothing")
+    app = sample.create_app(settings.model_copy(update={"database_url": nowhere}))
+    async with client_of(app) as client:
+        answer = await client.get("/api/things", headers=staff)
+    assert (answer.status_code, answer.json()["code"]) == (503, "service_unavailable")
+    assert answer.headers["retry-after"]
