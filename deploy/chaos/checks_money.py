@@ -71,12 +71,14 @@ LEFT JOIN payments.payment_transactions p
     ON p.voucher_id = v.id AND p.captured_amount = v.payment_amount
 WHERE (v.status IN ('active', 'completed') OR v.payment_status = 'paid') AND p.id IS NULL
 """
+# A voucher whose every session is used or paid back is at its end, whatever money was kept.
 _PAID_BUT_INACTIVE = """
 SELECT v.id, v.status, v.payment_status FROM payments.payment_transactions p
 LEFT JOIN vouchers.vouchers v ON v.id = p.voucher_id
 WHERE p.captured_amount > p.refunded_amount
-AND (v.id IS NULL OR v.status NOT IN ('active', 'completed')
-     OR v.payment_status NOT IN ('paid', 'partially_refunded'))
+AND (v.id IS NULL OR v.payment_status NOT IN ('paid', 'partially_refunded')
+     OR (v.status NOT IN ('active', 'completed')
+         AND v.used_sessions + v.refunded_sessions < v.total_sessions))
 """
 _PAID_TWICE = """
 SELECT voucher_id FROM payments.payment_transactions WHERE captured_amount > 0
