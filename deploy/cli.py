@@ -2,39 +2,59 @@
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
-from deploy.audit import app as audit
-from deploy.bench.command import app as bench
-from deploy.chaos.command import Data, Minutes, Seed, chaos
-from deploy.dead_letters import app as dead_letters
-from deploy.demo.command import demo
-from deploy.event_shapes.command import app as event_shapes
-from deploy.keys import app as keys
 from deploy.local.errors import StartError
-from deploy.local.interrupts import Interrupts, ignore, interruptible
+from deploy.local.interrupts import Interrupts, exit_with, ignore, say
 from deploy.local.processes import Identity
 from deploy.local.servers import Servers, running_servers
 from deploy.local.settings import StackSettings
 from deploy.local.stack import STACK_FILE, Stack, running_stack
 from deploy.local.summary import near, summary
-from deploy.migrations_check import check_migrations
-from deploy.upgrade.command import app as upgrade
+
+ELSEWHERE: Mapping[str, str] = {
+    "audit": "deploy.audit",
+    "bench": "deploy.bench.command",
+    "chaos": "deploy.chaos.command",
+    "check-migrations": "deploy.migrations_check",
+    "dead-letters": "deploy.dead_letters",
+    "demo": "deploy.demo.command",
+    "event-shapes": "deploy.event_shapes.command",
+    "keys": "deploy.keys",
+    "upgrade": "deploy.upgrade.command",
+}
+"""Commands with modules of their own, each of which has an `app`.
+
+They are imported when they are used: with all of them a start would take three seconds longer.
+"""
 
 
-class PlainErrors(TyperGroup):
-    """Tells people what is wrong and what to do, in two lines and without a traceback."""
+class Commands(TyperGroup):
+    """Finds the commands, and tells people what is wrong in two lines without a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return [*super().list_commands(ctx), *ELSEWHERE]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None when there is none of that name."""
+        if cmd_name not in self.commands and cmd_name in ELSEWHERE:
+            module = importlib.import_module(ELSEWHERE[cmd_name])
+            command = typer.main.get_command(module.app)
+            command.name = cmd_name
+            self.add_command(command)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error meant for people ends it with exit code 1."""
@@ -46,23 +66,13 @@ class PlainErrors(TyperGroup):
             raise typer.Exit(1) from error
 
 
-# To add a command of its own module: app.command()(function) or app.add_typer(other, name=…).
 app = typer.Typer(
-    cls=PlainErrors,
+    cls=Commands,
     help="Run and operate Carnet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-app.command()(demo)
-app.command("check-migrations")(check_migrations)
-app.add_typer(upgrade, name="upgrade")
-app.add_typer(event_shapes, name="event-shapes")
-app.add_typer(keys, name="keys")
-app.add_typer(audit, name="audit")
-app.add_typer(bench, name="bench")
-app.add_typer(dead_letters, name="dead-letters")
 
 DATABASE_VARIABLE = "CARNET_TEST_DATABASE_URL"
 RABBITMQ_VARIABLE = "CARNET_TEST_RABBITMQ_URL"
@@ -81,7 +91,7 @@ def up() -> None:
     CARNET_ADMIN_PASSWORD, CARNET_DATABASE_URL, CARNET_RABBITMQ_URL, CARNET_INSTANCES,
     STRIPE_API_BASE, STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET.
     """
-    run(_up)
+    exit_with(_up)
 
 
 @app.command()
@@ -98,21 +108,6 @@ def status() -> None:
         print(f"  {name:<24}{pid}{'' if Identity.of(pid) else '  (gone)'}")
 
 
-@app.command("chaos")
-def chaos_command(
-    minutes: Minutes = 1.5, seed: Seed = None, data: Data = Path(".carnet/chaos")
-) -> None:
-    """Run a whole system in DATA, make everything fail, and count what was lost: nothing.
-
-    Exits with 1 when anything was.
-    """
-
-    async def work(_: Interrupts) -> int:
-        return 0 if await chaos(data.resolve(), minutes, seed, Console()) else 1
-
-    run(work)
-
-
 @app.command("with-servers", context_settings={"ignore_unknown_options": True})
 def with_servers(
     command: Annotated[list[str], typer.Argument(help="The command to run, after --.")],
@@ -124,22 +119,7 @@ def with_servers(
     (append /test-0 … /test-7). When both are set already, COMMAND runs with those.
     """
     folder = data.resolve()
-    run(lambda interrupts: _with_servers(command, folder, interrupts))
-
-
-def say(line: str) -> None:
-    """Tell a person one line, on standard error: output belongs to commands."""
-    print(f"carnet: {line}", file=sys.stderr, flush=True)
-
-
-def run(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> None:
-    """Exit with what a command's work returns, or 130 when a request to stop cut it short."""
-    try:
-        code = asyncio.run(interruptible(work))
-    except asyncio.CancelledError:
-        say("stopped")
-        code = 130
-    raise typer.Exit(code)
+    exit_with(lambda interrupts: _with_servers(command, folder, interrupts))
 
 
 async def _up(interrupts: Interrupts) -> int:

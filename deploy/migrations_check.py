@@ -19,7 +19,10 @@ from shared.settings import asyncpg_url
 
 VARIABLE = "CARNET_TEST_DATABASE_URL"
 
+app = typer.Typer()
 
+
+@app.command()
 def check_migrations() -> None:
     """Migrate every schema in an empty database and compare it with the models.
 

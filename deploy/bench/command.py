@@ -1,6 +1,5 @@
 """`carnet bench`: measure, and write what was measured into the documentation."""
 
-import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from deploy.bench.ground import Scale, prepared_ground
 from deploy.bench.protocol import Measurement
 from deploy.bench.rounds import measure
 from deploy.local.errors import StartError
-from deploy.local.interrupts import Interrupts, interruptible
+from deploy.local.interrupts import Interrupts, exit_with
 from deploy.local.system import CHECKOUT
 
 FOLDER = CHECKOUT / ".carnet" / "bench"
@@ -51,11 +50,7 @@ def run(
     async def work(_: Interrupts) -> int:
         return await _measure_all(chosen, scale, repeated)
 
-    try:
-        code = asyncio.run(interruptible(work))
-    except asyncio.CancelledError:
-        code = 130
-    raise typer.Exit(code)
+    exit_with(work)
 
 
 @app.command("report")

@@ -13,6 +13,9 @@ from rich.console import Console
 from deploy.chaos.platform import running_platform
 from deploy.chaos.report import show
 from deploy.chaos.run import run
+from deploy.local.interrupts import Interrupts, exit_with
+
+app = typer.Typer(help="Make everything fail, and count what was lost.")
 
 
 class Journal:
@@ -27,7 +30,7 @@ class Journal:
             file.write(f"{datetime.now(UTC):%H:%M:%S.%f} {line}\n")
 
 
-async def chaos(folder: Path, minutes: float, seed: int | None, console: Console) -> bool:
+async def in_order(folder: Path, minutes: float, seed: int | None, console: Console) -> bool:
     """Run in a fresh folder, print the result, and say whether all was in order."""
     chosen = secrets.randbelow(10**6) if seed is None else seed
     began = time.monotonic()
@@ -45,6 +48,20 @@ async def chaos(folder: Path, minutes: float, seed: int | None, console: Console
     return result.in_order
 
 
-Minutes = Annotated[float, typer.Option(help="How long things fail.", min=0.1, max=600)]
-Seed = Annotated[int | None, typer.Option(help="Of an earlier run, to have it again.")]
-Data = Annotated[Path, typer.Option(help="Folder of the run; what is in it is deleted.")]
+@app.command()
+def chaos(
+    minutes: Annotated[float, typer.Option(help="How long things fail.", min=0.1, max=600)] = 1.5,
+    seed: Annotated[int | None, typer.Option(help="Of an earlier run, to have it again.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder of the run; what is in it is deleted.")] = Path(
+        ".carnet/chaos"
+    ),
+) -> None:
+    """Run a whole system in DATA, make everything fail, and count what was lost: nothing.
+
+    Exits with 1 when anything was.
+    """
+
+    async def work(_: Interrupts) -> int:
+        return 0 if await in_order(data.resolve(), minutes, seed, Console()) else 1
+
+    exit_with(work)

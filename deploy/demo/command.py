@@ -17,7 +17,10 @@ from deploy.local.stack import STACK_FILE
 
 AGENT = "carnet-demo/2.0"
 
+app = typer.Typer()
 
+
+@app.command()
 def demo() -> None:
     """Drive the main story through a running system and check every answer.
 

@@ -2,8 +2,11 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+import typer
 
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,3 +40,18 @@ async def interruptible(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) 
 
     interrupts.told = cancel
     return await task
+
+
+def say(line: str) -> None:
+    """Tell a person one line, on standard error: output belongs to commands."""
+    print(f"carnet: {line}", file=sys.stderr, flush=True)
+
+
+def exit_with(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> None:
+    """Exit with what a command's work returns, or 130 when a request to stop cut it short."""
+    try:
+        code = asyncio.run(interruptible(work))
+    except asyncio.CancelledError:
+        say("stopped")
+        code = 130
+    raise typer.Exit(code)

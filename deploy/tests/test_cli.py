@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deploy.cli import ELSEWHERE
 from deploy.local.servers import locked
 from deploy.local.system import CHECKOUT
 
@@ -109,3 +110,21 @@ def assert_explained(done: subprocess.CompletedProcess[str], problem: str, remed
     assert problem in done.stderr
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_command_is_listed_and_has_its_own_page() -> None:
+    listed = carnet("--help").stdout
+    for name in ("up", "status", "with-servers", *ELSEWHERE):
+        assert f"│ {name} " in listed
+        assert f" {name} " in carnet(name, "--help").stdout.split("[OPTIONS]")[0]
+
+
+def test_a_start_imports_no_command_but_its_own() -> None:
+    program = (
+        "import sys, deploy.cli as cli;"
+        " print([name for name in cli.ELSEWHERE.values() if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
