@@ -30,14 +30,28 @@ BodyId = Annotated[int, Field(ge=1, le=MAX_ID)]
 """An id in a body or a query."""
 
 
+# What turns the order of the text around it, so that a page shows something else than was written:
+# https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
+_TURNING = "\\u202a-\\u202e\\u2066-\\u2069"
+_INVISIBLE = "\\u00ad\\u200b-\\u200f\\u2060-\\u2065\\u206a-\\u206f\\ufeff"
+_TURNS = re.compile(f"[{_TURNING}]")
+_SEEN = re.compile(rf"[^\s{_INVISIBLE}]")
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cs") or _TURNS.match(char) is not None
+
+
 def _printable_line(text: str) -> str:
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in text):
+    if any(_is_control(char) for char in text):
         raise ValueError("must be one line without control characters")
+    if not _SEEN.search(text):
+        raise ValueError("must have a character that can be seen")
     return text
 
 
 def _printable_text(text: str) -> str:
-    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in text):
+    if any(_is_control(char) and char not in "\n\r\t" for char in text):
         raise ValueError("must not contain control characters")
     return text
 
@@ -81,8 +95,9 @@ def _known_currency(code: str) -> str:
 
 _trimmed = StringConstraints(strip_whitespace=True, min_length=1, max_length=255)
 
-_LINE = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
-_LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+_CONTROL = rf"\x00-\x1f\x7f-\x9f{_TURNING}"
+_LINE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"
+_LINES = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_TURNING}]*$"
 
 Name = Annotated[
     str, _trimmed, AfterValidator(_printable_line), Field(json_schema_extra={"pattern": _LINE})

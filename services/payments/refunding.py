@@ -14,6 +14,7 @@ from services.payments import invoicing, queries
 from services.payments.errors import PaymentNotPaid, RefundExceedsPayment
 from services.payments.events import announce
 from services.payments.gateways.manual import BY_HAND
+from services.payments.gateways.minor_units import smallest_unit
 from services.payments.gateways.protocol import Failure, RefundOutcome, RefundReport
 from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
 from services.payments.schemas import QuotedRefund
@@ -21,6 +22,7 @@ from services.payments.states import PAID, after_refund
 from services.payments.telemetry import CONTRADICTIONS, REFUNDS
 from shared.changes import record
 from shared.db import now
+from shared.errors import Invalid
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,8 @@ async def promise(
 ) -> Refund:
     """Note a refund that is to be made, of everything that is left when no amount is said.
 
-    Raises PaymentNotPaid and RefundExceedsPayment. The payment must be locked.
+    Raises PaymentNotPaid, RefundExceedsPayment, and Invalid for a fraction that the currency does
+    not have. The payment must be locked.
     """
     left = await refundable(session, payment)
     if not payment.captured_amount:
@@ -61,6 +64,8 @@ async def promise(
     wanted = left if amount is None else amount
     if not 0 < wanted <= left:
         raise RefundExceedsPayment
+    if wanted % smallest_unit(payment.currency):
+        raise Invalid("amount", f"must be whole: {payment.currency} has no fractions")
     return await _note(session, payment, wanted, source=source, reason=reason)
 
 

@@ -1,16 +1,19 @@
 """Days and instants as they are written, and what the document says of them and of bounds."""
 
 import json
+import re
 
 import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from shared.fields import MAX_ID, Day, Instant, without_defaults
+from shared.fields import MAX_ID, Day, Instant, Name, Text, without_defaults
 from shared.settings import ServiceSettings
 from shared.tests.sample import create_app
 
 DAY: TypeAdapter[object] = TypeAdapter(Day)
 INSTANT: TypeAdapter[object] = TypeAdapter(Instant)
+NAME: TypeAdapter[object] = TypeAdapter(Name)
+TEXT: TypeAdapter[object] = TypeAdapter(Text)
 
 
 @pytest.mark.parametrize("text", ["2026-11-23", "1000-01-01", "8999-12-31"])
@@ -47,6 +50,38 @@ def test_instants(text: str) -> None:
 def test_what_is_no_instant(value: object) -> None:
     with pytest.raises(ValidationError):
         INSTANT.validate_python(value)
+
+
+SEEN = ["Żółw", "o'Neil", "山田", "👩‍👩‍👧 family", "می‌خواهم", "שלום"]
+UNSEEN = [
+    "",
+    " ",
+    "\u200b",
+    "\u00ad\ufeff",
+    "two\nlines",
+    "nul\x00",
+    "evil\u202egnp.exe",
+    "\u2066a\u2069",
+]
+
+
+@pytest.mark.parametrize("text", SEEN)
+def test_names_in_every_script(text: str) -> None:
+    assert NAME.validate_python(f" {text} ") == text
+    assert re.search(NAME.json_schema()["pattern"], text)
+
+
+@pytest.mark.parametrize("text", UNSEEN)
+def test_what_cannot_be_seen_as_it_is_written_is_no_name(text: str) -> None:
+    with pytest.raises(ValidationError):
+        NAME.validate_python(text)
+    assert not re.search(NAME.json_schema()["pattern"], text)
+
+
+def test_a_text_has_lines_and_does_not_turn_them_around() -> None:
+    assert TEXT.validate_python("two\n\tlines") == "two\n\tlines"
+    with pytest.raises(ValidationError):
+        TEXT.validate_python("a\u202eb")
 
 
 def test_a_partial_updates_schema_has_no_defaults() -> None:

@@ -61,6 +61,17 @@ async def test_a_part_and_then_the_rest(
     assert {value["voucher_id"] for value in values} == {body["voucher_id"]}
 
 
+async def test_yen_have_no_fractions_to_give_back(
+    client: httpx.AsyncClient, vouchers: Headers, owner: Headers, database: Database
+) -> None:
+    paid = await charge(client, vouchers, order(currency="JPY", amount=1000))
+    refused = await client.post(refunds_of(paid), json={"amount": 99.5}, headers=owner)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "amount")
+    assert await database.rows("SELECT * FROM refunds") == []
+    given = await client.post(refunds_of(paid), json={"amount": 100}, headers=owner)
+    assert (given.status_code, given.json()["status"]) == (201, "succeeded"), given.text
+
+
 async def test_twenty_at_once_never_exceed_what_was_paid(
     client: httpx.AsyncClient,
     vouchers: Headers,
