@@ -104,6 +104,9 @@ class Keys:
 
     async def with_id(self, key_id: str) -> ECKey | None:
         """Return the key with this id, or None; raises ServiceUnavailable without any keys."""
+        found = self._find(key_id)
+        if found is not None and self._lock.locked():
+            return found  # one request waits for an issuer that may hang, the others need not
         await self._refresh_if_older_than(self.MAX_AGE)
         found = self._find(key_id)
         if found is None and self._fetch is not None:

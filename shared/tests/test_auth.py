@@ -1,5 +1,6 @@
 """Tokens: one algorithm, one kind, our issuer and audience, of today; everything else is 401."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -250,6 +251,27 @@ async def test_without_keys_nobody_is_verified_and_old_ones_go_on(tokens: Tokens
     assert (await verifier.verify(token)).user_id == 5
     away = True
     assert (await verifier.verify(token)).user_id == 5
+
+
+async def test_while_the_issuer_hangs_one_request_waits(tokens: Tokens) -> None:
+    answers = asyncio.Event()
+    answers.set()
+
+    async def fetch() -> KeySet:
+        await answers.wait()
+        return KeySet([tokens.key])
+
+    keys = Keys(fetch=fetch)
+    assert await keys.with_id("test") is not None
+    answers.clear()
+    keys.MAX_AGE = 0.0
+    waiting = asyncio.ensure_future(keys.with_id("test"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(1):
+        assert await keys.with_id("test") is not None
+    assert not waiting.done()
+    answers.set()
+    assert await waiting is not None
 
 
 async def test_service_tokens(client: httpx.AsyncClient, tokens: Tokens) -> None:
