@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 EXCEEDS = Failure(
     "refund_exceeds_payment", "More than is left of the payment cannot be given back."
 )
+DIFFERS = Failure("refund_differs", "The payment's currency has no such amount.")
 
 
 async def refundable(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
@@ -72,8 +73,8 @@ async def promise(
 async def promise_quoted(session: AsyncSession, order: QuotedRefund) -> Refund:
     """Note the refund that a quote promised, once however often it is asked for.
 
-    When the money is not there any more it is noted as failed: the voucher's sessions that went
-    with it are free again then. Raises PaymentNotFound.
+    When the money is not there any more, or not in the payment's currency, it is noted as failed:
+    the voucher's sessions that went with it are free again then. Raises PaymentNotFound.
     """
     payment = await queries.lock(session, order.transaction_id)
     known = await queries.find_refund_of_quote(session, order.quote_id)
@@ -88,9 +89,10 @@ async def promise_quoted(session: AsyncSession, order: QuotedRefund) -> Refund:
         reason=order.reason,
         quote_id=order.quote_id,
     )
-    if order.amount > left or order.currency != payment.currency:
-        await session.flush()
+    if order.amount > left:
         fail(session, payment, refund, EXCEEDS)
+    elif order.currency != payment.currency or order.amount % smallest_unit(payment.currency):
+        fail(session, payment, refund, DIFFERS)
     return refund
 
 

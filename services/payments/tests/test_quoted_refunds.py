@@ -67,11 +67,22 @@ async def test_a_voucher_says_how_much_is_there(
         assert asked.status_code in (401, 403)
 
 
-async def test_yen_are_given_back_whole(client: httpx.AsyncClient, vouchers: Headers) -> None:
-    body = order(currency="JPY", amount=1000)
-    await charge(client, vouchers, body)
+@pytest.mark.parametrize("method", ["credit_card", "cash"])
+async def test_yen_are_given_back_whole(
+    client: httpx.AsyncClient, vouchers: Headers, tokens: Tokens, method: str
+) -> None:
+    body = order(currency="JPY", amount=1000, payment_method=method)
+    paid = await charge(client, vouchers, body)
+    if method == "cash":
+        owner = tokens.bearer(1, "organization_owner", ORGANIZATION)
+        path = f"/api/organizations/{ORGANIZATION}/payments/{paid['transaction_id']}/mark-paid"
+        assert (await client.post(path, headers=owner)).status_code == 200
     path = f"/internal/vouchers/{body['voucher_id']}/payment"
     assert (await client.get(path, headers=vouchers)).json()["unit"] == 1
+    fraction = _order(paid, amount=333.3, currency="JPY")
+    assert (await _refund(client, vouchers, fraction))["status"] == "failed"
+    whole = _order(paid, quote_id=2, amount=333, currency="JPY")
+    assert (await _refund(client, vouchers, whole))["status"] == "succeeded"
 
 
 async def test_once_per_quote_however_often_it_is_asked_for(

@@ -10,7 +10,9 @@ ALMOST = Decimal("0.01")
 
 def worth(price: Decimal, total: int, sessions: int, unit: Decimal) -> Decimal:
     """Return what some of a voucher's `total` sessions cost, in whole `unit`s of its currency."""
-    return (price * sessions / total).quantize(unit, ROUND_HALF_UP)
+    units = price * sessions / total / unit
+    # Not quantize(unit): a unit of 1.00 is as much as one of 1, and would leave two decimals.
+    return units.to_integral_value(ROUND_HALF_UP) * unit
 
 
 def amount_for(

@@ -96,6 +96,7 @@ class Payments:
         self.break_before: BaseException | None = None
         self.break_after: BaseException | None = None
         self.pause = 0.0
+        self.currency = "PLN"
         self.refund_status = "succeeded"
         self.refunds: dict[int, dict[str, Any]] = {}
         self.returned: dict[int, Decimal] = {}
@@ -130,11 +131,12 @@ class Payments:
             200,
             json={
                 "transaction_id": known["transaction_id"],
-                "currency": "PLN",
+                "currency": self.currency,
                 "captured_amount": str(captured),
                 "refunded_amount": str(returned),
                 "refundable_amount": str(captured - returned),
-                "unit": "0.01",
+                # Two decimals, as every amount between services.
+                "unit": "1.00" if self.currency == "JPY" else "0.01",
             },
         )
 

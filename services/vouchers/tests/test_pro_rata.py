@@ -56,6 +56,7 @@ def test_a_part_of_a_session_is_none(amount: str, sessions: int) -> None:
     assert sessions_for(Decimal("399.99"), 10, Decimal(amount)) == sessions
 
 
-def test_yen_have_no_fraction() -> None:
-    first = amount_for(Decimal(1000), 3, given_back=0, sessions=1, paid_back=Decimal(0), unit=YEN)
+@pytest.mark.parametrize("unit", [YEN, Decimal("1.0"), Decimal("1.00")])
+def test_yen_have_no_fraction(unit: Decimal) -> None:
+    first = amount_for(Decimal(1000), 3, given_back=0, sessions=1, paid_back=Decimal(0), unit=unit)
     assert (first, sessions_for(Decimal(1000), 3, first)) == (Decimal(333), 1)

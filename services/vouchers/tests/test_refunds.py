@@ -79,6 +79,16 @@ async def test_unused_regular_sessions_pro_rata(client: httpx.AsyncClient, peopl
     assert (await _shown(client, people, voucher["id"]))["regular_sessions_left"] == 7
 
 
+async def test_yen_are_quoted_whole(
+    client: httpx.AsyncClient, people: People, payments: Payments
+) -> None:
+    payments.currency = "JPY"
+    terms = {"price": 1000, "currency": "JPY", "total_sessions": 3}
+    voucher = await new_voucher(client, people, **terms)
+    quote = await _quoted(client, people, voucher["id"], sessions=1)
+    assert (quote["amount"], quote["currency"]) == (333, "JPY")
+
+
 async def test_a_part_goes_back_and_its_codes_with_it(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
