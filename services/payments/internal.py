@@ -43,6 +43,7 @@ async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> Paym
         captured_amount=payment.captured_amount,
         refunded_amount=payment.refunded_amount,
         refundable_amount=await refunding.refundable(session, payment),
+        pending_amount=await refunding.pending(session, payment),
         unit=smallest_unit(payment.currency),
     )
 

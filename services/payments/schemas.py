@@ -159,13 +159,15 @@ class QuotedRefundRead(BaseModel):
 
 
 class PaymentState(BaseModel):
-    """How much of a voucher's payment can be given back, in whole `unit`s of the currency."""
+    """How much of a voucher's payment can be given back, in whole `unit`s of the currency, and how
+    much is on its way."""
 
     transaction_id: int
     currency: str
     captured_amount: Money
     refunded_amount: Money
     refundable_amount: Money
+    pending_amount: Money
     unit: Money
 
 

@@ -113,6 +113,10 @@ class NothingToRefund(Conflict):
     """Nothing was paid for this voucher that could still be given back."""
 
 
+class RefundUnderWay(Conflict):
+    """Other money for this voucher is on its way back: ask again when it has arrived."""
+
+
 class RefundQuoteNotFound(NotFound):
     """This voucher has no such refund quote."""
 

@@ -53,6 +53,7 @@ async def test_a_voucher_says_how_much_is_there(
         "captured_amount": 399.99,
         "refunded_amount": 0,
         "refundable_amount": 399.99,
+        "pending_amount": 0,
         "unit": 0.01,
     }
     await _refund(client, vouchers, _order(paid))
@@ -146,10 +147,15 @@ async def test_a_lost_answer_is_found_by_the_reconciler(
     reconciler: Reconciler,
     database: Database,
 ) -> None:
-    paid = await charge(client, vouchers, order())
+    body = order()
+    paid = await charge(client, vouchers, body)
     network.lose_answer = to_path("/refunds")
     assert (await _refund(client, vouchers, _order(paid)))["status"] == "pending"
+    path = f"/internal/vouchers/{body['voucher_id']}/payment"
+    state = (await client.get(path, headers=vouchers)).json()
+    assert (state["refundable_amount"], state["pending_amount"]) == (119.99, 280.0)
     network.heal()
     await reconciler.settle_refunds()
     [told] = await _told(database, "succeeded")
     assert (told["quote_id"], await issuer.net(paid["transaction_id"])) == (1, 11999)
+    assert (await client.get(path, headers=vouchers)).json()["pending_amount"] == 0

@@ -8,6 +8,7 @@ from services.vouchers.errors import (
     RefundQuoteOutdated,
     RefundQuoteTaken,
     RefundRefused,
+    RefundUnderWay,
     VoucherDisputed,
     VoucherExhausted,
     VoucherExpired,
@@ -37,7 +38,12 @@ refunds = router(
     "/refund-quote",
     status_code=201,
     responses=responses(
-        VoucherUnpaid, VoucherExpired, VoucherExhausted, VoucherDisputed, NothingToRefund
+        VoucherUnpaid,
+        VoucherExpired,
+        VoucherExhausted,
+        VoucherDisputed,
+        RefundUnderWay,
+        NothingToRefund,
     ),
 )
 async def quote_refund(

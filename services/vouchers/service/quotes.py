@@ -17,6 +17,7 @@ from services.vouchers.errors import (
     RefundQuoteOutdated,
     RefundQuoteTaken,
     RefundRefused,
+    RefundUnderWay,
     VoucherDisputed,
     VoucherExhausted,
     VoucherExpired,
@@ -48,18 +49,21 @@ async def quote(
     """Say what a voucher's unused sessions bring, or some of them.
 
     Raises VoucherNotFound, Forbidden, VoucherUnpaid, VoucherExpired, VoucherExhausted,
-    VoucherDisputed, NothingToRefund, ServiceUnavailable, and Invalid for more sessions than are
-    unused.
+    VoucherDisputed, RefundUnderWay, NothingToRefund, ServiceUnavailable, and Invalid for more
+    sessions than are unused.
     """
+    # The voucher as it was before payments was asked: what changes meanwhile outdates the quote.
+    # The voucher as it is after would not fit an answer in which its last refund is missing.
     async with work.begin() as session:
-        await _quotable(session, actor, voucher_id)
+        voucher = await _quotable(session, actor, voucher_id)
     payment = await refund_calls.find_payment(clients, work.origin, voucher_id)
     if payment is None:
         raise NothingToRefund
+    if payment.pending_amount:
+        raise RefundUnderWay
+    made = _quote_of(voucher, payment, sessions)
+    made.quoted_by = actor.user_id
     async with work.begin() as session:
-        voucher = await _quotable(session, actor, voucher_id)
-        made = _quote_of(voucher, payment, sessions)
-        made.quoted_by = actor.user_id
         session.add(made)
         await session.flush()
     return made
@@ -73,6 +77,9 @@ async def _quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Vou
         raise refusal
     if voucher.disputed_at is not None:
         raise VoucherDisputed
+    # Its sessions are gone here, its money perhaps not yet there: the two would not fit together.
+    if await queries.has_taken_quote(session, voucher):
+        raise RefundUnderWay
     return voucher
 
 

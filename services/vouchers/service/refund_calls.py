@@ -17,8 +17,9 @@ log = structlog.get_logger(__name__)
 class PaymentState(BaseModel):
     """How much of a voucher's payment is there, as payments answers.
 
-    `refundable_amount` was captured and neither given back nor promised nor disputed; `unit` is
-    the smallest amount of the currency that can be given back.
+    `refundable_amount` was captured and neither given back nor promised nor disputed;
+    `pending_amount` is promised; `unit` is the smallest amount of the currency that can be given
+    back.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -28,6 +29,7 @@ class PaymentState(BaseModel):
     captured_amount: Decimal
     refunded_amount: Decimal
     refundable_amount: Decimal
+    pending_amount: Decimal
     unit: Decimal
 
 

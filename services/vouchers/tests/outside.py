@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -86,7 +87,8 @@ class Payments:
     The tokens decide: `pm_declined` is declined, `pm_3ds` needs the payer; any other
     card succeeds, and what is no token at all is refused.
     Cash, transfers and cards without a token wait. A refund becomes what `refund_status` says, once
-    per quote; `returned` is what went back of a voucher's payment, or is on its way.
+    per quote; `returned` is what went back of a voucher's payment, or is on its way, and `pending`
+    what of that is on its way. `meanwhile` is done once, while the answer about a payment travels.
     """
 
     def __init__(self) -> None:
@@ -96,6 +98,8 @@ class Payments:
         self.break_before: BaseException | None = None
         self.break_after: BaseException | None = None
         self.pause = 0.0
+        self.meanwhile: Callable[[], Awaitable[Any]] | None = None
+        self.pending: dict[int, Decimal] = {}
         self.currency = "PLN"
         self.refund_status = "succeeded"
         self.refunds: dict[int, dict[str, Any]] = {}
@@ -103,7 +107,11 @@ class Payments:
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
-            return self._state(int(request.url.path.split("/")[3]))
+            state = self._state(int(request.url.path.split("/")[3]))
+            meanwhile, self.meanwhile = self.meanwhile, None
+            if meanwhile:
+                await meanwhile()
+            return state
         if request.url.path == "/internal/refunds":
             return await self._refund(json.loads(request.content, parse_float=Decimal))
         order: dict[str, Any] = json.loads(request.content)
@@ -135,6 +143,7 @@ class Payments:
                 "captured_amount": str(captured),
                 "refunded_amount": str(returned),
                 "refundable_amount": str(captured - returned),
+                "pending_amount": str(self.pending.get(voucher_id, Decimal(0))),
                 # Two decimals, as every amount between services.
                 "unit": "1.00" if self.currency == "JPY" else "0.01",
             },

@@ -1,6 +1,8 @@
 """Refunds by quote: the sessions go before the money, and come again if it does not go."""
 
 import asyncio
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
@@ -187,6 +189,50 @@ async def test_two_quotes_for_the_same_sessions_pay_once(
     assert codes.count("made") == 1
     assert set(codes) == {"made", "refund_quote_outdated", "refund_quote_taken"}
     assert len(payments.refunds) == 1
+
+
+@pytest.mark.parametrize("lost", ["break_before", "break_after"])
+async def test_no_second_quote_while_the_money_of_the_first_is_under_way(
+    client: httpx.AsyncClient,
+    people: People,
+    payments: Payments,
+    transactions: Transactions,
+    lost: str,
+) -> None:
+    """Its sessions are withheld, and payments may not have heard of it: five sessions and one more
+    would seem to bring six sessions' money, all for the one."""
+    voucher = await new_voucher(client, people)
+    quote = await _quoted(client, people, voucher["id"], sessions=5)
+    setattr(payments, lost, httpx.ConnectError("lost"))
+    assert (await _take(client, people.owner, quote)).status_code == 503
+    setattr(payments, lost, None)
+    refused = await _quote(client, people.owner, voucher["id"], sessions=1)
+    assert (refused.status_code, refused.json()["code"]) == (409, "refund_under_way")
+    await deliver(transactions, refund_failed(voucher["id"], quote["id"]))
+    payments.returned.clear()
+    assert (await _quoted(client, people, voucher["id"], sessions=1))["amount"] == 40.00
+
+
+async def test_no_quote_while_money_without_a_quote_is_under_way(
+    client: httpx.AsyncClient, people: People, payments: Payments
+) -> None:
+    voucher = await new_voucher(client, people)
+    payments.pending[voucher["id"]] = Decimal("80.00")
+    refused = await _quote(client, people.owner, voucher["id"], sessions=1)
+    assert (refused.status_code, refused.json()["code"]) == (409, "refund_under_way")
+
+
+async def test_a_refund_between_the_answer_of_payments_and_the_quote_outdates_it(
+    client: httpx.AsyncClient, people: People, payments: Payments
+) -> None:
+    voucher = await new_voucher(client, people)
+    other = await _quoted(client, people, voucher["id"], sessions=3)
+    payments.meanwhile = partial(_take, client, people.owner, other)
+    quote = await _quoted(client, people, voucher["id"], sessions=1)
+    assert quote["amount"] == 40.00
+    outdated = await _take(client, people.owner, quote)
+    assert (outdated.status_code, outdated.json()["code"]) == (409, "refund_quote_outdated")
+    assert [refund["amount"] for refund in payments.refunds.values()] == ["120.00"]
 
 
 async def test_a_session_and_its_refund_race(
