@@ -14,17 +14,24 @@ from starlette.requests import Request
 from shared.errors import Invalid
 
 # ISO/IEC 7812-1: at most 19 digits; the shortest in use have 13. Issuers' numbers for payment begin
-# with 2 to 6. Longer runs of digits, and groups after other groups, are account numbers.
-_BEFORE = r"(?<![0-9])(?<![0-9]{2}[ .-])"
+# with 2 to 6. Longer runs of digits, and groups after other groups, are account numbers; up to 15
+# digits after a + are a telephone number (ITU-T E.164), and groups beside a hexadecimal digit are
+# of a UUID: one in ten of such numbers has a right check digit by chance.
+_BEFORE = r"(?<![0-9A-Fa-f])(?<![0-9]{2}[ .-])"
+_AFTER = r"(?![0-9A-Fa-f])"
 _CARD_LIKE = tuple(
     re.compile(pattern)
     for pattern in (
-        r"(?<![0-9])[2-6][0-9]{12,18}(?![0-9])",
-        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{1,4}}(?![0-9])",
-        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])(?:[0-9]{{4}}\1){{3}}[0-9]{{1,3}}(?![0-9])",
-        rf"{_BEFORE}3[0-9]{{3}}([ .-])[0-9]{{6}}\1[0-9]{{4,5}}(?![0-9])",
+        r"(?<![0-9+])[2-6][0-9]{12,18}(?![0-9])",
+        r"\+[2-6][0-9]{15,18}(?![0-9])",
+        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{1,4}}{_AFTER}",
+        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])(?:[0-9]{{4}}\1){{3}}[0-9]{{1,3}}{_AFTER}",
+        rf"{_BEFORE}3[0-9]{{3}}([ .-])[0-9]{{6}}\1[0-9]{{4,5}}{_AFTER}",
     )
 )
+# What clients draw for an Idempotency-Key: of a thousand without hyphens one seems to hold a card's
+# number, and its request could never be made.
+_RANDOM_KEY = re.compile(r"[0-9A-Fa-f-]{32,}")
 _LOWEST, _HIGHEST = 10**12, 10**19
 _FORM = "application/x-www-form-urlencoded"
 _OF_CARNET = "/internal/"
@@ -56,7 +63,9 @@ async def refuse_card_numbers(request: Request, *, in_header: str) -> None:
         return
     for field, value in request.query_params.multi_items():
         _check(field, value)
-    _check(in_header, request.headers.get(in_header, ""))
+    key = request.headers.get(in_header, "")
+    if not _RANDOM_KEY.fullmatch(key):
+        _check(in_header, key)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == _FORM:
         for field, value in parse_qsl((await request.body()).decode(errors="replace")):
