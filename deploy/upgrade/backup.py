@@ -5,7 +5,9 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,25 +40,50 @@ async def back_up(dsn: str, file: Path, pg_dump: Path | None = None) -> Backup:
     async with open_source(dsn) as source:
         version = source.version
     programs = await _programs(version, pg_dump)
-    unfinished = _begin(file)
-    await _run(
-        [str(programs / "pg_dump"), "--format=custom", "--schema=public", f"--file={unfinished}"],
-        _connection(dsn),
-    )
-    tables = await _read_back(programs, unfinished)
-    unfinished.rename(file)
-    size, digest = await asyncio.to_thread(_measure, file)
+    with _unfinished(file) as unfinished:
+        await _run(
+            [
+                str(programs / "pg_dump"),
+                "--format=custom",
+                "--schema=public",
+                f"--file={unfinished}",
+            ],
+            _connection(dsn),
+        )
+        tables = await _read_back(programs, unfinished)
+        size, digest = await asyncio.to_thread(_measure, unfinished)
+        _put_in_place(unfinished, file)
     return Backup(file, size, digest, tables, str(programs / "pg_dump"))
 
 
-def _begin(file: Path) -> Path:
-    """Make a private file beside the final place: a dump is there whole and read back, or not."""
+@contextmanager
+def _unfinished(file: Path) -> Iterator[Path]:
+    """Make a private file of our own beside the final place; none is left behind.
+
+    A dump is there whole and read back, or not at all.
+    """
+    _require_absent(file)
+    descriptor, name = tempfile.mkstemp(
+        prefix=f"{file.name}.", suffix=".unfinished", dir=file.parent
+    )
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _put_in_place(unfinished: Path, file: Path) -> None:
+    """Give the dump its name, unless another backup was given that name meanwhile."""
+    try:
+        os.link(unfinished, file)
+    except FileExistsError:
+        _require_absent(file)
+
+
+def _require_absent(file: Path) -> None:
     if file.exists():
         raise UpgradeError(f"{file} exists already.", "Name another file with --output.")
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch(mode=0o600)
-    return unfinished
 
 
 async def _read_back(programs: Path, file: Path) -> int:

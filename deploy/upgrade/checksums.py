@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.upgrade.copying import chunks
+from deploy.upgrade.copying import BEFORE_THE_FIRST_ID, ends_of_chunks
 
 RANGE_ROWS = 50_000
 NAMED = 20
@@ -80,12 +80,12 @@ async def compare(expected: Side, found: Side, counted: str, last_id: int) -> Co
 
 async def _ranges(connection: Any, table: str, last_id: int) -> AsyncIterator[tuple[int, int]]:
     """Yield ranges without gaps: a row that only the other side has lies in one of them."""
-    first = 0
-    async for chunk in chunks(connection, table, 0, last_id, RANGE_ROWS):
-        yield first, chunk.last
-        first = chunk.last + 1
-    if first <= last_id:
-        yield first, last_id
+    after = BEFORE_THE_FIRST_ID
+    async for first, last in ends_of_chunks(connection, table, after, last_id, RANGE_ROWS):
+        yield first, last
+        after = last
+    if after < last_id:
+        yield after + 1, last_id
 
 
 async def _differing(expected: Side, found: Side, first: int, last: int) -> list[int]:

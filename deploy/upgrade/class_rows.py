@@ -1,93 +1,62 @@
 """Version 1's classes, their sessions and reservations: kept whole, with an organization."""
 
-from deploy.upgrade.copy_step import CREATED, UPDATED, CopyStep, taken_as, unknown_time
+from deploy.upgrade.copy_step import CREATED, UNKNOWN_TIME, UPDATED, CopyStep, taken_as
 
-_TIMES = "created_at::timestamp, updated_at::timestamp"
-_TIME_COLUMNS = {"created_at": "timestamp", "updated_at": "timestamp"}
+_SESSION_DATE = "r.session_date::timestamp AT TIME ZONE 'UTC'"
 
 THERAPY_CLASSES = CopyStep(
     name="therapy_classes",
     service="vouchers",
-    table="therapy_classes",
-    staging={
-        "id": "bigint",
-        "name": "text",
-        "description": "text",
-        "duration_minutes": "bigint",
-        "capacity": "bigint",
-        "therapist_id": "bigint",
-        "is_active": "boolean",
-        **_TIME_COLUMNS,
+    columns={
+        "id": "r.id::bigint",
+        "organization_id": "{organization}::bigint",
+        "name": "r.name::text",
+        "description": "r.description::text",
+        "duration_minutes": "r.duration_minutes::bigint",
+        "capacity": "r.capacity::bigint",
+        "therapist_id": "r.therapist_id::bigint",
+        "is_active": "coalesce(r.is_active, true)",
+        "created_at": CREATED,
+        "updated_at": UPDATED,
     },
-    extract=f"""
-        SELECT id::bigint, name::text, description::text, duration_minutes::bigint,
-               capacity::bigint, therapist_id::bigint, is_active, {_TIMES}
-        FROM public.therapy_classes WHERE id BETWEEN $1 AND $2
-    """,  # noqa: S608
-    load=f"""
-        INSERT INTO therapy_classes (id, organization_id, name, description, duration_minutes,
-            capacity, therapist_id, is_active, created_at, updated_at)
-        SELECT s.id, p.organization_id, s.name, s.description, s.duration_minutes, s.capacity,
-               s.therapist_id, coalesce(s.is_active, true), {CREATED}, {UPDATED}
-        FROM upgrade_staging_therapy_classes s CROSS JOIN upgrade_plan p
-    """,  # noqa: S608
+    read="public.therapy_classes r WHERE r.id BETWEEN $1 AND $2",
     findings={
-        "is_active_unknown": taken_as("upgrade_staging_therapy_classes", "is_active", "true"),
-        "created_at_unknown": unknown_time("upgrade_staging_therapy_classes"),
+        "is_active_unknown": taken_as("is_active", "true"),
+        "created_at_unknown": UNKNOWN_TIME,
     },
 )
 
 SESSIONS = CopyStep(
     name="sessions",
     service="vouchers",
-    table="sessions",
-    staging={
-        "id": "bigint",
-        "therapy_class_id": "bigint",
-        "session_date": "timestamp",
-        "status": "text",
-        "notes": "text",
-        **_TIME_COLUMNS,
+    columns={
+        "id": "r.id::bigint",
+        "organization_id": "{organization}::bigint",
+        "therapy_class_id": "r.therapy_class_id::bigint",
+        "session_date": _SESSION_DATE,
+        "status": "r.status::text",
+        "notes": "r.notes::text",
+        "created_at": CREATED,
+        "updated_at": UPDATED,
     },
-    extract=f"""
-        SELECT id::bigint, therapy_class_id::bigint, session_date::timestamp, status::text,
-               notes::text, {_TIMES}
-        FROM public.sessions WHERE id BETWEEN $1 AND $2
-    """,  # noqa: S608
-    load=f"""
-        INSERT INTO sessions (id, organization_id, therapy_class_id, session_date, status, notes,
-            created_at, updated_at)
-        SELECT s.id, p.organization_id, s.therapy_class_id, s.session_date AT TIME ZONE 'UTC',
-               s.status, s.notes, {CREATED}, {UPDATED}
-        FROM upgrade_staging_sessions s CROSS JOIN upgrade_plan p
-    """,  # noqa: S608
-    findings={"created_at_unknown": unknown_time("upgrade_staging_sessions")},
+    read="public.sessions r WHERE r.id BETWEEN $1 AND $2",
+    findings={"created_at_unknown": UNKNOWN_TIME},
 )
 
 RESERVATIONS = CopyStep(
     name="reservations",
     service="vouchers",
-    table="reservations",
-    staging={
-        "id": "bigint",
-        "client_id": "bigint",
-        "therapy_class_id": "bigint",
-        "session_date": "timestamp",
-        "voucher_code_id": "bigint",
-        "status": "text",
-        **_TIME_COLUMNS,
+    columns={
+        "id": "r.id::bigint",
+        "organization_id": "{organization}::bigint",
+        "client_id": "r.client_id::bigint",
+        "therapy_class_id": "r.therapy_class_id::bigint",
+        "session_date": _SESSION_DATE,
+        "voucher_code_id": "r.voucher_code_id::bigint",
+        "status": "r.status::text",
+        "created_at": CREATED,
+        "updated_at": UPDATED,
     },
-    extract=f"""
-        SELECT id::bigint, client_id::bigint, therapy_class_id::bigint, session_date::timestamp,
-               voucher_code_id::bigint, status::text, {_TIMES}
-        FROM public.reservations WHERE id BETWEEN $1 AND $2
-    """,  # noqa: S608
-    load=f"""
-        INSERT INTO reservations (id, organization_id, client_id, therapy_class_id, session_date,
-            voucher_code_id, status, created_at, updated_at)
-        SELECT s.id, p.organization_id, s.client_id, s.therapy_class_id,
-               s.session_date AT TIME ZONE 'UTC', s.voucher_code_id, s.status, {CREATED}, {UPDATED}
-        FROM upgrade_staging_reservations s CROSS JOIN upgrade_plan p
-    """,  # noqa: S608
-    findings={"created_at_unknown": unknown_time("upgrade_staging_reservations")},
+    read="public.reservations r WHERE r.id BETWEEN $1 AND $2",
+    findings={"created_at_unknown": UNKNOWN_TIME},
 )

@@ -1,56 +1,71 @@
-"""A table that is copied: what is read, what it passes through, what becomes of it."""
+"""A table that is copied: of which rows of version 1, and what becomes of each column."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LANES = 2
-"""How many chunks of a table are under way at once: one is read, one is written."""
+
+@dataclass(frozen=True)
+class Finding:
+    """A kind of row that is changed or set aside: which rows, and what the report says of each.
+
+    Both are expressions over a row `r` of version 1; the second is a jsonb.
+    """
+
+    of: str
+    detail: str
 
 
 @dataclass(frozen=True)
 class CopyStep:
-    """Reads chunks of ids from one database and writes them into a service's schema.
+    """Fills a table of a service from rows of version 1, converted by version 1's own server.
 
-    `extract` reads rows of version 1 as they are, ids from $1 to $2. They pass through a staging
-    table of exactly these columns; `load` makes version 2's rows of them, with `upgrade_plan` at
-    hand. Each of `findings` (rule → the rest of a select from staging `s` and plan `p`, which
-    begins with a detail) notes what was changed or set aside. The statements name the staging
-    table without its lane.
+    `columns` tells for each column of the target what it is made of, exactly in its type:
+    the rows travel in PostgreSQL's binary form, and nothing looks at them on the way. `read` is
+    where they come from, with ids of the table `counted` from $1 to $2. In all of it the words in
+    braces are replaced by the plan's values (see `literals`).
+
+    The statements keep to what PostgreSQL 12 understands.
     """
 
     name: str
     service: str
-    table: str
-    staging: dict[str, str]
-    extract: str
-    load: str
-    findings: Mapping[str, str] = field(default_factory=dict)
-    read_from: str = "source"
-    source_table: str = ""
-
-    def staging_table(self, lane: int) -> str:
-        """Return the table that a chunk passes through, of one lane."""
-        return f"{self._staging}_{lane}"
+    columns: Mapping[str, str]
+    read: str
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+    found_in: str = ""
+    counted: str = ""
 
     @property
-    def _staging(self) -> str:
-        """The staging table as the statements of a step name it, whatever the lane."""
-        return f"upgrade_staging_{self.name}"
+    def table(self) -> str:
+        """The table that is filled, which is in the service's schema."""
+        return self.name
 
     @property
-    def counted(self) -> str:
-        """The table whose ids are gone through."""
-        return self.source_table or self.name
+    def ids_of(self) -> str:
+        """The table of version 1 whose ids are gone through."""
+        return self.counted or self.name
 
-    def statements(self, lane: int) -> list[str]:
-        """Return what makes version 2's rows of a lane's chunk, and notes what was changed."""
-        findings = (
-            "INSERT INTO upgrade_findings (table_name, rule, id, detail)"
-            f" SELECT '{self.name}', '{rule}', s.id, {select}"
-            for rule, select in self.findings.items()
+    def extract(self, values: Mapping[str, str]) -> str:
+        """Return the query for the rows of a range of ids."""
+        listed = ", ".join(self.columns.values())
+        return f"SELECT {listed} FROM {self.read}".format(**values)  # noqa: S608
+
+    def find(self, values: Mapping[str, str]) -> str:
+        """Return the query for what is changed or set aside, as rows of `upgrade_findings`."""
+        kinds = ", ".join(
+            f"('{rule}'::text, {finding.of}, {finding.detail})"
+            for rule, finding in self.findings.items()
         )
-        table = self.staging_table(lane)
-        return [text.replace(f"{self._staging} ", f"{table} ") for text in (self.load, *findings)]
+        some = " OR ".join(f"({finding.of})" for finding in self.findings.values())
+        return (
+            f"SELECT '{self.name}'::text, f.rule, r.id::bigint, f.detail"  # noqa: S608
+            f" FROM {self.found_in or f'public.{self.name} r'}"
+            f" CROSS JOIN LATERAL (VALUES {kinds}) AS f (rule, so, detail)"
+            f" WHERE ({some}) AND f.so"
+        ).format(**values)
+
+
+FINDING_COLUMNS: Sequence[str] = ("table_name", "rule", "id", "detail")
 
 
 def instant(column: str, *otherwise: str) -> str:
@@ -58,22 +73,15 @@ def instant(column: str, *otherwise: str) -> str:
 
     Where version 1 knows none of them it is the moment at which the upgrade began.
     """
-    known = ", ".join(f"s.{name}" for name in (column, *otherwise))
-    return f"coalesce(coalesce({known}) AT TIME ZONE 'UTC', p.began_at)"
+    known = ", ".join(f"r.{name}::timestamp" for name in (column, *otherwise))
+    return f"coalesce({known}, {{began_at}}) AT TIME ZONE 'UTC'"
 
 
 CREATED = instant("created_at", "updated_at")
 UPDATED = instant("updated_at", "created_at")
+UNKNOWN_TIME = Finding("r.created_at IS NULL", f"jsonb_build_object('created_at', {CREATED})")
 
 
-def unknown_time(table: str) -> str:
-    """Return the finding that a row does not say when it was made."""
-    return (
-        f"jsonb_build_object('created_at', {CREATED})"
-        f" FROM {table} s, upgrade_plan p WHERE s.created_at IS NULL"
-    )
-
-
-def taken_as(table: str, column: str, value: str) -> str:
+def taken_as(column: str, value: str) -> Finding:
     """Return the finding that a null was taken as the value that version 1 meant by it."""
-    return f"jsonb_build_object('{column}', {value}) FROM {table} s WHERE s.{column} IS NULL"
+    return Finding(f"r.{column} IS NULL", f"jsonb_build_object('{column}', {value})")

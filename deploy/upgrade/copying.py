@@ -1,22 +1,27 @@
-"""Copies a table in chunks: each is one transaction of rows, findings and progress together."""
+"""Copies a table in chunks: each is one transaction of rows and progress together."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.upgrade.copy_step import CopyStep
-from deploy.upgrade.progress import Told
-from deploy.upgrade.targets import see_everything
+from deploy.upgrade.copy_step import FINDING_COLUMNS, CopyStep
+from deploy.upgrade.literals import ids
+from deploy.upgrade.progress import Counting
 
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = 100_000
+BEFORE_THE_FIRST_ID = -(2**31) - 1
+"""Version 1's ids are integers that its server counts up from 1: nothing forbids others."""
+
 _BUFFERS = 8
 """How many buffers of a few kilobytes wait between the two servers: what bounds the memory."""
 
-_NEXT_CHUNK = """
-    SELECT count(*) AS rows, min(id) AS first, max(id) AS last
-    FROM (SELECT id FROM {table} WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3) page
+# By keys and never by offset, so that holes cost nothing.
+_END_OF_CHUNK = """
+    SELECT max(id) FROM (
+        SELECT id FROM {table} WHERE id > $1::bigint AND id <= $2::bigint
+        ORDER BY id LIMIT $3
+    ) chunk
 """
 _MARK = """
     INSERT INTO upgrade_steps (step, last_id, rows) VALUES ($1, $2, $3)
@@ -26,19 +31,10 @@ _MARK = """
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Rows with ids from `first` to `last`."""
-
-    rows: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
 class Progress:
     """How far a step is: all up to `last_id` is done."""
 
-    last_id: int = 0
+    last_id: int = BEFORE_THE_FIRST_ID
     rows: int = 0
     finished: bool = False
 
@@ -53,80 +49,64 @@ async def progress_of(connection: Any, step: str) -> Progress:
     return Progress(**row) if row else Progress()
 
 
-async def mark(connection: Any, step: str, last_id: int, rows: int) -> None:
-    """Note progress, in the transaction of what was done."""
-    await connection.execute(_MARK, step, last_id, rows)
-
-
 async def mark_finished(connection: Any, step: str) -> None:
     """Note that a step is done, in the transaction of its end."""
     await connection.execute(
-        "INSERT INTO upgrade_steps (step, finished_at) VALUES ($1, now())"
+        "INSERT INTO upgrade_steps (step, last_id, finished_at) VALUES ($1, 0, now())"
         " ON CONFLICT (step) DO UPDATE SET finished_at = now()",
         step,
     )
 
 
-async def chunks(
+async def ends_of_chunks(
     connection: Any, table: str, after: int, through: int, size: int
-) -> AsyncIterator[Chunk]:
-    """Yield a table's ids in order, by keys and never by offset, so that holes cost nothing."""
-    while True:
-        row = await connection.fetchrow(_NEXT_CHUNK.format(table=table), after, through, size)
-        if not row["rows"]:
-            return
-        yield Chunk(**row)
-        after = row["last"]
+) -> AsyncIterator[tuple[int, int]]:
+    """Yield, in order, ranges of ids that hold so many rows of a table; its last may hold fewer."""
+    query = _END_OF_CHUNK.format(table=table)
+    while (last := await connection.fetchval(query, after, through, size)) is not None:
+        yield after + 1, last
+        after = last
 
 
 async def copy(
-    step: CopyStep, origin: Any, lanes: Sequence[Any], through: int, told: Told, *, size: int
+    step: CopyStep,
+    values: Mapping[str, str],
+    set_aside: Sequence[int],
+    origin: Any,
+    target: Any,
+    through: int,
+    counting: Counting,
+    *,
+    size: int,
 ) -> None:
-    """Copy what is left of a table, from where the last chunk ended.
-
-    `lanes` are connections to the target, which chunks take in turn: while one chunk is converted
-    the next one is read. They are converted and committed strictly one after the other.
-    """
-    done = await progress_of(lanes[0], step.name)
+    """Copy what is left of a table, from where the last chunk ended."""
+    done = await progress_of(target, step.name)
     if done.finished:
         return
-    table = f"public.{step.counted}" if step.read_from == "source" else step.counted
-    turns = itertools.cycle(enumerate(lanes))
-    async with asyncio.TaskGroup() as group:
-        before = group.create_task(asyncio.sleep(0))
-        async for chunk in chunks(origin, table, done.last_id, through, size):
-            lane = _Lane(step, *next(turns))
-            await lane.read(origin, chunk)
-            await before
-            before = group.create_task(lane.write(chunk, told))
-    await mark_finished(lanes[0], step.name)
+    given = done.rows
+    table = f"public.{step.ids_of}"
+    async for first, last in ends_of_chunks(origin, table, done.last_id, through, size):
+        # A long list of ids in each chunk's statement would be looked through for every row.
+        here = [id_ for id_ in set_aside if first <= id_ <= last]
+        query = step.extract({**values, "set_aside": ids(here), "given": str(given)})
+        async with target.transaction():
+            columns = list(step.columns)
+            copied = await stream(origin, query, (first, last), target, step.table, columns)
+            await target.execute(_MARK, step.name, last, copied)
+        given += copied
+        counting.advance(copied)
+    await mark_finished(target, step.name)
 
 
-class _Lane:
-    """A connection to the target with a staging table of its own, and its open transaction."""
-
-    def __init__(self, step: CopyStep, number: int, connection: Any) -> None:
-        self._step = step
-        self._number = number
-        self._connection = connection
-        self._transaction = connection.transaction()
-
-    async def read(self, origin: Any, chunk: Chunk) -> None:
-        """Begin the chunk's transaction with its rows as version 1 has them."""
-        await self._transaction.start()
-        await see_everything(self._connection)
-        ids = (chunk.first, chunk.last)
-        staging, columns = self._step.staging_table(self._number), list(self._step.staging)
-        await stream(origin, self._step.extract, ids, self._connection, staging, columns)
-
-    async def write(self, chunk: Chunk, told: Told) -> None:
-        """Make version 2's rows of them, note findings and progress, and commit."""
-        for statement in self._step.statements(self._number):
-            await self._connection.execute(statement)
-        await mark(self._connection, self._step.name, chunk.last, chunk.rows)
-        await self._connection.execute(f"TRUNCATE {self._step.staging_table(self._number)}")
-        await self._transaction.commit()
-        told.advance(chunk.rows)
+async def find(step: CopyStep, values: Mapping[str, str], origin: Any, target: Any) -> None:
+    """Note what is changed or set aside of a table, once, in one transaction."""
+    name = f"findings of {step.name}"
+    if not step.findings or (await progress_of(target, name)).finished:
+        return
+    async with target.transaction():
+        columns = list(FINDING_COLUMNS)
+        await stream(origin, step.find(values), (), target, "upgrade_findings", columns)
+        await mark_finished(target, name)
 
 
 async def stream(
@@ -135,9 +115,9 @@ async def stream(
     arguments: tuple[Any, ...],
     target: Any,
     table: str,
-    columns: list[str],
-) -> None:
-    """Pass the rows of a query into a table as they are, in PostgreSQL's binary form.
+    columns: Sequence[str],
+) -> int:
+    """Pass the rows of a query into a table as they are, in PostgreSQL's binary form; count them.
 
     Neither side gets ahead of the other by more than a few buffers, however wide the rows are.
     """
@@ -153,6 +133,7 @@ async def stream(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(read())
-        group.create_task(
+        writing = group.create_task(
             target.copy_to_table(table, source=arriving(), columns=columns, format="binary")
         )
+    return int(writing.result().rpartition(" ")[2])

@@ -1,7 +1,8 @@
 """`carnet upgrade data`: copies and converts, and goes on where it stopped."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from deploy.upgrade import (
 from deploy.upgrade import (
     plan as plans,
 )
-from deploy.upgrade.copy_step import LANES, CopyStep
-from deploy.upgrade.copying import CHUNK_ROWS, chunks, mark, mark_finished, progress_of
-from deploy.upgrade.default_types import ensure_default_types
+from deploy.upgrade.copy_step import CopyStep
+from deploy.upgrade.copying import CHUNK_ROWS, mark_finished, progress_of
+from deploy.upgrade.default_types import default_types, ensure_default_types
 from deploy.upgrade.errors import UpgradeError
-from deploy.upgrade.plan import REDEMPTIONS, Plan
+from deploy.upgrade.literals import literals, voucher_types
+from deploy.upgrade.plan import Plan
 from deploy.upgrade.progress import Told
 from deploy.upgrade.source import Source, open_source
 from deploy.upgrade.steps import COPIES
@@ -43,6 +45,9 @@ from services.organizations.events import CATALOGUE as ORGANIZATION_EVENTS
 from services.vouchers.events import CATALOGUE as VOUCHER_EVENTS
 from shared.db import make_engine
 from shared.transactions import Transactions
+
+AT_ONCE = 2
+"""How many tables are filled at once: as many as keep two cores of the target busy."""
 
 _ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('carnet.upgrade', 0))"
 _ORGANIZATION = (
@@ -155,17 +160,16 @@ class _Upgrade:
         plan = await self._organization(plan)
         await plans.spread(plan, self._targets)
         await sequences.leave_room(plan, self._owners)
-        await workspace.make_staging(self._owners)
-        await suspension.suspend(self._owners)
         await self._copies_of_organization(plan)
         await self._default_types(plan)
+        await workspace.make_emails(self._owners)
+        await suspension.suspend(self._owners)
         await self._emails()
-        for step in COPIES:
-            await self._copy(step, plan)
-        await self._restore("identity")
-        await self._restore("vouchers", but=REDEMPTIONS)
-        await self._redemptions(plan)
-        await self._restore("vouchers")
+        await self._tables(plan)
+        with self._told:
+            counting = self._told.begin("foreign keys", 0, 0)
+            await suspension.restore_rest(self._owners)
+            counting.end()
         await self._permissions(plan)
         await self._end(plan)
 
@@ -176,6 +180,7 @@ class _Upgrade:
         async with transactions_of(url, "carnet/organizations", ORGANIZATION_EVENTS) as units:
             organization_id = await ensure_default_organization(units)
         row = await self._organization_row(organization_id)
+        await self._source.require_timezone(row["timezone"])
         organizations = self._targets["organizations"]
         return await plans.locate(plan, organizations, organization_id, row["timezone"])
 
@@ -202,75 +207,65 @@ class _Upgrade:
 
     async def _emails(self) -> None:
         """Find the addresses that are equal but for case, before any user is written."""
-        identity = self._targets["identity"]
+        identity = self._owners["identity"]
         if (await progress_of(identity, "emails")).finished:
             return
-        async with seeing_everything(identity):
+        async with identity.transaction():
             await copying.stream(
                 self._source.connection,
                 identity_rows.EMAILS,
                 (),
                 identity,
                 "upgrade_emails",
-                list(workspace.EMAILS_STAGING),
+                workspace.EMAILS_COLUMNS,
             )
             await _require_free_addresses(identity)
             await identity.execute(identity_rows.FIND_COLLISIONS)
             await identity.execute("TRUNCATE upgrade_emails")
             await mark_finished(identity, "emails")
 
-    async def _copy(self, step: CopyStep, plan: Plan) -> None:
-        target = self._targets[step.service]
-        extent = plan.extents[step.counted]
-        done = await progress_of(target, step.name)
-        self._told.begin(step.name, extent.rows, done.rows)
-        async with self._origin(step) as origin, self._lanes(step) as lanes:
-            last = extent.last_id
-            await copying.copy(step, origin, lanes, last, self._told, size=self._chunk_rows)
-        self._told.end()
+    async def _tables(self, plan: Plan) -> None:
+        """Fill every table, some at once: one is converted and read while another is indexed.
+
+        Where foreign keys stay in force, one after the other: rows need those they point at.
+        """
+        set_aside = [id_ for [id_] in await self._owners["identity"].fetch(identity_rows.SET_ASIDE)]
+        kinds = await default_types(self._targets["vouchers"])
+        values = {**literals(plan, set_aside), "voucher_types": voucher_types(kinds)}
+        at_once = AT_ONCE if await suspension.independent(self._owners) else 1
+        places = asyncio.Semaphore(at_once)
+        with self._told:
+            async with asyncio.TaskGroup() as group:
+                for step in COPIES:
+                    group.create_task(self._table(step, plan, values, set_aside, places))
+
+    async def _table(
+        self,
+        step: CopyStep,
+        plan: Plan,
+        values: Mapping[str, str],
+        set_aside: Sequence[int],
+        places: asyncio.Semaphore,
+    ) -> None:
+        async with places, self._source.another() as origin, self._owner_of(step) as target:
+            done = await progress_of(target, step.name)
+            extent = plan.extents[plans.extent_of(step.name)]
+            counting = self._told.begin(step.name, extent.rows, done.rows)
+            last = plan.extents[step.ids_of].last_id
+            await copying.copy(
+                step, values, set_aside, origin, target, last, counting, size=self._chunk_rows
+            )
+            await copying.find(step, values, origin, target)
+            counting.end()
+            counting = self._told.begin(f"keys of {step.name}", 0, 0)
+            await suspension.restore(target, suspension.KEY, step.table)
+            counting.end()
 
     @asynccontextmanager
-    async def _origin(self, step: CopyStep) -> AsyncIterator[Any]:
-        if step.read_from == "source":
-            yield self._source.connection
-            return
-        async with seeing_everything(self._targets[step.read_from]):
-            yield self._targets[step.read_from]
-
-    @asynccontextmanager
-    async def _lanes(self, step: CopyStep) -> AsyncIterator[list[Any]]:
-        url = self._target.service(step.service)
-        async with AsyncExitStack() as opened:
-            yield [
-                await opened.enter_async_context(signed_in(url, f"the schema of {step.service}"))
-                for _ in range(LANES)
-            ]
-
-    async def _redemptions(self, plan: Plan) -> None:
-        """Write the ledger: version 1 counted used sessions, version 2's balance is its rows."""
-        vouchers = self._targets["vouchers"]
-        done = await progress_of(vouchers, REDEMPTIONS)
-        if done.finished:
-            return
-        self._told.begin(REDEMPTIONS, plan.extents[REDEMPTIONS].rows, done.rows)
-        last = plan.extents["vouchers"].last_id
-        source = self._source.connection
-        async for chunk in chunks(source, "public.vouchers", done.last_id, last, self._chunk_rows):
-            async with seeing_everything(vouchers):
-                given = (await progress_of(vouchers, REDEMPTIONS)).rows
-                status = await vouchers.execute(
-                    voucher_rows.REDEMPTIONS, chunk.first, chunk.last, given
-                )
-                made = int(status.rpartition(" ")[2])
-                await mark(vouchers, REDEMPTIONS, chunk.last, made)
-            self._told.advance(made)
-        await mark_finished(vouchers, REDEMPTIONS)
-        self._told.end()
-
-    async def _restore(self, service: str, *, but: str | None = None) -> None:
-        self._told.begin(f"keys of {service}", 0, 0)
-        await suspension.restore(self._owners, service, but=but)
-        self._told.end()
+    async def _owner_of(self, step: CopyStep) -> AsyncIterator[Any]:
+        url = self._target.owner(step.service)
+        async with signed_in(url, f"the schema of {step.service}") as owner:
+            yield owner
 
     async def _permissions(self, plan: Plan) -> None:
         identity = self._targets["identity"]
@@ -279,7 +274,7 @@ class _Upgrade:
 
     async def _end(self, plan: Plan) -> None:
         told = await report.summary(plan, self._targets)
-        await workspace.drop_staging(self._owners)
+        await workspace.drop_emails(self._owners)
         event = trail.event_of(plan, "completed", _for_the_trail(told))
         await trail.write(self._target.service("audit"), event)
         await plans.finish(self._targets["organizations"])

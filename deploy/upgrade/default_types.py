@@ -1,8 +1,12 @@
 """The voucher types of the default organization: the same as on a fresh installation."""
 
+from typing import Any
+
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from deploy.upgrade.literals import DefaultType
+from deploy.upgrade.targets import seeing_everything
 from services.vouchers.bootstrap import default_type
 from services.vouchers.defaults import DEFAULT_VOUCHER_TYPES
 from services.vouchers.models import OrganizationCopy, VoucherType
@@ -11,6 +15,16 @@ from shared.transactions import Transactions
 
 _NOTE = text("INSERT INTO upgrade_voucher_types (id, made) VALUES (:id, :made)")
 _DONE = text("SELECT count(*) FROM upgrade_voucher_types")
+_KINDS = """
+    SELECT id, kind.version, kind.total_sessions, kind.max_clients_per_session > 1 AS in_group
+    FROM upgrade_voucher_types JOIN voucher_types kind USING (id)
+"""
+
+
+async def default_types(vouchers: Any) -> list[DefaultType]:
+    """Return the default voucher types, once they are there."""
+    async with seeing_everything(vouchers):
+        return [DefaultType(**row) for row in await vouchers.fetch(_KINDS)]
 
 
 async def ensure_default_types(transactions: Transactions, organization_id: int) -> None:

@@ -1,6 +1,6 @@
-"""Users: from version 1 into identity, and from identity into the copies that vouchers keeps."""
+"""Users: into identity, and into the copies that vouchers keeps of them."""
 
-from deploy.upgrade.copy_step import CREATED, UPDATED, CopyStep, taken_as, unknown_time
+from deploy.upgrade.copy_step import CREATED, UNKNOWN_TIME, UPDATED, CopyStep, Finding, taken_as
 
 SUFFIX = ".duplicate-"
 """What follows an address that somebody else had first, before the user's id and `.invalid`, a
@@ -21,58 +21,59 @@ FIND_COLLISIONS = f"""
     ) address
     WHERE id <> keeper
 """  # noqa: S608
+SET_ASIDE = f"""
+    SELECT id FROM upgrade_findings WHERE table_name = 'users' AND rule = '{EMAIL_SET_ASIDE}'
+"""  # noqa: S608
 EMAILS = "SELECT id::bigint, email::text, created_at::timestamp FROM public.users"
 TAKEN_EMAILS = """
     SELECT min(u.id) FROM users u JOIN upgrade_emails e ON lower(e.email) = lower(u.email)
 """
 
+_IS_OWNER = "(r.role = 'admin' AND r.id <> {system_admin})"
+# Who is set aside: at most a few of a chunk, wherefore a list is as good as a join.
+_IS_SET_ASIDE = "r.id = ANY({set_aside})"
+_COPIED = {
+    "id": "r.id::bigint",
+    "email": (
+        f"CASE WHEN {_IS_SET_ASIDE} THEN r.email || '{SUFFIX}' || r.id || '.invalid'"
+        " ELSE r.email::text END"
+    ),
+    "name": "r.name::text",
+    "role": f"CASE WHEN {_IS_OWNER} THEN 'organization_owner' ELSE r.role::text END",
+    "organization_id": "{organization}::bigint",
+    "is_active": f"coalesce(r.is_active, true) AND NOT {_IS_SET_ASIDE}",
+    "version": "1::bigint",
+}
+_READ = "public.users r WHERE r.id BETWEEN $1 AND $2"
+
 USERS = CopyStep(
     name="users",
     service="identity",
-    table="users",
-    staging={
-        "id": "bigint",
-        "email": "text",
-        "name": "text",
-        "password_hash": "text",
-        "role": "text",
-        "is_active": "boolean",
-        "created_at": "timestamp",
-        "updated_at": "timestamp",
+    columns={
+        **_COPIED,
+        "password_hash": "r.password_hash::text",
+        "is_organization_owner": _IS_OWNER,
+        "approved_at": CREATED,
+        "created_at": CREATED,
+        "updated_at": UPDATED,
     },
-    extract="""
-        SELECT id::bigint, email::text, name::text, password_hash::text, role::text, is_active,
-               created_at::timestamp, updated_at::timestamp
-        FROM public.users WHERE id BETWEEN $1 AND $2
-    """,
-    load=f"""
-        INSERT INTO users (id, email, name, password_hash, role, organization_id,
-            is_organization_owner, is_active, approved_at, created_at, updated_at, version)
-        SELECT s.id, coalesce(f.detail->>'is', s.email), s.name, s.password_hash,
-            CASE WHEN s.role = 'admin' AND s.id IS DISTINCT FROM p.system_admin_id
-                 THEN 'organization_owner' ELSE s.role END,
-            p.organization_id,
-            s.role = 'admin' AND s.id IS DISTINCT FROM p.system_admin_id,
-            coalesce(s.is_active, true) AND f.id IS NULL,
-            {CREATED}, {CREATED}, {UPDATED}, 1
-        FROM upgrade_staging_users s CROSS JOIN upgrade_plan p
-        LEFT JOIN upgrade_findings f
-            ON f.table_name = 'users' AND f.rule = '{EMAIL_SET_ASIDE}' AND f.id = s.id
-    """,  # noqa: S608
+    read=_READ,
     findings={
-        "admin_made_owner": """
-            jsonb_build_object('was', 'admin', 'is', 'organization_owner')
-            FROM upgrade_staging_users s, upgrade_plan p
-            WHERE s.role = 'admin' AND s.id IS DISTINCT FROM p.system_admin_id
-        """,
+        "admin_made_owner": Finding(
+            _IS_OWNER, "jsonb_build_object('was', 'admin', 'is', 'organization_owner')"
+        ),
         # Version 2 asks for an address of this form when somebody signs in.
-        "email_without_its_form": r"""
-            jsonb_build_object('email', s.email)
-            FROM upgrade_staging_users s WHERE s.email !~ '^[^@[:space:]]+@[^@[:space:].]+[.]'
-        """,
-        "is_active_unknown": taken_as("upgrade_staging_users", "is_active", "true"),
-        "created_at_unknown": unknown_time("upgrade_staging_users"),
+        "email_without_its_form": Finding(
+            "r.email !~ '^[^@[:space:]]+@[^@[:space:].]+[.]'",
+            "jsonb_build_object('email', r.email)",
+        ),
+        "is_active_unknown": taken_as("is_active", "true"),
+        "created_at_unknown": UNKNOWN_TIME,
     },
+)
+
+CLIENT_COPIES = CopyStep(
+    name="client_copies", service="vouchers", columns=_COPIED, read=_READ, counted="users"
 )
 
 OWNERS_PERMISSIONS = """
@@ -89,29 +90,3 @@ ORGANIZATION_COPY = """
                                      updated_at)
     VALUES ($1, $2, $3, $4, $3, now()) ON CONFLICT DO NOTHING
 """
-
-CLIENT_COPIES = CopyStep(
-    name="client_copies",
-    service="vouchers",
-    table="client_copies",
-    read_from="identity",
-    source_table="users",
-    staging={
-        "id": "bigint",
-        "version": "bigint",
-        "name": "text",
-        "email": "text",
-        "role": "text",
-        "organization_id": "bigint",
-        "is_active": "boolean",
-    },
-    extract="""
-        SELECT id, version, name, email, role, organization_id, is_active
-        FROM users WHERE id BETWEEN $1 AND $2
-    """,
-    load="""
-        INSERT INTO client_copies (id, version, name, email, role, organization_id, is_active)
-        SELECT id, version, name, email, role, organization_id, is_active
-        FROM upgrade_staging_client_copies ON CONFLICT DO NOTHING
-    """,
-)

@@ -46,6 +46,11 @@ class Plan:
     rolling_back: bool = False
 
 
+def extent_of(table: str) -> str:
+    """Return by what a table's extent is known: the copies are of users."""
+    return "users" if table == "client_copies" else table
+
+
 async def load(connection: Any) -> Plan | None:
     """Return the plan that a schema holds, or None when no upgrade has begun there."""
     if not await workspace.exists(connection):

@@ -2,13 +2,12 @@
 
 import sys
 import time
-from typing import Protocol
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -17,11 +16,8 @@ from rich.progress import (
 LINE_EVERY_SECONDS = 5.0
 
 
-class Told(Protocol):
-    """Is told how far each table is."""
-
-    def begin(self, what: str, total: int, done: int) -> None:
-        """Begin with a table of `total` rows, of which some are done already."""
+class Counting(Protocol):
+    """Is told how far one table is."""
 
     def advance(self, rows: int) -> None:
         """Count rows that are safe in the target."""
@@ -30,10 +26,31 @@ class Told(Protocol):
         """Finish the table."""
 
 
+class Told(Protocol):
+    """Is told what is worked at, and shows it; several tables may be under way at once."""
+
+    def begin(self, what: str, total: int, done: int) -> Counting:
+        """Begin with a table of `total` rows, of which some are done already."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leave what was shown."""
+
+
 class Silence:
     """Tells nobody."""
 
-    def begin(self, what: str, total: int, done: int) -> None:
+    def begin(self, what: str, total: int, done: int) -> Counting:
+        """Tell nothing."""
+        return self
+
+    def __enter__(self) -> Self:
+        """Tell nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Tell nothing."""
 
     def advance(self, rows: int) -> None:
@@ -46,31 +63,37 @@ class Silence:
 class Lines:
     """Plain lines on standard error, for logs: one when a table ends, one each few seconds."""
 
-    def __init__(self) -> None:
-        self._what, self._total, self._done, self._before = "", 0, 0, 0
-        self._began = self._told = time.monotonic()
-
-    def begin(self, what: str, total: int, done: int) -> None:
+    def begin(self, what: str, total: int, done: int) -> Counting:
         """Begin with a table."""
+        return _CountedInLines(what, total, done)
+
+    def __enter__(self) -> Self:
+        """Begin to tell."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell nothing more."""
+
+
+class _CountedInLines:
+    def __init__(self, what: str, total: int, done: int) -> None:
         self._what, self._total, self._done, self._before = what, total, done, done
         self._began = self._told = time.monotonic()
 
     def advance(self, rows: int) -> None:
-        """Count rows."""
         self._done += rows
         if time.monotonic() - self._told >= LINE_EVERY_SECONDS:
             self._tell()
 
     def end(self) -> None:
-        """Finish the table."""
         self._tell()
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        if not self._total:
-            print(f"{self._what}: done", file=sys.stderr, flush=True)
-            return
         seconds = max(self._told - self._began, 0.001)
+        if not self._total:
+            print(f"{self._what}: done in {seconds:.0f} s", file=sys.stderr, flush=True)
+            return
         rate = (self._done - self._before) / seconds
         left = (self._total - self._done) / rate if rate else 0
         print(
@@ -86,7 +109,7 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<24}"),
             BarColumn(),
             TextColumn("{task.completed:>12,.0f} of {task.total:,.0f}"),
             TextColumn("{task.fields[rate]:>9}/s"),
@@ -94,25 +117,34 @@ class Bars:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task: TaskID | None = None
-        self._began, self._moved = time.monotonic(), 0
 
-    def begin(self, what: str, total: int, done: int) -> None:
+    def begin(self, what: str, total: int, done: int) -> Counting:
         """Begin with a table."""
+        return _CountedInBars(self._progress, what, total, done)
+
+    def __enter__(self) -> Self:
+        """Show the bars."""
         self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bars as they are."""
+        self._progress.stop()
+
+
+class _CountedInBars:
+    def __init__(self, progress: Progress, what: str, total: int, done: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(what, total=total, completed=done, rate="–")
         self._began, self._moved = time.monotonic(), 0
-        self._task = self._progress.add_task(what, total=total, completed=done, rate="–")
 
     def advance(self, rows: int) -> None:
-        """Count rows."""
-        if self._task is not None:
-            self._moved += rows
-            rate = self._moved / max(time.monotonic() - self._began, 0.001)
-            self._progress.update(self._task, advance=rows, rate=f"{rate:,.0f}")
+        self._moved += rows
+        rate = self._moved / max(time.monotonic() - self._began, 0.001)
+        self._progress.update(self._task, advance=rows, rate=f"{rate:,.0f}")
 
     def end(self) -> None:
-        """Finish the table; the bars stay on the screen."""
-        self._progress.stop()
+        self._progress.stop_task(self._task)
 
 
 def teller(*, quiet: bool) -> Told:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.upgrade.plan import Plan
+from deploy.upgrade.steps import COPIES
 from deploy.upgrade.targets import Connections, seeing_everything
 
 EXAMPLES = 10
@@ -56,7 +57,7 @@ async def summary(plan: Plan, targets: Connections) -> dict[str, Any]:
         "began_at": plan.began_at.isoformat(),
         "organization_id": plan.organization_id,
         "system_admin_id": plan.system_admin_id,
-        "rows": {name: rows for name, rows in steps.items() if name != "emails"},
+        "rows": {step.name: steps[step.name] for step in COPIES if step.name in steps},
         "vouchers": await _vouchers(plan, targets["vouchers"]),
         "changed": [group | {"meaning": MEANINGS[group["rule"]]} for group in groups],
     }

@@ -90,10 +90,12 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
         if not force and not plan.rolling_back:
             _refuse(await made_since(plan, targets))
         await plans.begin_rolling_back(targets["organizations"])
-        await suspension.restore_all(owners)
-        removed = await _remove(plan, owners, told)
+        await suspension.restore_keys(owners)
+        with told:
+            removed = await _remove(plan, owners, told)
+        await suspension.restore_rest(owners)
         await trail.write(target.service("audit"), trail.event_of(plan, "rolled_back", removed))
-        await workspace.drop_staging(owners)
+        await workspace.drop_emails(owners)
         await suspension.forget(owners)
         await workspace.drop_tables(owners)
         return removed
@@ -149,7 +151,7 @@ def _with_used(statement: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 async def _remove_table(owner: Any, table: str, plan: Plan, told: Told) -> int:
     """Delete what the upgrade wrote: ids up to the extent are its own and nobody else's."""
     extent = plan.extents[table]
-    told.begin(table, extent.rows, 0)
+    counting = told.begin(table, extent.rows, 0)
     removed, first = 0, await _first_id(owner, table, extent.last_id)
     while first is not None:
         async with seeing_everything(owner):
@@ -160,9 +162,9 @@ async def _remove_table(owner: Any, table: str, plan: Plan, told: Told) -> int:
             )
         rows = int(status.rpartition(" ")[2])
         removed += rows
-        told.advance(rows)
+        counting.advance(rows)
         first = await _first_id(owner, table, extent.last_id)
-    told.end()
+    counting.end()
     return removed
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -62,9 +62,34 @@ class Extent:
 class Source:
     """An open snapshot of version 1."""
 
+    dsn: str = field(repr=False)
     connection: Any
+    snapshot: str
     name: str
     version: int
+
+    @asynccontextmanager
+    async def another(self) -> AsyncIterator[Any]:
+        """Open one more connection that sees the same snapshot. Raises UpgradeError."""
+        connection = await connect(self.dsn, "version 1's database", "--source")
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
+                yield connection
+        finally:
+            await connection.close(timeout=CONNECT_SECONDS)
+
+    async def require_timezone(self, name: str) -> None:
+        """Make sure that version 1's server knows a time zone. Raises UpgradeError."""
+        try:
+            async with self.connection.transaction():
+                await self.connection.fetchval("SELECT now() AT TIME ZONE $1::text", name)
+        except asyncpg.InvalidParameterValueError as error:
+            raise UpgradeError(
+                f"Version 1's server does not know the time zone {name}, which is the default"
+                " organization's.",
+                "Let the organization have an older name of it until the upgrade is done.",
+            ) from error
 
     async def extents(self) -> dict[str, Extent]:
         """Count every table."""
@@ -99,7 +124,9 @@ async def open_source(dsn: str) -> AsyncIterator[Source]:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await _check(connection)
             yield Source(
+                dsn,
                 connection,
+                await connection.fetchval("SELECT pg_export_snapshot()"),
                 await connection.fetchval("SELECT current_database()"),
                 connection.get_server_version().major,
             )

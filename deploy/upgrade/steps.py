@@ -3,7 +3,7 @@
 from deploy.upgrade.class_rows import RESERVATIONS, SESSIONS, THERAPY_CLASSES
 from deploy.upgrade.copy_step import CopyStep
 from deploy.upgrade.identity_rows import CLIENT_COPIES, USERS
-from deploy.upgrade.voucher_rows import VOUCHER_CODES, VOUCHERS
+from deploy.upgrade.voucher_rows import REDEMPTIONS, VOUCHER_CODES, VOUCHERS
 
 __all__ = ["COPIES", "CopyStep"]
 
@@ -13,6 +13,7 @@ COPIES: tuple[CopyStep, ...] = (
     THERAPY_CLASSES,
     VOUCHERS,
     VOUCHER_CODES,
+    REDEMPTIONS,
     SESSIONS,
     RESERVATIONS,
 )

@@ -12,7 +12,8 @@ from deploy.upgrade import sequences, user_queries
 from deploy.upgrade.checksums import Comparison, Side, compare
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.expectations import EXPECTATIONS, Expectation
-from deploy.upgrade.identity_rows import EMAIL_SET_ASIDE
+from deploy.upgrade.identity_rows import SET_ASIDE
+from deploy.upgrade.literals import literals
 from deploy.upgrade.plan import REDEMPTIONS, Plan
 from deploy.upgrade.source import Source, open_source
 from deploy.upgrade.targets import (
@@ -34,7 +35,6 @@ _COPY = (
     "r.organization_id::text",
     "r.is_active::text",
 )
-_SET_ASIDE = "SELECT id FROM upgrade_findings WHERE table_name = 'users' AND rule = $1"
 _BALANCES = """
     SELECT count(*) AS unequal, min(v.id) AS first FROM vouchers v LEFT JOIN (
         SELECT voucher_id, kind, sum(CASE WHEN reversal_of IS NULL THEN 1 ELSE -1 END) AS spent
@@ -106,7 +106,7 @@ async def _seeing(targets: Connections) -> AsyncIterator[None]:
 
 
 async def _checks(plan: Plan, source: Source, targets: Connections) -> AsyncIterator[Check]:
-    set_aside = [row["id"] for row in await targets["identity"].fetch(_SET_ASIDE, EMAIL_SET_ASIDE)]
+    set_aside = [row["id"] for row in await targets["identity"].fetch(SET_ASIDE)]
     for expectation in EXPECTATIONS:
         yield await _rows(expectation, plan, source, targets, set_aside)
     yield await _client_copies(plan, targets)
@@ -138,15 +138,7 @@ async def _rows(
 
 
 def _with_values(columns: Sequence[str], plan: Plan, set_aside: list[int]) -> tuple[str, ...]:
-    """Put the plan's values into the expectations: numbers, a date and an instant of our own."""
-    began = plan.began_at.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
-    values = {
-        "organization": str(plan.organization_id),
-        "system_admin": str(plan.system_admin_id or 0),
-        "set_aside": f"'{{{','.join(map(str, set_aside))}}}'::bigint[]",
-        "today": f"date '{plan.today}'",
-        "began_at": f"timestamp '{began}'",
-    }
+    values = literals(plan, set_aside)
     return tuple(column.format(**values) for column in columns)
 
 

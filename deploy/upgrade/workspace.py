@@ -6,8 +6,6 @@ the upgrade begins, and removes the last of them when it is rolled back.
 
 from typing import Any
 
-from deploy.upgrade.copy_step import LANES
-from deploy.upgrade.steps import COPIES
 from deploy.upgrade.targets import COPIED_INTO, Connections
 
 _TABLES = (
@@ -30,7 +28,7 @@ _TABLES = (
     """
     CREATE TABLE IF NOT EXISTS upgrade_steps (
         step text PRIMARY KEY,
-        last_id bigint NOT NULL DEFAULT 0,
+        last_id bigint NOT NULL,
         rows bigint NOT NULL DEFAULT 0,
         finished_at timestamptz
     )
@@ -53,7 +51,7 @@ _TABLES = (
 )
 _NAMES = ("upgrade_plan", "upgrade_steps", "upgrade_findings", "upgrade_voucher_types")
 
-EMAILS_STAGING = {"id": "bigint", "email": "text", "created_at": "timestamp"}
+EMAILS_COLUMNS = ("id", "email", "created_at")
 
 
 async def make_tables(owners: Connections) -> None:
@@ -64,31 +62,16 @@ async def make_tables(owners: Connections) -> None:
                 await owners[service].execute(statement)
 
 
-async def make_staging(owners: Connections) -> None:
-    """Make the tables that a chunk of rows passes through.
-
-    COPY is refused where row-level security is on, and the services' roles may not make temporary
-    tables. Nothing is ever committed in these: each chunk's transaction empties them again.
-    """
-    for step in COPIES:
-        for lane in range(LANES):
-            table = step.staging_table(lane)
-            await _make_staging(owners[step.service], table, step.staging, step.service)
-    await _make_staging(owners["identity"], "upgrade_emails", EMAILS_STAGING, "identity")
+async def make_emails(owners: Connections) -> None:
+    """Make the table in which equal addresses are found."""
+    await owners["identity"].execute(
+        "CREATE UNLOGGED TABLE IF NOT EXISTS upgrade_emails"
+        " (id bigint, email text, created_at timestamp)"
+    )
 
 
-async def _make_staging(owner: Any, table: str, columns: dict[str, str], role: str) -> None:
-    listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-    async with owner.transaction():
-        await owner.execute(f"CREATE UNLOGGED TABLE IF NOT EXISTS {table} ({listed})")
-        await owner.execute(f'GRANT SELECT, INSERT, TRUNCATE ON {table} TO "{role}"')
-
-
-async def drop_staging(owners: Connections) -> None:
-    """Remove what chunks passed through."""
-    for step in COPIES:
-        listed = ", ".join(step.staging_table(lane) for lane in range(LANES))
-        await owners[step.service].execute(f"DROP TABLE IF EXISTS {listed}")
+async def drop_emails(owners: Connections) -> None:
+    """Remove it again."""
     await owners["identity"].execute("DROP TABLE IF EXISTS upgrade_emails")
 
 

@@ -135,6 +135,30 @@ async def test_a_backup_is_private_whole_and_never_overwritten(
     assert "exists already" in ended.said
 
 
+def _names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_of_two_backups_into_one_file_one_is_kept(v1: VersionOne, tmp_path: Path) -> None:
+    file = tmp_path / "v1.dump"
+    arguments = ("backup", "--source", v1.reader, "--output", str(file), "--json")
+    both = await asyncio.gather(*(carnet_upgrade({}, *arguments) for _ in range(2)))
+    won, lost = sorted(both, key=lambda ended: ended.code or 0)
+    assert (won.code, lost.code) == (0, 1)
+    assert won.document["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert "exists already" in lost.said
+    assert _names_in(tmp_path) == [file.name]
+
+
+async def test_a_failed_backup_leaves_nothing(v1: VersionOne, tmp_path: Path) -> None:
+    await v1.execute("CREATE TABLE unreadable (id integer)")
+    output = ("--output", str(tmp_path / "v1.dump"))
+    ended = await carnet_upgrade({}, "backup", "--source", v1.reader, *output)
+    assert ended.code == 1
+    assert "pg_dump failed" in ended.said
+    assert _names_in(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

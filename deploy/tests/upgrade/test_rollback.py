@@ -42,6 +42,9 @@ STRUCTURE = """
     SELECT connamespace::regnamespace || '.' || conname, pg_get_constraintdef(oid)
     FROM pg_constraint
     WHERE connamespace::regnamespace::text IN ('identity', 'organizations', 'vouchers')
+    UNION ALL
+    SELECT oid::regclass::text, 'holds its owner: ' || relforcerowsecurity FROM pg_class
+    WHERE relrowsecurity
     ORDER BY 1, 2
 """
 

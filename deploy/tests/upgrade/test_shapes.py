@@ -49,6 +49,16 @@ async def test_text_of_every_kind(empty_v1: VersionOne, v2: VersionTwo) -> None:
     assert await v2.value("SELECT nextval('identity.users_id_seq')") == 2_000_000_001
 
 
+async def test_ids_that_no_sequence_gives(empty_v1: VersionOne, v2: VersionTwo) -> None:
+    await empty_v1.execute(
+        "INSERT INTO sessions (id, session_date) SELECT id, now()"
+        " FROM unnest('{-2147483648, -1, 0, 7, 2147483647}'::int[]) AS id"
+    )
+    await prove(empty_v1, v2)
+    kept = [row["id"] for row in await v2.rows("SELECT id FROM vouchers.sessions ORDER BY id")]
+    assert kept == [-2147483648, -1, 0, 7, 2147483647]
+
+
 async def test_more_than_two_equal_addresses(empty_v1: VersionOne, v2: VersionTwo) -> None:
     await empty_v1.execute(
         "INSERT INTO users (id, email, name, password_hash, role, created_at) VALUES"
