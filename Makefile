@@ -30,7 +30,7 @@ demo: setup ## drive the main story through a running system
 test: setup ## run every test, with servers of their own (ARGS="-k name" to choose)
 	@$(BIN)/carnet with-servers -- $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
-bench: setup ## measure how fast it is (ARGS="gateway" or ARGS=--quick; the whole takes 20 minutes)
+bench: setup ## measure how fast it is (ARGS="gateway" or ARGS=--quick; the whole takes 25 minutes)
 	@$(BIN)/carnet bench run $(ARGS)
 
 chaos: setup ## make everything fail and count what is lost (MINUTES=30, SEED= of an earlier run)

@@ -8,7 +8,8 @@ from deploy.bench.purchases import PURCHASES
 from deploy.bench.service import SERVICE
 from deploy.bench.size import SIZE
 from deploy.bench.soak import SOAK
+from deploy.bench.upgrade import UPGRADE
 
 MEASUREMENTS: dict[str, Measurement] = {
-    each.name: each for each in (GATEWAY, SERVICE, PURCHASES, LAG, EVENTS, SIZE, SOAK)
+    each.name: each for each in (GATEWAY, SERVICE, PURCHASES, LAG, EVENTS, SIZE, UPGRADE, SOAK)
 }

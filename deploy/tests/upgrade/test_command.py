@@ -15,6 +15,8 @@ from deploy.tests.upgrade.databases import (
     READERS_GRANTS,
     VersionOne,
     VersionTwo,
+    administering,
+    make_reader,
 )
 from shared.provisioning import in_database
 
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.anyio
 async def test_everything_at_once_into_the_same_database(v2: VersionTwo, tmp_path: Path) -> None:
     """Version 1 lies in `public` of the database whose other schemas are version 2's."""
     both = VersionOne(v2.admin_url, v2.name)
+    async with administering(v2.admin_url) as connection:
+        await make_reader(connection)
     await both.execute(
         *((DATA / file).read_text() for file in ("schema.sql", "sample.sql")),
         *READERS_GRANTS,
