@@ -22,6 +22,11 @@ from deploy.local.system import CHECKOUT, SERVICES, System
 from shared.provisioning import provision
 
 EMBEDDED_DATABASE = "carnet"
+# While rows of version 1 are on their way, keys and policies of the tables may be missing.
+_UNFINISHED_UPGRADE = """
+    SELECT EXISTS (SELECT 1 FROM upgrade_plan
+                   WHERE organization_id IS NOT NULL AND (finished_at IS NULL OR rolling_back))
+"""
 UNUSABLE = (
     OSError,
     TimeoutError,
@@ -86,6 +91,7 @@ class Preparation:
 
     async def run(self) -> None:
         """Do what is not done yet. Raises StartError."""
+        await self._require_whole()
         done, wanted = _read(self._done_file), await self._wanted()
         if done == wanted:
             return
@@ -95,6 +101,13 @@ class Preparation:
         await asyncio.gather(*(self._migrate(service) for service in SERVICES))
         await self._bootstrap()
         write_private(self._done_file, json.dumps(await self._wanted(), indent=2))
+
+    async def _require_whole(self) -> None:
+        if await _in_the_middle_of_an_upgrade(self._system.role_url("organizations")):
+            raise StartError(
+                "An upgrade from version 1 was begun here and is not finished.",
+                "Finish it: carnet upgrade data; or take it back: carnet upgrade rollback.",
+            )
 
     async def _provision(self) -> None:
         for name, secret in self._system.credentials.items():
@@ -159,6 +172,19 @@ async def _revision(url: str) -> list[Any] | None:
     except UNUSABLE:  # no such role yet, another password, nothing migrated
         return None
     return list(row)
+
+
+async def _in_the_middle_of_an_upgrade(url: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except UNUSABLE:  # no such role yet, or another password: nothing was upgraded by it
+        return False
+    try:
+        if not await connection.fetchval("SELECT to_regclass('upgrade_plan') IS NOT NULL"):
+            return False
+        return bool(await connection.fetchval(_UNFINISHED_UPGRADE))
+    finally:
+        await connection.close()
 
 
 def _code() -> str:

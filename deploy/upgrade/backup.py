@@ -168,8 +168,10 @@ async def _run(command: list[str], environment: Mapping[str, str]) -> str:
         raise
     if process.returncode != 0:
         last = problems.decode(errors="replace").strip().rpartition("\n")[2]
+        last = last or f"it ended with code {process.returncode}"
         raise UpgradeError(
             f"{Path(command[0]).name} failed: {last}",
-            "The user of --source must be able to read version 1's tables and sequences.",
+            "The user of --source must be able to read version 1's tables and sequences, and there"
+            " must be room where --output points.",
         )
     return out.decode(errors="replace")

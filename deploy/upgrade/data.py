@@ -22,6 +22,7 @@ from deploy.upgrade import (
 from deploy.upgrade import (
     plan as plans,
 )
+from deploy.upgrade.alone import alone, require_rest
 from deploy.upgrade.copy_step import CopyStep
 from deploy.upgrade.copying import CHUNK_ROWS, mark_finished, progress_of
 from deploy.upgrade.default_types import default_types, ensure_default_types
@@ -49,7 +50,6 @@ from shared.transactions import Transactions
 AT_ONCE = 2
 """How many tables are filled at once: as many as keep two cores of the target busy."""
 
-_ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('carnet.upgrade', 0))"
 _ORGANIZATION = (
     "SELECT id, version, name, slug, address, phone, email, tax_id, logo_url, timezone, currency,"
     " is_active FROM organizations WHERE id = $1"
@@ -74,7 +74,9 @@ async def upgrade_data(
         owner_connections(target) as owners,
         service_connections(target) as targets,
     ):
-        await alone(targets)
+        await alone(targets, owners)
+        if not await plans.is_finished(targets["organizations"]):
+            await require_rest(targets)
         await workspace.make_tables(owners)
         plan = await _plan(source, targets, system_admin)
         if plan.finished_at is None:
@@ -89,12 +91,6 @@ async def write_report(target: Target, file: Path) -> None:
     async with service_connections(target) as targets:
         plan = await plans.load_begun(targets["organizations"])
         await report.write(file, await report.summary(plan, targets), targets)
-
-
-async def alone(targets: Connections) -> None:
-    """Make sure that no other upgrade is at work. Raises UpgradeError."""
-    if not await targets["organizations"].fetchval(_ONE_AT_A_TIME):
-        raise UpgradeError("Another upgrade is at work.", "Wait until it has ended.")
 
 
 async def _plan(source: Source, targets: Connections, system_admin: str | None) -> Plan:
@@ -162,9 +158,8 @@ class _Upgrade:
         await sequences.leave_room(plan, self._owners)
         await self._copies_of_organization(plan)
         await self._default_types(plan)
-        await workspace.make_emails(self._owners)
-        await suspension.suspend(self._owners)
         await self._emails()
+        await suspension.suspend(self._owners)
         await self._tables(plan)
         with self._told:
             counting = self._told.begin("foreign keys", 0, 0)
@@ -210,7 +205,8 @@ class _Upgrade:
         identity = self._owners["identity"]
         if (await progress_of(identity, "emails")).finished:
             return
-        async with identity.transaction():
+        await workspace.make_emails(self._owners)
+        async with seeing_everything(identity):
             await copying.stream(
                 self._source.connection,
                 identity_rows.EMAILS,
@@ -259,6 +255,8 @@ class _Upgrade:
             counting.end()
             counting = self._told.begin(f"keys of {step.name}", 0, 0)
             await suspension.restore(target, suspension.KEY, step.table)
+            # Before anybody asks, `verify` first: the server would plan by an empty table's size.
+            await target.execute(f"ANALYZE {step.table}")
             counting.end()
 
     @asynccontextmanager
@@ -297,5 +295,6 @@ async def _require_free_addresses(identity: Any) -> None:
     if taken is not None:
         raise UpgradeError(
             f"User {taken} of version 2 has an e-mail address that version 1 uses too.",
-            "They are never merged: change that user's address, or upgrade into a fresh database.",
+            "They are never merged: carnet upgrade rollback, change that user's address in version"
+            " 2, and begin again; or upgrade into a fresh database.",
         )

@@ -64,6 +64,12 @@ async def load(connection: Any) -> Plan | None:
     return Plan(**values, extents=extents)
 
 
+async def is_finished(connection: Any) -> bool:
+    """Say whether an upgrade was made here, to its end."""
+    plan = await load(connection)
+    return plan is not None and plan.finished_at is not None and not plan.rolling_back
+
+
 async def load_begun(connection: Any) -> Plan:
     """Return the plan of an upgrade that has begun. Raises UpgradeError when none has."""
     plan = await load(connection)

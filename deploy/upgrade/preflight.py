@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.upgrade import plan as plans
+from deploy.upgrade.alone import at_work
 from deploy.upgrade.plan import REDEMPTIONS
-from deploy.upgrade.source import TABLES, Extent, Source, open_source
+from deploy.upgrade.source import APPLICATION, TABLES, Extent, Source, open_source
 from deploy.upgrade.targets import Target, service_connections
 from deploy.upgrade.voucher_rows import SESSIONS_SPENT
 
@@ -56,7 +57,7 @@ _SIZE = """
 _OTHERS = (
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    " AND coalesce(application_name, '') NOT IN ('carnet upgrade')"
+    " AND coalesce(application_name, '') <> $1"
 )
 _ADMIN = "SELECT id, email, coalesce(is_active, true) AS is_active FROM public.users WHERE id = $1"
 
@@ -134,7 +135,7 @@ async def _of_source(source: Source, admin_id: int | None) -> Findings:
 
 
 async def _warn(findings: Findings, source: Source, admin_id: int | None) -> None:
-    others = await source.connection.fetchval(_OTHERS)
+    others = await source.connection.fetchval(_OTHERS, APPLICATION)
     if others:
         findings.warnings.append(
             f"{others} other sessions are on version 1's database: stop version 1 before `data`."
@@ -154,6 +155,8 @@ async def _look_at_target(findings: Findings, target: Target) -> None:
         if not await targets["vouchers"].fetchval("SELECT to_regclass('vouchers') IS NOT NULL"):
             findings.warnings.append("Version 2 has no tables yet: run `carnet upgrade structure`.")
             return
+        if await at_work(targets):
+            findings.warnings.append("Version 2 is at work: stop it before `data`.")
         if await plans.load(targets["organizations"]) is not None:
             findings.warnings.append("An upgrade has begun here already: `data` goes on with it.")
             return

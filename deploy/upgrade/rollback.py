@@ -9,7 +9,7 @@ from typing import Any
 from deploy.local.servers import one_failure
 from deploy.upgrade import plan as plans
 from deploy.upgrade import suspension, trail, workspace
-from deploy.upgrade.data import alone
+from deploy.upgrade.alone import alone, require_rest
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.plan import HOMES, REDEMPTIONS, Plan
 from deploy.upgrade.progress import Told
@@ -85,10 +85,11 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
         owner_connections(target) as owners,
         service_connections(target) as targets,
     ):
-        await alone(targets)
+        await alone(targets, owners)
         plan = await plans.load_begun(targets["organizations"])
         if not force and not plan.rolling_back:
             _refuse(await made_since(plan, targets))
+        await require_rest(targets)
         await plans.begin_rolling_back(targets["organizations"])
         await suspension.restore_keys(owners)
         with told:

@@ -13,8 +13,16 @@ from deploy.upgrade.errors import UpgradeError
 
 OLDEST_SERVER = 12
 CONNECT_SECONDS = 15.0
-SESSION = {"timezone": "UTC", "datestyle": "ISO, MDY", "application_name": "carnet upgrade"}
-"""Of every session: the same instant must have the same text on both sides."""
+APPLICATION = "carnet upgrade"
+SESSION = {
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "application_name": APPLICATION,
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+"""Of every session: the same instant has the same text on both sides, and neither a long copy nor
+the snapshot, which is held to the end, is cut off by a limit that was set for clerks at work."""
 
 TABLES = ("users", "therapy_classes", "vouchers", "voucher_codes", "sessions", "reservations")
 COLUMNS: Mapping[str, tuple[str, ...]] = {

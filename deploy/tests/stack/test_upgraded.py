@@ -3,13 +3,17 @@
 import asyncio
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from deploy.demo.client import Person
+from deploy.local.errors import StartError
+from deploy.local.preparation import Preparation
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import CHECKOUT
@@ -137,6 +141,55 @@ async def test_the_default_types_are_on_sale(upgraded_api: httpx.AsyncClient) ->
     maria = await signed_in(upgraded_api, "maria@example.com")
     types = await maria.call("GET", "/api/voucher-types/available")
     assert len(types) == 3
+
+
+async def test_every_chain_of_the_trail_is_whole(
+    upgraded_api: httpx.AsyncClient, upgraded_stack: Stack
+) -> None:
+    """The organization's, with the upgrade's own row, and the chain of those without one."""
+    root = await signed_in(upgraded_api, "root@example.org")
+    where = await organization_of(root)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from deploy.cli import app; app()", "audit", "verify",
+        cwd=CHECKOUT, env={**os.environ, "CARNET_DATA": str(FOLDER)},
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    whole = [line for line in out.decode().splitlines() if "rows as they were written" in line]
+    assert {line.partition(":")[0] for line in whole} == {str(where), "no organization"}
+
+
+async def test_the_services_copies_are_there(upgraded_rows: Rows) -> None:
+    columns = "id, slug, is_active"
+    organizations = await upgraded_rows(f"SELECT {columns} FROM organizations.organizations")
+    assert [row["slug"] for row in organizations] == ["default-org"]
+    for service in ("identity", "vouchers"):
+        found = await upgraded_rows(f"SELECT {columns} FROM {service}.organization_copies")
+        assert found == organizations, service
+    columns = "id, name, email, role, organization_id, is_active"
+    of_people = f"SELECT {columns} FROM {{}} WHERE id <= 12 ORDER BY id"
+    people = await upgraded_rows(of_people.format("identity.users"))
+    assert len(people) == 8
+    assert await upgraded_rows(of_people.format("vouchers.client_copies")) == people
+
+
+async def test_no_start_in_the_middle_of_an_upgrade(
+    upgraded_stack: Stack, upgraded_rows: Rows, tmp_path: Path
+) -> None:
+    preparation = Preparation(
+        tmp_path,
+        upgraded_stack.system,
+        (upgraded_stack.admin_email, upgraded_stack.admin_password),
+        upgraded_stack.supervisor,
+        print,
+    )
+    await upgraded_rows("UPDATE organizations.upgrade_plan SET finished_at = NULL")
+    try:
+        with pytest.raises(StartError, match="Finish it: carnet upgrade data"):
+            await preparation.run()
+    finally:
+        await upgraded_rows("UPDATE organizations.upgrade_plan SET finished_at = now()")
 
 
 async def test_a_rollback_is_refused_by_now(upgraded_api: httpx.AsyncClient) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from deploy.local.system import CHECKOUT
 
 _PROGRAM = "from deploy.cli import app; app(prog_name='carnet')"
+COMMAND = (sys.executable, "-c", _PROGRAM, "upgrade")
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,7 @@ class Ended:
 async def start(environment: Mapping[str, str], *arguments: str) -> Process:
     """Start `carnet upgrade …` in a process group of its own."""
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _PROGRAM,
-        "upgrade",
+        *COMMAND,
         *arguments,
         cwd=CHECKOUT,
         env={**os.environ, **environment},

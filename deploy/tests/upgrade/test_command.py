@@ -3,11 +3,15 @@
 import asyncio
 import hashlib
 import json
+import os
+import shlex
 import stat
 from pathlib import Path
 
 import pytest
 
+from deploy.local.system import CHECKOUT
+from deploy.tests.upgrade import commands
 from deploy.tests.upgrade.commands import carnet_upgrade, start
 from deploy.tests.upgrade.databases import (
     DATA,
@@ -160,6 +164,22 @@ async def test_a_failed_backup_leaves_nothing(v1: VersionOne, tmp_path: Path) ->
     ended = await carnet_upgrade({}, "backup", "--source", v1.reader, *output)
     assert ended.code == 1
     assert "pg_dump failed" in ended.said
+    assert _names_in(tmp_path) == []
+
+
+async def test_a_backup_that_finds_no_room_leaves_nothing(v1: VersionOne, tmp_path: Path) -> None:
+    """Files may grow to two kibibytes: writing more fails as it does on a full disk."""
+    program = (*commands.COMMAND, "backup", "--source", v1.reader)
+    limited = shlex.join((*program, "--output", str(tmp_path / "v1.dump")))
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", f"ulimit -f 2; exec {limited}",
+        cwd=CHECKOUT, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "pg_dump failed" in said.decode()
+    assert "there must be room" in said.decode()
     assert _names_in(tmp_path) == []
 
 

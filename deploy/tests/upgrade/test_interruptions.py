@@ -7,13 +7,24 @@ import signal
 from asyncio.subprocess import Process
 from typing import Any
 
+import asyncpg
 import pytest
 
 from deploy.tests.upgrade import commands
-from deploy.tests.upgrade.databases import VersionOne, VersionTwo, copy_template, drop, upgraded
+from deploy.tests.upgrade.databases import (
+    READER,
+    VersionOne,
+    VersionTwo,
+    copy_template,
+    drop,
+    upgraded,
+)
 from deploy.tests.upgrade.test_rollback import STRUCTURE
+from deploy.upgrade.errors import UpgradeError
+from deploy.upgrade.preflight import inspect
 from deploy.upgrade.progress import Silence
 from deploy.upgrade.rollback import roll_back
+from deploy.upgrade.source import APPLICATION
 from deploy.upgrade.verification import verify
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +65,14 @@ COMPARED = {
     "vouchers.upgrade_findings": "*",
     "identity.upgrade_findings": "*",
 }
+FULL_DISK = """
+    CREATE FUNCTION public.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END
+    $$;
+    CREATE TRIGGER full_disk BEFORE INSERT ON vouchers.voucher_codes
+    FOR EACH ROW WHEN (NEW.id > 3000) EXECUTE FUNCTION public.full_disk()
+"""
+NOT_COUNTED = {"identity.permissions", "vouchers.upgrade_findings", "identity.upgrade_findings"}
 # Given by a sequence, which a killed transaction does not give back.
 DRAWN = ("organization_id", "voucher_type_id")
 
@@ -144,17 +163,95 @@ async def test_a_second_run_changes_nothing(v1: VersionOne, v2: VersionTwo) -> N
     assert await v2.rows("SELECT * FROM audit.audit_logs") == trail
 
 
-async def test_a_lost_connection_is_told_and_made_good(many: VersionOne, v2: VersionTwo) -> None:
-    process = await start(many, v2)
-    while await rows_done(v2) < 500:
-        await asyncio.sleep(0.005)
-    await v2.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND usename = 'vouchers'"
-    )
+async def fail_and_finish(v1: VersionOne, v2: VersionTwo, process: Process) -> str:
+    """Return what an upgrade said that was cut off; another run makes it good."""
     _, said = await process.communicate()
     assert process.returncode == 1
     assert "give the same command again" in said.decode()
     assert "Traceback" not in said.decode()
+    await v2.execute("DROP TRIGGER IF EXISTS full_disk ON vouchers.voucher_codes")
+    await finish(v1, v2)
+    assert (await verify(v2.target, v1.reader)).passed
+    return said.decode()
+
+
+@pytest.mark.parametrize("whose", [READER, "vouchers_owner", "organizations"])
+async def test_a_lost_connection_is_told_and_made_good(
+    many: VersionOne, v2: VersionTwo, whose: str
+) -> None:
+    process = await start(many, v2)
+    while await rows_done(v2) < 500:
+        await asyncio.sleep(0.005)
+    ended = await v2.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = ANY($1) AND usename = $2",
+        [many.name, v2.name],
+        whose,
+    )
+    assert ended
+    await fail_and_finish(many, v2, process)
+
+
+async def test_a_full_disk_is_told_and_made_good(many: VersionOne, v2: VersionTwo) -> None:
+    await v2.execute(FULL_DISK)
+    said = await fail_and_finish(many, v2, await start(many, v2))
+    assert "No space left on device" in said
+
+
+async def test_rolled_back_in_the_middle(many: VersionOne, v2: VersionTwo) -> None:
+    structure = await v2.rows(STRUCTURE)
+    await v2.execute(FULL_DISK)
+    process = await start(many, v2)
+    await process.communicate()
+    assert await v2.value("SELECT count(*) FROM vouchers.upgrade_suspended") > 0
+    assert await v2.value("SELECT count(*) FROM vouchers.voucher_codes") > 0
+    await v2.execute("DROP TRIGGER full_disk ON vouchers.voucher_codes")
+    await roll_back(v2.target, Silence(), force=False)
+    assert await v2.rows(STRUCTURE) == structure
+    assert await v2.value("SELECT count(*) FROM vouchers.voucher_codes") == 0
     await finish(many, v2)
     assert (await verify(v2.target, many.reader)).passed
+
+
+async def test_a_session_that_a_killed_run_left_is_waited_for(
+    v1: VersionOne, v2: VersionTwo
+) -> None:
+    """What the server still commits for a run that is gone must not be copied a second time."""
+    left = await asyncpg.connect(
+        v2.target.owner("vouchers"), server_settings={"application_name": APPLICATION}
+    )
+    upgrading = asyncio.create_task(upgraded(v1, v2))
+    await asyncio.sleep(1)
+    assert await v2.value("SELECT to_regclass('vouchers.upgrade_steps') IS NULL")
+    await left.close()
+    await upgrading
+    assert (await verify(v2.target, v1.reader)).passed
+
+
+async def test_refused_while_a_service_is_at_work(v1: VersionOne, v2: VersionTwo) -> None:
+    at_work = await asyncpg.connect(v2.target.service("vouchers"))
+    try:
+        with pytest.raises(UpgradeError, match="Version 2 is at work: vouchers"):
+            await upgraded(v1, v2)
+        assert not await v2.value("SELECT to_regclass('organizations.upgrade_plan') IS NOT NULL")
+        found = await inspect(v1.reader, v2.target, None)
+        assert "Version 2 is at work: stop it before `data`." in found.warnings
+    finally:
+        await at_work.close()
+    first = await upgraded(v1, v2)
+    at_work = await asyncpg.connect(v2.target.service("vouchers"))
+    try:
+        assert await upgraded(v1, v2) == first, "what is done already hurts nobody"
+        with pytest.raises(UpgradeError, match="Version 2 is at work: vouchers"):
+            await roll_back(v2.target, Silence(), force=False)
+    finally:
+        await at_work.close()
+    assert (await verify(v2.target, v1.reader)).passed
+
+
+async def test_the_server_knows_the_rows_before_anybody_asks(
+    many: VersionOne, v2: VersionTwo
+) -> None:
+    await upgraded(many, v2)
+    known = await v2.rows("SELECT DISTINCT schemaname || '.' || tablename AS name FROM pg_stats")
+    assert {*COMPARED} - {row["name"] for row in known} == NOT_COUNTED
