@@ -71,14 +71,17 @@ LEFT JOIN payments.payment_transactions p
     ON p.voucher_id = v.id AND p.captured_amount = v.payment_amount
 WHERE (v.status IN ('active', 'completed') OR v.payment_status = 'paid') AND p.id IS NULL
 """
-# A voucher whose every session is used or paid back is at its end, whatever money was kept.
+# A voucher whose every session is used or paid back is at its end, whatever money was kept; it does
+# not come back when one of the used ones is taken back later.
 _PAID_BUT_INACTIVE = """
 SELECT v.id, v.status, v.payment_status FROM payments.payment_transactions p
 LEFT JOIN vouchers.vouchers v ON v.id = p.voucher_id
 WHERE p.captured_amount > p.refunded_amount
 AND (v.id IS NULL OR v.payment_status NOT IN ('paid', 'partially_refunded')
      OR (v.status NOT IN ('active', 'completed')
-         AND v.used_sessions + v.refunded_sessions < v.total_sessions))
+         AND v.used_sessions + v.refunded_sessions + (
+             SELECT count(*) FROM vouchers.redemptions r WHERE r.voucher_id = v.id
+             AND r.kind = 'regular' AND r.reversal_of IS NOT NULL) < v.total_sessions))
 """
 _PAID_TWICE = """
 SELECT voucher_id FROM payments.payment_transactions WHERE captured_amount > 0
@@ -100,6 +103,50 @@ SELECT v.id, v.payment_status, p.refunded_amount FROM payments.payment_transacti
 JOIN vouchers.vouchers v ON v.id = p.voucher_id
 WHERE p.refunded_amount > 0 AND v.payment_status <> CASE
     WHEN p.refunded_amount >= p.captured_amount THEN 'refunded' ELSE 'partially_refunded' END
+"""
+_QUOTES_THAT_DIFFER = """
+SELECT q.id, q.status, q.amount, r.id AS refund, r.status AS made, r.amount AS paid
+FROM vouchers.refund_quotes q
+FULL JOIN (SELECT * FROM payments.refunds WHERE quote_id IS NOT NULL) r ON r.quote_id = q.id
+WHERE q.status IS DISTINCT FROM CASE r.status WHEN 'succeeded' THEN 'refunded'
+    WHEN 'failed' THEN 'failed' WHEN 'pending' THEN 'taken' ELSE 'open' END
+OR (r.id IS NOT NULL AND (q.amount, q.currency, q.transaction_id)
+    IS DISTINCT FROM (r.amount, r.currency, r.transaction_id))
+"""
+# Sessions go with quotes, or for amounts that pay for them; quotes bring what their sessions cost.
+_SESSIONS_AND_MONEY = """
+SELECT v.id, v.refunded_sessions, quoted.sessions, quoted.amount, others.sessions AS of_amounts
+FROM vouchers.vouchers v
+JOIN payments.payment_transactions p ON p.voucher_id = v.id AND p.captured_amount > 0
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(q.sessions), 0) AS sessions, coalesce(sum(q.amount), 0) AS amount
+    FROM vouchers.refund_quotes q WHERE q.voucher_id = v.id AND q.status = 'refunded'
+) quoted
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(floor(r.amount * v.total_sessions / p.captured_amount + 0.01)), 0)
+        AS sessions
+    FROM payments.refunds r
+    WHERE r.transaction_id = p.id AND r.quote_id IS NULL AND r.status = 'succeeded'
+) others
+WHERE v.refunded_sessions < quoted.sessions
+OR quoted.amount > round(p.captured_amount * v.refunded_sessions / v.total_sessions, 2)
+OR (v.payment_status <> 'refunded' AND v.refunded_sessions > quoted.sessions + others.sessions)
+"""
+_REFUNDED_CODES = """
+SELECT v.id, v.refunded_sessions, count(c.id) AS codes FROM vouchers.vouchers v
+LEFT JOIN vouchers.voucher_codes c ON c.voucher_id = v.id AND c.is_refunded
+WHERE v.payment_date IS NOT NULL GROUP BY v.id HAVING count(c.id) <> v.refunded_sessions
+"""
+_DISPUTES_THAT_DIFFER = """
+SELECT ours.id, ours.status, theirs.is_open FROM payments.disputes ours
+FULL JOIN vouchers.voucher_disputes theirs ON theirs.id = ours.id
+WHERE theirs.is_open IS DISTINCT FROM (ours.status = 'open')
+"""
+_RESTS_WITHOUT_DISPUTE = """
+SELECT v.id, v.disputed_at FROM vouchers.vouchers v
+WHERE (v.disputed_at IS NOT NULL) <> EXISTS (
+    SELECT FROM payments.disputes d JOIN payments.payment_transactions p ON p.id = d.transaction_id
+    WHERE p.voucher_id = v.id AND d.status = 'open')
 """
 _CODES = """
 SELECT v.id, count(c.id) FROM vouchers.vouchers v
@@ -136,9 +183,14 @@ CHECKS = [
     query("money", "sales, payments, activations told twice", _ACTIVATED_TWICE),
     query("money", "activations without an audit row", _ACTIVE_WITHOUT_TRACE),
     query("money", "vouchers that do not know of their refund", _REFUND_UNKNOWN_TO_VOUCHER),
+    query("money", "quotes and their refunds that differ", _QUOTES_THAT_DIFFER),
+    query("money", "sessions and money given back that do not fit", _SESSIONS_AND_MONEY),
+    query("money", "disputes that differ between payments and vouchers", _DISPUTES_THAT_DIFFER),
+    query("money", "vouchers at rest without a dispute, or the reverse", _RESTS_WITHOUT_DISPUTE),
     query("money", "gaps in invoice numbers", _GAPS),
     query("money", "payments without their one invoice", _INVOICES),
     query("money", "refunds without their one credit note", _CREDIT_NOTES),
     query("sessions", "vouchers without exactly their codes", _CODES),
+    query("sessions", "codes given back that are not the sessions given back", _REFUNDED_CODES),
     query("sessions", "counters that are not the sum of redemptions", _COUNTERS),
 ]

@@ -58,7 +58,22 @@ async def _reversals(evidence: Evidence) -> Wrong:
 
 async def _refunds(evidence: Evidence) -> Wrong:
     told = [t.body["id"] for t in evidence.history.done("refund")]
-    return _compare(told, await _ids(evidence, "payments.refunds"))
+    return _compare(told, await _ids(evidence, "payments.refunds", "quote_id IS NULL"))
+
+
+async def _refunds_by_quote(evidence: Evidence) -> Wrong:
+    """Each is a refund, once; one that failed at once was told as a refusal, without an id."""
+    told = [t.body["id"] for t in evidence.history.done("refund-by-quote")]
+    noted = await _ids(evidence, "payments.refunds", "quote_id IS NOT NULL")
+    failed = await _ids(evidence, "payments.refunds", "quote_id IS NOT NULL AND status = 'failed'")
+    refused = set(failed) - set(told)
+    return _compare(told, [one for one in noted if one not in refused])
+
+
+async def _quotes(evidence: Evidence) -> Wrong:
+    """Who was told of a quote finds it; one that nobody was told of binds nobody."""
+    told = {t.body["id"] for t in evidence.history.done("quote")}
+    return sorted(told - set(await _ids(evidence, "vouchers.refund_quotes")))
 
 
 async def _edits(evidence: Evidence) -> Wrong:
@@ -129,6 +144,7 @@ LEFT JOIN payments.payment_transactions p ON p.voucher_id = v.id
 WHERE v.status = 'pending' AND p.status IS DISTINCT FROM 'requires_action'
 """
 _UNFINISHED_REFUNDS = "SELECT id, status FROM payments.refunds WHERE status = 'pending'"
+_UNFINISHED_QUOTES = "SELECT id, voucher_id FROM vouchers.refund_quotes WHERE status = 'taken'"
 _QUARANTINED = "SELECT id FROM payments.payment_transactions WHERE status = 'quarantined'"
 _WEBHOOKS = """
 SELECT id, type, attempts FROM payments.webhook_events
@@ -140,6 +156,7 @@ SETTLED = [
     query("sagas", "payments without an end", _UNFINISHED_PAYMENTS),
     query("sagas", "vouchers pending without a payment that waits", _UNFINISHED_VOUCHERS),
     query("sagas", "refunds without an end", _UNFINISHED_REFUNDS),
+    query("sagas", "sessions withheld without an end", _UNFINISHED_QUOTES),
     query("sagas", "webhooks not dealt with", _WEBHOOKS),
     query("sagas", "foundings without an end", _FOUNDINGS),
 ]
@@ -153,6 +170,8 @@ CHECKS = [
     Check("clients", "redemptions lost, unexpected or twice", _redemptions),
     Check("clients", "reversals lost, unexpected or twice", _reversals),
     Check("clients", "refunds lost, unexpected or twice", _refunds),
+    Check("clients", "refunds by quote lost, unexpected or twice", _refunds_by_quote),
+    Check("clients", "refund quotes lost", _quotes),
     Check("clients", "edits lost, unexpected or twice", _edits),
     Check("clients", "new names lost", _renames),
     Check("clients", "sign-ins unaccounted for", _sign_ins),

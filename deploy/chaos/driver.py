@@ -44,6 +44,7 @@ class Driver:
             self._redeem: 6,
             self._reverse: 2,
             self._refund: 3,
+            self._refund_by_quote: 4,
             self._sign_in: 2,
             self._edit: 2,
             self._rename: 1,
@@ -163,6 +164,17 @@ class Driver:
         body = {} if dice.random() < 0.3 else {"amount": dice.choice([10, 25.5, 199.99])}
         path = f"{shop.here}/payments/{voucher['payment']['transaction_id']}/refunds"
         await self.traffic.post(shop.owner, "refund", path, body)
+
+    async def _refund_by_quote(self, shop: Shop, dice: random.Random) -> None:
+        """Ask what some sessions bring, or all; then mostly take it, perhaps after others did."""
+        if not shop.vouchers:
+            return
+        here = f"/api/vouchers/{dice.choice(shop.vouchers)['id']}"
+        body = {"sessions": dice.choice([None, 1, 2, 3])}
+        quote = await self.traffic.post(shop.owner, "quote", f"{here}/refund-quote", body)
+        if quote.done and dice.random() < 0.8:
+            order = {"quote_id": quote.body["id"]}
+            await self.traffic.post(shop.owner, "refund-by-quote", f"{here}/refunds", order)
 
     async def _sign_in(self, shop: Shop, dice: random.Random) -> None:
         chosen = dice.choice([shop.owner, shop.therapist, *shop.clients])

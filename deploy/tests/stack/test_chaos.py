@@ -1,5 +1,5 @@
-"""A short run of `make chaos`: somebody dies at each step of a sale and of a founding, everything
-else fails beside it, and nothing is lost, invented or left undone.
+"""A short run of `make chaos`: somebody dies at each step of a sale, of a refund by quote and of a
+founding, everything else fails beside it, and nothing is lost, invented or left undone.
 
 The second half shows that the checker finds what it is for: it is given something wrong.
 """
@@ -31,7 +31,7 @@ SECONDS = 25.0
 REQUIRED = {
     point
     for point in all_points().keys() - SLOW_POINTS
-    if point.startswith(("founding.", "purchase.", "charge."))
+    if point.startswith(("founding.", "purchase.", "charge.", "quote."))
 }
 
 
@@ -63,6 +63,7 @@ async def test_somebody_died_at_each_step(result: Result) -> None:
     assert result.points_passed >= all_points().keys() - SLOW_POINTS
     assert sum(result.faults.values()) > len(REQUIRED)
     assert result.told["purchase"] > 10
+    assert result.told["refund-by-quote"] > 0
 
 
 def named(name: str) -> Check:
@@ -125,6 +126,36 @@ TAMPERINGS = [
         " WHERE id = (SELECT max(voucher_id) FROM vouchers.redemptions WHERE kind = 'regular')",
     ),
     (
+        "sessions withheld without an end",
+        "UPDATE vouchers.refund_quotes SET status = 'taken' WHERE id = ("
+        "SELECT max(id) FROM vouchers.refund_quotes)",
+    ),
+    (
+        "quotes and their refunds that differ",
+        "UPDATE vouchers.refund_quotes SET amount = amount + 0.01 WHERE id = ("
+        "SELECT max(id) FROM vouchers.refund_quotes WHERE status IN ('refunded', 'failed'))",
+    ),
+    (
+        "sessions and money given back that do not fit",
+        "UPDATE vouchers.vouchers SET refunded_sessions = 0 WHERE id = ("
+        "SELECT max(voucher_id) FROM vouchers.refund_quotes WHERE status = 'refunded')",
+    ),
+    (
+        "codes given back that are not the sessions given back",
+        "UPDATE vouchers.voucher_codes SET is_refunded = false WHERE id = ("
+        "SELECT max(id) FROM vouchers.voucher_codes WHERE is_refunded)",
+    ),
+    (
+        "disputes that differ between payments and vouchers",
+        "INSERT INTO vouchers.voucher_disputes (id, organization_id, voucher_id, is_open)"
+        " VALUES (1, 1, 1, true)",
+    ),
+    (
+        "vouchers at rest without a dispute, or the reverse",
+        "UPDATE vouchers.vouchers SET disputed_at = now() WHERE id = ("
+        "SELECT max(id) FROM vouchers.vouchers)",
+    ),
+    (
         "payments without an end",
         "UPDATE payments.payment_transactions SET status = 'processing' WHERE id = ("
         "SELECT max(id) FROM payments.payment_transactions)",
@@ -136,6 +167,8 @@ TAMPERINGS = [
     ),
 ]
 
+
+DONE = ("UPDATE 1", "DELETE 1", "DELETE 2", "INSERT 0 1")
 
 FORGED_CHAIN = (
     "UPDATE audit.audit_logs SET action = 'FORGED'"
@@ -172,7 +205,7 @@ async def test_the_checker_finds_what_is_wrong(
         evidence = TakenBack(platform, History(), (), administrator)
         [before] = await run_checks([named(name)], evidence)
         assert not before.wrong
-        assert await administrator.execute(tampering) in ("UPDATE 1", "DELETE 1", "DELETE 2")
+        assert await administrator.execute(tampering) in DONE
         [after] = await run_checks([named(name)], evidence)
         assert after.wrong
     finally:
@@ -186,6 +219,8 @@ async def test_the_checker_finds_what_is_wrong(
         ("redemptions lost, unexpected or twice", "redemption", {"id": 10**9}),
         ("reversals lost, unexpected or twice", "reversal", {"id": 10**9}),
         ("refunds lost, unexpected or twice", "refund", {"id": 10**9}),
+        ("refunds by quote lost, unexpected or twice", "refund-by-quote", {"id": 10**9}),
+        ("refund quotes lost", "quote", {"id": 10**9}),
         ("new names lost", "rename", {"id": 1, "version": 10**9}),
         ("organizations lost", "founding", {"id": 10**9, "owner": {"id": 1}}),
     ],

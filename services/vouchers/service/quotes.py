@@ -31,6 +31,7 @@ from shared.auth import Actor
 from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid
+from shared.failpoints import passed
 from shared.routing import Work
 
 VALID_FOR = timedelta(minutes=15)
@@ -129,13 +130,16 @@ async def give_back(
     ServiceUnavailable: the refund will be made then, and the same Idempotency-Key tells of it.
     """
     taken = await _begun(work) or await _take(work, actor, voucher_id, quote_id, reason)
+    passed("quote.withheld")
     made = await refund_calls.refund(clients, work.origin, taken)
+    passed("quote.answered")
     async with work.begin() as session:
         if made.status == "succeeded":
             returned = refunds.Returned(made.amount, made.refunded_amount, taken.id)
             await refunds.refunded(session, taken.voucher_id, returned)
         elif made.status == "failed":
             await refunds.not_refunded(session, taken.voucher_id, taken.id)
+    passed("quote.concluded")
     if made.status == "failed":
         raise RefundRefused(made.failure_message or "")
     return taken, made
