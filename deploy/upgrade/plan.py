@@ -25,6 +25,25 @@ _COLUMNS = (
 )
 
 
+FRESH_TARGET = (
+    "Version 1's clients hold its ids, so they must be free. A first start already makes an"
+    " administrator with id 1. Upgrade into a fresh target, in this order:\n"
+    "        1. Stop version 2.\n"
+    "        2. In a data folder: choose one that does not exist yet,\n"
+    "             export CARNET_DATA=/path/of/a/new/folder\n"
+    "           On a server of your own: a new database, named by every ..._DATABASE_URL.\n"
+    "        3. carnet upgrade run --source ...\n"
+    "        4. Start version 2 with the same CARNET_DATA, or the same addresses.\n"
+    "        What version 2 has now stays where it is, and is not carried over."
+)
+"""What to do when version 2 was started before its upgrade."""
+
+
+def in_the_way(table: str, first: int) -> str:
+    """Return what is wrong when version 2 uses ids of version 1."""
+    return f"Version 2 has {table} of its own under ids of version 1, {first} among them."
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one upgrade does. Ids up to an extent's `last_id` are version 1's, and nobody else's.
@@ -92,9 +111,8 @@ async def make(source: Source, targets: Connections, system_admin: str | None) -
     )
     for table, first in (await ids_in_the_way(plan.extents, targets)).items():
         raise UpgradeError(
-            f"Version 2 has {table} of its own under ids of version 1, {first} among them.",
-            "Version 1's clients hold its ids, so they must be free: upgrade before the first start"
-            " of version 2, or into another database or data folder (CARNET_DATA).",
+            in_the_way(table, first),
+            FRESH_TARGET,
         )
     return plan
 

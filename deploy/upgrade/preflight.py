@@ -161,8 +161,6 @@ async def _look_at_target(findings: Findings, target: Target) -> None:
             findings.warnings.append("An upgrade has begun here already: `data` goes on with it.")
             return
         in_the_way = await plans.ids_in_the_way(findings.extents, targets)
-    for table, first in in_the_way.items():
-        findings.problems.append(
-            f"Version 2 has {table} of its own under ids of version 1, {first} among them:"
-            " upgrade before its first start, or into a fresh database."
-        )
+    findings.problems.extend(plans.in_the_way(*found) for found in in_the_way.items())
+    if in_the_way:
+        findings.problems.append(plans.FRESH_TARGET)

@@ -20,6 +20,8 @@ from deploy.tests.upgrade.databases import (
     VersionOne,
     VersionTwo,
     administering,
+    copy_template,
+    drop,
     make_reader,
 )
 from shared.provisioning import in_database
@@ -87,7 +89,10 @@ async def test_a_failed_check_is_exit_code_1(v1: VersionOne, v2: VersionTwo) -> 
     assert "✗ rows of users: 8 of 8, differing ids: 7" in ended.out
 
 
-async def test_ids_that_version_2_uses_are_in_the_way(v1: VersionOne, v2: VersionTwo) -> None:
+async def test_ids_that_version_2_uses_are_in_the_way(
+    v1: VersionOne, v2: VersionTwo, admin_url: str, template: str
+) -> None:
+    """What a first start makes. The way out is told, and is one."""
     await v2.execute(
         "INSERT INTO identity.users (email, name, password_hash, role, is_organization_owner,"
         " is_active, approved_at, created_at, updated_at, version)"
@@ -98,8 +103,17 @@ async def test_ids_that_version_2_uses_are_in_the_way(v1: VersionOne, v2: Versio
     assert "users of its own under ids of version 1" in ended.document["problems"][0]
     ended = await carnet_upgrade(v2.environment, "data", "--source", v1.reader)
     assert ended.code == 1
-    assert "must be free" in ended.said
+    steps = ["Stop version 2", "export CARNET_DATA=", "carnet upgrade run", "Start version 2"]
+    assert sorted(steps, key=ended.said.index) == steps
     assert await v2.value("SELECT count(*) FROM vouchers.vouchers") == 0
+    assert not await v2.value("SELECT count(*) FROM organizations.upgrade_plan")
+
+    fresh = await copy_template(admin_url, template)
+    try:
+        ended = await carnet_upgrade(fresh.environment, "data", "--source", v1.reader)
+        assert ended.code == 0, ended.said
+    finally:
+        await drop(admin_url, fresh.name)
 
 
 async def test_an_address_that_version_2_uses_is_in_the_way(v1: VersionOne, v2: VersionTwo) -> None:
