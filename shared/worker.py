@@ -10,6 +10,7 @@ import structlog
 import uvloop
 
 from shared import idempotency, inbox
+from shared.clients import ServiceClients
 from shared.consumer import Consumer
 from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
@@ -53,6 +54,7 @@ class Worker:
         *,
         consumers: Sequence[Consumer] = (),
         timers: Sequence[Timer] = (),
+        clients: ServiceClients | None = None,
         keep_inbox: bool = False,
     ) -> None:
         self.name = name
@@ -61,6 +63,7 @@ class Worker:
         self.relay = Relay(name, settings.database_url, settings.rabbitmq_url)
         self.consumers = consumers
         self.timers = [*timers, Timer("clean_up", CLEAN_UP_EVERY, self._clean_up)]
+        self._clients = clients
         self._keep_inbox = keep_inbox
 
     def checks(self) -> dict[str, Check]:
@@ -89,7 +92,13 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
-            await self.transactions.engine.dispose()
+            await self.close()
+
+    async def close(self) -> None:
+        """Close every connection of the timers and handlers."""
+        if self._clients is not None:
+            await self._clients.aclose()
+        await self.transactions.engine.dispose()
 
     async def _clean_up(self) -> None:
         async with self.transactions.system() as session:

@@ -49,8 +49,7 @@ PURCHASES = Measurement(
     title="Purchases end to end",
     note="16 buyers with cards through the gateway, all processes on all cores, with an "
     "Idempotency-Key each. CPU is per purchase, until its last audit row is written; the card "
-    "gateway of tests and the buyers take their part of the same cores. Calls between services go "
-    "to the first process of the called one.",
+    "gateway of tests and the buyers take their part of the same cores.",
     opened=_opened,
     aims=(
         Aim(

@@ -79,8 +79,12 @@ class System:
         return [i for i in self.instances if i.owner == service and i.port is not None]
 
     def service_url(self, service: str) -> str:
-        """Return the address other services use: that of the first API process."""
+        """Return the address of a service's first API process."""
         return self.apis(service)[0].url
+
+    def service_urls(self, service: str) -> str:
+        """Return the addresses of all its API processes, as whoever calls it is told them."""
+        return ",".join(api.url for api in self.apis(service))
 
     def role_url(self, service: str, *, owner: bool = False) -> str:
         """Return the database address for the service's role, or for its schema's owner."""
@@ -139,7 +143,7 @@ class System:
             "RABBITMQ_URL": self.rabbitmq_url,
             "INTERNAL_KEY": self.credentials[service].internal_key,
             "INTERNAL_JWKS": self.internal_jwks,
-            **{f"{name.upper()}_URL": self.service_url(name) for name in UPSTREAMS[service]},
+            **{f"{name.upper()}_URL": self.service_urls(name) for name in UPSTREAMS[service]},
             **self._special(service),
         }
         return {f"{service.upper()}_{name}": value for name, value in values.items()}
@@ -158,9 +162,7 @@ class System:
         return {}
 
     def _gateway(self) -> dict[str, str]:
-        upstreams = {
-            f"{name.upper()}_URL": ",".join(api.url for api in self.apis(name)) for name in SERVICES
-        }
+        upstreams = {f"{name.upper()}_URL": self.service_urls(name) for name in SERVICES}
         values = {
             **self._tokens(),
             "RABBITMQ_URL": self.rabbitmq_url,

@@ -17,12 +17,12 @@ from deploy.local.system import SERVICES, Instance, System
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    """The system of two voucher instances, with servers of the user's own."""
+    """The system of two instances of vouchers and payments, with servers of the user's own."""
     settings = StackSettings(
         data=tmp_path,
         database_url="postgresql://root:secret@db.example:6000/shop?sslmode=require",
         rabbitmq_url="amqp://u:p@mq.example/",
-        instances={"vouchers": 2},
+        instances={"vouchers": 2, "payments": 2},
     )
     return Stack(settings, print, {"vouchers-api-2": {"FAILPOINT": "x:1"}}).system
 
@@ -33,7 +33,7 @@ def instance(system: System, name: str) -> Instance:
 
 def test_every_service_has_an_api_and_a_worker_and_there_is_one_gateway(system: System) -> None:
     names = [found.name for found in system.instances]
-    assert len(names) == len(set(names)) == 2 * len(SERVICES) + 2 + 1
+    assert len(names) == len(set(names)) == 2 * len(SERVICES) + 2 * 2 + 1
     assert {"vouchers-api", "vouchers-api-2", "vouchers-worker-2", "gateway"} <= set(names)
 
 
@@ -64,6 +64,12 @@ def test_the_gateway_knows_every_instance(system: System) -> None:
     urls = [instance(system, name).url for name in ("vouchers-api", "vouchers-api-2")]
     assert told["GATEWAY_VOUCHERS_URL"] == ",".join(urls)
     assert not [name for name in told if "DATABASE" in name]
+
+
+def test_a_service_knows_every_instance_of_those_it_calls(system: System) -> None:
+    told = system.environment(instance(system, "vouchers-api-2"))
+    urls = [instance(system, name).url for name in ("payments-api", "payments-api-2")]
+    assert told["VOUCHERS_PAYMENTS_URL"] == ",".join(urls)
 
 
 def test_services_know_the_gateways_key(system: System) -> None:

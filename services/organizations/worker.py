@@ -36,7 +36,9 @@ def create_worker(settings: Settings) -> Worker:
         Timer("default_organization", LOOK_AFTER_DEFAULT_EVERY, look_after_default),
     ]
     consumer = Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)
-    return Worker(NAME, settings, transactions, consumers=[consumer], timers=timers)
+    return Worker(
+        NAME, settings, transactions, consumers=[consumer], timers=timers, clients=clients
+    )
 
 
 if __name__ == "__main__":

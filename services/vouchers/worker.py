@@ -9,6 +9,7 @@ from services.vouchers.handlers import QUEUES
 from services.vouchers.service import vouchers
 from services.vouchers.service.copies import Directory
 from services.vouchers.settings import Settings
+from shared.clients import ServiceClients
 from shared.consumer import Consumer, one_by_one
 from shared.context import system_origin
 from shared.db import make_engine
@@ -27,12 +28,14 @@ def create_worker(settings: Settings) -> Worker:
     """Return the worker, ready to run."""
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    clients = clients_of(settings)
     return Worker(
         NAME,
         settings,
         transactions,
         consumers=consumers_of(settings, transactions),
-        timers=timers_of(settings, transactions),
+        timers=timers_of(settings, transactions, clients),
+        clients=clients,
     )
 
 
@@ -44,9 +47,11 @@ def consumers_of(settings: Settings, transactions: Transactions) -> list[Consume
     ]
 
 
-def timers_of(settings: Settings, transactions: Transactions) -> list[Timer]:
+def timers_of(
+    settings: Settings, transactions: Transactions, clients: ServiceClients
+) -> list[Timer]:
     """Return what is due by the clock: vouchers that run out, vouchers that nobody paid."""
-    directory = Directory(clients_of(settings), system_origin(), transactions.system)
+    directory = Directory(clients, system_origin(), transactions.system)
 
     async def expire() -> None:
         await vouchers.expire_run_out(transactions)

@@ -66,7 +66,7 @@ async def test_messages_arrive_once_whatever_is_repeated(
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=5)
-        await worker.transactions.engine.dispose()
+        await worker.close()
     assert len(await database.rows("SELECT 1 FROM voucher_codes")) == 12
     types = [told["type"] for told in await database.events()]
     assert types.count("vouchers.voucher.activated.v1") == 1
@@ -90,4 +90,4 @@ async def test_the_worker_knows_its_queues_and_timers(
     for timer in worker.timers:
         if timer.name != "learn_organizations":
             await timer.run()
-    await worker.transactions.engine.dispose()
+    await worker.close()
