@@ -137,7 +137,10 @@ class Consumer:
     async def _handle_batch(
         self, channel: AbstractChannel, messages: list[AbstractIncomingMessage]
     ) -> None:
-        """Handle together; when that fails, one at a time, so that only the culprit suffers."""
+        """Handle together; when that fails, in halves, until the culprit is alone and suffers.
+
+        One at a time would be as good for a small batch, and a minute's work for a large one.
+        """
         try:
             await self._apply_when_possible(channel, messages)
         except Exception as error:
@@ -146,8 +149,9 @@ class Consumer:
             if len(messages) == 1:
                 await self._failed(channel, messages[0], error)
                 return
-            for message in messages:
-                await self._handle_batch(channel, [message])
+            middle = len(messages) // 2
+            await self._handle_batch(channel, messages[:middle])
+            await self._handle_batch(channel, messages[middle:])
         else:
             passed("consumer.before_ack")
             # All that came before them has had its answer: batches are handled in order.

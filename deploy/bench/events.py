@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from deploy.bench.ground import BenchDatabase, Ground
 from deploy.bench.protocol import Aim, Figures, Measurement, Run
 from deploy.bench.sample_events import sample_events
-from services.audit.handlers import QUEUE
+from services.audit.handlers import BATCH, QUEUE
 from shared import bus
 
 _FILL = """
@@ -101,8 +101,9 @@ EVENTS = Measurement(
     name="events",
     title="Events",
     note="Events like those of purchases by 20 organizations. Ingestion is inbox, chain, personal "
-    "values and rows in batches of 200; COPY writes the same rows, ready-made, in batches of 200. "
-    "The bare publisher sends ready-made messages, 500 at once, confirmed by a quorum queue.",
+    f"values and rows in batches of {BATCH}; COPY writes the same rows, ready-made, in as large "
+    "batches. The bare publisher sends ready-made messages, 500 at once, confirmed by a quorum "
+    "queue.",
     opened=_opened,
     aims=(
         Aim(

@@ -25,6 +25,8 @@ PEOPLE = frozenset({"user", "buyer", "client", "owner", "payer", "therapist"})
 column such as `client_name`."""
 
 _FLAT = {f"{person}_{field}" for person in PEOPLE for field in FIELDS}
+_TELLING = FIELDS | PEOPLE | _FLAT | {MARK}
+_NESTED = (dict, list)
 _SUBJECT_COLUMNS = {
     "user": "user_id",
     "owner": "owner_id",
@@ -49,8 +51,11 @@ class Commitments:
             row[column] = self._replaced(row, known, row[column])
 
     def _replaced(self, row: Values, known: Values, values: Values) -> Values:
+        # Most values are neither nested nor of a name that could tell of anybody.
         return {
-            _harmless(name): self._replaced_item(row, known, name, value)
+            _harmless(name): value
+            if name not in _TELLING and type(value) not in _NESTED
+            else self._replaced_item(row, known, name, value)
             for name, value in values.items()
         }
 

@@ -130,8 +130,8 @@ async def test_a_poison_message_suffers_alone_and_is_parked(
         await until(lambda: _drained(queue, database, 99), seconds=60)
         await until(lambda: _parked(queue), seconds=60)
     assert await ids(database) == [n for n in range(100) if n != 50]
-    # Once with its batch, once by itself, and each of the others by itself alone.
-    assert effects.attempts[poison.id] <= bus.MAX_ATTEMPTS + 1
+    # With its batch of at most 20, with each half of a half that it was in, and then by itself.
+    assert effects.attempts[poison.id] <= bus.MAX_ATTEMPTS + 5
     dead = await (await queue.get_queue(QUEUE.dead)).get(timeout=5)
     assert dead is not None
     await dead.ack()
@@ -297,3 +297,16 @@ async def test_the_inbox_takes_each_event_once_even_from_two_at_once(
     async with transactions.system() as session:
         assert await inbox.take(session, "another.queue", events[:1]) == events[:1]
         assert await inbox.take(session, QUEUE.name, []) == []
+
+
+async def test_a_large_batch_with_a_poison_message_is_not_handled_one_by_one(
+    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    events = [event(n, poison="arsenic") if n == 77 else event(n) for n in range(200)]
+    await send(queue, *events)
+    effects = Effects()
+    async with running(consumer(effects, transactions, rabbitmq_url, batch=200)):
+        await until(lambda: _drained(queue, database, 199), seconds=60)
+        await until(lambda: _parked(queue), seconds=60)
+    assert await ids(database) == [n for n in range(200) if n != 77]
+    assert len(effects.batches) < 60
