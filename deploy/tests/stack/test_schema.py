@@ -49,6 +49,8 @@ REFUSED_BY_MEANING = {
     "POST /api/vouchers/{voucher_id}/refund-quote": "no more sessions than are unused",
     f"POST {_ORGANIZATION}/payments/{{payment_id}}/refunds": "amounts have two decimals",
     f"GET {_ORGANIZATION}/payments/totals": "`to` is not before `from`",
+    f"GET {_ORGANIZATION}/audit-logs/verify": "`last` is not before `first`",
+    "GET /api/admin/audit-logs/verify": "a range is of one organization's chain",
     "POST /api/payments/webhooks/{gateway_name}": "only the payment gateway can sign",
 }
 """Where a body that fits the schema may be refused: a rule that JSON Schema cannot express."""
