@@ -4,13 +4,12 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import uvloop
 
 from shared import idempotency, inbox
-from shared.clients import ServiceClients
 from shared.consumer import Consumer
 from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
@@ -43,6 +42,13 @@ class Timer:
             await asyncio.sleep(self.every)
 
 
+class Connections(Protocol):
+    """What timers and handlers have open to others: Carnet's services, payment gateways."""
+
+    async def aclose(self) -> None:
+        """Close them all."""
+
+
 class Worker:
     """One process of a service's background work."""
 
@@ -54,7 +60,7 @@ class Worker:
         *,
         consumers: Sequence[Consumer] = (),
         timers: Sequence[Timer] = (),
-        clients: ServiceClients | None = None,
+        connections: Connections | None = None,
         keep_inbox: bool = False,
     ) -> None:
         self.name = name
@@ -63,7 +69,7 @@ class Worker:
         self.relay = Relay(name, settings.database_url, settings.rabbitmq_url)
         self.consumers = consumers
         self.timers = [*timers, Timer("clean_up", CLEAN_UP_EVERY, self._clean_up)]
-        self._clients = clients
+        self._connections = connections
         self._keep_inbox = keep_inbox
 
     def checks(self) -> dict[str, Check]:
@@ -96,8 +102,8 @@ class Worker:
 
     async def close(self) -> None:
         """Close every connection of the timers and handlers."""
-        if self._clients is not None:
-            await self._clients.aclose()
+        if self._connections is not None:
+            await self._connections.aclose()
         await self.transactions.engine.dispose()
 
     async def _clean_up(self) -> None:

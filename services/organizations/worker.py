@@ -37,7 +37,7 @@ def create_worker(settings: Settings) -> Worker:
     ]
     consumer = Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)
     return Worker(
-        NAME, settings, transactions, consumers=[consumer], timers=timers, clients=clients
+        NAME, settings, transactions, consumers=[consumer], timers=timers, connections=clients
     )
 
 

@@ -47,6 +47,7 @@ def create_worker(settings: Settings) -> Worker:
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
             Timer("forget_webhook_bodies", FORGET_EVERY, forget_webhook_bodies),
         ],
+        connections=gateways,
     )
 
 

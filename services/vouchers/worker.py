@@ -35,7 +35,7 @@ def create_worker(settings: Settings) -> Worker:
         transactions,
         consumers=consumers_of(settings, transactions),
         timers=timers_of(settings, transactions, clients),
-        clients=clients,
+        connections=clients,
     )
 
 
