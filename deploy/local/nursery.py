@@ -27,6 +27,7 @@ from deploy.local.processes import die_with_parent
 
 LIBRARIES = (
     "aio_pika",
+    "aiohttp",
     "alembic.command",
     "argon2",
     "asyncpg",
