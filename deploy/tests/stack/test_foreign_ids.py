@@ -131,8 +131,10 @@ async def test_filters_by_anothers_ids_find_nothing(
     stranger = scene.cast.stranger
     here = f"/api/organizations/{stranger.organization_id}"
     never = {**NEVER, "code": "22222222", "client_email": "nobody@example.com"}
+    # Another's voucher may have the number of one's own organization.
+    kind = {"entity_type": "voucher"} if parameter == "entity_id" else {}
     answers = [
-        await stranger.send("GET", path.format(here=here), params={parameter: ids[name]})
+        await stranger.send("GET", path.format(here=here), params={parameter: ids[name], **kind})
         for ids in (await _with_texts(scene), never)
     ]
     assert [answer.json() for answer in answers] == [[], []]
