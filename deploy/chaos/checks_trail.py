@@ -1,8 +1,7 @@
 """Checks of the way from commit to audit row: lost, unexpected, twice, out of order."""
 
 from deploy.chaos.checks import Check, Evidence, Wrong, query
-from deploy.chaos.platform import consumed_queues
-from deploy.event_shapes.consumers import matches
+from deploy.chaos.platform import untaken_events
 
 _LOST = """
 SELECT r.* FROM chaos.recorded r LEFT JOIN audit.audit_logs a USING (event_id)
@@ -34,20 +33,7 @@ SELECT * FROM (
 
 
 async def _not_taken(evidence: Evidence) -> Wrong:
-    """Find events that a consumer's queue should have had and its inbox does not know."""
-    types = [row["type"] for row in await evidence.rows("SELECT DISTINCT type FROM chaos.recorded")]
-    missing: list[object] = []
-    for queue in consumed_queues():
-        service = queue.name.partition(".")[0]
-        taken = [t for t in types if any(matches(binding, t) for binding in queue.bindings)]
-        missing += await evidence.rows(
-            "SELECT r.event_id, r.type, $1::text AS queue FROM chaos.recorded r"  # noqa: S608
-            f" LEFT JOIN {service}.inbox i ON i.event_id = r.event_id AND i.queue = $1"
-            " WHERE r.type = ANY($2::text[]) AND i.event_id IS NULL",
-            queue.name,
-            taken,
-        )
-    return missing
+    return await untaken_events(evidence.rows)
 
 
 async def _in_queues(evidence: Evidence) -> Wrong:

@@ -13,7 +13,7 @@ import aio_pika.exceptions
 import asyncpg
 
 from deploy.chaos.client import Traffic
-from deploy.chaos.platform import Platform, consumed_queues
+from deploy.chaos.platform import Platform, consumed_queues, untaken_events
 from deploy.chaos.proxy import Proxy
 from shared.failpoints import order_for
 
@@ -190,7 +190,9 @@ class Faults:
         with contextlib.suppress(OSError, asyncpg.PostgresError, aio_pika.exceptions.AMQPError):
             if any((await self._platform.waiting_events()).values()):
                 return False
-            return not any((await self._platform.waiting_messages()).values())
+            if any((await self._platform.waiting_messages()).values()):
+                return False
+            return not await untaken_events(self._platform.rows)
         return False
 
 

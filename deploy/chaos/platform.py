@@ -1,7 +1,7 @@
 """The system under test: two of each process, with proxies before database and broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractChannel
 
 from deploy.chaos.proxy import Proxy
 from deploy.demo.client import CardGateway
-from deploy.event_shapes.consumers import all_readers
+from deploy.event_shapes.consumers import all_readers, matches
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Environments, Stack, running_stack
 from deploy.local.system import SERVICES, System
@@ -151,3 +151,28 @@ def _port(url: str) -> int:
 
 def _through(url: str, proxy: Proxy) -> str:
     return url.replace(f":{_port(url)}/", f":{proxy.port}/")
+
+
+Rows = Callable[..., Awaitable[list[dict[str, Any]]]]
+"""Answers a query with its arguments."""
+
+
+async def untaken_events(rows: Rows) -> list[object]:
+    """Find events that a consumer's queue should have had and its inbox does not know.
+
+    Among them are those that a consumer holds and has not handled: the broker's count of messages
+    leaves them out.
+    """
+    types = [row["type"] for row in await rows("SELECT DISTINCT type FROM chaos.recorded")]
+    missing: list[object] = []
+    for queue in consumed_queues():
+        service = queue.name.partition(".")[0]
+        taken = [t for t in types if any(matches(binding, t) for binding in queue.bindings)]
+        missing += await rows(
+            "SELECT r.event_id, r.type, $1::text AS queue FROM chaos.recorded r"  # noqa: S608
+            f" LEFT JOIN {service}.inbox i ON i.event_id = r.event_id AND i.queue = $1"
+            " WHERE r.type = ANY($2::text[]) AND i.event_id IS NULL",
+            queue.name,
+            taken,
+        )
+    return missing
