@@ -1,6 +1,5 @@
 """`carnet audit`: what an operator does with the audit trail."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,10 +8,9 @@ from typing import Annotated
 import typer
 
 from deploy.local.credentials import service_credentials
-from deploy.local.errors import StartError
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
-from deploy.local.stack import SEALS_FOLDER, STACK_FILE
+from deploy.local.stack import SEALS_FOLDER, SECRETS_FILE, description_of
 from deploy.local.system import CHECKOUT, public_keys
 
 app = typer.Typer(help="Operate the audit trail.")
@@ -52,14 +50,10 @@ def _settings() -> dict[str, str]:
     if "AUDIT_DATABASE_URL" in os.environ:
         return {}
     folder = StackSettings.from_environment().data
-    try:
-        described = json.loads((folder / STACK_FILE).read_text())
-    except FileNotFoundError:
-        raise StartError(
-            f"No system runs in {folder}.",
-            "Start one with `make run`, or set the audit service's AUDIT_… variables.",
-        ) from None
-    keys = service_credentials(SecretStore(folder / "secrets.json")).values()
+    described = description_of(
+        folder, otherwise="Start one with `make run`, or set the audit service's AUDIT_… variables."
+    )
+    keys = service_credentials(SecretStore(folder / SECRETS_FILE)).values()
     return {
         "AUDIT_DATABASE_URL": described["service_database_urls"]["audit"],
         "AUDIT_INTERNAL_JWKS": public_keys([service.internal_key for service in keys]),

@@ -1,7 +1,6 @@
 """`carnet keys`: the keys that sign access tokens, listed and rotated while the system runs."""
 
 import asyncio
-import json
 import os
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from deploy.local import credentials
 from deploy.local.errors import StartError
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
-from deploy.local.stack import SECRETS_FILE, STACK_FILE
+from deploy.local.stack import SECRETS_FILE, description_of
 from services.identity import keys
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE
@@ -90,12 +89,7 @@ def _settings() -> KeySettings:
 
 def _of_running_stack() -> tuple[str, str]:
     folder = StackSettings.from_environment().data
-    try:
-        described = json.loads((folder / STACK_FILE).read_text())
-    except FileNotFoundError:
-        raise StartError(
-            f"No system runs in {folder}.",
-            f"Start one with `make run`, or set {DATABASE} and {SECRET} as identity has them.",
-        ) from None
+    remedy = f"Start one with `make run`, or set {DATABASE} and {SECRET} as identity has them."
+    described = description_of(folder, otherwise=remedy)
     secret = credentials.signing_secret(SecretStore(folder / SECRETS_FILE))
     return described["service_database_urls"][NAME], secret

@@ -1,8 +1,6 @@
 """The command behind `make demo`."""
 
 import asyncio
-import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,9 +9,8 @@ import typer
 from deploy.demo.client import ANSWERS_WITHIN, CardGateway, Person, UnexpectedAnswer
 from deploy.demo.page import Page
 from deploy.demo.story import Story
-from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
-from deploy.local.stack import STACK_FILE
+from deploy.local.stack import description_of
 
 AGENT = "carnet-demo/2.0"
 
@@ -26,7 +23,10 @@ def demo() -> None:
 
     Exits with 1 when a step is not as it should be.
     """
-    described = _running_stack(StackSettings.from_environment().data)
+    described = description_of(
+        StackSettings.from_environment().data,
+        otherwise="Start one with `make run`, in another terminal.",
+    )
     page = Page()
     try:
         asyncio.run(tell(described, page))
@@ -34,16 +34,6 @@ def demo() -> None:
         page.failed(str(error) or type(error).__name__)
         raise typer.Exit(1) from error
     page.console.print("\n[bold]Everything as it should be.[/bold]")
-
-
-def _running_stack(folder: Path) -> dict[str, Any]:
-    try:
-        described: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
-    except FileNotFoundError:
-        raise StartError(
-            f"No system runs in {folder}.", "Start one with `make run`, in another terminal."
-        ) from None
-    return described
 
 
 async def tell(described: dict[str, Any], page: Page) -> Story:

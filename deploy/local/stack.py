@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from deploy.local import card_gateway, credentials
 from deploy.local.errors import StartError
@@ -193,6 +194,18 @@ async def running_stack(
             yield stack
         finally:
             await stack.stop()
+
+
+def description_of(folder: Path, *, otherwise: str) -> dict[str, Any]:
+    """Return how the system that runs in a data folder describes itself.
+
+    Raises StartError when none does, with `otherwise` as what to do.
+    """
+    try:
+        described: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
+    except FileNotFoundError:
+        raise StartError(f"No system runs in {folder}.", otherwise) from None
+    return described
 
 
 def _require_free(port: int | None) -> None:
