@@ -15,11 +15,13 @@ import asyncpg
 from deploy.chaos.client import Traffic
 from deploy.chaos.platform import Platform, consumed_queues, untaken_events
 from deploy.chaos.proxy import Proxy
+from shared.bus import EXCHANGE, Queue
 from shared.failpoints import order_for
 
 QUIET_SECONDS = 15.0
 ORDER_SECONDS = 6.0
-MADE_AGAIN_SECONDS = 15.0
+MADE_AGAIN_SECONDS = 60.0
+"""Its consumers may have been killed meanwhile, and a started process takes its time under load."""
 _WATERMARK = ("set_vm_memory_high_watermark",)
 CARD_GATEWAY = "card-gateway"
 
@@ -66,7 +68,7 @@ class Faults:
         fault, _ = self.kinds()[kind]
         try:
             await fault()
-        except (Missed, OSError, TimeoutError, aio_pika.exceptions.AMQPError):
+        except (Missed, OSError, asyncpg.PostgresError, aio_pika.exceptions.AMQPError):
             self.missed[kind] += 1
         else:
             self.counts[kind] += 1
@@ -160,31 +162,43 @@ class Faults:
     async def _delete_a_queue(self) -> None:
         """Delete a queue when it is empty: what a deleted queue holds is lost with any broker."""
         chosen = self._dice.choice(consumed_queues())
-        async with self._quiet(), self._platform.channel() as channel:
-            await channel.queue_delete(chosen.name, if_unused=False, if_empty=False)
-            await _eventually(lambda: self._exists(chosen.name), seconds=MADE_AGAIN_SECONDS)
+        async with self._quiet():
+            async with self._platform.channel() as channel:
+                await channel.queue_delete(chosen.name, if_unused=False, if_empty=False)
+            await self._bound_again(chosen)
 
     async def _delete_a_binding(self) -> None:
         """Delete a binding; its consumer makes it again within seconds."""
         chosen = self._dice.choice(consumed_queues())
-        async with self._quiet(), self._platform.channel() as channel:
-            queue = await channel.get_queue(chosen.name, ensure=False)
-            await queue.unbind("carnet", chosen.bindings[0])
-            await asyncio.sleep(6)
-
-    async def _exists(self, queue: str) -> bool:
-        with contextlib.suppress(aio_pika.exceptions.AMQPError):
+        async with self._quiet():
             async with self._platform.channel() as channel:
-                await channel.declare_queue(queue, passive=True, timeout=5)
-                return True
-        return False
+                queue = await channel.get_queue(chosen.name, ensure=False)
+                await queue.unbind(EXCHANGE, chosen.bindings[0])
+            await self._bound_again(chosen)
+
+    async def _bound_again(self, queue: Queue) -> None:
+        """Wait until a queue is there with all of its bindings. Raises Missed."""
+
+        async def bound() -> bool:
+            return await self._platform.bindings_of(queue) >= set(queue.bindings)
+
+        await _eventually(bound, seconds=MADE_AGAIN_SECONDS)
 
     @asynccontextmanager
     async def _quiet(self) -> AsyncIterator[None]:
-        """Hold everybody back until nothing is under way in outboxes and queues."""
+        """Hold everybody back, timers too, while nothing is under way in outboxes and queues.
+
+        Raises Missed.
+        """
+        until = time.monotonic() + QUIET_SECONDS
         async with self._traffic.held(seconds=QUIET_SECONDS):
-            await _eventually(self._is_quiet, seconds=QUIET_SECONDS)
-            yield
+            while time.monotonic() < until:
+                await _eventually(self._is_quiet, seconds=QUIET_SECONDS)
+                async with self._platform.outboxes_closed():
+                    if await self._is_quiet():
+                        yield
+                        return
+        raise Missed
 
     async def _is_quiet(self) -> bool:
         with contextlib.suppress(OSError, asyncpg.PostgresError, aio_pika.exceptions.AMQPError):

@@ -19,12 +19,13 @@ from deploy.event_shapes.consumers import all_readers, matches
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Environments, Stack, running_stack
 from deploy.local.system import SERVICES, System
-from shared.bus import Queue
+from shared.bus import EXCHANGE, Queue
 from shared.failpoints import LOG
 
 INSTANCES = dict.fromkeys(SERVICES, 2)
 RECONCILE_AFTER_SECONDS = 15
 ANSWERS_WITHIN = 20.0
+LOCKED_WITHIN = "5s"
 
 
 @dataclass
@@ -74,6 +75,33 @@ class Platform:
             [row] = await self.rows(f"SELECT count(*) AS n FROM {name}.outbox")  # noqa: S608
             found[name] = row["n"]
         return found
+
+    async def bindings_of(self, queue: Queue) -> set[str]:
+        """Return the event types that are brought to a queue, as the broker itself lists them."""
+        broker, supervisor = self.stack.rabbitmq, self.stack.supervisor
+        assert broker is not None, "the broker is the run's own"
+        columns = ("source_name", "destination_name", "routing_key")
+        if await broker.control(supervisor, "list_bindings", "--quiet", *columns):
+            return set()
+        lines = supervisor.log_of("rabbitmqctl").read_text().splitlines()
+        rows = [line.split("\t") for line in lines]
+        return {row[2] for row in rows if row[:2] == [EXCHANGE, queue.name]}
+
+    @asynccontextmanager
+    async def outboxes_closed(self) -> AsyncIterator[None]:
+        """Let no transaction write an event: not those of requests, timers or consumers.
+
+        Raises asyncpg.PostgresError when those under way do not end.
+        """
+        connection = await asyncpg.connect(self.stack.system.database_url, timeout=10)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{LOCKED_WITHIN}'")
+                tables = ", ".join(f"{name}.outbox" for name in SERVICES)
+                await connection.execute(f"LOCK TABLE {tables} IN SHARE MODE")
+                yield
+        finally:
+            await connection.close()
 
     def passed_points(self) -> set[str]:
         """Return the fail points that any process has passed."""
