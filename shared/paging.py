@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request, Response
+from pydantic import BaseModel
 from sqlalchemy import BigInteger, Select, literal, tuple_
+from sqlalchemy import Row as SelectedRow
 from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.errors import Invalid
@@ -17,6 +19,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 
 Row = TypeVar("Row")
+Model = TypeVar("Model", bound=BaseModel)
 Key = InstrumentedAttribute[int]
 
 
@@ -51,6 +54,14 @@ class Page:
             query = self.request.url.include_query_params(cursor=cursor, limit=self.limit).query
             self.response.headers["Link"] = f'<{self.request.url.path}?{query}>; rel="next"'
         return page
+
+
+def listed(model: type[Model], rows: Sequence[SelectedRow[Any]]) -> list[Model]:
+    """Return selected rows as the API lists them.
+
+    By way of dicts: pydantic reads the attributes of such a row in twice the time.
+    """
+    return [model.model_validate(row._asdict()) for row in rows]
 
 
 def _encode(position: tuple[int, ...]) -> str:

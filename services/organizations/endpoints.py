@@ -19,7 +19,7 @@ from shared.auth import Actor, ActorDep
 from shared.clients import ServiceClients
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, Name
-from shared.paging import PageDep
+from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, set_etag
 from shared.routing import SessionDep, WorkDep, router
 
@@ -64,7 +64,7 @@ async def list_organizations(
 ) -> list[OrganizationRead]:
     """List organizations, newest first."""
     rows = await queries.page_of_organizations(session, page, text=q, is_active=is_active)
-    return [OrganizationRead.model_validate(row) for row in rows]
+    return listed(OrganizationRead, rows)
 
 
 @admin.post("", status_code=201, responses=responses(EmailTaken))

@@ -37,7 +37,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import BodyId, Id, Name
-from shared.paging import PageDep
+from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep
 from shared.routing import SessionDep, UnclaimedWorkDep, WorkDep, router
 
@@ -63,7 +63,7 @@ async def list_users(
     """List users, newest first."""
     wanted = UserFilter(organization_id, role, is_active, pending, q)
     rows = await queries.page_of_users(session, page, wanted)
-    return [UserRead.model_validate(row) for row in rows]
+    return listed(UserRead, rows)
 
 
 @admin.post(

@@ -41,7 +41,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, Name
-from shared.paging import PageDep
+from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep
 from shared.routing import SessionDep, WorkDep, router
 
@@ -67,7 +67,7 @@ async def list_members(
     await registration.require_managed(session, actor, organization_id)
     wanted = UserFilter(organization_id, role, is_active, pending, q)
     rows = await queries.page_of_users(session, page, wanted)
-    return [UserRead.model_validate(row) for row in rows]
+    return listed(UserRead, rows)
 
 
 @members.post(

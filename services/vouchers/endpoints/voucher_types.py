@@ -25,7 +25,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import BodyId, Id
-from shared.paging import PageDep
+from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, set_etag
 from shared.routing import SessionDep, router
 from shared.tenancy import EVERYTHING, limit_to
@@ -63,7 +63,7 @@ async def list_available_voucher_types(
     elif actor.organization_id is not None:
         named.append(actor.organization_id)
     rows = await queries.page_of_offers(session, page, named)
-    return [AvailableVoucherType.model_validate(row) for row in rows]
+    return listed(AvailableVoucherType, rows)
 
 
 @organization.get("")
@@ -75,7 +75,7 @@ async def list_voucher_types(
 ) -> list[VoucherTypeRead]:
     """List an organization's voucher types, newest first."""
     rows = await queries.page_of_voucher_types(session, page, organization_id, is_active=is_active)
-    return [VoucherTypeRead.model_validate(row) for row in rows]
+    return listed(VoucherTypeRead, rows)
 
 
 @organization.post("", status_code=201, responses=responses(Forbidden, ServiceUnavailable))

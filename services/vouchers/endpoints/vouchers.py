@@ -1,6 +1,6 @@
 """Routes of vouchers: parse, call, return."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -44,7 +44,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import BodyId, Id, Name
-from shared.paging import PageDep
+from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, set_etag
 from shared.routing import SessionDep, WorkDep, router
 
@@ -73,14 +73,18 @@ _PURCHASE = responses(
 
 async def _shown(session: AsyncSession, response: Response, voucher: Voucher) -> VoucherDetail:
     set_etag(response, voucher.version)
-    codes = [CodeRead.model_validate(code) for code in await queries.codes_of(session, voucher)]
-    return VoucherDetail(**VoucherRead.model_validate(voucher).model_dump(), codes=codes)
+    codes = await queries.codes_of(session, voucher)
+    return VoucherDetail(**_fields(voucher), codes=listed(CodeRead, codes))
+
+
+def _fields(voucher: Voucher) -> dict[str, Any]:
+    return {name: getattr(voucher, name) for name in VoucherRead.model_fields}
 
 
 def _sold(sale: purchase.Sale) -> VoucherPurchased:
     return VoucherPurchased(
-        **VoucherRead.model_validate(sale.voucher).model_dump(),
-        codes=[CodeRead.model_validate(code) for code in sale.codes],
+        **_fields(sale.voucher),
+        codes=listed(CodeRead, sale.codes),
         payment=sale.charge.shown(),
     )
 
@@ -175,7 +179,7 @@ async def list_vouchers(
         code=code,
         text=q,
     )
-    return [OrganizationVoucher.model_validate(row) for row in rows]
+    return listed(OrganizationVoucher, rows)
 
 
 @organization.post("", status_code=201, responses=_PURCHASE)

@@ -21,11 +21,12 @@ from services.vouchers.queries.refunds import (
 )
 from services.vouchers.queries.rows import Rows
 from services.vouchers.queries.voucher_types import (
-    find_voucher_type,
+    Offer,
     get_client,
     get_organization,
     get_voucher_type,
     has_voucher_types,
+    hold_offer,
     hold_voucher_type,
     knows_slug,
     lock_voucher_type,
@@ -47,13 +48,13 @@ from services.vouchers.queries.vouchers import (
 )
 
 __all__ = [
+    "Offer",
     "Rows",
     "adjustments_of",
     "code_with_id",
     "codes_of",
     "find_quote",
     "find_readable",
-    "find_voucher_type",
     "freezes_of",
     "get_adjustment",
     "get_client",
@@ -66,6 +67,7 @@ __all__ = [
     "has_open_dispute",
     "has_taken_quote",
     "has_voucher_types",
+    "hold_offer",
     "hold_voucher_type",
     "is_reversed",
     "knows_slug",

@@ -17,7 +17,10 @@ from services.vouchers.models import (
     VoucherCode,
 )
 from services.vouchers.queries.rows import Rows, found, position
+from services.vouchers.schemas.vouchers import CodeRead
 from shared.paging import Page
+
+_CODE = [getattr(VoucherCode, name) for name in CodeRead.model_fields]
 
 
 def spellings(code: str) -> set[str]:
@@ -27,10 +30,12 @@ def spellings(code: str) -> set[str]:
     return {code, capitals, capitals.replace(" ", "").replace("-", "")}
 
 
-async def codes_of(session: AsyncSession, voucher: Voucher) -> Sequence[VoucherCode]:
-    """Return a voucher's codes: regular ones first, in the order in which they are spent."""
-    statement = _codes(voucher).order_by(VoucherCode.is_backup, VoucherCode.id)
-    return (await session.scalars(statement)).all()
+async def codes_of(session: AsyncSession, voucher: Voucher) -> Rows:
+    """Return what is shown of a voucher's codes: regular ones first, in the order in which they
+    are spent."""
+    shown = _codes(voucher).with_only_columns(*_CODE)
+    statement = shown.order_by(VoucherCode.is_backup, VoucherCode.id)
+    return (await session.execute(statement)).all()
 
 
 async def get_code(session: AsyncSession, voucher: Voucher, code: str) -> VoucherCode:

@@ -1,6 +1,7 @@
 """Selects of voucher types, and of the copies of who sells and buys them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Select, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +11,16 @@ from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher, Vouc
 from services.vouchers.queries.rows import Rows, found, position
 from services.vouchers.schemas.voucher_types import VoucherTypeRead
 from shared.paging import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A voucher type, and what is known here of its organization and of a client."""
+
+    type: VoucherType
+    organization: OrganizationCopy | None
+    client: ClientCopy | None
+
 
 _TYPE = [getattr(VoucherType, name) for name in VoucherTypeRead.model_fields]
 
@@ -47,11 +58,6 @@ async def time_zones(session: AsyncSession) -> Sequence[str]:
     return (await session.scalars(select(OrganizationCopy.timezone).distinct())).all()
 
 
-async def find_voucher_type(session: AsyncSession, voucher_type_id: int) -> VoucherType | None:
-    """Return a voucher type of any organization, or None."""
-    return await session.get(VoucherType, voucher_type_id)
-
-
 async def get_voucher_type(
     session: AsyncSession, organization_id: int, voucher_type_id: int
 ) -> VoucherType:
@@ -76,6 +82,20 @@ async def hold_voucher_type(session: AsyncSession, voucher_type_id: int) -> Vouc
     statement = select(VoucherType).where(VoucherType.id == voucher_type_id)
     held = statement.with_for_update(read=True, key_share=True)
     return found(await session.scalar(held), VoucherTypeNotFound)
+
+
+async def hold_offer(session: AsyncSession, voucher_type_id: int, client_id: int) -> Offer:
+    """Return a voucher type of any organization, held as `hold_voucher_type` does, with our
+    copies of who would sell and buy it; raises VoucherTypeNotFound."""
+    statement = (
+        select(VoucherType, OrganizationCopy, ClientCopy)
+        .outerjoin(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
+        .outerjoin(ClientCopy, ClientCopy.id == client_id)
+        .where(VoucherType.id == voucher_type_id)
+        .with_for_update(read=True, key_share=True, of=VoucherType)
+    )
+    row = found((await session.execute(statement)).one_or_none(), VoucherTypeNotFound)
+    return Offer(*row)
 
 
 async def was_sold(session: AsyncSession, kind: VoucherType) -> bool:

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.models import Adjustment
-from services.vouchers.schemas.vouchers import MyVoucher, VoucherRead
+from services.vouchers.schemas.vouchers import MyVoucher
 from services.vouchers.service.calendar import day_in, next_session
 from shared.db import now
 
@@ -19,9 +19,7 @@ async def with_days(session: AsyncSession, rows: queries.Rows) -> list[MyVoucher
     instant = now()
     return [
         MyVoucher(
-            **VoucherRead.model_validate(row).model_dump(),
-            organization_name=row.organization_name,
-            last_session_date=row.last_session_date,
+            **row._asdict(),
             next_session_date=next_session(
                 row, day_in(row.timezone or "UTC", instant), row.last_session_date, freezes[row.id]
             ),

@@ -5,8 +5,8 @@ payment if the call never comes. 2. The call charges it, once per voucher. 3. A 
 applies the answer, or the consumer of payments' events does: whoever comes first.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,7 +25,6 @@ from services.vouchers.models import (
     OrganizationCopy,
     PaymentStatus,
     Voucher,
-    VoucherCode,
     VoucherStatus,
     VoucherType,
 )
@@ -40,7 +39,7 @@ from shared.db import now
 from shared.errors import Invalid
 from shared.failpoints import passed
 from shared.routing import Work
-from shared.tenancy import EVERYTHING, Tenant
+from shared.tenancy import EVERYTHING, Tenant, limit_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Sale:
     """What came of an order."""
 
     voucher: Voucher
-    codes: Sequence[VoucherCode]
+    codes: queries.Rows
     charge: Charge
 
 
@@ -120,56 +119,68 @@ async def _begun(work: Work) -> tuple[Voucher, Parties] | None:
 async def _begin(
     work: Work, directory: Directory, actor: Actor, order: Order, organization_id: int | None
 ) -> tuple[Voucher, Parties]:
+    """Sell in one transaction; in a second one, if our copies would make us refuse."""
     async with work.begin(EVERYTHING) as session:
-        kind = await _offered(session, actor, order.voucher_type_id, organization_id)
-        organization = await session.get(OrganizationCopy, kind.organization_id)
-        client = await session.get(ClientCopy, order.client_id)
-    organization = await _open_organization(directory, kind.organization_id, organization)
-    client = await _buyer(directory, order, organization, client)
-    parties = Parties(organization, client)
+        offer = await _offered(session, actor, order, organization_id)
+        if _is_open(offer.organization) and _may_buy(offer.client, order, offer.type):
+            parties = Parties(offer.organization, offer.client)
+            await limit_to(session, parties.tenant)
+            return await _sell(work, session, order, offer.type, parties), parties
+    parties = Parties(
+        await _open_organization(directory, offer), await _buyer(directory, order, offer)
+    )
     async with work.begin(parties.tenant) as session:
-        voucher = await _sell(session, order, parties)
-        if work.claim:
-            await work.claim.attach(session, voucher.id)
-    return voucher, parties
+        kind = await queries.hold_voucher_type(session, order.voucher_type_id)
+        return await _sell(work, session, order, kind, parties), parties
 
 
 async def _offered(
-    session: AsyncSession, actor: Actor, voucher_type_id: int, organization_id: int | None
-) -> VoucherType:
+    session: AsyncSession, actor: Actor, order: Order, organization_id: int | None
+) -> queries.Offer:
     """Return the type if it is offered to the actor: to strangers another's does not exist."""
-    kind = await queries.find_voucher_type(session, voucher_type_id)
+    offer = await queries.hold_offer(session, order.voucher_type_id, order.client_id)
     wanted = organization_id or (None if actor.is_admin else actor.organization_id)
-    if kind is None or wanted not in (None, kind.organization_id):
+    if wanted not in (None, offer.type.organization_id):
         raise VoucherTypeNotFound
-    return kind
+    return offer
 
 
-async def _open_organization(
-    directory: Directory, organization_id: int, copy: OrganizationCopy | None
-) -> OrganizationCopy:
-    if copy is None or not copy.is_active:
-        copy = await directory.fetch_organization(organization_id)
-    if copy is None or not copy.is_active:
+def _is_open(organization: OrganizationCopy | None) -> TypeGuard[OrganizationCopy]:
+    return organization is not None and organization.is_active
+
+
+def _may_buy(client: ClientCopy | None, order: Order, kind: VoucherType) -> TypeGuard[ClientCopy]:
+    return _belongs(client, order, kind) and client.is_active
+
+
+def _belongs(client: ClientCopy | None, order: Order, kind: VoucherType) -> TypeGuard[ClientCopy]:
+    homes = (kind.organization_id,) if order.members_only else (kind.organization_id, None)
+    return client is not None and client.organization_id in homes
+
+
+async def _open_organization(directory: Directory, offer: queries.Offer) -> OrganizationCopy:
+    copy = offer.organization
+    if not _is_open(copy):
+        copy = await directory.fetch_organization(offer.type.organization_id)
+    if not _is_open(copy):
         raise OrganizationInactive
     return copy
 
 
-async def _buyer(
-    directory: Directory, order: Order, organization: OrganizationCopy, copy: ClientCopy | None
-) -> ClientCopy:
-    homes = (organization.id,) if order.members_only else (organization.id, None)
-    if copy is None or not copy.is_active or copy.organization_id not in homes:
+async def _buyer(directory: Directory, order: Order, offer: queries.Offer) -> ClientCopy:
+    copy = offer.client
+    if not _may_buy(copy, order, offer.type):
         copy = await directory.fetch_client(order.client_id)
-    if copy is None or copy.organization_id not in homes:
+    if not _belongs(copy, order, offer.type):
         raise ClientNotFound
     if not copy.is_active:
         raise ClientInactive
     return copy
 
 
-async def _sell(session: AsyncSession, order: Order, parties: Parties) -> Voucher:
-    kind = await queries.hold_voucher_type(session, order.voucher_type_id)
+async def _sell(
+    work: Work, session: AsyncSession, order: Order, kind: VoucherType, parties: Parties
+) -> Voucher:
     if not kind.is_active:
         raise VoucherTypeNotSold
     voucher = Voucher.sold(
@@ -188,6 +199,8 @@ async def _sell(session: AsyncSession, order: Order, parties: Parties) -> Vouche
         seller=charges.seller_of(parties.organization),
     )
     await session.flush()
+    if work.claim:
+        await work.claim.attach(session, voucher.id)
     return voucher
 
 
