@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
-_APPLY = text(
-    "SELECT set_config('carnet.scope', :scope, true),"
-    " set_config('carnet.organization_id', :organization_id, true),"
-    " set_config('carnet.user_id', :user_id, true)"
+_TENANT = "tenant"
+_APPLY = (
+    "SELECT set_config('carnet.scope', $1, true),"
+    " set_config('carnet.organization_id', $2, true),"
+    " set_config('carnet.user_id', $3, true)"
 )
 
 
@@ -21,13 +23,10 @@ class Tenant:
     user_id: int | None = None
     everything: bool = False
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> tuple[str, str, str]:
         """Return the values of the three session settings that the policies read."""
-        return {
-            "scope": "all" if self.everything else "tenant",
-            "organization_id": str(self.organization_id or ""),
-            "user_id": str(self.user_id or ""),
-        }
+        scope = "all" if self.everything else "tenant"
+        return scope, str(self.organization_id or ""), str(self.user_id or "")
 
 
 EVERYTHING = Tenant(everything=True)
@@ -35,12 +34,21 @@ NOTHING = Tenant()
 
 
 async def limit_to(session: AsyncSession, tenant: Tenant) -> None:
-    """Let the rest of this transaction see the tenant's rows alone.
+    """Let the rest of this session see the tenant's rows alone.
 
     SET LOCAL and never SET: a session-level value would survive the pool's check-in and show the
-    next request somebody else's rows.
+    next request somebody else's rows. So every transaction of the session says it anew.
     """
-    await session.execute(_APPLY, tenant.settings())
+    session.info[_TENANT] = tenant
+    if session.in_transaction():
+        await session.run_sync(lambda begun: _apply(begun, None, begun.connection()))
+
+
+@event.listens_for(Session, "after_begin")
+def _apply(session: Session, _transaction: Any, connection: Connection) -> None:
+    tenant: Tenant | None = session.info.get(_TENANT)
+    if tenant is not None:
+        connection.exec_driver_sql(_APPLY, tenant.settings())
 
 
 def policy_statements(
