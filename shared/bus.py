@@ -1,15 +1,20 @@
 """The broker: what exists on it, and how a message is published. RabbitMQ 3.10 and later."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
+import aiormq
 from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 from aio_pika.exceptions import AMQPError
+from aiormq import spec
+from aiormq.abc import ChannelFrame, FrameType
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
 from pydantic import SecretStr
 
 from shared.failpoints import passed
@@ -23,6 +28,7 @@ MAX_ATTEMPTS = 5
 # Counts deliveries whose consumer died, not failures that we saw: high, because a healthy message
 # is redelivered at every restart, and finite, because a message that kills us must end somewhere.
 DELIVERY_LIMIT = 50
+CONTENT_TYPE = "application/cloudevents+json"
 PUBLISH_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 
@@ -134,7 +140,7 @@ def persistent(body: bytes, message_id: str, headers: Mapping[str, Any] | None =
     return Message(
         body,
         message_id=message_id,
-        content_type="application/cloudevents+json",
+        content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
         headers=dict(headers or {}),
     )
@@ -170,10 +176,78 @@ def raise_if_cancelled(error: BaseException) -> None:
     raise asyncio.CancelledError from error
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message of a batch: the bytes and what the broker must know of them."""
+
+    routing_key: str
+    message_id: str
+    body: bytes
+
+
 async def publish_all(
-    exchange: AbstractExchange, messages: Iterable[tuple[str, Message]]
+    channel: AbstractChannel, messages: Sequence[Outgoing]
 ) -> list[BaseException | None]:
-    """Publish together; return for each message, in order, None or why it was not confirmed."""
-    return await asyncio.gather(
-        *(publish(exchange, key, message) for key, message in messages), return_exceptions=True
+    """Publish persistent messages to the exchange, in their order, in one piece.
+
+    Returns for each None or why it was not confirmed. Raises an AMQP or timeout error when the
+    channel cannot be written to; then it is of no further use.
+
+    Message by message the library needs a task, a lock, two futures and a turn of its writer for
+    each: three times as much in all. What its `basic_publish` does for one is done here for the
+    batch, in the same steps.
+    """
+    writer = cast(aiormq.Channel, await channel.get_underlay_channel())
+    confirmations = await _write(writer, messages)
+    try:
+        if confirmations:
+            await asyncio.wait(confirmations, timeout=PUBLISH_TIMEOUT)
+        return [_outcome(confirmation) for confirmation in confirmations]
+    finally:
+        for message, confirmation in zip(messages, confirmations, strict=True):
+            confirmation.cancel()
+            writer.message_id_delivery_tag.pop(message.message_id, None)
+
+
+async def _write(writer: aiormq.Channel, messages: Sequence[Outgoing]) -> list[asyncio.Future[Any]]:
+    """Give a batch to the connection's writer; return the confirmations to come."""
+    confirmations = []
+    frames: list[FrameType | ContentBody] = []
+    async with asyncio.timeout(PUBLISH_TIMEOUT), writer.lock:
+        for message in messages:
+            passed("publish.begun")
+            writer.delivery_tag += 1
+            confirmation = writer.create_future()
+            writer.confirmations[writer.delivery_tag] = confirmation
+            # By its id the library finds the message that comes back as unroutable.
+            writer.message_id_delivery_tag[message.message_id] = writer.delivery_tag
+            confirmations.append(confirmation)
+            frames += _frames_of(message, writer.max_content_size)
+        await writer.write_queue.put(ChannelFrame.marshall(writer.number, frames))
+    return confirmations
+
+
+def _frames_of(message: Outgoing, most: int) -> list[FrameType | ContentBody]:
+    properties = spec.Basic.Properties(
+        message_id=message.message_id,
+        content_type=CONTENT_TYPE,
+        delivery_mode=DeliveryMode.PERSISTENT,
     )
+    body = message.body
+    return [
+        spec.Basic.Publish(exchange=EXCHANGE, routing_key=message.routing_key, mandatory=True),
+        ContentHeader(properties=properties, body_size=len(body)),
+        *(ContentBody(body[start : start + most]) for start in range(0, len(body), most)),
+    ]
+
+
+def _outcome(confirmation: asyncio.Future[Any]) -> BaseException | None:
+    if not confirmation.done():
+        return TimeoutError("the broker did not confirm in time")
+    # A frozen broker makes the library cancel what nobody cancelled.
+    if confirmation.cancelled():
+        return ConnectionError("the broker went away before it confirmed")
+    if error := confirmation.exception():
+        return error
+    passed("publish.confirmed")
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 import structlog
-from aio_pika.abc import AbstractExchange
+from aio_pika.abc import AbstractChannel
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
@@ -73,16 +73,16 @@ class Relay:
             async with bus.connected(self.rabbitmq_url, name=f"{self.name} relay") as broker:
                 async with asyncio.timeout(SETUP_SECONDS):
                     channel = await bus.publishing_channel(broker)
-                    exchange = await bus.declare_exchange(channel)
+                    await bus.declare_exchange(channel)
                 self.working = True
                 RELAY_ACTIVE.set(1)
                 log.info("relay_leads")
-                await self._pump(connection, exchange)
+                await self._pump(connection, channel)
         finally:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=2)
 
-    async def _pump(self, connection: asyncpg.Connection, exchange: AbstractExchange) -> None:
+    async def _pump(self, connection: asyncpg.Connection, channel: AbstractChannel) -> None:
         woken = asyncio.Event()
         schema = await connection.fetchval("SELECT current_schema()")
         await connection.add_listener(f"{NOTIFY_CHANNEL}_{schema}", lambda *_: woken.set())
@@ -91,7 +91,7 @@ class Relay:
             rows = await connection.fetch(_SELECT, BATCH)
             if rows:
                 passed("relay.claimed")
-                await self._send(connection, exchange, rows)
+                await self._send(connection, channel, rows)
             if len(rows) < BATCH:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), POLL_SECONDS)
@@ -99,7 +99,7 @@ class Relay:
     async def _send(
         self,
         connection: asyncpg.Connection,
-        exchange: AbstractExchange,
+        channel: AbstractChannel,
         rows: Sequence[asyncpg.Record],
     ) -> None:
         """Publish a batch and delete what was confirmed up to the first that was not.
@@ -108,8 +108,8 @@ class Relay:
         an entity stays ahead of an earlier one; the inboxes drop the repetition.
         """
         outcomes = await bus.publish_all(
-            exchange,
-            [(row["type"], bus.persistent(row["body"].encode(), row["event_id"])) for row in rows],
+            channel,
+            [bus.Outgoing(row["type"], row["event_id"], row["body"].encode()) for row in rows],
         )
         failed = next((i for i, outcome in enumerate(outcomes) if outcome), len(rows))
         confirmed = rows[:failed]

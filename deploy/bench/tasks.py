@@ -114,15 +114,15 @@ async def publish(broker: str, events: int) -> Figures:
     """Publish the same events, ready-made, with confirmations and nothing else."""
     figures: Figures = {}
     made = [
-        (event["type"], json.dumps(event, separators=(",", ":")).encode(), event["id"])
+        bus.Outgoing(event["type"], event["id"], json.dumps(event, separators=(",", ":")).encode())
         for event in sample_events(events)
     ]
     with timed(figures, events):
         async with bus.connected(broker, name="bench") as connection:
-            exchange = await bus.declare_exchange(await bus.publishing_channel(connection))
+            channel = await bus.publishing_channel(connection)
+            await bus.declare_exchange(channel)
             for batch in _batches(made, RELAY_BATCH):
-                messages = [(kind, bus.persistent(body, id_)) for kind, body, id_ in batch]
-                failed = [each for each in await bus.publish_all(exchange, messages) if each]
+                failed = [each for each in await bus.publish_all(channel, batch) if each]
                 if failed:
                     raise RuntimeError(f"not confirmed: {failed[0]!r}")
     return figures

@@ -49,9 +49,9 @@ async def forget_queues(channel: AbstractChannel, *names: str) -> None:
 
 async def send(channel: AbstractChannel, *events: Event) -> None:
     """Publish events as the relay does."""
-    exchange = await bus.declare_exchange(channel)
-    messages = [(e.type, bus.persistent(e.model_dump_json().encode(), e.id)) for e in events]
-    assert not any(await bus.publish_all(exchange, messages))
+    await bus.declare_exchange(channel)
+    messages = [bus.Outgoing(e.type, e.id, e.model_dump_json().encode()) for e in events]
+    assert not any(await bus.publish_all(channel, messages))
 
 
 async def waiting(channel: AbstractChannel, name: str) -> int:

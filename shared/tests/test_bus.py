@@ -1,8 +1,10 @@
-"""A cancellation is never taken for a broken connection, nor the other way round."""
+"""Batches of messages; and a cancellation is never taken for a broken connection."""
 
 import asyncio
 
 import pytest
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import AMQPError, PublishError
 
 from shared import bus
 
@@ -34,3 +36,27 @@ async def test_what_the_library_makes_of_our_cancellation_is_still_one() -> None
 async def test_a_cancellation_that_nobody_asked_for_is_a_failure_like_others() -> None:
     bus.raise_if_cancelled(asyncio.CancelledError())
     bus.raise_if_cancelled(ConnectionError())
+
+
+async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChannel) -> None:
+    queue = await bus.declare_own_queue(channel, ["sample.known"])
+    bodies = [b"first", b"", b"x" * 300_000, b"last"]
+    known = [bus.Outgoing("sample.known", str(n), body) for n, body in enumerate(bodies)]
+    for _ in range(2):
+        astray = bus.Outgoing("sample.unknown", "astray", b"to nobody")
+        outcomes = await bus.publish_all(channel, [*known[:2], astray, *known[2:]])
+        assert [type(outcome) for outcome in outcomes if outcome] == [PublishError]
+        assert isinstance(outcomes[2], PublishError)
+        for message in known:
+            got = await queue.get(no_ack=True)
+            assert (got.body, got.message_id) == (message.body, message.message_id)
+            assert got.delivery_mode == 2
+        await bus.publish(channel.default_exchange, queue.name, bus.persistent(b"alone", "5"))
+        assert (await queue.get(no_ack=True)).body == b"alone"
+    assert await bus.publish_all(channel, []) == []
+
+
+async def test_a_closed_channel_takes_no_batch(channel: AbstractChannel) -> None:
+    await channel.close()
+    with pytest.raises((AMQPError, RuntimeError)):
+        await bus.publish_all(channel, [bus.Outgoing("sample.known", "1", b"too late")])

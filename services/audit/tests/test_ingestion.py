@@ -150,9 +150,8 @@ async def test_the_queue_takes_every_event_in_batches(
     async with bus.connected(rabbitmq_url, name="test") as connection:
         channel = await bus.publishing_channel(connection)
         await (await bus.declare_queue(channel, QUEUE)).purge()
-        exchange = await bus.declare_exchange(channel)
-        messages = [(e.type, bus.persistent(e.model_dump_json().encode(), e.id)) for e in sent]
-        assert not any(await bus.publish_all(exchange, messages * 2))
+        messages = [bus.Outgoing(e.type, e.id, e.model_dump_json().encode()) for e in sent]
+        assert not any(await bus.publish_all(channel, messages * 2))
         running = asyncio.ensure_future(consumer.run())
         try:
             async with asyncio.timeout(30):
