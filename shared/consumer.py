@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC
-from typing import Any
+from typing import Any, cast
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractQueue
+from aiormq.abc import DeliveredMessage
 from pydantic import SecretStr, ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 Handler = Callable[[AsyncSession, Event], Awaitable[None]]
 BatchHandler = Callable[[AsyncSession, Sequence[Event]], Awaitable[None]]
+Reader = Callable[[bytes], Event]
 
 RESTART_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
@@ -48,6 +51,21 @@ def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler:
     return handle
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message, and the event in it or why there is none."""
+
+    message: DeliveredMessage
+    content: Event | Exception
+
+    @property
+    def event(self) -> Event:
+        """The event. Raises what reading it raised."""
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
+
+
 class Consumer:
     """Takes one queue's messages; of several instances one is active at a time (the broker sees
     to it), because order within an entity matters and a standby takes over in a second."""
@@ -60,14 +78,16 @@ class Consumer:
         rabbitmq_url: SecretStr,
         *,
         batch: int = 50,
+        read: Reader = Event.model_validate_json,
     ) -> None:
         self.queue = queue
         self.handle = handle
         self.transactions = transactions
         self.rabbitmq_url = rabbitmq_url
         self.batch = batch
+        self.read = read
         self.working = False
-        self._arrived: asyncio.Queue[AbstractIncomingMessage]
+        self._arrived: asyncio.Queue[Arrival]
 
     async def run(self) -> None:
         """Consume until cancelled; whatever breaks, start over after a moment."""
@@ -88,7 +108,8 @@ class Consumer:
             await channel.set_qos(prefetch_count=2 * self.batch)
             declared = await self._declare(channel)
             self._arrived = asyncio.Queue()
-            await declared.consume(self._arrived.put)
+            # Of the library the layer below: above it each message costs twice as much.
+            await (await channel.get_underlay_channel()).basic_consume(declared.name, self._take)
         gone = asyncio.ensure_future(self._gone(channel))
         self.working = True
         try:
@@ -97,6 +118,15 @@ class Consumer:
         finally:
             gone.cancel()
         raise ConnectionError("the channel or the queue is gone")
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        """Read a message as it comes, while the database still writes what came before."""
+        content: Event | Exception
+        try:
+            content = self.read(message.body)
+        except Exception as error:
+            content = error
+        self._arrived.put_nowait(Arrival(message, content))
 
     async def _declare(self, channel: AbstractChannel) -> AbstractQueue:
         declared = await bus.declare_queue(channel, self.queue)
@@ -128,38 +158,36 @@ class Consumer:
                 first.cancel()
         if not first.done() or first.cancelled():
             return
-        messages = [first.result()]
-        while len(messages) < self.batch and not self._arrived.empty():
-            messages.append(self._arrived.get_nowait())
+        batch = [first.result()]
+        while len(batch) < self.batch and not self._arrived.empty():
+            batch.append(self._arrived.get_nowait())
         passed("consumer.received")
-        await self._handle_batch(channel, messages)
+        await self._handle_batch(channel, batch)
 
-    async def _handle_batch(
-        self, channel: AbstractChannel, messages: list[AbstractIncomingMessage]
-    ) -> None:
+    async def _handle_batch(self, channel: AbstractChannel, batch: list[Arrival]) -> None:
         """Handle together; when that fails, in halves, until the culprit is alone and suffers.
 
         One at a time would be as good for a small batch, and a minute's work for a large one.
         """
         try:
-            await self._apply_when_possible(channel, messages)
+            await self._apply_when_possible(channel, batch)
         except Exception as error:
             if channel.is_closed:
                 raise
-            if len(messages) == 1:
-                await self._failed(channel, messages[0], error)
+            if len(batch) == 1:
+                await self._failed(channel, batch[0].message, error)
                 return
-            middle = len(messages) // 2
-            await self._handle_batch(channel, messages[:middle])
-            await self._handle_batch(channel, messages[middle:])
+            middle = len(batch) // 2
+            await self._handle_batch(channel, batch[:middle])
+            await self._handle_batch(channel, batch[middle:])
         else:
             passed("consumer.before_ack")
             # All that came before them has had its answer: batches are handled in order.
-            await messages[-1].ack(multiple=True)
+            await _acknowledge(batch[-1].message, multiple=True)
             passed("consumer.acked")
 
     async def _apply_when_possible(
-        self, channel: AbstractChannel, messages: Sequence[AbstractIncomingMessage]
+        self, channel: AbstractChannel, batch: Sequence[Arrival]
     ) -> None:
         """Apply, waiting out what is not the messages' fault.
 
@@ -168,7 +196,7 @@ class Consumer:
         """
         while True:
             try:
-                await self._apply(messages)
+                await self._apply(batch)
             except Exception as error:
                 if not is_passing(error) or channel.is_closed:
                     raise
@@ -177,8 +205,8 @@ class Consumer:
             else:
                 return
 
-    async def _apply(self, messages: Sequence[AbstractIncomingMessage]) -> None:
-        events = [Event.model_validate_json(message.body) for message in messages]
+    async def _apply(self, batch: Sequence[Arrival]) -> None:
+        events = [arrival.event for arrival in batch]
         async with self.transactions.system(causation=events[0]) as session:
             new = await inbox.take(session, self.queue.name, events)
             if new:
@@ -196,25 +224,32 @@ class Consumer:
             lag.observe((moment - told).total_seconds())
 
     async def _failed(
-        self, channel: AbstractChannel, message: AbstractIncomingMessage, error: Exception
+        self, channel: AbstractChannel, message: DeliveredMessage, error: Exception
     ) -> None:
         """Count the attempt; let the message wait for the next one, or park it in the end."""
-        attempts = int(str(message.headers.get(ATTEMPTS_HEADER, 0))) + 1
+        told, id_ = message.header.properties.headers or {}, message.header.properties.message_id
+        attempts = int(str(told.get(ATTEMPTS_HEADER, 0))) + 1
         hopeless = attempts >= bus.MAX_ATTEMPTS or isinstance(error, ValidationError)
         outcome, target = ("parked", self.queue.dead) if hopeless else ("retried", self.queue.retry)
         log.error(
             f"message_{outcome}",
             queue=self.queue.name,
-            event_id=message.message_id,
+            event_id=id_,
             attempts=attempts,
             exc_info=error,
         )
         headers = {ATTEMPTS_HEADER: attempts, ERROR_HEADER: _said_of(error)}
-        copy = bus.persistent(message.body, message.message_id or "", headers)
-        copy.headers[TYPE_HEADER] = message.headers.get(TYPE_HEADER, message.routing_key)
+        copy = bus.persistent(message.body, id_ or "", headers)
+        copy.headers[TYPE_HEADER] = told.get(TYPE_HEADER, message.routing_key)
         await bus.publish(channel.default_exchange, target, copy)
-        await message.ack()
+        await _acknowledge(message)
         HANDLED.labels(self.queue.name, outcome).inc()
+
+
+async def _acknowledge(message: DeliveredMessage, *, multiple: bool = False) -> None:
+    """Tell the broker that a message, or every one up to it, has had its effect or its place."""
+    # A message that was delivered has a tag; other kinds of message never come here.
+    await message.channel.basic_ack(cast(int, message.delivery_tag), multiple=multiple)
 
 
 def _said_of(error: Exception) -> str:

@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from deploy.bench.sample_events import sample_events
 from services.audit import ingestion
+from services.audit.drafts import read, row_of
 from services.audit.events import CATALOGUE
 from services.audit.handlers import BATCH, QUEUE, handle
-from services.audit.ingestion import row_of
 from shared import bus, inbox
 from shared.consumer import Consumer
 from shared.db import make_engine
@@ -57,17 +57,28 @@ async def ingest(url: str, events: int) -> Figures:
     figures: Figures = {}
     engine = make_engine(asyncpg_url(SecretStr(url)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
-    made = _events(events)
+    bodies = [json.dumps(event).encode() for event in sample_events(events)]
+    arrived: asyncio.Queue[Event] = asyncio.Queue(2 * BATCH)
     # A consumer never holds them all: searching them for garbage is not its work.
     gc.collect()
     gc.freeze()
     with timed(figures, events):
-        for batch in _batches(made, BATCH):
+        arriving = asyncio.ensure_future(_arrive(bodies, arrived))
+        for size in (len(batch) for batch in _batches(bodies, BATCH)):
+            batch = [await arrived.get() for _ in range(size)]
             async with transactions.system(causation=batch[0]) as session:
                 new = await inbox.take(session, QUEUE.name, batch)
                 await ingestion.store(session, new)
+        await arriving
     await engine.dispose()
     return figures
+
+
+async def _arrive(bodies: Sequence[bytes], arrived: asyncio.Queue[Event]) -> None:
+    for body in bodies:
+        await arrived.put(read(body))
+        # Each message of the broker's is a turn of the loop.
+        await asyncio.sleep(0)
 
 
 async def copy(url: str, events: int) -> Figures:
@@ -143,7 +154,7 @@ async def pipeline(source: str, target: str, broker: str, events: int) -> Figure
     engine = make_engine(asyncpg_url(SecretStr(target)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
     relaying = Relay("bench", SecretStr(source), SecretStr(broker))
-    consumer = Consumer(QUEUE, counted, transactions, SecretStr(broker), batch=BATCH)
+    consumer = Consumer(QUEUE, counted, transactions, SecretStr(broker), batch=BATCH, read=read)
     with timed(figures, events):
         running = [asyncio.ensure_future(each.run()) for each in (consumer, relaying)]
         await done.wait()

@@ -17,6 +17,7 @@ from deploy.local.secret_store import SecretStore
 from deploy.local.servers import rabbitmq_of
 from deploy.local.supervisor import Supervisor
 from deploy.tests.waiting import eventually
+from services.audit.drafts import read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle
 from shared import bus
@@ -78,7 +79,7 @@ async def system(
     engine = make_engine(database_url)
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
     relay = Relay("audit", database_url, url)
-    consumer = Consumer(QUEUE, handle, transactions, url)
+    consumer = Consumer(QUEUE, handle, transactions, url, read=read)
     async with bus.connected(url, name="test") as connection:
         await bus.declare_queue(await connection.channel(), QUEUE)
     # RabbitMQ 3.10 loses a quorum queue's vote of its first seconds when it is killed in them, and

@@ -1,17 +1,14 @@
 """Canonical JSON (RFC 8785): one text for one value, to be hashed."""
 
-import json
 from decimal import Decimal
 from math import isfinite
 from typing import Any
 
+import orjson
 import rfc8785
 
 _EXACT = 2**53 - 1
 """The largest integer of RFC 8785's numbers, which are doubles."""
-
-
-_write = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def storable(value: Any) -> Any:
@@ -58,8 +55,8 @@ def canonical(value: Any) -> bytes:
     which no string of the same digits can pass for.
     """
     if _is_plain(value):
-        # The standard encoder writes such values exactly as RFC 8785 wants, eight times as fast.
-        return _write(value).encode()
+        # Such values are written exactly as RFC 8785 wants, and many times as fast.
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return rfc8785.dumps(_within_doubles(value))
 
 

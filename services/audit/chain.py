@@ -19,6 +19,12 @@ COVERED = tuple(
 )
 """The columns that a row's hash covers beside the previous hash: every other one."""
 
+_PIECES = (
+    [name for name in COVERED if name < "id"],
+    [name for name in COVERED if "id" < name < "position"],
+    [name for name in COVERED if name > "position"],
+)
+
 Values = Mapping[str, Any]
 
 
@@ -42,12 +48,38 @@ def hash_of(row: Values) -> bytes:
     return hashlib.sha256(row["previous_hash"] + canonical(covered)).digest()
 
 
-def append(head: Head, row: dict[str, Any]) -> None:
-    """Make a new row the end of its chain: sets its position and both hashes."""
-    row["position"] = head.position + 1
-    row["previous_hash"] = head.hash
-    row["hash"] = hash_of(row)
-    head.position, head.hash = row["position"], row["hash"]
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A row's canonical text without its id and position, which only the writing gives it.
+
+    The three pieces stand before, between and behind those two.
+    """
+
+    pieces: tuple[bytes, bytes, bytes]
+
+    @classmethod
+    def of(cls, row: Values) -> "Text":
+        """Return the text of a row; what else it holds than covered columns plays no part."""
+        told = {**row, "created_at": instant_text(row["created_at"])}
+        before, between, behind = (
+            canonical({name: told[name] for name in names})[1:-1] for names in _PIECES
+        )
+        return cls((before, between, behind))
+
+    def hash(self, previous: bytes, id_: int, position: int) -> bytes:
+        """Return what `hash_of` returns of the row in its place."""
+        before, between, behind = self.pieces
+        return hashlib.sha256(
+            b'%b{%b,"id":%b,%b,"position":%b,%b}'
+            % (previous, before, canonical(id_), between, canonical(position), behind)
+        ).digest()
+
+
+def append(head: Head, text: Text, id_: int) -> dict[str, Any]:
+    """Make a new row the end of its chain; return the columns that are its place there."""
+    position, previous = head.position + 1, head.hash
+    head.position, head.hash = position, text.hash(previous, id_, position)
+    return {"id": id_, "position": position, "previous_hash": previous, "hash": head.hash}
 
 
 def instant_text(instant: datetime) -> str:

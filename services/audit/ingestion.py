@@ -1,18 +1,15 @@
 """Events become audit rows: a batch is one transaction and a handful of statements."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import chain
-from services.audit.canonical import storable
-from services.audit.chain import Head, chain_of
-from services.audit.personal import Commitments
+from services.audit.chain import Head
+from services.audit.drafts import Draft, draft_of
 from shared.events import Event
 
 _NEXT_IDS = text(
@@ -33,11 +30,6 @@ _MOVE_HEADS = text(
     " unnest(CAST(:chains AS bigint[]), CAST(:positions AS bigint[]), CAST(:hashes AS bytea[]))"
     " AS moved (organization_id, position, hash)"
     " WHERE chain_heads.organization_id = moved.organization_id"
-)
-_ERASE_LATE = text(
-    "UPDATE personal_values SET salt = NULL, value = NULL, erased_for = subject_id"
-    " WHERE commitment = ANY(CAST(:commitments AS bytea[]))"
-    " AND subject_id IN (SELECT user_id FROM erasures)"
 )
 _NOTE_ERASURES = text(
     "INSERT INTO erasures (user_id, event_id, erased_at)"
@@ -107,94 +99,40 @@ _ROW_COLUMNS = {
     "previous_hash": "bytea",
     "hash": "bytea",
 }
-_PERSONAL_COLUMNS = {
-    "commitment": "bytea",
-    "organization_id": "bigint",
-    "event_id": "text",
-    "subject_id": "bigint",
-    "field": "text",
-    "salt": "bytea",
-    "value": "text",
-}
 _INSERT_ROWS = _insert("audit_logs", _ROW_COLUMNS)
-_INSERT_PERSONAL = _insert("personal_values", _PERSONAL_COLUMNS)
-
-_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-# What has a column of its own is left out of the envelope.
-_OF_EVENT = {"id", "time", "data"}
-_OF_DATA = {
-    "action",
-    "entity_type",
-    "entity_id",
+# What comes after its user was erased is not even written down.
+_INSERT_PERSONAL = text(
+    "INSERT INTO personal_values"
+    " (commitment, organization_id, event_id, subject_id, field, salt, value, erased_for)"
+    " SELECT v.commitment, v.organization_id, v.event_id, v.subject_id, v.field,"
+    " CASE WHEN e.user_id IS NULL THEN v.salt END, CASE WHEN e.user_id IS NULL THEN v.value END,"
+    " e.user_id"
+    " FROM unnest(CAST(:commitment AS bytea[]), CAST(:organization_id AS bigint[]),"
+    " CAST(:event_id AS text[]), CAST(:subject_id AS bigint[]), CAST(:field AS text[]),"
+    " CAST(:salt AS bytea[]), CAST(:value AS text[]))"
+    " AS v (commitment, organization_id, event_id, subject_id, field, salt, value)"
+    " LEFT JOIN erasures e ON e.user_id = v.subject_id"
+)
+_PERSONAL_COLUMNS = (
+    "commitment",
     "organization_id",
-    "correlation_id",
-    "old_values",
-    "new_values",
-    "actor",
-}
-_OF_ACTOR = {"user_id", "ip_address", "user_agent"}
-
-
-def _envelope(event: Event) -> dict[str, Any]:
-    """Return what of an event has no column, fields that we do not know included."""
-    data = _without(event.data, _OF_DATA)
-    return {
-        **_without(event, _OF_EVENT),
-        "data": {**data, "actor": _without(event.data.actor, _OF_ACTOR)},
-    }
-
-
-def _without(model: BaseModel, names: set[str]) -> dict[str, Any]:
-    # As they came from JSON: dumping would copy every value.
-    fields = {**vars(model), **(model.model_extra or {})}
-    return {name: value for name, value in fields.items() if name not in names}
-
-
-def row_of(event: Event) -> dict[str, Any]:
-    """Return an event as the columns of an audit row, all but its place in the chain."""
-    data, actor = event.data, event.data.actor
-    row = {
-        "user_id": actor.user_id,
-        "organization_id": data.organization_id,
-        "action": data.action,
-        "entity_type": data.entity_type,
-        "entity_id": data.entity_id,
-        "old_values": data.old_values,
-        "new_values": data.new_values,
-        "ip_address": actor.ip_address,
-        "user_agent": actor.user_agent,
-        "event_id": event.id,
-        "correlation_id": data.correlation_id,
-        "service": service_of(event.source),
-        "envelope": _envelope(event),
-    }
-    stored: dict[str, Any] = storable(row)
-    return {**stored, "created_at": _in_utc(event.time)}
-
-
-def service_of(source: str) -> str:
-    """Return the service that a source such as `carnet/vouchers` names."""
-    return source.rpartition("/")[2]
-
-
-def _in_utc(instant: datetime) -> datetime:
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    "event_id",
+    "subject_id",
+    "field",
+    "salt",
+    "value",
+)
 
 
 async def store(session: AsyncSession, events: Sequence[Event]) -> None:
     """Append events to the audit trail, each to its organization's chain, in the given order."""
-    rows = [row_of(event) for event in events]
-    await _ensure_partitions(session, rows)
-    ids = await session.scalars(_NEXT_IDS, {"count": len(rows)})
-    for row, id_ in zip(rows, ids, strict=True):
-        row["id"] = id_
-    commitments = Commitments()
-    for row in rows:
-        commitments.withhold(row)
-    await _link(session, rows)
+    drafts = [draft_of(event) for event in events]
+    await _ensure_partitions(session, drafts)
+    rows = await _link(session, drafts)
     await session.execute(_INSERT_ROWS, _arrays(rows, _ROW_COLUMNS))
-    await _store_personal(session, commitments.rows)
+    personal = [value for draft in drafts for value in draft.personal]
+    if personal:
+        await session.execute(_INSERT_PERSONAL, _arrays(personal, _PERSONAL_COLUMNS))
     await _erase(session, events)
 
 
@@ -203,24 +141,28 @@ async def ensure_partition(session: AsyncSession, instant: datetime) -> None:
     await session.execute(_ENSURE_PARTITION, {"instant": instant})
 
 
-async def _ensure_partitions(session: AsyncSession, rows: Iterable[Mapping[str, Any]]) -> None:
-    months = {(row["created_at"].year, row["created_at"].month) for row in rows}
-    for year, month in sorted(months):
+async def _ensure_partitions(session: AsyncSession, drafts: Iterable[Draft]) -> None:
+    instants = (draft.columns["created_at"] for draft in drafts)
+    for year, month in sorted({(instant.year, instant.month) for instant in instants}):
         await ensure_partition(session, datetime(year, month, 1, tzinfo=UTC))
 
 
-async def _link(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Give the rows their places; each chain's head is locked once for the whole batch."""
-    chains = sorted({chain_of(row["organization_id"]) for row in rows})
+async def _link(session: AsyncSession, drafts: Sequence[Draft]) -> list[dict[str, Any]]:
+    """Return the rows with their places; each chain's head is locked once for the whole batch."""
+    ids = await session.scalars(_NEXT_IDS, {"count": len(drafts)})
+    chains = sorted({draft.chain for draft in drafts})
     heads = await _locked_heads(session, chains)
-    for row in rows:
-        chain.append(heads[chain_of(row["organization_id"])], row)
+    rows = [
+        draft.columns | chain.append(heads[draft.chain], draft.text, id_)
+        for draft, id_ in zip(drafts, ids, strict=True)
+    ]
     moved = {
         "chains": chains,
         "positions": [heads[id_].position for id_ in chains],
         "hashes": [heads[id_].hash for id_ in chains],
     }
     await session.execute(_MOVE_HEADS, moved)
+    return rows
 
 
 async def _locked_heads(session: AsyncSession, chains: list[int]) -> dict[int, Head]:
@@ -229,13 +171,6 @@ async def _locked_heads(session: AsyncSession, chains: list[int]) -> dict[int, H
         await session.execute(_NEW_HEADS, {"chains": chains, "genesis": chain.GENESIS})
         found = (await session.execute(_LOCK_HEADS, {"chains": chains})).all()
     return {row.organization_id: Head(row.position, row.hash) for row in found}
-
-
-async def _store_personal(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        await session.execute(_INSERT_PERSONAL, _arrays(rows, _PERSONAL_COLUMNS))
-        # An event that comes after its user was erased brings nothing back.
-        await session.execute(_ERASE_LATE, {"commitments": [row["commitment"] for row in rows]})
 
 
 async def _erase(session: AsyncSession, events: Iterable[Event]) -> None:
@@ -252,8 +187,5 @@ async def _erase(session: AsyncSession, events: Iterable[Event]) -> None:
         await session.execute(_ERASE, users)
 
 
-def _arrays(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, list[Any]]:
-    return {
-        name: [_write(row[name]) if kind == "jsonb" else row[name] for row in rows]
-        for name, kind in columns.items()
-    }
+def _arrays(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in columns}

@@ -6,6 +6,7 @@ import structlog
 
 from services.audit import queries
 from services.audit.app import NAME
+from services.audit.drafts import read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import BATCH, QUEUE, handle
 from services.audit.ingestion import ensure_partition
@@ -27,7 +28,7 @@ def create_worker(settings: Settings) -> Worker:
     """Return the worker, ready to run."""
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
-    consumer = Consumer(QUEUE, handle, transactions, settings.rabbitmq_url, batch=BATCH)
+    consumer = Consumer(QUEUE, handle, transactions, settings.rabbitmq_url, batch=BATCH, read=read)
     return Worker(
         NAME,
         settings,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from services.audit.drafts import read
 from services.audit.handlers import QUEUE, handle
 from services.audit.seals import Evidence
 from services.audit.tests.conftest import deliver, event, rows_of
@@ -94,6 +95,7 @@ STRANGE: list[Any] = [
     2**63 - 1,
     -(2**63),
     2**53,
+    2**70,
     1e22,
     1e23,
     1.0,
@@ -146,7 +148,7 @@ async def test_the_queue_takes_every_event_in_batches(
     database: Database, transactions: Transactions, rabbitmq_url: SecretStr
 ) -> None:
     sent = [event(type=f"anything.at.all.v{n}") for n in range(500)]
-    consumer = Consumer(QUEUE, handle, transactions, rabbitmq_url, batch=100)
+    consumer = Consumer(QUEUE, handle, transactions, rabbitmq_url, batch=100, read=read)
     async with bus.connected(rabbitmq_url, name="test") as connection:
         channel = await bus.publishing_channel(connection)
         await (await bus.declare_queue(channel, QUEUE)).purge()

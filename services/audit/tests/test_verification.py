@@ -9,8 +9,8 @@ import asyncpg
 import httpx
 import pytest
 
-from services.audit.chain import Head, append
-from services.audit.ingestion import row_of
+from services.audit.chain import Head, Text, append
+from services.audit.drafts import row_of
 from services.audit.schemas import ChainReport
 from services.audit.seals import (
     Evidence,
@@ -94,7 +94,7 @@ async def recompute(admin: asyncpg.Connection, rows: list[dict[str, Any]], head:
     for row in rows:
         for name in ("old_values", "new_values", "envelope"):
             row[name] = json.loads(row[name])
-        append(head, row)
+        row |= append(head, Text.of(row), row["id"])
         await admin.execute(
             "UPDATE audit_logs SET action = $2, position = $3, previous_hash = $4, hash = $5"
             " WHERE id = $1",
@@ -134,13 +134,13 @@ async def cut_the_end_and_move_the_head(admin: asyncpg.Connection) -> None:
 async def insert_with_a_right_hash(admin: asyncpg.Connection) -> None:
     [model] = [row for row in await rows_from(admin, 5) if row["position"] == 5]
     forged = {**row_of(event("REDEEM")), "id": 10_000}
-    append(await _before(admin, 5), forged)
+    forged |= append(await _before(admin, 5), Text.of(forged), forged["id"])
     await _insert(admin, {**model, **forged})
 
 
 async def insert_at_the_end(admin: asyncpg.Connection) -> None:
     forged = {**row_of(event("REDEEM")), "id": 10_000}
-    append(await _before(admin, ROWS + 1), forged)
+    forged |= append(await _before(admin, ROWS + 1), Text.of(forged), forged["id"])
     await _insert(admin, forged)
 
 
