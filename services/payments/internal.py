@@ -34,7 +34,7 @@ async def charge(body: ChargeCreate, work: InternalWorkDep, request: Request) ->
 @internal.get("/vouchers/{voucher_id}/payment")
 async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> PaymentState:
     """Say how much of a voucher's payment is there to be given back; 404 when it has none."""
-    payment = await queries.find_of_voucher(session, voucher_id)
+    payment = await queries.lock_of_voucher(session, voucher_id)
     if payment is None:
         raise PaymentNotFound
     return PaymentState(

@@ -74,7 +74,7 @@ async def lock_voucher(session: AsyncSession, voucher_id: int) -> None:
     await session.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-async def find_of_voucher(session: AsyncSession, voucher_id: int) -> PaymentTransaction | None:
+async def lock_of_voucher(session: AsyncSession, voucher_id: int) -> PaymentTransaction | None:
     """Return a voucher's payment, locked, or None."""
     statement = (
         select(PaymentTransaction)
@@ -97,7 +97,7 @@ async def lock_by_gateway_id(
     return await session.scalar(statement.with_for_update())
 
 
-async def find_named(
+async def lock_named(
     session: AsyncSession, gateway: str, payment_id: int
 ) -> PaymentTransaction | None:
     """Return a payment of this gateway by our own id, locked, or None."""

@@ -29,7 +29,7 @@ async def open_payment(
     Raises ChargeDiffers when there is one of other terms.
     """
     await queries.lock_voucher(session, terms.voucher_id)
-    known = await queries.find_of_voucher(session, terms.voucher_id)
+    known = await queries.lock_of_voucher(session, terms.voucher_id)
     if known is not None:
         _check_same(known, terms)
         return known

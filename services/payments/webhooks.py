@@ -148,7 +148,7 @@ async def find_payment(
     """Return the payment that a report is about, locked, or None when it is not one of ours."""
     found = await queries.lock_by_gateway_id(session, gateway.name, report.gateway_id)
     if found is None and report.transaction_id is not None:
-        return await queries.find_named(session, gateway.name, report.transaction_id)
+        return await queries.lock_named(session, gateway.name, report.transaction_id)
     return found
 
 
