@@ -99,7 +99,7 @@ SERVICE = Measurement(
     title="One instance of a service",
     note="The vouchers service with 16 connections against pgbench running the statements that the "
     "server logged of one such request. PostgreSQL and the load are on the other cores. A purchase "
-    "is three transactions, 12 codes and a call to payments, here nginx.",
+    "is two transactions, 12 codes and a call to payments, here nginx.",
     opened=_opened,
     aims=tuple(
         Aim(
