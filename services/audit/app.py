@@ -4,7 +4,8 @@ from fastapi import FastAPI
 
 from services.audit.endpoints import admin, members
 from services.audit.events import CATALOGUE
-from services.audit.seals import SealReader, store_at
+from services.audit.seal_stores import store_at
+from services.audit.seals import SealReader
 from services.audit.settings import Settings
 from shared.service import create_service, serve
 

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from services.audit import reading
 from services.audit.errors import OrganizationNotFound
+from services.audit.evidence import Evidence
 from services.audit.schemas import (
     AuditLogRead,
     ChainReport,
@@ -71,16 +72,17 @@ async def _within(
     return filters.model_copy(update={"organization_id": organization_id})
 
 
-async def _seals(request: Request) -> SealReader:
+async def _evidence(request: Request) -> Evidence:
     seals: SealReader = request.app.state.seals
-    return seals
+    return await seals.evidence()
 
 
 AdminDep = Annotated[Actor, Depends(_admin)]
 ReaderDep = Annotated[Actor, Depends(_reader)]
 EverywhereDep = Annotated[Filters, Depends(_everywhere)]
 WithinDep = Annotated[Filters, Depends(_within)]
-SealsDep = Annotated[SealReader, Depends(_seals)]
+# Before the session: no transaction is open while the place of the seals is asked.
+EvidenceDep = Annotated[Evidence, Depends(_evidence)]
 Position = Annotated[BodyId | None, Query(description="A position in the chain, inclusive")]
 
 
@@ -121,9 +123,9 @@ async def export_all_rows(
 
 @admin.get("/verify")
 async def verify_all_chains(
-    session: SessionDep,
     _actor: AdminDep,
-    seals: SealsDep,
+    evidence: EvidenceDep,
+    session: SessionDep,
     within: RangeDep,
     organization_id: Annotated[BodyId | None, Query()] = None,
 ) -> list[ChainReport]:
@@ -131,7 +133,6 @@ async def verify_all_chains(
     if organization_id is None and within != Range(1, None):
         raise Invalid("organization_id", "is needed with first and last: each has its own chain")
     reading.record_reading(session, "verify", Filters(organization_id=organization_id))
-    evidence = await seals.evidence()
     if organization_id is None:
         return await verify_everything(session, evidence)
     first, last = within.first, within.last
@@ -160,14 +161,13 @@ async def export_rows(
 @members.get("/verify")
 async def verify_rows(
     organization_id: Id,
-    session: SessionDep,
     _actor: ReaderDep,
-    seals: SealsDep,
+    evidence: EvidenceDep,
+    session: SessionDep,
     within: RangeDep,
 ) -> ChainReport:
     """Walk an organization's chain, or a range of it, and name the first row that is wrong."""
     reading.record_reading(session, "verify", Filters(organization_id=organization_id))
-    evidence = await seals.evidence()
     first, last = within.first, within.last
     return await verify_chain(session, organization_id, evidence, first=first, last=last)
 

@@ -219,9 +219,3 @@ async def heads(session: AsyncSession) -> dict[int, Head]:
     """Return the heads of all chains."""
     statement = select(ChainHead.organization_id, ChainHead.position, ChainHead.hash)
     return {id_: Head(position, hash_) for id_, position, hash_ in await session.execute(statement)}
-
-
-async def lock_sealing(session: AsyncSession) -> bool:
-    """Say whether this transaction alone may write seals."""
-    key = func.hashtextextended("audit.seals", 0)
-    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(key))))

@@ -4,133 +4,21 @@ A seal is a JWS (RFC 7515) on a line of its own. Its payload names the heads tha
 one before, and the hash of that one: so the signature of the newest vouches for all of them.
 """
 
-import hashlib
 import json
-import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Protocol
 
 from anyio import to_thread
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
-from pydantic import BaseModel
 
-from services.audit.chain import Head, chain_of
+from services.audit.chain import Head
+from services.audit.evidence import Evidence, Seal, digest, seal_of
+from services.audit.seal_stores import Overtaken, SealStore
 from shared.auth import ALGORITHM
 
 SEAL_TYPE = "audit-seal+jws"
-_FILES = "seals-*.jws"
-
-Sealed = Mapping[int, bytes]
-"""What seals say of one chain: position → hash."""
-
-
-class Seal(BaseModel):
-    """What one seal says; `previous` and the heads' hashes are hexadecimal."""
-
-    number: int
-    sealed_at: datetime
-    previous: str
-    heads: dict[int, tuple[int, str]]
-
-
-@dataclass(slots=True)
-class Evidence:
-    """Everything that the seals say, or why they cannot be believed."""
-
-    newest: Seal | None = None
-    last_line: str = ""
-    fault: str | None = None
-    chains: dict[int, dict[int, bytes]] = field(default_factory=lambda: defaultdict(dict))
-
-    def of(self, organization_id: int | None) -> Sealed:
-        """Return what the seals say of one chain."""
-        return self.chains.get(chain_of(organization_id), {})
-
-    def sealed_position(self, chain: int) -> int:
-        """Return how far a chain was sealed."""
-        return max(self.chains.get(chain, {}), default=0)
-
-    def continues_with(self, seal: Seal) -> bool:
-        """Say whether a seal is the next one."""
-        number = self.newest.number + 1 if self.newest else 1
-        return (seal.number, seal.previous) == (number, digest(self.last_line))
-
-    def add(self, seal: Seal, line: str) -> None:
-        """Take one more seal; what an earlier one said of a position stands."""
-        for chain, (position, hash_) in seal.heads.items():
-            self.chains[chain].setdefault(position, bytes.fromhex(hash_))
-        self.newest, self.last_line = seal, line
-
-
-class SealStore(Protocol):
-    """A place for seals, outside the database. Lines are added and read, never changed."""
-
-    async def lines(self) -> list[str]:
-        """Return every seal, oldest first."""
-
-    async def newest(self) -> str:
-        """Return the newest seal, or an empty text."""
-
-    async def add(self, seal: Seal, line: str) -> None:
-        """Keep one more seal, durably."""
-
-
-class NoSeals:
-    """The place of a system that keeps no seals."""
-
-    async def lines(self) -> list[str]:
-        return []
-
-    async def newest(self) -> str:
-        return ""
-
-    async def add(self, seal: Seal, line: str) -> None:
-        raise RuntimeError("AUDIT_SEALS names no place for seals")
-
-
-class FolderOfSeals:
-    """A file for each month in a folder, which may be mounted from another machine."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def lines(self) -> list[str]:
-        return await to_thread.run_sync(self._lines, self._files())
-
-    async def newest(self) -> str:
-        lines = await to_thread.run_sync(self._lines, self._files()[-1:])
-        return lines[-1] if lines else ""
-
-    async def add(self, seal: Seal, line: str) -> None:
-        await to_thread.run_sync(self._add, seal, line)
-
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob(_FILES))
-
-    @staticmethod
-    def _lines(files: Iterable[Path]) -> list[str]:
-        return [line for path in files for line in path.read_text().splitlines() if line]
-
-    def _add(self, seal: Seal, line: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"seals-{seal.sealed_at:%Y-%m}.jws"
-        # A line break on both sides: a line that a crash cut short spoils no other.
-        with path.open("ab") as file:
-            file.write(f"\n{line}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def store_at(place: Path | None) -> SealStore:
-    """Return the store that a setting names."""
-    return FolderOfSeals(place) if place else NoSeals()
 
 
 class SealSigner:
@@ -155,23 +43,20 @@ class SealReader:
         self._keys = KeySet.import_key_set(json.loads(public_keys))
 
     async def evidence(self) -> Evidence:
-        """Return what all the seals say."""
-        lines = await self._store.lines()
-        return await to_thread.run_sync(self._read, lines)
-
-    def _read(self, lines: Iterable[str]) -> Evidence:
+        """Return what all the seals say. Raises SealsUnreachable."""
         evidence = Evidence()
-        for line in lines:
-            # A line that cannot be read was cut short by a crash, or is missed by the next one.
-            with suppress(ValueError, JoseError):
-                seal = Seal.model_validate_json(_payload(line))
-                if not evidence.continues_with(seal):
-                    evidence.fault = f"Seal {seal.number} does not follow the one before it."
-                    return evidence
-                evidence.add(seal, line)
+        await self.read_on(evidence)
+        return evidence
+
+    async def read_on(self, evidence: Evidence) -> None:
+        """Add what the seals say that came after the newest known one. Raises SealsUnreachable."""
+        known = evidence.newest.number if evidence.newest else 0
+        async for lines in self._store.read(evidence.newest):
+            await to_thread.run_sync(_take, evidence, known, lines)
+            if evidence.fault:
+                return
         if evidence.last_line and not self._is_signed(evidence.last_line):
             evidence.fault = "The newest seal does not have our signature."
-        return evidence
 
     def _is_signed(self, line: str) -> bool:
         try:
@@ -181,15 +66,17 @@ class SealReader:
         return read.headers().get("typ") == SEAL_TYPE
 
 
-def digest(line: str) -> str:
-    """Return the hash by which a seal names the one before; nothing stands before the first."""
-    return hashlib.sha256(line.encode()).hexdigest() if line else ""
-
-
-def _payload(line: str) -> bytes:
-    read: Any = jws.extract_compact(line.encode())
-    payload: bytes = read.payload
-    return payload
+def _take(evidence: Evidence, known: int, lines: Sequence[str]) -> None:
+    """Add seals to the evidence, up to the first that does not follow; `known` are passed over."""
+    for line in lines:
+        # A line that cannot be read was cut short by a crash, or is missed by the next one.
+        seal = seal_of(line)
+        if seal is None or seal.number <= known:
+            continue
+        if not evidence.continues_with(seal):
+            evidence.fault = f"Seal {seal.number} does not follow the one before it."
+            return
+        evidence.add(seal, line)
 
 
 class Sealer:
@@ -213,8 +100,13 @@ class Sealer:
         return rows >= self.EVERY_ROWS or (rows > 0 and age >= self.EVERY_SECONDS)
 
     async def seal(self, heads: Mapping[int, Head], moment: datetime) -> Seal | None:
-        """Seal the heads that moved, if it is due; return the new seal."""
-        evidence = await self._known()
+        """Seal the heads that moved, if it is due; return the new seal.
+
+        Raises SealsUnreachable, or Overtaken when what is kept cannot be continued.
+        """
+        if self._evidence is None:
+            self._evidence = await self._reader.evidence()
+        evidence = self._evidence
         if not self.is_due(heads, evidence, moment):
             return None
         moved = {
@@ -226,13 +118,18 @@ class Sealer:
         previous = digest(evidence.last_line)
         seal = Seal(number=number, sealed_at=moment, previous=previous, heads=moved)
         line = self._signer.sign(seal)
-        await self._store.add(seal, line)
+        try:
+            await self._store.add(seal, line, evidence.last_line)
+        except Overtaken:
+            await self._catch_up(evidence, number)
+            return await self.seal(heads, moment)
         evidence.add(seal, line)
         return seal
 
-    async def _known(self) -> Evidence:
-        """Return what is sealed, read again when another worker has sealed meanwhile."""
-        newest = await self._store.newest()
-        if self._evidence is None or self._evidence.last_line != newest:
-            self._evidence = await self._reader.evidence()
-        return self._evidence
+    async def _catch_up(self, evidence: Evidence, number: int) -> None:
+        """Learn what another worker has sealed. Raises Overtaken when there is nothing to learn."""
+        await self._reader.read_on(evidence)
+        if evidence.fault or evidence.newest is None or evidence.newest.number < number:
+            self._evidence = None
+            told = evidence.fault or "it is no seal"
+            raise Overtaken(f"The place of seal {number} is taken: {told}")

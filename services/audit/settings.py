@@ -1,9 +1,8 @@
 """Settings of the audit service, prefix AUDIT_."""
 
-from pathlib import Path
-
 from pydantic_settings import SettingsConfigDict
 
+from services.audit.seal_stores import SealsPlace
 from shared.settings import ServiceSettings
 
 
@@ -12,6 +11,7 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="AUDIT_")
 
-    seals: Path | None = None
-    """Folder of the signed heads of the chains, best on another machine's disk. Without it
-    nothing outside the database can contradict somebody who rewrites all of it."""
+    seals: SealsPlace | None = None
+    """Where the signed heads of the chains are kept: a folder, best on another machine's disk, or
+    `s3://`, `gs://` or `az://bucket/prefix`. Without it nothing outside the database can contradict
+    somebody who rewrites all of it."""

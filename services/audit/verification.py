@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
 from services.audit.chain import GENESIS, chain_of, hash_of
+from services.audit.evidence import Evidence, Sealed
 from services.audit.models import NO_ORGANIZATION, ArchivedRange, PersonalValue
 from services.audit.personal import is_kept, references
 from services.audit.retention import pieces_digest
 from services.audit.schemas import ChainReport, Failure
-from services.audit.seals import Evidence, Sealed
 
 Row = queries.Row
 Kind = Literal["altered", "inserted", "removed", "missing_at_the_end", "rewritten", "seal_broken"]
@@ -52,10 +52,11 @@ class Walk:
         return self._accept(position, row["hash"], row)
 
     def _accept(self, position: int, hash_: bytes, row: Row | None) -> Failure | None:
-        if self.sealed.get(position, hash_) != hash_:
+        sealed = self.sealed.get(position)
+        if sealed is not None and sealed != hash_:
             detail = f"The signed seal of position {position} tells of another chain."
             return _failure("rewritten", self.vouched + 1, row, detail)
-        if position in self.sealed:
+        if sealed is not None:
             self.vouched = position
         self.expected, self.previous, self.rows = position + 1, hash_, self.rows + 1
         return None
@@ -77,7 +78,7 @@ class Walk:
     def end_at(self, head: queries.End) -> None:
         """Check that the chain ends where its head, and the newest seal, say."""
         self.pass_archives()
-        newest = max(self.sealed, default=0)
+        newest = self.sealed.newest
         if self.expected <= max(head.position, newest):
             detail = f"The chain went on to position {max(head.position, newest)}."
             self.failure = _failure("missing_at_the_end", self.expected, None, detail)
@@ -101,7 +102,7 @@ def _failure(kind: Kind, position: int, row: Row | None, detail: str) -> Failure
 
 async def verify_everything(session: AsyncSession, evidence: Evidence) -> list[ChainReport]:
     """Walk every chain that the database or a seal knows of."""
-    known = {chain_of(id_) for id_ in await queries.chains(session)} | evidence.chains.keys()
+    known = {chain_of(id_) for id_ in await queries.chains(session)} | evidence.chains()
     reports = [
         await verify_chain(session, id_ if id_ != NO_ORGANIZATION else None, evidence)
         for id_ in sorted(known)
@@ -150,7 +151,7 @@ async def verify_chain(
         rows=walk.rows,
         valid=walk.failure is None,
         failure=walk.failure,
-        sealed=max(sealed, default=None),
+        sealed=sealed.newest or None,
     )
 
 

@@ -17,24 +17,31 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
 from services.audit.app import NAME
+from services.audit.errors import SealsUnreachable
 from services.audit.events import CATALOGUE
 from services.audit.models import Archive
 from services.audit.schemas import ChainReport
-from services.audit.seals import SealReader, store_at
+from services.audit.seal_stores import SealsPlace, store_at
+from services.audit.seals import SealReader
 from services.audit.verification import verify_chain, verify_everything
 from shared.db import make_engine
 from shared.settings import DatabaseUrl
 from shared.transactions import Transactions
 
+UNREADABLE = 2
+"""The exit code when nothing was verified, because the seals could not be read."""
+
 
 class VerificationSettings(BaseSettings):
     """What verifying needs of the service's settings, prefix AUDIT_."""
 
-    model_config = SettingsConfigDict(env_prefix="AUDIT_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="AUDIT_", extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: DatabaseUrl
     internal_jwks: str
-    seals: Path | None = None
+    seals: SealsPlace | None = None
     archive: Path | None = None
 
 
@@ -110,7 +117,11 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--first and --last are positions in one organization's chain")
     settings = VerificationSettings()
     first = max(wanted.first or 1, 1)
-    found = asyncio.run(findings(settings, wanted.organization, first, wanted.last))
+    try:
+        found = asyncio.run(findings(settings, wanted.organization, first, wanted.last))
+    except SealsUnreachable as error:
+        sys.stderr.write(f"The seals cannot be read: {error.__cause__}\n")
+        return UNREADABLE
     sys.stdout.write("".join(f"{finding.line}\n" for finding in found))
     return 0 if all(finding.valid for finding in found) else 1
 

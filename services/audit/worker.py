@@ -10,7 +10,8 @@ from services.audit.drafts import read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import BATCH, QUEUE, handle
 from services.audit.ingestion import ensure_partition
-from services.audit.seals import Sealer, SealReader, SealSigner, store_at
+from services.audit.seal_stores import store_at
+from services.audit.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from shared.consumer import Consumer
 from shared.db import make_engine, now
@@ -54,7 +55,7 @@ async def make_months(transactions: Transactions, moment: datetime) -> None:
 
 def _seal_timers(settings: Settings, transactions: Transactions) -> list[Timer]:
     if settings.seals is None:
-        log.warning("seals_missing", remedy="set AUDIT_SEALS to a folder outside the database")
+        log.warning("seals_missing", remedy="set AUDIT_SEALS to a place outside the database")
         return []
     store = store_at(settings.seals)
     signer = SealSigner(settings.internal_key.get_secret_value())
@@ -67,10 +68,10 @@ def _seal_timers(settings: Settings, transactions: Transactions) -> list[Timer]:
 
 
 async def seal_heads(transactions: Transactions, sealer: Sealer, moment: datetime) -> None:
-    """Seal the chains' heads if it is due; of several workers one at a time."""
+    """Seal the chains' heads if it is due; no transaction waits for the place of the seals."""
     async with transactions.system() as session:
-        if await queries.lock_sealing(session):
-            await sealer.seal(await queries.heads(session), moment)
+        heads = await queries.heads(session)
+    await sealer.seal(heads, moment)
 
 
 if __name__ == "__main__":

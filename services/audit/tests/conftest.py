@@ -1,6 +1,11 @@
 """The audit service over a real database."""
 
-from collections.abc import AsyncIterator
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,8 @@ from uuid_utils import uuid7
 from services.audit.app import NAME, create_app
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle
-from services.audit.seals import FolderOfSeals, Sealer, SealReader, SealSigner
+from services.audit.seal_stores import store_at
+from services.audit.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from shared import inbox
 from shared.db import make_engine, now
@@ -20,6 +26,8 @@ from shared.testing import Database, Tokens, client_of, service_database
 from shared.transactions import Transactions
 
 session_database = service_database("audit")
+
+SECRET = "never-to-be-seen"
 
 
 def event(
@@ -55,12 +63,57 @@ def event(
     return Event.model_validate(body)
 
 
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """Run an S3-compatible server; return its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "--host=127.0.0.1", f"--port={port}"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            with suppress(httpx.TransportError):
+                httpx.get(address)
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
 @pytest.fixture
-def settings(database: Database, tokens: Tokens, tmp_path: Path) -> Settings:
+def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the address of a place in an empty bucket; the environment knows how to get there."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "carnet")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    name = f"seals-{uuid7()}"
+    assert httpx.put(f"{object_store}/{name}").status_code == 200
+    return f"s3://{name}/of/carnet"
+
+
+@pytest.fixture
+def seals(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the place of the seals: a folder, or a bucket when a test asks for one."""
+    if getattr(request, "param", "folder") == "bucket":
+        place: str = request.getfixturevalue("bucket")
+        return place
+    return str(tmp_path / "seals")
+
+
+@pytest.fixture
+def settings(database: Database, tokens: Tokens, seals: str) -> Settings:
     return Settings(
         database_url=database.url,
         rabbitmq_url="amqp://unused",
-        seals=tmp_path / "seals",
+        seals=seals,
         **tokens.settings("audit"),
     )
 
@@ -80,8 +133,7 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def sealer(settings: Settings) -> Sealer:
-    assert settings.seals is not None
-    store = FolderOfSeals(settings.seals)
+    store = store_at(settings.seals)
     signer = SealSigner(settings.internal_key.get_secret_value())
     return Sealer(store, SealReader(store, settings.internal_jwks), signer)
 

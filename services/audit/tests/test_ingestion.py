@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from services.audit.drafts import read
+from services.audit.evidence import Evidence
 from services.audit.handlers import QUEUE, handle
-from services.audit.seals import Evidence
 from services.audit.tests.conftest import deliver, event, rows_of
 from services.audit.verification import verify_everything
 from shared import bus

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from services.audit.evidence import Evidence
 from services.audit.personal import ERASED, MARK, Commitments
-from services.audit.seals import Evidence
 from services.audit.tests.conftest import deliver, event, rows_of
 from services.audit.verification import verify_everything
 from shared.events import Event

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from services.audit.evidence import Evidence
 from services.audit.retention import (
     RetentionSettings,
     RowAltered,
     archive_due,
     months_due,
 )
-from services.audit.seals import Evidence
 from services.audit.tests.conftest import deliver, event, rows_of
 from services.audit.verification import verify_chain, verify_everything
 from shared.events import Event

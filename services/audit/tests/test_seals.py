@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.seals import FolderOfSeals, Sealer, SealReader, SealSigner
+from services.audit.seal_stores import store_at
+from services.audit.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from services.audit.tests.conftest import deliver, event
 from services.audit.worker import seal_heads
@@ -17,43 +18,46 @@ from shared.transactions import Transactions
 pytestmark = pytest.mark.anyio
 
 
-def lines_of(settings: Settings) -> list[str]:
-    assert settings.seals is not None
-    files = sorted(settings.seals.glob("*.jws"))
-    return [line for path in files for line in path.read_text().split()]
+ANYWHERE = pytest.mark.parametrize("seals", ["folder", "bucket"], indirect=True)
 
 
+async def lines_of(settings: Settings) -> list[str]:
+    return [line async for lines in store_at(settings.seals).read(None) for line in lines]
+
+
+@ANYWHERE
 async def test_a_seal_comes_each_minute_or_after_a_thousand_rows(
     transactions: Transactions, sealer: Sealer, settings: Settings
 ) -> None:
     moment = now()
     await seal_heads(transactions, sealer, moment)
-    assert lines_of(settings) == []
+    assert await lines_of(settings) == []
     await deliver(transactions, event())
     for seconds, rows, expected in ((0, 0, 1), (30, 1, 1), (59, 1, 1), (61, 0, 2), (70, 999, 2)):
         if rows:
             await deliver(transactions, *(event() for _ in range(rows)))
         await seal_heads(transactions, sealer, moment + timedelta(seconds=seconds))
-        assert len(lines_of(settings)) == expected, seconds
+        assert len(await lines_of(settings)) == expected, seconds
     await deliver(transactions, event())
     await seal_heads(transactions, sealer, moment + timedelta(seconds=71))
-    assert len(lines_of(settings)) == 3
+    assert len(await lines_of(settings)) == 3
     await seal_heads(transactions, sealer, moment + timedelta(days=40))
-    assert len(lines_of(settings)) == 3, "nothing moved, so there is nothing to say"
+    assert len(await lines_of(settings)) == 3, "nothing moved, so there is nothing to say"
 
 
+@ANYWHERE
 async def test_another_worker_goes_on_with_the_same_chain_of_seals(
     transactions: Transactions, sealer: Sealer, settings: Settings
 ) -> None:
     moment = now()
     for number in range(4):
         await deliver(transactions, event(), event(organization_id=8))
-        store = FolderOfSeals(settings.seals or Path())
+        store = store_at(settings.seals)
         signer = SealSigner(settings.internal_key.get_secret_value())
         other = Sealer(store, SealReader(store, settings.internal_jwks), signer)
         turn = sealer if number % 2 else other
         await seal_heads(transactions, turn, moment + timedelta(days=20 * number))
-    reader = SealReader(FolderOfSeals(settings.seals or Path()), settings.internal_jwks)
+    reader = SealReader(store_at(settings.seals), settings.internal_jwks)
     evidence = await reader.evidence()
     assert evidence.fault is None
     assert evidence.newest is not None
@@ -66,10 +70,11 @@ async def test_seals_that_were_tampered_with_are_not_believed(
     transactions: Transactions, sealer: Sealer, settings: Settings, tokens: Tokens, way: str
 ) -> None:
     assert settings.seals is not None
+    folder = Path(settings.seals)
     for number in range(3):
         await deliver(transactions, event())
         await seal_heads(transactions, sealer, now() + timedelta(minutes=2 * number))
-    lines = lines_of(settings)
+    lines = await lines_of(settings)
     if way == "altered":
         head, _, signature = lines[1].split(".")
         lines[1] = f"{head}.{lines[0].split('.')[1]}.{signature}"
@@ -78,18 +83,22 @@ async def test_seals_that_were_tampered_with_are_not_believed(
     elif way == "foreign key":
         await deliver(transactions, event())
         key = tokens.service_keys["vouchers"].as_dict(private=True)
-        store = FolderOfSeals(settings.seals)
+        store = store_at(settings.seals)
         stranger = SealSigner(json.dumps({**key, "kid": "audit"}))
         forger = Sealer(store, SealReader(store, settings.internal_jwks), stranger)
         await seal_heads(transactions, forger, now() + timedelta(hours=1))
-        lines = lines_of(settings)
+        lines = await lines_of(settings)
     else:
         lines.append(lines[-1][:50])
-    for path in settings.seals.glob("*.jws"):
-        path.unlink()
-    (settings.seals / "seals-2026-01.jws").write_text("\n".join(lines))
-    reader = SealReader(FolderOfSeals(settings.seals), settings.internal_jwks)
+    _replace(folder, lines)
+    reader = SealReader(store_at(settings.seals), settings.internal_jwks)
     evidence = await reader.evidence()
     # A line that a crash cut short is no reason to disbelieve the others.
     assert (evidence.fault is None) is (way == "cut short")
     assert evidence.of(7)[1]
+
+
+def _replace(folder: Path, lines: list[str]) -> None:
+    for path in folder.glob("*.jws"):
+        path.unlink()
+    (folder / "seals-2026-01.jws").write_text("\n".join(lines))

@@ -11,15 +11,10 @@ import pytest
 
 from services.audit.chain import Head, Text, append
 from services.audit.drafts import row_of
+from services.audit.evidence import Evidence
 from services.audit.schemas import ChainReport
-from services.audit.seals import (
-    Evidence,
-    FolderOfSeals,
-    Sealer,
-    SealReader,
-    SealSigner,
-    store_at,
-)
+from services.audit.seal_stores import store_at
+from services.audit.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from services.audit.tests.conftest import deliver, event
 from services.audit.verification import verify_chain, verify_everything
@@ -252,6 +247,7 @@ async def test_tampering_is_found_and_named(
     assert (report.valid, report.failure.kind, report.failure.position) == (False, kind, position)
 
 
+@pytest.mark.parametrize("seals", ["folder", "bucket"], indirect=True)
 async def test_a_restored_backup_is_found(
     trail: None, transactions: Transactions, settings: Settings, database: Database, sealer: Sealer
 ) -> None:
@@ -277,8 +273,7 @@ async def test_a_restored_backup_is_found(
 
 def _due(settings: Settings) -> Sealer:
     """Return a sealer that waits for nothing."""
-    assert settings.seals is not None
-    store = FolderOfSeals(settings.seals)
+    store = store_at(settings.seals)
     signer = SealSigner(settings.internal_key.get_secret_value())
     sealer = Sealer(store, SealReader(store, settings.internal_jwks), signer)
     sealer.EVERY_ROWS = 1
