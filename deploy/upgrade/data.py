@@ -1,8 +1,9 @@
 """`carnet upgrade data`: copies and converts, and goes on where it stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ from shared.db import make_engine
 from shared.transactions import Transactions
 
 AT_ONCE = 2
-"""How many tables are filled at once: as many as keep two cores of the target busy."""
+"""How many tables are filled, or indexes built, or foreign keys checked at once: as many as keep
+two cores of the target busy."""
 
 _ORGANIZATION = (
     "SELECT id, version, name, slug, address, phone, email, tax_id, logo_url, timezone, currency,"
@@ -149,6 +151,7 @@ class _Upgrade:
         self._owners = owners
         self._told = told
         self._chunk_rows = chunk_rows
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def follow(self, plan: Plan) -> None:
         """Do what the plan says and is not done yet."""
@@ -161,10 +164,7 @@ class _Upgrade:
         await self._emails()
         await suspension.suspend(self._owners)
         await self._tables(plan)
-        with self._told:
-            counting = self._told.begin("foreign keys", 0, 0)
-            await suspension.restore_rest(self._owners)
-            counting.end()
+        await self._foreign_keys()
         await self._permissions(plan)
         await self._end(plan)
 
@@ -228,12 +228,13 @@ class _Upgrade:
         set_aside = [id_ for [id_] in await self._owners["identity"].fetch(identity_rows.SET_ASIDE)]
         kinds = await default_types(self._targets["vouchers"])
         values = {**literals(plan, set_aside), "voucher_types": voucher_types(kinds)}
-        at_once = AT_ONCE if await suspension.independent(self._owners) else 1
-        places = asyncio.Semaphore(at_once)
+        fill = partial(self._table, plan=plan, values=values, set_aside=set_aside)
         with self._told:
-            async with asyncio.TaskGroup() as group:
+            if await suspension.independent(self._owners):
+                await _together([fill(step) for step in COPIES])
+            else:
                 for step in COPIES:
-                    group.create_task(self._table(step, plan, values, set_aside, places))
+                    await fill(step)
 
     async def _table(
         self,
@@ -241,9 +242,12 @@ class _Upgrade:
         plan: Plan,
         values: Mapping[str, str],
         set_aside: Sequence[int],
-        places: asyncio.Semaphore,
     ) -> None:
-        async with places, self._source.another() as origin, self._owner_of(step) as target:
+        async with (
+            self._places,
+            self._source.another() as origin,
+            self._owner_of(step.service) as target,
+        ):
             done = await progress_of(target, step.name)
             extent = plan.extents[plans.extent_of(step.name)]
             counting = self._told.begin(step.name, extent.rows, done.rows)
@@ -253,16 +257,45 @@ class _Upgrade:
             )
             await copying.find(step, values, origin, target)
             counting.end()
-            counting = self._told.begin(f"keys of {step.name}", 0, 0)
+        await self._keys(step)
+
+    async def _keys(self, step: CopyStep) -> None:
+        """Build a table's indexes, side by side with each other and with what others copy."""
+        counting = self._told.begin(f"keys of {step.name}", 0, 0)
+        async with self._owner_of(step.service) as target:
+            indexes = await suspension.indexes_of(target, step.table)
+            await _together([self._index(step, position) for position in indexes])
             await suspension.restore(target, suspension.KEY, step.table)
             # Before anybody asks, `verify` first: the server would plan by an empty table's size.
             await target.execute(f"ANALYZE {step.table}")
+        counting.end()
+
+    async def _index(self, step: CopyStep, position: int) -> None:
+        async with self._places, self._owner_of(step.service) as owner:
+            await suspension.restore_one(owner, position)
+
+    async def _foreign_keys(self) -> None:
+        with self._told:
+            counting = self._told.begin("foreign keys", 0, 0)
+            await suspension.restore_everywhere(self._owners, suspension.FOREIGN_KEY)
+            await _together(
+                [
+                    self._check(service, table)
+                    for service in suspension.FILLED
+                    for table in await suspension.tables_to_check(self._owners[service])
+                ]
+            )
+            await suspension.restore_everywhere(self._owners, suspension.OWNER_POLICY)
             counting.end()
 
+    async def _check(self, service: str, table: str) -> None:
+        async with self._places, self._owner_of(service) as owner:
+            await suspension.restore(owner, suspension.CHECK, table)
+
     @asynccontextmanager
-    async def _owner_of(self, step: CopyStep) -> AsyncIterator[Any]:
-        url = self._target.owner(step.service)
-        async with signed_in(url, f"the schema of {step.service}") as owner:
+    async def _owner_of(self, service: str) -> AsyncIterator[Any]:
+        url = self._target.owner(service)
+        async with signed_in(url, f"the schema of {service}") as owner:
             yield owner
 
     async def _permissions(self, plan: Plan) -> None:
@@ -276,6 +309,12 @@ class _Upgrade:
         event = trail.event_of(plan, "completed", _for_the_trail(told))
         await trail.write(self._target.service("audit"), event)
         await plans.finish(self._targets["organizations"])
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for part in work:
+            group.create_task(part)
 
 
 def _for_the_trail(told: dict[str, Any]) -> dict[str, Any]:

@@ -91,10 +91,12 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
             _refuse(await made_since(plan, targets))
         await require_rest(targets)
         await plans.begin_rolling_back(targets["organizations"])
-        await suspension.restore_keys(owners)
+        await suspension.restore_everywhere(owners, suspension.INDEX, suspension.KEY)
         with told:
             removed = await _remove(plan, owners, told)
-        await suspension.restore_rest(owners)
+        await suspension.restore_everywhere(
+            owners, suspension.FOREIGN_KEY, suspension.CHECK, suspension.OWNER_POLICY
+        )
         await trail.write(target.service("audit"), trail.event_of(plan, "rolled_back", removed))
         await workspace.drop_emails(owners)
         await suspension.forget(owners)

@@ -20,9 +20,11 @@ SESSION = {
     "application_name": APPLICATION,
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "work_mem": "64MB",
 }
-"""Of every session: the same instant has the same text on both sides, and neither a long copy nor
-the snapshot, which is held to the end, is cut off by a limit that was set for clerks at work."""
+"""Of every session: the same instant has the same text on both sides; neither a long copy nor the
+snapshot, which is held to the end, is cut off by a limit that was set for clerks at work; and what
+is sorted of a chunk is sorted in memory."""
 
 TABLES = ("users", "therapy_classes", "vouchers", "voucher_codes", "sessions", "reservations")
 COLUMNS: Mapping[str, tuple[str, ...]] = {

@@ -112,30 +112,32 @@ VOUCHER_CODES = CopyStep(
     },
 )
 
+_OF_VOUCHER = "r.id, r.client_id, r.purchase_date, r.created_at, r.updated_at"
+
 # One row for each session that version 1 counted as used. The nth used code of a voucher stands
 # for its nth session; a session without a code, or one used on an unknown day, is booked on the
-# day of purchase. A spare code that was used is a backup session spent.
+# day of purchase. A spare code that was used is a backup session spent. Sessions without a code
+# are counted up only where there are any: the server expects a thousand of each voucher, and
+# would spread a join of them all over the disk.
 REDEMPTIONS = CopyStep(
     name="redemptions",
     service="vouchers",
     counted="vouchers",
     columns={
-        "id": "{given}::bigint + row_number() OVER (ORDER BY r.id, spent.is_backup, spent.nth)",
+        "id": "{given}::bigint + row_number() OVER (ORDER BY r.id, r.is_backup, r.nth)",
         "organization_id": "{organization}::bigint",
         "voucher_id": "r.id::bigint",
         "client_id": "r.client_id::bigint",
-        "voucher_code_id": "spent.code_id",
-        "kind": "CASE WHEN spent.is_backup THEN 'backup' ELSE 'regular' END",
-        "session_date": (
-            "coalesce((spent.used_at AT TIME ZONE {timezone})::date, r.purchase_date)"
-        ),
-        "created_at": f"coalesce(spent.used_at, {CREATED})",
-        "updated_at": f"coalesce(spent.used_at, {CREATED})",
+        "voucher_code_id": "r.code_id",
+        "kind": "CASE WHEN r.is_backup THEN 'backup' ELSE 'regular' END",
+        "session_date": "coalesce((r.used_at AT TIME ZONE {timezone})::date, r.purchase_date)",
+        "created_at": f"coalesce(r.used_at, {CREATED})",
+        "updated_at": f"coalesce(r.used_at, {CREATED})",
         "version": "1::bigint",
     },
     read=f"""
         (
-            WITH used AS (
+            WITH used AS MATERIALIZED (
                 SELECT c.id::bigint, c.voucher_id, coalesce(c.is_spare, false) AS is_backup,
                     c.used_date::timestamp AT TIME ZONE 'UTC' AS used_at,
                     row_number() OVER (
@@ -144,13 +146,18 @@ REDEMPTIONS = CopyStep(
                 FROM public.voucher_codes c
                 WHERE c.is_used AND c.voucher_id BETWEEN $1 AND $2
             )
-            SELECT r.id AS voucher_id, false AS is_backup, n AS nth, u.id AS code_id, u.used_at
-            FROM public.vouchers r CROSS JOIN LATERAL generate_series(1, {_USED}) AS n
-            LEFT JOIN used u ON u.voucher_id = r.id AND u.nth = n AND NOT u.is_backup
-            WHERE r.id BETWEEN $1 AND $2
+            SELECT {_OF_VOUCHER}, u.is_backup, u.nth, u.id AS code_id, u.used_at
+            FROM public.vouchers r JOIN used u ON u.voucher_id = r.id
+            WHERE r.id BETWEEN $1 AND $2 AND (u.is_backup OR u.nth <= {_USED})
             UNION ALL
-            SELECT u.voucher_id, true, u.nth, u.id, u.used_at FROM used u WHERE u.is_backup
-        ) spent JOIN public.vouchers r ON r.id = spent.voucher_id
+            SELECT {_OF_VOUCHER}, false, n, NULL, NULL
+            FROM public.vouchers r LEFT JOIN (
+                SELECT voucher_id, count(*) AS codes FROM used WHERE NOT is_backup
+                GROUP BY voucher_id
+            ) k ON k.voucher_id = r.id
+            CROSS JOIN LATERAL generate_series(coalesce(k.codes, 0) + 1, {_USED}) AS n
+            WHERE r.id BETWEEN $1 AND $2 AND {_USED} > coalesce(k.codes, 0)
+        ) r
     """,  # noqa: S608
 )
 
