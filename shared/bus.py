@@ -51,6 +51,18 @@ class Queue:
         return self.name + RETRY_SUFFIX
 
 
+class Connection(aio_pika.Connection):
+    """A connection that is closed by whoever opened it.
+
+    The library's own closes itself when it is collected as garbage: later than anybody expects,
+    and without an event loop it warns of a coroutine that nobody awaits. One that could not even
+    be opened holds nothing.
+    """
+
+    def __del__(self) -> None:
+        pass
+
+
 @asynccontextmanager
 async def connected(url: SecretStr | str, *, name: str) -> AsyncIterator[AbstractConnection]:
     """Yield a plain connection: whoever loses it decides what to do, nothing hangs unseen.
@@ -59,7 +71,11 @@ async def connected(url: SecretStr | str, *, name: str) -> AsyncIterator[Abstrac
     """
     address = url.get_secret_value() if isinstance(url, SecretStr) else url
     connection = await aio_pika.connect(
-        address, heartbeat=10, timeout=5, client_properties={"connection_name": name}
+        address,
+        heartbeat=10,
+        timeout=5,
+        client_properties={"connection_name": name},
+        connection_class=Connection,
     )
     try:
         yield connection

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aio_pika
 import asyncpg
 import httpx
 from aio_pika.abc import AbstractChannel
@@ -19,7 +18,7 @@ from deploy.event_shapes.consumers import all_readers, matches
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Environments, Stack, running_stack
 from deploy.local.system import SERVICES, System
-from shared.bus import EXCHANGE, Queue
+from shared.bus import EXCHANGE, Queue, connected
 from shared.failpoints import LOG
 
 INSTANCES = dict.fromkeys(SERVICES, 2)
@@ -54,8 +53,7 @@ class Platform:
         # A quick look first: a connection refused inside aio_pika is noisy in its logs.
         _, writer = await asyncio.open_connection("127.0.0.1", self.broker.target)
         writer.close()
-        connection = await aio_pika.connect(self.stack.system.rabbitmq_url, timeout=5)
-        async with connection:
+        async with connected(self.stack.system.rabbitmq_url, name="chaos") as connection:
             yield await connection.channel()
 
     async def waiting_messages(self) -> dict[str, int]:

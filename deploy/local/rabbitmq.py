@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import aio_pika
 import aiormq.exceptions
 
 from deploy.local.errors import StartError
@@ -20,6 +19,7 @@ from deploy.local.files import write_private
 from deploy.local.postgres import last_line
 from deploy.local.rabbitmq_installation import Installation, find_installation
 from deploy.local.supervisor import Program, Supervisor, own_environment
+from shared import bus
 
 USER = "carnet"
 TEST_VIRTUAL_HOSTS = tuple(f"test-{number}" for number in range(8))
@@ -194,24 +194,23 @@ class RabbitMQ:
         if not await _listens(self._ports.amqp):
             return False
         try:
-            connection = await aio_pika.connect(f"{self.url}/", timeout=5)
+            async with bus.connected(f"{self.url}/", name="is it ready"):
+                return True
         except (OSError, TimeoutError, aiormq.exceptions.AMQPError):
             return False
-        await connection.close()
-        return True
 
 
 async def check_broker(url: str) -> None:
     """Sign in to a broker of the user's own. Raises StartError when that fails."""
     try:
-        connection = await aio_pika.connect(url, timeout=10)
+        async with bus.connected(url, name="can it be used"):
+            pass
     except (OSError, TimeoutError, ValueError, aiormq.exceptions.AMQPError) as error:
         reason = str(error) or type(error).__name__
         raise StartError(
             f"The broker of CARNET_RABBITMQ_URL cannot be used: {reason}",
             "Check its address, user, password and virtual host: amqp://user:password@host:5672/",
         ) from error
-    await connection.close()
 
 
 async def _listens(port: int) -> bool:

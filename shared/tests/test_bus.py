@@ -1,6 +1,9 @@
 """Batches of messages; and a cancellation is never taken for a broken connection."""
 
 import asyncio
+import gc
+import logging
+import warnings
 
 import pytest
 from aio_pika.abc import AbstractChannel
@@ -60,3 +63,25 @@ async def test_a_closed_channel_takes_no_batch(channel: AbstractChannel) -> None
     await channel.close()
     with pytest.raises((AMQPError, RuntimeError)):
         await bus.publish_all(channel, [bus.Outgoing("sample.known", "1", b"too late")])
+
+
+def test_a_connection_that_was_refused_is_garbage_like_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def connect() -> OSError | None:
+        try:
+            async with bus.connected("amqp://127.0.0.1:1/", name="test"):
+                return None
+        except OSError as error:
+            return error
+
+    caplog.set_level(logging.CRITICAL, logger="aiormq")  # or pytest keeps it with a log record
+    asyncio.set_event_loop(None)
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    with runner, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        refused = runner.run(connect())
+        assert refused is not None
+        del refused  # with its traceback goes the connection, while no loop runs
+        gc.collect()
+    assert [str(warning.message) for warning in told] == []
