@@ -17,7 +17,7 @@ from deploy.local.postgres import programs_folder
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, postgres_of
 from deploy.local.supervisor import Supervisor
-from deploy.tests.upgrade.databases import (
+from deploy.rehearsal.databases import (
     VersionOne,
     administering,
     copy_template,

@@ -1,6 +1,6 @@
 """Rows of version 1 in the proportions of production."""
 
-from deploy.tests.upgrade.databases import VersionOne
+from deploy.rehearsal.databases import VersionOne
 from deploy.upgrade.source import TABLES
 
 # Per user two vouchers of ten codes, one session in three spent, one session of a class and half a

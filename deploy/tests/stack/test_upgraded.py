@@ -17,9 +17,9 @@ from deploy.local.preparation import Preparation
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import CHECKOUT
+from deploy.rehearsal.databases import drop, make_version_one
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 from deploy.tests.upgrade.commands import carnet_upgrade
-from deploy.tests.upgrade.databases import drop, make_version_one
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 

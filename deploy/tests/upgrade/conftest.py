@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from deploy.tests.upgrade.databases import (
+from deploy.rehearsal.databases import (
     Upgraded,
     VersionOne,
     VersionTwo,

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.system import CHECKOUT
-from deploy.tests.upgrade import commands
-from deploy.tests.upgrade.commands import carnet_upgrade, start
-from deploy.tests.upgrade.databases import (
+from deploy.rehearsal.databases import (
     DATA,
     READER,
     READERS_GRANTS,
@@ -24,6 +22,8 @@ from deploy.tests.upgrade.databases import (
     drop,
     make_reader,
 )
+from deploy.tests.upgrade import commands
+from deploy.tests.upgrade.commands import carnet_upgrade, start
 from shared.provisioning import in_database
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deploy.tests.upgrade import commands
-from deploy.tests.upgrade.databases import (
+from deploy.rehearsal.databases import (
     READER,
     VersionOne,
     VersionTwo,
@@ -19,6 +18,7 @@ from deploy.tests.upgrade.databases import (
     drop,
     upgraded,
 )
+from deploy.tests.upgrade import commands
 from deploy.tests.upgrade.test_rollback import STRUCTURE
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.preflight import inspect
@@ -255,3 +255,33 @@ async def test_the_server_knows_the_rows_before_anybody_asks(
     await upgraded(many, v2)
     known = await v2.rows("SELECT DISTINCT schemaname || '.' || tablename AS name FROM pg_stats")
     assert {*COMPARED} - {row["name"] for row in known} == NOT_COUNTED
+
+
+WAITING_INDEXES = """
+    SELECT count(*) FROM pg_locks WHERE relation = 'vouchers.voucher_codes'::regclass
+    AND mode = 'ShareLock' AND NOT granted
+"""
+
+
+async def test_killed_while_two_indexes_of_a_table_are_built(
+    many: VersionOne, v2: VersionTwo
+) -> None:
+    structure = await v2.rows(STRUCTURE)
+    holding = await asyncpg.connect(v2.admin_url)
+    process = await start(many, v2)
+    try:
+        while await rows_done(v2) < 1:
+            await asyncio.sleep(0.005)
+        # Rows may still enter, but no index can be built.
+        await holding.execute("BEGIN; LOCK TABLE vouchers.voucher_codes IN ROW EXCLUSIVE MODE")
+        while await v2.value(WAITING_INDEXES) < 2:
+            assert process.returncode is None, (await process.communicate())[1].decode()
+            await asyncio.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    finally:
+        await holding.close()
+    await finish(many, v2)
+    now = await v2.rows(STRUCTURE)
+    assert [part for part in structure if part not in now] == []
+    assert (await verify(v2.target, many.reader)).passed

@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from deploy.tests.upgrade.databases import Upgraded, execute, rows
+from deploy.rehearsal.databases import Upgraded, execute, rows
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deploy.tests.upgrade.databases import VersionOne, VersionTwo, upgraded
+from deploy.rehearsal.databases import VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.progress import Silence
 from deploy.upgrade.rollback import roll_back

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.tests.upgrade.databases import Upgraded, VersionOne, VersionTwo, upgraded
+from deploy.rehearsal.databases import Upgraded, VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.verification import verify
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deploy.tests.upgrade.databases import VersionOne, VersionTwo, upgraded
+from deploy.rehearsal.databases import VersionOne, VersionTwo, upgraded
 from deploy.upgrade.verification import verify
 
 pytestmark = pytest.mark.anyio

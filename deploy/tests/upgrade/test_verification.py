@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.tests.upgrade.databases import Upgraded, VersionOne, VersionTwo, upgraded
+from deploy.rehearsal.databases import Upgraded, VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.verification import Verdict, verify
 

@@ -1,4 +1,4 @@
-"""Version 1's databases and version 2's targets for tests, each in a database of its own."""
+"""Version 1's databases and version 2's targets, each in a database of its own."""
 
 import asyncio
 import os

@@ -1,0 +1,1 @@
+"""Databases of both versions, made for a test or a measurement of the upgrade and removed again."""
