@@ -17,6 +17,7 @@ from deploy.demo.client import Person, unique
 
 REQUESTS_AT_ONCE = 12
 PAUSE_SECONDS = 0.5
+_SIGN_IN = "sign-in"
 _IN_PROGRESS = "request_in_progress"
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 
@@ -104,7 +105,7 @@ class Traffic:
         """Send a request until there is a final answer; sign in again when that is asked for."""
         while time.monotonic() < self.give_up_at:
             answer = await self.once(who, kind, method, path, body, headers)
-            if answer is not None and answer.status_code == 401 and who.token:
+            if answer is not None and answer.status_code == 401 and kind != _SIGN_IN:
                 await self.sign_in(who)
             elif answer is not None and _is_final(answer):
                 return answer
@@ -123,7 +124,8 @@ class Traffic:
         headers: dict[str, str] | None = None,
     ) -> httpx.Response | None:
         """Send a request; None when the connection broke, and whether it was done is unknown."""
-        token = {"Authorization": f"Bearer {who.token}"} if who.token else {}
+        signed_in = who.token is not None and kind != _SIGN_IN
+        token = {"Authorization": f"Bearer {who.token}"} if signed_in else {}
         async with self._turn():
             self.history.attempts[kind] += 1
             try:
@@ -135,11 +137,10 @@ class Traffic:
 
     async def sign_in(self, who: Person) -> None:
         """Sign in. Raises Unanswered, and KeyError when the credentials are refused."""
-        who.token = None
         credentials = {"email": who.email, "password": who.password}
-        answer = await self.until_answered(who, "sign-in", "POST", "/api/auth/login", credentials)
+        answer = await self.until_answered(who, _SIGN_IN, "POST", "/api/auth/login", credentials)
         who.token = answer.json()["access_token"]
-        self.history.told.append(Told("sign-in", answer.status_code, None))
+        self.history.told.append(Told(_SIGN_IN, answer.status_code, None))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

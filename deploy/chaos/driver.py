@@ -207,6 +207,7 @@ class Driver:
         client = dice.choice(shop.clients)
         body = {"name": unique("client")}
         answer = await self.traffic.until_answered(client, "rename", "PUT", "/api/auth/me", body)
+        answer.raise_for_status()
         shown = {"id": answer.json()["id"], "version": int(answer.headers["ETag"].strip('"'))}
         self.history.told.append(Told("rename", answer.status_code, shown))
 

@@ -15,9 +15,10 @@ LANES = 3
 EXTENSION_SECONDS = 180.0
 """On a slow machine a process that was killed takes its time to be back for the next point."""
 BETWEEN_POINTS = (0.2, 1.0)
-BETWEEN_POINTS_LATER = (6.0, 18.0)
-"""Once somebody has died at each: else nobody would be alive for long enough to do anything."""
 BETWEEN_FAULTS = (0.3, 1.5)
+BETWEEN_POINTS_LATER = (10.0, 24.0)
+BETWEEN_FAULTS_LATER = (1.0, 5.0)
+"""Once everything has failed: else nobody would be alive for long enough to do anything."""
 SLOW_POINTS = frozenset({"founding.settling"})
 """Passed only a minute after a crash: ordered once, and not waited for."""
 
@@ -65,9 +66,10 @@ class Injector:
         names, weights = list(kinds), [weight for _, weight in kinds.values()]
         coming = dice.sample(names, len(names))
         while time.monotonic() < until:
+            pauses = BETWEEN_FAULTS if coming else BETWEEN_FAULTS_LATER
             kind = coming.pop() if coming else dice.choices(names, weights)[0]
             await self.faults.bring_about(kind)
-            await asyncio.sleep(dice.uniform(*BETWEEN_FAULTS))
+            await asyncio.sleep(dice.uniform(*pauses))
 
     async def _points(self, lane: int, until: float, required: Collection[str]) -> None:
         """Kill at every point, those first at which nobody died yet."""

@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from deploy.chaos import checks_money, checks_told, checks_trail
 from deploy.chaos.checks import Evidence, Finding, run_checks
@@ -78,8 +79,7 @@ async def run(
     say(f"{len(driver.shops)} shops are open; everything fails for {seconds:.0f} s from now on")
     acting = asyncio.create_task(driver.run(impatient_seconds=seconds * 0.4))
     try:
-        await asyncio.sleep(WARM_UP_SECONDS)
-        await injector.run(seconds, required=required)
+        await _beside(acting, _torment(injector, seconds, required))
         say("no more faults; waiting for everything to be as it should")
         ready_after = await _heal(platform)
         driver.stop(patience=ANSWERED_SECONDS)
@@ -109,6 +109,23 @@ async def run(
         at_rest_after=at_rest,
         findings=findings,
     )
+
+
+async def _torment(injector: Injector, seconds: float, required: Collection[str]) -> None:
+    await asyncio.sleep(WARM_UP_SECONDS)
+    await injector.run(seconds, required=required)
+
+
+async def _beside(acting: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+    """Do something while people act; what one of them did not expect ends it at once."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait({acting, working}, return_when=asyncio.FIRST_COMPLETED)
+        if acting.done():
+            acting.result()
+        await working
+    finally:
+        working.cancel()
 
 
 def _evidence(platform: Platform, driver: Driver) -> Evidence:
