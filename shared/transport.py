@@ -1,4 +1,4 @@
-"""The way of calls between services: httpx's interface over aiohttp's connections.
+"""The way of calls to services and card gateways: httpx's interface over aiohttp's connections.
 
 httpx's own transport takes two to three milliseconds of processor time for a call among sixteen at
 once, aiohttp two tenths of one (see docs/performance.md). The transports that others publish tell a

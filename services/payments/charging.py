@@ -65,8 +65,9 @@ class Cashier:
             payment = await service.open_payment(
                 session, self.gateways, body, attempting=attempting
             )
+            attempt = self._attempt(session, payment, body.payment_token)
         passed("charge.opened")
-        await self.carry_on(payment.id, body.payment_token)
+        await self._make(attempt, body.payment_token)
         return payment.id
 
     async def confirm(self, payment_id: int, token: SecretStr | None) -> None:
@@ -88,7 +89,12 @@ class Cashier:
 
     async def carry_on(self, payment_id: int, token: SecretStr | None) -> None:
         """Take a payment as far as it goes now; safe to repeat and to race."""
-        attempt = await self._attempt(payment_id, token)
+        async with self.begin() as session:
+            payment = await queries.lock(session, payment_id)
+            attempt = self._attempt(session, payment, token)
+        await self._make(attempt, token)
+
+    async def _make(self, attempt: Attempt | None, token: SecretStr | None) -> None:
         if attempt is None:
             return
         gateway_id = attempt.gateway_id
@@ -97,19 +103,22 @@ class Cashier:
         if gateway_id is not None:
             await self._confirm(attempt, gateway_id)
 
-    async def _attempt(self, payment_id: int, token: SecretStr | None) -> Attempt | None:
-        """Write down that the gateway is about to be asked; None when there is nothing to ask."""
-        async with self.begin() as session:
-            payment = await queries.lock(session, payment_id)
-            gateway = self.gateways.online(payment.payment_gateway)
-            waiting = payment.status in (Status.PENDING, Status.PROCESSING)
-            prepared = payment.gateway_transaction_id is not None
-            if gateway is None or not waiting or payment.void_requested_at is not None:
-                return None
-            if not prepared and token is None:
-                return None
-            service.begin_attempt(session, payment)
-            return Attempt(gateway, payment.order(), payment.gateway_transaction_id)
+    def _attempt(
+        self, session: AsyncSession, payment: PaymentTransaction, token: SecretStr | None
+    ) -> Attempt | None:
+        """Write down that the gateway is about to be asked; None when there is nothing to ask.
+
+        The payment must be locked.
+        """
+        gateway = self.gateways.online(payment.payment_gateway)
+        waiting = payment.status in (Status.PENDING, Status.PROCESSING)
+        prepared = payment.gateway_transaction_id is not None
+        if gateway is None or not waiting or payment.void_requested_at is not None:
+            return None
+        if not prepared and token is None:
+            return None
+        service.begin_attempt(session, payment)
+        return Attempt(gateway, payment.order(), payment.gateway_transaction_id)
 
     async def _prepare(self, attempt: Attempt, token: SecretStr) -> str | None:
         """Prepare the payment and write its id down: only what is written down is ever confirmed.

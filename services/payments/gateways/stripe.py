@@ -30,6 +30,7 @@ from services.payments.gateways.protocol import (
     Report,
     WebhookRefused,
 )
+from shared.transport import PooledTransport
 
 # Otherwise the library writes an id into the home folder and sends figures about this machine.
 stripe.enable_telemetry = False
@@ -42,7 +43,6 @@ knows too; https://docs.stripe.com/changelog/endive/2026-09-30 takes `payment_me
 CALL_SECONDS = 5.0
 """Bound of one call; a charge makes four at most, and its caller waits 25 seconds."""
 
-MAX_CONNECTIONS = 32
 _REFUSALS = (400, 402, 404)
 """Answers that will not be another the next time: https://docs.stripe.com/api/errors."""
 
@@ -62,16 +62,14 @@ class StripeSettings(BaseSettings):
 
 
 class _Http(stripe.HTTPClient):
-    """The library's network: one bounded httpx client, whose transport tests may replace."""
+    """The library's network: a client of httpx's, whose transport tests may replace."""
 
     name = "httpx"
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None) -> None:
         super().__init__()
         self._client = httpx.AsyncClient(
-            transport=transport,
-            timeout=httpx.Timeout(CALL_SECONDS, connect=2),
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+            transport=transport or PooledTransport(), timeout=CALL_SECONDS
         )
 
     async def request_async(

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import httpx
 
+from shared.transport import PooledTransport
+
 Chosen = Callable[[httpx.Request], bool]
 
 
@@ -22,7 +24,7 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
     """
 
     def __init__(self) -> None:
-        self._real = httpx.AsyncHTTPTransport()
+        self._real = PooledTransport()
         self.lose_request: Chosen = _nothing
         self.lose_answer: Chosen = _nothing
         self.crashing = False
