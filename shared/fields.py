@@ -6,6 +6,7 @@ The patterns in `json_schema_extra` are for the OpenAPI document: they say what 
 import re
 import unicodedata
 from datetime import date
+from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
@@ -81,8 +82,14 @@ def _short(address: str) -> str:
     return address
 
 
+@cache
+def _zones() -> frozenset[str]:
+    # Each call of the standard library's walks a tree of files, some thousand system calls.
+    return frozenset(available_timezones())
+
+
 def _known_zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in _zones():
         raise ValueError("must be an IANA time zone such as Europe/Warsaw")
     return name
 
