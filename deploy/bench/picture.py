@@ -21,8 +21,8 @@ def svg(found: Sequence[Judged]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height}"'
         f' font-family="sans-serif" font-size="12" role="img">\n'
         f'<rect width="{total}" height="{height}" fill="white"/>\n'
-        f'<text x="{_LEFT}" y="20" fill="#555">against the solid aim (twice as good is one line'
-        " further; ◆ the ambitious aim)</text>\n"
+        f'<text x="{_LEFT}" y="20" fill="#555">against the solid aim (1×); ◆ the ambitious'
+        " aim</text>\n"
         f"{_grid(height)}\n{bars}\n</svg>\n"
     )
 
