@@ -3,7 +3,7 @@
 import asyncio
 import fcntl
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
@@ -130,12 +130,16 @@ class BucketOfSeals:
     """An object for each seal, made only where none is, so that none is ever written over.
 
     Credentials and endpoint come from the environment: AWS_…, GOOGLE_… or AZURE_….
+
+    Its blocking calls in threads of ours, not its own asynchronous ones: those call back from a
+    thread that, when the interpreter ends in the same moment, ends the process with SIGABRT.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._store = from_url(
-            url, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+            url,
+            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=10)},
         )
 
     async def read(self, after: Seal | None) -> AsyncIterator[Sequence[str]]:
@@ -143,35 +147,33 @@ class BucketOfSeals:
         offset = _object_of(after) if after else None
         pages = obstore.list(self._store, offset=offset, chunk_size=AT_ONCE)
         with _reaching(self._url):
-            while page := await _in_time(anext(pages, None)):
+            while page := await _in_time(lambda: next(pages, None)):
                 names = sorted(each["path"] for each in page if _OBJECT.fullmatch(each["path"]))
                 yield await asyncio.gather(*map(self._line, names))
 
     async def _line(self, name: str) -> str:
-        async def fetch() -> bytes:
-            return bytes(await (await obstore.get_async(self._store, name)).bytes_async())
-
-        return (await _in_time(fetch())).decode(errors="replace")
+        body = await _in_time(lambda: obstore.get(self._store, name).bytes())
+        return bytes(body).decode(errors="replace")
 
     async def add(self, seal: Seal, line: str, after: str) -> None:
         """Put the object of the seal's number, unless there is one."""
-        put = obstore.put_async(
-            self._store, _object_of(seal), line.encode(), mode="create", use_multipart=False
-        )
         with _reaching(self._url):
             try:
-                await _in_time(put)
+                await _in_time(lambda: self._put(_object_of(seal), line))
             except AlreadyExistsError:
                 raise Overtaken from None
+
+    def _put(self, name: str, line: str) -> None:
+        obstore.put(self._store, name, line.encode(), mode="create", use_multipart=False)
 
 
 def _object_of(seal: Seal) -> str:
     return f"seal-{seal.number:012d}.jws"
 
 
-async def _in_time(request: Awaitable[T]) -> T:
+async def _in_time(request: Callable[[], T]) -> T:
     async with asyncio.timeout(REQUEST_SECONDS):
-        return await request
+        return await to_thread.run_sync(request, abandon_on_cancel=True)
 
 
 @contextmanager
