@@ -250,7 +250,7 @@ async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
     )
     try:
         await send(queue, event(1), event(2))
-        await until(lambda: asyncio.to_thread(begun.exists), seconds=30)
+        await until(lambda: asyncio.to_thread(begun.exists), seconds=90)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(15):
             assert await process.wait() == 0
