@@ -202,11 +202,8 @@ class Faults:
 
     async def _is_quiet(self) -> bool:
         with contextlib.suppress(OSError, asyncpg.PostgresError, aio_pika.exceptions.AMQPError):
-            if any((await self._platform.waiting_events()).values()):
-                return False
-            if any((await self._platform.waiting_messages()).values()):
-                return False
-            return not await untaken_events(self._platform.rows)
+            if await self._platform.is_at_rest():
+                return not await untaken_events(self._platform.rows)
         return False
 
 

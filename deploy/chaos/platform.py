@@ -76,6 +76,12 @@ class Platform:
             found[name] = row["n"]
         return found
 
+    async def is_at_rest(self) -> bool:
+        """Say whether no event waits in an outbox and no message in a queue."""
+        if any((await self.waiting_events()).values()):
+            return False
+        return not any((await self.waiting_messages()).values())
+
     async def bindings_of(self, queue: Queue) -> set[str]:
         """Return the event types that are brought to a queue, as the broker itself lists them."""
         broker, supervisor = self.stack.rabbitmq, self.stack.supervisor

@@ -74,7 +74,7 @@ async def run(
     driver = Driver(platform, seed)
     injector = Injector(platform, driver, seed)
     await driver.open_shops()
-    await _wait(lambda: _is_at_rest(platform), AT_REST_SECONDS)
+    await _wait(platform.is_at_rest, AT_REST_SECONDS)
     await record_everything(platform.stack.system.database_url)
     say(f"{len(driver.shops)} shops are open; everything fails for {seconds:.0f} s from now on")
     acting = asyncio.create_task(driver.run(impatient_seconds=seconds * 0.4))
@@ -164,17 +164,11 @@ async def _at_rest(platform: Platform, driver: Driver, healed: float) -> float |
 
     async def settled() -> bool:
         findings = await run_checks(checks_told.SETTLED, evidence)
-        return not any(f.wrong for f in findings) and await _is_at_rest(platform)
+        return not any(f.wrong for f in findings) and await platform.is_at_rest()
 
     if await _comes(settled, AT_REST_SECONDS):
         return time.monotonic() - healed
     return None
-
-
-async def _is_at_rest(platform: Platform) -> bool:
-    if any((await platform.waiting_events()).values()):
-        return False
-    return not any((await platform.waiting_messages()).values())
 
 
 async def _wait(check: Callable[[], Awaitable[bool]], seconds: float) -> None:

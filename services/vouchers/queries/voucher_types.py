@@ -74,19 +74,11 @@ async def lock_voucher_type(
     return found(await session.scalar(statement), VoucherTypeNotFound)
 
 
-async def hold_voucher_type(session: AsyncSession, voucher_type_id: int) -> VoucherType:
-    """Return a voucher type that cannot be deleted before this transaction ends.
-
-    Raises VoucherTypeNotFound.
-    """
-    statement = select(VoucherType).where(VoucherType.id == voucher_type_id)
-    held = statement.with_for_update(read=True, key_share=True)
-    return found(await session.scalar(held), VoucherTypeNotFound)
-
-
 async def hold_offer(session: AsyncSession, voucher_type_id: int, client_id: int) -> Offer:
-    """Return a voucher type of any organization, held as `hold_voucher_type` does, with our
-    copies of who would sell and buy it; raises VoucherTypeNotFound."""
+    """Return a voucher type of any organization, with our copies of who would sell and buy it.
+
+    The type cannot be deleted before this transaction ends. Raises VoucherTypeNotFound.
+    """
     statement = (
         select(VoucherType, OrganizationCopy, ClientCopy)
         .outerjoin(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)

@@ -130,8 +130,8 @@ async def _begin(
         await _open_organization(directory, offer), await _buyer(directory, order, offer)
     )
     async with work.begin(parties.tenant) as session:
-        kind = await queries.hold_voucher_type(session, order.voucher_type_id)
-        return await _sell(work, session, order, kind, parties), parties
+        offer = await queries.hold_offer(session, order.voucher_type_id, order.client_id)
+        return await _sell(work, session, order, offer.type, parties), parties
 
 
 async def _offered(
