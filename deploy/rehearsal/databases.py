@@ -44,9 +44,14 @@ async def administering(admin_url: str) -> AsyncIterator[Any]:
         await connection.close()
 
 
+_END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
+
+
 async def drop(admin_url: str, name: str) -> None:
+    """Drop a database and whoever uses it: PostgreSQL 12 has no word for both."""
     async with administering(admin_url) as connection:
-        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await connection.execute(_END_SESSIONS, name)
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
 
 
 async def execute(url: str, *statements: str) -> None:
@@ -128,6 +133,14 @@ class Upgraded:
     v1: VersionOne
     v2: VersionTwo
     told: dict[str, Any]
+
+
+def server_of_version_one(otherwise: str) -> str:
+    """Return the administrator's address of the server on which the tests make version 1.
+
+    CARNET_TEST_V1_DATABASE_URL names one, for instance of PostgreSQL 12.
+    """
+    return os.environ.get("CARNET_TEST_V1_DATABASE_URL") or otherwise
 
 
 async def make_version_one(admin_url: str, *files: str) -> VersionOne:

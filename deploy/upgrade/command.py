@@ -28,6 +28,15 @@ app = typer.Typer(help="Upgrade from version 1. Its tables are only read.", no_a
 console = Console(highlight=False, soft_wrap=True)
 
 Result = TypeVar("Result")
+
+# The driver calls a connection that ends between two messages an internal error:
+# https://github.com/MagicStack/asyncpg/issues/784
+_REFUSALS = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 SourceOption = Annotated[
     str,
     typer.Option(
@@ -109,7 +118,7 @@ def preflight(
     as_json: JsonOption = False,
 ) -> None:
     """Say what would happen: counts, collisions, changes, disk and time. Reads alone."""
-    findings = _run(_preflight(context.obj, source, system_admin))
+    findings = run(_preflight(context.obj, source, system_admin))
     _tell(as_json, findings.as_json(), lambda: pages.show_preflight(findings, console))
     _exit_unless(not findings.problems)
 
@@ -122,14 +131,14 @@ def backup(
     as_json: JsonOption = False,
 ) -> None:
     """Dump version 1, read the dump back, print its size and SHA-256."""
-    made = _run(back_up(source, output or _dump_name(), pg_dump))
+    made = run(back_up(source, output or _dump_name(), pg_dump))
     _tell(as_json, _of_backup(made), lambda: pages.show_backup(made, console))
 
 
 @app.command()
 def structure(context: typer.Context, as_json: JsonOption = False) -> None:
     """Bring every service's schema to its newest revision."""
-    revisions = _run(_structure(context.obj))
+    revisions = run(_structure(context.obj))
     _tell(as_json, revisions, lambda: pages.show_structure(revisions, console))
 
 
@@ -143,14 +152,14 @@ def data(
     as_json: JsonOption = False,
 ) -> None:
     """Copy and convert version 1's rows; go on where an earlier run stopped."""
-    told = _run(_data(context.obj, source, system_admin, report_file, chunk_rows, quiet=as_json))
+    told = run(_data(context.obj, source, system_admin, report_file, chunk_rows, quiet=as_json))
     _tell(as_json, told, lambda: report.show(told, console))
 
 
 @app.command("verify")
 def verify_(context: typer.Context, source: SourceOption, as_json: JsonOption = False) -> None:
     """Compare every row with version 1's, and run the verification queries; 1 when one fails."""
-    verdict = _run(_verify(context.obj, source))
+    verdict = run(_verify(context.obj, source))
     _tell(as_json, pages.verdict_as_json(verdict), lambda: pages.show_verdict(verdict, console))
     _exit_unless(verdict.passed)
 
@@ -162,7 +171,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Take this upgrade's rows out of version 2 again. Version 1 was never written to."""
-    removed = _run(_rollback(context.obj, force=force, quiet=as_json))
+    removed = run(_rollback(context.obj, force=force, quiet=as_json))
     _tell(as_json, removed, lambda: pages.show_rollback(removed, console))
 
 
@@ -178,7 +187,7 @@ def run_all(
 ) -> None:
     """Preflight, backup, structure, data, verify: all of it, stopping at the first failure."""
     result: dict[str, Any] = {}
-    passed = _run(
+    passed = run(
         _whole(
             context.obj,
             source,
@@ -280,11 +289,11 @@ async def _into(
     return verdict.passed
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
+def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Do the work; a server's refusal becomes something that an operator can act on."""
     try:
         return asyncio.run(work)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except _REFUSALS as error:
         raise UpgradeError(
             f"A database refused or went away: {error or type(error).__name__}",
             "Nothing is half done. Mend it, and give the same command again.",

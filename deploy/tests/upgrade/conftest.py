@@ -14,6 +14,7 @@ from deploy.rehearsal.databases import (
     drop,
     make_template,
     make_version_one,
+    server_of_version_one,
     upgraded,
 )
 
@@ -33,6 +34,12 @@ def admin_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def v1_server(admin_url: str) -> str:
+    """The administrator's address of version 1's server."""
+    return server_of_version_one(otherwise=admin_url)
+
+
+@pytest.fixture(scope="session")
 def template(admin_url: str) -> Iterator[str]:
     """A migrated database of version 2 to copy from."""
     name = asyncio.run(make_template(admin_url))
@@ -41,19 +48,19 @@ def template(admin_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def v1(admin_url: str) -> AsyncIterator[VersionOne]:
+async def v1(v1_server: str) -> AsyncIterator[VersionOne]:
     """Version 1 with the sample's rows."""
-    made = await make_version_one(admin_url, "schema.sql", "sample.sql")
+    made = await make_version_one(v1_server, "schema.sql", "sample.sql")
     yield made
-    await drop(admin_url, made.name)
+    await drop(v1_server, made.name)
 
 
 @pytest.fixture
-async def empty_v1(admin_url: str) -> AsyncIterator[VersionOne]:
+async def empty_v1(v1_server: str) -> AsyncIterator[VersionOne]:
     """Version 1 without rows."""
-    made = await make_version_one(admin_url, "schema.sql")
+    made = await make_version_one(v1_server, "schema.sql")
     yield made
-    await drop(admin_url, made.name)
+    await drop(v1_server, made.name)
 
 
 @pytest.fixture
@@ -65,10 +72,10 @@ async def v2(admin_url: str, template: str) -> AsyncIterator[VersionTwo]:
 
 
 @pytest.fixture(scope="module")
-async def sample(admin_url: str, template: str) -> AsyncIterator[Upgraded]:
+async def sample(admin_url: str, v1_server: str, template: str) -> AsyncIterator[Upgraded]:
     """The sample, upgraded once, for tests that only look."""
-    v1 = await make_version_one(admin_url, "schema.sql", "sample.sql")
+    v1 = await make_version_one(v1_server, "schema.sql", "sample.sql")
     v2 = await copy_template(admin_url, template)
     yield Upgraded(v1, v2, await upgraded(v1, v2))
-    await drop(admin_url, v1.name)
+    await drop(v1_server, v1.name)
     await drop(admin_url, v2.name)

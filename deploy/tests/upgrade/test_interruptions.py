@@ -20,6 +20,7 @@ from deploy.rehearsal.databases import (
 )
 from deploy.tests.upgrade import commands
 from deploy.tests.upgrade.test_rollback import STRUCTURE
+from deploy.upgrade import command
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.preflight import inspect
 from deploy.upgrade.progress import Silence
@@ -182,14 +183,24 @@ async def test_a_lost_connection_is_told_and_made_good(
     process = await start(many, v2)
     while await rows_done(v2) < 500:
         await asyncio.sleep(0.005)
-    ended = await v2.rows(
+    version = many if whose == READER else v2
+    assert await version.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = ANY($1) AND usename = $2",
-        [many.name, v2.name],
+        " WHERE datname = current_database() AND usename = $1",
         whose,
     )
-    assert ended
     await fail_and_finish(many, v2, process)
+
+
+@pytest.mark.parametrize("failure", [asyncpg.InternalClientError, ConnectionResetError])
+def test_what_the_driver_says_of_a_lost_connection_is_told(failure: type[Exception]) -> None:
+    """Which of these it says depends on the moment: too seldom for the test above."""
+
+    async def lose() -> None:
+        raise failure("another operation (2) is in progress")
+
+    with pytest.raises(UpgradeError, match="A database refused or went away: another operation"):
+        command.run(lose())
 
 
 async def test_a_full_disk_is_told_and_made_good(many: VersionOne, v2: VersionTwo) -> None:
@@ -254,7 +265,7 @@ async def test_the_server_knows_the_rows_before_anybody_asks(
 ) -> None:
     await upgraded(many, v2)
     known = await v2.rows("SELECT DISTINCT schemaname || '.' || tablename AS name FROM pg_stats")
-    assert {*COMPARED} - {row["name"] for row in known} == NOT_COUNTED
+    assert {*COMPARED} - NOT_COUNTED <= {row["name"] for row in known}
 
 
 WAITING_INDEXES = """
