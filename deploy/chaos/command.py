@@ -41,7 +41,7 @@ async def in_order(folder: Path, minutes: float, seed: int | None, console: Cons
     say(f"seed {chosen}")
     shutil.rmtree(folder, ignore_errors=True)
     async with running_platform(folder, Journal(folder / "journal.log").write) as platform:
-        say("the system runs, two processes of each kind")
+        say(f"the system runs, two processes of each kind; {platform.second_host}")
         result = await run(platform, seconds=minutes * 60, seed=chosen, say=say)
         say("everything was checked")
     show(result, console)

@@ -54,6 +54,7 @@ class Faults:
             "broker connections cut": (lambda: self._cut(self._platform.broker), 2),
             "network to database drops": (lambda: self._drop(self._platform.database), 2),
             "network to broker drops": (lambda: self._drop(self._platform.broker), 2),
+            "second host cut off": (self._cut_off, 3),
             "database killed": (self._kill_database, 1),
             "broker killed": (self._kill_broker, 1),
             "broker frozen": (lambda: self._pause("rabbitmq", 2, 6), 1),
@@ -113,11 +114,19 @@ class Faults:
         proxy.cut()
 
     async def _drop(self, proxy: Proxy) -> None:
-        proxy.freeze()
-        try:
+        with proxy.frozen():
             await asyncio.sleep(self._dice.uniform(1, 5))
-        finally:
-            proxy.thaw()
+
+    async def _cut_off(self) -> None:
+        """Pull the second host's cable out; without such a host, the servers' of everybody."""
+        seconds = self._dice.uniform(2, 10)
+        network, proxies = self._platform.network, (self._platform.database, self._platform.broker)
+        if network is None:
+            with proxies[0].frozen(), proxies[1].frozen():
+                await asyncio.sleep(seconds)
+        else:
+            async with network.unplugged():
+                await asyncio.sleep(seconds)
 
     async def _kill_database(self) -> None:
         """Stop it as `pg_ctl -m immediate` does: no checkpoint, no goodbye, then recovery."""

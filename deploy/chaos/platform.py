@@ -1,9 +1,9 @@
-"""The system under test: two of each process, with proxies before database and broker."""
+"""The system under test: two of each process, on two hosts, with proxies before the servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,11 +12,12 @@ import asyncpg
 import httpx
 from aio_pika.abc import AbstractChannel
 
+from deploy.chaos.namespaces import Network, NoNamespaces, own_network
 from deploy.chaos.proxy import Proxy
 from deploy.demo.client import CardGateway
 from deploy.event_shapes.consumers import all_readers, matches
 from deploy.local.settings import StackSettings
-from deploy.local.stack import Environments, Stack, running_stack
+from deploy.local.stack import Stack, running_stack
 from deploy.local.system import SERVICES, System
 from shared.bus import EXCHANGE, Queue, connected
 from shared.failpoints import LOG
@@ -36,6 +37,9 @@ class Platform:
     stack: Stack
     database: Proxy
     broker: Proxy
+    network: Network | None
+    second_host: str
+    """Where it is, or why there is none."""
     points: Path
     api: httpx.AsyncClient
     cards: CardGateway
@@ -142,27 +146,54 @@ async def running_platform(folder: Path, say: Callable[[str], None]) -> AsyncIte
     """
     points = folder / "failpoints.log"
     settings = StackSettings(data=folder, port=0, instances=INSTANCES)
-    async with Proxy().running() as database, Proxy().running() as broker:
+    async with AsyncExitStack() as opened:
+        network, second_host = await _network(opened, folder, say)
+        database, broker, cards = [
+            await opened.enter_async_context(
+                Proxy().running(network.listener() if network else None)
+            )
+            for _ in range(3)
+        ]
 
-        def through_proxies(system: System) -> Environments:
-            return _environments(system, database, broker, points)
+        def arranged(system: System) -> System:
+            extra = _environments(system, database, broker, cards, points)
+            told = replace(system, extra=extra)
+            return network.house(told) if network else told
 
-        async with (
-            running_stack(settings, say=say, extra=through_proxies) as stack,
-            httpx.AsyncClient(base_url=stack.address, timeout=ANSWERS_WITHIN) as api,
+        stack = await opened.enter_async_context(running_stack(settings, say=say, arrange=arranged))
+        api = await opened.enter_async_context(
+            httpx.AsyncClient(base_url=stack.address, timeout=ANSWERS_WITHIN)
+        )
+        bank = await opened.enter_async_context(
             httpx.AsyncClient(
                 base_url=stack.system.stripe_api_base,
                 timeout=BOOKS_WITHIN,
                 auth=(stack.system.stripe_api_key, ""),
-            ) as bank,
-        ):
-            yield Platform(stack, database, broker, points, api, CardGateway(bank), bank)
+            )
+        )
+        yield Platform(
+            stack, database, broker, network, second_host, points, api, CardGateway(bank), bank
+        )
+
+
+async def _network(
+    opened: AsyncExitStack, folder: Path, say: Callable[[str], None]
+) -> tuple[Network | None, str]:
+    """Make a second host if the machine lets us; return what there is to say of it, too."""
+    log = folder / "logs" / "outpost.log"
+    try:
+        network = await opened.enter_async_context(own_network(log, say))
+    except NoNamespaces as reason:
+        return None, f"no second host, as no namespace can be made here ({reason}): proxies drop"
+    return network, "the second process of each kind is on a second host, a network namespace"
 
 
 def _environments(
-    system: System, database: Proxy, broker: Proxy, points: Path
+    system: System, database: Proxy, broker: Proxy, cards: Proxy, points: Path
 ) -> dict[str, Mapping[str, str]]:
+    """Return what makes processes go through the proxies, which are told the way on."""
     database.target, broker.target = _port(system.database_url), _port(system.rabbitmq_url)
+    cards.target = _port(system.stripe_api_base)
     rabbitmq_url = _through(system.rabbitmq_url, broker)
     environments: dict[str, dict[str, str]] = {
         name: {
@@ -174,6 +205,7 @@ def _environments(
     }
     # As soon as is safe: by default a payment is left alone for half a minute.
     environments["payments"]["PAYMENTS_RECONCILE_AFTER_SECONDS"] = str(RECONCILE_AFTER_SECONDS)
+    environments["payments"]["PAYMENTS_STRIPE_API_BASE"] = _through(system.stripe_api_base, cards)
     return {**environments, "gateway": {"GATEWAY_RABBITMQ_URL": rabbitmq_url}}
 
 
@@ -184,7 +216,7 @@ def _port(url: str) -> int:
 
 
 def _through(url: str, proxy: Proxy) -> str:
-    return url.replace(f":{_port(url)}/", f":{proxy.port}/")
+    return url.replace(f"127.0.0.1:{_port(url)}", proxy.address)
 
 
 Rows = Callable[..., Awaitable[list[dict[str, Any]]]]

@@ -7,7 +7,8 @@ asked for it never hears so.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 # What the driver sends to commit, a Query message, and the CommandComplete that answers it.
@@ -18,11 +19,12 @@ _CHUNK = 256 * 1024
 
 
 class Proxy:
-    """Passes connections to 127.0.0.1:`port` on to `target`, another port there."""
+    """Passes connections to a port on to `target`, a port of `host`."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.target = 0
-        self.port = 0
+        self._host = host
+        self.address = ""
         self.commits_cut = 0
         self._commits_to_cut = 0
         self._open = asyncio.Event()
@@ -30,15 +32,17 @@ class Proxy:
         self._links: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Proxy"]:
-        """Listen on a free port until the end of the block."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+    async def running(self, listener: socket.socket | None = None) -> AsyncIterator["Proxy"]:
+        """Listen until the end of the block: on a free port of 127.0.0.1 if not told where."""
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        server = await asyncio.start_server(self._accept, sock=listener)
+        host, port = listener.getsockname()
+        self.address = f"{host}:{port}"
         try:
             yield self
         finally:
             server.close()
-            self.thaw()
+            self._open.set()
             self.cut()
             await asyncio.gather(*self._links, return_exceptions=True)
 
@@ -52,13 +56,14 @@ class Proxy:
         """Close the connections of the next commits after they happened, before their answers."""
         self._commits_to_cut = number
 
-    def freeze(self) -> None:
-        """Hold back everything in both directions; connections stay."""
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold back everything in both directions during the block; connections stay."""
         self._open.clear()
-
-    def thaw(self) -> None:
-        """Let everything pass again."""
-        self._open.set()
+        try:
+            yield
+        finally:
+            self._open.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
@@ -73,7 +78,7 @@ class Proxy:
             writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        up_reader, up_writer = await asyncio.open_connection(self._host, self.target)
         cut = asyncio.Event()
         there = asyncio.ensure_future(self._requests(reader, up_writer, cut))
         back = asyncio.ensure_future(self._answers(up_reader, writer, cut))

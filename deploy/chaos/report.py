@@ -11,6 +11,7 @@ def show(result: Result, console: Console) -> None:
     """Print what was done, what failed, and what was found."""
     console.print(_done(result))
     console.print(_faults(result))
+    console.print(f"{result.second_host[:1].upper()}{result.second_host[1:]}.", highlight=False)
     console.print(_findings(result))
     for finding in result.findings:
         for example in finding.examples:

@@ -46,6 +46,7 @@ class Result:
     ready_after: float
     drained_after: float | None
     at_rest_after: float | None
+    second_host: str
     findings: list[Finding]
 
     @property
@@ -107,6 +108,7 @@ async def run(
         ready_after=ready_after,
         drained_after=drained,
         at_rest_after=at_rest,
+        second_host=platform.second_host,
         findings=findings,
     )
 
@@ -136,7 +138,6 @@ async def _heal(platform: Platform) -> float:
     """Take back whatever a fault may have left behind; return the seconds until all is ready."""
     stack, began = platform.stack, time.monotonic()
     for proxy in (platform.database, platform.broker):
-        proxy.thaw()
         proxy.cut_commits(0)
     for name in [*(i.name for i in stack.system.instances), "rabbitmq", CARD_GATEWAY]:
         stack.kill(name, signal.SIGCONT)

@@ -6,7 +6,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -76,6 +76,7 @@ class Births:
         directory: Path,
         log: Path,
         death_signal: signal.Signals,
+        namespaces: Sequence[str] = (),
     ) -> Forked:
         """Run a module in a process of its own. Raises OSError when there can be none.
 
@@ -84,7 +85,14 @@ class Births:
         writer = await self._connected()
         number = next(self._numbers)
         request = Request(
-            number, name, module, dict(environment), str(directory), str(log), int(death_signal)
+            number,
+            name,
+            module,
+            dict(environment),
+            str(directory),
+            str(log),
+            int(death_signal),
+            list(namespaces),
         )
         born: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
         self._asked[number] = born

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.local.processes import die_with_parent
+from deploy.local.processes import die_with_parent, join
 
 LIBRARIES = (
     "aio_pika",
@@ -71,6 +71,7 @@ class Request:
     directory: str
     log: str
     death_signal: int
+    namespaces: list[str]
 
 
 class Nursery:
@@ -138,6 +139,8 @@ class Nursery:
         self._connection.close()
         os.close(self._wake_up)
         os.close(self._alarm)
+        for namespace in request.namespaces:
+            join(namespace)  # before what follows, which a change of privileges takes back
         die_with_parent(parent, signal.Signals(request.death_signal))
         _LIBC.prctl(_PR_SET_NAME, request.name[:_LONGEST_NAME].encode(), 0, 0, 0)
         _redirect(Path(request.log))

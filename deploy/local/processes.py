@@ -32,6 +32,16 @@ def die_with_parent(parent: int, death_signal: signal.Signals) -> None:
         os._exit(1)
 
 
+def join(namespace: str) -> None:
+    """Move into the namespace that a file of /proc/PID/ns stands for. Raises OSError (Linux)."""
+    descriptor = os.open(namespace, os.O_RDONLY)
+    try:
+        if _LIBC.setns(descriptor, 0):
+            raise OSError(ctypes.get_errno(), f"cannot join {namespace}")
+    finally:
+        os.close(descriptor)
+
+
 def before_exec(
     death_signal: signal.Signals, become: Callable[[], None] | None = None
 ) -> Callable[[], None]:

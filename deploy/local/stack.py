@@ -175,20 +175,20 @@ async def running_stack(
     settings: StackSettings,
     *,
     say: Callable[[str], None] = lambda _: None,
-    extra: Environments | Callable[[System], Environments] | None = None,
+    extra: Environments | None = None,
+    arrange: Callable[[System], System] = lambda system: system,
 ) -> AsyncIterator[Stack]:
     """Run a stack in the settings' data folder and stop it at the end, whatever happens.
 
     Port 0 takes any free one. `extra` adds environment variables to a process by its name, or to
-    all processes of a service by the service's; a function is told the system without them.
+    all processes of a service by the service's. `arrange` changes the system before it starts.
     Raises StartError; then nothing is left running.
     """
     with locked(settings.data):
         await Supervisor(settings.data, say).end_leftovers()
-        stack = Stack(settings, say, {} if callable(extra) else extra or {})
-        if callable(extra):
-            stack.system = replace(stack.system, extra=extra(stack.system))
+        stack = Stack(settings, say, extra or {})
         _require_free(stack.system.apis("gateway")[0].port)
+        stack.system = arrange(stack.system)
         try:
             await stack.start()
             yield stack

@@ -29,6 +29,7 @@ class Program:
     `stage`: later stages stop first. `become` runs in the child before exec (another user).
     `death_signal` is what the kernel sends it when the supervisor itself is killed.
     `before_start` runs in the supervisor before each start, a restart too.
+    `namespaces` are files of /proc/PID/ns; a forked `module` runs in what they stand for.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Program:
     stop_seconds: float = 15.0
     become: Callable[[], None] | None = None
     before_start: Callable[[], Awaitable[None]] | None = None
+    namespaces: tuple[str, ...] = ()
 
 
 @dataclass
@@ -166,6 +168,7 @@ class Supervisor:
                     program.directory,
                     log,
                     program.death_signal,
+                    program.namespaces,
                 )
             return await _execute(program, environment, log)
         except OSError as error:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.local.supervisor import Program, own_environment
@@ -73,6 +73,8 @@ class System:
     stripe_webhook_secret: str
     instances: tuple[Instance, ...]
     extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    namespaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where instances run that do not share our own network, by their names."""
 
     def apis(self, service: str) -> list[Instance]:
         """Return the API processes of a service."""
@@ -95,12 +97,13 @@ class System:
 
     def program(self, instance: Instance) -> Program:
         """Describe how an instance runs."""
-        return self.own_program(
+        program = self.own_program(
             instance.name,
             instance.module,
             self.environment(instance),
             stage=2 if instance.owner == "gateway" else 1,
         )
+        return replace(program, namespaces=self.namespaces.get(instance.name, ()))
 
     @staticmethod
     def own_program(

@@ -26,7 +26,7 @@ async def proxy(database: Database) -> AsyncIterator[Proxy]:
 
 
 async def _connect(database: Database, proxy: Proxy) -> asyncpg.Connection:
-    url = database.url.get_secret_value().replace(f":{proxy.target}/", f":{proxy.port}/")
+    url = database.url.get_secret_value().replace(f"127.0.0.1:{proxy.target}", proxy.address)
     return await asyncpg.connect(url.replace("+asyncpg", ""), timeout=10)
 
 
@@ -49,13 +49,12 @@ async def test_a_commit_whose_answer_is_cut_off_has_happened(
 
 async def test_nothing_passes_while_it_is_frozen(database: Database, proxy: Proxy) -> None:
     connection = await _connect(database, proxy)
-    proxy.freeze()
-    asked = asyncio.ensure_future(connection.fetchval("SELECT 42"))
-    began = time.monotonic()
-    done, _ = await asyncio.wait({asked}, timeout=0.5)
-    assert not done
-    assert time.monotonic() - began >= 0.4
-    proxy.thaw()
+    with proxy.frozen():
+        asked = asyncio.ensure_future(connection.fetchval("SELECT 42"))
+        began = time.monotonic()
+        done, _ = await asyncio.wait({asked}, timeout=0.5)
+        assert not done
+        assert time.monotonic() - began >= 0.4
     assert await asked == 42
     await connection.close()
 
