@@ -176,11 +176,13 @@ async def _network(
     try:
         return await asyncio.to_thread(Network, control, outpost, say)
     except OSError as error:
-        raise NoNamespaces(_first_words(log) or str(error)) from error
+        raise NoNamespaces(_reason(log) or str(error)) from error
 
 
-def _first_words(log: Path) -> str:
-    return log.read_text(errors="replace").partition("\n")[0]
+def _reason(log: Path) -> str:
+    """Return the first line of a log that tells something: a tool's own words, or an exception."""
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line for line in lines if not line.startswith(("Traceback", " "))), "")
 
 
 def host_of(instance: Instance) -> str:
