@@ -10,7 +10,7 @@ import aio_pika
 import aiormq
 from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from aiormq import spec
 from aiormq.abc import ChannelFrame, FrameType
 from pamqp.body import ContentBody
@@ -97,9 +97,11 @@ async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
 
 
 async def declare_queue(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
-    """Declare a queue with its retry and dead-letter queues and bind it."""
+    """Declare a queue with its retry and dead-letter queues and bind it.
+
+    The dead-letter queue comes last: whoever finds it knows that the queue hears already.
+    """
     exchange = await declare_exchange(channel)
-    await channel.declare_queue(queue.dead, durable=True, arguments=_quorum())
     await channel.declare_queue(
         queue.retry,
         durable=True,
@@ -114,7 +116,21 @@ async def declare_queue(channel: AbstractChannel, queue: Queue) -> AbstractQueue
     )
     for binding in queue.bindings:
         await declared.bind(exchange, binding)
+    await channel.declare_queue(queue.dead, durable=True, arguments=_quorum())
     return declared
+
+
+async def first_undeclared(connection: AbstractConnection, queues: Iterable[str]) -> str | None:
+    """Return the first of these queues that nobody has declared and bound yet."""
+    for name in queues:
+        # The broker closes the channel on which it is asked for what is not there.
+        channel = await connection.channel()
+        try:
+            await channel.declare_queue(name + DEAD_SUFFIX, passive=True)
+        except ChannelNotFoundEntity:
+            return name
+        await channel.close()
+    return None
 
 
 async def declare_own_queue(channel: AbstractChannel, bindings: Iterable[str]) -> AbstractQueue:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 import structlog
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
@@ -23,6 +23,7 @@ POLL_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 RESTART_SECONDS = 1.0
 SETUP_SECONDS = 5.0
+LISTENERS_SECONDS = 0.5
 QUERY_TIMEOUT = 10.0
 
 _SELECT = "SELECT id, event_id, type, body, created_at FROM outbox ORDER BY id LIMIT $1"
@@ -41,12 +42,24 @@ def plain_dsn(url: SecretStr) -> str:
 
 
 class Relay:
-    """One per worker; only the one that holds the advisory lock is at work, the others stand by."""
+    """One per worker; only the one that holds the advisory lock is at work, the others stand by.
 
-    def __init__(self, name: str, database_url: SecretStr, rabbitmq_url: SecretStr) -> None:
+    No event leaves before each of the queues `listeners` is declared and bound: on a fresh broker
+    one that is bound already would hide from us that another does not hear yet.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        database_url: SecretStr,
+        rabbitmq_url: SecretStr,
+        *,
+        listeners: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.database_url = database_url
         self.rabbitmq_url = rabbitmq_url
+        self.listeners = listeners
         self.working = False
 
     async def run(self) -> None:
@@ -71,6 +84,7 @@ class Relay:
             while not await connection.fetchval(_LEAD):  # noqa: ASYNC110 - a lock sends no event
                 await asyncio.sleep(STANDBY_SECONDS)
             async with bus.connected(self.rabbitmq_url, name=f"{self.name} relay") as broker:
+                await self._wait_for_listeners(broker)
                 async with asyncio.timeout(SETUP_SECONDS):
                     channel = await bus.publishing_channel(broker)
                     await bus.declare_exchange(channel)
@@ -81,6 +95,18 @@ class Relay:
         finally:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=2)
+
+    async def _wait_for_listeners(self, broker: AbstractConnection) -> None:
+        awaited = None
+        while True:
+            async with asyncio.timeout(SETUP_SECONDS):
+                missing = await bus.first_undeclared(broker, self.listeners)
+            if missing is None:
+                return
+            if missing != awaited:
+                log.info("relay_waits", queue=missing)
+            awaited = missing
+            await asyncio.sleep(LISTENERS_SECONDS)
 
     async def _pump(self, connection: asyncpg.Connection, channel: AbstractChannel) -> None:
         woken = asyncio.Event()

@@ -58,6 +58,7 @@ class Worker:
         settings: ServiceSettings,
         transactions: Transactions,
         *,
+        listeners: Sequence[str],
         consumers: Sequence[Consumer] = (),
         timers: Sequence[Timer] = (),
         connections: Connections | None = None,
@@ -66,7 +67,7 @@ class Worker:
         self.name = name
         self.settings = settings
         self.transactions = transactions
-        self.relay = Relay(name, settings.database_url, settings.rabbitmq_url)
+        self.relay = Relay(name, settings.database_url, settings.rabbitmq_url, listeners=listeners)
         self.consumers = consumers
         self.timers = [*timers, Timer("clean_up", CLEAN_UP_EVERY, self._clean_up)]
         self._connections = connections

@@ -18,13 +18,15 @@ from shared.shapes import Readings
 class Reader:
     """One queue: its bindings, the types that have a handler, and what is read of each.
 
-    `handled` is None for a consumer that takes whatever comes.
+    `handled` is None for a consumer that takes whatever comes. What is not durable is made anew by
+    each process, and gone with it.
     """
 
     name: str
     bindings: tuple[str, ...]
     handled: frozenset[str] | None
     readings: Readings
+    is_durable: bool = True
 
     def takes(self, kind: str) -> bool:
         """Say whether the broker gives it events of a type."""
@@ -42,7 +44,7 @@ def all_readers() -> list[Reader]:
         _reader(identity.QUEUE, identity.HANDLERS, identity.READINGS),
         _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
-        Reader("gateway.revocations", gateway.feed.BINDINGS, None, gateway.feed.READINGS),
+        Reader("gateway.revocations", gateway.feed.BINDINGS, None, gateway.feed.READINGS, False),
     ]
 
 

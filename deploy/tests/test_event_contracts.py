@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def examples_of(kind: str) -> list[dict[str, Any]]:
 
 def test_the_committed_files_are_what_the_code_publishes() -> None:
     assert [str(path.relative_to(CHECKOUT)) for path in files.drift()] == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_waits_for_every_queue_that_takes_its_events(service: str) -> None:
+    told = import_module(f"services.{service}.events")
+    takes = {
+        reader.name
+        for reader in READERS
+        if reader.is_durable and any(reader.takes(kind) for kind in told.CATALOGUE.values())
+    }
+    assert {*told.LISTENERS} == takes
 
 
 @pytest.mark.parametrize("kind", SHAPES)

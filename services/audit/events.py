@@ -10,6 +10,9 @@ CATALOGUE: Catalogue = {
     ("audit_log", "ARCHIVE"): "audit.audit_log.archived.v1",
 }
 
+LISTENERS = ("audit.log",)
+"""The queues that take some of them: none leaves before all of these are there."""
+
 
 class Looked(TypedDict):
     """How somebody looked at the trail, and with which filters."""

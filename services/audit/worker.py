@@ -7,7 +7,7 @@ import structlog
 from services.audit import queries
 from services.audit.app import NAME
 from services.audit.drafts import read
-from services.audit.events import CATALOGUE
+from services.audit.events import CATALOGUE, LISTENERS
 from services.audit.handlers import BATCH, QUEUE, handle
 from services.audit.ingestion import ensure_partition
 from services.audit.seal_stores import store_at
@@ -34,6 +34,7 @@ def create_worker(settings: Settings) -> Worker:
         NAME,
         settings,
         transactions,
+        listeners=LISTENERS,
         consumers=[consumer],
         timers=[
             Timer("partitions", PARTITIONS_EVERY, lambda: make_months(transactions, now())),

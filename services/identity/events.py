@@ -24,6 +24,9 @@ CATALOGUE: Catalogue = {
     ("permission", "REVOKE"): "identity.permission.revoked.v1",
 }
 
+LISTENERS = ("audit.log", "organizations.requests", "vouchers.clients")
+"""The queues that take some of them: none leaves before all of these are there."""
+
 
 class TokensVoided(TypedDict):
     """The user whose access tokens issued earlier are void: seconds since 1970."""

@@ -2,7 +2,7 @@
 
 from services.identity import keyring, queries, throttle
 from services.identity.app import NAME
-from services.identity.events import CATALOGUE
+from services.identity.events import CATALOGUE, LISTENERS
 from services.identity.handlers import HANDLERS, QUEUE
 from services.identity.service.sessions import REMEMBERED
 from services.identity.settings import Settings
@@ -34,6 +34,7 @@ def create_worker(settings: Settings) -> Worker:
         NAME,
         settings,
         transactions,
+        listeners=LISTENERS,
         consumers=[Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)],
         timers=[Timer("forget", FORGET_EVERY, run)],
     )

@@ -11,6 +11,9 @@ CATALOGUE: Catalogue = {
     ("organization", "DEACTIVATE"): "organizations.organization.deactivated.v1",
 }
 
+LISTENERS = ("audit.log", "identity.organizations", "vouchers.organizations")
+"""The queues that take some of them: none leaves before all of these are there."""
+
 
 class Created(TypedDict, total=False):
     """The user who waits for it, if identity asked for the organization."""

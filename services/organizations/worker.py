@@ -6,7 +6,7 @@ further step can be forgotten.
 
 from services.organizations.app import NAME, clients_of
 from services.organizations.bootstrap import ensure_default_organization
-from services.organizations.events import CATALOGUE
+from services.organizations.events import CATALOGUE, LISTENERS
 from services.organizations.founding import settle_interrupted
 from services.organizations.handlers import HANDLERS, QUEUE
 from services.organizations.settings import Settings
@@ -37,7 +37,13 @@ def create_worker(settings: Settings) -> Worker:
     ]
     consumer = Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)
     return Worker(
-        NAME, settings, transactions, consumers=[consumer], timers=timers, connections=clients
+        NAME,
+        settings,
+        transactions,
+        listeners=LISTENERS,
+        consumers=[consumer],
+        timers=timers,
+        connections=clients,
     )
 
 

@@ -28,6 +28,9 @@ CATALOGUE: Catalogue = {
     ("dispute", "CLOSE"): "payments.dispute.closed.v1",
 }
 
+LISTENERS = ("audit.log", "vouchers.payments")
+"""The queues that take some of them: none leaves before all of these are there."""
+
 
 class Payment(TypedDict):
     """Which payment, of what: every event of a payment says it."""

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from services.payments import webhooks
 from services.payments.app import NAME
-from services.payments.events import CATALOGUE
+from services.payments.events import CATALOGUE, LISTENERS
 from services.payments.handlers import VOUCHERS, handlers
 from services.payments.reconciling import Reconciler
 from services.payments.settings import Settings
@@ -37,6 +37,7 @@ def create_worker(settings: Settings) -> Worker:
         NAME,
         settings,
         transactions,
+        listeners=LISTENERS,
         consumers=[
             Consumer(VOUCHERS, one_by_one(handlers(gateways)), transactions, settings.rabbitmq_url)
         ],

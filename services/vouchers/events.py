@@ -31,6 +31,9 @@ CATALOGUE: Catalogue = {
     ("redemption", "REVERSE"): "vouchers.redemption.reversed.v1",
 }
 
+LISTENERS = ("audit.log", "payments.vouchers")
+"""The queues that take some of them: none leaves before all of these are there."""
+
 
 class Buyer(TypedDict):
     """Who pays, as the invoice will name them."""

@@ -4,7 +4,7 @@ import structlog
 
 from services.vouchers.app import NAME, clients_of
 from services.vouchers.bootstrap import make_up_for_missed_creation
-from services.vouchers.events import CATALOGUE
+from services.vouchers.events import CATALOGUE, LISTENERS
 from services.vouchers.handlers import QUEUES
 from services.vouchers.service import vouchers
 from services.vouchers.service.copies import Directory
@@ -33,6 +33,7 @@ def create_worker(settings: Settings) -> Worker:
         NAME,
         settings,
         transactions,
+        listeners=LISTENERS,
         consumers=consumers_of(settings, transactions),
         timers=timers_of(settings, transactions, clients),
         connections=clients,

@@ -32,4 +32,4 @@ if __name__ == "__main__":
     settings = ServiceSettings()
     transactions = Transactions(make_engine(settings.database_url), "carnet/sample", CATALOGUE)
     consumer = Consumer(QUEUE, never_done, transactions, settings.rabbitmq_url)
-    start(Worker(NAME, settings, transactions, consumers=[consumer]))
+    start(Worker(NAME, settings, transactions, listeners=[], consumers=[consumer]))

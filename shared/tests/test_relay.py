@@ -14,10 +14,10 @@ from sqlalchemy import select
 
 from shared import bus
 from shared.changes import record
-from shared.relay import POLL_SECONDS, Relay
+from shared.relay import LISTENERS_SECONDS, POLL_SECONDS, Relay
 from shared.settings import ServiceSettings
 from shared.testing import Database
-from shared.tests.messages import QUEUE, forget_queues, running, until
+from shared.tests.messages import QUEUE, forget_queues, running, until, waiting
 from shared.tests.sample import NAME, Thing
 from shared.transactions import Transactions
 
@@ -101,6 +101,28 @@ async def test_a_commit_wakes_it_at_once(
 
 async def _empty(database: Database) -> bool:
     return not await database.rows("SELECT 1 FROM outbox")
+
+
+async def test_nothing_leaves_before_every_listener_hears(
+    receiver: Receiver,
+    channel: AbstractChannel,
+    database: Database,
+    transactions: Transactions,
+    settings: ServiceSettings,
+    rabbitmq_url: SecretStr,
+) -> None:
+    """The broker confirms what one queue takes: it does not miss the one that is not there yet."""
+    late = Relay(NAME, settings.database_url, rabbitmq_url, listeners=[QUEUE.name])
+    await make(transactions, "first")
+    async with running(late):
+        await asyncio.sleep(3 * LISTENERS_SECONDS)
+        assert receiver.waiting() == 0
+        assert not await _empty(database)
+        await bus.declare_queue(channel, QUEUE)
+        await until(lambda: _empty(database))
+    assert await waiting(channel, QUEUE.name) == 1
+    assert len(await receiver.events(1)) == 1
+    await forget_queues(channel, QUEUE.name)
 
 
 async def test_messages_are_persistent_and_named_by_their_event(

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.identity.events import LISTENERS
 from services.identity.handlers import QUEUE
 from services.identity.settings import Settings
 from services.identity.tests.conftest import Person
@@ -30,6 +31,8 @@ async def worker(settings: Settings, rabbitmq_url: SecretStr) -> AsyncIterator[W
         channel = await bus.publishing_channel(broker)
         listener = await channel.declare_queue(LISTENER)
         await listener.bind(await bus.declare_exchange(channel), "identity.#")
+        for name in LISTENERS:
+            await bus.declare_queue(channel, bus.Queue(name, ()))
     tasks = [asyncio.ensure_future(worker.relay.run())]
     tasks += [asyncio.ensure_future(consumer.run()) for consumer in worker.consumers]
     yield worker

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.payments.events import LISTENERS
 from services.payments.settings import Settings
 from services.payments.tests.conftest import API_KEY
 from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer, deliver, intent_event, order
@@ -35,6 +36,9 @@ async def worker(
     monkeypatch.setenv("PAYMENTS_STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
     changed = settings.model_dump() | {"rabbitmq_url": rabbitmq_url}
     worker = create_worker(Settings.model_validate(changed))
+    async with bus.connected(rabbitmq_url, name="test") as broker:
+        for name in LISTENERS:
+            await bus.declare_queue(await broker.channel(), bus.Queue(name, ()))
     task = asyncio.create_task(worker.run())
     async with asyncio.timeout(PATIENCE):
         while not all([await check() for check in worker.checks().values()]):
