@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import shared.idempotency
 import shared.inbox  # noqa: F401 - its table belongs to SharedBase
-from shared.db import metadata
+from shared.db import make_engine, metadata
+from shared.maintenance import refuse_to_start
 from shared.outbox import SharedBase
 from shared.settings import DatabaseUrl
 
@@ -169,8 +170,20 @@ def head_of(package: str) -> str | None:
 
 
 def main(package: str) -> None:
-    """Be `python -m services.<name>.migrate`."""
+    """Be `python -m services.<name>.migrate`.
+
+    Raises SystemExit while a notice of maintenance stands in the schema.
+    """
     prefix = package.rpartition(".")[2].upper() + "_"
     settings = OwnerSettings(_env_prefix=prefix)
-    asyncio.run(upgrade(package, settings.owner_database_url))
+    asyncio.run(_migrate(package, settings.owner_database_url))
     sys.stdout.write(f"{package} is at {head_of(package)}\n")
+
+
+async def _migrate(package: str, owner_url: SecretStr) -> None:
+    engine = make_engine(owner_url, pool_size=1)
+    try:
+        await refuse_to_start(engine)
+    finally:
+        await engine.dispose()
+    await upgrade(package, owner_url)

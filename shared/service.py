@@ -24,6 +24,7 @@ from shared.db import make_engine
 from shared.errors import install_error_handlers
 from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
+from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
 from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
@@ -157,14 +158,19 @@ def uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     )
 
 
-def serve(name: str, app: ASGIApp, settings: ProcessSettings, checks: dict[str, Check]) -> None:
-    """Run an application until SIGTERM, with its operations port beside it."""
-    configure_logging(name, level=settings.log_level, style=settings.log_format)
+def serve(app: FastAPI) -> None:
+    """Run a service's application until SIGTERM, with its operations port beside it.
+
+    Raises SystemExit while a notice of maintenance stands in its schema.
+    """
+    settings: ServiceSettings = app.state.settings
+    configure_logging(app.state.service, level=settings.log_level, style=settings.log_format)
     warn_if_set()
     server = uvicorn.Server(uvicorn_config(app, settings.host, settings.port))
 
     async def run() -> None:
-        async with operations_port(settings, checks):
+        async with operations_port(settings, app.state.checks):
+            await refuse_to_start_once_reachable(app.state.transactions.engine)
             await server.serve()
 
     uvloop.run(run())

@@ -13,6 +13,7 @@ from shared import idempotency, inbox
 from shared.consumer import Consumer
 from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
+from shared.maintenance import refuse_to_start_once_reachable
 from shared.relay import Relay
 from shared.service import Check, database_check, operations_port
 from shared.settings import ServiceSettings
@@ -133,8 +134,16 @@ def _working(consumer: Consumer) -> Check:
 
 
 def start(worker: Worker) -> None:
-    """Run a worker as this process."""
+    """Run a worker as this process.
+
+    Raises SystemExit while a notice of maintenance stands in its service's schema.
+    """
     settings = worker.settings
     configure_logging(f"{worker.name}-worker", level=settings.log_level, style=settings.log_format)
     warn_if_set()
-    uvloop.run(worker.run())
+
+    async def run() -> None:
+        await refuse_to_start_once_reachable(worker.transactions.engine)
+        await worker.run()
+
+    uvloop.run(run())

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from pydantic import SecretStr
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.postgres import last_line
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import CHECKOUT, SERVICES, System
+from shared.db import make_engine
+from shared.maintenance import Notice, find_notice
 from shared.provisioning import provision
+from shared.settings import asyncpg_url
 
 EMBEDDED_DATABASE = "carnet"
-# While rows of version 1 are on their way, keys and policies of the tables may be missing.
-_UNFINISHED_UPGRADE = """
-    SELECT EXISTS (SELECT 1 FROM upgrade_plan
-                   WHERE organization_id IS NOT NULL AND (finished_at IS NULL OR rolling_back))
-"""
 UNUSABLE = (
     OSError,
     TimeoutError,
@@ -91,7 +91,7 @@ class Preparation:
 
     async def run(self) -> None:
         """Do what is not done yet. Raises StartError."""
-        await self._require_whole()
+        await self._require_no_notice()
         done, wanted = _read(self._done_file), await self._wanted()
         if done == wanted:
             return
@@ -102,12 +102,12 @@ class Preparation:
         await self._bootstrap()
         write_private(self._done_file, json.dumps(await self._wanted(), indent=2))
 
-    async def _require_whole(self) -> None:
-        if await _in_the_middle_of_an_upgrade(self._system.role_url("organizations")):
-            raise StartError(
-                "An upgrade from version 1 was begun here and is not finished.",
-                "Finish it: carnet upgrade data; or take it back: carnet upgrade rollback.",
-            )
+    async def _require_no_notice(self) -> None:
+        """Refuse as each of the processes would, but before any of them is started."""
+        for service in SERVICES:
+            notice = await _notice(self._system.role_url(service))
+            if notice is not None:
+                raise StartError(notice.reason, notice.remedy)
 
     async def _provision(self) -> None:
         for name, secret in self._system.credentials.items():
@@ -174,17 +174,14 @@ async def _revision(url: str) -> list[Any] | None:
     return list(row)
 
 
-async def _in_the_middle_of_an_upgrade(url: str) -> bool:
+async def _notice(url: str) -> Notice | None:
+    engine = make_engine(asyncpg_url(SecretStr(url)), pool_size=1)
     try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except UNUSABLE:  # no such role yet, or another password: nothing was upgraded by it
-        return False
-    try:
-        if not await connection.fetchval("SELECT to_regclass('upgrade_plan') IS NOT NULL"):
-            return False
-        return bool(await connection.fetchval(_UNFINISHED_UPGRADE))
+        return await find_notice(engine)
+    except (DBAPIError, OSError, TimeoutError):  # no such role yet, or another password
+        return None
     finally:
-        await connection.close()
+        await engine.dispose()
 
 
 def _code() -> str:

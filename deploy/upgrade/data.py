@@ -13,6 +13,7 @@ from deploy.local.servers import one_failure
 from deploy.upgrade import (
     copying,
     identity_rows,
+    notices,
     report,
     sequences,
     suspension,
@@ -84,6 +85,7 @@ async def upgrade_data(
         if plan.finished_at is None:
             await _Upgrade(target, source, targets, owners, told, chunk_rows).follow(plan)
         else:
+            await notices.take_down(targets)  # an earlier run may have been killed before it did
             await _require_same_source(plan, source)
         return await report.summary(await plans.load_begun(targets["organizations"]), targets)
 
@@ -96,12 +98,9 @@ async def write_report(target: Target, file: Path) -> None:
 
 
 async def _plan(source: Source, targets: Connections, system_admin: str | None) -> Plan:
-    organizations = targets["organizations"]
-    plan = await plans.load(organizations)
+    plan = await plans.load(targets["organizations"])
     if plan is None:
-        plan = await plans.make(source, targets, system_admin)
-        await plans.keep(plan, organizations)
-        return plan
+        return await plans.make(source, targets, system_admin)
     if plan.rolling_back:
         raise UpgradeError(
             "A rollback was begun and not finished.", "Finish it: carnet upgrade rollback"
@@ -156,6 +155,7 @@ class _Upgrade:
     async def follow(self, plan: Plan) -> None:
         """Do what the plan says and is not done yet."""
         await _require_same_source(plan, self._source)
+        await notices.put_up(notices.UPGRADING, self._targets)
         plan = await self._organization(plan)
         await plans.spread(plan, self._targets)
         await sequences.leave_room(plan, self._owners)
@@ -169,6 +169,10 @@ class _Upgrade:
         await self._end(plan)
 
     async def _organization(self, plan: Plan) -> Plan:
+        """Find or make the organization that gets everything.
+
+        Killed between this and the keeping of the plan, a run leaves what a first start makes too.
+        """
         if plan.organization_id is not None:
             return plan
         url = self._target.service("organizations")
@@ -176,8 +180,9 @@ class _Upgrade:
             organization_id = await ensure_default_organization(units)
         row = await self._organization_row(organization_id)
         await self._source.require_timezone(row["timezone"])
-        organizations = self._targets["organizations"]
-        return await plans.locate(plan, organizations, organization_id, row["timezone"])
+        return await plans.locate(
+            plan, self._targets["organizations"], organization_id, row["timezone"]
+        )
 
     async def _organization_row(self, organization_id: int | None) -> Any:
         async with seeing_everything(self._targets["organizations"]):
@@ -309,6 +314,7 @@ class _Upgrade:
         event = trail.event_of(plan, "completed", _for_the_trail(told))
         await trail.write(self._target.service("audit"), event)
         await plans.finish(self._targets["organizations"])
+        await notices.take_down(self._targets)
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -49,7 +49,8 @@ class Plan:
     """What one upgrade does. Ids up to an extent's `last_id` are version 1's, and nobody else's.
 
     `today` is the day in the organization's zone on which the upgrade began: a voucher's status
-    must not depend on whether the upgrade was interrupted before midnight.
+    must not depend on whether the upgrade was interrupted before midnight. A plan that is kept
+    knows it, and the organization.
     """
 
     upgrade_id: UUID
@@ -92,7 +93,7 @@ async def is_finished(connection: Any) -> bool:
 async def load_begun(connection: Any) -> Plan:
     """Return the plan of an upgrade that has begun. Raises UpgradeError when none has."""
     plan = await load(connection)
-    if plan is None or plan.organization_id is None:
+    if plan is None:
         raise UpgradeError("No data was upgraded here.", "Begin with: carnet upgrade data")
     return plan
 
@@ -176,15 +177,9 @@ async def keep(plan: Plan, connection: Any) -> None:
 
 
 async def locate(plan: Plan, connection: Any, organization_id: int, timezone: str) -> Plan:
-    """Write down which organization gets everything, and what day it is there."""
+    """Return a plan that knows which organization gets everything, and what day it is there."""
     today = await connection.fetchval(
-        "SELECT (began_at AT TIME ZONE $1)::date FROM upgrade_plan", timezone
-    )
-    await connection.execute(
-        "UPDATE upgrade_plan SET organization_id = $1, timezone = $2, today = $3",
-        organization_id,
-        timezone,
-        today,
+        "SELECT ($1::timestamptz AT TIME ZONE $2)::date", plan.began_at, timezone
     )
     return replace(plan, organization_id=organization_id, timezone=timezone, today=today)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.local.servers import one_failure
+from deploy.upgrade import notices, suspension, trail, workspace
 from deploy.upgrade import plan as plans
-from deploy.upgrade import suspension, trail, workspace
 from deploy.upgrade.alone import alone, require_rest
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.plan import HOMES, REDEMPTIONS, Plan
@@ -86,10 +86,13 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
         service_connections(target) as targets,
     ):
         await alone(targets, owners)
-        plan = await plans.load_begun(targets["organizations"])
+        plan = await _plan(targets, owners)
         if not force and not plan.rolling_back:
             _refuse(await made_since(plan, targets))
         await require_rest(targets)
+        # A rollback that was killed as it ended has dropped the tables of some schemas.
+        await workspace.make_tables(owners)
+        await notices.put_up(notices.ROLLING_BACK, targets)
         await plans.begin_rolling_back(targets["organizations"])
         await suspension.restore_everywhere(owners, suspension.INDEX, suspension.KEY)
         with told:
@@ -102,6 +105,14 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
         await suspension.forget(owners)
         await workspace.drop_tables(owners)
         return removed
+
+
+async def _plan(targets: Connections, owners: Connections) -> Plan:
+    """Return what is taken back. Raises UpgradeError, and clears the notices, when nothing is."""
+    plan = await plans.load(targets["organizations"])
+    if plan is None:
+        await workspace.drop_unplanned(owners)
+    return await plans.load_begun(targets["organizations"])
 
 
 def _refuse(found: dict[str, int]) -> None:

@@ -7,8 +7,10 @@ the upgrade begins, and removes the last of them when it is rolled back.
 from typing import Any
 
 from deploy.upgrade.targets import COPIED_INTO, Connections
+from shared.maintenance import MAKE_TABLE
 
 _TABLES = (
+    MAKE_TABLE,
     """
     CREATE TABLE IF NOT EXISTS upgrade_plan (
         upgrade_id uuid PRIMARY KEY,
@@ -49,7 +51,13 @@ _TABLES = (
     )
     """,
 )
-_NAMES = ("upgrade_plan", "upgrade_steps", "upgrade_findings", "upgrade_voucher_types")
+_NAMES = (
+    "maintenance",
+    "upgrade_plan",
+    "upgrade_steps",
+    "upgrade_findings",
+    "upgrade_voucher_types",
+)
 
 EMAILS_COLUMNS = ("id", "email", "created_at")
 
@@ -78,7 +86,22 @@ async def drop_emails(owners: Connections) -> None:
 async def drop_tables(owners: Connections) -> None:
     """Remove the upgrade's memory; that of organizations, which is the first, goes last."""
     for service in reversed(COPIED_INTO):
-        await owners[service].execute(f"DROP TABLE IF EXISTS {', '.join(_NAMES)}")
+        await _drop_tables(owners[service])
+
+
+async def drop_unplanned(owners: Connections) -> None:
+    """Remove what an upgrade left that was interrupted before it had a plan, its notices too."""
+    for service in COPIED_INTO:
+        if not await _has_plan(owners[service]):
+            await _drop_tables(owners[service])
+
+
+async def _has_plan(owner: Any) -> bool:
+    return await exists(owner) and bool(await owner.fetchval("SELECT 1 FROM upgrade_plan"))
+
+
+async def _drop_tables(owner: Any) -> None:
+    await owner.execute(f"DROP TABLE IF EXISTS {', '.join(_NAMES)}")
 
 
 async def exists(connection: Any) -> bool:

@@ -20,6 +20,4 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 if __name__ == "__main__":
-    environment = Settings()
-    app = create_app(environment)
-    serve(NAME, app, environment, app.state.checks)
+    serve(create_app(Settings()))

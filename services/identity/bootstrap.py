@@ -1,6 +1,7 @@
 """`python -m services.identity.bootstrap`: make the first administrator; safe to repeat.
 
-Reads IDENTITY_DATABASE_URL, IDENTITY_ADMIN_EMAIL and IDENTITY_ADMIN_PASSWORD.
+Reads IDENTITY_DATABASE_URL, IDENTITY_ADMIN_EMAIL and IDENTITY_ADMIN_PASSWORD. Does nothing while a
+notice of maintenance stands in the schema.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from shared.auth import ADMIN
 from shared.changes import record
 from shared.db import make_engine
 from shared.fields import Email
+from shared.maintenance import refuse_to_start
 from shared.settings import DatabaseUrl
 from shared.transactions import Transactions
 
@@ -70,6 +72,7 @@ async def _main() -> None:
     settings = BootstrapSettings()
     engine = make_engine(settings.database_url, pool_size=1)
     try:
+        await refuse_to_start(engine)
         made = await bootstrap(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings)
     finally:
         await engine.dispose()

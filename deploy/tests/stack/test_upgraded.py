@@ -20,6 +20,7 @@ from deploy.local.system import CHECKOUT
 from deploy.rehearsal.databases import drop, make_version_one
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 from deploy.tests.upgrade.commands import carnet_upgrade
+from deploy.upgrade.notices import UPGRADING
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
@@ -184,12 +185,16 @@ async def test_no_start_in_the_middle_of_an_upgrade(
         upgraded_stack.supervisor,
         print,
     )
-    await upgraded_rows("UPDATE organizations.upgrade_plan SET finished_at = NULL")
+    await upgraded_rows(
+        "INSERT INTO vouchers.maintenance (reason, remedy) VALUES ($1, $2)",
+        UPGRADING.reason,
+        UPGRADING.remedy,
+    )
     try:
         with pytest.raises(StartError, match="Finish it: carnet upgrade data"):
             await preparation.run()
     finally:
-        await upgraded_rows("UPDATE organizations.upgrade_plan SET finished_at = now()")
+        await upgraded_rows("DELETE FROM vouchers.maintenance")
 
 
 async def test_a_rollback_is_refused_by_now(upgraded_api: httpx.AsyncClient) -> None:
