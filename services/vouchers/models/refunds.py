@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Identity, Index
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Identity, Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
@@ -59,7 +59,8 @@ class RefundQuote(Base):
 class VoucherDispute(Base):
     """A chargeback of a voucher's payment, by payments' id of it.
 
-    What payments tells may arrive in any order: once it is closed it stays closed.
+    What payments tells may arrive in any order: once it is closed it stays closed. Lost, it keeps
+    the voucher from ever going on.
     """
 
     __tablename__ = "voucher_disputes"
@@ -74,3 +75,4 @@ class VoucherDispute(Base):
     organization_id: Mapped[int]
     voucher_id: Mapped[int]
     is_open: Mapped[bool]
+    is_lost: Mapped[bool] = mapped_column(default=False, server_default=false())

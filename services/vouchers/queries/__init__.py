@@ -16,6 +16,7 @@ from services.vouchers.queries.redemptions import (
 from services.vouchers.queries.refunds import (
     find_quote,
     get_quote,
+    has_lost_dispute,
     has_open_dispute,
     has_taken_quote,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "get_redemption",
     "get_voucher",
     "get_voucher_type",
+    "has_lost_dispute",
     "has_open_dispute",
     "has_taken_quote",
     "has_voucher_types",

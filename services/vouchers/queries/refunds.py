@@ -1,6 +1,6 @@
 """Selects of refund quotes and disputes."""
 
-from sqlalchemy import select
+from sqlalchemy import ColumnExpressionArgument, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import RefundQuoteNotFound
@@ -37,9 +37,20 @@ async def has_taken_quote(session: AsyncSession, voucher: Voucher) -> bool:
 
 async def has_open_dispute(session: AsyncSession, voucher: Voucher) -> bool:
     """Say whether a bank wants the voucher's money back and it is not decided yet."""
+    return await _has_dispute(session, voucher, VoucherDispute.is_open)
+
+
+async def has_lost_dispute(session: AsyncSession, voucher: Voucher) -> bool:
+    """Say whether a bank has taken the voucher's money back."""
+    return await _has_dispute(session, voucher, VoucherDispute.is_lost)
+
+
+async def _has_dispute(
+    session: AsyncSession, voucher: Voucher, condition: ColumnExpressionArgument[bool]
+) -> bool:
     statement = select(VoucherDispute.id).where(
         VoucherDispute.organization_id == voucher.organization_id,
         VoucherDispute.voucher_id == voucher.id,
-        VoucherDispute.is_open,
+        condition,
     )
     return bool(await session.scalar(select(statement.exists())))

@@ -19,6 +19,7 @@ from services.vouchers.errors import (
 )
 from services.vouchers.models import Redemption, SessionKind, Voucher, VoucherCode, VoucherStatus
 from services.vouchers.schemas.redemptions import RedemptionCreate
+from services.vouchers.service import refunds
 from services.vouchers.service.calendar import day_in, freeze_on
 from services.vouchers.service.vouchers import lock_managed, lock_readable
 from shared.auth import Actor
@@ -151,9 +152,7 @@ async def reverse(
     reversal = _reversal(spent, actor.user_id, note)
     session.add(reversal)
     record(session, "REVERSE", reversal, **_balance(voucher))
-    if voucher.status == VoucherStatus.COMPLETED and voucher.regular_sessions_left > 0:
-        voucher.status = VoucherStatus.ACTIVE.value
-        record(session, "REOPEN", voucher)
+    await refunds.reopen(session, voucher)
     await session.flush()
     return reversal, code.code if code else None, voucher
 

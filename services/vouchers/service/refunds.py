@@ -96,8 +96,7 @@ async def _apply(session: AsyncSession, voucher: Voucher, sessions: int, *, in_f
         voucher.payment_status = (PaymentStatus.REFUNDED if in_full else part).value
     nothing_left = voucher.regular_sessions_left == 0 and not others_open
     if voucher.status in _ENDING and (in_full or nothing_left):
-        voucher.status = VoucherStatus.CANCELLED.value
-        record(session, "CANCEL", voucher, reason=REFUNDED)
+        _cancel(session, voucher, REFUNDED)
     elif sessions:
         left = voucher.regular_sessions_left
         record(session, "REDUCE", voucher, sessions=sessions, regular_sessions_left=left)
@@ -116,10 +115,29 @@ async def not_refunded(session: AsyncSession, voucher_id: int, quote_id: int) ->
     quote.status = QuoteStatus.FAILED.value
     voucher.refunded_sessions -= quote.sessions
     record(session, "RESTORE", voucher, refund_quote_id=quote.id, sessions=quote.sessions)
-    if voucher.status == VoucherStatus.COMPLETED:
-        voucher.status = VoucherStatus.ACTIVE.value
-        record(session, "REOPEN", voucher)
+    await reopen(session, voucher)
     await session.flush()
+
+
+async def reopen(session: AsyncSession, voucher: Voucher) -> None:
+    """Let a completed voucher go on that has sessions again, or end: its money may be gone by now.
+
+    Without its money a completed voucher has nothing to tell until a session comes back.
+    """
+    if voucher.status != VoucherStatus.COMPLETED or voucher.regular_sessions_left == 0:
+        return
+    voucher.status = VoucherStatus.ACTIVE.value
+    record(session, "REOPEN", voucher)
+    await session.flush()
+    if await queries.has_lost_dispute(session, voucher):
+        _cancel(session, voucher, DISPUTE_LOST)
+    elif voucher.payment_status == PaymentStatus.REFUNDED:
+        _cancel(session, voucher, REFUNDED)
+
+
+def _cancel(session: AsyncSession, voucher: Voucher, reason: str) -> None:
+    voucher.status = VoucherStatus.CANCELLED.value
+    record(session, "CANCEL", voucher, reason=reason)
 
 
 async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, status: str) -> None:
@@ -139,11 +157,10 @@ async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, s
         session.add(dispute)
     elif not dispute.is_open:
         return
-    dispute.is_open = status == "open"
+    dispute.is_open, dispute.is_lost = status == "open", status == "lost"
     await session.flush()
     if status == "lost" and voucher.status in _ENDING:
-        voucher.status = VoucherStatus.CANCELLED.value
-        record(session, "CANCEL", voucher, reason=DISPUTE_LOST)
+        _cancel(session, voucher, DISPUTE_LOST)
     still_open = await queries.has_open_dispute(session, voucher)
     if still_open != (voucher.disputed_at is not None):
         voucher.disputed_at = now() if still_open else None

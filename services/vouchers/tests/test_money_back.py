@@ -139,3 +139,29 @@ async def test_the_end_of_a_dispute_before_its_beginning(
     await deliver(transactions, dispute("opened", number, 1, "open"))
     row = await _row(database, number)
     assert (row["status"], row["disputed_at"]) == (ended, None)
+
+
+@pytest.mark.parametrize("how", ["dispute_lost", "refunded"])
+async def test_a_completed_voucher_without_its_money_ends_when_a_session_comes_back(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    transactions: Transactions,
+    how: str,
+) -> None:
+    number = (await new_voucher(client, people, total_sessions=1))["id"]
+    spent = (await redeem(client, people.therapist, number)).json()
+    gone = {
+        "dispute_lost": dispute("closed", number, 1, "lost"),
+        "refunded": refund(number, "399.99"),
+    }
+    await deliver(transactions, gone[how])
+    assert (await _row(database, number))["status"] == "completed"
+    path = f"/api/vouchers/{number}/redemptions/{spent['id']}/reverse"
+    assert (await client.post(path, json={}, headers=people.owner)).status_code == 201
+    row = await _row(database, number)
+    assert (row["status"], row["used_sessions"]) == ("cancelled", 0)
+    assert (await _actions(database, number))[-2:] == ["REOPEN", "CANCEL"]
+    told = [e for e in await database.events() if e["data"]["action"] == "CANCEL"]
+    assert [event["data"]["new_values"]["reason"] for event in told] == [how]
+    assert (await redeem(client, people.therapist, number)).status_code == 409

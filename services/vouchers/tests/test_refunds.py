@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.vouchers.tests.events import deliver, refund, refund_failed
+from services.vouchers.tests.events import deliver, dispute, refund, refund_failed
 from services.vouchers.tests.outside import ORGANIZATION, Payments
 from services.vouchers.tests.people import Headers, People, buy, new_type, new_voucher, redeem
 from shared.testing import Database, Tokens
@@ -286,6 +286,27 @@ async def test_money_that_does_not_go_gives_the_sessions_again(
     assert not any(code["is_refunded"] for code in shown["codes"])
     actions = [action for action, _ in await _told(database, voucher["id"])]
     assert actions[-3:] == ["COMPLETE", "RESTORE", "REOPEN"]
+
+
+async def test_sessions_that_come_back_after_a_lost_dispute_end_with_the_voucher(
+    client: httpx.AsyncClient,
+    people: People,
+    payments: Payments,
+    transactions: Transactions,
+    database: Database,
+) -> None:
+    """The quote's sessions were withheld, the others spent, and then the bank took the money."""
+    payments.refund_status = "pending"
+    voucher = await _used(client, people, 2)
+    quote = await _quoted(client, people, voucher["id"], sessions=7)
+    await _take(client, people.owner, quote)
+    await redeem(client, people.therapist, voucher["id"])
+    await deliver(transactions, dispute("closed", voucher["id"], 1, "lost"))
+    await deliver(transactions, refund_failed(voucher["id"], quote["id"]))
+    shown = await _shown(client, people, voucher["id"])
+    assert (shown["status"], shown["regular_sessions_left"]) == ("cancelled", 7)
+    actions = [action for action, _ in await _told(database, voucher["id"])]
+    assert actions[-3:] == ["RESTORE", "REOPEN", "CANCEL"]
 
 
 async def test_a_refused_refund_is_said_at_once(
