@@ -72,11 +72,12 @@ LEFT JOIN payments.payment_transactions p
 WHERE (v.status IN ('active', 'completed') OR v.payment_status = 'paid') AND p.id IS NULL
 """
 # A voucher whose every session is used or paid back is at its end, whatever money was kept; it does
-# not come back when one of the used ones is taken back later.
+# not come back when one of the used ones is taken back later. So is one whose money the bank took.
 _PAID_BUT_INACTIVE = """
 SELECT v.id, v.status, v.payment_status FROM payments.payment_transactions p
 LEFT JOIN vouchers.vouchers v ON v.id = p.voucher_id
 WHERE p.captured_amount > p.refunded_amount
+AND NOT EXISTS (SELECT FROM payments.disputes d WHERE d.transaction_id = p.id AND d.status = 'lost')
 AND (v.id IS NULL OR v.payment_status NOT IN ('paid', 'partially_refunded')
      OR (v.status NOT IN ('active', 'completed')
          AND v.used_sessions + v.refunded_sessions + (
@@ -148,6 +149,26 @@ WHERE (v.disputed_at IS NOT NULL) <> EXISTS (
     SELECT FROM payments.disputes d JOIN payments.payment_transactions p ON p.id = d.transaction_id
     WHERE p.voucher_id = v.id AND d.status = 'open')
 """
+_HELD = """
+SELECT p.id, p.disputed_amount, d.amount FROM payments.payment_transactions p
+LEFT JOIN (
+    SELECT transaction_id, sum(amount) AS amount FROM payments.disputes WHERE status <> 'won'
+    GROUP BY transaction_id
+) d ON d.transaction_id = p.id
+WHERE p.disputed_amount <> least(coalesce(d.amount, 0), p.amount)
+"""
+_GOES_ON_WITHOUT_MONEY = """
+SELECT v.id, v.status, p.refunded_amount FROM vouchers.vouchers v
+JOIN payments.payment_transactions p ON p.voucher_id = v.id AND p.captured_amount > 0
+WHERE v.status IN ('pending', 'active') AND (p.refunded_amount >= p.captured_amount OR EXISTS (
+    SELECT FROM payments.disputes d WHERE d.transaction_id = p.id AND d.status = 'lost'))
+"""
+# Both are noted under the payment's lock, and a dispute here is of all the money there is.
+_REFUNDED_AND_DISPUTED = """
+SELECT r.id AS refund, d.id AS dispute FROM payments.refunds r
+JOIN payments.disputes d ON d.transaction_id = r.transaction_id AND r.created_at > d.created_at
+WHERE r.status = 'succeeded' AND (d.status <> 'won' OR r.created_at < d.closed_at)
+"""
 _CODES = """
 SELECT v.id, count(c.id) FROM vouchers.vouchers v
 LEFT JOIN vouchers.voucher_codes c ON c.voucher_id = v.id GROUP BY v.id
@@ -187,6 +208,9 @@ CHECKS = [
     query("money", "sessions and money given back that do not fit", _SESSIONS_AND_MONEY),
     query("money", "disputes that differ between payments and vouchers", _DISPUTES_THAT_DIFFER),
     query("money", "vouchers at rest without a dispute, or the reverse", _RESTS_WITHOUT_DISPUTE),
+    query("money", "payments that hold another sum than is disputed", _HELD),
+    query("money", "vouchers that go on without their money", _GOES_ON_WITHOUT_MONEY),
+    query("money", "refunds of what was disputed", _REFUNDED_AND_DISPUTED),
     query("money", "gaps in invoice numbers", _GAPS),
     query("money", "payments without their one invoice", _INVOICES),
     query("money", "refunds without their one credit note", _CREDIT_NOTES),

@@ -76,6 +76,23 @@ async def _quotes(evidence: Evidence) -> Wrong:
     return sorted(told - set(await _ids(evidence, "vouchers.refund_quotes")))
 
 
+async def _disputes(evidence: Evidence) -> Wrong:
+    """Each dispute of the bank's is known once, and stands as the bank has left it."""
+    theirs = {t.body["id"]: t.body["status"] for t in evidence.history.of("dispute")}
+    theirs |= {t.body["id"]: t.body["status"] for t in evidence.history.of("decision")}
+    ours = await evidence.rows(
+        "SELECT gateway_dispute_id, status FROM payments.disputes"
+        " WHERE organization_id = ANY($1::bigint[])",
+        list(evidence.shops),
+    )
+    return _compare(theirs.items(), [(row["gateway_dispute_id"], row["status"]) for row in ours])
+
+
+async def _redeemed_at_rest(evidence: Evidence) -> Wrong:
+    """Nobody redeems a voucher between the dispute of its money and the bank's decision."""
+    return [t.body for t in evidence.history.done("redemption at rest")]
+
+
 async def _edits(evidence: Evidence) -> Wrong:
     """Every edit is one event of the version that its client was shown."""
     told = [(t.body["id"], t.body["version"]) for t in evidence.history.done("edit")]
@@ -172,6 +189,8 @@ CHECKS = [
     Check("clients", "refunds lost, unexpected or twice", _refunds),
     Check("clients", "refunds by quote lost, unexpected or twice", _refunds_by_quote),
     Check("clients", "refund quotes lost", _quotes),
+    Check("clients", "disputes lost, unexpected or twice", _disputes),
+    Check("clients", "vouchers redeemed while they rest", _redeemed_at_rest),
     Check("clients", "edits lost, unexpected or twice", _edits),
     Check("clients", "new names lost", _renames),
     Check("clients", "sign-ins unaccounted for", _sign_ins),

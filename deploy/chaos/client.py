@@ -44,6 +44,11 @@ class History:
     unanswered: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
 
+    def note(self, kind: str, body: Any) -> None:
+        """Note what happened outside, and was not asked for by a request."""
+        self.attempts[kind] += 1
+        self.told.append(Told(kind, 200, body))
+
     def of(self, kind: str) -> list[Told]:
         """Return what was told of things of one kind."""
         return [told for told in self.told if told.kind == kind]

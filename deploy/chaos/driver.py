@@ -1,4 +1,7 @@
-"""What people do all the while: buy, pay, redeem, take back, give back, sign in, edit, found."""
+"""What people do all the while: buy, pay, redeem, take back, give back, sign in, edit, found.
+
+Their banks want money back, too.
+"""
 
 import asyncio
 import contextlib
@@ -10,6 +13,7 @@ from typing import Any
 import httpx
 
 from deploy.chaos.client import PAUSE_SECONDS, History, Told, Traffic, Unanswered
+from deploy.chaos.disputes import Bank
 from deploy.chaos.platform import Platform
 from deploy.chaos.shop import Shop, founding, open_shop
 from deploy.demo.client import Person, unique
@@ -19,6 +23,7 @@ SHOPS = 2
 WALKERS = 32
 PAUSE_BETWEEN = (0.1, 1.0)
 NEXT_ACTION_WITHIN = 30.0
+AT_REST_WITHIN = 30.0
 GOOD_CARD = "pm_card_visa"
 
 Deed = Callable[[Shop, random.Random], Awaitable[None]]
@@ -35,6 +40,8 @@ class Driver:
         self._platform = platform
         self._seed = seed
         self._admin = Person(platform.api, "admin", stack.admin_email, stack.admin_password)
+        secret = stack.system.stripe_webhook_secret
+        self._bank = Bank(platform.api, secret, self.history)
         self._impatient_until = 0.0
         self._stop = asyncio.Event()
         self._deeds: dict[Deed, int] = {
@@ -49,6 +56,7 @@ class Driver:
             self._edit: 2,
             self._rename: 1,
             self._found: 3,
+            self._dispute: 3,
         }
 
     async def open_shops(self) -> None:
@@ -63,7 +71,11 @@ class Driver:
         For the first `impatient_seconds` some give up on an organization after one attempt.
         """
         self._impatient_until = time.monotonic() + impatient_seconds
-        await asyncio.gather(*(self._walk(number) for number in range(WALKERS)))
+        try:
+            await asyncio.gather(*(self._walk(number) for number in range(WALKERS)))
+            await self._bank.all_told(give_up_at=self.traffic.give_up_at)
+        finally:
+            self._bank.stop()
 
     def stop(self, *, patience: float) -> None:
         """Let nobody begin anything new; what has no answer after `patience` seconds is noted."""
@@ -175,6 +187,33 @@ class Driver:
         if quote.done and dice.random() < 0.8:
             order = {"quote_id": quote.body["id"]}
             await self.traffic.post(shop.owner, "refund-by-quote", f"{here}/refunds", order)
+
+    async def _dispute(self, shop: Shop, dice: random.Random) -> None:
+        """Want the money back from one's bank, which decides at once, or later, or has not yet."""
+        candidates = [v for v in shop.vouchers if v["id"] not in shop.disputed]
+        if not candidates:
+            return
+        voucher = dice.choice(candidates)
+        shop.disputed.add(voucher["id"])
+        decision, at_once = dice.choice(["won", "lost", "lost", None]), dice.random() < 0.3
+        path = f"/api/payments/{voucher['payment']['transaction_id']}"
+        payment = await self.traffic.until_answered(shop.owner, "look", "GET", path)
+        dispute = self._bank.dispute(payment.json(), dice)
+        if not at_once:
+            await self._try_at_rest(shop, f"/api/vouchers/{voucher['id']}")
+        if decision is not None:
+            self._bank.decide(dispute, decision, dice)
+
+    async def _try_at_rest(self, shop: Shop, path: str) -> None:
+        """Wait until a voucher rests, and try to redeem it: that is refused, for nobody decided."""
+        until = time.monotonic() + AT_REST_WITHIN
+        while time.monotonic() < until:
+            shown = await self.traffic.until_answered(shop.owner, "look", "GET", path)
+            if shown.json()["disputed_at"] is not None:
+                kind = "redemption at rest"
+                await self.traffic.post(shop.therapist, kind, f"{path}/redemptions", {})
+                return
+            await asyncio.sleep(1)
 
     async def _sign_in(self, shop: Shop, dice: random.Random) -> None:
         chosen = dice.choice([shop.owner, shop.therapist, *shop.clients])

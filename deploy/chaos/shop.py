@@ -26,6 +26,8 @@ class Shop:
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     vouchers: list[dict[str, Any]] = field(default_factory=list)
     redemptions: list[dict[str, Any]] = field(default_factory=list)
+    disputed: set[int] = field(default_factory=set)
+    """Ids of vouchers whose money a bank wants back, or has wanted: each once."""
 
     @property
     def here(self) -> str:

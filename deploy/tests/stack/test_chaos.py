@@ -64,6 +64,7 @@ async def test_somebody_died_at_each_step(result: Result) -> None:
     assert sum(result.faults.values()) > len(REQUIRED)
     assert result.told["purchase"] > 10
     assert result.told["refund-by-quote"] > 0
+    assert result.told["dispute"] > 0
 
 
 def named(name: str) -> Check:
@@ -148,12 +149,31 @@ TAMPERINGS = [
     (
         "disputes that differ between payments and vouchers",
         "INSERT INTO vouchers.voucher_disputes (id, organization_id, voucher_id, is_open)"
-        " VALUES (1, 1, 1, true)",
+        " VALUES (1000000000, 1, 1, true)",
     ),
     (
         "vouchers at rest without a dispute, or the reverse",
         "UPDATE vouchers.vouchers SET disputed_at = now() WHERE id = ("
         "SELECT max(id) FROM vouchers.vouchers)",
+    ),
+    (
+        "payments that hold another sum than is disputed",
+        "UPDATE payments.payment_transactions SET disputed_amount = disputed_amount + 0.01"
+        " WHERE id = (SELECT max(id) FROM payments.payment_transactions)",
+    ),
+    (
+        "vouchers that go on without their money",
+        "UPDATE payments.payment_transactions SET refunded_amount = captured_amount"
+        " WHERE id = (SELECT max(p.id) FROM payments.payment_transactions p"
+        " JOIN vouchers.vouchers v ON v.id = p.voucher_id AND v.status = 'active')",
+    ),
+    (
+        "refunds of what was disputed",
+        "INSERT INTO payments.disputes (organization_id, transaction_id, client_id, amount,"
+        " currency, status, payment_gateway, gateway_dispute_id, created_at, updated_at, version)"
+        " SELECT organization_id, transaction_id, client_id, amount, currency, 'open', 'stripe',"
+        " 'dp_before', created_at - interval '1 s', created_at, 1 FROM payments.refunds"
+        " WHERE status = 'succeeded' ORDER BY id DESC LIMIT 1",
     ),
     (
         "payments without an end",
@@ -221,6 +241,8 @@ async def test_the_checker_finds_what_is_wrong(
         ("refunds lost, unexpected or twice", "refund", {"id": 10**9}),
         ("refunds by quote lost, unexpected or twice", "refund-by-quote", {"id": 10**9}),
         ("refund quotes lost", "quote", {"id": 10**9}),
+        ("disputes lost, unexpected or twice", "dispute", {"id": "dp", "status": "open"}),
+        ("vouchers redeemed while they rest", "redemption at rest", {"id": 10**9}),
         ("new names lost", "rename", {"id": 1, "version": 10**9}),
         ("organizations lost", "founding", {"id": 10**9, "owner": {"id": 1}}),
     ],
