@@ -120,9 +120,9 @@ async def not_refunded(session: AsyncSession, voucher_id: int, quote_id: int) ->
 
 
 async def reopen(session: AsyncSession, voucher: Voucher) -> None:
-    """Let a completed voucher go on that has sessions again, or end: its money may be gone by now.
+    """Let a completed voucher go on that has sessions again, or end if its money is gone.
 
-    Without its money a completed voucher has nothing to tell until a session comes back.
+    The loss of its money could not end it before: there was nothing left of it.
     """
     if voucher.status != VoucherStatus.COMPLETED or voucher.regular_sessions_left == 0:
         return
