@@ -31,7 +31,7 @@ from deploy.upgrade.copying import CHUNK_ROWS
 from deploy.upgrade.source import TABLES
 from shared.provisioning import in_database
 
-USERS, FEW_USERS = 50_000, 2_000
+USERS, FEW_USERS = 200_000, 2_000
 
 
 @asynccontextmanager
@@ -120,7 +120,7 @@ async def _figures(url: str, schema: str, rows: int, began: float) -> Figures:
 UPGRADE = Measurement(
     name="upgrade",
     title="The upgrade from version 1",
-    note="50,000 users, 100,000 vouchers, 1,000,000 codes and what belongs to them, copied inside "
+    note="200,000 users, 400,000 vouchers, 4,000,000 codes and what belongs to them, copied inside "
     "one PostgreSQL that syncs to the disk; rows of version 1 a second. pg_dump copies them and "
     "nothing more; the upgrade also converts them, writes the ledger and the copies, and builds "
     "version 2's keys. Both have all cores.",
