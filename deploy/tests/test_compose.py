@@ -22,6 +22,7 @@ from services.identity.bootstrap import BootstrapSettings
 from shared.migrations import OwnerSettings
 
 COMPOSE = CHECKOUT / "docker-compose.yml"
+BUCKET = CHECKOUT / "deploy" / "docker" / "bucket.yml"
 DOCKERFILE = "deploy/docker/Dockerfile"
 STRIPE = {"STRIPE_API_KEY": "sk_live_1", "STRIPE_WEBHOOK_SECRET": "whsec_1"}
 # `${NAME}`, `${NAME:-default}`, `${NAME:?message}`
@@ -250,6 +251,25 @@ def test_the_database_is_not_on_a_network_that_leads_outside(
     leading_outside = {name for name, found in outer.items() if found}
     assert leading_outside == {"gateway", "payments", "payments-worker"}
     assert not outer["gateway"] & outer["payments"]
+
+
+def test_a_bucket_opens_a_way_out_for_the_audit_containers_alone(
+    document: dict[str, Any], services: Services
+) -> None:
+    added = yaml.safe_load(BUCKET.read_text())
+    resolved = resolve(added["services"], {"AUDIT_SEALS": "s3://seals/carnet"})
+    told = {
+        name
+        for name, service in services.items()
+        if "AUDIT_SEALS" in service.get("environment", {})
+    }
+    assert set(resolved) == told
+    assert not added["networks"].keys() & document["networks"].keys()
+    for service in resolved.values():
+        assert service["environment"] == {"AUDIT_SEALS": "s3://seals/carnet"}
+        assert networks(service) == {name for name, kept in added["networks"].items() if not kept}
+    with pytest.raises(LookupError, match="AUDIT_SEALS"):
+        resolve(added, {})
 
 
 def test_every_container_is_contained(services: Services) -> None:
