@@ -38,13 +38,17 @@ def run(
         int | None,
         typer.Option(min=1000, help="Size of the large database; 1,000,000 if not set."),
     ] = None,
+    users: Annotated[
+        int | None,
+        typer.Option(min=1000, help="Size of version 1's database; 200,000 if not set."),
+    ] = None,
 ) -> None:
     """Measure, print the tables, and keep the figures in .carnet/bench/results.json.
 
     A measurement's outcome replaces its former one there; the others stay.
     """
     chosen = _chosen(names or [name for name, each in MEASUREMENTS.items() if each.by_default])
-    scale = Scale.of(quick=quick, vouchers=vouchers)
+    scale = Scale.of(quick=quick, vouchers=vouchers, users=users)
     repeated = rounds or (1 if quick else 3)
 
     async def work(_: Interrupts) -> int:

@@ -37,21 +37,25 @@ STOP_SECONDS = 15.0
 class Scale:
     """How much is done: `seconds` a run of load lasts, `events` and `rows` a run handles.
 
-    `vouchers` is the size of the large database, `million` how many events the soak lets wait.
+    `vouchers` is the size of the large database, `users` that of version 1's, `million` how many
+    events the soak lets wait.
     """
 
     quick: bool
     seconds: float
     events: int
     vouchers: int
+    users: int
     million: int
 
     @classmethod
-    def of(cls, *, quick: bool, vouchers: int | None) -> "Scale":
+    def of(
+        cls, *, quick: bool = False, vouchers: int | None = None, users: int | None = None
+    ) -> "Scale":
         """Return the usual sizes, or small ones that show that everything works."""
         if quick:
-            return cls(True, 4.0, 4_000, vouchers or 20_000, 50_000)
-        return cls(False, 6.0, 20_000, vouchers or 1_000_000, 1_000_000)
+            return cls(True, 4.0, 4_000, vouchers or 20_000, users or 2_000, 50_000)
+        return cls(False, 6.0, 20_000, vouchers or 1_000_000, users or 200_000, 1_000_000)
 
 
 @dataclass(frozen=True)

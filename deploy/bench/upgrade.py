@@ -31,12 +31,10 @@ from deploy.upgrade.copying import CHUNK_ROWS
 from deploy.upgrade.source import TABLES
 from shared.provisioning import in_database
 
-USERS, FEW_USERS = 200_000, 2_000
-
 
 @asynccontextmanager
 async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
-    users = FEW_USERS if ground.scale.quick else USERS
+    users = ground.scale.users
     # An operator's night has the whole machine: both ways keep two cores busy.
     with ground.on_all_cores():
         async with _postgres(ground) as admin_url:
@@ -120,10 +118,10 @@ async def _figures(url: str, schema: str, rows: int, began: float) -> Figures:
 UPGRADE = Measurement(
     name="upgrade",
     title="The upgrade from version 1",
-    note="200,000 users, 400,000 vouchers, 4,000,000 codes and what belongs to them, copied inside "
-    "one PostgreSQL that syncs to the disk; rows of version 1 a second. pg_dump copies them and "
-    "nothing more; the upgrade also converts them, writes the ledger and the copies, and builds "
-    "version 2's keys. Both have all cores.",
+    note="200,000 users, or as `--users 1000000` says, two vouchers of ten codes for each and what "
+    "belongs to them, copied inside one PostgreSQL that syncs to the disk; rows of version 1 a "
+    "second. pg_dump copies them and nothing more; the upgrade also converts them, writes the "
+    "ledger and the copies, and builds version 2's keys. Both have all cores.",
     opened=_opened,
     aims=(
         Aim(

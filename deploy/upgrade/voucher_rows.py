@@ -79,9 +79,9 @@ VOUCHERS = CopyStep(
     },
 )
 
-# The codes of a chunk belong to vouchers made at about the same time: without their bounds the server
-# would read all vouchers for every chunk. By `+ 0` it counts through the chunk, where an index on
-# voucher_id would lead it through all codes.
+# The codes of a chunk belong to vouchers made at about the same time: without their bounds the
+# server would read all vouchers for every chunk. By `+ 0` it counts through the chunk, where an
+# index on voucher_id would lead it through all codes.
 VOUCHER_CODES = CopyStep(
     name="voucher_codes",
     service="vouchers",
