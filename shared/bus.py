@@ -126,7 +126,8 @@ async def first_undeclared(connection: AbstractConnection, queues: Iterable[str]
         # The broker closes the channel on which it is asked for what is not there.
         channel = await connection.channel()
         try:
-            await channel.declare_queue(name + DEAD_SUFFIX, passive=True)
+            for declared in (name, name + DEAD_SUFFIX):
+                await channel.declare_queue(declared, passive=True)
         except ChannelNotFoundEntity:
             return name
         await channel.close()

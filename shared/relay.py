@@ -104,7 +104,7 @@ class Relay:
             if missing is None:
                 return
             if missing != awaited:
-                log.info("relay_waits", queue=missing)
+                log.warning("relay_waits", queue=missing)
             awaited = missing
             await asyncio.sleep(LISTENERS_SECONDS)
 

@@ -134,7 +134,7 @@ class Platform:
 
 def consumed_queues() -> list[Queue]:
     """Return the queue of every consumer that must miss nothing."""
-    readers = [reader for reader in all_readers() if reader.name != "gateway.revocations"]
+    readers = [reader for reader in all_readers() if reader.is_durable]
     return [Queue(reader.name, reader.bindings) for reader in readers]
 
 

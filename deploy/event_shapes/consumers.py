@@ -44,7 +44,13 @@ def all_readers() -> list[Reader]:
         _reader(identity.QUEUE, identity.HANDLERS, identity.READINGS),
         _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
-        Reader("gateway.revocations", gateway.feed.BINDINGS, None, gateway.feed.READINGS, False),
+        Reader(
+            "gateway.revocations",
+            gateway.feed.BINDINGS,
+            None,
+            gateway.feed.READINGS,
+            is_durable=False,
+        ),
     ]
 
 

@@ -92,7 +92,7 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
         await require_rest(targets)
         # A rollback that was killed as it ended has dropped the tables of some schemas.
         await workspace.make_tables(owners)
-        await notices.put_up(notices.ROLLING_BACK, targets)
+        await _announce(plan, targets)
         await plans.begin_rolling_back(targets["organizations"])
         await suspension.restore_everywhere(owners, suspension.INDEX, suspension.KEY)
         with told:
@@ -113,6 +113,16 @@ async def _plan(targets: Connections, owners: Connections) -> Plan:
     if plan is None:
         await workspace.drop_unplanned(owners)
     return await plans.load_begun(targets["organizations"])
+
+
+async def _announce(plan: Plan, targets: Connections) -> None:
+    """Let nobody start from here on; a finished upgrade that stays as it is needs no notice."""
+    try:
+        await notices.put_up(notices.ROLLING_BACK, targets)
+    except UpgradeError:
+        if plan.finished_at is not None and not plan.rolling_back:
+            await notices.take_down(targets)
+        raise
 
 
 def _refuse(found: dict[str, int]) -> None:

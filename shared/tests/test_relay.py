@@ -103,7 +103,9 @@ async def _empty(database: Database) -> bool:
     return not await database.rows("SELECT 1 FROM outbox")
 
 
+@pytest.mark.parametrize("left_over", [[], [QUEUE.dead]])
 async def test_nothing_leaves_before_every_listener_hears(
+    left_over: list[str],
     receiver: Receiver,
     channel: AbstractChannel,
     database: Database,
@@ -112,6 +114,8 @@ async def test_nothing_leaves_before_every_listener_hears(
     rabbitmq_url: SecretStr,
 ) -> None:
     """The broker confirms what one queue takes: it does not miss the one that is not there yet."""
+    for name in left_over:
+        await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
     late = Relay(NAME, settings.database_url, rabbitmq_url, listeners=[QUEUE.name])
     await make(transactions, "first")
     async with running(late):

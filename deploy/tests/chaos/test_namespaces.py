@@ -91,8 +91,9 @@ async def test_each_is_told_where_the_others_are(system: System) -> None:
 async def test_it_has_a_network_of_its_own(system: System, supervisor: Supervisor) -> None:
     async with echoing(system, supervisor):
         pid = supervisor.pids()[MOVED]
-        assert devices(pid) == {"lo", "eth0"}
-        assert namespace(pid) != namespace(os.getpid())
+        # Some kernels give each new namespace the idle ends of their tunnels.
+        assert devices(pid) >= {"lo", "eth0"}
+        assert namespace(pid) not in ("", namespace(os.getpid()))
 
 
 async def test_nothing_passes_and_nobody_is_told_while_it_is_cut_off(
@@ -145,7 +146,7 @@ async def test_nothing_is_left_of_it_when_its_run_is_killed(tmp_path: Path) -> N
     pid = int(await run.stdout.readline())
 
     async def moved() -> bool:
-        return namespace(pid) != namespace(os.getpid())
+        return namespace(pid) not in ("", namespace(os.getpid()))
 
     await eventually(moved)
     place = namespace(pid)

@@ -231,6 +231,37 @@ async def test_whoever_started_just_before_the_notices_is_seen(
     assert await v2.rows(NOTICES) == []
 
 
+SLOWLY = """
+    CREATE FUNCTION identity.wait_a_while() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';
+    CREATE TRIGGER wait_a_while BEFORE INSERT ON identity.maintenance
+        FOR EACH ROW EXECUTE FUNCTION identity.wait_a_while()
+"""
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = 'identity'"
+
+
+async def test_a_rollback_that_could_not_begin_leaves_no_notice(
+    v1: VersionOne, v2: VersionTwo
+) -> None:
+    """The upgrade was finished, people work: what is started again must start."""
+    await upgraded(v1, v2)
+    await v2.execute(SLOWLY)
+    rolling_back = asyncio.create_task(roll_back(v2.target, Silence(), force=True))
+
+    async def announcing() -> bool:
+        return bool(await v2.rows(WAITING))
+
+    await eventually(announcing)
+    started = await asyncpg.connect(v2.target.service("vouchers"))
+    try:
+        with pytest.raises(UpgradeError, match="Version 2 is at work: vouchers"):
+            await rolling_back
+    finally:
+        await started.close()
+    assert await v2.rows(NOTICES) == []
+    assert (await verify(v2.target, v1.reader)).passed
+
+
 async def test_a_schema_whose_plan_is_kept_keeps_its_notice(v1: VersionOne, v2: VersionTwo) -> None:
     """The schemas may lie on three servers, and one of them may be of another day."""
     await upgraded(v1, v2)
