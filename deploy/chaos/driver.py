@@ -108,7 +108,9 @@ class Driver:
             shop.vouchers.append(told.body)
 
     async def _buy_declined(self, shop: Shop, dice: random.Random) -> None:
-        await self._purchase(shop, dice, await self._token(DECLINED_CARD))
+        _, told = await self._purchase(shop, dice, await self._token(DECLINED_CARD))
+        if told.done:  # the card gateway did not answer: it declines later
+            self.history.note("declined later", told.body)
 
     async def _buy_secure(self, shop: Shop, dice: random.Random) -> None:
         client, told = await self._purchase(shop, dice, await self._token(SECURE_CARD))

@@ -21,6 +21,7 @@ READY_AGAIN_SECONDS = 120.0
 DRAINED_SECONDS = 30.0
 ANSWERED_SECONDS = 120.0
 AT_REST_SECONDS = 300.0
+WEBHOOK_SECONDS = 3.0
 CHECKS = [*checks_told.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
 
 _BACKLOG = """
@@ -160,14 +161,23 @@ async def _drained(platform: Platform, healed: float) -> float | None:
 
 
 async def _at_rest(platform: Platform, driver: Driver, healed: float) -> float | None:
-    """Return when nothing was under way any more: no message, no saga."""
+    """Return when nothing was under way any more: no message, no saga.
+
+    The card gateway sends what happened a second later: it is looked for twice.
+    """
     evidence = _evidence(platform, driver)
 
     async def settled() -> bool:
         findings = await run_checks(checks_told.SETTLED, evidence)
         return not any(f.wrong for f in findings) and await platform.is_at_rest()
 
-    if await _comes(settled, AT_REST_SECONDS):
+    async def twice() -> bool:
+        if not await settled():
+            return False
+        await asyncio.sleep(WEBHOOK_SECONDS)
+        return await settled()
+
+    if await _comes(twice, AT_REST_SECONDS):
         return time.monotonic() - healed
     return None
 

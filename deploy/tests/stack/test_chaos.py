@@ -236,6 +236,7 @@ async def test_the_checker_finds_what_is_wrong(
     ("name", "kind", "body"),
     [
         ("purchases lost, unexpected or twice", "purchase", {"id": 10**9}),
+        ("declined cards unaccounted for", "declined later", {"id": 10**9}),
         ("redemptions lost, unexpected or twice", "redemption", {"id": 10**9}),
         ("reversals lost, unexpected or twice", "reversal", {"id": 10**9}),
         ("refunds lost, unexpected or twice", "refund", {"id": 10**9}),
