@@ -1,7 +1,6 @@
 """Money on the wire: a JSON number with two decimals, exact on the way in and out."""
 
 import json
-import re
 import secrets
 from decimal import Decimal
 from typing import Annotated, Any
@@ -13,12 +12,16 @@ from starlette.responses import Response
 # pydantic writes a Decimal as a string, and a float would lose the second decimal of 400.00. So
 # an amount leaves the serializer as a string between marks that no client can guess, and the
 # quotes and marks are taken off before the body is sent.
-_MARK = secrets.token_hex(16)
-_MARKED = re.compile(rf'"{_MARK}(-?[0-9]+\.[0-9]{{2}})"'.encode())
+_OPENING, _CLOSING = secrets.token_hex(16), secrets.token_hex(16)
+_BEFORE, _BEHIND = f'"{_OPENING}'.encode(), f'{_CLOSING}"'.encode()
 
 
 def _marked(amount: Decimal) -> str:
-    return f"{_MARK}{amount + 0:.2f}"  # + 0: minus zero is nobody's amount
+    return f"{_OPENING}{amount + 0:.2f}{_CLOSING}"  # + 0: minus zero is nobody's amount
+
+
+def _unmarked(body: bytes) -> bytes:
+    return body.replace(_BEFORE, b"").replace(_BEHIND, b"")
 
 
 def amount_schema(**bounds: float) -> WithJsonSchema:
@@ -64,14 +67,14 @@ class ExactRequest(Request):
 def write_amounts(response: Response) -> None:
     """Turn the marked amounts of a rendered body into JSON numbers."""
     body = bytes(getattr(response, "body", b""))
-    if _MARK.encode() in body:
-        response.body = _MARKED.sub(rb"\1", body)
+    if _BEFORE in body:
+        response.body = _unmarked(body)
         response.headers["content-length"] = str(len(response.body))
 
 
 def dump_exactly(body: Any) -> bytes:
     """Return JSON in which amounts are numbers with two decimals, for calls between services."""
-    return _MARKED.sub(rb"\1", json.dumps(body, default=_marked_decimal).encode())
+    return _unmarked(json.dumps(body, default=_marked_decimal).encode())
 
 
 def _marked_decimal(value: Any) -> str:

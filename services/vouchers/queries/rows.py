@@ -1,12 +1,18 @@
 """What the queries share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row
+from sqlalchemy.orm import DeclarativeBase
 
 Rows = Sequence[Row[Any]]
 Found = TypeVar("Found")
+
+
+def columns_of(model: type[DeclarativeBase], names: Iterable[str]) -> list[ColumnElement[Any]]:
+    """Return columns of a model's table."""
+    return [model.__table__.c[name] for name in names]
 
 
 def position(row: Row[Any]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClientNotFound, OrganizationNotFound, VoucherTypeNotFound
 from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher, VoucherType
-from services.vouchers.queries.rows import Rows, found, position
+from services.vouchers.queries.rows import Rows, columns_of, found, position
 from services.vouchers.schemas.voucher_types import VoucherTypeRead
 from shared.paging import Page
 
@@ -22,7 +22,7 @@ class Offer:
     client: ClientCopy | None
 
 
-_TYPE = [getattr(VoucherType, name) for name in VoucherTypeRead.model_fields]
+_TYPE = columns_of(VoucherType, VoucherTypeRead.model_fields)
 
 
 async def get_organization(session: AsyncSession, organization_id: int) -> OrganizationCopy:
