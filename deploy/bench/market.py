@@ -5,13 +5,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import aiohttp
 import asyncpg
 import httpx
 
 from deploy.bench.cores import cpu_seconds
-from deploy.bench.ground import Ground, word
+from deploy.bench.ground import Ground
 from deploy.demo.client import CardGateway, Person
 from deploy.demo.page import Page
 from deploy.demo.story import Story
@@ -119,7 +120,7 @@ class Market:
             "payment_token": "pm_card_visa",
         }
         began = time.perf_counter()
-        headers = {"Idempotency-Key": f"{word()}{word()}"}
+        headers = {"Idempotency-Key": str(uuid4())}
         async with session.post("/api/vouchers/purchase", json=order, headers=headers) as answer:
             bought = await answer.json()
         if answer.status == 201 and bought["status"] == "active":

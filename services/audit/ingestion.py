@@ -12,8 +12,12 @@ from services.audit.chain import Head
 from services.audit.drafts import Draft, draft_of
 from shared.events import Event
 
+# The months that are still missing are made first.
 _NEXT_IDS = text(
-    "SELECT nextval(pg_get_serial_sequence('audit_logs', 'id')) FROM generate_series(1, :count)"
+    "WITH months AS (SELECT count(ensure_partition(month)) AS number"
+    " FROM unnest(CAST(:months AS timestamptz[])) AS month)"
+    " SELECT nextval(pg_get_serial_sequence('audit_logs', 'id'))"
+    " FROM months, generate_series(1, :count)"
 )
 _ENSURE_PARTITION = text("SELECT ensure_partition(:instant)")
 _NEW_HEADS = text(
@@ -122,8 +126,7 @@ _WRITE = text(f"WITH moved AS ({_MOVE_HEADS}), kept AS ({_KEEP_PERSONAL}) {_ADD_
 async def store(session: AsyncSession, events: Sequence[Event]) -> None:
     """Append events to the audit trail, each to its organization's chain, in the given order."""
     drafts = [draft_of(event) for event in events]
-    await _ensure_partitions(session, drafts)
-    ids = await session.scalars(_NEXT_IDS, {"count": len(drafts)})
+    ids = await session.scalars(_NEXT_IDS, {"months": _months(drafts), "count": len(drafts)})
     heads = await _locked_heads(session, sorted({draft.chain for draft in drafts}))
     rows = [
         draft.columns | chain.append(heads[draft.chain], draft.text, id_)
@@ -149,10 +152,10 @@ async def ensure_partition(session: AsyncSession, instant: datetime) -> None:
     await session.execute(_ENSURE_PARTITION, {"instant": instant})
 
 
-async def _ensure_partitions(session: AsyncSession, drafts: Iterable[Draft]) -> None:
+def _months(drafts: Iterable[Draft]) -> list[datetime]:
     instants = (draft.columns["created_at"] for draft in drafts)
-    for year, month in sorted({(instant.year, instant.month) for instant in instants}):
-        await ensure_partition(session, datetime(year, month, 1, tzinfo=UTC))
+    months = sorted({(instant.year, instant.month) for instant in instants})
+    return [datetime(year, month, 1, tzinfo=UTC) for year, month in months]
 
 
 async def _locked_heads(session: AsyncSession, chains: list[int]) -> dict[int, Head]:
