@@ -55,6 +55,18 @@ async def _used(client: httpx.AsyncClient, people: People, sessions: int) -> dic
     return voucher
 
 
+async def _withheld(
+    client: httpx.AsyncClient, people: People, payments: Payments
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a voucher, all sessions spent but seven that wait for their money, and the quote."""
+    payments.refund_status = "pending"
+    voucher = await _used(client, people, 2)
+    quote = await _quoted(client, people, voucher["id"], sessions=7)
+    await _take(client, people.owner, quote)
+    await redeem(client, people.therapist, voucher["id"])
+    return voucher, quote
+
+
 async def _told(database: Database, voucher_id: int) -> list[tuple[str, dict[str, Any]]]:
     return [
         (event["data"]["action"], event["data"]["new_values"])
@@ -273,11 +285,7 @@ async def test_money_that_does_not_go_gives_the_sessions_again(
     transactions: Transactions,
     database: Database,
 ) -> None:
-    payments.refund_status = "pending"
-    voucher = await _used(client, people, 2)
-    quote = await _quoted(client, people, voucher["id"], sessions=7)
-    await _take(client, people.owner, quote)
-    await redeem(client, people.therapist, voucher["id"])
+    voucher, quote = await _withheld(client, people, payments)
     assert (await _shown(client, people, voucher["id"]))["status"] == "completed"
     await deliver(transactions, refund_failed(voucher["id"], quote["id"]))
     shown = await _shown(client, people, voucher["id"])
@@ -296,11 +304,7 @@ async def test_sessions_that_come_back_after_a_lost_dispute_end_with_the_voucher
     database: Database,
 ) -> None:
     """The quote's sessions were withheld, the others spent, and then the bank took the money."""
-    payments.refund_status = "pending"
-    voucher = await _used(client, people, 2)
-    quote = await _quoted(client, people, voucher["id"], sessions=7)
-    await _take(client, people.owner, quote)
-    await redeem(client, people.therapist, voucher["id"])
+    voucher, quote = await _withheld(client, people, payments)
     await deliver(transactions, dispute("closed", voucher["id"], 1, "lost"))
     await deliver(transactions, refund_failed(voucher["id"], quote["id"]))
     shown = await _shown(client, people, voucher["id"])
