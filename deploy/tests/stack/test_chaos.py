@@ -124,7 +124,8 @@ TAMPERINGS = [
     (
         "counters that are not the sum of redemptions",
         "UPDATE vouchers.vouchers SET used_sessions = used_sessions + 1"
-        " WHERE id = (SELECT max(voucher_id) FROM vouchers.redemptions WHERE kind = 'regular')",
+        " WHERE id = (SELECT max(id) FROM vouchers.vouchers WHERE used_sessions > 0"
+        " AND used_sessions + refunded_sessions < total_sessions)",
     ),
     (
         "sessions withheld without an end",

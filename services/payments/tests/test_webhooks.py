@@ -371,7 +371,7 @@ async def test_a_thousand_at_once_are_stored_and_the_api_answers(
     slowest = asyncio.create_task(slowest_answer())
     answers = await asyncio.gather(*(deliver(client, body) for body in bodies))
     took = time.perf_counter() - started
-    assert await slowest < took / 2, "it must not wait for the thousand"
+    assert await slowest < 0.8 * took, "it must not wait for the thousand"
     assert {answer.status_code for answer in answers} == {200}
     [stored] = await database.rows("SELECT count(*) AS number FROM webhook_events")
     assert stored["number"] == 1000
