@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.outages import UNREACHABLE
 
 MAKE_TABLE = """
     CREATE TABLE IF NOT EXISTS maintenance (
@@ -62,7 +62,7 @@ async def refuse_to_start_once_reachable(engine: AsyncEngine) -> None:
     while True:
         try:
             await refuse_to_start(engine)
-        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
+        except UNREACHABLE as error:
             log.warning("database_awaited", cause=repr(error))
             await asyncio.sleep(_RETRY_SECONDS)
         else:

@@ -8,6 +8,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 # Classes 40 (rollback: deadlock, serialization), 53 (resources), 57 (shutdown), 55 (lock timeout).
 _PASSING_STATES = ("40", "53", "55", "57", "08")
 
+UNREACHABLE = (DBAPIError, PoolTimeout, OSError, TimeoutError)
+"""What a statement raises that does not come back from the database, whatever the reason."""
+
 
 def is_outage(error: BaseException) -> bool:
     """Say whether the fault lies with database or network."""

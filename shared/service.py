@@ -11,8 +11,6 @@ import uvloop
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.types import ASGIApp
 
 from shared.asyncapi import asyncapi_router
@@ -26,6 +24,7 @@ from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
+from shared.outages import UNREACHABLE
 from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
 from shared.transactions import Transactions
@@ -102,7 +101,7 @@ def database_check(transactions: Transactions) -> Check:
         try:
             async with asyncio.timeout(2), transactions.engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except (DBAPIError, PoolTimeout, OSError, TimeoutError):
+        except UNREACHABLE:
             return False
         return True
 

@@ -104,8 +104,8 @@ class Preparation:
 
     async def _require_no_notice(self) -> None:
         """Refuse as each of the processes would, but before any of them is started."""
-        for service in SERVICES:
-            notice = await _notice(self._system.role_url(service))
+        found = await asyncio.gather(*(_notice(self._system.role_url(name)) for name in SERVICES))
+        for notice in found:
             if notice is not None:
                 raise StartError(notice.reason, notice.remedy)
 
