@@ -22,7 +22,7 @@ from uuid_utils import uuid7
 
 from shared import outbox
 from shared.context import Origin
-from shared.db import Entity, now
+from shared.db import BOOKKEEPING, SECRET, Entity, now
 from shared.events import Event, EventActor, EventData
 
 Catalogue = Mapping[tuple[str, str], str]
@@ -286,17 +286,21 @@ async def seal(session: AsyncSession) -> None:
     log.reset()
 
 
-def audited_columns(kind: type[Entity]) -> list[str]:
+_AUDITED: dict[type[Entity], tuple[str, ...]] = {}
+
+
+def audited_columns(kind: type[Entity]) -> tuple[str, ...]:
     """Return the names of the columns that a model's events may hold."""
-    return [
-        attribute.key
-        for attribute in inspect(kind).column_attrs
-        if not (attribute.columns[0].info.get("secret"))
-        and not attribute.columns[0].info.get("bookkeeping")
-    ]
+    if kind not in _AUDITED:
+        _AUDITED[kind] = tuple(
+            attribute.key
+            for attribute in inspect(kind).column_attrs
+            if not attribute.columns[0].info.keys() & (SECRET | BOOKKEEPING)
+        )
+    return _AUDITED[kind]
 
 
-def _audited(entity: Entity) -> list[str]:
+def _audited(entity: Entity) -> tuple[str, ...]:
     return audited_columns(type(entity))
 
 

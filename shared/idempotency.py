@@ -9,10 +9,10 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request, Response
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Executable, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -71,6 +71,24 @@ class RememberedAnswer(SharedBase):
 
 
 _KEPT_HEADERS = ("content-type", "location", "etag")
+_IDENTITY = ("caller", "route", "key")
+_KEYS = cast(Table, RememberedAnswer.__table__)
+# Put together once, and of the table: every POST with a key pays for them.
+_INSERT = insert(_KEYS)
+_LEASE_NEW = _INSERT.on_conflict_do_nothing().returning(_KEYS.c.key)
+_LEASE_AGAIN = _INSERT.on_conflict_do_update(
+    index_elements=_IDENTITY, set_={"leased_until": _INSERT.excluded.leased_until}
+).returning(_KEYS.c.key)
+_REMEMBER = _INSERT.on_conflict_do_update(
+    index_elements=_IDENTITY,
+    set_={name: _INSERT.excluded[name] for name in ("status", "body", "headers")},
+    where=_KEYS.c.status.is_(None),
+)
+_WRITE_LEASED = (
+    update(_KEYS)
+    .where(*(_KEYS.c[name] == bindparam(f"held_{name}") for name in (*_IDENTITY, "leased_until")))
+    .returning(_KEYS.c.key)
+)
 
 
 class Claim:
@@ -88,6 +106,22 @@ class Claim:
         With `lease` the key stays taken after this transaction, for a use case of several.
         Raises Replay with the first answer, RequestInProgress, or IdempotencyKeyReused.
         """
+        if lease and await self._lease(session, _LEASE_NEW):
+            return
+        await self._take_up(session)
+        if lease:
+            await self._lease(session, _LEASE_AGAIN)
+
+    async def _lease(self, session: AsyncSession, statement: Executable) -> bool:
+        """Write that the key is taken; False when the statement leaves somebody else's row."""
+        leased_until = now() + LEASE
+        if not await session.scalar(statement, self._row({"leased_until": leased_until})):
+            return False
+        self._leased_until = leased_until
+        return True
+
+    async def _take_up(self, session: AsyncSession) -> None:
+        """Take up what the key stands for, if anything, and keep others out meanwhile."""
         identity = "\n".join(self.identity.values())
         lock = func.pg_try_advisory_xact_lock(func.hashtextextended(identity, 1))
         if not await session.scalar(select(lock)):
@@ -99,10 +133,6 @@ class Claim:
             row = None
         if row is not None:
             self._resume(row)
-        if lease:
-            leased_until = now() + LEASE
-            await self._write(session, leased_until=leased_until)
-            self._leased_until = leased_until
 
     def _resume(self, row: RememberedAnswer) -> None:
         if row.fingerprint != self.fingerprint:
@@ -124,16 +154,14 @@ class Claim:
             raise self._in_progress()
 
     async def remember(self, session: AsyncSession, response: Response) -> None:
-        """Keep the answer, in the transaction of the effect."""
-        await self._write(session, **self._remembered(response))
-
-    async def remember_refusal(self, session: AsyncSession, response: Response) -> None:
-        """Keep the answer of an effect that was rolled back, and the hold on the key with it.
+        """Keep the answer: in the transaction of the effect, or after that was rolled back.
 
         Another attempt may have got the key meanwhile: what it did stands.
         """
-        statement = insert(RememberedAnswer).values(self._row(self._remembered(response)))
-        await session.execute(statement.on_conflict_do_nothing())
+        if self._leased_until is None:
+            await session.execute(_REMEMBER, self._row(self._remembered(response)))
+        else:
+            await self._write(session, **self._remembered(response))
 
     @staticmethod
     def _remembered(response: Response) -> dict[str, Any]:
@@ -150,22 +178,13 @@ class Claim:
         await self._write(session, leased_until=None)
 
     async def _write(self, session: AsyncSession, **values: Any) -> bool:
-        """Write to the key's row; False, and nothing is written, when it is no longer ours.
+        """Write to the leased row; False, and nothing is written, when it is no longer ours.
 
         A process may stand still for longer than its lease, and another attempt go on meanwhile.
         """
-        if self._leased_until is None:
-            statement = insert(RememberedAnswer).values(self._row(values))
-            await session.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["caller", "route", "key"], set_=values
-                )
-            )
-            return True
-        ours = [getattr(RememberedAnswer, name) == value for name, value in self.identity.items()]
-        leased = RememberedAnswer.leased_until == self._leased_until
-        written = update(RememberedAnswer).where(*ours, leased).values(values)
-        return await session.scalar(written.returning(RememberedAnswer.key)) is not None
+        held = {**self.identity, "leased_until": self._leased_until}
+        ours = {f"held_{name}": value for name, value in held.items()}
+        return await session.scalar(_WRITE_LEASED, {**ours, **values}) is not None
 
     def _row(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.identity, "fingerprint": self.fingerprint, "created_at": now(), **values}

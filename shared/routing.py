@@ -85,7 +85,7 @@ class _Hold:
         await self.session.rollback()
         change_log(self.session).reset()
         if worth_remembering(response.status_code):
-            await self.claim.remember_refusal(self.session, response)
+            await self.claim.remember(self.session, response)
 
     async def settle(self, response: Response) -> None:
         if self.session is not None:

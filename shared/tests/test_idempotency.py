@@ -186,7 +186,7 @@ async def test_a_refusal_never_replaces_anothers_success(
         async with transactions.system() as session:
             await claims[1].begin(session)
             await claims[1].remember(session, Response(status_code=201))
-        await claims[0].remember_refusal(refused, Response(status_code=409))
+        await claims[0].remember(refused, Response(status_code=409))
     [row] = await database.rows("SELECT status FROM idempotency_keys")
     assert row["status"] == 201
 

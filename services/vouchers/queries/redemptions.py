@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 
-from sqlalchemy import ColumnElement, Select, and_, exists, select
+from sqlalchemy import ColumnElement, and_, bindparam, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -16,11 +16,17 @@ from services.vouchers.models import (
     Voucher,
     VoucherCode,
 )
-from services.vouchers.queries.rows import Rows, found, position
+from services.vouchers.queries.rows import Rows, columns_of, found, position
 from services.vouchers.schemas.vouchers import CodeRead
 from shared.paging import Page
 
-_CODE = [getattr(VoucherCode, name) for name in CodeRead.model_fields]
+_CODES = select(VoucherCode).where(
+    VoucherCode.organization_id == bindparam("organization_id"),
+    VoucherCode.voucher_id == bindparam("voucher_id"),
+)
+_SHOWN_CODES = _CODES.with_only_columns(*columns_of(VoucherCode, CodeRead.model_fields)).order_by(
+    VoucherCode.is_backup, VoucherCode.id
+)
 
 
 def spellings(code: str) -> set[str]:
@@ -33,36 +39,31 @@ def spellings(code: str) -> set[str]:
 async def codes_of(session: AsyncSession, voucher: Voucher) -> Rows:
     """Return what is shown of a voucher's codes: regular ones first, in the order in which they
     are spent."""
-    shown = _codes(voucher).with_only_columns(*_CODE)
-    statement = shown.order_by(VoucherCode.is_backup, VoucherCode.id)
-    return (await session.execute(statement)).all()
+    return (await session.execute(_SHOWN_CODES, _of(voucher))).all()
 
 
 async def get_code(session: AsyncSession, voucher: Voucher, code: str) -> VoucherCode:
     """Return a code of a voucher; raises CodeNotFound."""
-    statement = _codes(voucher).where(VoucherCode.code.in_(spellings(code)))
-    return found(await session.scalar(statement), CodeNotFound)
+    statement = _CODES.where(VoucherCode.code.in_(spellings(code)))
+    return found(await session.scalar(statement, _of(voucher)), CodeNotFound)
 
 
 async def code_with_id(
     session: AsyncSession, voucher: Voucher, code_id: int | None
 ) -> VoucherCode | None:
     """Return a voucher's code by its id, or None."""
-    return await session.scalar(_codes(voucher).where(VoucherCode.id == code_id))
+    return await session.scalar(_CODES.where(VoucherCode.id == code_id), _of(voucher))
 
 
 async def next_code(session: AsyncSession, voucher: Voucher, kind: str) -> VoucherCode | None:
     """Return the next unused code of a kind; version 1 left vouchers that have none."""
     backup = VoucherCode.is_backup == (kind == SessionKind.BACKUP)
-    statement = _codes(voucher).where(backup, ~VoucherCode.is_used, ~VoucherCode.is_refunded)
-    return await session.scalar(statement.order_by(VoucherCode.id).limit(1))
+    statement = _CODES.where(backup, ~VoucherCode.is_used, ~VoucherCode.is_refunded)
+    return await session.scalar(statement.order_by(VoucherCode.id).limit(1), _of(voucher))
 
 
-def _codes(voucher: Voucher) -> Select[VoucherCode]:
-    return select(VoucherCode).where(
-        VoucherCode.organization_id == voucher.organization_id,
-        VoucherCode.voucher_id == voucher.id,
-    )
+def _of(voucher: Voucher) -> dict[str, int]:
+    return {"organization_id": voucher.organization_id, "voucher_id": voucher.id}
 
 
 def stands() -> ColumnElement[bool]:

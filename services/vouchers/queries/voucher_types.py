@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, bindparam, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClientNotFound, OrganizationNotFound, VoucherTypeNotFound
@@ -23,6 +23,13 @@ class Offer:
 
 
 _TYPE = columns_of(VoucherType, VoucherTypeRead.model_fields)
+_OFFER = (
+    select(VoucherType, OrganizationCopy, ClientCopy)
+    .outerjoin(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
+    .outerjoin(ClientCopy, ClientCopy.id == bindparam("client_id"))
+    .where(VoucherType.id == bindparam("voucher_type_id"))
+    .with_for_update(read=True, key_share=True, of=VoucherType)
+)
 
 
 async def get_organization(session: AsyncSession, organization_id: int) -> OrganizationCopy:
@@ -79,15 +86,9 @@ async def hold_offer(session: AsyncSession, voucher_type_id: int, client_id: int
 
     The type cannot be deleted before this transaction ends. Raises VoucherTypeNotFound.
     """
-    statement = (
-        select(VoucherType, OrganizationCopy, ClientCopy)
-        .outerjoin(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
-        .outerjoin(ClientCopy, ClientCopy.id == client_id)
-        .where(VoucherType.id == voucher_type_id)
-        .with_for_update(read=True, key_share=True, of=VoucherType)
-    )
-    row = found((await session.execute(statement)).one_or_none(), VoucherTypeNotFound)
-    return Offer(*row)
+    wanted = {"voucher_type_id": voucher_type_id, "client_id": client_id}
+    row = (await session.execute(_OFFER, wanted)).one_or_none()
+    return Offer(*found(row, VoucherTypeNotFound))
 
 
 async def was_sold(session: AsyncSession, kind: VoucherType) -> bool:

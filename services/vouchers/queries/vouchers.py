@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies
@@ -35,6 +35,15 @@ _VOUCHER = [
 _LISTED = select(*_VOUCHER, ClientCopy.name.label("client_name")).outerjoin(
     ClientCopy, ClientCopy.id == Voucher.client_id
 )
+_LOCKED = (
+    select(Voucher)
+    .where(Voucher.id == bindparam("voucher_id"))
+    .with_for_update(of=Voucher)
+    .execution_options(populate_existing=True)
+)
+_LOCKED_WITH_ZONE = _LOCKED.add_columns(OrganizationCopy.timezone).outerjoin(
+    OrganizationCopy, OrganizationCopy.id == Voucher.organization_id
+)
 
 
 async def get_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
@@ -44,9 +53,16 @@ async def get_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
 
 async def lock_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
     """Return a voucher as it is now, locked until the transaction ends; raises VoucherNotFound."""
-    statement = select(Voucher).where(Voucher.id == voucher_id).with_for_update()
-    fresh = statement.execution_options(populate_existing=True)
-    return found(await session.scalar(fresh), VoucherNotFound)
+    return found(await session.scalar(_LOCKED, {"voucher_id": voucher_id}), VoucherNotFound)
+
+
+async def lock_voucher_with_zone(
+    session: AsyncSession, voucher_id: int
+) -> tuple[Voucher, str | None]:
+    """Return the same with the time zone of its organization, None where we have no copy."""
+    row = (await session.execute(_LOCKED_WITH_ZONE, {"voucher_id": voucher_id})).one_or_none()
+    voucher, zone = found(row, VoucherNotFound)
+    return voucher, zone
 
 
 def readable_by(actor: Actor) -> ColumnElement[bool]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
+from services.vouchers.errors import OrganizationNotFound
 from services.vouchers.models import PaymentStatus, Voucher, VoucherStatus
 from services.vouchers.service import codes
 from services.vouchers.service.calendar import day_in
@@ -41,12 +42,15 @@ class PaymentMismatch(RuntimeError):
 async def settle(session: AsyncSession, voucher_id: int, outcome: Outcome) -> Voucher:
     """Apply a payment's state to its voucher and return it, locked.
 
-    Raises VoucherNotFound, and PaymentMismatch when amount or currency are not the voucher's.
+    Raises VoucherNotFound, PaymentMismatch when amount or currency are not the voucher's, and
+    OrganizationNotFound when nothing tells which day it is where the voucher was sold.
     """
-    voucher = await queries.lock_voucher(session, voucher_id)
+    voucher, zone = await queries.lock_voucher_with_zone(session, voucher_id)
     if outcome.status == "succeeded":
+        if zone is None:
+            raise OrganizationNotFound
         _compare(voucher, outcome)
-        await _paid(session, voucher, outcome)
+        await _paid(session, voucher, zone, outcome)
     elif outcome.status in ("failed", "cancelled"):
         _unpaid(session, voucher)
     await session.flush()
@@ -61,18 +65,17 @@ def _compare(voucher: Voucher, outcome: Outcome) -> None:
         raise PaymentMismatch(f"voucher {voucher.id} is sold in another currency")
 
 
-async def _paid(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> None:
+async def _paid(session: AsyncSession, voucher: Voucher, zone: str, outcome: Outcome) -> None:
     if voucher.payment_date is not None:
         _late_invoice(session, voucher, outcome)
         return
-    organization = await queries.get_organization(session, voucher.organization_id)
     paid_at = outcome.completed_at or now()
     voucher.payment_date = paid_at
     voucher.invoice_number = outcome.invoice_number
     if voucher.payment_status not in _RETURNED:
         voucher.payment_status = PaymentStatus.PAID.value
     if voucher.status == VoucherStatus.PENDING:
-        voucher.activate(day_in(organization.timezone, paid_at))
+        voucher.activate(day_in(zone, paid_at))
         record(session, "ACTIVATE", voucher)
         await session.flush()
         await codes.issue(session, voucher)
