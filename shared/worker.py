@@ -94,8 +94,7 @@ class Worker:
         tasks = [asyncio.ensure_future(run) for run in runs]
         tasks += [asyncio.ensure_future(timer.repeat()) for timer in self.timers]
         try:
-            async with operations_port(self.settings, self.checks()):
-                await _first_of(stop, tasks)
+            await _first_of(stop, tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -143,7 +142,8 @@ def start(worker: Worker) -> None:
     warn_if_set()
 
     async def run() -> None:
-        await refuse_to_start_once_reachable(worker.transactions.engine)
-        await worker.run()
+        async with operations_port(settings, worker.checks()):
+            await refuse_to_start_once_reachable(worker.transactions.engine)
+            await worker.run()
 
     uvloop.run(run())

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +17,22 @@ from shared.tests.messages import QUEUE
 from shared.tests.sample import CATALOGUE, NAME
 from shared.transactions import Transactions
 from shared.worker import Worker, start
+
+
+def environment_of(settings: ServiceSettings, rabbitmq_url: SecretStr) -> dict[str, str]:
+    """Return the environment variables that give the process these settings."""
+    secret = {
+        "DATABASE_URL": settings.database_url,
+        "RABBITMQ_URL": rabbitmq_url,
+        "INTERNAL_KEY": settings.internal_key,
+    }
+    plain = {
+        "INTERNAL_JWKS": settings.internal_jwks,
+        "JWKS": settings.jwks or "",
+        "TOKEN_ISSUER": settings.token_issuer,
+        "TOKEN_AUDIENCE": settings.token_audience,
+    }
+    return {name: value.get_secret_value() for name, value in secret.items()} | plain
 
 
 async def never_done(session: AsyncSession, events: Sequence[Event]) -> None:

@@ -26,6 +26,7 @@ from shared.provisioning import in_database
 from shared.settings import ServiceSettings
 from shared.testing import Database
 from shared.tests.messages import QUEUE, event, forget_queues, running, send, until, waiting
+from shared.tests.slow_worker import environment_of
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -246,7 +247,7 @@ async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
         "-m",
         "shared.tests.slow_worker",
         str(begun),
-        env={**os.environ, **_environment(settings, rabbitmq_url)},
+        env={**os.environ, **environment_of(settings, rabbitmq_url)},
     )
     try:
         await send(queue, event(1), event(2))
@@ -263,21 +264,6 @@ async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
     async with running(consumer(effects, transactions, rabbitmq_url)):
         await until(lambda: _drained(queue, database, 2))
     assert sorted(await ids(database)) == [1, 2]
-
-
-def _environment(settings: ServiceSettings, rabbitmq_url: SecretStr) -> dict[str, str]:
-    secret = {
-        "DATABASE_URL": settings.database_url,
-        "RABBITMQ_URL": rabbitmq_url,
-        "INTERNAL_KEY": settings.internal_key,
-    }
-    plain = {
-        "INTERNAL_JWKS": settings.internal_jwks,
-        "JWKS": settings.jwks or "",
-        "TOKEN_ISSUER": settings.token_issuer,
-        "TOKEN_AUDIENCE": settings.token_audience,
-    }
-    return {name: value.get_secret_value() for name, value in secret.items()} | plain
 
 
 async def test_the_inbox_takes_each_event_once_even_from_two_at_once(
