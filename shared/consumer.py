@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared import bus, inbox
 from shared.db import now
 from shared.errors import ServiceUnavailable
-from shared.events import Event
+from shared.events import Event, Received
 from shared.failpoints import passed
 from shared.outages import is_outage
 from shared.telemetry import HANDLE_LAG, HANDLED, WAITING
@@ -25,8 +25,9 @@ from shared.transactions import Transactions
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[AsyncSession, Event], Awaitable[None]]
-BatchHandler = Callable[[AsyncSession, Sequence[Event]], Awaitable[None]]
-Reader = Callable[[bytes], Event]
+# What it handles is what its consumer's reader returns.
+BatchHandler = Callable[[AsyncSession, Sequence[Any]], Awaitable[None]]
+Reader = Callable[[bytes], Received]
 
 RESTART_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
@@ -56,10 +57,10 @@ class Arrival:
     """A message, and the event in it or why there is none."""
 
     message: DeliveredMessage
-    content: Event | Exception
+    content: Received | Exception
 
     @property
-    def event(self) -> Event:
+    def event(self) -> Received:
         """The event. Raises what reading it raised."""
         if isinstance(self.content, Exception):
             raise self.content
@@ -121,7 +122,7 @@ class Consumer:
 
     async def _take(self, message: DeliveredMessage) -> None:
         """Read a message as it comes, while the database still writes what came before."""
-        content: Event | Exception
+        content: Received | Exception
         try:
             content = self.read(message.body)
         except Exception as error:
@@ -216,7 +217,7 @@ class Consumer:
         HANDLED.labels(self.queue.name, "handled").inc(len(new))
         HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))
 
-    def _measure(self, handled: Sequence[Event]) -> None:
+    def _measure(self, handled: Sequence[Received]) -> None:
         moment, lag = now(), HANDLE_LAG.labels(self.queue.name)
         for event in handled:
             # Not every publisher names a zone; ours all mean UTC.

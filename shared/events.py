@@ -4,7 +4,7 @@ Fields that we do not know are kept: readers pass over them, the audit trail sto
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,3 +50,24 @@ class Event(BaseModel):
     subject: str
     datacontenttype: Literal["application/json"] = "application/json"
     data: EventData
+
+    @property
+    def correlation_id(self) -> str:
+        """Names what the change belongs to: a request, or what a request caused."""
+        return self.data.correlation_id
+
+
+class Received(Protocol):
+    """What a consumer knows of an event, whatever else its reader made of the message."""
+
+    @property
+    def id(self) -> str:
+        """Names the event; the inbox goes by it."""
+
+    @property
+    def time(self) -> datetime:
+        """When it happened."""
+
+    @property
+    def correlation_id(self) -> str:
+        """As the event's."""

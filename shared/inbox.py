@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import delete, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import now
-from shared.events import Event
+from shared.events import Received
 from shared.failpoints import passed
 from shared.outbox import SharedBase
+
+AnEvent = TypeVar("AnEvent", bound=Received)
 
 REMEMBERED = timedelta(days=30)
 """Longer than any message waits anywhere, the dead-letter queues aside."""
@@ -35,7 +38,7 @@ class InboxMessage(SharedBase):
     handled_at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
-async def take(session: AsyncSession, queue: str, events: Sequence[Event]) -> list[Event]:
+async def take(session: AsyncSession, queue: str, events: Sequence[AnEvent]) -> list[AnEvent]:
     """Return the events that were never handled, once each, and mark them handled.
 
     The unique key decides, not a look beforehand: of two deliveries at once, one waits and

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from shared.changes import AuditedSession, Catalogue, ChangeLog, attach, change_log, seal
 from shared.context import Origin, system_origin
-from shared.events import Event
+from shared.events import Event, Received
 from shared.failpoints import passed
 from shared.tenancy import EVERYTHING, Tenant, limit_to
 
@@ -45,10 +45,10 @@ class Transactions:
             passed("transaction.committed")
 
     @asynccontextmanager
-    async def system(self, *, causation: Event | None = None) -> AsyncIterator[AsyncSession]:
+    async def system(self, *, causation: Received | None = None) -> AsyncIterator[AsyncSession]:
         """Yield a transaction of a timer or consumer, which sees every tenant's rows."""
         origin = system_origin(
-            correlation_id=causation.data.correlation_id if causation else None,
+            correlation_id=causation.correlation_id if causation else None,
             causation_id=causation.id if causation else None,
         )
         async with self.begin(origin, EVERYTHING) as session:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from deploy.bench.sample_events import sample_events
 from services.audit import ingestion
-from services.audit.drafts import read, row_of
+from services.audit.drafts import Draft, read, row_of
 from services.audit.events import CATALOGUE
 from services.audit.handlers import BATCH, QUEUE, handle
 from shared import bus, inbox
@@ -58,7 +58,7 @@ async def ingest(url: str, events: int) -> Figures:
     engine = make_engine(asyncpg_url(SecretStr(url)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
     bodies = [json.dumps(event).encode() for event in sample_events(events)]
-    arrived: asyncio.Queue[Event] = asyncio.Queue(2 * BATCH)
+    arrived: asyncio.Queue[Draft] = asyncio.Queue(2 * BATCH)
     # A consumer never holds them all: searching them for garbage is not its work.
     gc.collect()
     gc.freeze()
@@ -74,7 +74,7 @@ async def ingest(url: str, events: int) -> Figures:
     return figures
 
 
-async def _arrive(bodies: Sequence[bytes], arrived: asyncio.Queue[Event]) -> None:
+async def _arrive(bodies: Sequence[bytes], arrived: asyncio.Queue[Draft]) -> None:
     for body in bodies:
         await arrived.put(read(body))
         # Each message of the broker's is a turn of the loop.
@@ -87,7 +87,9 @@ async def copy(url: str, events: int) -> Figures:
     columns = [*ingestion._ROW_COLUMNS]
     connection = await asyncpg.connect(url)
     await connection.execute("SET search_path = audit")
-    made = [_record(row_of(event), columns, place) for place, event in enumerate(_events(events))]
+    made = [
+        _record(row_of(event)[0], columns, place) for place, event in enumerate(_events(events))
+    ]
     with timed(figures, events):
         for batch in _batches(made, BATCH):
             await connection.copy_records_to_table("audit_logs", records=batch, columns=columns)
@@ -144,7 +146,7 @@ async def pipeline(source: str, target: str, broker: str, events: int) -> Figure
     figures: Figures = {}
     handled, done = 0, asyncio.Event()
 
-    async def counted(session: AsyncSession, batch: Sequence[Event]) -> None:
+    async def counted(session: AsyncSession, batch: Sequence[Draft]) -> None:
         nonlocal handled
         await handle(session, batch)
         handled += len(batch)

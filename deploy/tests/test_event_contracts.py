@@ -18,6 +18,7 @@ from deploy.event_shapes.contracts import faults_of
 from deploy.event_shapes.examples import full, least
 from deploy.local.system import CHECKOUT, SERVICES
 from services.audit.app import NAME as AUDIT
+from services.audit.drafts import draft_of
 from services.audit.events import CATALOGUE
 from services.audit.handlers import handle
 from shared.asyncapi import asyncapi_router
@@ -111,7 +112,7 @@ async def test_the_audit_trail_takes_every_event(
         Event.model_validate(body | {"id": f"event-{number}"}) for number, body in enumerate(bodies)
     ]
     async with transactions.system(causation=events[0]) as session:
-        await handle(session, events)
+        await handle(session, [draft_of(event) for event in events])
     rows = await database.rows("SELECT event_id, envelope FROM audit_logs")
     stored = {row["event_id"]: json.loads(row["envelope"])["type"] for row in rows}
     assert stored == {event.id: event.type for event in events}

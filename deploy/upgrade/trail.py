@@ -11,6 +11,7 @@ from uuid import uuid5
 from deploy.upgrade.plan import Plan
 from deploy.upgrade.targets import driver_url
 from services.audit import handlers
+from services.audit.drafts import draft_of
 from services.audit.events import CATALOGUE
 from shared import inbox
 from shared.db import make_engine, now
@@ -51,7 +52,7 @@ async def write(audit_url: str, event: Event) -> None:
     try:
         transactions = Transactions(engine, SOURCE, CATALOGUE)
         async with transactions.system() as session:
-            if new := await inbox.take(session, handlers.QUEUE.name, [event]):
+            if new := await inbox.take(session, handlers.QUEUE.name, [draft_of(event)]):
                 await handlers.handle(session, new)
     finally:
         await engine.dispose()

@@ -1,5 +1,7 @@
 """Canonical JSON (RFC 8785): one text for one value, to be hashed."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from math import isfinite
 from typing import Any
@@ -7,29 +9,29 @@ from typing import Any
 import orjson
 import rfc8785
 
+Writer = Callable[[Any], bytes]
+
 _EXACT = 2**53 - 1
 """The largest integer of RFC 8785's numbers, which are doubles."""
 
+_AS_RFC_8785 = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
+_NUL = rb"\u0000"
+_SCALARS = frozenset({str, int, bool, type(None)})
+_NESTED = frozenset({dict, list})
 
-def storable(value: Any) -> Any:
-    """Return a value as PostgreSQL's jsonb gives it back.
+
+def storable(value: Any) -> tuple[Any, Writer]:
+    """Return a value as PostgreSQL's jsonb gives it back, and what writes its canonical text.
 
     jsonb has no NUL, no infinities, and one spelling for a whole number; what it would refuse is
-    replaced by something visible, so that no event is lost for a strange character.
+    replaced by something visible, so that no event is lost for a strange character. The writer is
+    for the value's parts too.
     """
-    return value if _is_storable(value) else _made_storable(value)
-
-
-def _is_storable(value: Any) -> bool:
-    # Every value of every event passes here: types are compared, which is faster than isinstance.
-    kind = type(value)
-    if kind is dict:
-        return "\x00" not in "".join(value) and all(map(_is_storable, value.values()))
-    if kind is list:
-        return all(map(_is_storable, value))
-    if kind is str:
-        return "\x00" not in value
-    return kind is not float
+    if _is_plain(value):
+        with suppress(orjson.JSONEncodeError):
+            if _NUL not in _write_plain(value):
+                return value, _write_plain
+    return _made_storable(value), canonical
 
 
 def _made_storable(value: Any) -> Any:
@@ -55,26 +57,32 @@ def canonical(value: Any) -> bytes:
     which no string of the same digits can pass for.
     """
     if _is_plain(value):
-        # Such values are written exactly as RFC 8785 wants, and many times as fast.
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        with suppress(orjson.JSONEncodeError):
+            return _write_plain(value)
     return rfc8785.dumps(_within_doubles(value))
 
 
+def _write_plain(value: Any) -> bytes:
+    """Return what `canonical` returns of a plain value, many times as fast.
+
+    Raises JSONEncodeError for an integer that a double cannot hold.
+    """
+    return orjson.dumps(value, option=_AS_RFC_8785)
+
+
 def _is_plain(value: Any) -> bool:
-    """Say whether the value has neither fractions, nor large integers, nor names beyond ASCII."""
-    kind = type(value)
-    if kind is dict:
-        for name, item in value.items():
-            if type(item) is not str and not _is_plain(item):
-                return False
-            if not name.isascii():
-                return False
-        return True
-    if kind is int:
-        return bool(-_EXACT <= value <= _EXACT)
-    if kind is list:
-        return all(map(_is_plain, value))
-    return kind is str or kind is bool or value is None
+    """Say whether the value has neither fractions nor names beyond ASCII."""
+    # Every value of every event passes here: types are compared, which is faster than isinstance.
+    if type(value) is dict:
+        if not "".join(value).isascii():
+            return False
+        value = value.values()
+    elif type(value) is not list:
+        return type(value) in _SCALARS
+    for item in value:
+        if type(item) not in _SCALARS and not (type(item) in _NESTED and _is_plain(item)):
+            return False
+    return True
 
 
 def _within_doubles(value: Any) -> Any:

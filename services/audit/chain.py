@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from services.audit.canonical import canonical
+from services.audit.canonical import Writer, canonical
 from services.audit.models import NO_ORGANIZATION, AuditLog
 
 GENESIS = bytes(32)
@@ -58,11 +58,11 @@ class Text:
     pieces: tuple[bytes, bytes, bytes]
 
     @classmethod
-    def of(cls, row: Values) -> "Text":
+    def of(cls, row: Values, write: Writer = canonical) -> "Text":
         """Return the text of a row; what else it holds than covered columns plays no part."""
         told = {**row, "created_at": instant_text(row["created_at"])}
         before, between, behind = (
-            canonical({name: told[name] for name in names})[1:-1] for names in _PIECES
+            write({name: told[name] for name in names})[1:-1] for names in _PIECES
         )
         return cls((before, between, behind))
 

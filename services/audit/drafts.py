@@ -1,22 +1,30 @@
 """An event as an audit row: all that can be told before the row has its place in a chain."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel
 
-from services.audit.canonical import storable
+from services.audit.canonical import Writer, storable
 from services.audit.chain import Text, chain_of
 from services.audit.personal import Commitments
-from shared.events import Event
+from shared.events import Event, EventActor, EventData
+
+_JSON = ("old_values", "new_values", "envelope")
+
+
+def _besides(model: type[BaseModel], *columns: str) -> tuple[str, ...]:
+    return tuple(name for name in model.model_fields if name not in columns)
+
 
 # What has a column of its own is left out of the envelope.
-_OF_EVENT = {"id", "time", "data"}
-_OF_DATA = {
+_OF_EVENT = _besides(Event, "id", "time", "data")
+_OF_DATA = _besides(
+    EventData,
     "action",
     "entity_type",
     "entity_id",
@@ -25,24 +33,21 @@ _OF_DATA = {
     "old_values",
     "new_values",
     "actor",
-}
-_OF_ACTOR = {"user_id", "ip_address", "user_agent"}
-_JSON = ("old_values", "new_values", "envelope")
+)
+_OF_ACTOR = _besides(EventActor, "user_id", "ip_address", "user_agent")
 
 
 def _envelope(event: Event) -> dict[str, Any]:
     """Return what of an event has no column, fields that we do not know included."""
-    data = _without(event.data, _OF_DATA)
-    return {
-        **_without(event, _OF_EVENT),
-        "data": {**data, "actor": _without(event.data.actor, _OF_ACTOR)},
-    }
+    data = _only(event.data, _OF_DATA)
+    data["actor"] = _only(event.data.actor, _OF_ACTOR)
+    return _only(event, _OF_EVENT) | {"data": data}
 
 
-def _without(model: BaseModel, names: set[str]) -> dict[str, Any]:
+def _only(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
     # As they came from JSON: dumping would copy every value.
-    fields = {**vars(model), **(model.model_extra or {})}
-    return {name: value for name, value in fields.items() if name not in names}
+    fields = vars(model)
+    return {name: fields[name] for name in names} | (model.model_extra or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +62,44 @@ class Draft:
     personal: Sequence[dict[str, Any]]
 
     @property
+    def id(self) -> str:
+        """The id of the event that the row tells of."""
+        event_id: str = self.columns["event_id"]
+        return event_id
+
+    @property
+    def time(self) -> datetime:
+        """When it happened."""
+        created_at: datetime = self.columns["created_at"]
+        return created_at
+
+    @property
+    def correlation_id(self) -> str:
+        """What it belongs to."""
+        correlation_id: str = self.columns["correlation_id"]
+        return correlation_id
+
+    @property
     def chain(self) -> int:
         """The chain that the row belongs to."""
         return chain_of(self.columns["organization_id"])
 
 
-class DraftedEvent(Event):
-    """An event whose draft was made when it came."""
+def read(body: bytes) -> Draft:
+    """Return the draft of a message's event. Raises ValidationError when there is none.
 
-    _draft: Draft = PrivateAttr()
-
-
-def read(body: bytes) -> DraftedEvent:
-    """Return the event of a message with its draft. Raises ValidationError when there is none.
-
-    Drafting is half the work of writing a row, and the database is busy meanwhile.
+    Drafting is half the work of writing a row, and the database is busy meanwhile. The event
+    itself is not kept: thousands wait at times, each some thirty objects.
     """
-    event = DraftedEvent.model_validate_json(body)
-    event._draft = _draft(event)
-    return event
+    return draft_of(Event.model_validate_json(body))
 
 
 def draft_of(event: Event) -> Draft:
-    """Return the draft of an event's row, made now unless it came with the event."""
-    return event._draft if isinstance(event, DraftedEvent) else _draft(event)
-
-
-def _draft(event: Event) -> Draft:
-    row, commitments = row_of(event), Commitments()
+    """Return the draft of an event's row."""
+    row, write = row_of(event)
+    commitments = Commitments()
     commitments.withhold(row)
-    text = Text.of(row)
+    text = Text.of(row, write)
     return Draft(row | {name: _write(row[name]) for name in _JSON}, text, commitments.rows)
 
 
@@ -98,10 +111,13 @@ def _write(value: dict[str, Any]) -> str:
         return json.dumps(value, ensure_ascii=False)
 
 
-def row_of(event: Event) -> dict[str, Any]:
-    """Return an event as the columns of an audit row, all but its place in the chain."""
+def row_of(event: Event) -> tuple[dict[str, Any], Writer]:
+    """Return an event as the columns of an audit row, all but its place in the chain.
+
+    With them comes what writes their canonical text.
+    """
     data, actor = event.data, event.data.actor
-    row = {
+    told = {
         "user_id": actor.user_id,
         "organization_id": data.organization_id,
         "action": data.action,
@@ -116,8 +132,9 @@ def row_of(event: Event) -> dict[str, Any]:
         "service": service_of(event.source),
         "envelope": _envelope(event),
     }
-    stored: dict[str, Any] = storable(row)
-    return {**stored, "created_at": _in_utc(event.time)}
+    row, write = storable(told)
+    row["created_at"] = _in_utc(event.time)
+    return row, write
 
 
 def service_of(source: str) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.audit.drafts import Draft
 from services.audit.ingestion import store
 from shared.bus import Queue
-from shared.events import Event
 
 QUEUE = Queue("audit.log", ("#",))
 BATCH = 1000
@@ -14,6 +14,6 @@ BATCH = 1000
 back and a commit, is then little beside its rows."""
 
 
-async def handle(session: AsyncSession, events: Sequence[Event]) -> None:
-    """Write a batch of events to the audit trail, in the transaction of their inbox rows."""
-    await store(session, events)
+async def handle(session: AsyncSession, drafts: Sequence[Draft]) -> None:
+    """Write a batch of drafts to the audit trail, in the transaction of their inbox rows."""
+    await store(session, drafts)

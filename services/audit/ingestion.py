@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import chain
 from services.audit.chain import Head
-from services.audit.drafts import Draft, draft_of
-from shared.events import Event
+from services.audit.drafts import Draft
 
 # The months that are still missing are made first.
 _NEXT_IDS = text(
@@ -65,8 +64,7 @@ _ERASE = text(
 )
 
 
-_ROW_COLUMNS = {
-    "id": "bigint",
+_DRAFTED_COLUMNS = {
     "user_id": "bigint",
     "organization_id": "bigint",
     "action": "text",
@@ -81,10 +79,14 @@ _ROW_COLUMNS = {
     "correlation_id": "text",
     "service": "text",
     "envelope": "jsonb",
+}
+_PLACE_COLUMNS = {
+    "id": "bigint",
     "position": "bigint",
     "previous_hash": "bytea",
     "hash": "bytea",
 }
+_ROW_COLUMNS = _DRAFTED_COLUMNS | _PLACE_COLUMNS
 _PERSONAL_COLUMNS = {
     "commitment": "bytea",
     "organization_id": "bigint",
@@ -123,13 +125,12 @@ _ADD_ROWS = (
 _WRITE = text(f"WITH moved AS ({_MOVE_HEADS}), kept AS ({_KEEP_PERSONAL}) {_ADD_ROWS}")
 
 
-async def store(session: AsyncSession, events: Sequence[Event]) -> None:
-    """Append events to the audit trail, each to its organization's chain, in the given order."""
-    drafts = [draft_of(event) for event in events]
+async def store(session: AsyncSession, drafts: Sequence[Draft]) -> None:
+    """Append rows to the audit trail, each to its organization's chain, in the given order."""
     ids = await session.scalars(_NEXT_IDS, {"months": _months(drafts), "count": len(drafts)})
     heads = await _locked_heads(session, sorted({draft.chain for draft in drafts}))
-    rows = [
-        draft.columns | chain.append(heads[draft.chain], draft.text, id_)
+    places = [
+        chain.append(heads[draft.chain], draft.text, id_)
         for draft, id_ in zip(drafts, ids, strict=True)
     ]
     personal = [value for draft in drafts for value in draft.personal]
@@ -142,9 +143,10 @@ async def store(session: AsyncSession, events: Sequence[Event]) -> None:
         _WRITE,
         moved
         | _arrays("personal", personal, _PERSONAL_COLUMNS)
-        | _arrays("logged", rows, _ROW_COLUMNS),
+        | _arrays("logged", [draft.columns for draft in drafts], _DRAFTED_COLUMNS)
+        | _arrays("logged", places, _PLACE_COLUMNS),
     )
-    await _erase(session, events)
+    await _erase(session, drafts)
 
 
 async def ensure_partition(session: AsyncSession, instant: datetime) -> None:
@@ -166,13 +168,13 @@ async def _locked_heads(session: AsyncSession, chains: list[int]) -> dict[int, H
     return {row.organization_id: Head(row.position, row.hash) for row in found}
 
 
-async def _erase(session: AsyncSession, events: Iterable[Event]) -> None:
+async def _erase(session: AsyncSession, drafts: Iterable[Draft]) -> None:
     """Erase the personal data of the users whose deletion is among the events."""
     deleted = {
-        event.data.entity_id: event.id
-        for event in events
-        if (event.data.entity_type, event.data.action) == ("user", "DELETE")
-        and event.data.entity_id is not None
+        draft.columns["entity_id"]: draft.id
+        for draft in drafts
+        if (draft.columns["entity_type"], draft.columns["action"]) == ("user", "DELETE")
+        and draft.columns["entity_id"] is not None
     }
     if deleted:
         users = {"users": list(deleted)}

@@ -46,42 +46,42 @@ class Commitments:
 
     def withhold(self, row: Values) -> None:
         """Replace the personal data in a new audit row's old and new values."""
-        known = {**row["old_values"], **row["new_values"]}
         for column in ("old_values", "new_values"):
-            row[column] = self._replaced(row, known, row[column])
+            row[column] = self._replaced(row, row[column])
 
-    def _replaced(self, row: Values, known: Values, values: Values) -> Values:
+    def _replaced(self, row: Values, values: Values) -> Values:
         # Most values are neither nested nor of a name that could tell of anybody.
-        return {
-            _harmless(name): value
-            if name not in _TELLING and type(value) not in _NESTED
-            else self._replaced_item(row, known, name, value)
-            for name, value in values.items()
-        }
+        kept: Values = {}
+        for name, value in values.items():
+            if name in _TELLING or type(value) in _NESTED:
+                kept[_harmless(name)] = self._replaced_item(row, name, value)
+            else:
+                kept[name] = value
+        return kept
 
-    def _replaced_item(self, row: Values, known: Values, name: str, value: Any) -> Any:
+    def _replaced_item(self, row: Values, name: str, value: Any) -> Any:
         person = _person_of(row["entity_type"], name)
         if value is None:
             return value
         if person is None:
-            return self._searched(row, known, value)
-        subject = _subject(row, known, person, value)
+            return self._searched(row, value)
+        subject = _subject(row, person, value)
         if not isinstance(value, dict):
             field = name.rpartition("_")[2]
             return self._commit(row, subject, field, value) if field in FIELDS else value
         return {
             _harmless(field): self._commit(row, subject, field, item)
             if field in FIELDS and item is not None
-            else self._searched(row, known, item)
+            else self._searched(row, item)
             for field, item in value.items()
         }
 
-    def _searched(self, row: Values, known: Values, value: Any) -> Any:
+    def _searched(self, row: Values, value: Any) -> Any:
         """Look for people inside a value that tells of nobody by itself."""
         if isinstance(value, dict):
-            return self._replaced(row, known, value)
+            return self._replaced(row, value)
         if isinstance(value, list):
-            return [self._searched(row, known, item) for item in value]
+            return [self._searched(row, item) for item in value]
         return value
 
     def _commit(self, row: Values, subject: int | None, field: str, value: Any) -> Values:
@@ -115,14 +115,16 @@ def _person_of(entity_type: str, name: str) -> str | None:
     return name.rpartition("_")[0] if name in _FLAT else None
 
 
-def _subject(row: Values, known: Values, person: str, value: Any) -> int | None:
+def _subject(row: Values, person: str, value: Any) -> int | None:
     """Return the id of the user that a value tells of, where the event says it."""
     if person == "entity":
         found = row["entity_id"]
     elif isinstance(value, dict) and "id" in value:
         found = value["id"]
     else:
-        found = known.get(_SUBJECT_COLUMNS.get(person, "client_id"))
+        column = _SUBJECT_COLUMNS.get(person, "client_id")
+        told = row["new_values"] if column in row["new_values"] else row["old_values"]
+        found = told.get(column)
     return found if type(found) is int else None
 
 

@@ -14,6 +14,7 @@ import pytest
 from uuid_utils import uuid7
 
 from services.audit.app import NAME, create_app
+from services.audit.drafts import draft_of
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle
 from services.audit.seal_stores import store_at
@@ -141,7 +142,7 @@ def sealer(settings: Settings) -> Sealer:
 async def deliver(transactions: Transactions, *events: Event) -> None:
     """Handle events as the consumer does: inbox and effect in one transaction."""
     async with transactions.system() as session:
-        if new := await inbox.take(session, QUEUE.name, events):
+        if new := await inbox.take(session, QUEUE.name, [draft_of(event) for event in events]):
             await handle(session, new)
 
 

@@ -128,13 +128,13 @@ async def cut_the_end_and_move_the_head(admin: asyncpg.Connection) -> None:
 
 async def insert_with_a_right_hash(admin: asyncpg.Connection) -> None:
     [model] = [row for row in await rows_from(admin, 5) if row["position"] == 5]
-    forged = {**row_of(event("REDEEM")), "id": 10_000}
+    forged = {**row_of(event("REDEEM"))[0], "id": 10_000}
     forged |= append(await _before(admin, 5), Text.of(forged), forged["id"])
     await _insert(admin, {**model, **forged})
 
 
 async def insert_at_the_end(admin: asyncpg.Connection) -> None:
-    forged = {**row_of(event("REDEEM")), "id": 10_000}
+    forged = {**row_of(event("REDEEM"))[0], "id": 10_000}
     forged |= append(await _before(admin, ROWS + 1), Text.of(forged), forged["id"])
     await _insert(admin, forged)
 
