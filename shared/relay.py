@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 
 import asyncpg
@@ -143,8 +144,9 @@ class Relay:
         await connection.execute(_DELETE, [row["id"] for row in confirmed])
         passed("relay.marked")
         moment = now()
+        for kind, number in Counter(row["type"] for row in confirmed).items():
+            PUBLISHED.labels(kind).inc(number)
         for row in confirmed:
-            PUBLISHED.labels(row["type"]).inc()
             PUBLISH_LAG.observe((moment - row["created_at"]).total_seconds())
         if failed < len(rows):
             raise NotConfirmed(f"{rows[failed]['type']}: {outcomes[failed]!r}")
