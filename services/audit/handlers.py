@@ -10,7 +10,7 @@ from shared.bus import Queue
 
 QUEUE = Queue("audit.log", ("#",))
 BATCH = 1000
-"""At most so many events a transaction: what a batch costs by itself, ten ways to the database and
+"""At most so many events a transaction: what a batch costs by itself, seven ways to the database and
 back and a commit, is then little beside its rows."""
 
 

@@ -1,10 +1,12 @@
 """The schema: append-only for everybody, partitioned by month, closed between tenants."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 
+from services.audit.ingestion import ensure_partition
 from services.audit.models import Base
 from services.audit.tests.conftest import deliver, event, rows_of
 from services.audit.worker import make_months
@@ -81,6 +83,21 @@ async def test_months_are_made_ahead_and_over_the_turn_of_the_year(
     )
     names = [str(row["relname"]).removeprefix("audit_logs_") for row in found]
     assert names == ["2031_11", "2031_12", "2032_01", "2032_02"]
+
+
+async def test_two_may_make_the_same_month(transactions: Transactions) -> None:
+    month = datetime(2031, 5, 1, tzinfo=UTC)
+
+    async def make() -> None:
+        async with transactions.system() as session:
+            await ensure_partition(session, month)
+
+    async with transactions.system() as first:
+        await ensure_partition(first, month)
+        second = asyncio.ensure_future(make())
+        await asyncio.sleep(0.3)
+        assert not second.done()
+    await second
 
 
 @pytest.mark.parametrize("year", [1, 1969, 2026, 9998])
