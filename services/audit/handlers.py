@@ -10,8 +10,8 @@ from shared.bus import Queue
 
 QUEUE = Queue("audit.log", ("#",))
 BATCH = 1000
-"""At most so many events a transaction: what a batch costs by itself, seven ways to the database and
-back and a commit, is then little beside its rows."""
+"""At most so many events a transaction: what a batch costs by itself, seven ways to the database
+and back and a commit, is then little beside its rows."""
 
 
 async def handle(session: AsyncSession, drafts: Sequence[Draft]) -> None:
