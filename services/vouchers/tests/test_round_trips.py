@@ -1,0 +1,76 @@
+"""What a purchase says to the database: each statement costs a way there and back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import event
+
+from services.vouchers.tests.people import People, buy, new_type
+
+pytestmark = pytest.mark.anyio
+
+# "SELECT set_config" says whose rows a transaction may see: for whatever is offered, then for the
+# parties of the sale.
+PENDING = ["SELECT set_config", "SELECT voucher_types", "SELECT set_config", "INSERT vouchers"]
+SETTLED = ["SELECT set_config", "SELECT vouchers", "UPDATE vouchers", "INSERT voucher_codes"]
+CODES = "SELECT voucher_codes"
+EVENT = "INSERT outbox"
+
+
+@contextmanager
+def statements_of(app: FastAPI) -> Iterator[list[str]]:
+    """Yield a list that grows by what each statement does, and to which table first."""
+    said: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        said.append(_summary(statement))
+
+    engine = app.state.transactions.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def _summary(statement: str) -> str:
+    words = statement.replace("(", " ").replace(".", " ").split()
+    verb = next(word for word in words if word in ("INSERT", "UPDATE", "SELECT"))
+    marker = {"INSERT": "INTO", "UPDATE": "UPDATE", "SELECT": "SELECT"}[verb]
+    return f"{verb} {words[words.index(marker) + 1]}"
+
+
+async def test_a_purchase_says_nothing_twice(
+    app: FastAPI, client: httpx.AsyncClient, people: People
+) -> None:
+    kind = await new_type(client, people.owner)
+    await buy(client, people.client, kind["id"])
+    with statements_of(app) as said:
+        assert (await buy(client, people.client, kind["id"])).status_code == 201
+    assert said == [*PENDING, EVENT, *SETTLED, CODES, EVENT]
+
+
+async def test_a_new_key_costs_three_statements(
+    app: FastAPI, client: httpx.AsyncClient, people: People
+) -> None:
+    kind = await new_type(client, people.owner)
+    await buy(client, people.client, kind["id"])
+    headers = {**people.client, "Idempotency-Key": "6f1f7f5e-5a0f-4d9b-9d53-0b4b2c1f2c11"}
+    with statements_of(app) as said:
+        assert (await buy(client, headers, kind["id"])).status_code == 201
+    taken = ["SELECT set_config", "INSERT idempotency_keys"]
+    answered = ["SELECT set_config", "UPDATE idempotency_keys"]
+    assert said == [
+        *taken,
+        *PENDING,
+        "UPDATE idempotency_keys",
+        EVENT,
+        *SETTLED,
+        CODES,
+        EVENT,
+        *answered,
+    ]
