@@ -47,8 +47,6 @@ async def settle(session: AsyncSession, voucher_id: int, outcome: Outcome) -> Vo
     """
     voucher, zone = await queries.lock_voucher_with_zone(session, voucher_id)
     if outcome.status == "succeeded":
-        if zone is None:
-            raise OrganizationNotFound
         _compare(voucher, outcome)
         await _paid(session, voucher, zone, outcome)
     elif outcome.status in ("failed", "cancelled"):
@@ -65,10 +63,14 @@ def _compare(voucher: Voucher, outcome: Outcome) -> None:
         raise PaymentMismatch(f"voucher {voucher.id} is sold in another currency")
 
 
-async def _paid(session: AsyncSession, voucher: Voucher, zone: str, outcome: Outcome) -> None:
+async def _paid(
+    session: AsyncSession, voucher: Voucher, zone: str | None, outcome: Outcome
+) -> None:
     if voucher.payment_date is not None:
         _late_invoice(session, voucher, outcome)
         return
+    if zone is None:
+        raise OrganizationNotFound
     paid_at = outcome.completed_at or now()
     voucher.payment_date = paid_at
     voucher.invoice_number = outcome.invoice_number
