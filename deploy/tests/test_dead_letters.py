@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli import app
 from deploy.dead_letters import known_queues
 from deploy.tests.waiting import eventually
+from services.audit.drafts import read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle
 from shared import bus
@@ -113,7 +114,7 @@ async def test_a_replay_is_handled_as_if_for_the_first_time(
     await park(channel, transactions, rabbitmq_url, *events)
     assert "1 given back" in await told("replay", "audit.log", events[1].id)
     assert await waiting(channel, QUEUE.dead) == 2
-    async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url)):
+    async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url, read=read)):
         await eventually(lambda: _has_rows(database, 1))
         assert "2 given back" in await told("replay", "audit.log", "--all")
         await eventually(lambda: _has_rows(database, 3))
@@ -133,7 +134,7 @@ async def test_replaying_twice_has_one_effect(
 ) -> None:
     one = event()
     await park(channel, transactions, rabbitmq_url, one)
-    async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url)):
+    async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url, read=read)):
         assert "1 given back" in await told("replay", "audit.log", one.id)
         await eventually(lambda: _has_rows(database, 1))
         # A replay that was cut off before it removed the parked one leaves it to the next.
