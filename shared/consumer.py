@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared import bus, inbox
 from shared.db import now
 from shared.errors import ServiceUnavailable
-from shared.events import Event, Received
+from shared.events import AnEvent, Event
 from shared.failpoints import passed
 from shared.outages import is_outage
 from shared.telemetry import HANDLE_LAG, HANDLED, WAITING
@@ -25,9 +25,8 @@ from shared.transactions import Transactions
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[AsyncSession, Event], Awaitable[None]]
-# What it handles is what its consumer's reader returns.
-BatchHandler = Callable[[AsyncSession, Sequence[Any]], Awaitable[None]]
-Reader = Callable[[bytes], Received]
+BatchHandler = Callable[[AsyncSession, Sequence[AnEvent]], Awaitable[None]]
+Reader = Callable[[bytes], AnEvent]
 
 RESTART_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
@@ -38,7 +37,12 @@ ERROR_HEADER = "x-carnet-error"
 TYPE_HEADER = "x-carnet-type"
 
 
-def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler:
+def read_event(body: bytes) -> Event:
+    """Return a message's event. Raises ValidationError when there is none."""
+    return Event.model_validate_json(body)
+
+
+def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler[Event]:
     """Return a batch handler that gives each event to the handler of its type.
 
     Every event changes the session's origin: what it causes is the system's, in its name.
@@ -53,33 +57,36 @@ def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Generic[AnEvent]):
     """A message, and the event in it or why there is none."""
 
     message: DeliveredMessage
-    content: Received | Exception
+    content: AnEvent | Exception
 
     @property
-    def event(self) -> Received:
+    def event(self) -> AnEvent:
         """The event. Raises what reading it raised."""
         if isinstance(self.content, Exception):
             raise self.content
         return self.content
 
 
-class Consumer:
+class Consumer(Generic[AnEvent]):
     """Takes one queue's messages; of several instances one is active at a time (the broker sees
-    to it), because order within an entity matters and a standby takes over in a second."""
+    to it), because order within an entity matters and a standby takes over in a second.
+
+    `read` makes of a message what `handle` takes, while the batch before is still being written.
+    """
 
     def __init__(
         self,
         queue: bus.Queue,
-        handle: BatchHandler,
+        handle: BatchHandler[AnEvent],
         transactions: Transactions,
         rabbitmq_url: SecretStr,
         *,
+        read: Reader[AnEvent],
         batch: int = 50,
-        read: Reader = Event.model_validate_json,
     ) -> None:
         self.queue = queue
         self.handle = handle
@@ -88,7 +95,7 @@ class Consumer:
         self.batch = batch
         self.read = read
         self.working = False
-        self._arrived: asyncio.Queue[Arrival]
+        self._arrived: asyncio.Queue[Arrival[AnEvent]]
 
     async def run(self) -> None:
         """Consume until cancelled; whatever breaks, start over after a moment."""
@@ -122,7 +129,7 @@ class Consumer:
 
     async def _take(self, message: DeliveredMessage) -> None:
         """Read a message as it comes, while the database still writes what came before."""
-        content: Received | Exception
+        content: AnEvent | Exception
         try:
             content = self.read(message.body)
         except Exception as error:
@@ -165,7 +172,7 @@ class Consumer:
         passed("consumer.received")
         await self._handle_batch(channel, batch)
 
-    async def _handle_batch(self, channel: AbstractChannel, batch: list[Arrival]) -> None:
+    async def _handle_batch(self, channel: AbstractChannel, batch: list[Arrival[AnEvent]]) -> None:
         """Handle together; when that fails, in halves, until the culprit is alone and suffers.
 
         One at a time would be as good for a small batch, and a minute's work for a large one.
@@ -188,7 +195,7 @@ class Consumer:
             passed("consumer.acked")
 
     async def _apply_when_possible(
-        self, channel: AbstractChannel, batch: Sequence[Arrival]
+        self, channel: AbstractChannel, batch: Sequence[Arrival[AnEvent]]
     ) -> None:
         """Apply, waiting out what is not the messages' fault.
 
@@ -206,7 +213,7 @@ class Consumer:
             else:
                 return
 
-    async def _apply(self, batch: Sequence[Arrival]) -> None:
+    async def _apply(self, batch: Sequence[Arrival[AnEvent]]) -> None:
         events = [arrival.event for arrival in batch]
         async with self.transactions.system(causation=events[0]) as session:
             new = await inbox.take(session, self.queue.name, events)
@@ -217,7 +224,7 @@ class Consumer:
         HANDLED.labels(self.queue.name, "handled").inc(len(new))
         HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))
 
-    def _measure(self, handled: Sequence[Received]) -> None:
+    def _measure(self, handled: Sequence[AnEvent]) -> None:
         moment, lag = now(), HANDLE_LAG.labels(self.queue.name)
         for event in handled:
             # Not every publisher names a zone; ours all mean UTC.

@@ -4,7 +4,7 @@ Fields that we do not know are kept: readers pass over them, the audit trail sto
 """
 
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,3 +71,7 @@ class Received(Protocol):
     @property
     def correlation_id(self) -> str:
         """As the event's."""
+
+
+AnEvent = TypeVar("AnEvent", bound=Received)
+"""What a consumer's reader returns, and its handler takes."""

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from sqlalchemy import delete, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import now
-from shared.events import Received
+from shared.events import AnEvent
 from shared.failpoints import passed
 from shared.outbox import SharedBase
-
-AnEvent = TypeVar("AnEvent", bound=Received)
 
 REMEMBERED = timedelta(days=30)
 """Longer than any message waits anywhere, the dead-letter queues aside."""

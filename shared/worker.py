@@ -60,7 +60,7 @@ class Worker:
         transactions: Transactions,
         *,
         listeners: Sequence[str],
-        consumers: Sequence[Consumer] = (),
+        consumers: Sequence[Consumer[Any]] = (),
         timers: Sequence[Timer] = (),
         connections: Connections | None = None,
         keep_inbox: bool = False,
@@ -125,7 +125,7 @@ async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Future[None]]) 
         asked.cancel()
 
 
-def _working(consumer: Consumer) -> Check:
+def _working(consumer: Consumer[Any]) -> Check:
     async def check() -> bool:
         return consumer.working
 

@@ -16,7 +16,7 @@ from services.audit.drafts import read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle
 from shared import bus
-from shared.consumer import Consumer
+from shared.consumer import Consumer, read_event
 from shared.db import make_engine
 from shared.events import Event
 from shared.settings import asyncpg_url
@@ -71,7 +71,7 @@ async def park(
     """Let a consumer that cannot handle anything park these events."""
     await send(channel, *events)
     parked = await waiting(channel, QUEUE.dead) + len(events)
-    async with running(Consumer(QUEUE, broken, transactions, url)):
+    async with running(Consumer(QUEUE, broken, transactions, url, read=read_event)):
         await eventually(lambda: _holds(channel, QUEUE.dead, parked), seconds=60)
 
 
@@ -156,7 +156,7 @@ async def test_a_replay_that_fails_again_counts_its_attempts_anew(
 ) -> None:
     await park(channel, transactions, rabbitmq_url, event())
     await told("replay", "audit.log", "--all")
-    async with running(Consumer(QUEUE, broken, transactions, rabbitmq_url)):
+    async with running(Consumer(QUEUE, broken, transactions, rabbitmq_url, read=read_event)):
         await asyncio.sleep(1)
         assert await waiting(channel, QUEUE.dead) == 0, "it is being tried again"
         await eventually(lambda: _holds(channel, QUEUE.dead, 1), seconds=60)

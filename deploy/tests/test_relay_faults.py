@@ -17,7 +17,7 @@ from deploy.local.secret_store import SecretStore
 from deploy.local.servers import rabbitmq_of
 from deploy.local.supervisor import Supervisor
 from deploy.tests.waiting import eventually
-from services.audit.drafts import read
+from services.audit.drafts import Draft, read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle
 from shared import bus
@@ -44,7 +44,7 @@ class System:
     database: Database
     transactions: Transactions
     relay: Relay
-    consumer: Consumer
+    consumer: Consumer[Draft]
     supervisor: Supervisor
 
     async def write(self, number: int) -> None:

@@ -6,7 +6,7 @@ from services.identity.events import CATALOGUE, LISTENERS
 from services.identity.handlers import HANDLERS, QUEUE
 from services.identity.service.sessions import REMEMBERED
 from services.identity.settings import Settings
-from shared.consumer import Consumer, one_by_one
+from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine, now
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
@@ -35,7 +35,11 @@ def create_worker(settings: Settings) -> Worker:
         settings,
         transactions,
         listeners=LISTENERS,
-        consumers=[Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)],
+        consumers=[
+            Consumer(
+                QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url, read=read_event
+            )
+        ],
         timers=[Timer("forget", FORGET_EVERY, run)],
     )
 

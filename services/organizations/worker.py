@@ -10,7 +10,7 @@ from services.organizations.events import CATALOGUE, LISTENERS
 from services.organizations.founding import settle_interrupted
 from services.organizations.handlers import HANDLERS, QUEUE
 from services.organizations.settings import Settings
-from shared.consumer import Consumer, one_by_one
+from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
@@ -35,7 +35,9 @@ def create_worker(settings: Settings) -> Worker:
         Timer("settle_foundings", SETTLE_EVERY, settle),
         Timer("default_organization", LOOK_AFTER_DEFAULT_EVERY, look_after_default),
     ]
-    consumer = Consumer(QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url)
+    consumer = Consumer(
+        QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url, read=read_event
+    )
     return Worker(
         NAME,
         settings,

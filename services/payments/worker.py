@@ -8,7 +8,7 @@ from services.payments.events import CATALOGUE, LISTENERS
 from services.payments.handlers import VOUCHERS, handlers
 from services.payments.reconciling import Reconciler
 from services.payments.settings import Settings
-from shared.consumer import Consumer, one_by_one
+from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
@@ -39,7 +39,13 @@ def create_worker(settings: Settings) -> Worker:
         transactions,
         listeners=LISTENERS,
         consumers=[
-            Consumer(VOUCHERS, one_by_one(handlers(gateways)), transactions, settings.rabbitmq_url)
+            Consumer(
+                VOUCHERS,
+                one_by_one(handlers(gateways)),
+                transactions,
+                settings.rabbitmq_url,
+                read=read_event,
+            )
         ],
         timers=[
             Timer("webhooks", WEBHOOKS_EVERY, process_webhooks),

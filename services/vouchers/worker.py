@@ -10,10 +10,11 @@ from services.vouchers.service import vouchers
 from services.vouchers.service.copies import Directory
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
-from shared.consumer import Consumer, one_by_one
+from shared.consumer import Consumer, one_by_one, read_event
 from shared.context import system_origin
 from shared.db import make_engine
 from shared.errors import ServiceUnavailable
+from shared.events import Event
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
@@ -40,10 +41,16 @@ def create_worker(settings: Settings) -> Worker:
     )
 
 
-def consumers_of(settings: Settings, transactions: Transactions) -> list[Consumer]:
+def consumers_of(settings: Settings, transactions: Transactions) -> list[Consumer[Event]]:
     """Return one consumer for each queue."""
     return [
-        Consumer(queue, one_by_one(handlers), transactions, settings.rabbitmq_url)
+        Consumer(
+            queue,
+            one_by_one(handlers),
+            transactions,
+            settings.rabbitmq_url,
+            read=read_event,
+        )
         for queue, handlers in QUEUES.items()
     ]
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from aio_pika.abc import AbstractChannel
 from uuid_utils import uuid7
@@ -40,6 +40,13 @@ def event(entity_id: int = 1, version: int = 1, **new_values: Any) -> Event:
     )
 
 
+class Loop(Protocol):
+    """A relay or a consumer."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
 async def forget_queues(channel: AbstractChannel, *names: str) -> None:
     """Delete queues that earlier tests left behind."""
     for name in names:
@@ -68,7 +75,7 @@ async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 20
 
 
 @asynccontextmanager
-async def running(*loops: Any) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def running(*loops: Loop) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Run relays or consumers beside the block."""
     tasks = [asyncio.create_task(loop.run()) for loop in loops]
     try:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.consumer import Consumer
+from shared.consumer import Consumer, read_event
 from shared.db import make_engine
 from shared.events import Event
 from shared.settings import ServiceSettings
@@ -48,5 +48,5 @@ async def never_done(session: AsyncSession, events: Sequence[Event]) -> None:
 if __name__ == "__main__":
     settings = ServiceSettings()
     transactions = Transactions(make_engine(settings.database_url), "carnet/sample", CATALOGUE)
-    consumer = Consumer(QUEUE, never_done, transactions, settings.rabbitmq_url)
+    consumer = Consumer(QUEUE, never_done, transactions, settings.rabbitmq_url, read=read_event)
     start(Worker(NAME, settings, transactions, listeners=[], consumers=[consumer]))

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import bus, inbox
-from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, Consumer, one_by_one
+from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, Consumer, one_by_one, read_event
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import Event
@@ -69,8 +69,8 @@ class Effects:
 
 def consumer(
     effects: Effects, transactions: Transactions, url: SecretStr, batch: int = 20
-) -> Consumer:
-    return Consumer(QUEUE, effects, transactions, url, batch=batch)
+) -> Consumer[Event]:
+    return Consumer(QUEUE, effects, transactions, url, batch=batch, read=read_event)
 
 
 async def ids(database: Database) -> list[int]:
@@ -174,7 +174,7 @@ async def test_an_unknown_type_is_parked_and_blocks_nobody(
     known, unknown = event(1), event(2).model_copy(update={"type": "sample.thing.vanished.v9"})
     await send(queue, unknown, known)
     handle_all = one_by_one({known.type: handle})
-    async with running(Consumer(QUEUE, handle_all, transactions, rabbitmq_url)):
+    async with running(Consumer(QUEUE, handle_all, transactions, rabbitmq_url, read=read_event)):
         await until(lambda: _parked(queue), seconds=60)
     assert handled == [known.id]
 
