@@ -19,7 +19,6 @@ from gateway.wire import Answer, AnswerGarbled, ConnectionBroken
 # RFC 9110 9.2.1: repeating these asks for nothing twice.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
-_REPEATS = 1
 
 
 @dataclass(slots=True)
@@ -115,17 +114,20 @@ class Forwarder:
         """Send a request to an instance of a service; the answer's body is still to be read.
 
         An instance that cannot be connected to has received nothing, so the next one is tried
-        whatever the method. Raises UpstreamUnavailable (503), UpstreamFailed (502),
-        UpstreamTimedOut (504), or what broke the request's own body off.
+        whatever the method. One that broke off may have acted (502); but not on a safe request,
+        which is sent once more here, and then by its client if it wants to (503).
+        Raises UpstreamUnavailable (503), UpstreamFailed (502), UpstreamTimedOut (504), or what
+        broke the request's own body off.
         """
-        repeats = _REPEATS if request.repeatable else 0
-        while True:
-            try:
-                return await self._first_connected(upstream, request)
-            except ConnectionBroken:
-                if not repeats:
-                    raise UpstreamFailed from None
-                repeats -= 1
+        try:
+            return await self._first_connected(upstream, request)
+        except ConnectionBroken:
+            if not request.repeatable:
+                raise UpstreamFailed from None
+        try:
+            return await self._first_connected(upstream, request)
+        except ConnectionBroken:
+            raise UpstreamUnavailable from None
 
     async def _first_connected(self, upstream: Upstream, request: Outgoing) -> Answer:
         for instance in upstream.in_turn():
