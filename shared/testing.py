@@ -9,9 +9,11 @@ import hashlib
 import inspect
 import json
 import os
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -57,6 +59,19 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 where nobody listens.
+
+    Not one of those that Linux gives to outgoing connections (32768 and up): another test's
+    could take it before whoever it is meant for listens.
+    """
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _required(variable: str) -> str:

@@ -1,8 +1,9 @@
 """`python -m shared.tests.slow_worker FILE`: a worker whose handler never comes to its end."""
 
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -33,6 +34,15 @@ def environment_of(settings: ServiceSettings, rabbitmq_url: SecretStr) -> dict[s
         "TOKEN_AUDIENCE": settings.token_audience,
     }
     return {name: value.get_secret_value() for name, value in secret.items()} | plain
+
+
+async def start_slow_worker(
+    begun: Path, environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    """Start the process; it makes the file `begun` when its handler has begun."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, str(begun), env={**os.environ, **environment}
+    )
 
 
 async def never_done(session: AsyncSession, events: Sequence[Event]) -> None:

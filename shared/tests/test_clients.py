@@ -1,7 +1,6 @@
 """Calls between services over real sockets: instances in turn, and nothing asked twice."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -10,7 +9,7 @@ import pytest
 from shared.auth import ServiceSigner
 from shared.clients import ServiceClients
 from shared.errors import ServiceUnavailable
-from shared.testing import Tokens
+from shared.testing import Tokens, free_port
 from shared.tests.conftest import ORIGIN
 
 pytestmark = pytest.mark.anyio
@@ -89,9 +88,7 @@ async def charge(clients: ServiceClients) -> int:
 @pytest.fixture
 def nobody() -> str:
     """The address of a port where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 async def test_instances_take_turns_on_connections_that_are_kept(network: Network) -> None:

@@ -1,9 +1,7 @@
 """Consumers: each effect once and in order, the poison message aside, nothing lost."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -26,7 +24,7 @@ from shared.provisioning import in_database
 from shared.settings import ServiceSettings
 from shared.testing import Database
 from shared.tests.messages import QUEUE, event, forget_queues, running, send, until, waiting
-from shared.tests.slow_worker import environment_of
+from shared.tests.slow_worker import environment_of, start_slow_worker
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -242,13 +240,7 @@ async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
     tmp_path: Path,
 ) -> None:
     begun = tmp_path / "begun"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "shared.tests.slow_worker",
-        str(begun),
-        env={**os.environ, **environment_of(settings, rabbitmq_url)},
-    )
+    process = await start_slow_worker(begun, environment_of(settings, rabbitmq_url))
     try:
         await send(queue, event(1), event(2))
         await until(lambda: asyncio.to_thread(begun.exists), seconds=90)

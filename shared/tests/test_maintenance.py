@@ -1,8 +1,6 @@
 """While a notice stands in the schema nothing starts, and nobody passes unseen."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -22,9 +20,9 @@ from shared.maintenance import (
     refuse_to_start_once_reachable,
 )
 from shared.settings import ServiceSettings
-from shared.testing import Database
+from shared.testing import Database, free_port
 from shared.tests.messages import until
-from shared.tests.slow_worker import environment_of
+from shared.tests.slow_worker import environment_of, start_slow_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -82,21 +80,13 @@ async def test_whoever_passed_has_a_session(engine: AsyncEngine, database: Datab
     assert len(await database.rows(SESSIONS, database.service)) == 1
 
 
-async def free_port() -> int:
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
-
-
 @pytest.mark.usefixtures("table")
 async def test_a_database_that_does_not_answer_is_waited_for(
     settings: ServiceSettings, database: Database
 ) -> None:
     await put_up(database)
     real = make_url(settings.database_url.get_secret_value())
-    port = await free_port()
+    port = free_port()
     away = real.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
     engine = make_engine(SecretStr(away))
     starting = asyncio.ensure_future(_outcome(engine))
@@ -114,19 +104,13 @@ async def test_a_database_that_does_not_answer_is_waited_for(
 async def test_a_worker_that_waits_for_its_database_is_alive_and_not_ready(
     settings: ServiceSettings, rabbitmq_url: SecretStr, tmp_path: Path
 ) -> None:
-    port = await free_port()
-    away = make_url(settings.database_url.get_secret_value()).set(port=await free_port())
+    port = free_port()
+    away = make_url(settings.database_url.get_secret_value()).set(port=free_port())
     environment = environment_of(settings, rabbitmq_url) | {
         "DATABASE_URL": away.render_as_string(hide_password=False),
         "OPERATIONS_PORT": str(port),
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "shared.tests.slow_worker",
-        str(tmp_path / "begun"),
-        env={**os.environ, **environment},
-    )
+    process = await start_slow_worker(tmp_path / "begun", environment)
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await until(partial(_answers, client), seconds=60)

@@ -1,6 +1,5 @@
 """The audit service over a real database."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from services.audit.settings import Settings
 from shared import inbox
 from shared.db import make_engine, now
 from shared.events import Event
-from shared.testing import Database, Tokens, client_of, service_database
+from shared.testing import Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
 
 session_database = service_database("audit")
@@ -67,9 +66,7 @@ def event(
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     """Run an S3-compatible server; return its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "--host=127.0.0.1", f"--port={port}"],
         stderr=subprocess.DEVNULL,
@@ -81,6 +78,8 @@ def object_store() -> Iterator[str]:
                 httpx.get(address)
                 break
             time.sleep(0.1)
+        else:
+            pytest.fail("moto did not start")
         yield address
     finally:
         server.kill()

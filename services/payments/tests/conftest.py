@@ -1,6 +1,5 @@
 """The payments service over a real database and a real localstripe."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from services.payments.settings import Settings
 from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer
 from shared.db import make_engine
-from shared.testing import Database, Tokens, client_of, service_database
+from shared.testing import Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
 
 session_database = service_database(NAME)
@@ -30,17 +29,10 @@ session_database = service_database(NAME)
 API_KEY = "sk_test_payments"
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def stripe_url() -> Iterator[str]:
     """The address of a localstripe that lives as long as the tests do."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "services.payments.tests.card_gateway", str(port)]
     process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{port}"
