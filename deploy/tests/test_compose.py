@@ -19,6 +19,10 @@ from deploy.local.system import CHECKOUT, SERVICES, Instance, System
 from gateway.routes import Service
 from gateway.settings import Settings as GatewaySettings
 from services.identity.bootstrap import BootstrapSettings
+from services.identity.settings import Settings as IdentitySettings
+from services.payments.gateways.stripe import StripeGateway
+from services.payments.models import Method
+from services.payments.settings import Settings as PaymentsSettings
 from shared.migrations import OwnerSettings
 
 COMPOSE = CHECKOUT / "docker-compose.yml"
@@ -36,7 +40,12 @@ Services = dict[str, dict[str, Any]]
 def resolve(value: Any, variables: Mapping[str, str]) -> Any:
     """Interpolate as Docker Compose does. Raises LookupError for a variable that must be given."""
     if isinstance(value, dict):
-        return {key: resolve(item, variables) for key, item in value.items()}
+        passed_on = {k: variables.get(k) if v is None else v for k, v in value.items()}
+        return {
+            key: resolve(item, variables)
+            for key, item in passed_on.items()
+            if not (item is None and key.isupper())
+        }
     if isinstance(value, list):
         return [resolve(item, variables) for item in value]
     if not isinstance(value, str):
@@ -156,6 +165,31 @@ def test_each_service_finds_its_settings(
     found = [settings() for settings in settings_of(service)]
     assert found
     assert services[f"{service}-worker"]["environment"] == services[service]["environment"]
+
+
+def test_a_setting_that_is_passed_on_arrives(
+    document: dict[str, Any], clean_environment: pytest.MonkeyPatch
+) -> None:
+    """A name with a slip would be passed on just as silently."""
+    given = {
+        "IDENTITY_SELF_REGISTRATION": "false",
+        "PAYMENTS_FORMER_GATEWAYS": '["stripe"]',
+        "PAYMENTS_GATEWAYS": '{"credit_card": "manual"}',
+        "PAYMENTS_WEBHOOK_BODIES_DAYS": "30",
+    }
+    containers = document["services"].values()
+    told = [service.get("environment", {}) for service in containers]
+    assert {k for one in told for k, v in one.items() if v is None} == set(given)
+    resolved: Services = resolve(document["services"], generated() | STRIPE | given)
+    for service in ("identity", "payments"):
+        for name, value in resolved[service]["environment"].items():
+            clean_environment.setenv(name, value)
+    assert not IdentitySettings().self_registration
+    payments = PaymentsSettings()
+    assert payments.former_gateways == ("stripe",)
+    assert payments.gateways[Method.CREDIT_CARD] == "manual"
+    assert payments.webhook_bodies_days == 30
+    assert isinstance(payments.open_gateways().named("stripe"), StripeGateway)
 
 
 def test_the_bootstrap_finds_the_first_admin(

@@ -24,6 +24,7 @@ CATALOGUE: Catalogue = {
     ("refund", "CREATE"): "payments.refund.created.v1",
     ("refund", "REFUND"): "payments.refund.succeeded.v1",
     ("refund", "FAIL"): "payments.refund.failed.v1",
+    ("refund", "RETURN"): "payments.refund.returned.v1",
     ("dispute", "CREATE"): "payments.dispute.opened.v1",
     ("dispute", "CLOSE"): "payments.dispute.closed.v1",
 }
@@ -95,7 +96,7 @@ class RefundSucceeded(TypedDict):
 
 
 class RefundFailed(TypedDict):
-    """What did not go back."""
+    """What did not go back, or (`returned`) went back and did not reach the payer."""
 
     voucher_id: int
     transaction_id: int
@@ -134,6 +135,7 @@ SHAPES: Shapes = {
     "payments.refund.created.v1": new_row(OfVoucher),
     "payments.refund.succeeded.v1": change(RefundSucceeded),
     "payments.refund.failed.v1": change(RefundFailed),
+    "payments.refund.returned.v1": change(RefundFailed),
     "payments.dispute.opened.v1": new_row(DisputeOpened),
     "payments.dispute.closed.v1": change(DisputeClosed),
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, extract, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, extract, func, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import policies
@@ -243,11 +243,13 @@ async def get_refund(session: AsyncSession, refund_id: int) -> Refund:
     return refund
 
 
-async def waiting_webhooks(session: AsyncSession, moment: datetime, limit: int) -> Sequence[int]:
-    """Return the ids of webhooks that are due, oldest first."""
+async def waiting_webhooks(
+    session: AsyncSession, gateways: Sequence[str], moment: datetime, limit: int
+) -> Sequence[int]:
+    """Return the ids of these gateways' webhooks that are due, oldest first."""
     statement = (
         select(WebhookEvent.id)
-        .where(WebhookEvent.next_attempt_at <= moment)
+        .where(WebhookEvent.next_attempt_at <= moment, WebhookEvent.gateway.in_(gateways))
         .order_by(WebhookEvent.next_attempt_at, WebhookEvent.id)
         .limit(limit)
     )
@@ -307,17 +309,29 @@ async def unfinished_before(
 
 
 async def pending_refunds_before(
-    session: AsyncSession, attempted_before: datetime, limit: int
+    session: AsyncSession, gateways: Sequence[str], attempted_before: datetime, limit: int
 ) -> Sequence[int]:
-    """Return the ids of refunds that nobody is working on."""
+    """Return the ids of these gateways' refunds that nobody is working on, longest first."""
     attempted = Refund.attempted_at
     statement = (
         select(Refund.id)
         .where(
             Refund.status == RefundStatus.PENDING,
+            Refund.payment_gateway.in_(gateways),
             or_(attempted.is_(None), attempted < attempted_before),
         )
-        .order_by(Refund.id)
+        .order_by(attempted.nulls_first(), Refund.id)
         .limit(limit)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def gateways_waited_for(session: AsyncSession) -> Sequence[str]:
+    """Return the names of the gateways that unfinished payments, refunds or webhooks are with."""
+    payment = PaymentTransaction
+    statement = union(
+        select(payment.payment_gateway).where(payment.status.in_(UNFINISHED)),
+        select(Refund.payment_gateway).where(Refund.status == RefundStatus.PENDING),
+        select(WebhookEvent.gateway).where(WebhookEvent.next_attempt_at.is_not(None)),
     )
     return (await session.scalars(statement)).all()

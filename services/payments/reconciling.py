@@ -4,7 +4,8 @@ The gateway is asked about everything unfinished; nothing here decides by itself
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -12,7 +13,7 @@ import structlog
 
 from services.payments import queries, refunding, service, webhooks
 from services.payments.charging import Cashier
-from services.payments.gateways import Gateways
+from services.payments.gateways import GatewayNotOpen, Gateways
 from services.payments.gateways.protocol import (
     Failure,
     GatewayUnavailable,
@@ -35,6 +36,15 @@ CATCH_UP_WINDOW = timedelta(hours=2)
 INTERRUPTED = Failure(
     "payment_interrupted", "The payment was interrupted before anything was charged."
 )
+
+
+@contextmanager
+def _left_alone(kind: str, id_: int | str) -> Iterator[None]:
+    """Log what goes wrong with one thing, which does not keep the others from being dealt with."""
+    try:
+        yield
+    except Exception as error:
+        log.error("not_reconciled", kind=kind, id=id_, exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +71,8 @@ class Reconciler:
         return payments
 
     async def _settle_safely(self, payment: PaymentTransaction) -> None:
-        """Settle one; a payment that cannot be settled does not keep the others from it."""
-        try:
+        with _left_alone("payment", payment.id):
             await self._settle(payment)
-        except Exception as error:
-            log.error("payment_not_reconciled", payment_id=payment.id, exc_info=error)
 
     async def _settle(self, payment: PaymentTransaction) -> None:
         gateway = self.gateways.online(payment.payment_gateway)
@@ -125,10 +132,20 @@ class Reconciler:
         """Carry on every refund that nobody is working on."""
         before = now() - timedelta(seconds=self.settings.reconcile_after_seconds)
         async with self.transactions.system() as session:
-            waiting = await queries.pending_refunds_before(session, before, BATCH)
+            waiting = await queries.pending_refunds_before(
+                session, self.gateways.names, before, BATCH
+            )
         desk = RefundDesk(self.transactions.system, self.gateways)
         for refund_id in waiting:
-            await desk.carry_on(refund_id, untouched_since=before)
+            with _left_alone("refund", refund_id):
+                await desk.carry_on(refund_id, untouched_since=before)
+
+    async def tell_of_missing_gateways(self) -> None:
+        """Log which gateways are waited for and not open: what is with them stays as it is."""
+        async with self.transactions.system() as session:
+            waited_for = await queries.gateways_waited_for(session)
+        for name in sorted(set(waited_for) - set(self.gateways.names)):
+            log.error("gateway_missing", cause=str(GatewayNotOpen(name)))
 
     async def catch_up(self) -> None:
         """Take in what the gateway lists and no webhook brought: events and refunds."""
@@ -142,15 +159,14 @@ class Reconciler:
 
     async def _store_missed_events(self, gateway: OnlineGateway, since: datetime) -> None:
         async for notice, body in gateway.events_since(since):
-            async with self.transactions.system() as session:
-                if await webhooks.store(session, gateway.name, notice, body):
+            with _left_alone("event", notice.event_id):
+                async with self.transactions.system() as session:
+                    new = await webhooks.store(session, gateway.name, notice, body)
+                if new:
                     log.info("webhook_missed", gateway=gateway.name, event_id=notice.event_id)
 
     async def _enter_missed_refunds(self, gateway: OnlineGateway, since: datetime) -> None:
         async for report in gateway.refunds_since(since):
-            if report.payment_id is None:
-                continue
-            async with self.transactions.system() as session:
-                payment = await queries.lock_by_gateway_id(session, gateway.name, report.payment_id)
-                if payment is not None and payment.captured_amount > 0:
-                    await refunding.settle(session, payment, report)
+            with _left_alone("refund", report.gateway_id):
+                async with self.transactions.system() as session:
+                    await refunding.enter(session, gateway.name, report)

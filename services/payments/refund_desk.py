@@ -1,5 +1,6 @@
 """Giving money back: promised in our books, made at the gateway, written down as made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -26,11 +27,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A refund that nobody else is working on, of a payment that brought in `captured`."""
+    """A refund that nobody else is working on, of a payment that brought in `captured`.
 
-    gateway: Gateway
+    `made_as` is the gateway's id of one that was made already and is on its way.
+    """
+
+    gateway: str
     payment_id: int
     gateway_id: str | None
+    made_as: str | None
     order: RefundOrder
     captured: Decimal
 
@@ -49,8 +54,7 @@ class RefundDesk:
             return
         passed("refund.begun")
         try:
-            known = await self._known(attempt)
-            report = _ours(attempt, known) or await self._make(attempt, known)
+            report = await self._report(attempt)
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="refund", cause=str(error))
         except GatewayRefused as refusal:
@@ -74,30 +78,37 @@ class RefundDesk:
             payment = await queries.get(session, refund.transaction_id)
             refund.attempted_at = now()
             return Attempt(
-                gateway=self.gateways.named(refund.payment_gateway),
+                gateway=refund.payment_gateway,
                 payment_id=payment.id,
                 gateway_id=payment.gateway_transaction_id,
+                made_as=refund.gateway_refund_id,
                 order=refund.order(),
                 captured=payment.captured_amount,
             )
 
-    @staticmethod
-    async def _known(attempt: Attempt) -> list[RefundReport]:
-        """Return what the gateway has given back already, by us or at its own console."""
-        if attempt.gateway_id is None:
-            return []
-        return await attempt.gateway.refunds_of(attempt.gateway_id)
-
-    @staticmethod
-    async def _make(attempt: Attempt, known: list[RefundReport]) -> RefundReport:
-        """Give it back, unless the console has given back so much that too little is left.
+    async def _report(self, attempt: Attempt) -> RefundReport:
+        """Return what became of a refund at the gateway, where it is made unless it was before.
 
         Raises GatewayUnavailable and GatewayRefused.
         """
+        gateway = self.gateways.named(attempt.gateway)
+        known = await gateway.refunds_of(attempt.gateway_id) if attempt.gateway_id else []
+        made = _made(attempt, known)
+        if made is not None:
+            return made
+        if attempt.made_as is not None:
+            raise GatewayUnavailable(f"{attempt.made_as} is not among the payment's refunds")
+        return await self._make(gateway, attempt, known)
+
+    @staticmethod
+    async def _make(
+        gateway: Gateway, attempt: Attempt, known: Sequence[RefundReport]
+    ) -> RefundReport:
+        """Give it back, unless the console has given back so much that too little is left."""
         gone = sum((r.amount for r in known if r.outcome is not RefundOutcome.FAILED), Decimal(0))
         if gone + attempt.order.amount > attempt.captured:
             raise GatewayRefused(refunding.EXCEEDS)
-        return await attempt.gateway.refund(attempt.gateway_id, attempt.order)
+        return await gateway.refund(attempt.gateway_id, attempt.order)
 
     async def _refused(self, attempt: Attempt, refusal: GatewayRefused) -> None:
         async with self.begin() as session:
@@ -107,9 +118,12 @@ class RefundDesk:
                 refunding.fail(session, payment, refund, refusal.failure)
 
 
-def _ours(attempt: Attempt, known: list[RefundReport]) -> RefundReport | None:
-    """Return the refund that an interrupted attempt has made, if it came that far.
+def _made(attempt: Attempt, known: Sequence[RefundReport]) -> RefundReport | None:
+    """Return the refund as the gateway lists it: one that is on its way, perhaps made at its own
+    console and without an id of ours, or one that an interrupted attempt has made.
 
     A gateway's idempotency keys last a day at most, and not every gateway has them.
     """
+    if attempt.made_as is not None:
+        return next((r for r in known if r.gateway_id == attempt.made_as), None)
     return next((r for r in known if r.refund_id == attempt.order.refund_id), None)

@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 EXCEEDS = Failure(
     "refund_exceeds_payment", "More than is left of the payment cannot be given back."
 )
+CAME_BACK = Failure(
+    "refund_came_back",
+    "It did not reach the payer: the gateway has the money again. Give it back in another way.",
+)
 DIFFERS = Failure("refund_differs", "The payment's currency has no such amount.")
 
 
@@ -132,18 +136,27 @@ async def give_back_all(session: AsyncSession, payment: PaymentTransaction) -> N
         await promise(session, payment, None, source=RefundSource.CANCELLATION)
 
 
-async def settle(
-    session: AsyncSession, payment: PaymentTransaction, report: RefundReport
-) -> Refund | None:
+async def enter(session: AsyncSession, gateway: str, report: RefundReport) -> bool:
+    """Enter what a gateway says of a refund of its own accord; say whether it changed anything."""
+    if report.payment_id is None:
+        return False
+    payment = await queries.lock_by_gateway_id(session, gateway, report.payment_id)
+    if payment is None or not payment.captured_amount:
+        return False
+    return await settle(session, payment, report)
+
+
+async def settle(session: AsyncSession, payment: PaymentTransaction, report: RefundReport) -> bool:
     """Enter what a gateway says of a refund: ours, or one made at the gateway's own console.
 
-    The payment must be locked. None when it contradicts our books and nothing was changed.
+    Say whether it changed anything. The payment must be locked.
     """
-    refund = await _find(session, payment, report)
+    known = await _find(session, payment, report)
+    refund = known or await _take_over(session, payment, report)
     if refund is None:
-        refund = await _take_over(session, payment, report)
-    if refund is None or refund.status != RefundStatus.PENDING:
-        return refund
+        return False
+    if refund.status != RefundStatus.PENDING:
+        return _came_back(session, payment, refund, report)
     refund.gateway_refund_id = report.gateway_id
     refund.gateway_response = dict(report.raw)
     if report.outcome is RefundOutcome.SUCCEEDED:
@@ -155,7 +168,26 @@ async def settle(
             refund,
             Failure("refund_failed", "The gateway could not give it back."),
         )
-    return refund
+    return known is None or refund.status != RefundStatus.PENDING
+
+
+def _came_back(
+    session: AsyncSession, payment: PaymentTransaction, refund: Refund, report: RefundReport
+) -> bool:
+    """Write down, once, that a refund which was made did not reach its payer.
+
+    Stripe may say so days later (https://docs.stripe.com/refunds#failed-refunds). The money is with
+    the gateway again; how it gets to the payer now, only a person can decide.
+    """
+    made = refund.status == RefundStatus.SUCCEEDED
+    if not made or report.outcome is not RefundOutcome.FAILED or refund.failure_message is not None:
+        return False
+    refund.failure_message = CAME_BACK.message
+    refund.gateway_response = dict(report.raw)
+    _record_failure(session, "RETURN", payment, refund)
+    REFUNDS.labels("returned").inc()
+    log.error("refund_came_back", payment_id=payment.id, refund_id=refund.id)
+    return True
 
 
 async def _find(
@@ -219,13 +251,19 @@ def fail(
     refund.status = RefundStatus.FAILED
     refund.failure_message = failure.message
     refund.completed_at = now()
+    _record_failure(session, "FAIL", payment, refund)
+    REFUNDS.labels(refund.status).inc()
+
+
+def _record_failure(
+    session: AsyncSession, action: str, payment: PaymentTransaction, refund: Refund
+) -> None:
     record(
         session,
-        "FAIL",
+        action,
         refund,
         voucher_id=payment.voucher_id,
         transaction_id=payment.id,
         quote_id=refund.quote_id,
         amount=refund.amount,
     )
-    REFUNDS.labels(refund.status).inc()

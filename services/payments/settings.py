@@ -4,6 +4,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.payments.gateways import Gateways
+from services.payments.gateways.manual import BY_HAND
 from services.payments.models import Method
 from shared.settings import ServiceSettings
 
@@ -24,6 +25,8 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_")
 
     gateways: dict[Method, str] = Field(default=_GATEWAYS)
+    former_gateways: tuple[str, ...] = ()
+    """Gateways that take no payments any more, but settle and give back those they took."""
     reconcile_after_seconds: float = Field(default=30, gt=0)
     """How long an attempt is left alone before the gateway is asked; longer than its calls take."""
     give_up_after_seconds: float = Field(default=180, gt=0)
@@ -41,4 +44,6 @@ class Settings(ServiceSettings):
 
     def open_gateways(self) -> Gateways:
         """Return the gateways, connected to nothing yet."""
-        return Gateways.open({str(method): name for method, name in self.gateways.items()})
+        by_method = {str(method): name for method, name in self.gateways.items()}
+        # What costs nothing is booked by hand, whoever takes the money of the rest.
+        return Gateways.open(by_method, {BY_HAND, *self.former_gateways})

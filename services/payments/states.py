@@ -1,7 +1,9 @@
 """The state machine of a payment, whole: which states there are, and what a signal makes of them.
 
-Synchronous answers, webhooks, staff and the reconciler all come through `judge`. It only moves
-forward: a repeated, late, reordered or contradictory signal changes nothing.
+What a gateway says, in an answer, a webhook or when the reconciler asks, comes through `judge`. It
+only moves forward: a repeated, late, reordered or contradictory signal changes nothing. What staff
+and timers do (paid by hand, failed, cancelled) has its own functions in `service`; the trigger
+holds every step to `NEXT`.
 """
 
 from collections.abc import Mapping
@@ -57,7 +59,7 @@ _MEANING: Mapping[Outcome, Status] = {
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What our books say a payment is; `live` and `account` are null where there is no gateway."""
+    """What our books say a payment is; `live` is null where there is no gateway."""
 
     amount: Decimal
     currency: str

@@ -18,6 +18,7 @@ from services.payments.gateways.protocol import (
     DisputeReport,
     Notice,
     OnlineGateway,
+    RefundReport,
     Report,
     WebhookRefused,
 )
@@ -69,7 +70,7 @@ async def process_waiting(transactions: Transactions, gateways: Gateways) -> Non
     """Deal with every webhook that is due."""
     while True:
         async with transactions.system() as session:
-            waiting = await queries.waiting_webhooks(session, now(), BATCH)
+            waiting = await queries.waiting_webhooks(session, gateways.names, now(), BATCH)
         for webhook_id in waiting:
             await _process(transactions, gateways, webhook_id)
         if len(waiting) < BATCH:
@@ -111,11 +112,13 @@ async def _with_refunds(
 
 
 async def enter(
-    session: AsyncSession, gateway: OnlineGateway, report: Report | DisputeReport
+    session: AsyncSession, gateway: OnlineGateway, report: Report | RefundReport | DisputeReport
 ) -> bool:
     """Enter what a gateway says of its own accord; say whether it changed anything."""
     if isinstance(report, DisputeReport):
         return await _enter_dispute(session, gateway, report)
+    if isinstance(report, RefundReport):
+        return await refunding.enter(session, gateway.name, report)
     payment = await find_payment(session, gateway, report)
     if payment is None:
         return False

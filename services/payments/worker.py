@@ -52,6 +52,7 @@ def create_worker(settings: Settings) -> Worker:
             Timer("unfinished", UNFINISHED_EVERY, reconciler.settle_unfinished),
             Timer("refunds", REFUNDS_EVERY, reconciler.settle_refunds),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
+            Timer("missing_gateways", CATCH_UP_EVERY, reconciler.tell_of_missing_gateways),
             Timer("forget_webhook_bodies", FORGET_EVERY, forget_webhook_bodies),
         ],
         connections=gateways,

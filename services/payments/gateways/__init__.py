@@ -3,33 +3,52 @@
 The file has `open_gateway()`, which reads its own settings from the environment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import cast
 
-from services.payments.gateways.protocol import Gateway, OnlineGateway
+from services.payments.gateways.protocol import Gateway, GatewayUnavailable, OnlineGateway
+
+
+class GatewayNotOpen(GatewayUnavailable):
+    """Earlier payments are with a gateway that this process was not told of."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not open: name it in PAYMENTS_FORMER_GATEWAYS")
 
 
 class Gateways:
-    """The gateways of this process, by name and by the payment methods they serve."""
+    """The gateways of this process, by name and by the payment methods they serve.
 
-    def __init__(self, by_method: Mapping[str, Gateway]) -> None:
+    `former` ones serve no method any more; what was paid through them is still with them.
+    """
+
+    def __init__(self, by_method: Mapping[str, Gateway], former: Iterable[Gateway] = ()) -> None:
         self._by_method = dict(by_method)
-        self._by_name = {gateway.name: gateway for gateway in by_method.values()}
+        self._by_name = {gateway.name: gateway for gateway in (*by_method.values(), *former)}
 
     @classmethod
-    def open(cls, names: Mapping[str, str]) -> "Gateways":
-        """Open each gateway that a payment method is configured for."""
-        opened = {name: _open(name) for name in set(names.values())}
-        return cls({method: opened[name] for method, name in names.items()})
+    def open(cls, names: Mapping[str, str], former: Iterable[str] = ()) -> "Gateways":
+        """Open each gateway that a payment method is configured for, and the former ones."""
+        opened = {name: _open(name) for name in {*names.values(), *former}}
+        by_method = {method: opened[name] for method, name in names.items()}
+        return cls(by_method, opened.values())
+
+    @property
+    def names(self) -> list[str]:
+        """The name of every gateway that is open."""
+        return list(self._by_name)
 
     def for_method(self, method: str) -> Gateway:
         """Return the gateway that takes this method of payment."""
         return self._by_method[method]
 
     def named(self, name: str) -> Gateway:
-        """Return a gateway by the name that rows keep; raises KeyError."""
-        return self._by_name[name]
+        """Return a gateway by the name that rows keep; raises GatewayNotOpen."""
+        gateway = self._by_name.get(name)
+        if gateway is None:
+            raise GatewayNotOpen(name)
+        return gateway
 
     def online(self, name: str) -> OnlineGateway | None:
         """Return the gateway if it charges by itself, else None."""

@@ -211,6 +211,6 @@ class OnlineGateway(Gateway, Protocol):
         """Return whose webhook this is; raises WebhookRefused."""
         ...
 
-    def read(self, body: bytes) -> Report | DisputeReport | None:
+    def read(self, body: bytes) -> Report | RefundReport | DisputeReport | None:
         """Return what a verified webhook reports, or None when it is of no interest to us."""
         ...

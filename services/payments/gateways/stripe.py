@@ -5,6 +5,7 @@ here relies on them alone. Amounts on the wire are minor units, currencies lower
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -122,7 +123,7 @@ class StripeGateway:
             method = await self._payment_method(token.get_secret_value())
             intent = await self._stripe.v1.payment_intents.create_async(
                 _intent(order, amount, method),
-                {"idempotency_key": f"carnet-charge-{order.transaction_id}"},
+                {"idempotency_key": f"carnet-charge-{order.transaction_id}-{method}"},
             )
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
@@ -134,8 +135,11 @@ class StripeGateway:
         """Return the payment method itself, or the one that a card token of Stripe.js becomes."""
         if not token.startswith("tok_"):
             return token
+        # A token is good for once: the same call again must bring the same method.
+        digest = hashlib.sha256(token.encode()).hexdigest()
         made = await self._stripe.v1.payment_methods.create_async(
-            {"type": "card", "card": {"token": token}}
+            {"type": "card", "card": {"token": token}},
+            {"idempotency_key": f"carnet-method-{digest}"},
         )
         return made.id
 
@@ -238,8 +242,8 @@ class StripeGateway:
         event = stripe_objects.event_of(body)
         return Notice(event["id"], event["type"], signed_at)
 
-    def read(self, body: bytes) -> Report | DisputeReport | None:
-        """Return what an event says of a payment or a dispute, or None; raises WebhookRefused."""
+    def read(self, body: bytes) -> Report | RefundReport | DisputeReport | None:
+        """Return what an event says, or None; raises WebhookRefused."""
         return stripe_objects.report_of_event(stripe_objects.event_of(body))
 
     async def aclose(self) -> None:
@@ -270,7 +274,9 @@ def _metadata(order: Order) -> dict[str, str]:
 
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
     """Tell what lies with the payer (refused for good) from what does not (ask again later)."""
-    if error.http_status not in _REFUSALS:
+    # A key that was used with other parameters is our own doing.
+    ours = isinstance(error, stripe.IdempotencyError)
+    if ours or error.http_status not in _REFUSALS:
         return GatewayUnavailable(type(error).__name__)
     message = error.user_message or "The payment gateway refused the payment."
     return GatewayRefused(Failure(error.code or "payment_refused", message))

@@ -37,6 +37,7 @@ _INTENT_EVENTS = frozenset(
     for what in ("succeeded", "payment_failed", "canceled", "requires_action", "processing")
 )
 _REFUND_EVENTS = frozenset({"charge.refunded"})
+_SINGLE_REFUND_EVENTS = frozenset({"refund.updated", "refund.failed", "charge.refund.updated"})
 _DISPUTE_EVENTS = frozenset(
     f"charge.dispute.{what}"
     for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
@@ -160,8 +161,8 @@ def report_of_dispute(dispute: Mapping[str, Any], account: str | None) -> Disput
     )
 
 
-def report_of_event(event: Mapping[str, Any]) -> Report | DisputeReport | None:
-    """Return what an event reports of a payment or a dispute, or None; raises WebhookRefused."""
+def report_of_event(event: Mapping[str, Any]) -> Report | RefundReport | DisputeReport | None:
+    """Return what an event reports, or None; raises WebhookRefused."""
     kind, content = str(event["type"]), event["data"]["object"]
     account = event.get("account")
     try:
@@ -169,6 +170,8 @@ def report_of_event(event: Mapping[str, Any]) -> Report | DisputeReport | None:
             return report_of_intent(content, account)
         if kind in _REFUND_EVENTS:
             return report_of_charge(content, account)
+        if kind in _SINGLE_REFUND_EVENTS:
+            return report_of_refund(content)
         if kind in _DISPUTE_EVENTS:
             return report_of_dispute(content, account)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:

@@ -1,5 +1,6 @@
 """A network that loses what it is told to lose, on the way there or on the way back."""
 
+import json
 from collections.abc import Callable
 
 import httpx
@@ -58,6 +59,29 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._real.aclose()
+
+
+class SlowRefunds(httpx.AsyncBaseTransport):
+    """Stripe with banks that take days, or fail: localstripe's refunds succeed at once.
+
+    Every refund that is told of has `status`. Of the intents in `garbled` the refunds are told
+    without their amounts.
+    """
+
+    def __init__(self, network: UnreliableNetwork) -> None:
+        self._network = network
+        self.status = "pending"
+        self.garbled: set[str] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._network.handle_async_request(request)
+        body = json.loads(await answer.aread())
+        if request.url.path.startswith("/v1/refunds"):
+            for refund in body.get("data", [body]):
+                refund["status"] = self.status
+                if refund.get("payment_intent") in self.garbled:
+                    del refund["amount"]
+        return httpx.Response(answer.status_code, json=body)
 
 
 def to_path(ending: str) -> Chosen:

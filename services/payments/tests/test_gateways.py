@@ -82,7 +82,7 @@ async def test_an_intent_is_for_cards_and_carries_our_ids_and_key() -> None:
     assert (report.outcome, report.amount) == (Outcome.PREPARED, Decimal("399.99"))
     [request] = stripe.requests
     assert str(request.url) == "https://stripe.test/v1/payment_intents"
-    assert request.headers["idempotency-key"] == "carnet-charge-1"
+    assert request.headers["idempotency-key"] == "carnet-charge-1-pm_card_visa"
     assert request.headers["stripe-version"] == "2026-07-29.dahlia"
     sent = {name: values[0] for name, values in parse_qs(request.content.decode()).items()}
     assert sent["amount"] == "39999"
@@ -103,11 +103,35 @@ async def test_a_card_token_becomes_a_payment_method() -> None:
     assert b"payment_method=pm_made" in stripe.requests[1].content
 
 
+async def test_the_same_call_again_is_the_same_to_stripe() -> None:
+    """A token is good for once, and a key for one set of parameters."""
+    made = {"id": "pm_made", "object": "payment_method"}
+    stripe = Stripe(*[httpx.Response(200, json=answer) for answer in (made, INTENT) * 2])
+    gateway = stripe.gateway()
+    for _ in range(2):
+        await gateway.prepare(ORDER, SecretStr("tok_visa"))
+    await gateway.aclose()
+    asked = [(r.headers["idempotency-key"], r.content) for r in stripe.requests]
+    assert asked[:2] == asked[2:]
+    assert "tok_visa" not in asked[0][0]
+
+
+async def test_another_card_is_another_request_to_stripe() -> None:
+    stripe = Stripe(*[httpx.Response(200, json=INTENT) for _ in range(2)])
+    gateway = stripe.gateway()
+    for token in ("pm_1", "pm_2"):
+        await gateway.prepare(ORDER, SecretStr(token))
+    await gateway.aclose()
+    first, second = [request.headers["idempotency-key"] for request in stripe.requests]
+    assert first != second
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
         (httpx.Response(402, json={"error": {"type": "card_error", "code": "x"}}), GatewayRefused),
         (httpx.Response(400, json={"error": {"type": "invalid_request_error"}}), GatewayRefused),
+        (httpx.Response(400, json={"error": {"type": "idempotency_error"}}), GatewayUnavailable),
         (httpx.Response(401, json={"error": {"message": "no such key"}}), GatewayUnavailable),
         (httpx.Response(403, json={"error": {"message": "not yours"}}), GatewayUnavailable),
         (httpx.Response(429, json={"error": {"message": "slow"}}), GatewayUnavailable),
