@@ -56,11 +56,13 @@ class Relay:
         rabbitmq_url: SecretStr,
         *,
         listeners: Sequence[str] = (),
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.name = name
         self.database_url = database_url
         self.rabbitmq_url = rabbitmq_url
         self.listeners = listeners
+        self.poll_seconds = poll_seconds
         self.working = False
 
     async def run(self) -> None:
@@ -121,7 +123,7 @@ class Relay:
                 await self._send(connection, channel, rows)
             if len(rows) < BATCH:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+                    await asyncio.wait_for(woken.wait(), self.poll_seconds)
 
     async def _send(
         self,

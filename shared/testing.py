@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +25,7 @@ import httpx
 import pytest
 import structlog
 from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from jsonschema_rs import Draft202012Validator, ValidationError
@@ -40,12 +41,15 @@ from shared.shapes import published_shapes
 ISSUER = "carnet-test"
 AUDIENCE = "carnet-test-api"
 PASSWORD = "test"
+PATIENCE = 60.0
+"""Seconds after which a test no longer waits: a bound against hanging, not a promise of speed."""
 _COPIES = count()
 SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
 
 
 def pytest_configure() -> None:
-    """Log short: structlog's default draws every local of a traceback, for seconds each."""
+    """Log short, and let no property test fail for a slow machine."""
+    # structlog's default draws every local of a traceback, for seconds each.
     plain = structlog.dev.plain_traceback
     structlog.configure(
         processors=[
@@ -54,6 +58,11 @@ def pytest_configure() -> None:
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain),
         ]
     )
+    patient = [HealthCheck.too_slow]
+    settings.register_profile(
+        "carnet", deadline=None, suppress_health_check=patient, print_blob=True
+    )
+    settings.load_profile("carnet")
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +81,18 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = PATIENCE
+) -> None:
+    """Wait until something is so. Raises TimeoutError when it does not come to be."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = condition()
+            if await found if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(0.02)
 
 
 def _required(variable: str) -> str:

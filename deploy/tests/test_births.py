@@ -12,7 +12,8 @@ import pytest
 from deploy.local.births import Births, Forked
 from deploy.local.processes import Identity, signal_group
 from deploy.local.supervisor import Program, Supervisor, own_environment
-from deploy.tests.waiting import eventually, wait_for_text
+from deploy.tests.waiting import wait_for_text
+from shared.testing import until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -125,7 +126,7 @@ async def test_a_cancelled_birth_leaves_no_process(births: Births, log: Path) ->
     async def all_gone() -> bool:
         return not any(Identity.of(pid) for pid in strangers)
 
-    await eventually(all_gone)
+    await until(all_gone)
 
 
 async def test_without_its_nursery_a_process_dies_and_is_started_again(

@@ -13,7 +13,7 @@ import stripe
 from deploy.local import card_gateway
 from deploy.local.ports import Ports
 from deploy.local.supervisor import Supervisor
-from deploy.tests.waiting import eventually
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -61,12 +61,12 @@ async def test_payments_are_kept_through_a_restart_and_announced(
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", auth=("sk_test_x", "")
     ) as client:
-        await eventually(lambda: answers(client), seconds=20)
+        await until(lambda: answers(client), seconds=20)
         intent = await pay(client)
-        await eventually(lambda: has_received(receiver))
+        await until(lambda: has_received(receiver))
         supervisor.kill("card-gateway", signal.SIGTERM)
         await supervisor.wait_for_start("card-gateway", 2)
-        await eventually(lambda: answers(client), seconds=20)
+        await until(lambda: answers(client), seconds=20)
         kept = await client.get(f"/v1/payment_intents/{intent}")
     assert kept.json()["status"] == "succeeded"
     body, signature = receiver.received[0]

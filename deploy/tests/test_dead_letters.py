@@ -11,7 +11,6 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli import app
 from deploy.dead_letters import known_queues
-from deploy.tests.waiting import eventually
 from services.audit.drafts import read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle
@@ -20,7 +19,7 @@ from shared.consumer import Consumer, read_event
 from shared.db import make_engine
 from shared.events import Event
 from shared.settings import asyncpg_url
-from shared.testing import Database, service_database
+from shared.testing import Database, service_database, until
 from shared.tests.messages import event, forget_queues, running, send, waiting
 from shared.transactions import Transactions
 
@@ -72,7 +71,7 @@ async def park(
     await send(channel, *events)
     parked = await waiting(channel, QUEUE.dead) + len(events)
     async with running(Consumer(QUEUE, broken, transactions, url, read=read_event)):
-        await eventually(lambda: _holds(channel, QUEUE.dead, parked), seconds=60)
+        await until(lambda: _holds(channel, QUEUE.dead, parked), seconds=60)
 
 
 async def _holds(channel: AbstractChannel, queue: str, count: int) -> bool:
@@ -115,9 +114,9 @@ async def test_a_replay_is_handled_as_if_for_the_first_time(
     assert "1 given back" in await told("replay", "audit.log", events[1].id)
     assert await waiting(channel, QUEUE.dead) == 2
     async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url, read=read)):
-        await eventually(lambda: _has_rows(database, 1))
+        await until(lambda: _has_rows(database, 1))
         assert "2 given back" in await told("replay", "audit.log", "--all")
-        await eventually(lambda: _has_rows(database, 3))
+        await until(lambda: _has_rows(database, 3))
     assert "0 given back" in await told("replay", "audit.log", "--all")
     assert "Nothing is parked for audit.log" in await told("show", "audit.log")
 
@@ -136,11 +135,11 @@ async def test_replaying_twice_has_one_effect(
     await park(channel, transactions, rabbitmq_url, one)
     async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url, read=read)):
         assert "1 given back" in await told("replay", "audit.log", one.id)
-        await eventually(lambda: _has_rows(database, 1))
+        await until(lambda: _has_rows(database, 1))
         # A replay that was cut off before it removed the parked one leaves it to the next.
         await send_to_dead(channel, one)
         assert "1 given back" in await told("replay", "audit.log", one.id)
-        await eventually(lambda: _holds(channel, QUEUE.name, 0))
+        await until(lambda: _holds(channel, QUEUE.name, 0))
         await asyncio.sleep(0.3)
     assert await _has_rows(database, 1)
     assert await waiting(channel, QUEUE.dead) == 0
@@ -159,7 +158,7 @@ async def test_a_replay_that_fails_again_counts_its_attempts_anew(
     async with running(Consumer(QUEUE, broken, transactions, rabbitmq_url, read=read_event)):
         await asyncio.sleep(1)
         assert await waiting(channel, QUEUE.dead) == 0, "it is being tried again"
-        await eventually(lambda: _holds(channel, QUEUE.dead, 1), seconds=60)
+        await until(lambda: _holds(channel, QUEUE.dead, 1), seconds=60)
     assert "parked after 5 attempts" in await told("show", "audit.log")
 
 
@@ -170,7 +169,7 @@ async def test_without_its_queue_a_replay_keeps_the_message(
     await channel.queue_delete(QUEUE.name)
     result = await carnet("replay", "audit.log", "--all")
     assert result.exit_code == 1
-    await eventually(lambda: _holds(channel, QUEUE.dead, 1))
+    await until(lambda: _holds(channel, QUEUE.dead, 1))
 
 
 async def test_only_what_was_named_is_dropped(

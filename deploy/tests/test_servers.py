@@ -19,7 +19,7 @@ from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, postgres_of, rabbitmq_of
 from deploy.local.supervisor import Supervisor
-from deploy.tests.waiting import eventually
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ async def test_postgres_keeps_its_rows_when_everything_is_killed(
     await query(postgres, "CREATE TABLE kept AS SELECT 42 AS answer")
     supervisor.kill("postgres", signal.SIGKILL)
     await supervisor.wait_for_start("postgres", 2)
-    await eventually(lambda: answers(postgres), seconds=20)
+    await until(lambda: answers(postgres), seconds=20)
     assert await query(postgres, "SELECT answer FROM kept") == 42
 
 
@@ -128,7 +128,7 @@ async def test_rabbitmq_keeps_quorum_queues_when_it_is_killed(
     supervisor.kill("rabbitmq", signal.SIGKILL)
     supervisor.kill("epmd", signal.SIGKILL)
     await supervisor.wait_for_start("rabbitmq", 2)
-    await eventually(lambda: has_message(rabbitmq), seconds=60)
+    await until(lambda: has_message(rabbitmq), seconds=60)
     await supervisor.stop()
     assert list(marked(tmp_path)) == []
 

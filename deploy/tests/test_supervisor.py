@@ -13,12 +13,13 @@ from deploy.local.errors import StartError
 from deploy.local.processes import Identity, marked
 from deploy.local.supervisor import LOG_LIMIT_BYTES, Program, Supervisor, own_environment
 from deploy.local.system import CHECKOUT
-from deploy.tests.waiting import eventually, wait_for_text
+from deploy.tests.waiting import wait_for_text
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
 
-def shell(name: str, script: str, folder: Path, *, stage: int = 1, seconds: float = 5) -> Program:
+def shell(name: str, script: str, folder: Path, *, stage: int = 1, seconds: float = 30) -> Program:
     return Program(
         name=name,
         command=("/bin/sh", "-c", script),
@@ -34,7 +35,7 @@ async def test_a_process_that_dies_is_started_again_after_growing_pauses(
 ) -> None:
     began = time.monotonic()
     await supervisor.start(shell("frail", "echo born; exit 3", tmp_path))
-    await supervisor.wait_for_start("frail", 3, seconds=10)
+    await supervisor.wait_for_start("frail", 3)
     assert time.monotonic() - began >= 1.5  # 0.5 s and 1 s
     assert supervisor.log_of("frail").read_text().count("born") >= 2
     assert "frail ended by itself (exit code 3); starting it again in 0.5 s" in said[0]
@@ -71,10 +72,9 @@ async def test_what_does_not_stop_in_time_is_killed_with_its_children(
     await supervisor.start(shell("stubborn", script, tmp_path, seconds=0.3))
     await wait_for_text(supervisor.log_of("stubborn"), "\n")
     child = Identity.of(int(supervisor.log_of("stubborn").read_text()))
-    await supervisor.stop()
-    await asyncio.sleep(0.05)
     assert child is not None
-    assert not child.is_running()
+    await supervisor.stop()
+    await until(lambda: not child.is_running())
     assert said == ["stubborn did not stop in time; killing it"]
 
 
@@ -82,11 +82,7 @@ async def test_stopping_in_the_pause_before_a_restart_starts_nothing(
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:
     await supervisor.start(shell("frail", "exit 1", tmp_path))
-
-    async def was_told() -> bool:
-        return bool(said)
-
-    await eventually(was_told)
+    await until(lambda: bool(said))
     await supervisor.stop()
     await asyncio.sleep(0.6)
     assert list(marked(tmp_path)) == []
@@ -112,6 +108,10 @@ async def test_a_command_that_does_not_exist_is_said(
         await supervisor.start(program)
 
 
+def _at_work(folder: Path) -> int:
+    return len(list(marked(folder)))
+
+
 _DOOMED = """
 import asyncio, sys
 from pathlib import Path
@@ -121,8 +121,7 @@ async def main(folder):
     supervisor = Supervisor(folder, print)
     script = "setsid sleep 600 & exec sleep 600"
     await supervisor.start(Program("child", ("/bin/sh", "-c", script), own_environment(), folder))
-    await asyncio.sleep(0.3)
-    print("ready", flush=True)
+    print("started", flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main(Path(sys.argv[1])))
@@ -138,11 +137,10 @@ async def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_t
     )
     assert doomed.stdout is not None
     await doomed.stdout.readline()
-    assert len(list(marked(tmp_path))) == 2  # the child, and one that left its session
+    await until(lambda: _at_work(tmp_path) == 2)  # the child, and one that leaves its session
     doomed.kill()
     await doomed.wait()
-    await asyncio.sleep(0.1)
-    assert len(list(marked(tmp_path))) == 1
+    await until(lambda: _at_work(tmp_path) == 1)
     await Supervisor(tmp_path, said.append).end_leftovers()
     assert list(marked(tmp_path)) == []
     assert said == ["ending what an earlier start left running (1)"]

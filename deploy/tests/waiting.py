@@ -1,20 +1,9 @@
-"""Waits for what happens soon, but not at once."""
+"""Waits for what a process writes."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-
-async def eventually(check: Callable[[], Awaitable[bool]], *, seconds: float = 10) -> None:
-    """Wait until `check` answers true. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if await check():
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        await asyncio.sleep(0.02)
+from shared.testing import until
 
 
 async def wait_for_text(file: Path, text: str) -> None:
@@ -23,4 +12,4 @@ async def wait_for_text(file: Path, text: str) -> None:
     async def is_there() -> bool:
         return await asyncio.to_thread(lambda: file.exists() and text in file.read_text())
 
-    await eventually(is_there)
+    await until(is_there)

@@ -1,7 +1,7 @@
 """Events and queues for the tests of relay and consumer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -65,13 +65,6 @@ async def waiting(channel: AbstractChannel, name: str) -> int:
     """Return how many messages a queue holds ready."""
     declared = await channel.declare_queue(name, passive=True)
     return declared.declaration_result.message_count or 0
-
-
-async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
-    """Wait until something is so; raises TimeoutError when it does not come to be."""
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

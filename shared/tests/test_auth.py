@@ -173,9 +173,7 @@ async def test_altered_unsigned_and_oversized(verifier: TokenVerifier, tokens: T
 
 
 @given(st.text(max_size=200) | st.from_regex(r"[A-Za-z0-9_-]{0,40}(\.[A-Za-z0-9_-]{0,40}){0,5}"))
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 async def test_noise_is_no_token(verifier: TokenVerifier, noise: str) -> None:
     with pytest.raises(Unauthenticated):
         await verifier.verify(noise)

@@ -22,8 +22,8 @@ from shared.errors import ServiceUnavailable
 from shared.events import Event
 from shared.provisioning import in_database
 from shared.settings import ServiceSettings
-from shared.testing import Database
-from shared.tests.messages import QUEUE, event, forget_queues, running, send, until, waiting
+from shared.testing import Database, until
+from shared.tests.messages import QUEUE, event, forget_queues, running, send, waiting
 from shared.tests.slow_worker import environment_of, start_slow_worker
 from shared.transactions import Transactions
 

@@ -20,8 +20,7 @@ from shared.maintenance import (
     refuse_to_start_once_reachable,
 )
 from shared.settings import ServiceSettings
-from shared.testing import Database, free_port
-from shared.tests.messages import until
+from shared.testing import Database, free_port, until
 from shared.tests.slow_worker import environment_of, start_slow_worker
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack
 from deploy.local.supervisor import Supervisor, own_environment
 from deploy.local.system import CHECKOUT, System
-from deploy.tests.waiting import eventually
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +61,7 @@ async def echoing(system: System, supervisor: Supervisor) -> AsyncIterator[int]:
     async def answers() -> bool:
         return await _said_back(instance.port or 0) == b"there\n"
 
-    await eventually(answers)
+    await until(answers)
     yield instance.port
 
 
@@ -148,7 +148,7 @@ async def test_nothing_is_left_of_it_when_its_run_is_killed(tmp_path: Path) -> N
     async def moved() -> bool:
         return namespace(pid) not in ("", namespace(os.getpid()))
 
-    await eventually(moved)
+    await until(moved)
     place = namespace(pid)
     run.send_signal(signal.SIGKILL)
     await run.wait()
@@ -156,7 +156,7 @@ async def test_nothing_is_left_of_it_when_its_run_is_killed(tmp_path: Path) -> N
     async def all_gone() -> bool:
         return place not in {namespace(int(entry.name)) for entry in running()}
 
-    await eventually(all_gone)
+    await until(all_gone)
 
 
 async def test_a_machine_that_cannot_says_what_it_lacks(

@@ -20,7 +20,6 @@ from deploy.local.system import CHECKOUT, System
 from deploy.rehearsal.databases import VersionOne, VersionTwo, upgraded
 from deploy.tests.upgrade import commands
 from deploy.tests.upgrade.test_interruptions import MANY, finish, kill_after, start
-from deploy.tests.waiting import eventually
 from deploy.upgrade import notices
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.progress import Silence
@@ -28,6 +27,7 @@ from deploy.upgrade.rollback import roll_back
 from deploy.upgrade.targets import COPIED_INTO, owner_connections, service_connections
 from deploy.upgrade.verification import verify
 from deploy.upgrade.workspace import make_tables
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +88,7 @@ class Services:
         """Run one of the lasting modules until the block ends."""
         process = await self.start(module, self.lasting()[module])
         try:
-            await eventually(lambda: _answers(self.health_of(module)), seconds=60)
+            await until(lambda: _answers(self.health_of(module)), seconds=60)
             yield process
         finally:
             process.kill()
@@ -166,7 +166,7 @@ async def test_a_rollback_that_was_killed_must_be_finished(
         # Its plan is changed, but nothing can be deleted yet.
         await holding.execute("BEGIN; LOCK TABLE vouchers.vouchers IN SHARE MODE")
         begun = "SELECT rolling_back FROM organizations.upgrade_plan"
-        await eventually(lambda: v2.value(begun), seconds=60)
+        await until(lambda: v2.value(begun), seconds=60)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
@@ -251,7 +251,7 @@ async def test_a_rollback_that_could_not_begin_leaves_no_notice(
     async def announcing() -> bool:
         return bool(await v2.rows(WAITING))
 
-    await eventually(announcing)
+    await until(announcing)
     started = await asyncpg.connect(v2.target.service("vouchers"))
     try:
         with pytest.raises(UpgradeError, match="Version 2 is at work: vouchers"):

@@ -403,8 +403,6 @@ def test_the_books_balance(
             settings=settings(
                 max_examples=15,
                 stateful_step_count=20,
-                deadline=None,
-                print_blob=True,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -324,5 +324,5 @@ def test_the_ledger_holds_whatever_happens(stage: Stage) -> None:
     machine = type("LedgerOnStage", (Ledger,), {"stage": stage})
     run_state_machine_as_test(
         machine,
-        settings=hypothesis_settings(max_examples=20, stateful_step_count=15, deadline=None),
+        settings=hypothesis_settings(max_examples=20, stateful_step_count=15),
     )
