@@ -134,7 +134,7 @@ async def running(config: uvicorn.Config) -> AsyncIterator[int]:
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())
-    while not server.started:
+    while not (server.started or task.done()):
         await asyncio.sleep(0.005)
     try:
         yield server.servers[0].sockets[0].getsockname()[1]
@@ -195,18 +195,19 @@ class Stack:
     upstream: Recorder
     gateway: Gateway
 
-    async def raw(self, data: bytes, *, wait: float = 2.0) -> bytes:
-        """Send bytes as they are, and read until the gateway closes or `wait` seconds pass."""
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes as they are, and read until the gateway closes. Raises TimeoutError."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         answer = b""
         try:
-            async with asyncio.timeout(wait):
+            async with asyncio.timeout(30):
                 while piece := await reader.read(65536):
                     answer += piece
-        except (TimeoutError, ConnectionError):
+        except ConnectionError:
             pass
-        writer.close()
+        finally:
+            writer.close()
         return answer
 
 
@@ -250,7 +251,7 @@ async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (blind or gateway.revocations.known):
                 await asyncio.sleep(0.005)
         yield Stack(port, client, recorder, gateway)

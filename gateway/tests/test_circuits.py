@@ -1,7 +1,6 @@
 """A service that does not answer is left alone, tried now and then, and taken back at once."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +8,7 @@ from prometheus_client import REGISTRY
 
 from gateway.circuits import Circuit
 from gateway.tests.conftest import DEAD, bearer, open_stack, raw_upstream, read_head
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +116,7 @@ async def test_a_hanging_service_costs_only_its_first_callers_their_time() -> No
             if not hangs:
                 writer.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
 
-    settings = {"standard_timeout": 0.2, "circuit_failures": 2, "circuit_pause": 0.3}
+    settings = {"standard_timeout": 1, "circuit_failures": 2, "circuit_pause": 3}
     async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,), **settings) as stack:
 
         async def status() -> int:
@@ -124,19 +124,27 @@ async def test_a_hanging_service_costs_only_its_first_callers_their_time() -> No
 
         assert [await status() for _ in range(3)] == [504, 504, 503]
         refused = await stack.client.get("/api/vouchers/1", headers=bearer())
-        assert refused.headers["retry-after"] == "1"
+        assert 1 <= int(refused.headers["retry-after"]) <= 3
         assert (await stack.client.get("/api/payments/my", headers=bearer())).status_code == 200
         hangs = False
-        deadline = time.monotonic() + 3
-        while await status() == 503 and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+
+        async def is_let_in() -> bool:
+            return await status() != 503
+
+        await until(is_let_in)
         assert [await status() for _ in range(3)] == [500, 500, 500]
 
 
 async def test_a_client_that_leaves_says_nothing_about_the_service() -> None:
+    arrived, left = asyncio.Event(), asyncio.Event()
+
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
-        await asyncio.sleep(0.3)
+        if not arrived.is_set():
+            arrived.set()
+            await reader.read()
+            left.set()
+            return
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         await writer.drain()
 
@@ -145,9 +153,9 @@ async def test_a_client_that_leaves_says_nothing_about_the_service() -> None:
         open_stack(vouchers_url=(url,), circuit_failures=1) as stack,
     ):
         call = asyncio.create_task(stack.client.get("/api/vouchers/1", headers=bearer()))
-        await asyncio.sleep(0.15)
+        await until(arrived.is_set)
         call.cancel()
-        await asyncio.sleep(0.05)
+        await until(left.is_set)
         assert (await stack.client.get("/api/vouchers/1", headers=bearer())).status_code == 200
 
 

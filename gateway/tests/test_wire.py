@@ -12,6 +12,7 @@ import pytest
 from gateway.errors import MalformedRequest
 from gateway.forwarding import Outgoing
 from gateway.tests.conftest import Stack, bearer, open_stack, raw_upstream, read_head
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -25,17 +26,21 @@ class Script:
         self.answers = list(answers)
         self.then_close = then_close
         self.connections = 0
+        self.left = 0
         self.heads: list[bytes] = []
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        while self.answers:
-            self.heads.append(await read_head(reader))
-            writer.write(self.answers.pop(0))
-            await writer.drain()
-            if self.then_close:
-                return
-        await reader.read()
+        try:
+            while self.answers:
+                self.heads.append(await read_head(reader))
+                writer.write(self.answers.pop(0))
+                await writer.drain()
+                if self.then_close:
+                    return
+            await reader.read()
+        finally:
+            self.left += 1
 
 
 @asynccontextmanager
@@ -100,10 +105,10 @@ async def test_a_body_without_a_length_that_is_reset_is_not_complete() -> None:
 )
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_bytes_behind_an_answer_never_become_the_next_one(more: bytes, at_once: bool) -> None:
-    connections = 0
+    connections = left = 0
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
+        nonlocal connections, left
         connections += 1
         await read_head(reader)
         writer.write(OK + more if at_once else OK)
@@ -112,11 +117,12 @@ async def test_bytes_behind_an_answer_never_become_the_next_one(more: bytes, at_
             await asyncio.sleep(0.05)
             writer.write(more)
         await reader.read()
+        left += 1
 
     async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,)) as stack:
-        for _ in range(2):
+        for number in (1, 2):
             assert (await get(stack)).text == "ok"
-            await asyncio.sleep(0.15)
+            await until(lambda number=number: left == number)  # type: ignore[misc]
     assert connections == 2
 
 
@@ -135,7 +141,7 @@ async def test_a_body_where_there_must_be_none_does_no_harm(method: str, answer:
         first = await get(stack, method)
         assert first.status_code in (200, 204, 304)
         assert first.content == b""
-        await asyncio.sleep(0.05)
+        await until(lambda: script.left == 1)
         assert (await get(stack)).text == "ok"
     assert script.connections == 2
 
@@ -218,7 +224,7 @@ async def test_a_slow_client_is_not_taken_for_a_silent_service() -> None:
 
     async with (
         raw_upstream(handler) as url,
-        open_stack(vouchers_url=(url,), standard_timeout=0.3) as stack,
+        open_stack(vouchers_url=(url,), standard_timeout=1) as stack,
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.port, limit=65536)
         authorization = bearer()["Authorization"].encode()
@@ -228,7 +234,7 @@ async def test_a_slow_client_is_not_taken_for_a_silent_service() -> None:
             + b"\r\n\r\n"
         )
         await read_head(reader)
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         assert len(await reader.read(-1)) == total
         writer.close()
 
