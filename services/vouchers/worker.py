@@ -6,7 +6,7 @@ from services.vouchers.app import NAME, clients_of
 from services.vouchers.bootstrap import make_up_for_missed_creation
 from services.vouchers.events import CATALOGUE, LISTENERS
 from services.vouchers.handlers import QUEUES
-from services.vouchers.service import vouchers
+from services.vouchers.service import quotes, vouchers
 from services.vouchers.service.copies import Directory
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
@@ -20,6 +20,7 @@ from shared.worker import Timer, Worker, start
 
 EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
+FORGET_EVERY = 3600.0
 BOOTSTRAP_EVERY = 10.0
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,9 @@ def timers_of(
     async def cancel() -> None:
         await vouchers.cancel_unpaid(transactions, settings.pending_for)
 
+    async def forget() -> None:
+        await quotes.forget_untaken(transactions)
+
     async def bootstrap() -> None:
         try:
             await make_up_for_missed_creation(transactions, directory)
@@ -81,6 +85,7 @@ def timers_of(
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, learn),
+        Timer("forget_quotes", FORGET_EVERY, forget),
         Timer("bootstrap", BOOTSTRAP_EVERY, bootstrap),
     ]
 

@@ -15,6 +15,7 @@ from services.vouchers.queries.redemptions import (
 )
 from services.vouchers.queries.refunds import (
     find_quote,
+    forget_open_quotes,
     get_quote,
     has_lost_dispute,
     has_open_dispute,
@@ -56,6 +57,7 @@ __all__ = [
     "codes_of",
     "find_quote",
     "find_readable",
+    "forget_open_quotes",
     "freezes_of",
     "get_adjustment",
     "get_client",

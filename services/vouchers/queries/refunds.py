@@ -1,6 +1,8 @@
-"""Selects of refund quotes and disputes."""
+"""Statements of refund quotes and disputes."""
 
-from sqlalchemy import ColumnExpressionArgument, select
+from datetime import datetime
+
+from sqlalchemy import ColumnExpressionArgument, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import RefundQuoteNotFound
@@ -33,6 +35,12 @@ async def has_taken_quote(session: AsyncSession, voucher: Voucher) -> bool:
         RefundQuote.status == QuoteStatus.TAKEN,
     )
     return bool(await session.scalar(select(statement.exists())))
+
+
+async def forget_open_quotes(session: AsyncSession, before: datetime) -> None:
+    """Drop the quotes that ran out before an instant and were not taken."""
+    untaken = (RefundQuote.status == QuoteStatus.OPEN) & (RefundQuote.valid_until < before)
+    await session.execute(delete(RefundQuote).where(untaken))
 
 
 async def has_open_dispute(session: AsyncSession, voucher: Voucher) -> bool:

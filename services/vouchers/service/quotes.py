@@ -33,8 +33,11 @@ from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid
 from shared.failpoints import passed
 from shared.routing import Work
+from shared.transactions import Transactions
 
 VALID_FOR = timedelta(minutes=15)
+KEPT_FOR = timedelta(days=1)
+"""How long a quote that nobody took can still be told to have run out."""
 
 # What a cancelled voucher's unused sessions cost may still be given back.
 _REFUSALS: dict[str, type[Conflict]] = {
@@ -112,6 +115,12 @@ def _quote_of(voucher: Voucher, payment: PaymentState, sessions: int | None) -> 
         rule=pro_rata.RULE,
         valid_until=now() + VALID_FOR,
     )
+
+
+async def forget_untaken(transactions: Transactions) -> None:
+    """Drop the quotes that ran out long ago and that nobody took."""
+    async with transactions.system() as session:
+        await queries.forget_open_quotes(session, now() - KEPT_FOR)
 
 
 async def give_back(

@@ -5,10 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from services.vouchers.app import clients_of
 from services.vouchers.schemas.vouchers import VoucherRead
 from services.vouchers.service.copies import Directory
+from services.vouchers.service.quotes import forget_untaken
 from services.vouchers.service.vouchers import (
     cancel_unpaid,
     expire_run_out,
@@ -130,3 +132,26 @@ async def test_an_organization_whose_clock_is_unknown_is_asked_for(
     assert await expire_run_out(transactions, later) == 1
     assert await _statuses(database) == {voucher["id"]: "expired"}
     assert voucher["organization_id"] == ORGANIZATION
+
+
+async def test_quotes_that_nobody_took_are_forgotten(
+    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+) -> None:
+    """Anybody may ask for one as often as they like."""
+    used, other = [await new_voucher(client, people) for _ in range(2)]
+    made = []
+    for voucher in (other, other, used):
+        path = f"/api/vouchers/{voucher['id']}/refund-quote"
+        made.append((await client.post(path, headers=people.owner)).json()["id"])
+    old, recent, taken = made
+    body = {"quote_id": taken}
+    await client.post(f"/api/vouchers/{used['id']}/refunds", json=body, headers=people.owner)
+    async with database.admin() as admin:
+        back = "UPDATE refund_quotes SET valid_until = now() - $1::interval WHERE id = ANY($2)"
+        await admin.execute(back, timedelta(hours=25), [old, taken])
+        await admin.execute(back, timedelta(hours=23), [recent])
+    await forget_untaken(transactions)
+    async with transactions.system() as session:
+        await session.execute(text("DELETE FROM refund_quotes WHERE id = :id"), {"id": taken})
+    left = await database.rows("SELECT id FROM refund_quotes ORDER BY id")
+    assert [row["id"] for row in left] == [recent, taken]
