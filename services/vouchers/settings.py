@@ -1,7 +1,5 @@
 """Settings of the vouchers service, prefix VOUCHERS_."""
 
-from datetime import timedelta
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -9,10 +7,7 @@ from shared.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """Where the services are that a purchase needs, and how long a voucher waits for its money.
-
-    `pending_hours` is how long an unpaid voucher is kept before it is cancelled.
-    """
+    """Where the services are that a purchase needs, and how long a voucher waits for its money."""
 
     model_config = SettingsConfigDict(env_prefix="VOUCHERS_")
 
@@ -20,8 +15,6 @@ class Settings(ServiceSettings):
     organizations_url: str
     identity_url: str
     pending_hours: int = Field(default=24, ge=1)
-
-    @property
-    def pending_for(self) -> timedelta:
-        """How long a voucher may wait for its payment."""
-        return timedelta(hours=self.pending_hours)
+    """How long a voucher waits for its payment by card before it is cancelled."""
+    pending_days: int = Field(default=30, ge=1)
+    """The same for money that staff enter by hand: a transfer takes days, cash comes next week."""

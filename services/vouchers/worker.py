@@ -1,5 +1,7 @@
 """The vouchers service's background work: its relay, its consumers, and what time brings."""
 
+from datetime import timedelta
+
 import structlog
 
 from services.vouchers.app import NAME, clients_of
@@ -56,10 +58,18 @@ def consumers_of(settings: Settings, transactions: Transactions) -> list[Consume
     ]
 
 
+def patience_of(settings: Settings) -> vouchers.Patience:
+    """Return how long vouchers wait for their money."""
+    return vouchers.Patience(
+        cards=timedelta(hours=settings.pending_hours), others=timedelta(days=settings.pending_days)
+    )
+
+
 def timers_of(
     settings: Settings, transactions: Transactions, clients: ServiceClients
 ) -> list[Timer]:
     """Return what is due by the clock: vouchers that run out, vouchers that nobody paid."""
+    patience = patience_of(settings)
     directory = Directory(clients, system_origin(), transactions.system)
 
     async def expire() -> None:
@@ -69,7 +79,7 @@ def timers_of(
         await vouchers.learn_organizations(transactions, directory)
 
     async def cancel() -> None:
-        await vouchers.cancel_unpaid(transactions, settings.pending_for)
+        await vouchers.cancel_unpaid(transactions, patience)
 
     async def forget() -> None:
         await quotes.forget_untaken(transactions)

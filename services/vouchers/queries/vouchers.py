@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies
@@ -12,6 +12,7 @@ from services.vouchers.errors import VoucherNotFound
 from services.vouchers.models import (
     ClientCopy,
     OrganizationCopy,
+    PaymentMethod,
     Redemption,
     Voucher,
     VoucherCode,
@@ -188,11 +189,18 @@ async def lock_run_out(
     return (await session.scalars(statement.with_for_update(of=Voucher, skip_locked=True))).all()
 
 
-async def lock_unpaid(session: AsyncSession, before: datetime, limit: int) -> Sequence[Voucher]:
-    """Return vouchers that wait for their money since before an instant, locked."""
+async def lock_unpaid(
+    session: AsyncSession, *, cards_before: datetime, others_before: datetime, limit: int
+) -> Sequence[Voucher]:
+    """Return vouchers that wait for their money since before an instant, locked.
+
+    It is another one for those that are paid by card.
+    """
+    by_card = Voucher.payment_method == PaymentMethod.CREDIT_CARD.value
+    since = case((by_card, cards_before), else_=others_before)
     statement = (
         select(Voucher)
-        .where(Voucher.status == VoucherStatus.PENDING.value, Voucher.created_at < before)
+        .where(Voucher.status == VoucherStatus.PENDING.value, Voucher.created_at < since)
         .limit(limit)
     )
     return (await session.scalars(statement.with_for_update(skip_locked=True))).all()

@@ -57,6 +57,9 @@ async def redeem(
     if code is not None and code.is_refunded:
         raise CodeRefunded
     day = await _day(session, voucher, order)
+    # What took place before the end may be entered after it, if the day is said.
+    if voucher.status == VoucherStatus.EXPIRED and order.session_date is None:
+        raise _expired(voucher)
     await _require_valid(session, voucher, kind, day)
     code = code or await queries.next_code(session, voucher, kind)
     redemption = _spend(voucher, kind, code, actor.user_id)
@@ -94,15 +97,18 @@ async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day
         raise VoucherDisputed
     if voucher.valid_from is not None and day < voucher.valid_from:
         raise VoucherNotYetValid(f"The voucher is valid from {voucher.valid_from}.")
-    past = voucher.valid_until is not None and day > voucher.valid_until
-    if past or voucher.status == VoucherStatus.EXPIRED:
-        raise VoucherExpired(f"The voucher's last day is {voucher.valid_until}.")
+    if voucher.valid_until is not None and day > voucher.valid_until:
+        raise _expired(voucher)
     if freeze := freeze_on(day, await queries.freezes_of(session, [voucher.id])):
         raise VoucherFrozen(f"The voucher is frozen from {freeze.starts_on} to {freeze.ends_on}.")
     if voucher.regular_sessions_left < 1:
         raise VoucherExhausted("The money for the sessions that are left is being given back.")
     if voucher.sessions_left(kind) < 1:
         raise VoucherExhausted(f"Every {kind} session has been used.")
+
+
+def _expired(voucher: Voucher) -> VoucherExpired:
+    return VoucherExpired(f"The voucher's last day is {voucher.valid_until}.")
 
 
 def _spend(voucher: Voucher, kind: str, code: VoucherCode | None, user_id: int) -> Redemption:
@@ -121,7 +127,8 @@ def _spend(voucher: Voucher, kind: str, code: VoucherCode | None, user_id: int) 
 
 def _record_spending(session: AsyncSession, redemption: Redemption, voucher: Voucher) -> None:
     record(session, "REDEEM", redemption, **_balance(voucher))
-    if voucher.regular_sessions_left == 0:
+    # An expired one stays what it is, used up or not.
+    if voucher.regular_sessions_left == 0 and voucher.status == VoucherStatus.ACTIVE:
         voucher.status = VoucherStatus.COMPLETED.value
         record(session, "COMPLETE", voucher)
 

@@ -1,5 +1,6 @@
 """Use cases of sold vouchers: read, note, cancel, and end them in time."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -115,22 +116,35 @@ async def _expire_some(transactions: Transactions, zone: str, instant: datetime)
     return len(vouchers)
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a voucher may wait for its money: by card, and in every other way."""
+
+    cards: timedelta
+    others: timedelta
+
+
 async def cancel_unpaid(
-    transactions: Transactions, waited: timedelta, instant: datetime | None = None
+    transactions: Transactions, patience: Patience, instant: datetime | None = None
 ) -> int:
-    """Cancel every voucher that has waited longer than this for its money; return how many."""
-    before = (instant or now()) - waited
+    """Cancel every voucher that has waited too long for its money; return how many."""
+    moment = instant or now()
     cancelled = 0
-    while number := await _cancel_some(transactions, before):
+    while number := await _cancel_some(transactions, patience, moment):
         cancelled += number
     if cancelled:
         log.info("unpaid_vouchers_cancelled", number=cancelled)
     return cancelled
 
 
-async def _cancel_some(transactions: Transactions, before: datetime) -> int:
+async def _cancel_some(transactions: Transactions, patience: Patience, moment: datetime) -> int:
     async with transactions.system() as session:
-        vouchers = await queries.lock_unpaid(session, before, BATCH)
+        vouchers = await queries.lock_unpaid(
+            session,
+            cards_before=moment - patience.cards,
+            others_before=moment - patience.others,
+            limit=BATCH,
+        )
         for voucher in vouchers:
             voucher.status = VoucherStatus.CANCELLED.value
             record(session, "CANCEL", voucher, reason=UNPAID)

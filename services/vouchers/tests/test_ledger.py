@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from services.vouchers.app import NAME, create_app
 from services.vouchers.events import CATALOGUE
-from services.vouchers.service.vouchers import cancel_unpaid, expire_run_out
+from services.vouchers.service.vouchers import Patience, cancel_unpaid, expire_run_out
 from services.vouchers.tests.environment import settings_of, transports_of
 from services.vouchers.tests.events import (
     deliver,
@@ -38,6 +38,7 @@ from shared.db import make_engine, now
 from shared.testing import Database, Tokens, client_of
 from shared.transactions import Transactions
 
+PATIENCE = Patience(cards=timedelta(hours=24), others=timedelta(days=30))
 EDGES = {
     (None, "pending"),
     ("pending", "active"),
@@ -257,7 +258,7 @@ class Ledger(RuleBasedStateMachine):
     def wait(self, days: int) -> None:
         instant = now() + timedelta(days=days)
         self.stage.run(expire_run_out(self.stage.transactions, instant))
-        self.stage.run(cancel_unpaid(self.stage.transactions, timedelta(hours=24), instant))
+        self.stage.run(cancel_unpaid(self.stage.transactions, PATIENCE, instant))
 
     @invariant()
     def counters_are_the_sum_of_the_rows(self) -> None:

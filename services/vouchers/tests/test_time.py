@@ -12,6 +12,7 @@ from services.vouchers.schemas.vouchers import VoucherRead
 from services.vouchers.service.copies import Directory
 from services.vouchers.service.quotes import forget_untaken
 from services.vouchers.service.vouchers import (
+    Patience,
     cancel_unpaid,
     expire_run_out,
     learn_organizations,
@@ -19,7 +20,8 @@ from services.vouchers.service.vouchers import (
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports
 from services.vouchers.tests.outside import ORGANIZATION, OTHER_ORGANIZATION
-from services.vouchers.tests.people import People, buy, new_type, new_voucher
+from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
+from services.vouchers.worker import patience_of
 from shared.context import system_origin
 from shared.db import now
 from shared.testing import Database
@@ -28,6 +30,7 @@ from shared.transactions import Transactions
 pytestmark = pytest.mark.anyio
 
 DAY = timedelta(hours=24)
+PATIENCE = Patience(cards=DAY, others=30 * DAY)
 
 
 async def _last_day(database: Database, voucher: dict[str, Any], day: date) -> None:
@@ -103,9 +106,9 @@ async def test_what_nobody_pays_is_cancelled_after_a_day(
     kind = await new_type(client, people.owner)
     unpaid = (await buy(client, people.client, kind["id"], payment_token="pm_3ds")).json()
     paid = (await buy(client, people.client, kind["id"])).json()
-    assert await cancel_unpaid(transactions, DAY, now() + DAY - timedelta(minutes=1)) == 0
-    assert await cancel_unpaid(transactions, DAY, now() + DAY) == 1
-    assert await cancel_unpaid(transactions, DAY, now() + DAY) == 0
+    assert await cancel_unpaid(transactions, PATIENCE, now() + DAY - timedelta(minutes=1)) == 0
+    assert await cancel_unpaid(transactions, PATIENCE, now() + DAY) == 1
+    assert await cancel_unpaid(transactions, PATIENCE, now() + DAY) == 0
     assert await _statuses(database) == {unpaid["id"]: "cancelled", paid["id"]: "active"}
     last = (await database.events())[-1]["data"]
     assert (last["action"], last["new_values"]["reason"]) == ("CANCEL", "unpaid")
@@ -132,6 +135,47 @@ async def test_an_organization_whose_clock_is_unknown_is_asked_for(
     assert await expire_run_out(transactions, later) == 1
     assert await _statuses(database) == {voucher["id"]: "expired"}
     assert voucher["organization_id"] == ORGANIZATION
+
+
+@pytest.mark.parametrize("method", ["bank_transfer", "cash", "other"])
+async def test_money_that_comes_by_hand_may_take_weeks(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    transactions: Transactions,
+    settings: Settings,
+    method: str,
+) -> None:
+    kind = await new_type(client, people.owner)
+    order = {"payment_method": method, "payment_token": None}
+    unpaid = (await buy(client, people.client, kind["id"], **order)).json()
+    patience = patience_of(settings)
+    assert await cancel_unpaid(transactions, patience, now() + 29 * DAY) == 0
+    assert await _statuses(database) == {unpaid["id"]: "pending"}
+    assert await cancel_unpaid(transactions, patience, now() + 31 * DAY) == 1
+
+
+async def test_a_session_before_the_end_may_be_entered_after_it(
+    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+) -> None:
+    """Friday evening's session, entered on Saturday."""
+    kind = await new_type(client, people.owner, total_sessions=1, backup_sessions=0)
+    voucher = (await buy(client, people.client, kind["id"])).json()
+    yesterday = (now() - DAY).date()
+    await _last_day(database, voucher, yesterday)
+    await expire_run_out(transactions, now())
+    assert await _statuses(database) == {voucher["id"]: "expired"}
+    late = await redeem(client, people.therapist, voucher["id"])
+    assert (late.status_code, late.json()["code"]) == (409, "voucher_expired")
+    after = {"session_date": now().date().isoformat()}
+    late = await redeem(client, people.therapist, voucher["id"], **after)
+    assert (late.status_code, late.json()["code"]) == (409, "voucher_expired")
+    before = {"session_date": yesterday.isoformat()}
+    entered = await redeem(client, people.therapist, voucher["id"], **before)
+    assert (entered.status_code, entered.json()["session_date"]) == (201, before["session_date"])
+    assert await _statuses(database) == {voucher["id"]: "expired"}, "and not completed"
+    again = await redeem(client, people.therapist, voucher["id"], **before)
+    assert (again.status_code, again.json()["code"]) == (409, "voucher_exhausted")
 
 
 async def test_quotes_that_nobody_took_are_forgotten(
