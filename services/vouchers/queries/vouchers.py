@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, bindparam, case, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    ScalarSelect,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies
@@ -153,11 +163,22 @@ def _conditions(
     return conditions
 
 
-def _clients_like(organization_id: int, text: str) -> Select[int]:
+def _clients_like(organization_id: int, text: str) -> CompoundSelect[int]:
+    """Return the members and the buyers from elsewhere with this in their name or address.
+
+    Apart from each other, because there is an index for each and none for both.
+    """
     part = f"%{_escaped(text)}%"
-    return select(ClientCopy.id).where(
-        ClientCopy.organization_id == organization_id,
-        or_(ClientCopy.name.ilike(part), ClientCopy.email.ilike(part)),
+    named = or_(ClientCopy.name.ilike(part), ClientCopy.email.ilike(part))
+    of_organization = ClientCopy.organization_id == organization_id
+    holders = select(Voucher.client_id).where(Voucher.organization_id == organization_id)
+    return union_all(
+        select(ClientCopy.id).where(of_organization, named),
+        select(ClientCopy.id).where(
+            ClientCopy.organization_id.is_distinct_from(organization_id),
+            ClientCopy.id.in_(holders),
+            named,
+        ),
     )
 
 
