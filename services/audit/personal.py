@@ -1,9 +1,10 @@
 """Personal data in audit rows: the row keeps a commitment, the value stands apart and can go.
 
 See docs/decisions for the scheme. A name, e-mail address, telephone number or postal address of a
-person is replaced in `old_values` and `new_values` by `{"$personal": "<commitment>"}`, the SHA-256
-of a random salt and the canonical value. The chain covers the commitment, so erasing value and
-salt breaks nothing, and without the salt nobody can try names until one fits.
+person, and what somebody wrote about a client's voucher, is replaced in `old_values` and
+`new_values` by `{"$personal": "<commitment>"}`, the SHA-256 of a random salt and the canonical
+value. The chain covers the commitment, so erasing value and salt breaks nothing, and without the
+salt nobody can try names until one fits.
 """
 
 import hashlib
@@ -24,8 +25,12 @@ PEOPLE = frozenset({"user", "buyer", "client", "owner", "payer", "therapist"})
 """An object under one of these names, or the entity `user` itself, tells of a person; so does a
 column such as `client_name`."""
 
+TEXTS = frozenset({"notes", "reason"})
+"""What people write about a client's voucher or refund, where the event says which client's."""
+
+_OF_A_CLIENT = frozenset({"voucher", "refund"})
 _FLAT = {f"{person}_{field}" for person in PEOPLE for field in FIELDS}
-_TELLING = FIELDS | PEOPLE | _FLAT | {MARK}
+_TELLING = FIELDS | TEXTS | PEOPLE | _FLAT | {MARK}
 _NESTED = (dict, list)
 _SUBJECT_COLUMNS = {
     "user": "user_id",
@@ -60,15 +65,16 @@ class Commitments:
         return kept
 
     def _replaced_item(self, row: Values, name: str, value: Any) -> Any:
-        person = _person_of(row["entity_type"], name)
         if value is None:
             return value
+        person = _person_of(row, name)
         if person is None:
             return self._searched(row, value)
         subject = _subject(row, person, value)
         if not isinstance(value, dict):
             field = name.rpartition("_")[2]
-            return self._commit(row, subject, field, value) if field in FIELDS else value
+            told = field in FIELDS or field in TEXTS
+            return self._commit(row, subject, field, value) if told else value
         return {
             _harmless(field): self._commit(row, subject, field, item)
             if field in FIELDS and item is not None
@@ -106,8 +112,12 @@ def _harmless(name: str) -> str:
     return f"${name}" if name == MARK else name
 
 
-def _person_of(entity_type: str, name: str) -> str | None:
+def _person_of(row: Values, name: str) -> str | None:
     """Return whom a column tells of, or None when it tells of nobody."""
+    entity_type = row["entity_type"]
+    if name in TEXTS:
+        named = entity_type in _OF_A_CLIENT and _subject(row, "client", None) is not None
+        return "client" if named else None
     if entity_type == "user" and name in FIELDS:
         return "entity"
     if name in PEOPLE:

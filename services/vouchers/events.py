@@ -68,13 +68,20 @@ class Purchased(TypedDict):
     seller: Seller
 
 
-class Cancelled(TypedDict):
+class Holder(TypedDict):
+    """Whose voucher it is; what somebody wrote about it may tell of them. Only version 1 had
+    vouchers of nobody."""
+
+    client_id: int | None
+
+
+class Cancelled(Holder):
     """Why: in somebody's words, or `unpaid`, `payment_failed`, `refunded`, `dispute_lost`."""
 
     reason: str | None
 
 
-class Frozen(TypedDict):
+class Frozen(Holder):
     """The freeze: `days` were added, from its first to its last day inclusive."""
 
     adjustment_id: int
@@ -84,7 +91,7 @@ class Frozen(TypedDict):
     reason: str
 
 
-class Extended(TypedDict):
+class Extended(Holder):
     """The extension: `days` were added."""
 
     adjustment_id: int
@@ -99,7 +106,7 @@ class AdjustmentReversed(TypedDict):
     kind: AdjustmentKind
 
 
-class RefundRequested(TypedDict):
+class RefundRequested(Holder):
     """What payments needs to give the money back if it was not called; its sessions are withheld
     already."""
 

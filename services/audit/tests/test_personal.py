@@ -82,6 +82,32 @@ async def test_erasing_a_user_takes_every_trace_and_breaks_no_chain(
     assert told[-6]["new_values"] == {"name": "Bob", "email": "bob@example.org"}
 
 
+async def test_what_was_written_about_a_client_goes_with_them(
+    client: httpx.AsyncClient, transactions: Transactions, tokens: Tokens, database: Database
+) -> None:
+    said = {"client_id": 42, "reason": "Anna Nowak in hospital"}
+    bought = {"client_id": 42, "notes": "call Anna", "status": "pending"}
+    await deliver(
+        transactions,
+        event("PURCHASE", "voucher", 7, new_values=bought),
+        event("FREEZE", "voucher", 7, new_values=said),
+        event("CREATE", "refund", 7, new_values=said),
+        event("QUARANTINE", "payment_transaction", 7, new_values={**said, "reason": "amount"}),
+        event("CANCEL", "voucher", 7, new_values={"client_id": None, "reason": "unpaid"}),
+    )
+    assert "Anna" not in str(await rows_of(database))
+    told = [row["new_values"] for row in await shown(client, tokens)][::-1]
+    assert told[:3] == [bought, said, said]
+    await deliver(transactions, about_user("DELETE", old_values=dict(ANNA), new_values={}))
+    assert "Anna" not in await everything(database)
+    assert await is_sound(transactions)
+    told = [row["new_values"] for row in await shown(client, tokens)][::-1]
+    assert told[0] == {**bought, "notes": ERASED}
+    assert told[1:3] == [{"client_id": 42, "reason": ERASED}] * 2
+    assert told[3]["reason"] == "amount", "our own words about money stay"
+    assert told[4]["reason"] == "unpaid"
+
+
 async def test_a_commitment_cannot_be_guessed_or_forged(
     client: httpx.AsyncClient, transactions: Transactions, tokens: Tokens, database: Database
 ) -> None:

@@ -150,6 +150,13 @@ async def _apply(
         for name in ("starts_on", "ends_on", "days", "reason")
         if (value := getattr(adjustment, name)) is not None
     }
-    record(session, action, voucher, adjustment_id=adjustment.id, **details)
+    record(
+        session,
+        action,
+        voucher,
+        client_id=voucher.client_id,
+        adjustment_id=adjustment.id,
+        **details,
+    )
     await session.flush()
     return adjustment, voucher.valid_until

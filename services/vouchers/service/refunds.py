@@ -60,6 +60,7 @@ async def withhold(
         sessions=quote.sessions,
         amount=quote.amount,
         currency=quote.currency,
+        client_id=voucher.client_id,
         reason=reason,
     )
     await session.flush()
@@ -137,7 +138,7 @@ async def reopen(session: AsyncSession, voucher: Voucher) -> None:
 
 def _cancel(session: AsyncSession, voucher: Voucher, reason: str) -> None:
     voucher.status = VoucherStatus.CANCELLED.value
-    record(session, "CANCEL", voucher, reason=reason)
+    record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=reason)
 
 
 async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, status: str) -> None:

@@ -100,6 +100,6 @@ def _unpaid(session: AsyncSession, voucher: Voucher) -> None:
     voucher.payment_status = PaymentStatus.FAILED.value
     if voucher.status == VoucherStatus.PENDING:
         voucher.status = VoucherStatus.CANCELLED.value
-        record(session, "CANCEL", voucher, reason=PAYMENT_FAILED)
+        record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=PAYMENT_FAILED)
     else:
         record(session, "UPDATE", voucher)

@@ -59,7 +59,7 @@ async def update(
     for name, value in changes.items():
         setattr(voucher, name, value)
     if session.is_modified(voucher):
-        record(session, "UPDATE", voucher)
+        record(session, "UPDATE", voucher, client_id=voucher.client_id)
         await session.flush()
     return voucher
 
@@ -77,7 +77,7 @@ async def cancel(
     if voucher.status not in (VoucherStatus.PENDING, VoucherStatus.ACTIVE):
         raise VoucherNotCancellable
     voucher.status = VoucherStatus.CANCELLED.value
-    record(session, "CANCEL", voucher, reason=reason)
+    record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=reason)
     await session.flush()
     return voucher
 
@@ -147,5 +147,5 @@ async def _cancel_some(transactions: Transactions, patience: Patience, moment: d
         )
         for voucher in vouchers:
             voucher.status = VoucherStatus.CANCELLED.value
-            record(session, "CANCEL", voucher, reason=UNPAID)
+            record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=UNPAID)
     return len(vouchers)

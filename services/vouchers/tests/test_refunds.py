@@ -130,6 +130,7 @@ async def test_a_part_goes_back_and_its_codes_with_it(
         "sessions": 2,
         "amount": "80.00",
         "currency": "PLN",
+        "client_id": voucher["client_id"],
         "reason": "moves away",
     }
     assert noted[1] == {"payment_status": "partially_refunded"}

@@ -129,7 +129,7 @@ async def test_notes_are_the_managers_to_write(
     assert (await client.put(path, json={"price": 1}, headers=people.owner)).status_code == 422
     last = (await database.events())[-1]
     assert last["type"] == "vouchers.voucher.updated.v1"
-    assert last["data"]["new_values"] == {"notes": "manager"}
+    assert last["data"]["new_values"] == {"client_id": CLIENT, "notes": "manager"}
 
 
 async def test_who_cancels_a_paid_voucher(client: httpx.AsyncClient, people: People) -> None:
