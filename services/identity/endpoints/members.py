@@ -120,7 +120,7 @@ async def update_member(
 async def remove_member(
     organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep
 ) -> Message:
-    """Take a user out of the organization; the account stays."""
+    """Take a user out of the organization; the account stays, unless it was never approved."""
     registration.require_manager(actor, organization_id)
     user = await users.lock(session, actor, user_id, organization_id)
     await users.remove_from_organization(session, actor, user)

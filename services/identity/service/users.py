@@ -153,7 +153,14 @@ async def approve(session: AsyncSession, actor: Actor, user: User) -> User:
 
 
 async def remove_from_organization(session: AsyncSession, actor: Actor, user: User) -> None:
-    """Take a user out of the organization; raises OwnAccount, LastOwner."""
+    """Take a user out of the organization; raises OwnAccount, LastOwner.
+
+    One who was never let in is refused by it, and goes for good: the account would wait for an
+    approval that nobody can give, and keep its address from registering anywhere else.
+    """
+    if user.awaits_approval and user.last_login is None:
+        await delete(session, actor, user)
+        return
     await update(session, actor, user, {"organization_id": None}, Precondition(None))
 
 

@@ -43,6 +43,21 @@ async def test_without_a_slug_the_user_belongs_nowhere(
     assert organizations.asked == 0
 
 
+async def test_who_was_refused_may_register_elsewhere(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    body = {**NEW, "organization_slug": "mine"}
+    made = (await client.post("/api/auth/register", json=body)).json()
+    owner = await people.add("organization_owner", MINE)
+    path = f"/api/organizations/{MINE}/users/{made['id']}"
+    assert (await client.delete(path, headers=owner.headers)).status_code == 200
+    assert (await client.get(path, headers=owner.headers)).status_code == 404
+    again = await client.post("/api/auth/register", json={**NEW, "organization_slug": "other"})
+    assert (again.status_code, again.json()["id"] == made["id"]) == (201, False)
+    told = [event["data"]["action"] for event in await database.events()]
+    assert told == ["CREATE", "DELETE", "CREATE"]
+
+
 @pytest.mark.parametrize(
     ("slug", "status"),
     [
