@@ -90,11 +90,15 @@ def _one_user(user_id: int, organization_id: int | None) -> Select[User]:
     return statement
 
 
-async def find_by_email(session: AsyncSession, email: str) -> User | None:
-    """Return the user with this address, whatever its case, or None."""
-    return await session.scalar(
-        select(User).where(func.lower(User.email) == func.lower(email), _LIVING)
-    )
+async def find_by_email(session: AsyncSession, *spellings: str) -> User | None:
+    """Return the user with this address, whatever its case, or None; the first spelling counts
+    before the others."""
+    for email in spellings:
+        same = func.lower(User.email) == func.lower(email)
+        user = await session.scalar(select(User).where(same, _LIVING))
+        if user is not None:
+            return user
+    return None
 
 
 async def owners_of(session: AsyncSession, organization_id: int) -> Sequence[User]:

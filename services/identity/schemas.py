@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
+from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -130,6 +131,16 @@ class Credentials(_Body):
     # A name and not an address: version 1 took addresses that would be refused today.
     email: Name
     password: PresentPassword
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The address as it was typed, and as a registration would have kept it: one address has
+        several spellings (a letter and its accent as one character or two, Punycode)."""
+        try:
+            kept = validate_email(self.email, check_deliverability=False).normalized
+        except EmailNotValidError:
+            return (self.email,)
+        return (self.email,) if kept == self.email else (self.email, kept)
 
 
 class RefreshRequest(_Body):

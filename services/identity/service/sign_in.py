@@ -83,9 +83,10 @@ async def _begin(
 ) -> _Attempt:
     """Find the account and count the attempt; raises TooManyAttempts, PasswordQueueFull."""
     network = throttle.network_of(work.origin.ip_address)
-    account = credentials.email.lower()
+    # Every spelling counts as one account: a second one must not be a second chance.
+    account = credentials.spellings[-1].lower()
     async with work.begin(EVERYTHING) as session:
-        user = await queries.find_by_email(session, credentials.email)
+        user = await queries.find_by_email(session, *credentials.spellings)
         user_id = user.id if user else 0
         is_own = device is not None and device.user_id == user_id
         place = device.name if device and is_own else network

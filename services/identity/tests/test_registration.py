@@ -59,6 +59,22 @@ async def test_who_was_refused_may_register_elsewhere(
 
 
 @pytest.mark.parametrize(
+    "typed",
+    ["a\u0308nn@example.org", "ann@xn--bcher-kva.example", "Ann@B\u00dcCHER.example"],
+)
+async def test_who_registered_signs_in_with_what_they_typed(
+    client: httpx.AsyncClient, people: People, typed: str
+) -> None:
+    """A registration keeps one spelling of an address; keyboards and programs send others."""
+    admin = await people.add("admin")
+    made = (await client.post("/api/auth/register", json={**NEW, "email": typed})).json()
+    path = f"/api/admin/users/{made['id']}/approve"
+    assert (await client.post(path, headers=admin.headers)).status_code == 200
+    credentials = {"email": typed, "password": NEW["password"]}
+    assert (await client.post("/api/auth/login", json=credentials)).status_code == 200
+
+
+@pytest.mark.parametrize(
     ("slug", "status"),
     [
         ("nobody", 404),
