@@ -5,6 +5,8 @@ import os
 import random
 import signal
 from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -27,6 +29,7 @@ from deploy.upgrade.progress import Silence
 from deploy.upgrade.rollback import roll_back
 from deploy.upgrade.source import APPLICATION
 from deploy.upgrade.verification import verify
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +76,15 @@ FULL_DISK = """
     CREATE TRIGGER full_disk BEFORE INSERT ON vouchers.voucher_codes
     FOR EACH ROW WHEN (NEW.id > 3000) EXECUTE FUNCTION public.full_disk()
 """
+# A run stands still in the middle of the codes for as long as somebody holds the lock 1.
+STANDING = """
+    CREATE FUNCTION public.stand() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END
+    $$;
+    CREATE TRIGGER stand BEFORE INSERT ON vouchers.voucher_codes
+    FOR EACH ROW WHEN (NEW.id > 3000) EXECUTE FUNCTION public.stand()
+"""
+STANDS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
 NOT_COUNTED = {"identity.permissions", "vouchers.upgrade_findings", "identity.upgrade_findings"}
 # Given by a sequence, which a killed transaction does not give back.
 DRAWN = ("organization_id", "voucher_type_id")
@@ -102,6 +114,30 @@ async def rows_done(v2: VersionTwo) -> int:
     if await v2.value("SELECT to_regclass('vouchers.upgrade_steps') IS NULL"):
         return -1
     return int(await v2.value(DONE))
+
+
+@asynccontextmanager
+async def standing(v1: VersionOne, v2: VersionTwo) -> AsyncIterator[Process]:
+    """An upgrade that stands still in the middle of its rows until the block ends."""
+    await v2.execute(STANDING)
+    holding = await asyncpg.connect(v2.admin_url)
+    try:
+        await holding.execute("SELECT pg_advisory_lock(1)")
+        process = await start(v1, v2)
+        await wait_for(v2, process, STANDS, 1)
+        yield process
+    finally:
+        await holding.close()
+
+
+async def wait_for(v2: VersionTwo, process: Process, query: str, count: int) -> None:
+    """Wait until a query counts so many, while an upgrade is at work."""
+
+    async def is_so() -> bool:
+        assert process.returncode is None, (await process.communicate())[1].decode()
+        return bool(await v2.value(query) >= count)
+
+    await until(is_so)
 
 
 async def kill_after(v2: VersionTwo, process: Process, rows: int) -> bool:
@@ -149,7 +185,10 @@ async def test_killed_before_the_first_row_and_rolled_back(
     many: VersionOne, v2: VersionTwo
 ) -> None:
     structure = await v2.rows(STRUCTURE)
-    assert await kill_after(v2, await start(many, v2), 700)
+    async with standing(many, v2) as process:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    await v2.execute("DROP TRIGGER stand ON vouchers.voucher_codes")
     await roll_back(v2.target, Silence(), force=False)
     assert await v2.rows(STRUCTURE) == structure
     assert await v2.value("SELECT count(*) FROM identity.users") == 0
@@ -180,15 +219,13 @@ async def fail_and_finish(v1: VersionOne, v2: VersionTwo, process: Process) -> s
 async def test_a_lost_connection_is_told_and_made_good(
     many: VersionOne, v2: VersionTwo, whose: str
 ) -> None:
-    process = await start(many, v2)
-    while await rows_done(v2) < 500:
-        await asyncio.sleep(0.005)
-    version = many if whose == READER else v2
-    assert await version.rows(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND usename = $1",
-        whose,
-    )
+    async with standing(many, v2) as process:
+        version = many if whose == READER else v2
+        assert await version.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND usename = $1",
+            whose,
+        )
     await fail_and_finish(many, v2, process)
 
 
@@ -279,15 +316,11 @@ async def test_killed_while_two_indexes_of_a_table_are_built(
 ) -> None:
     structure = await v2.rows(STRUCTURE)
     holding = await asyncpg.connect(v2.admin_url)
-    process = await start(many, v2)
     try:
-        while await rows_done(v2) < 1:
-            await asyncio.sleep(0.005)
-        # Rows may still enter, but no index can be built.
-        await holding.execute("BEGIN; LOCK TABLE vouchers.voucher_codes IN ROW EXCLUSIVE MODE")
-        while await v2.value(WAITING_INDEXES) < 2:
-            assert process.returncode is None, (await process.communicate())[1].decode()
-            await asyncio.sleep(0.01)
+        async with standing(many, v2) as process:
+            # Rows may still enter, but no index can be built.
+            await holding.execute("BEGIN; LOCK TABLE vouchers.voucher_codes IN ROW EXCLUSIVE MODE")
+        await wait_for(v2, process, WAITING_INDEXES, 2)
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
     finally:
