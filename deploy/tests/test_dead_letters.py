@@ -19,6 +19,7 @@ from shared.consumer import Consumer, read_event
 from shared.db import make_engine
 from shared.events import Event
 from shared.settings import asyncpg_url
+from shared.telemetry import HANDLED
 from shared.testing import Database, service_database, until
 from shared.tests.messages import event, forget_queues, running, send, waiting
 from shared.transactions import Transactions
@@ -69,9 +70,11 @@ async def park(
 ) -> None:
     """Let a consumer that cannot handle anything park these events."""
     await send(channel, *events)
-    parked = await waiting(channel, QUEUE.dead) + len(events)
+    parked = HANDLED.labels(QUEUE.name, "parked")._value  # counted once it is acknowledged, too
+    expected = parked.get() + len(events)
     async with running(Consumer(QUEUE, broken, transactions, url, read=read_event)):
-        await until(lambda: _holds(channel, QUEUE.dead, parked), seconds=60)
+        await until(lambda: parked.get() == expected)
+    await until(lambda: _holds(channel, QUEUE.dead, len(events)))
 
 
 async def _holds(channel: AbstractChannel, queue: str, count: int) -> bool:
@@ -92,14 +95,17 @@ async def test_parked_messages_are_counted_and_shown_and_stay(
     assert "audit.log                    2\n" in listed
     assert "does not exist yet" in await told("list", "nothing.here")
     for _ in range(2):
+        await until(lambda: _holds(channel, QUEUE.dead, 2))
         shown = await told("show", "audit.log")
         for one in (first, second):
             assert f"{one.id}  sample.thing.updated.v1" in shown
         assert "parked after 5 attempts: RuntimeError: no room for this\n" in shown
         assert "UPDATE of thing/41, organization 7, by system at" in shown
         assert '"correlation_id": "request-1"' in shown
+    await until(lambda: _holds(channel, QUEUE.dead, 2))
     alone = await told("show", "audit.log", second.id)
     assert first.id not in alone
+    await until(lambda: _holds(channel, QUEUE.dead, 2))
     assert len((await told("show", "audit.log", "--limit", "1")).split("parked after")) == 2
 
 
@@ -112,7 +118,7 @@ async def test_a_replay_is_handled_as_if_for_the_first_time(
     events = [event(number) for number in range(3)]
     await park(channel, transactions, rabbitmq_url, *events)
     assert "1 given back" in await told("replay", "audit.log", events[1].id)
-    assert await waiting(channel, QUEUE.dead) == 2
+    await until(lambda: _holds(channel, QUEUE.dead, 2))
     async with running(Consumer(QUEUE, handle, transactions, rabbitmq_url, read=read)):
         await until(lambda: _has_rows(database, 1))
         assert "2 given back" in await told("replay", "audit.log", "--all")
@@ -180,8 +186,11 @@ async def test_only_what_was_named_is_dropped(
     for arguments in ([], [first.id, "--all"]):
         assert (await carnet("drop", "audit.log", *arguments)).exit_code == 1
     assert "0 dropped" in await told("drop", "audit.log", "no-such-id")
+    await until(lambda: _holds(channel, QUEUE.dead, 2))
     assert "1 dropped" in await told("drop", "audit.log", first.id)
+    await until(lambda: _holds(channel, QUEUE.dead, 1))
     assert first.id not in await told("show", "audit.log")
+    await until(lambda: _holds(channel, QUEUE.dead, 1))
     assert "1 dropped" in await told("drop", "audit.log", "--all")
     assert await waiting(channel, QUEUE.dead) == 0
 
@@ -191,6 +200,7 @@ async def test_what_is_no_event_is_shown_and_dropped_all_the_same(channel: Abstr
     await bus.publish(channel.default_exchange, QUEUE.dead, noise)
     shown = await told("show", "audit.log")
     assert "not json" in shown
+    await until(lambda: _holds(channel, QUEUE.dead, 1))
     name = shown.split()[0]
     assert "1 dropped" in await told("drop", "audit.log", name)
 
