@@ -7,10 +7,11 @@ import pytest
 
 from deploy.local.errors import StartError
 from deploy.local.ports import Ports
-from deploy.local.readiness import wait_until_ready
+from deploy.local.readiness import answer, wait_until_ready
 from deploy.local.servers import one_failure
 from deploy.local.supervisor import Program, Supervisor, own_environment
 from deploy.local.system import Instance
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -42,11 +43,19 @@ async def test_a_process_is_awaited_until_it_is_ready(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
     instance = await started(tmp_path, supervisor, 200, '{"status": "ready"}')
-    await wait_until_ready([instance], supervisor, seconds=20)
+    await wait_until_ready([instance], supervisor, seconds=60)
+
+
+async def _answers(instance: Instance) -> bool:
+    try:
+        return bool(await answer(instance.readiness_port, "/health/ready"))
+    except (OSError, TimeoutError):
+        return False
 
 
 async def test_what_is_missing_is_said(tmp_path: Path, supervisor: Supervisor) -> None:
     instance = await started(tmp_path, supervisor, 503, '{"missing": ["database", "queue x"]}')
+    await until(lambda: _answers(instance))
     with pytest.raises(StartError, match="api is not ready: missing database, queue x"):
         async with one_failure():
             await wait_until_ready([instance], supervisor, seconds=3)
@@ -71,4 +80,4 @@ async def test_a_process_that_was_killed_often_is_awaited_all_the_same(
     for start in (2, 3, 4):
         supervisor.kill("api")
         await supervisor.wait_for_start("api", start)
-    await wait_until_ready([instance], supervisor, seconds=20)
+    await wait_until_ready([instance], supervisor, seconds=60)

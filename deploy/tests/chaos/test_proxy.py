@@ -1,7 +1,6 @@
 """The proxy does what networks do, at the moment it is asked to."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -51,10 +50,8 @@ async def test_nothing_passes_while_it_is_frozen(database: Database, proxy: Prox
     connection = await _connect(database, proxy)
     with proxy.frozen():
         asked = asyncio.ensure_future(connection.fetchval("SELECT 42"))
-        began = time.monotonic()
         done, _ = await asyncio.wait({asked}, timeout=0.5)
         assert not done
-        assert time.monotonic() - began >= 0.4
     assert await asked == 42
     await connection.close()
 

@@ -16,7 +16,7 @@ from services.identity.tests.conftest import Person
 from services.identity.tests.test_handlers import CLOSED, CREATED
 from services.identity.worker import create_worker
 from shared import bus
-from shared.testing import Database
+from shared.testing import Database, until
 from shared.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -58,21 +58,21 @@ async def test_news_arrive_and_events_leave(
     database: Database,
     rabbitmq_url: SecretStr,
 ) -> None:
-    with anyio.fail_after(30):
-        while not (worker.relay.working and all(c.working for c in worker.consumers)):
-            await anyio.sleep(0.05)
+    await until(lambda: worker.relay.working and all(c.working for c in worker.consumers))
     async with bus.connected(rabbitmq_url, name="test") as broker:
         channel = await bus.publishing_channel(broker)
         exchange = await bus.declare_exchange(channel)
         for event in (CREATED, CREATED, CLOSED, CLOSED):
             body = event.model_dump_json().encode()
             await bus.publish(exchange, event.type, bus.persistent(body, event.id))
-        with anyio.fail_after(10):
-            while await _organization(database) != ("praxis", False):
-                await anyio.sleep(0.05)
+
+        async def is_heard() -> bool:
+            return await _organization(database) == ("praxis", False)
+
+        await until(is_heard)
         await client.post("/api/auth/login", json=owner.credentials)
         listener = await channel.get_queue(LISTENER)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while (message := await listener.get(no_ack=True, fail=False)) is None:
                 await anyio.sleep(0.05)
     assert json.loads(message.body)["type"] == "identity.user.logged_in.v1"

@@ -21,7 +21,7 @@ from services.payments.settings import Settings
 from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer
 from shared.db import make_engine
-from shared.testing import Database, Tokens, client_of, free_port, service_database
+from shared.testing import PATIENCE, Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
 
 session_database = service_database(NAME)
@@ -45,7 +45,7 @@ def stripe_url() -> Iterator[str]:
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             httpx.get(f"{url}/v1/balance", auth=(API_KEY, ""))

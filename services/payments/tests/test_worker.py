@@ -17,11 +17,9 @@ from services.payments.tests.test_charges import charge
 from services.payments.tests.test_handlers import purchased
 from services.payments.worker import create_worker
 from shared import bus
-from shared.testing import Database
+from shared.testing import PATIENCE, Database
 
 pytestmark = pytest.mark.anyio
-
-PATIENCE = 15.0
 
 
 @pytest.fixture

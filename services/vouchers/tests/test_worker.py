@@ -1,8 +1,6 @@
 """The worker over a real broker: what payments publishes activates a voucher."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +12,7 @@ from services.vouchers.tests.people import People, buy, new_type
 from services.vouchers.worker import create_worker
 from shared import bus
 from shared.events import Event
-from shared.testing import Database, Tokens
+from shared.testing import Database, Tokens, until
 
 pytestmark = pytest.mark.anyio
 
@@ -26,12 +24,6 @@ async def _publish(rabbitmq_url: SecretStr, *events: Event) -> None:
         for sent in events:
             message = bus.persistent(sent.model_dump_json().encode(), sent.id)
             await bus.publish(exchange, sent.type, message)
-
-
-async def _until(ready: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await ready():
-            await asyncio.sleep(0.05)
 
 
 async def test_messages_arrive_once_whatever_is_repeated(
@@ -51,7 +43,7 @@ async def test_messages_arrive_once_whatever_is_repeated(
         async def consuming() -> bool:
             return all([await check() for check in checks.values()])
 
-        await _until(consuming)
+        await until(consuming)
         paid = payment("succeeded", voucher["id"])
         named = event("identity.user.updated.v1", 21, 2, name="New Name")
         await _publish(rabbitmq_url, paid, named, paid)
@@ -61,7 +53,7 @@ async def test_messages_arrive_once_whatever_is_repeated(
             [copy] = await database.rows("SELECT name FROM client_copies")
             return (row["status"], copy["name"]) == ("active", "New Name")
 
-        await _until(applied)
+        await until(applied)
     finally:
         for task in running:
             task.cancel()
