@@ -30,7 +30,7 @@ WATCHER = "127.0.0.3"
 # it takes: a machine that is busy with other things slows all of them down. Each attacker has one
 # guess under way, so this many are answered even if everybody is served in turn.
 IN_TURN = len(ATTACKERS)
-OWNERS_TURNS = 5
+OWNERS_TURNS = 4
 
 
 class Flood:
