@@ -35,6 +35,10 @@ class VoucherTypeNotSold(Conflict):
     """This voucher type is not on sale."""
 
 
+class VoucherTypeChanged(Conflict):
+    """The voucher type was changed since the version that is to be bought: look at it again."""
+
+
 class OrganizationInactive(Conflict):
     """This organization sells nothing at the moment."""
 

@@ -15,6 +15,7 @@ from services.vouchers.errors import (
     PaymentDeclined,
     VoucherNotCancellable,
     VoucherNotFound,
+    VoucherTypeChanged,
     VoucherTypeNotFound,
     VoucherTypeNotSold,
 )
@@ -65,6 +66,7 @@ _PURCHASE = responses(
     VoucherTypeNotFound,
     ClientNotFound,
     VoucherTypeNotSold,
+    VoucherTypeChanged,
     OrganizationInactive,
     ClientInactive,
     ServiceUnavailable,
@@ -102,7 +104,12 @@ async def purchase_voucher(
         raise Forbidden("a client buys for itself")
     token = body.payment_token.get_secret_value() if body.payment_token else None
     order = purchase.Order(
-        body.voucher_type_id, client_id, body.payment_method.value, token, body.notes
+        body.voucher_type_id,
+        client_id,
+        body.payment_method.value,
+        token,
+        body.notes,
+        type_version=body.voucher_type_version,
     )
     return _sold(await purchase.buy(work, clients, actor, order, None))
 

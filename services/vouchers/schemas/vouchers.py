@@ -15,12 +15,14 @@ class PurchaseCreate(BaseModel):
     """What a client buys. An administrator names the client whom the voucher is for.
 
     `payment_token` is the card gateway's token for a card; without one the payment waits to be
-    confirmed. It is passed on and kept nowhere.
+    confirmed. It is passed on and kept nowhere. With `voucher_type_version`, the version that the
+    buyer saw, nothing is sold at another price or on other terms.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     voucher_type_id: BodyId
+    voucher_type_version: BodyId | None = None
     client_id: BodyId | None = None
     payment_method: PaymentMethod
     payment_token: SecretStr | None = Field(default=None, min_length=1, max_length=500)

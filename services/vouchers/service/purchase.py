@@ -17,6 +17,7 @@ from services.vouchers.errors import (
     OrganizationInactive,
     PaymentDeclined,
     VoucherCancelled,
+    VoucherTypeChanged,
     VoucherTypeNotFound,
     VoucherTypeNotSold,
 )
@@ -45,7 +46,8 @@ from shared.tenancy import EVERYTHING, Tenant, limit_to
 @dataclass(frozen=True, slots=True)
 class Order:
     """Who buys what, and how it is paid. With `members_only` the client must belong to the
-    organization; without, whoever belongs to none may buy as well."""
+    organization; without, whoever belongs to none may buy as well. With `type_version` the type is
+    sold as that version has it, or not at all."""
 
     voucher_type_id: int
     client_id: int
@@ -53,6 +55,7 @@ class Order:
     payment_token: str | None = None
     notes: str | None = None
     members_only: bool = False
+    type_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,10 @@ async def buy(
 ) -> Sale:
     """Sell a voucher, in one organization or, with None, in whichever offers the type.
 
-    Raises VoucherTypeNotFound, VoucherTypeNotSold, OrganizationInactive, ClientNotFound,
-    ClientInactive, PaymentDeclined, VoucherCancelled (it was cancelled while it was being paid),
-    Invalid (a card token that is none) and ServiceUnavailable; after the last one the same
-    Idempotency-Key goes on from where this attempt ended.
+    Raises VoucherTypeNotFound, VoucherTypeNotSold, VoucherTypeChanged, OrganizationInactive,
+    ClientNotFound, ClientInactive, PaymentDeclined, VoucherCancelled (it was cancelled while it was
+    being paid), Invalid (a card token that is none) and ServiceUnavailable; after the last one the
+    same Idempotency-Key goes on from where this attempt ended.
     """
     directory = Directory(clients, work.origin, lambda: work.begin(EVERYTHING))
     begun = await _begun(work) or await _begin(work, directory, actor, order, organization_id)
@@ -183,6 +186,8 @@ async def _sell(
 ) -> Voucher:
     if not kind.is_active:
         raise VoucherTypeNotSold
+    if order.type_version not in (None, kind.version):
+        raise VoucherTypeChanged
     voucher = Voucher.sold(
         kind,
         client_id=parties.client.id,

@@ -378,3 +378,18 @@ async def test_a_type_deleted_while_it_is_bought_is_not_found_or_kept(
         )
         assert deleted.status_code == 200
         assert bought.status_code in (201, 404, 409), bought.text
+
+
+async def test_a_buyer_may_insist_on_the_price_they_saw(
+    client: httpx.AsyncClient, people: People, payments: Payments
+) -> None:
+    kind = await new_type(client, people.owner)
+    seen = {"voucher_type_version": kind["version"]}
+    path = f"{types_path()}/{kind['id']}"
+    await client.put(path, json={"price": 500}, headers=people.owner)
+    refused = await buy(client, people.client, kind["id"], **seen)
+    assert (refused.status_code, refused.json()["code"]) == (409, "voucher_type_changed")
+    assert (await client.get("/api/vouchers/my", headers=people.client)).json() == []
+    now_seen = {"voucher_type_version": kind["version"] + 1}
+    bought = await buy(client, people.client, kind["id"], **now_seen)
+    assert (bought.status_code, bought.json()["price"]) == (201, 500)
