@@ -1,4 +1,4 @@
-"""What was revoked is refused at every gateway, also by one that starts later."""
+"""What was revoked is refused at every gateway within a second, and by one that starts later."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ from deploy.tests.stack.tenancy.scene import Scene
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
+AT_MOST = 1.0  # seconds, usually: the machine may be busy with something else now and then
 EVER = 30.0
-"""Seconds. The promise is one, on a machine that has time: the figure that is printed."""
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,8 @@ async def test_every_way_to_lose_a_token_counts_at_every_gateway(
         await way(scene, member)
         took.append(await _refused_within([second, api], member))
     print([round(seconds, 3) for seconds in took])
+    # Without the news, by the list alone, hardly any would be heard of in time.
+    assert sorted(took)[len(WAYS) // 2 - 1] <= AT_MOST
 
 
 async def test_a_closed_organization(
