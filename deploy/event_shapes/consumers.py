@@ -41,6 +41,7 @@ def all_readers() -> list[Reader]:
     return [
         *(_reader(queue, handled, vouchers.READINGS) for queue, handled in vouchers.QUEUES.items()),
         _reader(payments.VOUCHERS, payments.handlers(Gateways({})), payments.READINGS),
+        _reader(payments.ORGANIZATIONS, payments.ORGANIZATION_HANDLERS, payments.READINGS),
         _reader(identity.QUEUE, identity.HANDLERS, identity.READINGS),
         _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),

@@ -11,7 +11,12 @@ CATALOGUE: Catalogue = {
     ("organization", "DEACTIVATE"): "organizations.organization.deactivated.v1",
 }
 
-LISTENERS = ("audit.log", "identity.organizations", "vouchers.organizations")
+LISTENERS = (
+    "audit.log",
+    "identity.organizations",
+    "payments.organizations",
+    "vouchers.organizations",
+)
 """The queues that take some of them: none leaves before all of these are there."""
 
 

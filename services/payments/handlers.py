@@ -5,7 +5,7 @@ from decimal import Decimal
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries, refunding, service
+from services.payments import invoicing, queries, refunding, service
 from services.payments.gateways import Gateways
 from services.payments.models import Method
 from services.payments.schemas import Buyer, QuotedRefund, Seller, Terms
@@ -93,6 +93,8 @@ READINGS: Readings = {
     "vouchers.voucher.purchased.v1": Reading(PurchasedVoucher),
     "vouchers.voucher.cancelled.v1": Reading(CancelledVoucher, old_values=VoucherBefore),
     "vouchers.voucher.refund_requested.v1": Reading(RequestedRefund),
+    "organizations.organization.updated.v1": Reading(Seller, partial=True),
+    "organizations.organization.deactivated.v1": Reading(Seller, partial=True),
 }
 
 PAID_AFTER_CANCELLATION = "paid_after_cancellation"
@@ -139,7 +141,24 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
     }
 
 
+async def organization_changed(session: AsyncSession, event: Event) -> None:
+    """Note what the organization is called now: invoices name the seller as it is when issued."""
+    if event.data.entity_id is None:
+        raise ValueError(f"{event.type} names no organization")
+    told = event.data.new_values
+    changes = {name: told[name] for name in Seller.model_fields if name in told}
+    version = event.data.entity_version
+    await invoicing.seller_changed(session, event.data.entity_id, version, changes)
+
+
 def _voucher_id(event: Event) -> int:
     if event.data.entity_id is None:
         raise ValueError(f"{event.type} names no voucher")
     return event.data.entity_id
+
+
+ORGANIZATION_HANDLERS: dict[str, Handler] = {
+    "organizations.organization.updated.v1": organization_changed,
+    "organizations.organization.deactivated.v1": organization_changed,
+}
+ORGANIZATIONS = Queue("payments.organizations", tuple(ORGANIZATION_HANDLERS))

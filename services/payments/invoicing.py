@@ -4,11 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import case, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import queries
-from services.payments.models import Invoice, InvoiceKind, InvoiceSeries, PaymentTransaction, Refund
+from services.payments.models import (
+    Invoice,
+    InvoiceKind,
+    InvoiceSeries,
+    PaymentTransaction,
+    Refund,
+    SellerChanges,
+)
 from shared.changes import record
 from shared.db import now
 
@@ -46,21 +54,22 @@ async def _issue(
     session: AsyncSession, payment: PaymentTransaction, kind: InvoiceKind, **columns: Any
 ) -> Invoice:
     issued_at = now()
-    issue_date = issued_at.astimezone(_zone(payment.seller)).date()
+    seller = payment.seller | await queries.changes_of_seller(session, payment.organization_id)
+    issue_date = issued_at.astimezone(_zone(seller)).date()
     sequence = await _next(session, payment.organization_id, kind, issue_date.year)
     invoice = Invoice(
         organization_id=payment.organization_id,
         client_id=payment.client_id,
         transaction_id=payment.id,
         kind=kind,
-        number=number_of(payment.seller, kind, issue_date.year, sequence),
+        number=number_of(seller, kind, issue_date.year, sequence),
         year=issue_date.year,
         sequence=sequence,
         issued_at=issued_at,
         issue_date=issue_date,
         currency=payment.currency,
         payment_method=payment.payment_method,
-        seller=payment.seller,
+        seller=seller,
         buyer=payment.buyer,
         **columns,
     )
@@ -91,6 +100,26 @@ async def _next(session: AsyncSession, organization_id: int, kind: InvoiceKind, 
         .returning(InvoiceSeries.last_sequence)
     )
     return int((await session.execute(statement)).scalar_one())
+
+
+async def seller_changed(
+    session: AsyncSession, organization_id: int, version: int, changes: dict[str, Any]
+) -> None:
+    """Note what changed of an organization; a change that comes late takes nothing newer back."""
+    statement = insert(SellerChanges).values(
+        organization_id=organization_id, version=version, changes=changes
+    )
+    known, new = SellerChanges, statement.excluded
+    merged = case(
+        (new.version > known.version, known.changes.concat(new.changes)),
+        else_=new.changes.concat(known.changes),
+    )
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["organization_id"],
+            set_={"changes": merged, "version": func.greatest(known.version, new.version)},
+        )
+    )
 
 
 def number_of(seller: Mapping[str, Any], kind: InvoiceKind, year: int, sequence: int) -> str:

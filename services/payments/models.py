@@ -301,6 +301,19 @@ class InvoiceSeries(Base):
     last_sequence: Mapped[int]
 
 
+class SellerChanges(Base):
+    """What changed of an organization since we listen, each field as it is now.
+
+    A payment keeps the seller as at its purchase; what is issued later names it with these.
+    """
+
+    __tablename__ = "seller_changes"
+
+    organization_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int]
+    changes: Mapped[dict[str, Any]] = mapped_column(JSONB)
+
+
 class WebhookEvent(Base):
     """A webhook exactly as it came; `next_attempt_at` is null once it was dealt with.
 

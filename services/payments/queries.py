@@ -16,6 +16,7 @@ from services.payments.models import (
     PaymentTransaction,
     Refund,
     RefundStatus,
+    SellerChanges,
     WebhookEvent,
 )
 from services.payments.states import UNFINISHED, Status
@@ -228,6 +229,14 @@ async def page_of_disputes(
         statement = statement.where(Dispute.status == status)
     rows = (await session.scalars(page.of(statement, Dispute.id))).all()
     return page.cut(rows, lambda row: (row.id,))
+
+
+async def changes_of_seller(session: AsyncSession, organization_id: int) -> dict[str, Any]:
+    """Return what changed of an organization, each field as it is now."""
+    statement = select(SellerChanges.changes).where(
+        SellerChanges.organization_id == organization_id
+    )
+    return await session.scalar(statement) or {}
 
 
 async def lock_refund(session: AsyncSession, refund_id: int) -> Refund | None:

@@ -1,11 +1,16 @@
-"""The payments service's background work: its relay, its consumer, webhooks, reconciliation."""
+"""The payments service's background work: its relay, its consumers, webhooks, reconciliation."""
 
 from datetime import timedelta
 
 from services.payments import webhooks
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE, LISTENERS
-from services.payments.handlers import VOUCHERS, handlers
+from services.payments.handlers import (
+    ORGANIZATION_HANDLERS,
+    ORGANIZATIONS,
+    VOUCHERS,
+    handlers,
+)
 from services.payments.reconciling import Reconciler
 from services.payments.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
@@ -40,11 +45,15 @@ def create_worker(settings: Settings) -> Worker:
         listeners=LISTENERS,
         consumers=[
             Consumer(
-                VOUCHERS,
-                one_by_one(handlers(gateways)),
+                queue,
+                one_by_one(handled),
                 transactions,
                 settings.rabbitmq_url,
                 read=read_event,
+            )
+            for queue, handled in (
+                (VOUCHERS, handlers(gateways)),
+                (ORGANIZATIONS, ORGANIZATION_HANDLERS),
             )
         ],
         timers=[

@@ -19,6 +19,7 @@ TABLES = (
     "refunds",
     "disputes",
     "invoice_series",
+    "seller_changes",
     "webhook_events",
 )
 
