@@ -92,13 +92,25 @@ class RefundDesk:
         Raises GatewayUnavailable and GatewayRefused.
         """
         gateway = self.gateways.named(attempt.gateway)
-        known = await gateway.refunds_of(attempt.gateway_id) if attempt.gateway_id else []
+        known = await self._known(gateway, attempt)
         made = _made(attempt, known)
         if made is not None:
             return made
         if attempt.made_as is not None:
             raise GatewayUnavailable(f"{attempt.made_as} is not among the payment's refunds")
         return await self._make(gateway, attempt, known)
+
+    @staticmethod
+    async def _known(gateway: Gateway, attempt: Attempt) -> Sequence[RefundReport]:
+        if attempt.gateway_id is None:
+            return []
+        try:
+            return await gateway.refunds_of(attempt.gateway_id)
+        except GatewayRefused as refusal:
+            if attempt.made_as is None:
+                raise
+            # The gateway had both once: its money may be on its way, and would go back twice.
+            raise GatewayUnavailable(f"{attempt.made_as} is not known any more") from refusal
 
     @staticmethod
     async def _make(

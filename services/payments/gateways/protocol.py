@@ -161,7 +161,10 @@ class Gateway(Protocol):
         ...
 
     async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
-        """Return every refund of a payment; raises GatewayUnavailable."""
+        """Return every refund of a payment.
+
+        Raises GatewayUnavailable, and GatewayRefused when the gateway does not know the payment.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -47,6 +47,8 @@ CALL_SECONDS = 5.0
 _REFUSALS = (400, 402, 404)
 """Answers that will not be another the next time: https://docs.stripe.com/api/errors."""
 
+UNKNOWN = Failure("payment_unknown", "The payment gateway does not know this payment.")
+
 WEBHOOK_WINDOW = timedelta(minutes=5)
 SIGNATURE_HEADER = "stripe-signature"
 PAGE = 100
@@ -190,13 +192,15 @@ class StripeGateway:
         return stripe_objects.report_of_refund(refund.to_dict())
 
     async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
-        """List every refund of an intent; raises GatewayUnavailable."""
+        """List every refund of an intent; raises GatewayUnavailable and GatewayRefused."""
         try:
             page = await self._stripe.v1.refunds.list_async(
                 {"payment_intent": gateway_id, "limit": PAGE}
             )
             found = [refund.to_dict() async for refund in page.auto_paging_iter()]
         except StripeError as error:
+            if _is_unknown(error):
+                raise GatewayRefused(UNKNOWN) from error
             raise GatewayUnavailable(type(error).__name__) from error
         return [stripe_objects.report_of_refund(refund) for refund in found]
 
@@ -280,6 +284,11 @@ def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
         return GatewayUnavailable(type(error).__name__)
     message = error.user_message or "The payment gateway refused the payment."
     return GatewayRefused(Failure(error.code or "payment_refused", message))
+
+
+def _is_unknown(error: StripeError) -> bool:
+    """Say whether Stripe itself does not know the thing: a proxy's 404 is no answer of Stripe's."""
+    return isinstance(error, stripe.InvalidRequestError) and error.http_status == 404
 
 
 def open_gateway() -> StripeGateway:

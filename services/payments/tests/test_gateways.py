@@ -152,6 +152,27 @@ async def test_what_lies_with_the_payer_and_what_does_not(
     assert len(stripe.requests) == 1, "the library must not repeat by itself"
 
 
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(404, json={"error": {"code": "resource_missing"}}), GatewayRefused),
+        (httpx.Response(404, json={"message": "no route"}), GatewayUnavailable),
+        (httpx.Response(404, content=b"<html>"), GatewayUnavailable),
+        (httpx.Response(400, json={"error": {"message": "?"}}), GatewayUnavailable),
+        (httpx.Response(401, json={"error": {"message": "no such key"}}), GatewayUnavailable),
+        (httpx.Response(500, json={"error": {"message": "oh"}}), GatewayUnavailable),
+        (httpx.ConnectTimeout("slow"), GatewayUnavailable),
+    ],
+)
+async def test_only_stripe_itself_says_that_it_does_not_know_a_payment(
+    answer: httpx.Response | Exception, error: type[Exception]
+) -> None:
+    gateway = Stripe(answer).gateway()
+    with pytest.raises(error):
+        await gateway.refunds_of("pi_1")
+    await gateway.aclose()
+
+
 async def test_a_redirect_is_passed_on() -> None:
     action = {"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.test/3ds"}}
     waiting = INTENT | {"status": "requires_action", "next_action": action, "client_secret": "s"}

@@ -160,6 +160,21 @@ async def test_a_refund_of_which_nothing_can_be_made_keeps_no_other_from_being_m
     assert await statuses(database) == [("staff", "pending"), ("staff", "succeeded")]
 
 
+async def test_a_refund_on_its_way_is_not_lost_with_its_payment(
+    client: httpx.AsyncClient,
+    vouchers: Headers,
+    owner: Headers,
+    reconciler: Reconciler,
+    database: Database,
+) -> None:
+    paid = await charge(client, vouchers, order(amount=100))
+    assert (await refund(client, paid, owner)).json()["status"] == "pending"
+    async with database.admin() as admin:
+        await admin.execute("UPDATE payment_transactions SET gateway_transaction_id = 'pi_lost'")
+    await reconciler.settle_refunds()
+    assert await statuses(database) == [("staff", "pending")], "the money may be on its way"
+
+
 async def test_earlier_payments_stay_with_a_former_gateway(
     client: httpx.AsyncClient,
     settings: Settings,
