@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import queries, service
-from services.payments.errors import PaymentNotPending
+from services.payments.errors import FirstCardUnderWay, PaymentNotPending
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import (
     Failure,
@@ -34,6 +34,11 @@ log = structlog.get_logger(__name__)
 
 DROP_SECONDS = 2.0
 """How long an answer that is known already may wait for the closing of its intent."""
+
+CONFIRM_FIRST = (
+    "The payer's bank is still asked about the first card: confirm there and call again without a"
+    " token. To pay with another card, cancel the voucher and buy it anew."
+)
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Opens a transaction that sees the payment."""
@@ -73,7 +78,8 @@ class Cashier:
     async def confirm(self, payment_id: int, token: SecretStr | None) -> None:
         """Pay a pending payment with a token, or see what the bank's confirmation led to.
 
-        Raises PaymentNotPending, Invalid (a token is needed), ServiceUnavailable.
+        Raises PaymentNotPending, FirstCardUnderWay (another token cannot be used), Invalid (a token
+        is needed), ServiceUnavailable.
         """
         async with self.begin() as session:
             payment = await queries.lock(session, payment_id)
@@ -82,7 +88,11 @@ class Cashier:
             raise PaymentNotPending
         if payment.gateway_transaction_id is None and token is None:
             raise Invalid("payment_token", "is needed to pay")
+        if payment.void_requested_at is not None and token is not None:
+            raise PaymentNotPending
         if payment.status == Status.REQUIRES_ACTION:
+            if token is not None:
+                raise FirstCardUnderWay(CONFIRM_FIRST)
             await self.catch_up(payment)
         else:
             await self.carry_on(payment_id, token)

@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Request
 from services.payments import queries, webhooks
 from services.payments.charging import Cashier
 from services.payments.errors import (
+    FirstCardUnderWay,
     GatewayNotFound,
     PaymentNotFound,
     PaymentNotPending,
@@ -55,7 +56,7 @@ async def list_my_payments(
     """List one's own payments, newest first."""
     own = PaymentTransaction.client_id == actor.user_id
     rows = await queries.page_of_payments(session, page, own)
-    return [payment_read(payment, number, to_payer=True) for payment, number in rows]
+    return [payment_read(payment, number, actor) for payment, number in rows]
 
 
 @payments.get("/{payment_id}", responses=responses(PaymentNotFound))
@@ -64,12 +65,14 @@ async def get_payment(payment_id: Id, session: SessionDep, actor: ActorDep) -> P
     payment, number = await queries.get_with_number(session, payment_id)
     if not can_see(actor, payment):
         raise PaymentNotFound
-    return payment_read(payment, number, to_payer=is_payer(actor, payment))
+    return payment_read(payment, number, actor)
 
 
 @payments.post(
     "/{payment_id}/confirm",
-    responses=responses(PaymentNotFound, Forbidden, PaymentNotPending, ServiceUnavailable),
+    responses=responses(
+        PaymentNotFound, Forbidden, PaymentNotPending, FirstCardUnderWay, ServiceUnavailable
+    ),
 )
 async def confirm_payment(
     payment_id: Id, body: PaymentConfirm, work: WorkDep, actor: ActorDep, gateways: GatewaysDep
@@ -80,7 +83,7 @@ async def confirm_payment(
     await cashier.confirm(payment_id, body.payment_token)
     async with work.begin() as session:
         payment, number = await queries.get_with_number(session, payment_id)
-        return payment_read(payment, number, to_payer=True)
+        return payment_read(payment, number, actor)
 
 
 async def _check_payer(work: Work, actor: Actor, payment_id: int) -> None:

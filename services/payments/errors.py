@@ -27,6 +27,10 @@ class PaymentNotPending(Conflict):
     """The payment is not waiting to be paid."""
 
 
+class FirstCardUnderWay(Conflict):
+    """The payer's bank is still asked about the first card; another cannot be used meanwhile."""
+
+
 class NotPaidByHand(Conflict):
     """The payment goes through a payment gateway; it cannot be marked as paid."""
 
@@ -37,6 +41,10 @@ class PaymentNotPaid(Conflict):
 
 class RefundExceedsPayment(Conflict):
     """More than was paid and not refunded yet cannot be refunded."""
+
+
+class PaymentDisputed(Conflict):
+    """The payer's bank claims this money back or has taken it: it cannot be refunded as well."""
 
 
 class WebhookNotVerified(AppError):

@@ -16,6 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.payments.gateways.manual import BY_HAND
 from services.payments.gateways.protocol import Order, RefundOrder
 from services.payments.states import UNFINISHED, Status
 from shared.db import BOOKKEEPING, SECRET, TYPES, Entity, metadata, now
@@ -150,6 +151,12 @@ class PaymentTransaction(Entity, Base):
     def is_unfinished(self) -> bool:
         """Say whether it may still be paid."""
         return self.status in UNFINISHED
+
+    @property
+    def note(self) -> str | None:
+        """What staff noted of the money that came by hand."""
+        told = self.gateway_response if self.payment_gateway == BY_HAND else None
+        return told.get("note") if told else None
 
     def order(self) -> Order:
         """Return what the gateway is told."""

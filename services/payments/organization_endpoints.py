@@ -9,6 +9,7 @@ from services.payments.endpoints import GatewaysDep
 from services.payments.errors import (
     NotPaidByHand,
     OrganizationNotFound,
+    PaymentDisputed,
     PaymentNotFound,
     PaymentNotPaid,
     PaymentNotPending,
@@ -82,7 +83,7 @@ async def list_organization_payments(
         until=until,
     )
     rows = await queries.page_of_payments(session, page, *conditions)
-    return [payment_read(payment, number, to_payer=False) for payment, number in rows]
+    return [payment_read(payment, number, actor) for payment, number in rows]
 
 
 @organization.post(
@@ -102,13 +103,13 @@ async def mark_paid(
     _of(organization_id, payment)
     await service.mark_paid(session, payment, body.note if body else None)
     paid, number = await queries.get_with_number(session, payment_id)
-    return payment_read(paid, number, to_payer=False)
+    return payment_read(paid, number, actor)
 
 
 @organization.post(
     "/payments/{payment_id}/refunds",
     status_code=201,
-    responses=responses(PaymentNotFound, PaymentNotPaid, RefundExceedsPayment),
+    responses=responses(PaymentNotFound, PaymentNotPaid, RefundExceedsPayment, PaymentDisputed),
 )
 async def refund_payment(
     organization_id: Id,

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import invoicing, queries
-from services.payments.errors import PaymentNotPaid, RefundExceedsPayment
+from services.payments.errors import PaymentDisputed, PaymentNotPaid, RefundExceedsPayment
 from services.payments.events import announce
 from services.payments.gateways.manual import BY_HAND
 from services.payments.gateways.minor_units import smallest_unit
@@ -66,15 +66,17 @@ async def promise(
 ) -> Refund:
     """Note a refund that is to be made, of everything that is left when no amount is said.
 
-    Raises PaymentNotPaid, RefundExceedsPayment, and Invalid for a fraction that the currency does
-    not have. The payment must be locked.
+    Raises PaymentNotPaid, RefundExceedsPayment, PaymentDisputed, and Invalid for a fraction that
+    the currency does not have. The payment must be locked.
     """
-    left = await refundable(session, payment)
     if not payment.captured_amount:
         raise PaymentNotPaid
+    kept, left = await _kept(session, payment), await refundable(session, payment)
     wanted = left if amount is None else amount
-    if not 0 < wanted <= left:
+    if not kept or wanted > kept:
         raise RefundExceedsPayment
+    if not 0 < wanted <= left:
+        raise PaymentDisputed
     if wanted % smallest_unit(payment.currency):
         raise Invalid("amount", f"must be whole: {payment.currency} has no fractions")
     return await _note(session, payment, wanted, source=source, reason=reason)

@@ -103,7 +103,11 @@ class PaymentMarkPaid(BaseModel):
 
 
 class PaymentRead(BaseModel):
-    """A payment as the payer and the organization see it."""
+    """A payment as the payer and the organization see it.
+
+    `next_action` is shown to the payer alone; `quarantine_reason`, and the `note` of the money that
+    came by hand, to staff.
+    """
 
     id: int
     voucher_id: int
@@ -121,6 +125,7 @@ class PaymentRead(BaseModel):
     description: str
     failure: FailureRead | None
     quarantine_reason: str | None
+    note: str | None
     next_action: NextAction | None
     invoice_number: str | None
     created_at: datetime

@@ -1,8 +1,10 @@
 """Rows as the API shows them."""
 
 from services.payments.models import PaymentTransaction
+from services.payments.policies import can_view_payments, is_payer
 from services.payments.schemas import ChargeRead, FailureRead, NextAction, PaymentRead
 from services.payments.states import Status
+from shared.auth import Actor
 
 
 def charge_read(payment: PaymentTransaction, number: str | None) -> ChargeRead:
@@ -17,8 +19,13 @@ def charge_read(payment: PaymentTransaction, number: str | None) -> ChargeRead:
     )
 
 
-def payment_read(payment: PaymentTransaction, number: str | None, *, to_payer: bool) -> PaymentRead:
-    """Show a payment; the secret by which it can be confirmed is the payer's alone."""
+def payment_read(payment: PaymentTransaction, number: str | None, actor: Actor) -> PaymentRead:
+    """Show a payment to its payer or to staff.
+
+    The secret by which it can be confirmed is the payer's alone; what staff noted, and why it was
+    set aside, is for who may view the organization's payments.
+    """
+    to_staff = can_view_payments(actor, payment.organization_id)
     return PaymentRead(
         id=payment.id,
         voucher_id=payment.voucher_id,
@@ -35,8 +42,9 @@ def payment_read(payment: PaymentTransaction, number: str | None, *, to_payer: b
         disputed_amount=payment.disputed_amount,
         description=payment.description,
         failure=_failure(payment),
-        quarantine_reason=payment.quarantine_reason,
-        next_action=_next_action(payment) if to_payer else None,
+        quarantine_reason=payment.quarantine_reason if to_staff else None,
+        note=payment.note if to_staff else None,
+        next_action=_next_action(payment) if is_payer(actor, payment) else None,
         invoice_number=number,
         created_at=payment.created_at,
         completed_at=payment.completed_at,
@@ -50,6 +58,8 @@ def _failure(payment: PaymentTransaction) -> FailureRead | None:
 
 
 def _next_action(payment: PaymentTransaction) -> NextAction | None:
-    if payment.status != Status.REQUIRES_ACTION or payment.next_action is None:
+    """Return what the payer must do; nothing any more once the voucher was cancelled."""
+    waits = payment.status == Status.REQUIRES_ACTION and payment.void_requested_at is None
+    if not waits or payment.next_action is None:
         return None
     return NextAction.model_validate(payment.next_action)

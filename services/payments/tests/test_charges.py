@@ -155,6 +155,22 @@ async def test_three_d_secure_waits_for_the_bank(
     assert returned.json()["next_action"] is None
 
 
+async def test_another_card_is_refused_while_the_bank_is_asked_about_the_first(
+    client: httpx.AsyncClient, vouchers: Headers, issuer: CardIssuer, tokens: Tokens
+) -> None:
+    body = order(payment_token=await issuer.card("4000002500003155"))
+    waiting = await charge(client, vouchers, body)
+    path = f"/api/payments/{waiting['transaction_id']}/confirm"
+    payer = tokens.bearer(CLIENT, "client", 7)
+    other = await client.post(path, json={"payment_token": "pm_card_visa"}, headers=payer)
+    assert (other.status_code, other.json()["code"]) == (409, "first_card_under_way")
+    assert "without a token" in other.json()["detail"]
+    assert await issuer.captures(body["voucher_id"]) == 0
+    await issuer.authenticate(waiting["next_action"], success=True)
+    returned = await client.post(path, json={}, headers=payer)
+    assert returned.json()["status"] == "succeeded"
+
+
 async def test_a_failed_confirmation_with_the_bank_fails_the_payment(
     client: httpx.AsyncClient, vouchers: Headers, issuer: CardIssuer, tokens: Tokens
 ) -> None:

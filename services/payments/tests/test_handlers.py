@@ -13,7 +13,7 @@ from services.payments.tests.signals import CLIENT, ORGANIZATION, CardIssuer, or
 from services.payments.tests.test_charges import charge, types
 from shared.db import now
 from shared.events import Event, EventActor, EventData
-from shared.testing import Database
+from shared.testing import Database, Tokens
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +121,27 @@ async def test_a_voided_intent_is_cancelled_at_the_gateway(
     intent_id = waiting["next_action"]["client_secret"].partition("_secret_")[0]
     assert (await issuer.intent(intent_id))["status"] == "canceled"
     assert (await types(database))[-1] == "payments.payment.cancelled.v1"
+
+
+async def test_a_cancelled_vouchers_payment_is_not_there_to_be_confirmed(
+    client: httpx.AsyncClient,
+    vouchers: Headers,
+    tokens: Tokens,
+    twice: Any,
+    issuer: CardIssuer,
+) -> None:
+    body = order(payment_token=await issuer.card("4000002500003155"))
+    waiting = await charge(client, vouchers, body)
+    await twice(cancelled(body))
+    payer = tokens.bearer(CLIENT, "client", ORGANIZATION)
+    path = f"/api/payments/{waiting['transaction_id']}"
+    shown = (await client.get(path, headers=payer)).json()
+    assert (shown["status"], shown["next_action"]) == ("requires_action", None)
+    assert (await charge(client, vouchers, body))["next_action"] is None
+    card = {"payment_token": "pm_card_visa"}
+    refused = await client.post(f"{path}/confirm", json=card, headers=payer)
+    assert (refused.status_code, refused.json()["code"]) == (409, "payment_not_pending")
+    assert await issuer.captures(body["voucher_id"]) == 0
 
 
 async def test_money_that_was_faster_than_the_cancellation_goes_back(

@@ -145,6 +145,39 @@ async def test_cash_is_given_back_by_staff(
     assert network.requests == []
 
 
+async def test_what_staff_noted_of_the_money_is_theirs_to_read(
+    client: httpx.AsyncClient, vouchers: Headers, owner: Headers, tokens: Tokens
+) -> None:
+    waiting = await charge(client, vouchers, order(payment_method="cash", payment_token=None))
+    base = f"/api/organizations/{ORGANIZATION}/payments"
+    path = f"{base}/{waiting['transaction_id']}/mark-paid"
+    paid = await client.post(path, json={"note": "receipt 12"}, headers=owner)
+    assert paid.json()["note"] == "receipt 12"
+    [listed] = (await client.get(base, headers=owner)).json()
+    assert listed["note"] == "receipt 12"
+    own = f"/api/payments/{waiting['transaction_id']}"
+    viewer = tokens.bearer(3, "staff", ORGANIZATION, ("view_payments",))
+    payer = tokens.bearer(CLIENT, "client", ORGANIZATION)
+    assert (await client.get(own, headers=viewer)).json()["note"] == "receipt 12"
+    assert (await client.get(own, headers=payer)).json()["note"] is None
+    [shown] = (await client.get("/api/payments/my", headers=payer)).json()
+    assert shown["note"] is None
+
+
+async def test_a_refund_of_what_the_gateway_does_not_know_fails(
+    client: httpx.AsyncClient, vouchers: Headers, owner: Headers, database: Database
+) -> None:
+    paid = await charge(client, vouchers, order(amount=100))
+    async with database.admin() as admin:
+        await admin.execute("UPDATE payment_transactions SET gateway_transaction_id = 'pi_lost'")
+    failed = await client.post(refunds_of(paid), json={"amount": 30}, headers=owner)
+    assert (failed.status_code, failed.json()["status"]) == (201, "failed"), failed.text
+    assert "does not know" in failed.json()["failure_message"]
+    assert (await types(database))[-1] == "payments.refund.failed.v1"
+    [row] = await database.rows("SELECT refunded_amount FROM payment_transactions")
+    assert row["refunded_amount"] == 0
+
+
 async def test_a_card_payment_is_never_marked_as_paid(
     client: httpx.AsyncClient, vouchers: Headers, owner: Headers
 ) -> None:

@@ -261,6 +261,9 @@ async def test_what_is_quarantined_is_seen_counted_and_can_be_given_back(
         [shown] = answer.json()
         assert shown["id"] == body["transaction_id"]
         assert "currency EUR" in shown["quarantine_reason"]
+    payer = tokens.bearer(CLIENT, "client", ORGANIZATION)
+    own = await client.get(f"/api/payments/{body['transaction_id']}", headers=payer)
+    assert (own.json()["status"], own.json()["quarantine_reason"]) == ("quarantined", None)
     path = f"{base}/{body['transaction_id']}/refunds"
     back = await client.post(path, headers=caller)
     assert (back.status_code, back.json()["status"]) == (201, "succeeded")
