@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from importlib.resources import files
 from io import BytesIO
+from typing import cast
+from unicodedata import category, normalize
 
 from fpdf import FPDF
-from fpdf.enums import XPos, YPos
+from fpdf.enums import MethodReturnValue, XPos, YPos
+from fpdf.fonts import TTFFont
 
+from services.payments.gateways.minor_units import smallest_unit
 from services.payments.models import InvoiceKind
 from services.payments.schemas import InvoiceLine, InvoiceRead
 
@@ -17,6 +21,14 @@ _WIDTH = 210.0 - 2 * _MARGIN
 _COLUMNS = (0.55, 0.10, 0.175, 0.175)
 _DARK, _GREY, _RULE = (33, 37, 41), (108, 117, 125), (206, 212, 218)
 _LOGO_WIDTH, _LOGO_HEIGHT = 55.0, 22.0
+_FOOTER_SIZE = 8.0
+_ABOVE_FOOTER, _BELOW_FOOTER = 10.0, 12.0
+_VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+_MARK = "\N{BALLOT BOX}"
+_EXPLANATION = (
+    f"{_MARK} stands for a character that the typeface of this page lacks."
+    " The document's data (JSON) has all of them."
+)
 _METHODS = {
     "credit_card": "card",
     "bank_transfer": "bank transfer",
@@ -47,10 +59,29 @@ class _Page(FPDF):
         self.add_font(_FONT, "B", str(folder / "SourceSansPro-Bold.ttf"))
         self.set_margins(_MARGIN, 20, _MARGIN)
         self.c_margin = 0
-        self.set_auto_page_break(auto=True, margin=32)
+        # Otherwise "{nb}" in a name is replaced by the number of pages.
+        self.alias_nb_pages(None)  # type: ignore[arg-type]
+        self.footer_height = 0.0
+        self.is_marked = False
         self.set_title(f"{self._heading()} {invoice.number}")
         self.set_author(invoice.seller.name)
         self.set_creation_date(invoice.issued_at)
+
+    def normalize_text(self, text: str) -> str:
+        """Put a mark in the place of each character that the typeface lacks.
+
+        By itself the library leaves them out: a name in Chinese would be no name at all.
+        """
+        return "".join(map(self._drawn, normalize("NFC", super().normalize_text(text))))
+
+    def _drawn(self, char: str) -> str:
+        font = self.current_font
+        if char == "\n" or not isinstance(font, TTFFont) or ord(char) in font.cmap:
+            return char
+        if category(char) == "Cf" or char in _VARIATIONS:
+            return ""
+        self.is_marked = True
+        return _MARK
 
     def write_lines(self, lines: Sequence[str], *, align: str = "L", size: float = 10) -> None:
         """Write lines one below the other."""
@@ -63,22 +94,37 @@ class _Page(FPDF):
     def write_document(self) -> None:
         """Write the document from top to bottom."""
         self.add_page()
+        self.footer_height = self._height_of(self._footer_lines()) + _BELOW_FOOTER
+        self.set_auto_page_break(auto=True, margin=self.footer_height + _ABOVE_FOOTER)
         self._write_head()
         self._write_parties()
         self._write_table()
         self._write_payment()
 
     def footer(self) -> None:
-        """Write the seller's own line at the bottom of each page."""
-        seller = self.invoice.seller
-        known = (seller.name, _one_line(seller.address), seller.email, seller.phone)
-        self.set_y(-22)
+        """Write the seller's own lines at the bottom of each page."""
+        self.set_y(-self.footer_height)
         self._rule()
         self.set_text_color(*_GREY)
-        self.write_lines([" · ".join(part for part in known if part)], align="C", size=8)
-        if seller.tax_id:
-            self.write_lines([f"Tax ID {seller.tax_id}"], align="C", size=8)
+        self.write_lines(self._footer_lines(), align="C", size=_FOOTER_SIZE)
         self.set_text_color(*_DARK)
+
+    def _footer_lines(self) -> list[str]:
+        seller = self.invoice.seller
+        known = (seller.name, _one_line(seller.address), seller.email, seller.phone)
+        lines = [" · ".join(part for part in known if part)]
+        if seller.tax_id:
+            lines.append(f"Tax ID {seller.tax_id}")
+        return lines
+
+    def _height_of(self, lines: Sequence[str]) -> float:
+        """Return how much room lines take when they are broken, in millimetres."""
+        self.set_font(_FONT, "", _FOOTER_SIZE)
+        broken = [
+            self.multi_cell(_WIDTH, text=line, dry_run=True, output=MethodReturnValue.LINES)
+            for line in lines
+        ]
+        return sum(map(len, cast(list[list[str]], broken))) * _FOOTER_SIZE * 0.5
 
     def _heading(self) -> str:
         return "Credit note" if self.invoice.kind == InvoiceKind.CREDIT_NOTE else "Invoice"
@@ -98,7 +144,12 @@ class _Page(FPDF):
             self.set_y(top + _LOGO_HEIGHT + 4)
         self.set_font(_FONT, "B", 15)
         self.multi_cell(
-            _WIDTH * 0.6, 7, self.invoice.seller.name, new_x=XPos.LMARGIN, new_y=YPos.NEXT
+            _WIDTH * 0.55,
+            7,
+            self.invoice.seller.name,
+            align="L",
+            new_x=XPos.LMARGIN,
+            new_y=YPos.NEXT,
         )
         below = self.get_y()
         self.set_xy(_MARGIN + _WIDTH * 0.6, top)
@@ -106,7 +157,7 @@ class _Page(FPDF):
         self.cell(_WIDTH * 0.4, 9, self._heading(), align="R", new_x=XPos.LEFT, new_y=YPos.NEXT)
         self.set_font(_FONT, "", 10)
         for line in self._references():
-            self.cell(_WIDTH * 0.4, 5, line, align="R", new_x=XPos.LEFT, new_y=YPos.NEXT)
+            self.multi_cell(_WIDTH * 0.4, 5, line, align="R", new_x=XPos.LEFT, new_y=YPos.NEXT)
         self.set_xy(_MARGIN, max(below, self.get_y()) + 8)
 
     def _references(self) -> list[str]:
@@ -154,10 +205,10 @@ class _Page(FPDF):
         ) as table:
             table.row(heads)
             for line in invoice.lines:
-                table.row(_cells(line))
+                table.row(_cells(line, invoice.currency))
         self.ln(3)
         self.set_font(_FONT, "B", 13)
-        total = f"Total  {invoice.currency} {_amount(invoice.total)}"
+        total = f"Total  {invoice.currency} {_amount(invoice.total, invoice.currency)}"
         self.cell(_WIDTH, 9, total, align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def _write_payment(self) -> None:
@@ -166,6 +217,11 @@ class _Page(FPDF):
         verb = "Given back" if invoice.kind == InvoiceKind.CREDIT_NOTE else "Paid"
         self.ln(4)
         self.write_lines([f"{verb} on {invoice.issue_date.isoformat()} by {method}. Thank you."])
+        if self.is_marked:
+            self.ln(4)
+            self.set_text_color(*_GREY)
+            self.write_lines([_EXPLANATION], size=8)
+            self.set_text_color(*_DARK)
 
     def _rule(self) -> None:
         self.set_draw_color(*_RULE)
@@ -173,17 +229,19 @@ class _Page(FPDF):
         self.ln(2)
 
 
-def _cells(line: InvoiceLine) -> tuple[str, ...]:
+def _cells(line: InvoiceLine, currency: str) -> tuple[str, ...]:
     return (
         line.description,
         str(line.quantity),
-        _amount(line.unit_price),
-        _amount(line.amount),
+        _amount(line.unit_price, currency),
+        _amount(line.amount, currency),
     )
 
 
-def _amount(amount: Decimal) -> str:
-    return f"{amount:,.2f}"
+def _amount(amount: Decimal, currency: str) -> str:
+    """Return an amount with its currency's decimals: never rounded, should it have more."""
+    is_whole = smallest_unit(currency) == 1 and not amount % 1
+    return f"{amount:,.{0 if is_whole else 2}f}"
 
 
 def _one_line(text: str | None) -> str | None:
