@@ -1,6 +1,6 @@
 """Routes of invoices, credit notes and totals: parse, call, return."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -16,6 +16,7 @@ from services.payments.errors import (
 )
 from services.payments.logos import Logos
 from services.payments.models import Invoice, InvoiceKind
+from services.payments.negotiation import preferred
 from services.payments.organization_endpoints import require_view
 from services.payments.policies import can_see
 from services.payments.schemas import DayTotal, InvoiceRead, SeriesGaps
@@ -28,6 +29,7 @@ from shared.routing import SessionDep, WorkDep, router
 PDF = "application/pdf"
 JSON = "application/json"
 CSV = "text/csv"
+VARIES = {"Vary": "Accept"}
 
 of_organization = router(
     prefix="/api/organizations/{organization_id}",
@@ -51,15 +53,16 @@ async def _logos(request: Request) -> Logos:
     return logos
 
 
-async def _wanted(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> str:
-    """Return the first type in `Accept` that we have; raises NotAcceptable."""
-    for part in accept.lower().split(","):
-        wanted = part.partition(";")[0].strip()
-        if wanted in (JSON, PDF):
-            return wanted
-        if wanted in ("*/*", "application/*"):
-            return JSON
-    raise NotAcceptable
+Accept = Annotated[list[str] | None, Header(include_in_schema=False)]
+
+
+async def _wanted(response: Response, accept: Accept = None) -> str:
+    """Return the form that `Accept` prefers; raises NotAcceptable."""
+    response.headers.update(VARIES)
+    wanted = preferred(accept or [], (JSON, PDF))
+    if wanted is None:
+        raise NotAcceptable(headers=VARIES)
+    return wanted
 
 
 LogosDep = Annotated[Logos, Depends(_logos)]
@@ -74,7 +77,7 @@ async def _shown(invoice: Invoice, wanted: str, logos: Logos) -> InvoiceRead | R
     logo = await logos.find(shown.seller.logo_url)
     page = await anyio.to_thread.run_sync(documents.render, shown, logo)
     headers = {"Content-Disposition": f'inline; filename="{_file_name(shown.number)}"'}
-    return Response(page, media_type=PDF, headers=headers)
+    return Response(page, media_type=PDF, headers=headers | VARIES)
 
 
 def _file_name(number: str) -> str:
@@ -127,22 +130,31 @@ async def get_totals(
     organization_id: Id,
     session: SessionDep,
     actor: ActorDep,
-    first: Annotated[Day | None, Query(alias="from", description="Default: 30 days ago")] = None,
-    last: Annotated[Day | None, Query(alias="to", description="Included; today")] = None,
+    response: Response,
+    first: Annotated[
+        Day | None, Query(alias="from", description="Default: 30 days before `to`")
+    ] = None,
+    last: Annotated[Day | None, Query(alias="to", description="Included. Default: today")] = None,
     form: Annotated[Literal["json", "csv"] | None, Query(alias="format")] = None,
-    accept: Annotated[str, Header(include_in_schema=False)] = JSON,
+    accept: Accept = None,
 ) -> list[DayTotal] | Response:
     """Total what was paid and given back per day of the organization, currency and method."""
     require_view(actor, organization_id)
-    # Tomorrow in UTC is today somewhere; the days are the organization's own.
-    last = last or datetime.now(UTC).date() + timedelta(days=1)
-    first = first or last - timedelta(days=31)
+    first, last = _span(first, last)
     if not timedelta(0) <= last - first <= timedelta(days=reports.LONGEST_DAYS):
         raise Invalid("to", f"must be from `from` to {reports.LONGEST_DAYS} days after it")
     rows = await reports.totals(session, organization_id, first, last)
-    if form == "csv" or (form is None and accept.lower().startswith(CSV)):
-        return Response(reports.as_csv(rows), media_type=CSV)
+    if form == "csv" or (form is None and preferred(accept or [], (JSON, CSV)) == CSV):
+        return Response(reports.as_csv(rows), media_type=CSV, headers=VARIES)
+    response.headers.update(VARIES)
     return rows
+
+
+def _span(first: date | None, last: date | None) -> tuple[date, date]:
+    today = datetime.now(UTC).date()
+    first = first or (last or today) - timedelta(days=30)
+    # The days are the organization's own: tomorrow in UTC is today somewhere, and no later day is.
+    return first, last or today + timedelta(days=1)
 
 
 @of_payment.get("/invoice", response_model=InvoiceRead, responses=_DOCUMENT)

@@ -155,21 +155,30 @@ async def test_the_page_names_everything(
 
 
 @pytest.mark.parametrize(
-    ("accept", "expected"),
+    ("accept", "status", "form"),
     [
-        ("*/*", 200),
-        ("application/json;q=0.5, application/pdf", 200),
-        ("text/html", 406),
-        ("", 406),
+        (["*/*"], 200, "application/json"),
+        (["application/json;q=0, application/pdf"], 200, "application/pdf"),
+        (["application/pdf;q=0.1, application/json"], 200, "application/json"),
+        (["text/html", "application/pdf"], 200, "application/pdf"),
+        (["text/html"], 406, "application/problem+json"),
+        ([""], 406, "application/problem+json"),
     ],
 )
 async def test_what_a_caller_accepts(
-    client: httpx.AsyncClient, vouchers: Headers, owner: Headers, accept: str, expected: int
+    client: httpx.AsyncClient,
+    vouchers: Headers,
+    owner: Headers,
+    accept: list[str],
+    status: int,
+    form: str,
 ) -> None:
     paid = await charge(client, vouchers, order())
     path = f"/api/payments/{paid['transaction_id']}/invoice"
-    answer = await client.get(path, headers={**owner, "Accept": accept})
-    assert answer.status_code == expected
+    lines = [*owner.items(), *(("Accept", line) for line in accept)]
+    answer = await client.get(path, headers=lines)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, form)
+    assert "Accept" in answer.headers["vary"]
 
 
 async def test_without_a_success_there_is_no_invoice(
@@ -218,12 +227,17 @@ async def test_totals_per_day_currency_and_method(
         {**card, "currency": "EUR"} | _sums(1, 7.0, 0, 0.0, 7.0),
         {**card, "currency": "USD"} | _sums(2, 150.5, 1, 30.0, 120.5),
     ]
-    for request in ({"params": {"format": "csv"}}, {"headers": {"Accept": "text/csv"}}):
+    for request in (
+        {"params": {"format": "csv"}},
+        {"headers": {"Accept": "text/csv"}},
+        {"headers": {"Accept": "application/json;q=0.5, text/csv"}},
+    ):
         headers = {**owner, **request.get("headers", {})}
         answer = await client.get(
             f"{BASE}/payments/totals", headers=headers, params=request.get("params", {})
         )
         assert answer.headers["content-type"].startswith("text/csv")
+        assert answer.headers["vary"] == "Accept"
         [_, dollars] = list(csv.DictReader(io.StringIO(answer.text)))
         assert (dollars["paid"], dollars["refunded"], dollars["net"]) == (
             "150.50",
@@ -237,6 +251,41 @@ def _sums(
 ) -> dict[str, object]:
     names = ("payments", "paid", "refunds", "refunded", "net")
     return dict(zip(names, (payments, paid, refunds, refunded, net), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("params", "seen"),
+    [
+        ({}, [0, 29]),
+        ({"to": 0}, [0, 29]),
+        ({"to": 1}, [29]),
+        ({"to": 2}, [29, 32]),
+        ({"from": 32}, [0, 29, 32]),
+    ],
+)
+async def test_totals_are_of_thirty_days_unless_others_are_named(
+    client: httpx.AsyncClient,
+    vouchers: Headers,
+    owner: Headers,
+    database: Database,
+    params: dict[str, int],
+    seen: list[int],
+) -> None:
+    """Days are told by how long ago they were."""
+    today = now().date()
+    for ago in (0, 29, 32):
+        paid = await charge(client, vouchers, order(amount=0, payment_token=None))
+        async with database.admin() as admin:
+            await admin.execute(
+                "UPDATE invoices SET issue_date = $1 WHERE transaction_id = $2",
+                today - timedelta(days=ago),
+                paid["transaction_id"],
+            )
+    days = {name: str(today - timedelta(days=ago)) for name, ago in params.items()}
+    rows = (await client.get(f"{BASE}/payments/totals", params=days, headers=owner)).json()
+    assert [row["day"] for row in rows] == [
+        str(today - timedelta(days=ago)) for ago in reversed(seen)
+    ]
 
 
 async def test_totals_of_a_span_that_is_none(client: httpx.AsyncClient, owner: Headers) -> None:
