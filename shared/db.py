@@ -1,5 +1,6 @@
 """Column types, names of constraints, the engine, and what every audited table has."""
 
+import socket
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -36,6 +37,15 @@ TYPES: dict[Any, Any] = {
     UUID: Uuid,
     dict[str, Any]: JSONB,
 }
+
+
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 30_000,
+}
+"""Seconds, but for the last in milliseconds; `provisioning` asks the same of the server."""
 
 
 def metadata() -> MetaData:
@@ -80,8 +90,23 @@ def make_engine(url: SecretStr, *, pool_size: int = 10) -> AsyncEngine:
         json_deserializer=from_json,
         connect_args={"timeout": 5, "server_settings": {"timezone": "UTC"}},
     )
+    event.listen(engine.sync_engine, "connect", _notice_a_vanished_server)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def _notice_a_vanished_server(connection: AdaptedConnection, *_: Any) -> None:
+    """Let statements fail that wait for a server whose host is gone; no slow one is cut short.
+
+    Without this they wait for as long as the system tries, and each keeps a place of the pool.
+    """
+    link: socket.socket = connection.driver_connection._transport.get_extra_info("socket")
+    if link.family == socket.AF_UNIX:
+        return
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # not every system has all of them
+            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _refuse_closed(connection: AdaptedConnection, *_: Any) -> None:

@@ -1,6 +1,7 @@
 """A service's corner of a database: its roles, its schema, and nothing else's."""
 
 import asyncio
+from collections.abc import Mapping
 
 import asyncpg
 from sqlalchemy.engine import make_url
@@ -14,6 +15,18 @@ _RACED = (
     asyncpg.UniqueViolationError,
     asyncpg.InternalServerError,
 )
+# A host that vanishes says nothing. The server must find out by itself, or its sessions keep their
+# locks for hours, and the relay's keeps every other relay from leading. Of the roles, not of the
+# connections: a pooler refuses parameters that it does not know.
+_KEEPALIVE = {
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
+}
+# And for a process that stands still, whose host still answers. Nothing outside the database is
+# awaited in a transaction; an export, which waits for its reader, asks for more.
+_LIMITS = {"idle_in_transaction_session_timeout": "60s"}
 
 
 def database_url(admin_url: str, role: str, password: str) -> str:
@@ -79,6 +92,8 @@ async def _ensure_schema(connection: asyncpg.Connection, service: str) -> None:
         f'GRANT USAGE ON SCHEMA "{service}" TO "{service}"',
         f'ALTER ROLE "{service}" IN DATABASE {database} SET search_path = "{service}"',
         f'ALTER ROLE "{owner}" IN DATABASE {database} SET search_path = "{service}"',
+        *_settings(service, database, _KEEPALIVE | _LIMITS),
+        *_settings(owner, database, _KEEPALIVE),
         f'ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA "{service}"'
         f' GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "{service}"',
         f'ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA "{service}"'
@@ -86,6 +101,11 @@ async def _ensure_schema(connection: asyncpg.Connection, service: str) -> None:
     )
     for statement in statements:
         await _insist(connection, statement)
+
+
+def _settings(role: str, database: str, values: Mapping[str, str]) -> list[str]:
+    alter = f'ALTER ROLE "{role}" IN DATABASE {database} SET'
+    return [f"{alter} {name} = '{value}'" for name, value in values.items()]
 
 
 async def _insist(connection: asyncpg.Connection, statement: str) -> None:

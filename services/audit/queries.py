@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Select, cast, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Date, Select, cast, func, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit.chain import GENESIS, Head
@@ -25,6 +25,8 @@ from shared.errors import Invalid
 from shared.paging import Page
 
 EXPORT_CHUNK = 1000
+_SLOW_READER = text("SET LOCAL idle_in_transaction_session_timeout = '15min'")
+"""How long whoever reads an export may take over a thousand rows."""
 
 _COLUMNS = list(AuditLog.__table__.columns)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -81,6 +83,7 @@ def _microseconds(instant: datetime) -> int:
 
 async def stream_rows(session: AsyncSession, filters: Filters) -> AsyncIterator[list[Row]]:
     """Yield rows by the thousand, newest first, from a cursor in the server."""
+    await session.execute(_SLOW_READER)
     streamed = await session.stream(_wanted(filters), execution_options={"yield_per": EXPORT_CHUNK})
     async for rows in streamed.mappings().partitions():
         yield await _with_personal(session, rows)

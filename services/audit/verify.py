@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
 from services.audit.app import NAME
@@ -68,7 +67,9 @@ async def findings(
                 )
                 return [of_chain(report)]
             chains = [of_chain(report) for report in await verify_everything(session, evidence)]
-            return chains + await of_files(session, settings.archive)
+            archives = await queries.archive_files(session)
+        # No transaction waits for the files: a large one takes minutes.
+        return chains + await of_files(archives, settings.archive)
     finally:
         await engine.dispose()
 
@@ -86,9 +87,8 @@ def of_chain(report: ChainReport) -> Finding:
     return Finding(False, line)
 
 
-async def of_files(session: AsyncSession, folder: Path | None) -> list[Finding]:
+async def of_files(archives: Sequence[Archive], folder: Path | None) -> list[Finding]:
     """Return a finding for every file of the archive."""
-    archives = await queries.archive_files(session)
     if folder is None:
         unread = f"{len(archives)} files of the archive not read: AUDIT_ARCHIVE is not set"
         return [Finding(True, unread)] if archives else []

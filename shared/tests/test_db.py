@@ -1,6 +1,7 @@
 """The engine: what a request finds when the database server has been away."""
 
 import asyncio
+import socket
 
 import pytest
 from sqlalchemy import text
@@ -32,3 +33,15 @@ async def test_no_request_fails_because_the_server_has_closed_the_connections(
     after = set(await asyncio.gather(*(_ask(transactions) for _ in range(AT_ONCE))))
     assert len(after) == AT_ONCE
     assert not before & after
+
+
+async def test_statements_do_not_wait_for_a_server_whose_host_vanished(
+    transactions: Transactions,
+) -> None:
+    async with transactions.engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection is not None
+        link = raw.driver_connection._transport.get_extra_info("socket")
+        assert link.family != socket.AF_UNIX
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000  # ms

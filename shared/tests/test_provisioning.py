@@ -90,6 +90,22 @@ async def test_a_role_owns_nothing(own: asyncpg.Connection, statement: str) -> N
         await own.execute(statement)
 
 
+async def test_the_server_notices_a_host_that_vanished(own: asyncpg.Connection) -> None:
+    shown = {
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "30000",
+    }
+    # The server shows what the socket has: nothing can be asked of a local one.
+    if await own.fetchval("SELECT inet_server_addr()") is not None:
+        assert {name: await own.fetchval(f"SHOW {name}") for name in shown} == shown
+
+
+async def test_a_process_that_stands_still_loses_its_transaction(own: asyncpg.Connection) -> None:
+    assert await own.fetchval("SHOW idle_in_transaction_session_timeout") == "1min"
+
+
 async def test_an_owner_reaches_no_other_schema(admin_url: str) -> None:
     owner = await asyncpg.connect(database_url(admin_url, "vouchers_owner", "test"))
     try:

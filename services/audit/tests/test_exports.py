@@ -1,8 +1,10 @@
-"""An export's memory does not grow with its rows."""
+"""An export's memory does not grow with its rows, and its reader may be slow."""
 
+import asyncio
 import tracemalloc
 
 import pytest
+from sqlalchemy import text
 
 from services.audit.reading import export_rows
 from services.audit.schemas import ExportFormat, Filters
@@ -40,3 +42,17 @@ async def test_five_times_the_rows_take_the_same_memory(
     assert few >= FEW
     assert many >= MANY
     assert peak_of_many < 1.25 * peak_of_few
+
+
+async def test_a_reader_may_take_longer_than_a_transaction_may_rest(
+    database: Database, transactions: Transactions
+) -> None:
+    await fill(database, transactions, FEW)
+    async with transactions.system() as session:
+        # In milliseconds: a minute as the roles have it.
+        await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 50"))
+        pieces = export_rows(session, Filters(), ExportFormat.NDJSON)
+        lines = (await anext(pieces)).count(b"\n")
+        await asyncio.sleep(0.5)
+        lines += sum([piece.count(b"\n") async for piece in pieces])
+    assert lines >= FEW
