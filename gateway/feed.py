@@ -44,6 +44,8 @@ class RevocationList(BaseModel):
     revoked_sessions: list[str]
     users: dict[int, float]
     organizations: list[int]
+    organization_versions: dict[int, int] = {}
+    """As of which version each is closed; an identity from before this field does not say."""
 
     def tell(self, revocations: Revocations) -> None:
         """Add it to what is known."""
@@ -51,7 +53,8 @@ class RevocationList(BaseModel):
         for user_id, not_before in self.users.items():
             revocations.renew_user(user_id, not_before)
         for organization_id in self.organizations:
-            revocations.close_organization(organization_id)
+            version = self.organization_versions.get(organization_id)
+            revocations.close_organization(organization_id, version)
 
 
 class News(BaseModel):
@@ -93,9 +96,9 @@ def tell(revocations: Revocations, event: Event) -> None:
         revocations.renew_user(_user_of(data), news.tokens_not_before)
     if data.entity_type == "organization" and data.entity_id is not None:
         if news.is_active is False:
-            revocations.close_organization(data.entity_id)
+            revocations.close_organization(data.entity_id, data.entity_version)
         elif news.is_active is True:
-            revocations.reopen_organization(data.entity_id)
+            revocations.reopen_organization(data.entity_id, data.entity_version)
 
 
 def _user_of(data: EventData) -> int:

@@ -56,7 +56,9 @@ class Revocations:
         self._known_until = float("-inf")
         self._sessions: Fading[str] = Fading(clock)
         self._users: Fading[int] = Fading(clock)
+        # Which version of an organization closed it, and which opened it again.
         self._organizations: Fading[int] = Fading(clock)
+        self._reopened: Fading[int] = Fading(clock)
 
     @property
     def known(self) -> bool:
@@ -86,16 +88,22 @@ class Revocations:
         """
         self._users.note(user_id, round(not_before, 3))
 
-    def close_organization(self, organization_id: int) -> None:
-        """Tokens of its members are void."""
-        self._organizations.note(organization_id)
+    def close_organization(self, organization_id: int, version: int | None) -> None:
+        """Tokens of its members are void, unless it is known to have opened again since.
 
-    def reopen_organization(self, organization_id: int) -> None:
-        """Tokens of its members count again."""
-        self._organizations.drop(organization_id)
+        Identity's list may say what was so before the event came; without a version it counts.
+        """
+        if version is None or version > self._reopened.get(organization_id, 0):
+            self._organizations.note(organization_id, version or 0)
+
+    def reopen_organization(self, organization_id: int, version: int) -> None:
+        """Tokens of its members count again, unless it is known to have closed since."""
+        self._reopened.note(organization_id, version)
+        if version > self._organizations.get(organization_id, 0):
+            self._organizations.drop(organization_id)
 
     def up_to_date(self, asked_at: float) -> None:
         """Everything that was revoked before this instant of the clock has been told."""
         self._known_until = max(self._known_until, asked_at)
-        for entries in (self._sessions, self._users, self._organizations):
+        for entries in (self._sessions, self._users, self._organizations, self._reopened):
             entries.forget_old()

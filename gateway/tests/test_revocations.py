@@ -12,6 +12,7 @@ from joserfc import jwt
 from uuid_utils import uuid7
 from yarl import URL
 
+from gateway.feed import RevocationList
 from gateway.revocations import REMEMBERED, Revocations
 from gateway.tests.conftest import (
     DEAD,
@@ -47,6 +48,8 @@ async def publish(
     entity: tuple[str, int],
     new_values: dict[str, Any],
     old_values: dict[str, Any] | None = None,
+    *,
+    version: int = 2,
 ) -> None:
     """Publish an event as a service's relay does."""
     event = Event.model_validate(
@@ -60,7 +63,7 @@ async def publish(
                 "action": "TEST",
                 "entity_type": entity[0],
                 "entity_id": entity[1],
-                "entity_version": 2,
+                "entity_version": version,
                 "organization_id": 3,
                 "actor": {},
                 "correlation_id": "test-0001",
@@ -145,7 +148,7 @@ async def test_a_closed_organization_and_its_return() -> None:
         await publish(exchange, updated, ("organization", 4), {"is_active": False})
         await becomes(stack, others, 401)
         assert await status(stack, members) == 401
-        await publish(exchange, updated, ("organization", 3), {"is_active": True})
+        await publish(exchange, updated, ("organization", 3), {"is_active": True}, version=3)
         await becomes(stack, members, 200)
 
 
@@ -312,6 +315,43 @@ def test_an_entry_that_is_noted_again_lasts_longer() -> None:
     revocations.up_to_date(now)
     with pytest.raises(Unauthenticated):
         revocations.check(Actor(7, "client", issued_at=99.0))
+
+
+def _is_open(revocations: Revocations) -> bool:
+    revocations.up_to_date(0.0)
+    try:
+        revocations.check(Actor(7, "client", 3))
+    except Unauthenticated:
+        return False
+    return True
+
+
+def _list(versions: dict[int, int]) -> RevocationList:
+    return RevocationList(
+        revoked_sessions=[], users={}, organizations=[3], organization_versions=versions
+    )
+
+
+def test_a_list_that_lags_behind_the_events_does_not_close_an_organization_again() -> None:
+    revocations = Revocations(blind_limit=30, clock=lambda: 0.0)
+    revocations.close_organization(3, 5)
+    assert not _is_open(revocations)
+    revocations.reopen_organization(3, 6)
+    _list({3: 5}).tell(revocations)
+    assert _is_open(revocations)
+    _list({3: 7}).tell(revocations)
+    assert not _is_open(revocations), "it closed a second time, and only the list tells"
+
+
+def test_a_closed_organization_stays_closed_when_in_doubt() -> None:
+    revocations = Revocations(blind_limit=30, clock=lambda: 0.0)
+    _list({3: 7}).tell(revocations)
+    revocations.reopen_organization(3, 6)
+    assert not _is_open(revocations), "the event is older than what the list tells"
+    revocations.reopen_organization(3, 8)
+    assert _is_open(revocations)
+    _list({}).tell(revocations)
+    assert not _is_open(revocations), "an identity that tells no versions"
 
 
 def test_the_bound_of_blindness() -> None:

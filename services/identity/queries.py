@@ -217,18 +217,18 @@ async def forget_sessions(session: AsyncSession, before: datetime) -> None:
 
 async def revoked_since(
     session: AsyncSession, age: timedelta
-) -> tuple[list[str], dict[int, float], list[int]]:
+) -> tuple[list[str], dict[int, float], dict[int, int]]:
     """Return what became void within `age`: sessions, users' tokens (with the instant from which
-    on new ones count), organizations that are closed."""
+    on new ones count), organizations that are closed (with the version that closed them)."""
     since = now() - age
     sessions = await session.scalars(select(SignInSession.id).where(SignInSession.ended_at > since))
     users = await session.execute(
         select(User.id, User.tokens_not_before).where(User.tokens_not_before > since)
     )
-    closed = await session.scalars(
-        select(OrganizationCopy.id).where(
+    closed = await session.execute(
+        select(OrganizationCopy.id, OrganizationCopy.is_active_version).where(
             OrganizationCopy.is_active.is_(False), OrganizationCopy.updated_at > since
         )
     )
     instants = {id_: round(instant.timestamp(), 3) for id_, instant in users if instant is not None}
-    return [str(id_) for id_ in sessions], instants, list(closed)
+    return [str(id_) for id_ in sessions], instants, {id_: version for id_, version in closed}

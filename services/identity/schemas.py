@@ -277,3 +277,4 @@ class Revocations(BaseModel):
     revoked_sessions: list[str]
     users: dict[int, float]
     organizations: list[int]
+    organization_versions: dict[int, int]

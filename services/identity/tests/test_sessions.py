@@ -130,6 +130,8 @@ async def test_a_starting_gateway_reads_what_is_void(
     ended = await database.rows("SELECT id FROM sign_in_sessions WHERE ended_at IS NOT NULL")
     assert void["revoked_sessions"] == [str(session["id"]) for session in ended]
     assert void["organizations"] == [MINE]
+    [copy] = await database.rows("SELECT is_active_version FROM organization_copies")
+    assert void["organization_versions"] == {str(MINE): copy["is_active_version"]}
     assert list(void["users"]) == [str(cut.id)]
     instants = [_issued_at(session["access_token"]) for session in (before, after)]
     assert instants[0] < void["users"][str(cut.id)] <= instants[1]
