@@ -1,5 +1,6 @@
 """Every select of this service."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -69,8 +70,11 @@ async def next_organization_id(session: AsyncSession) -> int:
 
 
 async def lock_slug(session: AsyncSession, slug: str) -> None:
-    """Let nobody else choose among the slugs that begin like this one until we have."""
-    key = func.hashtextextended(slug, 2)
+    """Let nobody else choose among the slugs that begin like this one until we have.
+
+    Numbers at the end do not count: "Foo" may get what "Foo 2" would, foo-2.
+    """
+    key = func.hashtextextended(re.sub(r"(-\d+)+$", "", slug), 2)
     await session.execute(select(func.pg_advisory_xact_lock(key)))
 
 

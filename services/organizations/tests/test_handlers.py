@@ -1,11 +1,15 @@
 """Messages, each delivered twice."""
 
+import asyncio
+
 import pytest
 from uuid_utils import uuid7
 
+from services.organizations import service
 from services.organizations.handlers import HANDLERS, QUEUE
 from shared import inbox
 from shared.consumer import one_by_one
+from shared.context import system_origin
 from shared.db import now
 from shared.events import Event, EventActor, EventData
 from shared.testing import Database
@@ -69,6 +73,31 @@ async def test_two_requests_of_one_name_make_two_organizations(
     await deliver(transactions, requested(31, "Praxis"), requested(32, "Praxis"))
     rows = await database.rows("SELECT slug FROM organizations ORDER BY id")
     assert [row["slug"] for row in rows] == ["praxis", "praxis-2"]
+
+
+async def _waits(database: Database, task: asyncio.Future[None]) -> None:
+    """Return once a task is done or waits for a lock."""
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with asyncio.timeout(30):
+        while not task.done() and not await database.rows(waiting):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("founded", "requested_name"), [("Foo", "Foo 2"), ("Foo 2", "Foo 2 2")])
+async def test_a_name_that_ends_in_a_number_gets_no_slug_that_is_just_being_promised(
+    transactions: Transactions, database: Database, founded: str, requested_name: str
+) -> None:
+    await deliver(transactions, requested(31, founded))
+    async with transactions.system() as session:
+        founding = await service.begin_founding(session, system_origin(), {"name": founded})
+        wish = requested(32, requested_name)
+        meanwhile = asyncio.ensure_future(deliver(transactions, wish))
+        await _waits(database, meanwhile)
+    await meanwhile
+    async with transactions.system() as session:
+        await service.complete_founding(session, founding.organization_id)
+    rows = await database.rows("SELECT slug FROM organizations")
+    assert len({row["slug"] for row in rows}) == 3
 
 
 async def test_a_request_that_names_no_owner_is_refused(transactions: Transactions) -> None:
