@@ -125,12 +125,14 @@ async def test_a_changed_user_needs_a_new_token() -> None:
 async def test_a_changed_permission_counts_for_its_user(moved_to: str) -> None:
     held = token(iat=time.time() - 1)
     new_values: dict[str, Any] = {"tokens_not_before": round(time.time(), 3)}
-    values = {"old_values": {}, "new_values": new_values}
+    values: dict[str, dict[str, Any]] = {"old_values": {}, "new_values": new_values}
     values[moved_to]["user_id"] = 7
     async with open_stack() as stack, publisher() as exchange:
         await listening(stack)
         event_type, entity = "identity.permission.revoked.v1", ("permission", 99)
-        await publish(exchange, event_type, entity, **values)
+        await publish(
+            exchange, event_type, entity, values["new_values"], old_values=values["old_values"]
+        )
         await becomes(stack, held, 401)
 
 

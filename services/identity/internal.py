@@ -45,12 +45,12 @@ async def list_revocations(session: InternalSessionDep) -> Revocations:
 
     `revoked_sessions`: tokens with one of these `sid` are void. `users`: user id → seconds since
     1970; that user's tokens with an earlier `iat` are void. `organizations`: tokens of these
-    organizations are void, as of their `organization_versions`. From then on the gateway follows the events: `ended_sessions`, and
-    `user_id` with `tokens_not_before`, in the `new_values` of `identity.user.*` and
-    `identity.permission.*`, whichever event has them; and `is_active` in
-    `organizations.organization.*`. It binds its queue first and asks afterwards, so that nothing
-    falls in between, and may forget an entry after eleven minutes, when all such tokens have
-    run out.
+    organizations are void, as of their `organization_versions`. From then on
+    the gateway follows the events: `ended_sessions`, and `user_id` with `tokens_not_before`, in the
+    `new_values` of `identity.user.*` and `identity.permission.*`, whichever event has them; and
+    `is_active` in `organizations.organization.*`. It binds its queue first and asks afterwards, so
+    that nothing falls in between, and may forget an entry after eleven minutes, when all such
+    tokens have run out.
     """
     sessions, instants, closed = await queries.revoked_since(session, LAST_TOKEN)
     return Revocations(

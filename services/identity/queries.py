@@ -225,10 +225,11 @@ async def revoked_since(
     users = await session.execute(
         select(User.id, User.tokens_not_before).where(User.tokens_not_before > since)
     )
-    closed = await session.execute(
+    found = await session.execute(
         select(OrganizationCopy.id, OrganizationCopy.is_active_version).where(
             OrganizationCopy.is_active.is_(False), OrganizationCopy.updated_at > since
         )
     )
+    closed = {copy.id: copy.is_active_version for copy in found}
     instants = {id_: round(instant.timestamp(), 3) for id_, instant in users if instant is not None}
-    return [str(id_) for id_ in sessions], instants, {id_: version for id_, version in closed}
+    return [str(id_) for id_ in sessions], instants, closed

@@ -21,6 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity.errors import TooManyAttempts
 from services.identity.models import AttemptCount
 from shared.db import now
+from shared.routing import Work
+from shared.tenancy import EVERYTHING
 
 WINDOW = timedelta(minutes=15)
 PER_ACCOUNT_AND_ADDRESS = 10
@@ -126,6 +128,12 @@ async def succeeded(session: AsyncSession, counters: Sequence[Counter]) -> None:
         .where(AttemptCount.key.in_(keys))
         .values(count=func.greatest(AttemptCount.count - 1, 0))
     )
+
+
+async def give_back(work: Work, counters: Sequence[Counter]) -> None:
+    """Take an attempt back in a transaction of its own, before its error leaves."""
+    async with work.begin(EVERYTHING) as session:
+        await succeeded(session, counters)
 
 
 async def forget_ended(session: AsyncSession) -> None:

@@ -8,6 +8,7 @@ from services.identity import queries, throttle
 from services.identity.equipment import Equipment
 from services.identity.errors import PresentPasswordWrong
 from services.identity.models import User
+from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import PasswordChange, ProfileRead, UserRead
 from services.identity.service.sessions import session_id_of
 from shared.auth import Actor
@@ -59,10 +60,14 @@ async def change_password(
     async with work.begin() as session:
         user = await get(session, actor)
         await throttle.attempt(session, counters)
-    verdict = await equipment.passwords.verify(body.current_password, user.password_hash)
-    if not verdict.matches:
-        raise PresentPasswordWrong
-    hashed = await equipment.passwords.hash(body.new_password)
+    try:
+        verdict = await equipment.passwords.verify(body.current_password, user.password_hash)
+        if not verdict.matches:
+            raise PresentPasswordWrong
+        hashed = await equipment.passwords.hash(body.new_password)
+    except PasswordQueueFull:
+        await throttle.give_back(work, counters)
+        raise
     async with work.begin() as session:
         await throttle.succeeded(session, counters)
         await _replace(session, actor, user.password_hash, hashed)

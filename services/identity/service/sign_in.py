@@ -1,6 +1,7 @@
 """Signing in: the same work, time and answer whether the account exists or not."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +17,7 @@ from services.identity.service import admission, organizations, sessions
 from services.identity.throttle import Counter
 from services.identity.tokens import Signer
 from shared.changes import act_as, note, record
-from shared.errors import AppError
+from shared.errors import AppError, ServiceUnavailable
 from shared.routing import Work
 from shared.tenancy import EVERYTHING
 
@@ -66,10 +67,14 @@ async def _finish(
     work: Work, equipment: Equipment, credentials: Credentials, attempt: _Attempt
 ) -> SignedIn:
     """Look at the password, and open a session."""
-    user = await _recognize(work, equipment, credentials, attempt)
-    if user.organization_id is not None:
-        await organizations.find(work, equipment.clients, user.organization_id)
-    signer = await equipment.issuer.signer()
+    try:
+        user = await _recognize(work, equipment, credentials, attempt)
+        if user.organization_id is not None:
+            await organizations.find(work, equipment.clients, user.organization_id)
+        signer = await equipment.issuer.signer()
+    except ServiceUnavailable:  # a full queue of passwords is one
+        await throttle.give_back(work, attempt.counters)
+        raise
     async with work.begin(EVERYTHING) as session:
         await throttle.succeeded(session, attempt.counters)
         outcome = await _open(session, work, signer, user)
@@ -107,17 +112,14 @@ async def _recognize(
     """
     user, passwords = attempt.user, equipment.passwords
     hashed = user.password_hash if user else None
-    try:
-        verdict = await passwords.verify(credentials.password, hashed, trusted=attempt.trusted)
-    except PasswordQueueFull:
-        async with work.begin(EVERYTHING) as session:
-            await throttle.succeeded(session, attempt.counters)
-        raise
+    verdict = await passwords.verify(credentials.password, hashed, trusted=attempt.trusted)
     if user is None or not verdict.matches:
         await _record_failure(work, user)
         raise InvalidCredentials
     if verdict.outdated:
-        await _renew_hash(work, equipment, user, credentials.password)
+        # The next sign-in renews it too.
+        with suppress(PasswordQueueFull):
+            await _renew_hash(work, equipment, user, credentials.password)
     return user
 
 

@@ -1,5 +1,7 @@
 """Throttling of sign-ins: guessing is slow, and nobody is kept out by others' guesses."""
 
+import asyncio
+
 import anyio
 import bcrypt
 import httpx
@@ -8,8 +10,9 @@ import pytest
 from services.identity import throttle
 from services.identity.app import create_app
 from services.identity.pace import MOST
+from services.identity.passwords import PasswordQueueFull, Passwords
 from services.identity.settings import Settings
-from services.identity.tests.conftest import PASSWORD, People, Person
+from services.identity.tests.conftest import PASSWORD, Organizations, People, Person
 from services.identity.tests.test_passwords import busy
 from services.identity.throttle import (
     PER_ACCOUNT,
@@ -172,6 +175,73 @@ async def test_a_full_queue_is_said_and_not_held_against_anybody(
     assert statuses == [503] * (PER_ACCOUNT_AND_ADDRESS - 2) + [200] * 2
     counts = await database.rows("SELECT count FROM attempt_counts")
     assert {row["count"] for row in counts} == {0}
+
+
+async def _take_the_place_that_is_given_back(passwords: Passwords) -> None:
+    """Wait until somebody's password is looked at, and be the next before anything else is."""
+    async with asyncio.timeout(30):
+        while _has_place(passwords):
+            await asyncio.sleep(0)
+        while not _has_place(passwords):
+            await asyncio.sleep(0)
+        await passwords.hash("somebody else's")
+
+
+def _has_place(passwords: Passwords) -> bool:
+    try:
+        passwords.require_place()
+    except PasswordQueueFull:
+        return False
+    return True
+
+
+async def _counts(database: Database) -> set[int]:
+    return {row["count"] for row in await database.rows("SELECT count FROM attempt_counts")}
+
+
+async def test_a_full_queue_only_puts_off_the_renewal_of_a_hash(
+    settings: Settings, people: People, database: Database
+) -> None:
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    person = await people.add("client", password_hash=hashed)
+    app = create_app(settings.model_copy(update={"password_queue": 1}))
+    passwords = app.state.equipment.passwords
+    async with client_of(app) as client:
+        other = asyncio.ensure_future(_take_the_place_that_is_given_back(passwords))
+        answer = await client.post("/api/auth/login", json=person.credentials)
+        await other
+        assert answer.status_code == 200
+        [user] = await database.rows("SELECT password_hash FROM users")
+        assert user["password_hash"] == hashed
+        assert (await client.post("/api/auth/login", json=person.credentials)).status_code == 200
+    [user] = await database.rows("SELECT password_hash FROM users")
+    assert user["password_hash"].startswith("$argon2id$")
+    assert await _counts(database) == {0}
+
+
+async def test_what_is_not_the_users_fault_is_not_held_against_the_account(
+    client: httpx.AsyncClient, owner: Person, organizations: Organizations, database: Database
+) -> None:
+    organizations.is_down = True
+    assert (await client.post("/api/auth/login", json=owner.credentials)).status_code == 503
+    assert await _counts(database) == {0}
+
+
+async def test_a_full_queue_is_not_held_against_who_changes_a_password(
+    settings: Settings, people: People, database: Database
+) -> None:
+    person = await people.add("client")
+    app = create_app(settings.model_copy(update={"password_queue": 1}))
+    passwords = app.state.equipment.passwords
+    body = {"current_password": PASSWORD, "new_password": "another good one"}
+    async with client_of(app) as client:
+        signed_in = (await client.post("/api/auth/login", json=person.credentials)).json()
+        headers = {"Authorization": f"Bearer {signed_in['access_token']}"}
+        other = asyncio.ensure_future(_take_the_place_that_is_given_back(passwords))
+        answer = await client.put("/api/auth/password", json=body, headers=headers)
+        await other
+    assert answer.status_code == 503
+    assert await _counts(database) == {0}
 
 
 async def test_ones_own_password_cannot_be_guessed_with_a_stolen_token(
