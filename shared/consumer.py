@@ -119,12 +119,15 @@ class Consumer(Generic[AnEvent]):
             # Of the library the layer below: above it each message costs twice as much.
             await (await channel.get_underlay_channel()).basic_consume(declared.name, self._take)
         gone = asyncio.ensure_future(self._gone(channel))
+        # Looked at even when a batch breaks first, or asyncio complains of it much later.
+        gone.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.working = True
         try:
             while not gone.done():
                 await self._next_batch(channel, gone)
         finally:
             gone.cancel()
+        gone.result()  # raises what broke, if the channel did not just close
         raise ConnectionError("the channel or the queue is gone")
 
     async def _take(self, message: DeliveredMessage) -> None:

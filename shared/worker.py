@@ -84,15 +84,16 @@ class Worker:
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; what is under way is finished or left to be repeated.
 
-        Raises RuntimeError when one of the tasks ended by itself: the process must not go on as
-        if it worked, whoever supervises it starts it again.
+        Raises RuntimeError when one of the tasks ended by itself, and names it: the process must
+        not go on as if it worked, whoever supervises it starts it again.
         """
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        runs = [self.relay.run(), *(c.run() for c in self.consumers)]
-        tasks = [asyncio.ensure_future(run) for run in runs]
-        tasks += [asyncio.ensure_future(timer.repeat()) for timer in self.timers]
+        runs = [("the relay", self.relay.run())]
+        runs += [(f"the consumer of {c.queue.name}", c.run()) for c in self.consumers]
+        runs += [(f"the timer {timer.name}", timer.repeat()) for timer in self.timers]
+        tasks = [asyncio.create_task(run, name=name) for name, run in runs]
         try:
             await _first_of(stop, tasks)
         finally:
@@ -114,13 +115,15 @@ class Worker:
                 await inbox.forget_older_than(session, inbox.REMEMBERED)
 
 
-async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Future[None]]) -> None:
+async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
     asked = asyncio.ensure_future(stop.wait())
     try:
         awaited: list[asyncio.Future[Any]] = [asked, *tasks]
         await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
-            raise RuntimeError("a task of this worker ended by itself")
+            ended = next(task for task in tasks if task.done())
+            cause = None if ended.cancelled() else ended.exception()
+            raise RuntimeError(f"{ended.get_name()} ended by itself") from cause
     finally:
         asked.cancel()
 

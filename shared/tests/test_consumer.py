@@ -3,9 +3,10 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from structlog.testing import capture_logs
 
 from shared import bus, inbox
 from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, Consumer, one_by_one, read_event
@@ -229,6 +231,30 @@ async def test_a_standby_takes_over(
         await send(queue, *(event(n) for n in range(20, 40)))
         await until(lambda: _drained(queue, database, 40))
     assert await ids(database) == list(range(40))
+
+
+async def test_the_log_says_why_a_queue_cannot_be_used_any_more(
+    queue: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+) -> None:
+    one = consumer(Effects(), transactions, rabbitmq_url)
+
+    async def is_working() -> bool:
+        return one.working
+
+    async def is_interrupted() -> bool:
+        return bool(_interruptions(logged))
+
+    with capture_logs() as logged:
+        async with running(one):
+            await until(is_working)
+            await queue.queue_delete(QUEUE.name)
+            await queue.declare_queue(QUEUE.name)  # somebody's, of another kind
+            await until(is_interrupted, seconds=30)
+    assert "PRECONDITION_FAILED" in _interruptions(logged)[0]
+
+
+def _interruptions(logged: list[MutableMapping[str, Any]]) -> list[str]:
+    return [entry["cause"] for entry in logged if entry["event"] == "consumer_interrupted"]
 
 
 async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
