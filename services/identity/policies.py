@@ -11,11 +11,6 @@ def can_see_organization(actor: Actor, organization_id: int) -> bool:
     return actor.is_admin or actor.organization_id == organization_id
 
 
-def can_manage_users(actor: Actor, organization_id: int) -> bool:
-    """Owners manage their organization's users, and whom they allowed to."""
-    return actor.may(MANAGE_USERS, organization_id)
-
-
 def is_owner_of(actor: Actor, organization_id: int) -> bool:
     """Say whether the actor owns the organization, which an administrator does everywhere."""
     if actor.is_admin:

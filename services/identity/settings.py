@@ -37,7 +37,7 @@ class Settings(ServiceSettings):
     signing_secret: SigningSecret
 
     self_registration: bool = True
-    """Whether anybody may register; users are then made by administrators and owners alone."""
+    """Whether anybody may register; if not, administrators and owners alone make users."""
 
     password_queue: int = Field(default=32, ge=1)
     """How many passwords may wait for the one thread that hashes; the next one is told 503."""

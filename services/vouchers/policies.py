@@ -38,12 +38,6 @@ def can_manage(actor: Actor, organization_id: int) -> bool:
     return actor.may(MANAGE_VOUCHERS, organization_id)
 
 
-def can_read(actor: Actor, voucher: Voucher) -> bool:
-    """Its client reads a voucher, and whoever works in its organization."""
-    own = voucher.client_id == actor.user_id
-    return own or actor.is_admin or is_employed(actor, voucher.organization_id)
-
-
 def can_redeem(actor: Actor, organization_id: int) -> bool:
     """Therapists spend the sessions of their own organization's vouchers."""
     therapist = actor.role == THERAPIST and actor.organization_id == organization_id

@@ -13,6 +13,7 @@ from services.vouchers.errors import (
     OrganizationInactive,
     OrganizationNotFound,
     PaymentDeclined,
+    VoucherCancelled,
     VoucherNotCancellable,
     VoucherNotFound,
     VoucherTypeChanged,
@@ -69,6 +70,7 @@ _PURCHASE = responses(
     VoucherTypeChanged,
     OrganizationInactive,
     ClientInactive,
+    VoucherCancelled,
     ServiceUnavailable,
 )
 

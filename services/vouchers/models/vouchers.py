@@ -27,7 +27,7 @@ class VoucherStatus(StrEnum):
     """Where a voucher is in its life; a trigger in the database refuses every other edge.
 
     pending → active → completed | expired | cancelled; pending → cancelled; and completed → active
-    when the reversal of a redemption gives a session back.
+    when it has sessions again: a redemption was reversed, or a refund by quote failed.
     """
 
     PENDING = "pending"
