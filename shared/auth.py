@@ -135,7 +135,7 @@ class Keys:
             try:
                 self._keys = await self._fetch()
                 self._fetched_at = time.monotonic()
-            except (httpx.HTTPError, JoseError, ValueError) as error:
+            except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
                 log.warning("keys_unreachable", cause=repr(error))
                 if self._keys is None:
                     raise ServiceUnavailable("Sign-in keys cannot be read just now.") from error
@@ -197,10 +197,6 @@ class TokenVerifier:
         actor = actor_of(claims)
         self._remember(digest, actor)
         return actor
-
-    def forget_all(self) -> None:
-        """Empty the cache: something was revoked."""
-        self._cache.clear()
 
     def _remember(self, digest: bytes, actor: Actor) -> None:
         until = min(time.time() + self.cache_seconds, actor.expires_at)

@@ -70,13 +70,16 @@ def timers_of(
 ) -> list[Timer]:
     """Return what is due by the clock: vouchers that run out, vouchers that nobody paid."""
     patience = patience_of(settings)
-    directory = Directory(clients, system_origin(), transactions.system)
+
+    def directory() -> Directory:
+        # Each run's own: its calls are found together in the logs, and apart from other runs'.
+        return Directory(clients, system_origin(), transactions.system)
 
     async def expire() -> None:
         await vouchers.expire_run_out(transactions)
 
     async def learn() -> None:
-        await vouchers.learn_organizations(transactions, directory)
+        await vouchers.learn_organizations(transactions, directory())
 
     async def cancel() -> None:
         await vouchers.cancel_unpaid(transactions, patience)
@@ -86,7 +89,7 @@ def timers_of(
 
     async def bootstrap() -> None:
         try:
-            await make_up_for_missed_creation(transactions, directory)
+            await make_up_for_missed_creation(transactions, directory())
         except ServiceUnavailable as error:
             # Everything starts at once on a fresh installation: not worth an error.
             log.info("bootstrap_waits", cause=error.detail)

@@ -1,8 +1,9 @@
 """Use cases of sold vouchers: read, note, cancel, and end them in time."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfoNotFoundError
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -83,7 +84,7 @@ async def cancel(
 
 
 async def learn_organizations(transactions: Transactions, directory: Directory) -> None:
-    """Fetch the organizations whose vouchers are here but whose time zone is not known."""
+    """Fetch the organizations whose voucher types are here but whose time zone is not known."""
     async with transactions.system() as session:
         unknown = await queries.organizations_without_copy(session)
     for organization_id in unknown:
@@ -100,16 +101,22 @@ async def expire_run_out(transactions: Transactions, instant: datetime | None = 
         zones = await queries.time_zones(session)
     expired = 0
     for zone in zones:
-        while number := await _expire_some(transactions, zone, instant):
+        try:
+            today = day_in(zone, instant)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            # The organization's service knows more zones than this one; the others must not wait.
+            log.error("time_zone_unknown", zone=zone, cause=repr(error))
+            continue
+        while number := await _expire_some(transactions, zone, today):
             expired += number
     if expired:
         log.info("vouchers_expired", number=expired)
     return expired
 
 
-async def _expire_some(transactions: Transactions, zone: str, instant: datetime) -> int:
+async def _expire_some(transactions: Transactions, zone: str, today: date) -> int:
     async with transactions.system() as session:
-        vouchers = await queries.lock_run_out(session, zone, day_in(zone, instant), BATCH)
+        vouchers = await queries.lock_run_out(session, zone, today, BATCH)
         for voucher in vouchers:
             voucher.status = VoucherStatus.EXPIRED.value
             record(session, "EXPIRE", voucher)

@@ -81,6 +81,24 @@ async def test_a_voucher_expires_at_midnight_of_its_own_clock(
     assert told[0]["data"]["old_values"] == {"status": "active"}
 
 
+@pytest.mark.parametrize("zone", ["Antarctica/Atlantis", "../Atlantis"])
+async def test_a_zone_that_is_not_known_here_keeps_no_other_from_its_midnight(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    transactions: Transactions,
+    zone: str,
+) -> None:
+    kind = await new_type(client, people.other_owner, OTHER_ORGANIZATION)
+    other = (await buy(client, people.other_client, kind["id"])).json()
+    lost = await new_voucher(client, people)
+    async with database.admin() as connection:
+        statement = "UPDATE organization_copies SET timezone = $1 WHERE id = $2"
+        await connection.execute(statement, zone, ORGANIZATION)
+    assert await expire_run_out(transactions, now() + timedelta(days=400)) == 1
+    assert await _statuses(database) == {other["id"]: "expired", lost["id"]: "active"}
+
+
 def _is_stored(name: str) -> bool:
     return name != "id" and not name.endswith("_left")
 

@@ -6,13 +6,16 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.vouchers.app import clients_of
+from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import settings_of
 from services.vouchers.tests.events import event, payment
 from services.vouchers.tests.people import People, buy, new_type
-from services.vouchers.worker import create_worker
+from services.vouchers.worker import create_worker, timers_of
 from shared import bus
 from shared.events import Event
 from shared.testing import Database, Tokens, until
+from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +65,23 @@ async def test_messages_arrive_once_whatever_is_repeated(
     assert len(await database.rows("SELECT 1 FROM voucher_codes")) == 12
     types = [told["type"] for told in await database.events()]
     assert types.count("vouchers.voucher.activated.v1") == 1
+
+
+async def test_each_run_of_a_timer_has_a_request_id_of_its_own(
+    settings: Settings, transactions: Transactions
+) -> None:
+    told: list[str] = []
+
+    def organizations(request: httpx.Request) -> httpx.Response:
+        told.append(request.headers["x-request-id"])
+        return httpx.Response(404)
+
+    clients = clients_of(settings, {"organizations": httpx.MockTransport(organizations)})
+    timers = {timer.name: timer for timer in timers_of(settings, transactions, clients)}
+    for _ in range(2):
+        await timers["bootstrap"].run()
+    await clients.aclose()
+    assert len(set(told)) == 2
 
 
 async def test_the_worker_knows_its_queues_and_timers(
