@@ -24,11 +24,24 @@ from shared.currencies import CURRENCIES
 
 MAX_ID = 2**63 - 1
 
-Id = Annotated[int, Path(ge=1, le=MAX_ID)]
+_ID = re.compile(r"[1-9][0-9]{0,18}")
+
+
+def _written_id(text: Any) -> Any:
+    """Refuse every spelling but one: an Idempotency-Key is remembered with the path as written."""
+    if not _ID.fullmatch(text):
+        raise ValueError(f"must be a whole number from 1 to {MAX_ID}, in digits alone")
+    return text
+
+
+Id = Annotated[int, Path(ge=1, le=MAX_ID), BeforeValidator(_written_id)]
 """An id in a path."""
 
+QueryId = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_written_id)]
+"""An id in a query."""
+
 BodyId = Annotated[int, Field(ge=1, le=MAX_ID)]
-"""An id in a body or a query."""
+"""An id in a body."""
 
 
 # What turns the order of the text around it, so that a page shows something else than was written:

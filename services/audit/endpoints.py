@@ -21,7 +21,7 @@ from services.audit.seals import SealReader
 from services.audit.verification import verify_chain, verify_everything
 from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
-from shared.fields import BodyId, Id
+from shared.fields import Id, QueryId
 from shared.paging import PageDep
 from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
 
@@ -61,7 +61,7 @@ async def _reader(organization_id: Id, actor: ActorDep) -> Actor:
 async def _everywhere(
     _actor: Annotated[Actor, Depends(_admin)],
     filters: FiltersDep,
-    organization_id: Annotated[BodyId | None, Query()] = None,
+    organization_id: Annotated[QueryId | None, Query()] = None,
 ) -> Filters:
     return filters.model_copy(update={"organization_id": organization_id})
 
@@ -83,7 +83,7 @@ EverywhereDep = Annotated[Filters, Depends(_everywhere)]
 WithinDep = Annotated[Filters, Depends(_within)]
 # Before the session: no transaction is open while the place of the seals is asked.
 EvidenceDep = Annotated[Evidence, Depends(_evidence)]
-Position = Annotated[BodyId | None, Query(description="A position in the chain, inclusive")]
+Position = Annotated[QueryId | None, Query(description="A position in the chain, inclusive")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ async def verify_all_chains(
     evidence: EvidenceDep,
     session: SessionDep,
     within: RangeDep,
-    organization_id: Annotated[BodyId | None, Query()] = None,
+    organization_id: Annotated[QueryId | None, Query()] = None,
 ) -> list[ChainReport]:
     """Walk every chain, or one organization's or a range of it, and report on each."""
     if organization_id is None and within != Range(1, None):

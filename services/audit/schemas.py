@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
-from shared.fields import BodyId, Instant, Name
+from shared.fields import Instant, Name, QueryId
 
 
 class AuditLogRead(BaseModel):
@@ -58,12 +58,12 @@ class Filters(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-Id = Annotated[BodyId | None, Query()]
+Id = Annotated[QueryId | None, Query()]
 Line = Annotated[Name | None, Query()]
 
 
 async def wanted_rows(
-    user_id: Annotated[BodyId | None, Query(description="Who made the change")] = None,
+    user_id: Annotated[QueryId | None, Query(description="Who made the change")] = None,
     action: Line = None,
     entity_type: Line = None,
     entity_id: Id = None,

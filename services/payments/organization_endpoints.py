@@ -28,7 +28,7 @@ from services.payments.states import Status
 from services.payments.views import payment_read
 from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
-from shared.fields import BodyId, Id, Instant
+from shared.fields import Id, Instant, QueryId
 from shared.paging import PageDep
 from shared.routing import SessionDep, WorkDep, router
 
@@ -68,7 +68,7 @@ async def list_organization_payments(
     page: PageDep,
     status: Status | None = None,
     method: Method | None = None,
-    client_id: Annotated[BodyId | None, Query()] = None,
+    client_id: Annotated[QueryId | None, Query()] = None,
     since: Annotated[Instant | None, Query(alias="from")] = None,
     until: Annotated[Instant | None, Query(alias="to")] = None,
 ) -> list[PaymentRead]:

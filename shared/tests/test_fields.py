@@ -6,7 +6,7 @@ import re
 import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from shared.fields import MAX_ID, Day, Instant, Name, Text, without_defaults
+from shared.fields import MAX_ID, Day, Id, Instant, Name, QueryId, Text, without_defaults
 from shared.settings import ServiceSettings
 from shared.tests.sample import create_app
 
@@ -14,6 +14,28 @@ DAY: TypeAdapter[object] = TypeAdapter(Day)
 INSTANT: TypeAdapter[object] = TypeAdapter(Instant)
 NAME: TypeAdapter[object] = TypeAdapter(Name)
 TEXT: TypeAdapter[object] = TypeAdapter(Text)
+
+
+WRITTEN_IDS = [TypeAdapter(Id), TypeAdapter(QueryId | None)]
+
+
+@pytest.mark.parametrize("ids", WRITTEN_IDS, ids=["path", "query"])
+@pytest.mark.parametrize("number", [1, 45, 10**18, MAX_ID])
+def test_ids(ids: TypeAdapter[object], number: int) -> None:
+    assert ids.validate_python(str(number)) == number
+
+
+@pytest.mark.parametrize("ids", WRITTEN_IDS, ids=["path", "query"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("045", " 45", "45 ", "45\n", "+45", "-45", "45.0", "1_0", "4e1", "0x2d", "", "my"),
+        *("0", "00", str(MAX_ID + 1), "9" * 5000, "٤٥", "４５"),
+    ],
+)
+def test_an_id_is_written_in_one_way(ids: TypeAdapter[object], text: str) -> None:
+    with pytest.raises(ValidationError):
+        ids.validate_python(text)
 
 
 @pytest.mark.parametrize("text", ["2026-11-23", "1000-01-01", "8999-12-31"])

@@ -72,6 +72,10 @@ async def test_a_refusal_takes_everything_back(
         ("GET", f"/api/things/{2**63 - 1}", 404, "not_found"),
         ("GET", f"/api/things/{'9' * 5000}", 422, "invalid_request"),
         ("GET", "/api/things/1%00", 422, "invalid_request"),
+        ("GET", "/api/things/01", 422, "invalid_request"),
+        ("GET", "/api/things/%201", 422, "invalid_request"),
+        ("GET", "/api/things/+1", 422, "invalid_request"),
+        ("GET", "/api/things/1.0", 422, "invalid_request"),
     ],
 )
 async def test_every_refusal_has_the_same_shape(

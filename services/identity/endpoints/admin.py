@@ -36,7 +36,7 @@ from shared.errors import (
     Unauthenticated,
     responses,
 )
-from shared.fields import BodyId, Id, Name
+from shared.fields import Id, Name, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep
 from shared.routing import SessionDep, UnclaimedWorkDep, WorkDep, router
@@ -54,7 +54,7 @@ async def list_users(
     session: SessionDep,
     _admin: AdminDep,
     page: PageDep,
-    organization_id: Annotated[BodyId | None, Query()] = None,
+    organization_id: Annotated[QueryId | None, Query()] = None,
     role: Role | None = None,
     is_active: bool | None = None,
     pending: Annotated[bool | None, Query(description="Whether they await approval")] = None,

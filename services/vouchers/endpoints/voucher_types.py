@@ -24,7 +24,7 @@ from shared.errors import (
     Unauthenticated,
     responses,
 )
-from shared.fields import BodyId, Id
+from shared.fields import Id, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, set_etag
 from shared.routing import SessionDep, router
@@ -54,7 +54,7 @@ async def list_available_voucher_types(
     session: SessionDep,
     actor: ActorDep,
     page: PageDep,
-    organization_id: Annotated[BodyId | None, Query(description="Of one organization")] = None,
+    organization_id: Annotated[QueryId | None, Query(description="Of one organization")] = None,
 ) -> list[AvailableVoucherType]:
     """List what the caller can buy now, newest first."""
     named = [] if organization_id is None else [organization_id]

@@ -45,7 +45,7 @@ from shared.errors import (
     Unauthenticated,
     responses,
 )
-from shared.fields import BodyId, Id, Name
+from shared.fields import Id, Name, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, set_etag
 from shared.routing import SessionDep, WorkDep, router
@@ -169,9 +169,9 @@ async def list_vouchers(
     session: SessionDep,
     actor: ActorDep,
     page: PageDep,
-    client_id: Annotated[BodyId | None, Query()] = None,
+    client_id: Annotated[QueryId | None, Query()] = None,
     status: VoucherStatus | None = None,
-    voucher_type_id: Annotated[BodyId | None, Query(alias="type")] = None,
+    voucher_type_id: Annotated[QueryId | None, Query(alias="type")] = None,
     code: Annotated[Name | None, Query(description="One of the voucher's codes")] = None,
     q: Annotated[Name | None, Query(description="A part of the client's name or a code")] = None,
 ) -> list[OrganizationVoucher]:

@@ -241,5 +241,8 @@ async def test_one_key_spends_one_session(client: httpx.AsyncClient, people: Peo
     first = await redeem(client, headers, voucher["id"])
     again = await redeem(client, headers, voucher["id"])
     assert again.json() == first.json()
+    for spelled in (f"0{voucher['id']}", f"%20{voucher['id']}", f"+{voucher['id']}"):
+        path = f"/api/vouchers/{spelled}/redemptions"
+        assert (await client.post(path, json={}, headers=headers)).status_code == 422
     shown = await client.get(f"/api/vouchers/{voucher['id']}", headers=people.client)
     assert shown.json()["used_sessions"] == 1
