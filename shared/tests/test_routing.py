@@ -243,11 +243,40 @@ async def test_conditional_changes(client: httpx.AsyncClient, staff: dict[str, s
     fresh = await client.put(path, json=changed, headers={**staff, "If-Match": etag})
     assert fresh.status_code == 200
     assert fresh.headers["etag"] != etag
-    expected = {etag: 412, f"{etag}, {fresh.headers['etag']}": 200, "*": 200, "nonsense": 422}
+    present = fresh.headers["etag"]
+    expected = {
+        etag: 412,
+        f"{etag}, {present}": 200,  # each change makes the next version
+        '"2"': 412,
+        '"1", W/"2" ,"3"': 200,
+        "*": 200,
+        "5": 200,
+        'W/"6"': 412,  # as a proxy that compresses leaves it
+        '"06"': 412,
+        '"*"': 412,
+        '"of-another,server"': 412,
+        ', "6",': 200,
+        "nonsense": 422,
+        '"unfinished': 422,
+        '"1" "2"': 422,
+        '*, "1"': 422,
+        "": 422,
+    }
     for sent_tag, status in expected.items():
         again = {**BODY, "note": sent_tag}
         answer = await client.put(path, json=again, headers={**staff, "If-Match": sent_tag})
         assert answer.status_code == status, sent_tag
+
+
+async def test_if_match_may_have_several_lines(
+    client: httpx.AsyncClient, staff: dict[str, str]
+) -> None:
+    made = (await sent(client, staff)).json()
+    for tags, status in ((('"7"', '"1"'), 200), (('"1"', '"7"'), 412)):
+        headers = [*staff.items(), *(("If-Match", tag) for tag in tags)]
+        changed = {**BODY, "note": tags[0]}
+        answer = await client.put(f"/api/things/{made['id']}", json=changed, headers=headers)
+        assert answer.status_code == status
 
 
 async def test_two_who_change_at_once_both_count(
