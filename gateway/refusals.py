@@ -13,7 +13,9 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.routes import Access, Route
+from shared.context import REQUEST_ID_HEADER
 from shared.errors import PROBLEM, AppError, Problem, Unauthenticated
+from shared.openapi import HEADERS, with_headers
 
 Described = dict[str, Any]
 
@@ -37,6 +39,7 @@ def components() -> dict[str, dict[str, Described]]:
     errors: tuple[type[AppError], ...] = (Unauthenticated, *_ALWAYS, *_WITH_A_BODY)
     return {
         "schemas": {"Problem": Problem.model_json_schema()},
+        "headers": {REQUEST_ID_HEADER: HEADERS[REQUEST_ID_HEADER]},
         "responses": {error.__name__: _response(error) for error in errors},
     }
 
@@ -50,7 +53,7 @@ def _response(error: type[AppError]) -> Described:
         described["headers"] = {"Retry-After": _RETRY_AFTER}
     if error.status == 401:
         described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
-    return described
+    return with_headers(described, REQUEST_ID_HEADER)
 
 
 def with_refusals(operation: Described, route: Route) -> Described:

@@ -181,17 +181,13 @@ def validation_problem(request: Request, error: RequestValidationError) -> JSONR
     return problem(request, 422, INVALID_REQUEST, summary, errors=fields)
 
 
-def offered_methods(request: Request) -> set[str]:
-    """Return the documented methods of a request's path; of two that fit, the more literal counts.
-
-    The framework knows one route at a time, and names its methods alone in `Allow`.
-    """
-    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
-    fitting = [template for template in paths if _fits(template, request.url.path)]
+def documented_operations(app: FastAPI, path: str) -> dict[str, Any]:
+    """Return what the document says of a path; of two that fit, the more literal counts."""
+    paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
+    fitting = [template for template in paths if _fits(template, path)]
     if not fitting:
-        return set()
-    most_literal = min(fitting, key=lambda template: template.count("{"))
-    return {method.upper() for method in paths[most_literal]}
+        return {}
+    return paths[min(fitting, key=lambda template: template.count("{"))]
 
 
 @lru_cache(maxsize=1024)
@@ -204,8 +200,11 @@ def _fits(template: str, path: str) -> bool:
 
 
 def method_not_offered(request: Request) -> JSONResponse | None:
-    """Answer 405 with every method that the path has, when the request's is not among them."""
-    methods = offered_methods(request)
+    """Answer 405 with every method that the path has, when the request's is not among them.
+
+    The framework knows one route at a time, and names its methods alone in `Allow`.
+    """
+    methods = {method.upper() for method in documented_operations(request.app, request.url.path)}
     if not methods or request.method in methods:
         return None
     headers = {"Allow": ", ".join(sorted(methods))}

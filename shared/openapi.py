@@ -5,8 +5,27 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from shared.context import REQUEST_ID_HEADER
 from shared.errors import FieldError, Problem, ValidationProblem
 from shared.fields import MAX_ID
+
+HEADERS: dict[str, dict[str, Any]] = {
+    REQUEST_ID_HEADER: {
+        "description": "The request's name in logs and in the audit trail",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "ETag": {"description": "The version that is shown", "schema": {"type": "string"}},
+    "Link": {
+        "description": 'The next page, if there is one: `<...>; rel="next"` (RFC 8288)',
+        "schema": {"type": "string"},
+    },
+    "Idempotent-Replayed": {
+        "description": "Sent when this is the first answer to the Idempotency-Key again",
+        "schema": {"type": "string", "const": "true"},
+    },
+}
+"""Headers of answers, as components of the document."""
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
@@ -17,7 +36,8 @@ def describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _add_problems(schema)
+            _add_components(schema)
+            _add_request_id(schema)
             _write_bounds_exactly(schema)
             _leave_out_null(schema)
             app.openapi_schema = schema
@@ -26,13 +46,31 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _add_problems(schema: dict[str, Any]) -> None:
-    """Add the schemas that `errors.responses` refers to."""
-    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+def with_headers(answer: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the description of an answer that has these of HEADERS too."""
+    added = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return {**answer, "headers": {**answer.get("headers", {}), **added}} if added else answer
+
+
+def _add_components(schema: dict[str, Any]) -> None:
+    """Add what `with_headers` and `errors.responses` refer to."""
+    components = schema.setdefault("components", {})
+    components["headers"] = HEADERS
+    schemas = components.setdefault("schemas", {})
     for model in (Problem, FieldError, ValidationProblem):
         described = model.model_json_schema(ref_template="#/components/schemas/{model}")
         described.pop("$defs", None)
         schemas[model.__name__] = described
+
+
+def _add_request_id(schema: dict[str, Any]) -> None:
+    """Say of every answer that it carries the request's id."""
+    for item in schema["paths"].values():
+        for operation in item.values():
+            operation["responses"] = {
+                status: with_headers(answer, REQUEST_ID_HEADER)
+                for status, answer in operation["responses"].items()
+            }
 
 
 def _write_bounds_exactly(part: Any) -> None:

@@ -11,6 +11,10 @@ _TAG = r'((W/)?"[!#-~]*"|[0-9]{1,18})'  # the quotes may be missing, as on a com
 _TAGS = rf"^[ ,]*(\*|{_TAG}( *,[ ,]*{_TAG})*)[ ,]*$"
 
 
+TaggedResponse = Annotated[Response, "ETag"]
+"""The response of a route that calls `set_etag`: the OpenAPI document says so."""
+
+
 def set_etag(response: Response, version: int) -> None:
     """Tell the client which version it was shown."""
     response.headers["ETag"] = f'"{version}"'

@@ -6,10 +6,10 @@ cases that must call another service or hash a password in between. Routes for C
 services take `InternalSessionDep` or `InternalWorkDep`, which verify the calling service's token.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -33,6 +33,9 @@ from shared.idempotency import (
     worth_remembering,
 )
 from shared.money import ExactRequest, write_amounts
+from shared.openapi import with_headers
+from shared.paging import wanted_page
+from shared.preconditions import TaggedResponse
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
 from shared.transactions import Transactions
 
@@ -177,9 +180,19 @@ _KEY_PARAMETER = {
 }
 
 
-def _asks_for_key(dependant: Dependant) -> bool:
-    asked = getattr(dependant.call, "honours_key", False)
-    return asked or any(_asks_for_key(inner) for inner in dependant.dependencies)
+def _calls(dependant: Dependant) -> Iterator[Any]:
+    """Yield a route's endpoint and everything that it depends on."""
+    yield dependant.call
+    for inner in dependant.dependencies:
+        yield from _calls(inner)
+
+
+def _headers_on_success(endpoint: Callable[..., Any], calls: list[Any]) -> Iterator[str]:
+    """Yield what an answer to a page or of a tagged resource carries."""
+    if wanted_page in calls:
+        yield "Link"
+    if TaggedResponse in get_type_hints(endpoint, include_extras=True).values():
+        yield "ETag"
 
 
 class _Route(APIRoute):
@@ -190,12 +203,24 @@ class _Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        if self.methods == {"POST"} and _asks_for_key(self.dependant):
-            self.openapi_extra = {**(self.openapi_extra or {}), "parameters": [_KEY_PARAMETER]}
-            self.responses = {
-                **responses(RequestInProgress, IdempotencyKeyReused),
-                **self.responses,
-            }
+        calls = list(_calls(self.dependant))
+        success = self.status_code or 200
+        answer = with_headers(
+            self.responses.get(success, {}), *_headers_on_success(endpoint, calls)
+        )
+        self.responses = {**self.responses, success: answer}
+        if self.methods == {"POST"} and any(getattr(call, "honours_key", False) for call in calls):
+            self._describe_key()
+
+    def _describe_key(self) -> None:
+        self.openapi_extra = {**(self.openapi_extra or {}), "parameters": [_KEY_PARAMETER]}
+        answers = {**responses(RequestInProgress, IdempotencyKeyReused), **self.responses}
+        self.responses = {
+            status: with_headers(answer, "Idempotent-Replayed")
+            if worth_remembering(int(status))
+            else answer
+            for status, answer in answers.items()
+        }
 
     def get_route_handler(self) -> Handle:
         handle = super().get_route_handler()

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from sqlalchemy.engine import make_url
 
 from shared import migrations, provisioning, tenancy
 from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
+from shared.errors import documented_operations
+from shared.openapi import HEADERS
 from shared.provisioning import database_url, in_database, provision
 from shared.settings import asyncpg_url
 from shared.shapes import published_shapes
@@ -359,6 +361,18 @@ def client_of(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://test") as client,
         ):
+            client.event_hooks = {"response": [partial(_require_documented_headers, app)]}
             yield client
 
     return running()
+
+
+async def _require_documented_headers(app: FastAPI, answer: httpx.Response) -> None:
+    """Raise AssertionError when an answer has a header of ours that the document lacks there."""
+    asked = answer.request
+    operation = documented_operations(app, asked.url.path).get(asked.method.lower(), {})
+    documented = operation.get("responses", {}).get(str(answer.status_code))
+    if documented is not None:
+        undocumented = {name for name in HEADERS if name in answer.headers}
+        undocumented -= documented["headers"].keys()
+        assert not undocumented, f"{asked.method} {asked.url.path}: {undocumented}"

@@ -116,6 +116,10 @@ def test_what_the_gateway_refuses_is_documented() -> None:
         name = response["$ref"].removeprefix("#/components/responses/")
         schema = components["responses"][name]["content"]["application/problem+json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/Problem"}
+        assert components["responses"][name]["headers"]["X-Request-ID"] == {
+            "$ref": "#/components/headers/X-Request-ID"
+        }
+    assert components["headers"]["X-Request-ID"]["required"]
     assert components["schemas"]["Problem"]["title"] == "Problem"
 
 

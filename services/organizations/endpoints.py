@@ -20,7 +20,7 @@ from shared.clients import ServiceClients
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, Name
 from shared.paging import PageDep, listed
-from shared.preconditions import PreconditionDep, set_etag
+from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import SessionDep, WorkDep, router
 
 admin = router(
@@ -83,7 +83,7 @@ def _founded(organization: Organization, owner: OwnerRead) -> OrganizationFounde
 
 @admin.get("/{organization_id}", responses=responses(OrganizationNotFound))
 async def get_organization_as_admin(
-    organization_id: Id, session: SessionDep, _admin: AdminDep, response: Response
+    organization_id: Id, session: SessionDep, _admin: AdminDep, response: TaggedResponse
 ) -> OrganizationRead:
     """Show any organization."""
     return _shown(response, await queries.get(session, organization_id))
@@ -96,7 +96,7 @@ async def update_organization_as_admin(
     session: SessionDep,
     actor: AdminDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> OrganizationRead:
     """Change any organization; `is_active` closes and reopens it."""
     changed = await service.update(session, actor, organization_id, body.changes(), precondition)
@@ -114,7 +114,7 @@ async def deactivate_organization(
 
 @members.get("/{organization_id}")
 async def get_organization(
-    organization_id: Id, session: SessionDep, actor: ActorDep, response: Response
+    organization_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> OrganizationRead:
     """Show one's own organization."""
     return _shown(response, await service.visible(session, actor, organization_id))
@@ -127,7 +127,7 @@ async def update_organization(
     session: SessionDep,
     actor: ActorDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> OrganizationRead:
     """Change the settings of one's own organization."""
     changed = await service.update(session, actor, organization_id, body.changes(), precondition)

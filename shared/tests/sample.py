@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import asyncpg
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -17,7 +17,7 @@ from shared.fields import Email, Id, Name, Text
 from shared.money import Money
 from shared.outbox import SharedBase
 from shared.paging import PageDep
-from shared.preconditions import PreconditionDep, set_etag
+from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.relay import plain_dsn
 from shared.routing import InternalSessionDep, SessionDep, WorkDep, router
 from shared.service import create_service
@@ -151,7 +151,9 @@ async def list_things(session: SessionDep, actor: ActorDep, page: PageDep) -> li
 
 
 @things.get("/{thing_id}")
-async def show(thing_id: Id, session: SessionDep, actor: ActorDep, response: Response) -> ThingRead:
+async def show(
+    thing_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
+) -> ThingRead:
     """Show a thing."""
     thing = await session.get(Thing, thing_id)
     if thing is None:
@@ -167,7 +169,7 @@ async def change(
     session: SessionDep,
     actor: ActorDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> ThingRead:
     """Change a thing."""
     thing = await session.get_one(Thing, thing_id, with_for_update=True)

@@ -311,6 +311,24 @@ async def test_the_document_describes_problems(client: httpx.AsyncClient) -> Non
     assert "#/$defs/" not in json.dumps(document)
 
 
+async def test_the_document_names_the_headers_of_answers(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    named = {
+        (path, method, status): set(answer["headers"])
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        for status, answer in operation["responses"].items()
+    }
+    thing = "/api/things/{thing_id}"
+    always = {"X-Request-ID"}
+    assert named["/api/things", "get", "200"] == always | {"Link"}
+    assert named[thing, "get", "200"] == named[thing, "put", "200"] == always | {"ETag"}
+    assert named["/api/things", "post", "201"] == always | {"Idempotent-Replayed"}
+    assert named["/api/things", "post", "409"] == always | {"Idempotent-Replayed"}
+    assert named[thing, "get", "422"] == always
+    assert set().union(*named.values()) <= document["components"]["headers"].keys()
+
+
 async def test_a_database_that_is_away_is_said_to_be(
     settings: ServiceSettings, staff: dict[str, str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query
 
 from services.identity import queries
 from services.identity.endpoints.dependencies import AdminDep, EquipmentDep, shown
@@ -38,7 +38,7 @@ from shared.errors import (
 )
 from shared.fields import Id, Name, QueryId
 from shared.paging import PageDep, listed
-from shared.preconditions import PreconditionDep
+from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import SessionDep, UnclaimedWorkDep, WorkDep, router
 
 admin = router(
@@ -84,7 +84,7 @@ async def create_user(
 
 @admin.get("/{user_id}", responses=responses(UserNotFound))
 async def get_user(
-    user_id: Id, session: SessionDep, _admin: AdminDep, response: Response
+    user_id: Id, session: SessionDep, _admin: AdminDep, response: TaggedResponse
 ) -> UserRead:
     """Show any user."""
     return shown(response, await users.get(session, user_id))
@@ -110,7 +110,7 @@ async def update_user(
     work: UnclaimedWorkDep,
     equipment: EquipmentDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> UserRead:
     """Change any user; role and organization too."""
     if body.organization_id is not None:
@@ -148,7 +148,7 @@ async def set_password(
 
 @admin.post("/{user_id}/approve", responses=responses(UserNotFound, AlreadyApproved))
 async def approve_user(
-    user_id: Id, session: SessionDep, actor: AdminDep, response: Response
+    user_id: Id, session: SessionDep, actor: AdminDep, response: TaggedResponse
 ) -> UserRead:
     """Let a registered user in."""
     user = await users.lock(session, actor, user_id)

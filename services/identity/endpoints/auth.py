@@ -48,7 +48,7 @@ from shared import auth as tokens
 from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses
 from shared.fields import Name
-from shared.preconditions import PreconditionDep, set_etag
+from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
 
 auth = router(prefix="/api/auth", tags=["sign-in"], responses=responses(Invalid))
@@ -164,7 +164,7 @@ async def logout(
 
 
 @auth.get("/me", responses=responses(Unauthenticated))
-async def get_me(session: SessionDep, actor: ActorDep, response: Response) -> ProfileRead:
+async def get_me(session: SessionDep, actor: ActorDep, response: TaggedResponse) -> ProfileRead:
     """Show one's own account."""
     user = await profile.get(session, actor)
     set_etag(response, user.version)
@@ -177,7 +177,7 @@ async def update_me(
     session: SessionDep,
     actor: ActorDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> ProfileRead:
     """Change one's own name or telephone number."""
     user = await profile.update(session, actor, body.changes(), precondition)
@@ -222,7 +222,7 @@ async def end_session(session_id: UUID, session: SessionDep, actor: ActorDep) ->
 
 
 @keys.get("/.well-known/jwks.json")
-async def get_jwks(equipment: EquipmentDep, response: Response) -> dict[str, Any]:
+async def get_jwks(equipment: EquipmentDep, response: TaggedResponse) -> dict[str, Any]:
     """Publish the keys that access tokens are verified with (RFC 7517)."""
     published = await equipment.keyring.public_keys()
     digest = hashlib.sha256(json.dumps(published, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query
 
 from services.identity import queries
 from services.identity.endpoints.dependencies import EquipmentDep, shown
@@ -42,7 +42,7 @@ from shared.errors import (
 )
 from shared.fields import Id, Name
 from shared.paging import PageDep, listed
-from shared.preconditions import PreconditionDep
+from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import SessionDep, WorkDep, router
 
 members = router(
@@ -87,7 +87,7 @@ async def create_member(
 
 @members.get("/{user_id}", responses=responses(UserNotFound))
 async def get_member(
-    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: Response
+    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> UserRead:
     """Show a user of the organization."""
     registration.require_manager(actor, organization_id)
@@ -107,7 +107,7 @@ async def update_member(
     session: SessionDep,
     actor: ActorDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> UserRead:
     """Change a user of the organization."""
     registration.require_manager(actor, organization_id)
@@ -129,7 +129,7 @@ async def remove_member(
 
 @members.post("/{user_id}/approve", responses=responses(UserNotFound, AlreadyApproved))
 async def approve_member(
-    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: Response
+    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> UserRead:
     """Let a user in who registered with the organization."""
     registration.require_manager(actor, organization_id)

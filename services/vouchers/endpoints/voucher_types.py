@@ -26,7 +26,7 @@ from shared.errors import (
 )
 from shared.fields import Id, QueryId
 from shared.paging import PageDep, listed
-from shared.preconditions import PreconditionDep, set_etag
+from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import SessionDep, router
 from shared.tenancy import EVERYTHING, limit_to
 
@@ -83,7 +83,7 @@ async def create_voucher_type(
     body: VoucherTypeCreate,
     organization: ManagedOrganizationDep,
     session: SessionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> VoucherTypeRead:
     """Put a new voucher type on sale."""
     return _shown(response, await service.create(session, organization, body))
@@ -94,7 +94,7 @@ async def get_voucher_type(
     organization_id: MemberOrganizationDep,
     voucher_type_id: Id,
     session: SessionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> VoucherTypeRead:
     """Show a voucher type."""
     kind = await queries.get_voucher_type(session, organization_id, voucher_type_id)
@@ -109,7 +109,7 @@ async def update_voucher_type(
     actor: ActorDep,
     session: SessionDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> VoucherTypeRead:
     """Change what is sent; vouchers that were sold keep their terms."""
     service.require_manager(actor, organization_id)
@@ -126,7 +126,7 @@ async def deactivate_voucher_type(
     actor: ActorDep,
     session: SessionDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> VoucherTypeRead:
     """End the sale at once; vouchers that were sold keep working."""
     service.require_manager(actor, organization_id)
@@ -141,7 +141,7 @@ async def activate_voucher_type(
     actor: ActorDep,
     session: SessionDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> VoucherTypeRead:
     """Put it on sale again."""
     service.require_manager(actor, organization_id)

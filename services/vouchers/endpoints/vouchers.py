@@ -47,7 +47,7 @@ from shared.errors import (
 )
 from shared.fields import Id, Name, QueryId
 from shared.paging import PageDep, listed
-from shared.preconditions import PreconditionDep, set_etag
+from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import SessionDep, WorkDep, router
 
 vouchers = router(
@@ -127,7 +127,7 @@ async def list_my_vouchers(
 
 @vouchers.get("/{voucher_id}", responses=responses(VoucherNotFound))
 async def get_voucher(
-    voucher_id: Id, session: SessionDep, actor: ActorDep, response: Response
+    voucher_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> VoucherDetail:
     """Show a voucher with its codes."""
     return await _shown(session, response, await service.readable(session, actor, voucher_id))
@@ -140,7 +140,7 @@ async def update_voucher(
     session: SessionDep,
     actor: ActorDep,
     precondition: PreconditionDep,
-    response: Response,
+    response: TaggedResponse,
 ) -> VoucherDetail:
     """Change a voucher's notes."""
     changed = await service.update(session, actor, voucher_id, body.model_dump(), precondition)
@@ -155,7 +155,7 @@ async def cancel_voucher(
     voucher_id: Id,
     session: SessionDep,
     actor: ActorDep,
-    response: Response,
+    response: TaggedResponse,
     body: Cancellation | None = None,
 ) -> VoucherDetail:
     """Cancel a voucher: its client until it is paid, its managers until it is used up."""
