@@ -205,6 +205,7 @@ def method_not_offered(request: Request) -> JSONResponse | None:
     The framework knows one route at a time, and names its methods alone in `Allow`.
     """
     methods = {method.upper() for method in documented_operations(request.app, request.url.path)}
+    methods |= {"HEAD"} if "GET" in methods else set()
     if not methods or request.method in methods:
         return None
     headers = {"Allow": ", ".join(sorted(methods))}

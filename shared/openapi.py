@@ -11,7 +11,8 @@ from shared.fields import MAX_ID
 
 HEADERS: dict[str, dict[str, Any]] = {
     REQUEST_ID_HEADER: {
-        "description": "The request's name in logs and in the audit trail",
+        "description": "The request's name in logs and in the audit trail: what was sent under"
+        " this name, if it is 8 to 128 letters, digits, dots, hyphens and underscores, else new",
         "required": True,
         "schema": {"type": "string"},
     },

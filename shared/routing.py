@@ -13,8 +13,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.params import Body
 from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.auth import Actor, CallingServiceDep, OptionalActorDep
 from shared.card_numbers import refuse_card_numbers
@@ -32,6 +34,7 @@ from shared.idempotency import (
     claim_of,
     worth_remembering,
 )
+from shared.media_types import UnsupportedMediaType, require_readable
 from shared.money import ExactRequest, write_amounts
 from shared.openapi import with_headers
 from shared.paging import wanted_page
@@ -196,8 +199,8 @@ def _headers_on_success(endpoint: Callable[..., Any], calls: list[Any]) -> Itera
 
 
 class _Route(APIRoute):
-    """Wraps every endpoint: exact numbers in and out, no card numbers, the first answer again for a
-    known key."""
+    """Wraps every endpoint: bodies of its type alone, exact numbers in and out, no card numbers,
+    the first answer again for a known key."""
 
     refuses_card_numbers = True
 
@@ -209,6 +212,10 @@ class _Route(APIRoute):
             self.responses.get(success, {}), *_headers_on_success(endpoint, calls)
         )
         self.responses = {**self.responses, success: answer}
+        body = self.body_field.field_info if self.body_field else None
+        self._media_type = body.media_type if isinstance(body, Body) else None
+        if self._media_type or "requestBody" in (self.openapi_extra or {}):
+            self.responses = {**responses(UnsupportedMediaType), **self.responses}
         if self.methods == {"POST"} and any(getattr(call, "honours_key", False) for call in calls):
             self._describe_key()
 
@@ -228,6 +235,7 @@ class _Route(APIRoute):
         async def handle_exactly(request: Request) -> Response:
             request = ExactRequest(request.scope, request.receive)
             try:
+                await require_readable(request, self._media_type)
                 if self.refuses_card_numbers:
                     await refuse_card_numbers(request, in_header=HEADER)
                 response = await handle(request)
@@ -264,6 +272,21 @@ async def _let_go(request: Request) -> None:
         with suppress(Exception):
             async with hold.work.begin() as session:
                 await hold.claim.release(session)
+
+
+class AnswersHead:
+    """Pure ASGI middleware: HEAD is answered as GET is; the server leaves out the body.
+
+    So every path that has the one has the other (RFC 9110, section 9.3.2).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
 
 
 class _SignedRoute(_Route):

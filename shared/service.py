@@ -25,6 +25,7 @@ from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
 from shared.outages import UNREACHABLE
+from shared.routing import AnswersHead
 from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
 from shared.transactions import Transactions
@@ -76,6 +77,7 @@ def create_service(
         app.include_router(router)
     app.add_middleware(RequestMetrics)
     app.add_middleware(RequestContext)
+    app.add_middleware(AnswersHead)
     describe(app)
     return app
 

@@ -102,9 +102,10 @@ async def test_every_refusal_has_the_same_shape(
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("OPTIONS", "/api/things", "GET, POST"),
-        ("DELETE", "/api/things", "GET, POST"),
+        ("OPTIONS", "/api/things", "GET, HEAD, POST"),
+        ("DELETE", "/api/things", "GET, HEAD, POST"),
         ("PUT", "/api/things/in-two-steps", "POST"),
+        ("HEAD", "/api/things/in-two-steps", "POST"),
     ],
 )
 async def test_a_method_that_a_path_lacks_is_told_those_it_has(
@@ -159,6 +160,64 @@ async def test_bad_bodies_are_the_clients_fault(
     if status == 422:
         assert answer.json()["errors"][0].keys() == {"field", "message"}
     assert await database.rows("SELECT * FROM things") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "coding", "status"),
+    [
+        ("application/json", None, 201),
+        ("Application/JSON; charset=utf-8", None, 201),
+        ("application/merge-patch+json", "identity", 201),
+        (None, None, 415),
+        ("text/plain", None, 415),
+        ("text/json", None, 415),
+        ("application/x-www-form-urlencoded", None, 415),
+        ("application/json", "gzip", 415),
+        ("application/json", "identity, br", 415),
+    ],
+)
+async def test_a_body_is_json_and_says_so(
+    client: httpx.AsyncClient,
+    staff: dict[str, str],
+    kind: str | None,
+    coding: str | None,
+    status: int,
+) -> None:
+    said = {"Content-Type": kind, "Content-Encoding": coding, "Idempotency-Key": "said-at-last"}
+    headers = {**staff, **{name: value for name, value in said.items() if value}}
+    answer = await client.post("/api/things", content=json.dumps(BODY), headers=headers)
+    assert answer.status_code == status, answer.text
+    if status == 415:
+        assert answer.json()["code"] == "unsupported_media_type"
+        if coding:
+            assert answer.headers["accept-encoding"] == "identity"
+        else:
+            assert answer.headers["accept"] == "application/json"
+            assert "application/json" in answer.json()["detail"]
+        # Nothing was done, so the key stands for nothing yet.
+        headers = {**staff, "Idempotency-Key": "said-at-last"}
+        assert (await client.post("/api/things", json=BODY, headers=headers)).status_code == 201
+
+
+async def test_without_a_body_its_type_does_not_matter(
+    client: httpx.AsyncClient, staff: dict[str, str]
+) -> None:
+    headers = {**staff, "Content-Type": "text/plain", "Content-Encoding": "gzip"}
+    assert (await client.post("/api/things", headers=headers)).status_code == 422
+    assert (await client.get("/api/things", headers=headers)).status_code == 200
+
+
+async def test_what_get_has_head_has(client: httpx.AsyncClient, staff: dict[str, str]) -> None:
+    made = (await sent(client, staff)).json()
+    for path in ("/api/things", f"/api/things/{made['id']}", "/health"):
+        got = await client.get(path, headers=staff)
+        head = await client.head(path, headers=staff)
+        assert head.status_code == got.status_code == 200
+        assert head.headers.keys() == got.headers.keys()
+        assert head.headers["content-length"] == got.headers["content-length"]
+    assert (await client.head("/api/things")).status_code == 401
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert "head" not in paths["/api/things"]
 
 
 async def test_a_refused_body_is_not_repeated(

@@ -63,6 +63,9 @@ async def test_tools_sign_in_by_form(client: httpx.AsyncClient, owner: Person) -
     assert answer.headers["cache-control"] == "no-store"
     refused = await client.post("/api/auth/token", data={**form, "username": "a\x00b"})
     assert refused.status_code == 422
+    in_json = await client.post("/api/auth/token", json=form)
+    assert in_json.status_code == 415
+    assert in_json.headers["accept"] == "application/x-www-form-urlencoded"
 
 
 async def test_known_and_unknown_accounts_are_refused_alike(

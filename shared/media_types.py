@@ -1,0 +1,35 @@
+"""What a request's body may come in (RFC 9110, section 15.5.16)."""
+
+from fastapi import Request
+
+from shared.errors import AppError
+
+JSON = "application/json"
+
+
+class UnsupportedMediaType(AppError):
+    """The body is of a type, or compressed in a way, that is not read here."""
+
+    status = 415
+
+
+async def require_readable(request: Request, media_type: str | None) -> None:
+    """Raise UnsupportedMediaType for a body that is compressed or not of the media type.
+
+    None lets every type through: the route does not read the body, or looks at it by itself.
+    """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity" and await request.body():
+        detail = "The body must not be compressed."
+        raise UnsupportedMediaType(detail, headers={"Accept-Encoding": "identity"})
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type is None or _fits(sent, media_type) or not await request.body():
+        return
+    detail = f"The body must be {media_type}, and its Content-Type say so."
+    raise UnsupportedMediaType(detail, headers={"Accept": media_type})
+
+
+def _fits(sent: str, media_type: str) -> bool:
+    if sent == media_type:
+        return True
+    return media_type == JSON and sent.startswith("application/") and sent.endswith("+json")
