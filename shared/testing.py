@@ -50,7 +50,13 @@ SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
 
 
 def pytest_configure() -> None:
-    """Log short, and let no property test fail for a slow machine."""
+    """Log short, let no property test fail for a slow machine, and forget a developer's settings.
+
+    What `make run` would pass on to the processes, tests must not.
+    """
+    for name in list(os.environ):
+        if name.startswith(tuple(f"{owner.upper()}_" for owner in (*SERVICES, "gateway"))):
+            del os.environ[name]
     # structlog's default draws every local of a traceback, for seconds each.
     plain = structlog.dev.plain_traceback
     structlog.configure(

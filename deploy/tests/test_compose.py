@@ -23,6 +23,7 @@ from services.identity.settings import Settings as IdentitySettings
 from services.payments.gateways.stripe import StripeGateway
 from services.payments.models import Method
 from services.payments.settings import Settings as PaymentsSettings
+from services.vouchers.settings import Settings as VouchersSettings
 from shared.migrations import OwnerSettings
 
 COMPOSE = CHECKOUT / "docker-compose.yml"
@@ -176,12 +177,15 @@ def test_a_setting_that_is_passed_on_arrives(
         "PAYMENTS_FORMER_GATEWAYS": '["stripe"]',
         "PAYMENTS_GATEWAYS": '{"credit_card": "manual"}',
         "PAYMENTS_WEBHOOK_BODIES_DAYS": "30",
+        "VOUCHERS_PENDING_HOURS": "48",
+        "VOUCHERS_PENDING_DAYS": "14",
+        "GATEWAY_CORS_ORIGINS": "https://shop.example,https://app.example",
     }
     containers = document["services"].values()
     told = [service.get("environment", {}) for service in containers]
     assert {k for one in told for k, v in one.items() if v is None} == set(given)
     resolved: Services = resolve(document["services"], generated() | STRIPE | given)
-    for service in ("identity", "payments"):
+    for service in ("identity", "payments", "vouchers", "gateway"):
         for name, value in resolved[service]["environment"].items():
             clean_environment.setenv(name, value)
     assert not IdentitySettings().self_registration
@@ -190,6 +194,9 @@ def test_a_setting_that_is_passed_on_arrives(
     assert payments.gateways[Method.CREDIT_CARD] == "manual"
     assert payments.webhook_bodies_days == 30
     assert isinstance(payments.open_gateways().named("stripe"), StripeGateway)
+    vouchers = VouchersSettings()
+    assert (vouchers.pending_hours, vouchers.pending_days) == (48, 14)
+    assert GatewaySettings().cors_origins == ("https://shop.example", "https://app.example")
 
 
 def test_the_bootstrap_finds_the_first_admin(

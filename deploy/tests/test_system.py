@@ -86,6 +86,19 @@ def test_extra_variables_reach_the_process_they_are_for(system: System) -> None:
     assert for_all.environment(instance(for_all, "audit-worker"))["FAILPOINT"] == "y:1"
 
 
+def test_an_operators_setting_reaches_its_process_and_no_other(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_CORS_ORIGINS", "https://shop.example")
+    monkeypatch.setenv("VOUCHERS_PENDING_HOURS", "48")
+    monkeypatch.setenv("VOUCHERS_DATABASE_URL", "postgresql://nowhere")
+    told = {i.name: system.environment(i) for i in system.instances}
+    assert {n for n, e in told.items() if "GATEWAY_CORS_ORIGINS" in e} == {"gateway"}
+    pending = {n for n, e in told.items() if e.get("VOUCHERS_PENDING_HOURS") == "48"}
+    assert pending == {n for n in told if n.startswith("vouchers-")}
+    assert told["vouchers-api"]["VOUCHERS_DATABASE_URL"] == system.role_url("vouchers")
+
+
 def test_internal_calls_verify_with_the_public_keys_alone(system: System) -> None:
     private = ECKey.import_key(json.loads(system.credentials["payments"].internal_key))
     public = json.loads(system.internal_jwks)
