@@ -26,7 +26,7 @@ def owner(tokens: Tokens) -> Headers:
     return tokens.bearer(1, "organization_owner", ORGANIZATION)
 
 
-def changed(version: int, kind: str = "updated", **new_values: Any) -> Event:
+def organization_changed(version: int, kind: str = "updated", **new_values: Any) -> Event:
     return Event(
         id=str(uuid7()),
         source="carnet/organizations",
@@ -79,8 +79,10 @@ async def test_an_invoice_names_the_seller_as_it_is_when_the_money_comes(
     body = order(**TRANSFER)
     body["seller"] |= {"tax_id": None, "timezone": "Etc/GMT+12"}
     waiting = await charge(client, vouchers, body)
-    await twice(changed(2, tax_id="PL1", timezone="Pacific/Kiritimati", currency="EUR"))
-    await twice(changed(3, kind="deactivated", tax_id="PL2", is_active=False))
+    await twice(
+        organization_changed(2, tax_id="PL1", timezone="Pacific/Kiritimati", currency="EUR")
+    )
+    await twice(organization_changed(3, kind="deactivated", tax_id="PL2", is_active=False))
     invoice = await mark_paid(client, owner, waiting)
     new = {"tax_id": "PL2", "timezone": "Pacific/Kiritimati"}
     assert invoice["seller"] == body["seller"] | new
@@ -96,7 +98,7 @@ async def test_a_credit_note_names_the_seller_as_it_is_and_the_invoice_stays(
 ) -> None:
     paid = await charge(client, vouchers, order())
     own = f"/api/payments/{paid['transaction_id']}"
-    await twice(changed(2, name="Praxis am See", address=None))
+    await twice(organization_changed(2, name="Praxis am See", address=None))
     refunded = await client.post(f"{BASE}/payments/{paid['transaction_id']}/refunds", headers=owner)
     assert refunded.status_code == 201, refunded.text
     [note] = (await client.get(f"{own}/credit-notes", headers=owner)).json()
@@ -109,8 +111,8 @@ async def test_a_change_that_comes_late_takes_nothing_newer_back(
     client: httpx.AsyncClient, vouchers: Headers, owner: Headers, twice: Any
 ) -> None:
     waiting = await charge(client, vouchers, order(**TRANSFER))
-    await twice(changed(3, tax_id="new"))
-    await twice(changed(2, tax_id="old", phone="123"))
+    await twice(organization_changed(3, tax_id="new"))
+    await twice(organization_changed(2, tax_id="old", phone="123"))
     seller = (await mark_paid(client, owner, waiting))["seller"]
     assert (seller["tax_id"], seller["phone"]) == ("new", "123")
 
@@ -118,7 +120,7 @@ async def test_a_change_that_comes_late_takes_nothing_newer_back(
 async def test_another_organizations_changes_are_not_its_own(
     client: httpx.AsyncClient, vouchers: Headers, tokens: Tokens, twice: Any
 ) -> None:
-    await twice(changed(2, tax_id="PL2"))
+    await twice(organization_changed(2, tax_id="PL2"))
     paid = await charge(client, vouchers, order(organization_id=OTHER_ORGANIZATION))
     other = tokens.bearer(2, "organization_owner", OTHER_ORGANIZATION)
     answer = await client.get(f"/api/payments/{paid['transaction_id']}/invoice", headers=other)

@@ -12,12 +12,20 @@ from pydantic import SecretStr
 from services.payments.events import LISTENERS
 from services.payments.settings import Settings
 from services.payments.tests.conftest import API_KEY
-from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer, deliver, intent_event, order
+from services.payments.tests.signals import (
+    ORGANIZATION,
+    WEBHOOK_SECRET,
+    CardIssuer,
+    deliver,
+    intent_event,
+    order,
+)
 from services.payments.tests.test_charges import charge
 from services.payments.tests.test_handlers import purchased
+from services.payments.tests.test_sellers import organization_changed
 from services.payments.worker import create_worker
 from shared import bus
-from shared.testing import PATIENCE, Database
+from shared.testing import PATIENCE, Database, until
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +103,20 @@ async def _next_key(queue: Any) -> str:
     while (message := await queue.get(no_ack=True, fail=False)) is None:
         await asyncio.sleep(0.05)
     return str(message.routing_key)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_changed_of_an_organization_comes_from_the_broker(
+    rabbitmq_url: SecretStr, database: Database
+) -> None:
+    event = organization_changed(2, tax_id="PL2")
+
+    async def heard() -> bool:
+        rows = await database.rows("SELECT organization_id, version FROM seller_changes")
+        return rows == [{"organization_id": ORGANIZATION, "version": 2}]
+
+    async with bus.connected(rabbitmq_url, name="test") as broker:
+        channel = await bus.publishing_channel(broker)
+        message = bus.persistent(event.model_dump_json().encode(), event.id)
+        await bus.publish(await bus.declare_exchange(channel), event.type, message)
+        await until(heard)
