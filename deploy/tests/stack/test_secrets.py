@@ -146,7 +146,9 @@ async def _wrong_passwords(scene: Scene, canaries: Canaries, member: Caller) -> 
         form = {"username": email, "password": canaries.new(f"form guess at {email[:6]}")}
         await send(nobody, "POST", "/api/auth/token", 401, data=form)
     broken = f'{{"email": "{member.email}", "password": "{canaries.new("broken JSON")}"'
-    await send(nobody, "POST", login, 422, content=broken)
+    await send(nobody, "POST", login, 415, content=broken)
+    typed = {"Content-Type": "application/json"}
+    await send(nobody, "POST", login, 400, content=broken, headers=typed)
     listed = {"email": member.email, "password": [canaries.new("in a list")]}
     await send(nobody, "POST", login, 422, json=listed)
     swapped = {"email": member.email, "pasword": canaries.new("misspelt field")}

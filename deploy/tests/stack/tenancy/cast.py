@@ -37,7 +37,8 @@ class Caller(Person):
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request as this caller and return whatever comes back."""
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = own | options.pop("headers", {})
         return await self.api.request(method, path, headers=headers, **options)
 
 
