@@ -88,15 +88,6 @@ def system(tmp_path: Path) -> System:
     return Stack(settings, print, {}).system
 
 
-@pytest.fixture
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names no service of ours."""
-    for name in list(os.environ):
-        if name.startswith(tuple(f"{owner.upper()}_" for owner in (*SERVICES, "gateway"))):
-            monkeypatch.delenv(name)
-    return monkeypatch
-
-
 def name_of(instance: Instance) -> str:
     """A service's API bears the service's name: that is what `--scale` is told."""
     return instance.name.removesuffix("-api")
@@ -159,17 +150,17 @@ def settings_of(service: str) -> list[type[BaseSettings]]:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_service_finds_its_settings(
-    service: str, services: Services, clean_environment: pytest.MonkeyPatch
+    service: str, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in services[service]["environment"].items():
-        clean_environment.setenv(name, value)
+        monkeypatch.setenv(name, value)
     found = [settings() for settings in settings_of(service)]
     assert found
     assert services[f"{service}-worker"]["environment"] == services[service]["environment"]
 
 
 def test_a_setting_that_is_passed_on_arrives(
-    document: dict[str, Any], clean_environment: pytest.MonkeyPatch
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name with a slip would be passed on just as silently."""
     given = {
@@ -187,7 +178,7 @@ def test_a_setting_that_is_passed_on_arrives(
     resolved: Services = resolve(document["services"], generated() | STRIPE | given)
     for service in ("identity", "payments", "vouchers", "gateway"):
         for name, value in resolved[service]["environment"].items():
-            clean_environment.setenv(name, value)
+            monkeypatch.setenv(name, value)
     assert not IdentitySettings().self_registration
     payments = PaymentsSettings()
     assert payments.former_gateways == ("stripe",)
@@ -200,10 +191,10 @@ def test_a_setting_that_is_passed_on_arrives(
 
 
 def test_the_bootstrap_finds_the_first_admin(
-    services: Services, clean_environment: pytest.MonkeyPatch
+    services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in services["identity-bootstrap"]["environment"].items():
-        clean_environment.setenv(name, value)
+        monkeypatch.setenv(name, value)
     settings = BootstrapSettings()
     assert settings.admin_email == "admin@example.com"
     working = services["identity"]["environment"]["IDENTITY_DATABASE_URL"]
@@ -211,10 +202,10 @@ def test_the_bootstrap_finds_the_first_admin(
 
 
 def test_the_gateway_finds_its_settings(
-    services: Services, clean_environment: pytest.MonkeyPatch
+    services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in services["gateway"]["environment"].items():
-        clean_environment.setenv(name, value)
+        monkeypatch.setenv(name, value)
     settings = GatewaySettings()
     assert settings.instances(Service.VOUCHERS) == ("http://vouchers:8000",)
     assert settings.trusted_proxies == ()
@@ -222,11 +213,11 @@ def test_the_gateway_finds_its_settings(
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_migration_runs_once_as_the_owner_before_its_service(
-    service: str, services: Services, clean_environment: pytest.MonkeyPatch
+    service: str, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = services[f"{service}-migrate"]
     for name, value in job["environment"].items():
-        clean_environment.setenv(name, value)
+        monkeypatch.setenv(name, value)
     url = OwnerSettings(_env_prefix=f"{service.upper()}_").owner_database_url.get_secret_value()
     assert f"//{service}_owner:" in url
     assert job["command"] == [f"services.{service}.migrate"]

@@ -88,10 +88,11 @@ async def _begin(
 ) -> _Attempt:
     """Find the account and count the attempt; raises TooManyAttempts, PasswordQueueFull."""
     network = throttle.network_of(work.origin.ip_address)
-    # Every spelling counts as one account: a second one must not be a second chance.
-    account = credentials.spellings[-1].lower()
+    spellings = credentials.spellings
+    # All count as one account: another spelling must not be another chance.
+    account = spellings[-1].lower()
     async with work.begin(EVERYTHING) as session:
-        user = await queries.find_by_email(session, *credentials.spellings)
+        user = await queries.find_by_email(session, *spellings)
         user_id = user.id if user else 0
         is_own = device is not None and device.user_id == user_id
         place = device.name if device and is_own else network

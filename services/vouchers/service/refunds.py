@@ -20,7 +20,7 @@ from services.vouchers.models import (
     VoucherDispute,
     VoucherStatus,
 )
-from services.vouchers.service import codes
+from services.vouchers.service import codes, ending
 from services.vouchers.service.pro_rata import sessions_for
 from shared.changes import record
 from shared.db import now
@@ -97,7 +97,7 @@ async def _apply(session: AsyncSession, voucher: Voucher, sessions: int, *, in_f
         voucher.payment_status = (PaymentStatus.REFUNDED if in_full else part).value
     nothing_left = voucher.regular_sessions_left == 0 and not others_open
     if voucher.status in _ENDING and (in_full or nothing_left):
-        _cancel(session, voucher, REFUNDED)
+        ending.cancel(session, voucher, REFUNDED)
     elif sessions:
         left = voucher.regular_sessions_left
         record(session, "REDUCE", voucher, sessions=sessions, regular_sessions_left=left)
@@ -131,14 +131,9 @@ async def reopen(session: AsyncSession, voucher: Voucher) -> None:
     record(session, "REOPEN", voucher)
     await session.flush()
     if await queries.has_lost_dispute(session, voucher):
-        _cancel(session, voucher, DISPUTE_LOST)
+        ending.cancel(session, voucher, DISPUTE_LOST)
     elif voucher.payment_status == PaymentStatus.REFUNDED:
-        _cancel(session, voucher, REFUNDED)
-
-
-def _cancel(session: AsyncSession, voucher: Voucher, reason: str) -> None:
-    voucher.status = VoucherStatus.CANCELLED.value
-    record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=reason)
+        ending.cancel(session, voucher, REFUNDED)
 
 
 async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, status: str) -> None:
@@ -161,7 +156,7 @@ async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, s
     dispute.is_open, dispute.is_lost = status == "open", status == "lost"
     await session.flush()
     if status == "lost" and voucher.status in _ENDING:
-        _cancel(session, voucher, DISPUTE_LOST)
+        ending.cancel(session, voucher, DISPUTE_LOST)
     still_open = await queries.has_open_dispute(session, voucher)
     if still_open != (voucher.disputed_at is not None):
         voucher.disputed_at = now() if still_open else None

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import policies, queries
 from services.vouchers.errors import VoucherNotCancellable, VoucherNotFound
 from services.vouchers.models import Voucher, VoucherStatus
+from services.vouchers.service import ending
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.copies import Directory
 from shared.auth import Actor
@@ -77,8 +78,7 @@ async def cancel(
         raise Forbidden("a paid voucher is cancelled by those with the permission manage_vouchers")
     if voucher.status not in (VoucherStatus.PENDING, VoucherStatus.ACTIVE):
         raise VoucherNotCancellable
-    voucher.status = VoucherStatus.CANCELLED.value
-    record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=reason)
+    ending.cancel(session, voucher, reason)
     await session.flush()
     return voucher
 
@@ -153,6 +153,5 @@ async def _cancel_some(transactions: Transactions, patience: Patience, moment: d
             limit=BATCH,
         )
         for voucher in vouchers:
-            voucher.status = VoucherStatus.CANCELLED.value
-            record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=UNPAID)
+            ending.cancel(session, voucher, UNPAID)
     return len(vouchers)
