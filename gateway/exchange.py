@@ -21,6 +21,8 @@ _LINGER_SECONDS = 2.0
 
 CLIENT_CLOSED = 499  # nginx's number for it; in logs and metrics only
 
+_NOT_STORED = (b"cache-control", b"no-store")
+
 
 class Exchange:
     """The answering side of one request. Nothing is sent to the client around it."""
@@ -61,9 +63,15 @@ class Exchange:
         self._security = self._security + headers
 
     async def start(self, status: int, headers: RawHeaders) -> None:
-        """Send the status and the headers; security headers and the request id are added."""
+        """Send the status and the headers; security headers and the request id are added.
+
+        No cache may store an answer of the API unless its service allows it: most hold personal
+        data, and without `Cache-Control` a cache may guess (RFC 9111 4.2.2).
+        """
         self.started = True
         self.log_status = status
+        if self.scope["path"].startswith("/api/") and not _says_how_to_cache(headers):
+            headers.append(_NOT_STORED)
         headers.extend(self._security)
         headers.append((b"x-request-id", self.request_id.encode("ascii")))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -140,6 +148,10 @@ class Exchange:
                         return
         except TimeoutError:
             return
+
+
+def _says_how_to_cache(headers: RawHeaders) -> bool:
+    return any(name == b"cache-control" for name, _ in headers)
 
 
 def _with_policy(security: RawHeaders, policy: bytes) -> RawHeaders:

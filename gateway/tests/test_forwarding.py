@@ -99,6 +99,28 @@ async def test_status_and_body_come_back(stack: Stack, status: int) -> None:
     assert response.content == stack.upstream.body
 
 
+@pytest.mark.parametrize("status", [200, 201, 204, 404, 500])
+async def test_no_cache_stores_an_answer_of_which_its_service_says_nothing(
+    stack: Stack, status: int
+) -> None:
+    stack.upstream.status = status
+    response = await stack.client.get("/api/vouchers/1", headers=bearer())
+    assert response.headers.get_list("cache-control") == ["no-store"]
+
+
+@pytest.mark.parametrize("path", ["/api/vouchers/1", "/api/nothing/here"])
+async def test_no_cache_stores_what_the_gateway_refuses(stack: Stack, path: str) -> None:
+    response = await stack.client.get(path)
+    assert response.status_code in (401, 404)
+    assert response.headers.get_list("cache-control") == ["no-store"]
+
+
+async def test_a_service_may_allow_caches_to_store_its_answer(stack: Stack) -> None:
+    stack.upstream.headers = [(b"Cache-Control", b"private, max-age=60")]
+    response = await stack.client.get("/api/vouchers/1", headers=bearer())
+    assert response.headers.get_list("cache-control") == ["private, max-age=60"]
+
+
 @pytest.mark.parametrize("status", [204, 304])
 async def test_answers_without_a_body_keep_the_connection(stack: Stack, status: int) -> None:
     stack.upstream.status, stack.upstream.body = status, b""
