@@ -151,6 +151,8 @@ class Dispatcher:
             headers,
             await body.whole_or_stream(),
             settings.silence(route.pace),
+            # Signing in and webhooks ignore the key; every protected POST honours it.
+            has_key=route.access is Access.PROTECTED and b"idempotency-key" in head.read,
         )
         upstream = self._upstreams[route.service]
         await self._relay.carry(exchange, upstream, route.quota, request, body)

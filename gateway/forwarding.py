@@ -23,7 +23,10 @@ _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 
 @dataclass(slots=True)
 class Outgoing:
-    """A request as it goes on to a service. `silence` is in seconds, see Settings."""
+    """A request as it goes on to a service. `silence` is in seconds, see Settings.
+
+    `has_key`: the service executes it once, however often it arrives with its Idempotency-Key.
+    """
 
     method: str
     raw_path: bytes
@@ -31,10 +34,15 @@ class Outgoing:
     headers: RawHeaders
     body: bytes | RequestBody | None
     silence: float
+    has_key: bool = False
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again when it may have been received before."""
+        if isinstance(self.body, RequestBody):
+            return False  # its pieces are gone
+        if self.has_key and self.method == "POST":
+            return True
         return self.body is None and self.method in _SAFE_METHODS
 
     def head(self, host: bytes) -> bytes:
@@ -114,8 +122,8 @@ class Forwarder:
         """Send a request to an instance of a service; the answer's body is still to be read.
 
         An instance that cannot be connected to has received nothing, so the next one is tried
-        whatever the method. One that broke off may have acted (502); but not on a safe request,
-        which is sent once more here, and then by its client if it wants to (503).
+        whatever the method. One that broke off may have acted (502). A safe request, and a POST
+        with an Idempotency-Key, are sent once more here, and then by their client (503).
         Raises UpstreamUnavailable (503), UpstreamFailed (502), UpstreamTimedOut (504), or what
         broke the request's own body off.
         """

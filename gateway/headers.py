@@ -33,6 +33,7 @@ _SINGLE = frozenset({b"authorization", b"content-length", b"host", b"transfer-en
 _READ = _SINGLE | {
     b"access-control-request-method",
     b"connection",
+    b"idempotency-key",
     b"origin",
     b"x-forwarded-for",
     b"x-request-id",

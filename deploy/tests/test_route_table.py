@@ -142,6 +142,14 @@ def test_the_gateway_demands_a_token_where_the_service_does(apps: dict[Service, 
             assert protected == demanded, f"{method} {path}"
 
 
+def test_every_protected_post_honours_an_idempotency_key(apps: dict[Service, FastAPI]) -> None:
+    """The gateway sends such a request once more when an instance breaks off."""
+    for _, path, item in documented(apps):
+        if "post" in item and routed(path).access is Access.PROTECTED:
+            parameters = item["post"].get("parameters", [])
+            assert "Idempotency-Key" in [each["name"] for each in parameters], path
+
+
 def test_passwords_are_guessed_at_in_the_strict_class(apps: dict[Service, FastAPI]) -> None:
     strict = {path for _, path, _ in documented(apps) if routed(path).quota is Quota.SIGN_IN}
     assert strict == {"/api/auth/login", "/api/auth/token", "/api/auth/register"}

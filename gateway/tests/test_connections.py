@@ -1,6 +1,7 @@
 """Connections that break: at the service, at the client, before, during and after the answer."""
 
 import asyncio
+import re
 
 import httpx
 import pytest
@@ -119,14 +120,62 @@ async def test_a_repeated_request_never_meets_a_second_stale_connection() -> Non
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("body", [b"", b"{}"])
 async def test_other_requests_are_never_sent_twice(method: str, body: bytes) -> None:
+    key = {} if method == "POST" else {"Idempotency-Key": "only-a-post-honours-it"}
     dropping = Dropping()
     async with raw_upstream(dropping) as url, open_stack(vouchers_url=(url,)) as stack:
         await stack.client.get("/api/vouchers/1", headers=bearer())
         response = await stack.client.request(
-            method, "/api/vouchers/1", headers=bearer(), content=body
+            method, "/api/vouchers/1", headers={**bearer(), **key}, content=body
         )
         assert response.status_code == 502
     assert len(dropping.received) == 2
+
+
+class EndsConnections:
+    """A service whose process stops: it ends the connection on which the second request comes."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await read_head(reader)
+            length = re.search(rb"content-length: (\d+)", head)
+            self.received.append(head + await reader.readexactly(int(length[1]) if length else 0))
+            if len(self.received) == 2:
+                return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+@pytest.mark.parametrize("body", [b"", b'{"a": 1}'])
+async def test_a_post_with_an_idempotency_key_is_sent_once_more(body: bytes) -> None:
+    service = EndsConnections()
+    async with raw_upstream(service) as url, open_stack(vouchers_url=(url,)) as stack:
+        await stack.client.get("/api/vouchers/1", headers=bearer())
+        response = await stack.client.post(
+            "/api/vouchers/1", headers={**bearer(), "Idempotency-Key": "a-key"}, content=body
+        )
+        assert response.status_code == 200
+    assert service.received[1].endswith(b"\r\n\r\n" + body)
+    assert service.received[1:] == [service.received[1]] * 2
+
+
+async def test_a_sign_in_with_a_key_is_not_repeated() -> None:
+    """Identity ignores the key there, because a token must not be kept for a second answer."""
+    received = []
+
+    async def handler(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        received.append(await read_head(reader))
+
+    async with (
+        raw_upstream(handler) as url,
+        open_stack(identity_url=(url,), blind=True) as stack,
+    ):
+        response = await stack.client.post(
+            "/api/auth/login", headers={"Idempotency-Key": "a-key"}, content=b"{}"
+        )
+        assert response.status_code == 502
+    assert len([head for head in received if head.startswith(b"POST")]) == 1
 
 
 async def test_a_request_is_repeated_once_only() -> None:
