@@ -30,7 +30,7 @@ from gateway.settings import Settings
 from gateway.upstreams import Upstream
 from shared.auth import Actor, ServiceSigner, TokenVerifier
 from shared.logging import configure_logging
-from shared.service import Check, operations_port, uvicorn_config
+from shared.service import operations_port, uvicorn_config
 
 _DOCUMENT_SECONDS = 10.0
 _READINESS_SECONDS = 1.0
@@ -59,7 +59,8 @@ class Gateway:
             revocation_list(self._forwarder, upstreams[Service.IDENTITY], signer),
         )
         self._quotas = Quotas(settings)
-        self.checks = _checks(self._forwarder, upstreams, verifier, self.revocations)
+        readiness = _readiness(self._forwarder, upstreams, verifier, self.revocations)
+        self.checks = readiness.checks
         document = MergedDocument(self._forwarder, upstreams, table, version=version("carnet"))
         self._dispatcher = Dispatcher(
             settings,
@@ -68,7 +69,7 @@ class Gateway:
             relay=Relay(self._forwarder),
             pages=Pages(
                 document=Cached(document.fetch, seconds=_DOCUMENT_SECONDS),
-                readiness=Cached(Readiness(self.checks).fetch, seconds=_READINESS_SECONDS),
+                readiness=Cached(readiness.fetch, seconds=_READINESS_SECONDS),
             ),
             quotas=self._quotas,
             authenticate=_authenticate(verifier, self.revocations),
@@ -101,20 +102,20 @@ def _authenticate(verifier: TokenVerifier, revocations: Revocations) -> Authenti
     return authenticate
 
 
-def _checks(
+def _readiness(
     forwarder: Forwarder,
     upstreams: Upstreams,
     verifier: TokenVerifier,
     revocations: Revocations,
-) -> dict[str, Check]:
-    checks = {
-        service.value: ready_check(forwarder, upstream) for service, upstream in upstreams.items()
-    }
-
+) -> Readiness:
     async def revocations_known() -> bool:
         return revocations.known
 
-    return {**checks, "sign-in keys": verifier.keys.ready, "revocations": revocations_known}
+    own = {"sign-in keys": verifier.keys.ready, "revocations": revocations_known}
+    services = {
+        service.value: ready_check(forwarder, upstream) for service, upstream in upstreams.items()
+    }
+    return Readiness(own, services)
 
 
 def _upstreams(settings: Settings) -> Upstreams:

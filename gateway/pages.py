@@ -5,7 +5,7 @@ import json
 from gateway.documentation import PAGE_POLICY, pages
 from gateway.errors import UnknownMethod
 from gateway.exchange import Exchange
-from gateway.services import Cached
+from gateway.services import NOT_READY, Cached
 
 _JSON = b"application/json"
 _DAY = {"Cache-Control": "public, max-age=86400"}
@@ -33,7 +33,8 @@ class Pages:
             await exchange.answer(200, _JSON, await self._document.get())
         elif raw_path == b"/health/ready":
             body = await self._readiness.get()
-            await exchange.answer(503 if "missing" in json.loads(body) else 200, _JSON, body)
+            not_ready = json.loads(body)["status"] == NOT_READY
+            await exchange.answer(503 if not_ready else 200, _JSON, body)
         else:
             await exchange.answer(200, _JSON, b'{"status":"alive"}')
         return True

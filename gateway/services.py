@@ -26,6 +26,8 @@ _PATIENCE = 2.0  # seconds a service has to answer
 _DOCUMENT_LIMIT = 8 * 1024 * 1024  # bytes
 _UNANSWERED = (AppError, AnswerGarbled, TimeoutError, ValueError)
 
+NOT_READY = "not ready"
+
 Upstreams = Mapping[Service, Upstream]
 
 
@@ -78,17 +80,39 @@ class MergedDocument:
 
 
 class Readiness:
-    """Which of the things the gateway depends on are missing, by name."""
+    """Which of the things the gateway depends on are missing, by name.
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
-        self._checks = checks
+    It can do its work while it knows whom to believe and one service is ready: the overload of one
+    service must not take the gateway, and with it all others, out of a load balancer.
+    """
+
+    def __init__(self, own: Mapping[str, Check], services: Mapping[str, Check]) -> None:
+        self._own = own
+        self._services = services
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """What must be there for the gateway to be ready."""
+        return {**self._own, "services": self._any_service}
 
     async def fetch(self) -> bytes:
-        """Every check at once: `{"status": "ready"}`, or "not ready" and what is missing."""
-        found = await asyncio.gather(*(check() for check in self._checks.values()))
-        missing = [name for name, there in zip(self._checks, found, strict=True) if not there]
-        answer = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
-        return json.dumps(answer).encode()
+        """Return the status as JSON: "ready", or what is missing for "degraded" or "not ready"."""
+        services = await _missing(self._services)
+        own = await _missing(self._own)
+        if not (services or own):
+            return b'{"status": "ready"}'
+        degraded = not own and len(services) < len(self._services)
+        status = "degraded" if degraded else NOT_READY
+        return json.dumps({"status": status, "missing": [*services, *own]}).encode()
+
+    async def _any_service(self) -> bool:
+        return len(await _missing(self._services)) < len(self._services)
+
+
+async def _missing(checks: Mapping[str, Check]) -> list[str]:
+    """Run all checks at once and return the names of those that fail."""
+    results = await asyncio.gather(*(check() for check in checks.values()))
+    return [name for name, is_there in zip(checks, results, strict=True) if not is_there]
 
 
 def ready_check(forwarder: Forwarder, upstream: Upstream) -> Check:

@@ -1,5 +1,6 @@
 """Tokens become actors. Every process verifies signature, kind, issuer, audience and age itself."""
 
+import asyncio
 import hashlib
 import json
 import time
@@ -90,7 +91,8 @@ class Keys:
     """The public keys of a token issuer: pinned, or fetched when first needed and refreshed.
 
     An unknown key id makes it fetch again, at most every few seconds, so that a rotated key is
-    known at once and a forged key id cannot make us flood the issuer.
+    known at once and a forged key id cannot make us flood the issuer. Known keys are refreshed in
+    the background: a slow issuer delays neither a request nor a readiness check.
     """
 
     MAX_AGE = 300.0
@@ -101,36 +103,51 @@ class Keys:
         self._fetch = fetch
         self._fetched_at = float("-inf")
         self._lock = anyio.Lock()
+        self._refresh: asyncio.Task[None] | None = None
 
     async def with_id(self, key_id: str) -> ECKey | None:
         """Return the key with this id, or None; raises ServiceUnavailable without any keys."""
-        found = self._find(key_id)
-        if found is not None and self._lock.locked():
-            return found  # one request waits for an issuer that may hang, the others need not
-        await self._refresh_if_older_than(self.MAX_AGE)
-        found = self._find(key_id)
-        if found is None and self._fetch is not None:
+        await self._refresh_old()
+        key = self._find(key_id)
+        if key is None and self._fetch is not None:
             await self._refresh_if_older_than(self.MIN_AGE)
-            found = self._find(key_id)
-        return found
+            key = self._find(key_id)
+        return key
 
     async def ready(self) -> bool:
-        """Say whether there are keys to verify with."""
+        """Return whether there are keys to verify with."""
         try:
-            await self._refresh_if_older_than(self.MAX_AGE)
+            await self._refresh_old()
         except ServiceUnavailable:
             return False
         return True
+
+    async def _refresh_old(self) -> None:
+        """Fetch the first keys now, and later ones in the background."""
+        if self._keys is None:
+            await self._refresh_if_older_than(self.MAX_AGE)
+        elif self._is_older_than(self.MAX_AGE) and (self._refresh is None or self._refresh.done()):
+            self._refresh = asyncio.create_task(self._refresh_in_background())
+
+    async def _refresh_in_background(self) -> None:
+        try:
+            await self._refresh_if_older_than(self.MAX_AGE)
+        except Exception as error:
+            # Of whatever kind: no request waits for this, and the next one begins another.
+            log.warning("keys_unreachable", cause=repr(error))
+
+    def _is_older_than(self, age: float) -> bool:
+        return self._fetch is not None and time.monotonic() - self._fetched_at >= age
 
     def _find(self, key_id: str) -> ECKey | None:
         keys = self._keys.keys if self._keys else []
         return next((key for key in keys if key.kid == key_id and isinstance(key, ECKey)), None)
 
     async def _refresh_if_older_than(self, age: float) -> None:
-        if self._fetch is None or time.monotonic() - self._fetched_at < age:
+        if self._fetch is None or not self._is_older_than(age):
             return
         async with self._lock:
-            if time.monotonic() - self._fetched_at < age:
+            if not self._is_older_than(age):
                 return
             try:
                 self._keys = await self._fetch()

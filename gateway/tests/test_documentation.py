@@ -179,6 +179,18 @@ async def test_ready_when_everything_is_there() -> None:
             assert (response.status_code, response.json()) == (200, {"status": "ready"})
 
 
+async def test_one_missing_service_does_not_take_the_gateway_away() -> None:
+    async with running(config_for(service_app("/x", "X"))) as port:
+        url = (f"http://127.0.0.1:{port}",)
+        urls: dict[str, Any] = {
+            f"{service}_url": url for service in Service if service is not Service.IDENTITY
+        }
+        async with open_stack(**{**urls, "payments_url": (DEAD,)}) as stack:
+            response = await stack.client.get("/health/ready")
+            assert response.status_code == 200
+            assert response.json() == {"status": "degraded", "missing": ["payments"]}
+
+
 async def test_the_gateway_is_alive_without_anything() -> None:
     dead: dict[str, Any] = {f"{service}_url": (DEAD,) for service in Service}
     async with open_stack(blind=True, **dead) as stack:
