@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from shared.errors import Invalid
+from shared.errors import AppError, Invalid
 
 # ISO/IEC 7812-1: at most 19 digits; the shortest in use have 13. Issuers' numbers for payment begin
 # with 2 to 6. Longer runs of digits, and groups after other groups, are account numbers; up to 15
@@ -78,8 +78,8 @@ async def refuse_card_numbers(request: Request, *, in_header: str) -> None:
 async def _json(request: Request) -> Any:
     try:
         return await request.json()
-    except (ValueError, RecursionError):
-        return None  # it is refused as malformed where it is read
+    except AppError:
+        return None  # the route does not read it, or would have refused it
 
 
 def _leaves(content: Any) -> Iterator[tuple[str, str]]:

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
@@ -23,6 +23,14 @@ log = structlog.get_logger(__name__)
 
 PROBLEM = "application/problem+json"
 INVALID_REQUEST = "invalid_request"
+
+MOST_ERRORS = 20
+"""At most so many wrong fields are described in an answer; how many there are is counted."""
+
+# Of what a client wrote: with 20 of both an answer stays under 64 KiB.
+_LONGEST_FIELD = 100
+_LONGEST_MESSAGE = 300
+_LONGEST_PATH = 2_000
 
 
 class AppError(Exception):
@@ -93,8 +101,9 @@ class Invalid(AppError):
     status = 422
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.errors = [{"field": field, "message": message}]
+        error = _field_error(field, message)
+        super().__init__(f"{error['field']}: {message}")
+        self.errors = [error]
 
     @classmethod
     def code(cls) -> str:
@@ -124,7 +133,10 @@ class FieldError(BaseModel):
 class ValidationProblem(Problem):
     """A problem with the fields that caused it."""
 
-    errors: list[FieldError]
+    errors: Annotated[list[FieldError], Field(max_length=MOST_ERRORS)]
+    error_count: int = Field(
+        ge=1, description=f"How many are wrong; `errors` holds the first {MOST_ERRORS} of them"
+    )
 
 
 def problem(
@@ -143,7 +155,7 @@ def problem(
         "status": status,
         "detail": detail,
         "code": code,
-        "instance": request.url.path,
+        "instance": request.url.path[:_LONGEST_PATH],
         "request_id": request_id.get(),
         **extra,
     }
@@ -152,10 +164,25 @@ def problem(
 
 def problem_of(request: Request, error: AppError) -> JSONResponse:
     """Render an AppError."""
-    extra = {"errors": error.errors} if isinstance(error, Invalid) else {}
+    extra = _extra_of(error) if isinstance(error, Invalid) else {}
     return problem(
         request, error.status, error.code(), error.detail, headers=error.headers, **extra
     )
+
+
+def _extra_of(error: Invalid) -> dict[str, Any]:
+    return {"errors": error.errors, "error_count": len(error.errors)}
+
+
+def _field_error(field: str, message: str) -> dict[str, str]:
+    """Return one entry of `errors`: bounded, because an unknown field has any name at all."""
+    return {"field": _printable(field, _LONGEST_FIELD), "message": message[:_LONGEST_MESSAGE]}
+
+
+def _printable(text: str, longest: int) -> str:
+    """Return a client's text cut to a length, and without what UTF-8 cannot encode."""
+    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return cut.encode(errors="replace").decode()
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -170,15 +197,17 @@ def _message(text: str) -> str:
 
 def validation_problem(request: Request, error: RequestValidationError) -> JSONResponse:
     """Say which fields are wrong; never repeat what was sent, it may be a password."""
-    found = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        return problem(request, 400, "malformed_json", "The body is not valid JSON.")
     # `PUT /vouchers/my` is no change of a voucher with the id `my`.
     if refused := method_not_offered(request):
         return refused
-    fields = [{"field": _field(item["loc"]), "message": _message(item["msg"])} for item in found]
+    wrong = error.errors()
+    fields = [
+        _field_error(_field(item["loc"]), _message(item["msg"])) for item in wrong[:MOST_ERRORS]
+    ]
     summary = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:3])
-    return problem(request, 422, INVALID_REQUEST, summary, errors=fields)
+    if len(wrong) > 3:
+        summary += f"; and {len(wrong) - 3} more"
+    return problem(request, 422, INVALID_REQUEST, summary, errors=fields, error_count=len(wrong))
 
 
 def documented_operations(app: FastAPI, path: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import secrets
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import Request
 from pydantic import Field, PlainSerializer, WithJsonSchema
 from starlette.responses import Response
 
@@ -36,32 +35,6 @@ Money = Annotated[
     amount_schema(),
 ]
 """An amount in the currency's major unit, at most 12 digits, 2 of them decimals."""
-
-
-def _refuse_constant(name: str) -> Any:
-    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
-
-
-# A number of nine characters can have a billion digits, and somebody would convert it to int.
-_LARGEST_EXPONENT = 400
-
-
-def _decimal(text: str) -> Decimal:
-    number = Decimal(text)
-    if number and abs(number.adjusted()) > _LARGEST_EXPONENT:
-        raise json.JSONDecodeError("the number is out of range", text, 0)
-    return number
-
-
-class ExactRequest(Request):
-    """A request whose JSON numbers with a fraction are Decimals, never floats."""
-
-    async def json(self) -> Any:
-        """Parse the body; NaN and Infinity are not JSON."""
-        if not hasattr(self, "_json"):
-            body = await self.body()
-            self._json = json.loads(body, parse_float=_decimal, parse_constant=_refuse_constant)
-        return self._json
 
 
 def write_amounts(response: Response) -> None:

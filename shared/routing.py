@@ -34,10 +34,12 @@ from shared.idempotency import (
     claim_of,
     worth_remembering,
 )
-from shared.media_types import UnsupportedMediaType, require_readable
-from shared.money import ExactRequest, write_amounts
+from shared.json_reader import ExactRequest, MalformedJson
+from shared.media_types import JSON, BodyTooLarge, UnsupportedMediaType, require_readable
+from shared.money import write_amounts
 from shared.openapi import with_headers
 from shared.paging import wanted_page
+from shared.parameters import require_few
 from shared.preconditions import TaggedResponse
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
 from shared.transactions import Transactions
@@ -199,8 +201,8 @@ def _headers_on_success(endpoint: Callable[..., Any], calls: list[Any]) -> Itera
 
 
 class _Route(APIRoute):
-    """Wraps every endpoint: bodies of its type alone, exact numbers in and out, no card numbers,
-    the first answer again for a known key."""
+    """Wraps every endpoint: bodies of its type alone and of a bounded size, exact numbers in and
+    out, no card numbers, the first answer again for a known key."""
 
     refuses_card_numbers = True
 
@@ -216,6 +218,8 @@ class _Route(APIRoute):
         self._media_type = body.media_type if isinstance(body, Body) else None
         if self._media_type or "requestBody" in (self.openapi_extra or {}):
             self.responses = {**responses(UnsupportedMediaType), **self.responses}
+        if self._media_type:
+            self.responses = {**responses(MalformedJson, BodyTooLarge), **self.responses}
         if self.methods == {"POST"} and any(getattr(call, "honours_key", False) for call in calls):
             self._describe_key()
 
@@ -236,6 +240,9 @@ class _Route(APIRoute):
             request = ExactRequest(request.scope, request.receive)
             try:
                 await require_readable(request, self._media_type)
+                await require_few(request, self._media_type)
+                if self._media_type == JSON and await request.body():
+                    await request.json()
                 if self.refuses_card_numbers:
                     await refuse_card_numbers(request, in_header=HEADER)
                 response = await handle(request)
