@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from gateway.revocations import Clock, Revocations
 from shared import bus
 from shared.events import Event, EventData
+from shared.fields import KeyId, ServiceData
 from shared.shapes import Reading, Readings
 
 log = structlog.get_logger(__name__)
@@ -38,13 +39,13 @@ ReadList = Callable[[], Awaitable[bytes | None]]
 """Fetches identity's list as JSON; None when it cannot be had."""
 
 
-class RevocationList(BaseModel):
+class RevocationList(ServiceData):
     """Identity's answer: what is void at this moment and has not run out."""
 
     revoked_sessions: list[str]
-    users: dict[int, float]
+    users: dict[KeyId, float]
     organizations: list[int]
-    organization_versions: dict[int, int] = {}
+    organization_versions: dict[KeyId, int] = Field(default_factory=dict)
     """As of which version each is closed; an identity from before this field does not say."""
 
     def tell(self, revocations: Revocations) -> None:
@@ -57,20 +58,16 @@ class RevocationList(BaseModel):
             revocations.close_organization(organization_id, version)
 
 
-class News(BaseModel):
+class News(ServiceData):
     """What we read of an event's new values; most events say nothing of the kind."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    ended_sessions: tuple[str, ...] = ()
+    ended_sessions: list[str] = Field(default_factory=list)
     tokens_not_before: float | None = None
     is_active: bool | None = None
 
 
-class Holder(BaseModel):
+class Holder(ServiceData):
     """Whose permission it is; a removed one says it among the old values."""
-
-    model_config = ConfigDict(extra="ignore")
 
     user_id: int
 

@@ -8,11 +8,13 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from shared.fields import EventTime
+
 
 class EventActor(BaseModel):
     """Who made the change; a timer or a consumer is `system`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     user_id: int | None = None
     role: str = "system"
@@ -23,7 +25,7 @@ class EventActor(BaseModel):
 class EventData(BaseModel):
     """What changed. `old_values` and `new_values` hold only what an update changed."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     action: str
     entity_type: str
@@ -40,13 +42,13 @@ class EventData(BaseModel):
 class Event(BaseModel):
     """One change, as published."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     specversion: Literal["1.0"] = "1.0"
     id: str
     source: str
     type: str
-    time: datetime
+    time: EventTime
     subject: str
     datacontenttype: Literal["application/json"] = "application/json"
     data: EventData

@@ -1,20 +1,27 @@
 """Types of request fields: bounded, trimmed, and free of what PostgreSQL or a page cannot hold.
 
+Each value has one way to be written: a number is no text and no truth value. The models and types
+here see to it, and a test looks at every route for others (deploy/tests/test_strict_schemas.py).
+
 The patterns in `json_schema_extra` are for the OpenAPI document: they say what a validator checks.
 """
 
 import re
 import unicodedata
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, datetime
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
 from zoneinfo import available_timezones
 
 from fastapi import Path
 from pydantic import (
     AfterValidator,
     AwareDatetime,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     EmailStr,
     Field,
     StringConstraints,
@@ -24,24 +31,87 @@ from shared.currencies import CURRENCIES
 
 MAX_ID = 2**63 - 1
 
-_ID = re.compile(r"[1-9][0-9]{0,18}")
+
+class RequestBody(BaseModel):
+    """What a client sends: known fields alone, each of its own JSON type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _written_id(text: Any) -> Any:
+class ServiceData(BaseModel):
+    """What is read of another service's answer or event.
+
+    Fields that are not known are passed over, the others are of their own JSON type.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True, validate_assignment=True)
+
+    @classmethod
+    def changes_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the known fields among the values of a change, where any may be missing.
+
+        Raises ValidationError.
+        """
+        partial = cls.model_construct()
+        names = [name for name in cls.model_fields if name in values]
+        for name in names:
+            setattr(partial, name, values[name])
+        return {name: getattr(partial, name) for name in names}
+
+
+T = TypeVar("T")
+Choice = Annotated[T, Field(strict=False)]
+"""One of an enumeration, written as its value: strict, it would have to be the enumeration's own
+object. Only for enumerations of text."""
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+
+
+def _in_digits(text: Any) -> Any:
     """Refuse every spelling but one: an Idempotency-Key is remembered with the path as written."""
-    if not _ID.fullmatch(text):
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
         raise ValueError(f"must be a whole number from 1 to {MAX_ID}, in digits alone")
     return text
 
 
-Id = Annotated[int, Path(ge=1, le=MAX_ID), BeforeValidator(_written_id)]
+_digits = BeforeValidator(_in_digits)
+
+Id = Annotated[int, Path(ge=1, le=MAX_ID), _digits]
 """An id in a path."""
 
-QueryId = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_written_id)]
+QueryId = Annotated[int, Field(ge=1, le=MAX_ID), _digits]
 """An id in a query."""
 
-BodyId = Annotated[int, Field(ge=1, le=MAX_ID)]
+KeyId = Annotated[int, Field(ge=1, le=MAX_ID, strict=False), _digits]
+"""An id as the name of a JSON object's field."""
+
+QueryNumber = Annotated[int, _digits]
+"""A whole number from 1 in a query."""
+
+BodyId = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 """An id in a body."""
+
+
+def _in_words(text: Any) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return bool(text == "true")
+
+
+QueryFlag = Annotated[bool, BeforeValidator(_in_words)]
+"""A truth value in a query: `true` or `false`."""
+
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+
+def _with_hyphens(text: Any) -> Any:
+    if not isinstance(text, str) or not _UUID.fullmatch(text):
+        raise ValueError("must be a UUID such as 123e4567-e89b-12d3-a456-426614174000")
+    return text
+
+
+PathUuid = Annotated[UUID, Path(), BeforeValidator(_with_hyphens)]
+"""A UUID in a path, as RFC 9562 writes it."""
 
 
 # What turns the order of the text around it, so that a page shows something else than was written:
@@ -75,6 +145,8 @@ _INSTANT = re.compile(
     _DAY.pattern + r"[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
+
 
 def _written_day(value: Any) -> Any:
     """Refuse what would be read as seconds since 1970, and years that no calendar reckons with."""
@@ -86,6 +158,12 @@ def _written_day(value: Any) -> Any:
 def _written_instant(value: Any) -> Any:
     if not isinstance(value, str) or not _INSTANT.fullmatch(value):
         raise ValueError("must be a time such as 2026-11-23T14:05:00Z, in the years 1000 to 8999")
+    return value
+
+
+def _written_time(value: Any) -> Any:
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _TIME.match(value)):
+        raise ValueError("must be a time such as 2026-11-23T14:05:00Z")
     return value
 
 
@@ -150,13 +228,25 @@ Currency = Annotated[
 ]
 """An ISO 4217 code, in capitals."""
 
-Day = Annotated[date, BeforeValidator(_written_day), Field(json_schema_extra={"pattern": "^[1-8]"})]
+Day = Annotated[
+    date,
+    BeforeValidator(_written_day),
+    Field(strict=False, json_schema_extra={"pattern": "^[1-8]"}),
+]
 """A day as RFC 3339 writes it, never a number."""
 
 Instant = Annotated[
-    AwareDatetime, BeforeValidator(_written_instant), Field(json_schema_extra={"pattern": "^[1-8]"})
+    AwareDatetime,
+    BeforeValidator(_written_instant),
+    Field(strict=False, json_schema_extra={"pattern": "^[1-8]"}),
 ]
 """A point in time as RFC 3339 writes it, with its offset; never a number."""
+
+EventTime = Annotated[datetime, BeforeValidator(_written_time), Field(strict=False)]
+"""A point in time in an event or an answer of another service, never a number.
+
+Not every publisher names an offset; all of them mean UTC.
+"""
 
 
 def without_defaults(schema: dict[str, Any]) -> None:

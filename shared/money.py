@@ -1,11 +1,15 @@
 """Money on the wire: a JSON number with two decimals, exact on the way in and out."""
 
 import json
+import re
 import secrets
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainSerializer
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from starlette.responses import Response
 
 # pydantic writes a Decimal as a string, and a float would lose the second decimal of 400.00. So
@@ -23,14 +27,50 @@ def _unmarked(body: bytes) -> bytes:
     return body.replace(_BEFORE, b"").replace(_BEHIND, b"")
 
 
-def amount_schema(**bounds: float) -> WithJsonSchema:
-    """Return how an amount is documented, with bounds such as `minimum=0`."""
-    return WithJsonSchema({"type": "number", "examples": [399.99], **bounds})
+_TEXT = re.compile(r"[0-9]+(\.[0-9]{1,2})?")
+_LONGEST_TEXT = 13  # as many as the largest amount has
 
+
+def _written(value: Any) -> Any:
+    """Refuse what is neither a number nor the one text for it; pydantic would read "1_0"."""
+    if isinstance(value, str):
+        if len(value) <= _LONGEST_TEXT and _TEXT.fullmatch(value):
+            return Decimal(value)
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return value
+    raise ValueError("must be an amount such as 399.99: a number, or text of digits")
+
+
+class _AmountSchema:
+    """Documents an amount: a number, or in a request the text of one as well."""
+
+    def __init__(self, bounds: Mapping[str, float]) -> None:
+        self._bounds = bounds
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        number: JsonSchemaValue = {"type": "number", "examples": [399.99], **self._bounds}
+        if handler.mode == "serialization":
+            return number
+        digits = "^[0-9]{1,10}(\\.[0-9]{1,2})?$"
+        return {"anyOf": [number, {"type": "string", "pattern": digits, "examples": ["399.99"]}]}
+
+
+def amount_schema(**bounds: float) -> _AmountSchema:
+    """Return how an amount is documented, with bounds such as `minimum=0`."""
+    return _AmountSchema(bounds)
+
+
+Amount = Annotated[
+    Decimal,
+    Field(max_digits=12, decimal_places=2, strict=False),
+    BeforeValidator(_written),
+]
+"""An amount as another service writes it: a number, or in events the text of one."""
 
 Money = Annotated[
-    Decimal,
-    Field(max_digits=12, decimal_places=2),
+    Amount,
     PlainSerializer(_marked, when_used="json", return_type=str),
     amount_schema(),
 ]

@@ -14,6 +14,7 @@ from sqlalchemy import Row as SelectedRow
 from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.errors import Invalid
+from shared.fields import QueryNumber
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -86,7 +87,7 @@ def _decode(cursor: str) -> tuple[int, ...]:
 async def wanted_page(
     request: Request,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    limit: Annotated[QueryNumber, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
 ) -> Page:
     """Read the page that a request asks for."""

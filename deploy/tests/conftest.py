@@ -4,8 +4,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from deploy.local.supervisor import Supervisor
+from deploy.tests.applications import applications
+from gateway.routes import Service
+from shared.testing import Tokens
 
 
 @pytest.fixture
@@ -26,3 +30,9 @@ async def supervisor(tmp_path: Path, said: list[str]) -> AsyncIterator[Superviso
     supervisor = Supervisor(tmp_path, said.append)
     yield supervisor
     await supervisor.stop()
+
+
+@pytest.fixture(scope="session")
+def apps(tokens: Tokens) -> dict[Service, FastAPI]:
+    """Every service's application; none of them is connected to anything."""
+    return applications(tokens)

@@ -1,29 +1,15 @@
 """The gateway's table against what the services really offer: nothing missing, nothing more."""
 
-import secrets
 from collections.abc import Iterator
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
-import pytest
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from gateway.openapi import Document, merge, route_of
 from gateway.routes import ROUTES, Access, Quota, Route, RouteTable, Service
-from services.audit.app import create_app as audit
-from services.audit.settings import Settings as AuditSettings
-from services.identity.app import create_app as identity
-from services.identity.settings import Settings as IdentitySettings
-from services.organizations.app import create_app as organizations
-from services.organizations.settings import Settings as OrganizationsSettings
-from services.payments.app import create_app as payments
-from services.payments.models import Method
-from services.payments.settings import Settings as PaymentsSettings
-from services.vouchers.app import create_app as vouchers
-from services.vouchers.settings import Settings as VouchersSettings
-from shared.testing import Tokens
 
 FIND = RouteTable().find
 
@@ -31,42 +17,6 @@ FIND = RouteTable().find
 INTERNAL = ("/internal/", "/health", "/openapi.json", "/asyncapi.json")
 # Where an access token is optional: a refresh token is enough to sign out, and a webhook has none.
 TOKEN_OPTIONAL = {"/api/auth/logout", "/api/payments/webhooks/{gateway_name}"}
-
-NOWHERE = "http://127.0.0.1:9"
-
-
-@pytest.fixture(scope="module")
-def apps(tokens: Tokens) -> dict[Service, FastAPI]:
-    """Every service's application; none of them is connected to anything."""
-    servers = {"database_url": "postgresql://u:p@127.0.0.1:9/x", "rabbitmq_url": "amqp://u:p@x/"}
-
-    def told(service: Service) -> dict[str, Any]:
-        return {**servers, **tokens.settings(service.value)}
-
-    return {
-        Service.IDENTITY: identity(
-            IdentitySettings(
-                **told(Service.IDENTITY),
-                organizations_url=NOWHERE,
-                signing_secret=secrets.token_urlsafe(32),
-            )
-        ),
-        Service.ORGANIZATIONS: organizations(
-            OrganizationsSettings(**told(Service.ORGANIZATIONS), identity_url=NOWHERE)
-        ),
-        Service.VOUCHERS: vouchers(
-            VouchersSettings(
-                **told(Service.VOUCHERS),
-                payments_url=NOWHERE,
-                organizations_url=NOWHERE,
-                identity_url=NOWHERE,
-            )
-        ),
-        Service.PAYMENTS: payments(
-            PaymentsSettings(**told(Service.PAYMENTS), gateways=dict.fromkeys(Method, "manual"))
-        ),
-        Service.AUDIT: audit(AuditSettings(**told(Service.AUDIT))),
-    }
 
 
 def is_async(call: Any) -> bool:

@@ -1,6 +1,5 @@
 """What we receive: news of organizations."""
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
@@ -9,15 +8,14 @@ from shared.bus import Queue
 from shared.changes import record
 from shared.consumer import Handler
 from shared.events import Event
+from shared.fields import ServiceData
 from shared.shapes import Reading, Readings
 
 QUEUE = Queue("identity.organizations", ("organizations.organization.*.v1",))
 
 
-class OrganizationNews(BaseModel):
+class OrganizationNews(ServiceData):
     """What we read of an organization's event; what did not change is missing."""
-
-    model_config = ConfigDict(extra="ignore")
 
     slug: str | None = None
     is_active: bool | None = None

@@ -10,14 +10,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StrictBool,
     model_validator,
 )
 
 from services.identity.models import SignInSession
 from services.identity.passwords import MAX_LENGTH, MIN_LENGTH, refuse_common
 from shared.auth import OWNER
-from shared.fields import BodyId, Email, Name, Phone, without_defaults
+from shared.fields import BodyId, Email, Name, Phone, RequestBody, ServiceData, without_defaults
 
 Role = Literal["admin", "organization_owner", "therapist", "client", "staff"]
 PermissionName = Literal[
@@ -38,11 +37,7 @@ PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Partial(_Body):
+class _Partial(RequestBody):
     """Whatever is sent is changed; null empties an optional field."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
@@ -52,7 +47,7 @@ class _Partial(_Body):
         return self.model_dump(exclude_unset=True)
 
 
-class Registration(_Body):
+class Registration(RequestBody):
     """Somebody who wants to become a client."""
 
     email: Email
@@ -62,7 +57,7 @@ class Registration(_Body):
     organization_slug: Name | None = None
 
 
-class MemberCreate(_Body):
+class MemberCreate(RequestBody):
     """A user that an owner or manager adds to the organization."""
 
     email: Email
@@ -96,7 +91,7 @@ class MemberUpdate(_Partial):
     name: Name = ""
     phone: Phone | None = None
     role: Role = "client"
-    is_active: StrictBool = True
+    is_active: bool = True
 
 
 class UserUpdate(MemberUpdate):
@@ -112,20 +107,20 @@ class ProfileUpdate(_Partial):
     phone: Phone | None = None
 
 
-class NewPasswordBody(_Body):
+class NewPasswordBody(RequestBody):
     """A password that an administrator sets."""
 
     password: NewPassword
 
 
-class PasswordChange(_Body):
+class PasswordChange(RequestBody):
     """A new password of one's own, proven by the present one."""
 
     current_password: PresentPassword
     new_password: NewPassword
 
 
-class Credentials(_Body):
+class Credentials(RequestBody):
     """An e-mail address and a password."""
 
     # A name and not an address: version 1 took addresses that would be refused today.
@@ -143,19 +138,19 @@ class Credentials(_Body):
         return (self.email,) if kept == self.email else (self.email, kept)
 
 
-class RefreshRequest(_Body):
+class RefreshRequest(RequestBody):
     """A refresh token, good for one use."""
 
     refresh_token: RefreshTokenText
 
 
-class LogoutRequest(_Body):
+class LogoutRequest(RequestBody):
     """Which session ends: the refresh token's, or without one the access token's."""
 
     refresh_token: RefreshTokenText | None = None
 
 
-class PermissionGrant(_Body):
+class PermissionGrant(RequestBody):
     """A permission to give."""
 
     permission: PermissionName
@@ -236,10 +231,8 @@ class Message(BaseModel):
     message: str
 
 
-class OrganizationFacts(BaseModel):
+class OrganizationFacts(ServiceData):
     """Our own small reading of an organization, as the organizations service shows it."""
-
-    model_config = ConfigDict(extra="ignore")
 
     id: BodyId
     version: int
@@ -247,7 +240,7 @@ class OrganizationFacts(BaseModel):
     is_active: bool
 
 
-class OwnerOrder(_Body):
+class OwnerOrder(RequestBody):
     """An owner to be made together with an organization."""
 
     organization: OrganizationFacts

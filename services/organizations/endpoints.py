@@ -18,7 +18,7 @@ from services.organizations.schemas import (
 from shared.auth import Actor, ActorDep
 from shared.clients import ServiceClients
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
-from shared.fields import Id, Name
+from shared.fields import Id, Name, QueryFlag
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import SessionDep, WorkDep, router
@@ -60,7 +60,7 @@ async def list_organizations(
     _admin: AdminDep,
     page: PageDep,
     q: Annotated[Name | None, Query(description="A part of the name or slug")] = None,
-    is_active: bool | None = None,
+    is_active: QueryFlag | None = None,
 ) -> list[OrganizationRead]:
     """List organizations, newest first."""
     rows = await queries.page_of_organizations(session, page, text=q, is_active=is_active)

@@ -1,21 +1,19 @@
 """What we receive: the wish for an organization, from a user that was made to own it."""
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.organizations import service
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
+from shared.fields import ServiceData
 from shared.shapes import Reading, Readings
 
 QUEUE = Queue("organizations.requests", ("identity.organization.requested.v1",))
 
 
-class OrganizationRequest(BaseModel):
+class OrganizationRequest(ServiceData):
     """What we read of the request; its entity is the owner."""
-
-    model_config = ConfigDict(extra="ignore")
 
     organization_name: str
 

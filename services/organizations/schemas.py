@@ -9,13 +9,21 @@ from pydantic import (
     ConfigDict,
     Field,
     HttpUrl,
-    StrictBool,
     StringConstraints,
     TypeAdapter,
 )
 
 from services.organizations.models import DEFAULT_CURRENCY, DEFAULT_TIMEZONE
-from shared.fields import Currency, Email, Name, Phone, TimeZone, without_defaults
+from shared.fields import (
+    Currency,
+    Email,
+    Name,
+    Phone,
+    RequestBody,
+    ServiceData,
+    TimeZone,
+    without_defaults,
+)
 
 _HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
@@ -37,9 +45,7 @@ LogoUrl = Annotated[
 ]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Settings(RequestBody):
     address: Name | None = None
     phone: Phone | None = None
     email: Email | None = None
@@ -79,7 +85,7 @@ class OrganizationUpdate(_Settings):
 class OrganizationAdminUpdate(OrganizationUpdate):
     """What an administrator of the system may change besides."""
 
-    is_active: StrictBool = True
+    is_active: bool = True
 
 
 class OrganizationRead(BaseModel):
@@ -102,7 +108,7 @@ class OrganizationRead(BaseModel):
     updated_at: datetime
 
 
-class OwnerRead(BaseModel):
+class OwnerRead(ServiceData):
     """The owner as identity answered, our own small copy of a user."""
 
     id: int

@@ -1,8 +1,5 @@
 """What this service receives, and its own small copies of it."""
 
-from decimal import Decimal
-
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import invoicing, queries, refunding, service
@@ -12,6 +9,8 @@ from services.payments.schemas import Buyer, QuotedRefund, Seller, Terms
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
+from shared.fields import Choice, ServiceData
+from shared.money import Amount
 from shared.shapes import Reading, Readings
 
 VOUCHERS = Queue(
@@ -24,18 +23,16 @@ VOUCHERS = Queue(
 )
 
 
-class PurchasedVoucher(BaseModel):
+class PurchasedVoucher(ServiceData):
     """What a purchase says of the payment it needs. `payment_amount` differs from the price only
     where vouchers says so."""
 
-    model_config = ConfigDict(extra="ignore")
-
     client_id: int
     organization_id: int
-    price: Decimal
-    payment_amount: Decimal | None = None
+    price: Amount
+    payment_amount: Amount | None = None
     currency: str
-    payment_method: Method
+    payment_method: Choice[Method]
     name: str
     buyer: Buyer
     seller: Seller
@@ -55,30 +52,24 @@ class PurchasedVoucher(BaseModel):
         )
 
 
-class CancelledVoucher(BaseModel):
+class CancelledVoucher(ServiceData):
     """What a cancellation says: why."""
-
-    model_config = ConfigDict(extra="ignore")
 
     reason: str | None = None
 
 
-class VoucherBefore(BaseModel):
+class VoucherBefore(ServiceData):
     """What a cancellation says of the voucher as it was."""
-
-    model_config = ConfigDict(extra="ignore")
 
     status: str | None = None
 
 
-class RequestedRefund(BaseModel):
+class RequestedRefund(ServiceData):
     """What a refund by quote says: how much of which payment goes back."""
-
-    model_config = ConfigDict(extra="ignore")
 
     refund_quote_id: int
     transaction_id: int
-    amount: Decimal
+    amount: Amount
     currency: str
     reason: str | None = None
 
@@ -145,8 +136,7 @@ async def organization_changed(session: AsyncSession, event: Event) -> None:
     """Note what the organization is called now: invoices name the seller as it is when issued."""
     if event.data.entity_id is None:
         raise ValueError(f"{event.type} names no organization")
-    told = event.data.new_values
-    changes = {name: told[name] for name in Seller.model_fields if name in told}
+    changes = Seller.changes_in(event.data.new_values)
     version = event.data.entity_version
     await invoicing.seller_changed(session, event.data.entity_id, version, changes)
 

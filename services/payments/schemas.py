@@ -7,26 +7,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.payments.fields import PaymentToken
 from services.payments.models import Method
-from shared.fields import BodyId, Currency, Text, TimeZone
+from shared.fields import BodyId, Choice, Currency, RequestBody, ServiceData, Text, TimeZone
 from shared.money import Money, amount_schema
 
 Price = Annotated[Money, Field(ge=0)]
 RefundAmount = Annotated[Money, Field(gt=0), amount_schema(minimum=0.01, maximum=9_999_999_999.99)]
 
 
-class Buyer(BaseModel):
+class Buyer(ServiceData):
     """Who pays, as the invoice will name them."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: str | None = None
     email: str | None = None
 
 
-class Seller(BaseModel):
+class Seller(ServiceData):
     """Who sells, as the invoice will name them."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: str
     slug: str
@@ -38,17 +34,15 @@ class Seller(BaseModel):
     logo_url: str | None = None
 
 
-class Terms(BaseModel):
+class Terms(ServiceData):
     """What is to be paid, by whom and to whom: by call or by event, the payment is the same."""
-
-    model_config = ConfigDict(extra="ignore")
 
     voucher_id: BodyId
     organization_id: BodyId
     client_id: BodyId
     amount: Price
     currency: Currency
-    payment_method: Method
+    payment_method: Choice[Method]
     description: str
     buyer: Buyer
     seller: Seller
@@ -86,18 +80,14 @@ class ChargeRead(BaseModel):
     completed_at: datetime | None
 
 
-class PaymentConfirm(BaseModel):
+class PaymentConfirm(RequestBody):
     """How a pending payment is to be paid, or nothing after the bank's confirmation."""
-
-    model_config = ConfigDict(extra="forbid")
 
     payment_token: PaymentToken | None = None
 
 
-class PaymentMarkPaid(BaseModel):
+class PaymentMarkPaid(RequestBody):
     """What staff note about money they received."""
-
-    model_config = ConfigDict(extra="forbid")
 
     note: Text | None = None
 
@@ -132,19 +122,15 @@ class PaymentRead(BaseModel):
     completed_at: datetime | None
 
 
-class RefundCreate(BaseModel):
+class RefundCreate(RequestBody):
     """How much goes back; everything that is left when no amount is said."""
-
-    model_config = ConfigDict(extra="forbid")
 
     amount: RefundAmount | None = None
     reason: Text | None = None
 
 
-class QuotedRefund(BaseModel):
+class QuotedRefund(ServiceData):
     """A refund that vouchers has quoted and withheld the sessions for: by call or by event."""
-
-    model_config = ConfigDict(extra="ignore")
 
     quote_id: BodyId
     transaction_id: BodyId

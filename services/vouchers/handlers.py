@@ -1,10 +1,7 @@
 """What this service receives, each message with our own small copy of its shape."""
 
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,46 +12,40 @@ from services.vouchers.service.copies import ClientState, OrganizationState, kee
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
+from shared.fields import EventTime, ServiceData
+from shared.money import Amount
 from shared.shapes import Reading, Readings
 
 
-class PaymentChanged(BaseModel):
+class PaymentChanged(ServiceData):
     """What we read of `payments.payment.*`: how the payment of a voucher stands."""
-
-    model_config = ConfigDict(extra="ignore")
 
     voucher_id: int
     status: str
-    amount: Decimal | None = None
+    amount: Amount | None = None
     currency: str | None = None
     invoice_number: str | None = None
-    completed_at: datetime | None = None
+    completed_at: EventTime | None = None
 
 
-class RefundSucceeded(BaseModel):
+class RefundSucceeded(ServiceData):
     """What we read of `payments.refund.succeeded`: one refund, and how much it makes in all."""
 
-    model_config = ConfigDict(extra="ignore")
-
     voucher_id: int
-    amount: Decimal
-    refunded_amount: Decimal
+    amount: Amount
+    refunded_amount: Amount
     quote_id: int | None = None
 
 
-class RefundFailed(BaseModel):
+class RefundFailed(ServiceData):
     """What we read of `payments.refund.failed`: which quote was not paid out."""
-
-    model_config = ConfigDict(extra="ignore")
 
     voucher_id: int | None = None
     quote_id: int | None = None
 
 
-class DisputeChanged(BaseModel):
+class DisputeChanged(ServiceData):
     """What we read of `payments.dispute.*`: whether the bank takes a voucher's money back."""
-
-    model_config = ConfigDict(extra="ignore")
 
     voucher_id: int
     status: str
@@ -107,7 +98,8 @@ async def organization_created(session: AsyncSession, event: Event) -> None:
 
 async def organization_changed(session: AsyncSession, event: Event) -> None:
     """Bring the copy up to date."""
-    await _apply(session, OrganizationCopy, event, event.data.new_values)
+    changes = OrganizationState.changes_in(event.data.new_values)
+    await _apply(session, OrganizationCopy, event, changes)
 
 
 async def user_created(session: AsyncSession, event: Event) -> None:
@@ -118,7 +110,8 @@ async def user_created(session: AsyncSession, event: Event) -> None:
 
 async def user_changed(session: AsyncSession, event: Event) -> None:
     """Bring the copy up to date."""
-    await _apply(session, ClientCopy, event, event.data.new_values)
+    changes = ClientState.changes_in(event.data.new_values)
+    await _apply(session, ClientCopy, event, changes)
 
 
 async def user_deleted(session: AsyncSession, event: Event) -> None:
@@ -136,8 +129,7 @@ async def _apply(
 ) -> None:
     """Change a copy that is older than the event; one that is missing is fetched when needed."""
     columns = model.__table__.c
-    known = {name: value for name, value in changes.items() if name in columns}
-    values = known | {"id": event.data.entity_id, "version": event.data.entity_version}
+    values = changes | {"id": event.data.entity_id, "version": event.data.entity_version}
     await session.execute(
         update(model)
         .where(columns.id == event.data.entity_id, columns.version < event.data.entity_version)

@@ -2,11 +2,29 @@
 
 import json
 import re
+from decimal import Decimal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.fields import MAX_ID, Day, Id, Instant, Name, QueryId, Text, without_defaults
+from shared.fields import (
+    MAX_ID,
+    BodyId,
+    Day,
+    EventTime,
+    Id,
+    Instant,
+    KeyId,
+    Name,
+    PathUuid,
+    QueryFlag,
+    QueryId,
+    RequestBody,
+    ServiceData,
+    Text,
+    without_defaults,
+)
+from shared.money import Amount, Money
 from shared.settings import ServiceSettings
 from shared.tests.sample import create_app
 
@@ -36,6 +54,153 @@ def test_ids(ids: TypeAdapter[object], number: int) -> None:
 def test_an_id_is_written_in_one_way(ids: TypeAdapter[object], text: str) -> None:
     with pytest.raises(ValidationError):
         ids.validate_python(text)
+
+
+class Sent(RequestBody):
+    id: BodyId = 1
+    number: int = 1
+    flag: bool = True
+    price: Money = Decimal(1)
+
+
+class Told(ServiceData):
+    id: int
+    amount: Amount | None = None
+    at: EventTime | None = None
+    by_id: dict[KeyId, float] = Field(default_factory=dict)
+
+
+NUMBERS_LOOSELY = [True, "1", "1_0", "１０", " 04 ", "+1", Decimal("1.0"), 1.0, [1], "1e1"]
+
+
+@pytest.mark.parametrize("value", NUMBERS_LOOSELY, ids=repr)
+@pytest.mark.parametrize("field", ["id", "number"])
+def test_a_number_in_a_body_is_a_json_number(field: str, value: object) -> None:
+    with pytest.raises(ValidationError):
+        Sent.model_validate({field: value})
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", "yes", "on", None, Decimal(1)], ids=repr)
+def test_a_truth_value_in_a_body_is_a_json_one(value: object) -> None:
+    with pytest.raises(ValidationError):
+        Sent.model_validate({"flag": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [
+        (400, "400"),
+        (Decimal("399.9"), "399.9"),
+        (Decimal("1.0"), "1.0"),
+        (Decimal("1E+2"), "1E+2"),
+        ("0", "0"),
+        ("399.99", "399.99"),
+        ("007.5", "7.5"),
+        ("9999999999.99", "9999999999.99"),
+    ],
+    ids=repr,
+)
+def test_an_amount_is_a_number_or_the_text_of_one(value: object, amount: str) -> None:
+    assert str(Sent.model_validate({"price": value}).price) == amount
+    assert Told.model_validate({"id": 1, "amount": value}).amount == Decimal(amount)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(True, False, None, [], {}),
+        *("", " 1", "1 ", "1\n", "1_0", "１０", "٣", "+1", "-1", "1.", ".5", "1.005", "1,5", "1e2"),
+        *("NaN", "Infinity", "9" * 14, "0x1"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_amount(value: object) -> None:
+    with pytest.raises(ValidationError):
+        Sent.model_validate({"price": value})
+
+
+def test_the_document_says_how_an_amount_may_be_written() -> None:
+    sent = Sent.model_json_schema(mode="validation")["properties"]["price"]
+    number, text = sent["anyOf"]
+    assert (number["type"], text["type"]) == ("number", "string")
+    assert re.search(text["pattern"], "399.99")
+    assert not re.search(text["pattern"], "1_0")
+    assert Sent.model_json_schema(mode="serialization")["properties"]["price"]["type"] == "number"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"id": true}',
+        '{"id": "1"}',
+        '{"id": 1, "amount": true}',
+        '{"id": 1, "amount": "1_0"}',
+        '{"id": 1, "at": 5}',
+        '{"id": 1, "at": "5"}',
+        '{"id": 1, "at": "2026-11-23"}',
+        '{"id": 1, "by_id": {"1_0": 1}}',
+        '{"id": 1, "by_id": {" 1": 1}}',
+        '{"id": 1, "by_id": {"1": "2"}}',
+    ],
+)
+def test_another_service_is_not_read_loosely(content: str) -> None:
+    with pytest.raises(ValidationError):
+        Told.model_validate_json(content)
+    with pytest.raises(ValidationError):
+        Told.model_validate(json.loads(content))
+
+
+def test_another_service_may_say_more() -> None:
+    content = (
+        '{"id": 1, "amount": 399.99, "at": "2026-11-23T14:05:00", "by_id": {"7": 2}, "more": 1}'
+    )
+    told = Told.model_validate_json(content)
+    assert (told.amount, told.by_id) == (Decimal("399.99"), {7: 2.0})
+
+
+def test_the_values_of_a_change_are_checked_one_by_one() -> None:
+    assert Told.changes_in({"amount": "1.50", "unknown": 1}) == {"amount": Decimal("1.50")}
+    assert Told.changes_in({}) == {}
+    with pytest.raises(ValidationError):
+        Told.changes_in({"id": True})
+
+
+FLAG: TypeAdapter[object] = TypeAdapter(QueryFlag | None)
+
+
+@pytest.mark.parametrize(("text", "flag"), [("true", True), ("false", False)])
+def test_a_truth_value_in_a_query(text: str, flag: bool) -> None:
+    assert FLAG.validate_python(text) is flag
+
+
+@pytest.mark.parametrize("text", ["yes", "on", "1", "0", "t", "True", "FALSE", " true", ""])
+def test_what_is_no_truth_value_in_a_query(text: str) -> None:
+    with pytest.raises(ValidationError):
+        FLAG.validate_python(text)
+
+
+IDENTIFIER: TypeAdapter[object] = TypeAdapter(PathUuid)
+
+
+@pytest.mark.parametrize(
+    ("template", "good"),
+    [
+        ("{}", True),
+        ("urn:uuid:{}", False),
+        ("{{{}}}", False),
+        (" {}", False),
+        ("{}\n", False),
+    ],
+)
+def test_a_uuid_is_written_in_one_way(template: str, good: bool) -> None:
+    text = template.format("123e4567-e89b-12d3-a456-426614174000")
+    if good:
+        assert str(IDENTIFIER.validate_python(text)) == text
+        return
+    with pytest.raises(ValidationError):
+        IDENTIFIER.validate_python(text)
+    with pytest.raises(ValidationError):
+        IDENTIFIER.validate_python("123e4567e89b12d3a456426614174000")
 
 
 @pytest.mark.parametrize("text", ["2026-11-23", "1000-01-01", "8999-12-31"])

@@ -36,7 +36,7 @@ from shared.errors import (
     Unauthenticated,
     responses,
 )
-from shared.fields import Id, Name, QueryId
+from shared.fields import Id, Name, QueryFlag, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import SessionDep, UnclaimedWorkDep, WorkDep, router
@@ -56,8 +56,8 @@ async def list_users(
     page: PageDep,
     organization_id: Annotated[QueryId | None, Query()] = None,
     role: Role | None = None,
-    is_active: bool | None = None,
-    pending: Annotated[bool | None, Query(description="Whether they await approval")] = None,
+    is_active: QueryFlag | None = None,
+    pending: Annotated[QueryFlag | None, Query(description="Whether they await approval")] = None,
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
 ) -> list[UserRead]:
     """List users, newest first."""

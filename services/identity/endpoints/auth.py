@@ -3,7 +3,6 @@
 import hashlib
 import json
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from fastapi import Form, Request, Response
 from pydantic import BaseModel
@@ -47,7 +46,7 @@ from services.identity.service import profile, registration, sessions, sign_in
 from shared import auth as tokens
 from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses
-from shared.fields import Name
+from shared.fields import Name, PathUuid
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
 
@@ -215,7 +214,7 @@ async def sign_out_everywhere(session: SessionDep, actor: ActorDep) -> Message:
 
 
 @auth.delete("/sessions/{session_id}", responses=responses(Unauthenticated, SessionNotFound))
-async def end_session(session_id: UUID, session: SessionDep, actor: ActorDep) -> Message:
+async def end_session(session_id: PathUuid, session: SessionDep, actor: ActorDep) -> Message:
     """End one of one's own sessions."""
     await sessions.end_own(session, actor, session_id)
     return Message(message="Session ended successfully")

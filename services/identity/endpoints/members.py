@@ -40,7 +40,7 @@ from shared.errors import (
     Unauthenticated,
     responses,
 )
-from shared.fields import Id, Name
+from shared.fields import Id, Name, QueryFlag
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import SessionDep, WorkDep, router
@@ -59,8 +59,8 @@ async def list_members(
     actor: ActorDep,
     page: PageDep,
     role: Role | None = None,
-    is_active: bool | None = None,
-    pending: Annotated[bool | None, Query(description="Whether they await approval")] = None,
+    is_active: QueryFlag | None = None,
+    pending: Annotated[QueryFlag | None, Query(description="Whether they await approval")] = None,
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
 ) -> list[UserRead]:
     """List the organization's users, newest first; `pending=true` are those to approve."""

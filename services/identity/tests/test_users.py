@@ -240,6 +240,38 @@ async def test_a_move_is_told_to_both_organizations(
     assert [event["data"]["organization_id"] for event in events] == [OTHER, MINE]
 
 
+@pytest.mark.parametrize(
+    "value", ["true", "1.0", "1e0", '"1"', '"1_0"', '"１０"', '" 04 "', "[1]", '{"id":1}']
+)
+async def test_nobody_is_moved_by_what_is_no_id(
+    client: httpx.AsyncClient, admin: Person, people: People, database: Database, value: str
+) -> None:
+    moved = await people.add("therapist", MINE)
+    headers = {**admin.headers, "Content-Type": "application/json"}
+    content = f'{{"organization_id": {value}}}'
+    answer = await client.put(f"/api/admin/users/{moved.id}", content=content, headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"] == "organization_id"
+    [row] = await database.rows("SELECT * FROM users WHERE id = $1", moved.id)
+    assert row["organization_id"] == MINE
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=1_0", "limit=%EF%BC%91%EF%BC%90", "limit=%204%20", "limit=04", "limit=+4"),
+        *("is_active=yes", "is_active=1", "pending=on", "pending=True", "organization_id=01"),
+    ],
+)
+async def test_a_query_is_not_read_loosely(
+    client: httpx.AsyncClient, admin: Person, query: str
+) -> None:
+    answer = await client.get(f"/api/admin/users?{query}", headers=admin.headers)
+    assert answer.status_code == 422, answer.text
+    good = await client.get("/api/admin/users?limit=10&is_active=true", headers=admin.headers)
+    assert good.status_code == 200
+
+
 async def test_a_role_that_holds_no_permissions_loses_them(
     client: httpx.AsyncClient, people: People, admin: Person, database: Database
 ) -> None:

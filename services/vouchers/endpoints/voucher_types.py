@@ -24,7 +24,7 @@ from shared.errors import (
     Unauthenticated,
     responses,
 )
-from shared.fields import Id, QueryId
+from shared.fields import Id, QueryFlag, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import SessionDep, router
@@ -71,7 +71,7 @@ async def list_voucher_types(
     organization_id: MemberOrganizationDep,
     session: SessionDep,
     page: PageDep,
-    is_active: bool | None = None,
+    is_active: QueryFlag | None = None,
 ) -> list[VoucherTypeRead]:
     """List an organization's voucher types, newest first."""
     rows = await queries.page_of_voucher_types(session, page, organization_id, is_active=is_active)

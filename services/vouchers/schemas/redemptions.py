@@ -7,31 +7,27 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, f
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import AdjustmentKind, Reason, SessionKind, VoucherStatus
-from shared.fields import Day, Name, Text
+from shared.fields import Choice, Day, Name, RequestBody, Text
 
 Code = Annotated[Name, StringConstraints(max_length=50)]
 
 
-class RedemptionCreate(BaseModel):
+class RedemptionCreate(RequestBody):
     """One session to spend: by its code, or the next one of a kind.
 
     `session_date` is a day in the organization's time zone, today by default. A backup session
     takes the place of a regular one that was missed or cancelled late, and says which it was.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     code: Code | None = None
-    kind: SessionKind | None = None
+    kind: Choice[SessionKind] | None = None
     session_date: Day | None = None
-    reason: Reason | None = None
+    reason: Choice[Reason] | None = None
     note: Text | None = None
 
 
-class Reversal(BaseModel):
+class Reversal(RequestBody):
     """Why a redemption is taken back."""
-
-    model_config = ConfigDict(extra="forbid")
 
     note: Text | None = None
 
@@ -61,10 +57,8 @@ class RedemptionResult(RedemptionRead):
     voucher_status: VoucherStatus
 
 
-class FreezeCreate(BaseModel):
+class FreezeCreate(RequestBody):
     """A pause, both days inclusive: the voucher's last day moves by its length."""
-
-    model_config = ConfigDict(extra="forbid")
 
     starts_on: Day
     ends_on: Day
@@ -79,10 +73,8 @@ class FreezeCreate(BaseModel):
         return value
 
 
-class ExtensionCreate(BaseModel):
+class ExtensionCreate(RequestBody):
     """A later last day."""
-
-    model_config = ConfigDict(extra="forbid")
 
     valid_until: Day
     reason: Name

@@ -5,14 +5,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.fields import BodyId, Name
+from shared.fields import BodyId, Name, RequestBody
 from shared.money import Money
 
 
-class RefundQuoteCreate(BaseModel):
+class RefundQuoteCreate(RequestBody):
     """How many of the unused sessions are to be given back: all of them when nothing is said."""
-
-    model_config = ConfigDict(extra="forbid")
 
     sessions: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
@@ -35,10 +33,8 @@ class RefundQuoteRead(BaseModel):
     created_at: datetime
 
 
-class RefundFromQuote(BaseModel):
+class RefundFromQuote(RequestBody):
     """The quote that is to be paid out, and why."""
-
-    model_config = ConfigDict(extra="forbid")
 
     quote_id: BodyId
     reason: Name | None = None

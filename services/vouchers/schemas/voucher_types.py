@@ -11,7 +11,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StrictBool,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -20,7 +19,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from services.vouchers.models import Frequency
 from shared.currencies import WITHOUT_CENTS
-from shared.fields import Currency, Name, Text, without_defaults
+from shared.fields import Choice, Currency, Name, RequestBody, Text, without_defaults
 from shared.money import Money, amount_schema
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -41,12 +40,10 @@ ClockTime = Annotated[
 ]
 
 
-class DayRule(BaseModel):
+class DayRule(RequestBody):
     """When sessions of one weekday may be booked, on the clock of the organization's time zone."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    enabled: StrictBool
+    enabled: bool
     start_time: ClockTime | None = Field(default=None, validate_default=True)
     end_time: ClockTime | None = Field(default=None, validate_default=True)
 
@@ -91,18 +88,18 @@ def _in_cents(amount: Decimal) -> Decimal:
     return amount.quantize(Decimal("0.01"))
 
 
-Sessions = Annotated[int, Field(strict=True, ge=1, le=1000)]
-BackupSessions = Annotated[int, Field(strict=True, ge=0, le=1000)]
-Minutes = Annotated[int, Field(strict=True, ge=1, le=1440)]
-Clients = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-Days = Annotated[int, Field(strict=True, ge=1, le=36_500)]
+Sessions = Annotated[int, Field(ge=1, le=1000)]
+BackupSessions = Annotated[int, Field(ge=0, le=1000)]
+Minutes = Annotated[int, Field(ge=1, le=1440)]
+Clients = Annotated[int, Field(ge=1, le=10_000)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
 Price = Annotated[
     Money,
     Field(ge=0),
     AfterValidator(_in_cents),
     amount_schema(minimum=0, maximum=9_999_999_999.99),
 ]
-IsoWeekday = Annotated[int, Field(strict=True, ge=1, le=7)]
+IsoWeekday = Annotated[int, Field(ge=1, le=7)]
 CustomDays = Annotated[
     list[IsoWeekday], Field(min_length=1, max_length=7), AfterValidator(_without_repetition)
 ]
@@ -127,11 +124,9 @@ def fault_of_price(price: Decimal, currency: str) -> str | None:
     return None
 
 
-class VoucherTypeCreate(BaseModel):
+class VoucherTypeCreate(RequestBody):
     """A new package. Durations are minutes, validity is days; the currency is the organization's
     unless another is given."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Name
     session_name: Name | None = None
@@ -140,7 +135,7 @@ class VoucherTypeCreate(BaseModel):
     backup_sessions: BackupSessions = 0
     session_duration_minutes: Minutes = 60
     max_clients_per_session: Clients = 1
-    frequency: Frequency = Frequency.WEEKLY
+    frequency: Choice[Frequency] = Frequency.WEEKLY
     custom_days: CustomDays | None = Field(default=None, validate_default=True)
     price: Price
     currency: Currency | None = None
@@ -164,10 +159,10 @@ class VoucherTypeCreate(BaseModel):
         return self.model_dump() | {"frequency": frequency, "booking_rules": {}} | rules
 
 
-class VoucherTypeUpdate(BaseModel):
+class VoucherTypeUpdate(RequestBody):
     """Whatever is sent is changed; null empties an optional field."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=without_defaults)
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
     name: Name = ""
     session_name: Name | None = None
@@ -176,7 +171,7 @@ class VoucherTypeUpdate(BaseModel):
     backup_sessions: BackupSessions = 0
     session_duration_minutes: Minutes = 60
     max_clients_per_session: Clients = 1
-    frequency: Frequency = Frequency.WEEKLY
+    frequency: Choice[Frequency] = Frequency.WEEKLY
     custom_days: CustomDays | None = None
     price: Price = Decimal(0)
     currency: Currency = ""

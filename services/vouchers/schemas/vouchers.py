@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import Frequency, PaymentMethod, PaymentStatus, VoucherStatus
-from shared.fields import BodyId, Text
+from shared.fields import BodyId, Choice, RequestBody, Text
 from shared.money import Money
 
 
-class PurchaseCreate(BaseModel):
+class PurchaseCreate(RequestBody):
     """What a client buys. An administrator names the client whom the voucher is for.
 
     `payment_token` is the card gateway's token for a card; without one the payment waits to be
@@ -19,12 +19,10 @@ class PurchaseCreate(BaseModel):
     buyer saw, nothing is sold at another price or on other terms.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     voucher_type_id: BodyId
     voucher_type_version: BodyId | None = None
     client_id: BodyId | None = None
-    payment_method: PaymentMethod
+    payment_method: Choice[PaymentMethod]
     payment_token: SecretStr | None = Field(default=None, min_length=1, max_length=500)
     notes: Text | None = None
 
@@ -37,10 +35,8 @@ class PurchaseCreate(BaseModel):
         return value
 
 
-class VoucherIssue(BaseModel):
+class VoucherIssue(RequestBody):
     """A voucher that staff hand to a client, paid in cash or by transfer."""
-
-    model_config = ConfigDict(extra="forbid")
 
     client_id: BodyId
     voucher_type_id: BodyId
@@ -48,18 +44,14 @@ class VoucherIssue(BaseModel):
     notes: Text | None = None
 
 
-class VoucherUpdate(BaseModel):
+class VoucherUpdate(RequestBody):
     """The notes are all that may be written on a sold voucher; null empties them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     notes: Text | None
 
 
-class Cancellation(BaseModel):
+class Cancellation(RequestBody):
     """Why a voucher is cancelled."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: Text | None = None
 

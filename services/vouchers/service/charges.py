@@ -1,51 +1,44 @@
 """The call to payments that charges a voucher: once per voucher, however often it is made."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher
 from services.vouchers.schemas.vouchers import NextAction, PaymentRead
 from shared.clients import ServiceClients
 from shared.context import Origin
 from shared.errors import ServiceUnavailable
+from shared.fields import EventTime, ServiceData
 
 log = structlog.get_logger(__name__)
 
 
-class Action(BaseModel):
+class Action(ServiceData):
     """What the payer must do, as payments answers."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: str
     redirect_url: str | None = None
     client_secret: str | None = None
 
 
-class Failure(BaseModel):
+class Failure(ServiceData):
     """Why a payment failed, in the card gateway's words."""
-
-    model_config = ConfigDict(extra="ignore")
 
     code: str | None = None
     message: str | None = None
 
 
-class Charge(BaseModel):
+class Charge(ServiceData):
     """How a payment stands, as payments answers."""
-
-    model_config = ConfigDict(extra="ignore")
 
     transaction_id: int
     status: str
     next_action: Action | None = None
     failure: Failure | None = None
     invoice_number: str | None = None
-    completed_at: datetime | None = None
+    completed_at: EventTime | None = None
 
     def shown(self) -> PaymentRead:
         """Return what the buyer is told."""

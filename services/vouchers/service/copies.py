@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,16 +12,15 @@ from services.vouchers.models import Base, ClientCopy, OrganizationCopy
 from shared.clients import ServiceClients
 from shared.context import Origin
 from shared.errors import ServiceUnavailable
+from shared.fields import ServiceData
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 Copy = TypeVar("Copy", OrganizationCopy, ClientCopy)
 State = TypeVar("State", bound=BaseModel)
 
 
-class OrganizationState(BaseModel):
+class OrganizationState(ServiceData):
     """An organization as its service answers."""
-
-    model_config = ConfigDict(extra="ignore")
 
     id: int
     version: int
@@ -37,10 +36,8 @@ class OrganizationState(BaseModel):
     is_active: bool
 
 
-class ClientState(BaseModel):
+class ClientState(ServiceData):
     """A user as identity answers."""
-
-    model_config = ConfigDict(extra="ignore")
 
     id: int
     version: int

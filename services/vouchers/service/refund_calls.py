@@ -1,20 +1,20 @@
 """The calls to payments about money that goes back: what is there, and give it back."""
 
-from decimal import Decimal
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from services.vouchers.models import RefundQuote
 from shared.clients import ServiceClients
 from shared.context import Origin
 from shared.errors import ServiceUnavailable
+from shared.fields import ServiceData
+from shared.money import Amount
 
 log = structlog.get_logger(__name__)
 
 
-class PaymentState(BaseModel):
+class PaymentState(ServiceData):
     """How much of a voucher's payment is there, as payments answers.
 
     `refundable_amount` was captured and neither given back nor promised nor disputed;
@@ -22,26 +22,22 @@ class PaymentState(BaseModel):
     back.
     """
 
-    model_config = ConfigDict(extra="ignore")
-
     transaction_id: int
     currency: str
-    captured_amount: Decimal
-    refunded_amount: Decimal
-    refundable_amount: Decimal
-    pending_amount: Decimal
-    unit: Decimal
+    captured_amount: Amount
+    refunded_amount: Amount
+    refundable_amount: Amount
+    pending_amount: Amount
+    unit: Amount
 
 
-class RefundState(BaseModel):
+class RefundState(ServiceData):
     """How a refund stands, as payments answers; `refunded_amount` is what went back in all."""
-
-    model_config = ConfigDict(extra="ignore")
 
     id: int
     status: str
-    amount: Decimal
-    refunded_amount: Decimal
+    amount: Amount
+    refunded_amount: Amount
     failure_message: str | None = None
 
 

@@ -1,6 +1,7 @@
 """Voucher types: their rules, who may change them, and how they leave the market."""
 
 import base64
+import json
 from typing import Any
 
 import httpx
@@ -106,6 +107,27 @@ async def test_bad_terms_are_refused_by_name(
     answer = await client.post(types_path(), json={**TYPE, **changes}, headers=people.owner)
     assert answer.status_code == 422, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("price", "shown"),
+    [("399.9", "399.90"), ("400", "400.00"), ("1.0", "1.00"), ('"399.99"', "399.99")],
+)
+async def test_a_price_is_a_number_or_the_text_of_one(
+    client: httpx.AsyncClient, people: People, price: str, shown: str
+) -> None:
+    content = json.dumps({**TYPE, "price": 0}).replace('"price": 0', f'"price": {price}')
+    headers = {**people.owner, "Content-Type": "application/json"}
+    answer = await client.post(types_path(), content=content, headers=headers)
+    assert answer.status_code == 201, answer.text
+    assert f'"price":{shown}' in answer.text
+
+
+@pytest.mark.parametrize("price", [True, "1_0", "１０", " 04 ", "+1", "1e2", "1.005", "", "NaN"])
+async def test_what_is_no_price(client: httpx.AsyncClient, people: People, price: object) -> None:
+    answer = await client.post(types_path(), json={**TYPE, "price": price}, headers=people.owner)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"] == "price"
 
 
 async def test_a_price_is_one_that_its_currency_has(
