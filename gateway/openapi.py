@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.refusals import components, with_refusals
 from gateway.routes import Access, Route, Service
+from shared.openapi import DESCRIPTION
 
 Document = dict[str, Any]
 
@@ -32,7 +33,7 @@ def merge(
     """
     merged: Document = {
         "openapi": "3.1.0",
-        "info": {"title": "Carnet", "version": version},
+        "info": {"title": "Carnet", "version": version, "description": DESCRIPTION},
         "paths": {},
         "components": components(),
         "tags": [],

@@ -176,10 +176,10 @@ def _extra_of(error: Invalid) -> dict[str, Any]:
 
 def _field_error(field: str, message: str) -> dict[str, str]:
     """Return one entry of `errors`: bounded, because an unknown field has any name at all."""
-    return {"field": _printable(field, _LONGEST_FIELD), "message": message[:_LONGEST_MESSAGE]}
+    return {"field": printable(field, _LONGEST_FIELD), "message": message[:_LONGEST_MESSAGE]}
 
 
-def _printable(text: str, longest: int) -> str:
+def printable(text: str, longest: int) -> str:
     """Return a client's text cut to a length, and without what UTF-8 cannot encode."""
     cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
     return cut.encode(errors="replace").decode()

@@ -1,17 +1,19 @@
-"""The one reader of JSON bodies: bounded before anything is built of them, and exact.
+"""The one reader of JSON bodies: bounded before anything is built of them, exact, and with each
+key once.
 
 Python's own parser, because a float would lose digits of an amount.
 """
 
 import json
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from fastapi import Request
 
-from shared.errors import AppError, Invalid
+from shared.errors import AppError, Invalid, printable
 from shared.media_types import require_small
 
 # The largest body that a route of ours reads, a voucher type with rules for every day, has 45
@@ -25,6 +27,7 @@ MAX_DEPTH = 16
 # A number of nine characters can have a billion digits, and somebody would convert it to int.
 _LARGEST_EXPONENT = 400
 _LONGEST_NUMBER = 400
+_LONGEST_PATH = 300  # of a key, as an answer shows it
 
 # Possessive, and content with a missing closing quote, so that no text is looked at twice.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
@@ -35,6 +38,18 @@ class MalformedJson(AppError):
     """The body is not valid JSON."""
 
     status = 400
+
+
+class DuplicateKey(MalformedJson):
+    """The body has a key twice in one object."""
+
+
+class _Duplicate(Exception):
+    """Ends the reading of an object that has a key twice."""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it was written, with every key."""
 
 
 class _BadNumber(ValueError):
@@ -54,20 +69,32 @@ def _decimal(text: str) -> Decimal:
     return number
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise _Duplicate
+    return content
+
+
 # Made once: making a decoder takes longer than reading a small body.
-_DECODER = json.JSONDecoder(parse_float=_decimal, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_decimal, parse_constant=_refuse_constant
+)
+_PAIRS_DECODER = json.JSONDecoder(
+    object_pairs_hook=_Pairs, parse_float=_decimal, parse_constant=_refuse_constant
+)
 
 
 def read_json(body: bytes) -> Any:
     """Return what a body holds; numbers with a fraction are Decimals, never floats.
 
-    Raises MalformedJson, Invalid for more than MAX_VALUES, and BodyTooLarge.
+    Raises MalformedJson, DuplicateKey, Invalid for more than MAX_VALUES, and BodyTooLarge.
     """
     try:
         text = body.decode(json.detect_encoding(body))
         _check_bounds(text)
         require_small(body)
-        return _DECODER.decode(text)
+        return _decode(text)
     except json.JSONDecodeError as error:
         where = f"at line {error.lineno}, column {error.colno}"
         raise MalformedJson(f"The body is not valid JSON: {error.msg} {where}.") from None
@@ -77,6 +104,31 @@ def read_json(body: bytes) -> Any:
         raise MalformedJson("The body is not valid JSON: it is not UTF-8.") from None
     except ValueError:  # of an integer with thousands of digits
         raise MalformedJson("The body is not valid JSON: a number has too many digits.") from None
+
+
+def _decode(text: str) -> Any:
+    """Return what a text holds. Raises DuplicateKey: of two values of one key, which counts would
+    depend on who reads (RFC 8259, section 4)."""
+    try:
+        return _DECODER.decode(text)
+    except _Duplicate:
+        path = ".".join(next(_duplicates(_PAIRS_DECODER.decode(text), ())))
+    shown = printable(path, _LONGEST_PATH)
+    raise DuplicateKey(f"The body has {shown} twice; a key may stand in an object once.")
+
+
+def _duplicates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every key that its object had before."""
+    if isinstance(value, _Pairs):
+        seen = set()
+        for name, inner in value:
+            if name in seen:
+                yield (*path, name)
+            seen.add(name)
+            yield from _duplicates(inner, (*path, name))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _duplicates(inner, (*path, str(place)))
 
 
 def _check_bounds(text: str) -> None:

@@ -9,6 +9,14 @@ from shared.context import REQUEST_ID_HEADER
 from shared.errors import FieldError, Problem, ValidationProblem
 from shared.fields import MAX_ID
 
+DESCRIPTION = (
+    "Requests are read strictly. Fields and query parameters that an operation does not name, query"
+    ' parameters that are given twice, and values of another type than the documented one (`"1"`'
+    " or `true` for a number) are refused with 422. An answer describes the first of what is wrong"
+    " and counts all of it. A JSON body that has a key twice in one object is refused with 400."
+)
+"""What is true of every operation, and has no place in its own description."""
+
 HEADERS: dict[str, dict[str, Any]] = {
     REQUEST_ID_HEADER: {
         "description": "The request's name in logs and in the audit trail: what was sent under"
@@ -36,7 +44,9 @@ def describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schema = get_openapi(
+                title=app.title, version=app.version, routes=app.routes, description=DESCRIPTION
+            )
             _add_components(schema)
             _add_request_id(schema)
             _write_bounds_exactly(schema)

@@ -22,7 +22,7 @@ from shared.auth import Actor, CallingServiceDep, OptionalActorDep
 from shared.card_numbers import refuse_card_numbers
 from shared.changes import change_log
 from shared.context import Origin, request_origin
-from shared.errors import AppError, problem_of, responses
+from shared.errors import AppError, Invalid, problem_of, responses
 from shared.failpoints import passed
 from shared.idempotency import (
     HEADER,
@@ -34,12 +34,12 @@ from shared.idempotency import (
     claim_of,
     worth_remembering,
 )
-from shared.json_reader import ExactRequest, MalformedJson
-from shared.media_types import JSON, BodyTooLarge, UnsupportedMediaType, require_readable
+from shared.json_reader import DuplicateKey, ExactRequest, MalformedJson
+from shared.media_types import FORM, JSON, BodyTooLarge, UnsupportedMediaType, require_readable
 from shared.money import write_amounts
 from shared.openapi import with_headers
 from shared.paging import wanted_page
-from shared.parameters import require_few
+from shared.parameters import require_few, require_known, require_once
 from shared.preconditions import TaggedResponse
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
 from shared.transactions import Transactions
@@ -192,6 +192,13 @@ def _calls(dependant: Dependant) -> Iterator[Any]:
         yield from _calls(inner)
 
 
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    """Yield the names of the query parameters that a route takes, by itself or by a dependency."""
+    yield from (field.alias for field in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _query_parameters(inner)
+
+
 def _headers_on_success(endpoint: Callable[..., Any], calls: list[Any]) -> Iterator[str]:
     """Yield what an answer to a page or of a tagged resource carries."""
     if wanted_page in calls:
@@ -201,14 +208,18 @@ def _headers_on_success(endpoint: Callable[..., Any], calls: list[Any]) -> Itera
 
 
 class _Route(APIRoute):
-    """Wraps every endpoint: bodies of its type alone and of a bounded size, exact numbers in and
-    out, no card numbers, the first answer again for a known key."""
+    """Wraps every endpoint: bodies of its type alone and of a bounded size, known parameters,
+    exact numbers in and out, no card numbers, the first answer again for a known key."""
 
     refuses_card_numbers = True
+    refuses_unknown_parameters = True
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         calls = list(_calls(self.dependant))
+        self._parameters = frozenset(_query_parameters(self.dependant))
+        if self.refuses_unknown_parameters:
+            self.responses = {**responses(Invalid), **self.responses}
         success = self.status_code or 200
         answer = with_headers(
             self.responses.get(success, {}), *_headers_on_success(endpoint, calls)
@@ -219,7 +230,8 @@ class _Route(APIRoute):
         if self._media_type or "requestBody" in (self.openapi_extra or {}):
             self.responses = {**responses(UnsupportedMediaType), **self.responses}
         if self._media_type:
-            self.responses = {**responses(MalformedJson, BodyTooLarge), **self.responses}
+            refusals = responses(MalformedJson, DuplicateKey, BodyTooLarge)
+            self.responses = {**refusals, **self.responses}
         if self.methods == {"POST"} and any(getattr(call, "honours_key", False) for call in calls):
             self._describe_key()
 
@@ -233,6 +245,16 @@ class _Route(APIRoute):
             for status, answer in answers.items()
         }
 
+    async def _read(self, request: ExactRequest) -> None:
+        """Refuse what is too much or has no place here, before anything is made of it."""
+        await require_few(request, self._media_type)
+        if self.refuses_unknown_parameters:
+            require_known(request, self._parameters)
+        if self._media_type == FORM:
+            await require_once(request)
+        if self._media_type == JSON and await request.body():
+            await request.json()
+
     def get_route_handler(self) -> Handle:
         handle = super().get_route_handler()
 
@@ -240,9 +262,7 @@ class _Route(APIRoute):
             request = ExactRequest(request.scope, request.receive)
             try:
                 await require_readable(request, self._media_type)
-                await require_few(request, self._media_type)
-                if self._media_type == JSON and await request.body():
-                    await request.json()
+                await self._read(request)
                 if self.refuses_card_numbers:
                     await refuse_card_numbers(request, in_header=HEADER)
                 response = await handle(request)
@@ -298,9 +318,11 @@ class AnswersHead:
 
 class _SignedRoute(_Route):
     """For bodies that a known sender signs: one in ten of its own long numbers has the form of a
-    card's, and a body that is refused is lost."""
+    card's, its operator may have added a query to our address, and a body that is refused is
+    lost."""
 
     refuses_card_numbers = False
+    refuses_unknown_parameters = False
 
 
 def router(*, signed: bool = False, **options: Any) -> APIRouter:

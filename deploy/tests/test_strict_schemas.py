@@ -4,14 +4,17 @@ pydantic takes "1_0", "１０", " 04 " and true for numbers, numbers for times a
 unless it is told not to. These tests look at what every route and every reader was told.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
+from fastapi.params import Body
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
@@ -229,3 +232,78 @@ def test_a_model_may_not_be_made_lax_by_its_child() -> None:
         number: int
 
     assert list(loose(schema_of(Child))) == []
+
+
+SIGNED = "/api/payments/webhooks/{gateway_name}"
+"""Its operator may have added a query to the address, and a webhook that is refused is lost."""
+
+OWN_ROUTES = ("/health", "/asyncapi.json")
+"""What every process answers of itself; monitors add parameters to it as they like."""
+
+
+def operations(apps: dict[Service, FastAPI]) -> Iterator[tuple[FastAPI, APIRoute, str, str]]:
+    """Yield every route with its method and a path that leads to it."""
+    for app in apps.values():
+        for route in routes_of(app):
+            if route.path.startswith(OWN_ROUTES) or route.path == SIGNED:
+                continue
+            path = re.sub(r"\{[^}]*\}", "1", route.path)
+            yield from ((app, route, method, path) for method in sorted(route.methods or ()))
+
+
+async def ask(app: FastAPI, method: str, url: str, **request: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.request(method, url, **request)
+
+
+@pytest.mark.anyio
+async def test_no_route_passes_over_a_query_parameter(apps: dict[Service, FastAPI]) -> None:
+    seen = 0
+    for app, _, method, path in operations(apps):
+        answer = await ask(app, method, f"{path}?statuss=active&limi=1")
+        assert answer.status_code == 422, f"{method} {path}: {answer.text}"
+        fields = [error["field"] for error in answer.json()["errors"]]
+        assert fields == ["statuss", "limi"], f"{method} {path}: {answer.text}"
+        seen += 1
+    assert seen > 80
+
+
+@pytest.mark.anyio
+async def test_no_route_takes_a_key_twice(apps: dict[Service, FastAPI]) -> None:
+    headers = {"Content-Type": "application/json"}
+    content = '{"a": [{"b": {"c": 1, "c": 2}}]}'
+    seen = 0
+    for app, route, method, path in operations(apps):
+        body = route.body_field.field_info if route.body_field else None
+        if not isinstance(body, Body) or body.media_type != "application/json":
+            continue
+        answer = await ask(app, method, path, content=content, headers=headers)
+        assert answer.status_code == 400, f"{method} {path}: {answer.text}"
+        assert answer.json()["code"] == "duplicate_key"
+        assert "a.0.b.c" in answer.json()["detail"]
+        seen += 1
+    assert seen > 25
+
+
+def test_no_parameter_is_a_list(apps: dict[Service, FastAPI]) -> None:
+    """One that is given twice is refused: a list would have to be let through."""
+    for app in apps.values():
+        for route in routes_of(app):
+            for field in _query_fields(route.dependant):
+                assert set(_kinds(schema_of(field.field_info.annotation))).isdisjoint(LISTS)
+
+
+LISTS = frozenset({"list", "tuple", "set", "frozenset", "dict"})
+
+
+def _query_fields(dependant: Dependant) -> Iterator[Any]:
+    yield from dependant.query_params
+    for inner in dependant.dependencies:
+        yield from _query_fields(inner)
+
+
+def _kinds(schema: Mapping[str, Any]) -> Iterator[str]:
+    yield schema["type"]
+    for _, inner in _inside(schema):
+        yield from _kinds(inner)

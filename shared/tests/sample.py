@@ -1,10 +1,10 @@
 """A small service for the tests of `shared`: things, with a price, a secret and an owner."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -13,7 +13,7 @@ from shared.auth import ActorDep, CallingServiceDep
 from shared.changes import Catalogue, record
 from shared.db import SECRET, TYPES, Entity, metadata
 from shared.errors import Conflict, NotFound, ServiceUnavailable
-from shared.fields import Email, Id, Name, Text
+from shared.fields import Email, Id, Name, RequestBody, Text
 from shared.money import Money
 from shared.outbox import SharedBase
 from shared.paging import PageDep
@@ -57,10 +57,8 @@ class Thing(Entity, Base):
     details: Mapped[dict[str, Any] | None]
 
 
-class ThingCreate(BaseModel):
+class ThingCreate(RequestBody):
     """What a client may send."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Name
     price: Money
@@ -143,9 +141,16 @@ async def create_in_two_steps(body: ThingCreate, work: WorkDep, actor: ActorDep)
 
 
 @things.get("")
-async def list_things(session: SessionDep, actor: ActorDep, page: PageDep) -> list[ThingRead]:
-    """List the actor's things."""
+async def list_things(
+    session: SessionDep,
+    actor: ActorDep,
+    page: PageDep,
+    state: Annotated[Name | None, Query()] = None,
+) -> list[ThingRead]:
+    """List the actor's things, those of a state or all."""
     statement = select(*(getattr(Thing, name) for name in ThingRead.model_fields))
+    if state is not None:
+        statement = statement.where(Thing.state == state)
     rows = (await session.execute(page.of(statement, Thing.id))).all()
     return [ThingRead.model_validate(row) for row in page.cut(rows, lambda row: (row.id,))]
 

@@ -202,7 +202,8 @@ async def _everywhere(row: Row, scene: Scene, canaries: Canaries) -> None:
         callers += [scene.cast.owner, scene.cast.admin]
     options: dict[str, Any] = {} if method == "GET" else {"json": body}
     for caller in callers:
-        await canaries.send(caller, method, path_of(template, ids), params=query, **options)
+        for params in (query, {}):  # no operation knows these, so with them it goes no further
+            await canaries.send(caller, method, path_of(template, ids), params=params, **options)
 
 
 async def _settled(scene: Scene, rows: Rows) -> dict[str, str]:
