@@ -27,14 +27,14 @@ def _unmarked(body: bytes) -> bytes:
     return body.replace(_BEFORE, b"").replace(_BEHIND, b"")
 
 
-_TEXT = re.compile(r"[0-9]+(\.[0-9]{1,2})?")
-_LONGEST_TEXT = 13  # as many as the largest amount has
+_TEXT = r"[0-9]{1,10}(\.[0-9]{1,2})?"
+_WRITTEN = re.compile(_TEXT)
 
 
 def _written(value: Any) -> Any:
     """Refuse what is neither a number nor the one text for it; pydantic would read "1_0"."""
     if isinstance(value, str):
-        if len(value) <= _LONGEST_TEXT and _TEXT.fullmatch(value):
+        if _WRITTEN.fullmatch(value):
             return Decimal(value)
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return value
@@ -53,8 +53,8 @@ class _AmountSchema:
         number: JsonSchemaValue = {"type": "number", "examples": [399.99], **self._bounds}
         if handler.mode == "serialization":
             return number
-        digits = "^[0-9]{1,10}(\\.[0-9]{1,2})?$"
-        return {"anyOf": [number, {"type": "string", "pattern": digits, "examples": ["399.99"]}]}
+        text = {"type": "string", "pattern": f"^{_TEXT}$", "examples": ["399.99"]}
+        return {"anyOf": [number, text]}
 
 
 def amount_schema(**bounds: float) -> _AmountSchema:
