@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
         ("limit=1&limit=2", "limit", "must be given once"),
         ("limit=1&limit=1", "limit", "must be given once"),
         ("limit", "limit", "must be a whole number"),
-        ("=1", "", "is not a query parameter here"),
+        ("=1", "query", "is not a query parameter here"),
         ("_=1701353300", "_", "is not a query parameter here"),
     ],
 )
