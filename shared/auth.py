@@ -342,3 +342,24 @@ async def get_calling_service(request: Request, credentials: Credentials) -> Cal
 
 
 CallingServiceDep = Annotated[CallingService, Depends(get_calling_service)]
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedCallers:
+    """A dependency of an internal route that refuses every service but the named ones."""
+
+    names: frozenset[str]
+
+    async def __call__(self, caller: CallingServiceDep) -> None:
+        """Raise Forbidden when the calling service is not one of the route's callers."""
+        if caller.name not in self.names:
+            raise Forbidden(f"this route is not for the {caller.name} service")
+
+
+def called_by(*services: str) -> Any:
+    """Return the dependency by which an internal route names the services that may call it.
+
+    A valid service token proves who calls, not that the caller has any business on a route: without
+    a list, a leak in one service would open every internal route of the others.
+    """
+    return Depends(AllowedCallers(frozenset(services)))

@@ -3,7 +3,8 @@
 Two ways to work with the database. `SessionDep` is one transaction, committed after the endpoint
 returned and before the answer is sent. `WorkDep` opens transactions on demand, for the few use
 cases that must call another service or hash a password in between. Routes for Carnet's own
-services take `InternalSessionDep` or `InternalWorkDep`, which verify the calling service's token.
+services take `InternalSessionDep` or `InternalWorkDep`, which verify the calling service's token,
+and name the services that may call them with `called_by`.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -18,7 +19,13 @@ from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared.auth import Actor, CallingServiceDep, OptionalActorDep
+from shared.auth import (
+    Actor,
+    AllowedCallers,
+    CallingServiceDep,
+    OptionalActorDep,
+    get_calling_service,
+)
 from shared.card_numbers import refuse_card_numbers
 from shared.changes import change_log
 from shared.context import Origin, request_origin
@@ -207,6 +214,12 @@ def _headers_on_success(endpoint: Callable[..., Any], calls: list[Any]) -> Itera
         yield "ETag"
 
 
+def _require_named_callers(path: str, calls: list[Any]) -> None:
+    """Raise TypeError for a route that verifies a service's token and says nothing of callers."""
+    if get_calling_service in calls and not any(isinstance(c, AllowedCallers) for c in calls):
+        raise TypeError(f"{path} names no callers: dependencies=[called_by(...)] is missing")
+
+
 class _Route(APIRoute):
     """Wraps every endpoint: bodies of its type alone and of a bounded size, known parameters,
     exact numbers in and out, no card numbers, the first answer again for a known key."""
@@ -220,6 +233,7 @@ class _Route(APIRoute):
         self._parameters = frozenset(_query_parameters(self.dependant))
         if self.refuses_unknown_parameters:
             self.responses = {**responses(Invalid), **self.responses}
+        _require_named_callers(path, calls)
         success = self.status_code or 200
         answer = with_headers(
             self.responses.get(success, {}), *_headers_on_success(endpoint, calls)

@@ -286,7 +286,8 @@ class Tokens:
     )
     service_keys: dict[str, ECKey] = field(
         default_factory=lambda: {
-            name: ECKey.generate_key("P-256", {"kid": name}, private=True) for name in SERVICES
+            name: ECKey.generate_key("P-256", {"kid": name}, private=True)
+            for name in (*SERVICES, "gateway")
         }
     )
 

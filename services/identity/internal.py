@@ -6,25 +6,20 @@ from services.identity.errors import UserNotFound
 from services.identity.keyring import LAST_TOKEN
 from services.identity.schemas import OwnerOrder, Revocations, UserCopy, UserRead
 from services.identity.service import registration, users
-from shared.auth import CallingServiceDep
-from shared.errors import Forbidden
+from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import InternalSessionDep, InternalWorkDep, router
 
 internal = router(prefix="/internal", include_in_schema=False)
 
 
-@internal.post("/owners", status_code=201)
-async def make_owner(
-    body: OwnerOrder, caller: CallingServiceDep, work: InternalWorkDep, equipment: EquipmentDep
-) -> UserRead:
+@internal.post("/owners", status_code=201, dependencies=[called_by("organizations")])
+async def make_owner(body: OwnerOrder, work: InternalWorkDep, equipment: EquipmentDep) -> UserRead:
     """Make the owner of an organization that is being founded; once per organization."""
-    if caller.name != "organizations":
-        raise Forbidden("for the organizations service")
     return UserRead.model_validate(await registration.make_owner(work, equipment, body))
 
 
-@internal.get("/owners/{organization_id}")
+@internal.get("/owners/{organization_id}", dependencies=[called_by("organizations")])
 async def get_owner(organization_id: Id, session: InternalSessionDep) -> UserRead:
     """Return an organization's first owner."""
     owners = await queries.owners_of(session, organization_id)
@@ -33,13 +28,13 @@ async def get_owner(organization_id: Id, session: InternalSessionDep) -> UserRea
     return UserRead.model_validate(owners[0])
 
 
-@internal.get("/users/{user_id}")
+@internal.get("/users/{user_id}", dependencies=[called_by("vouchers")])
 async def copy_user(user_id: Id, session: InternalSessionDep) -> UserCopy:
     """Return a user for a service that does not have it yet."""
     return UserCopy.model_validate(await users.get(session, user_id))
 
 
-@internal.get("/revocations")
+@internal.get("/revocations", dependencies=[called_by("gateway")])
 async def list_revocations(session: InternalSessionDep) -> Revocations:
     """Return what a gateway must know when it starts: the void tokens that have not run out.
 

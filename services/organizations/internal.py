@@ -7,13 +7,14 @@ from fastapi import Query
 from services.organizations import queries
 from services.organizations.errors import OrganizationNotFound
 from services.organizations.schemas import OrganizationCopy
+from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import InternalSessionDep, router
 
 internal = router(prefix="/internal/organizations", include_in_schema=False)
 
 
-@internal.get("")
+@internal.get("", dependencies=[called_by("identity", "vouchers")])
 async def find_organization(
     slug: Annotated[str, Query(max_length=255)], session: InternalSessionDep
 ) -> OrganizationCopy:
@@ -24,7 +25,7 @@ async def find_organization(
     return OrganizationCopy.model_validate(organization)
 
 
-@internal.get("/{organization_id}")
+@internal.get("/{organization_id}", dependencies=[called_by("identity", "vouchers")])
 async def copy_organization(organization_id: Id, session: InternalSessionDep) -> OrganizationCopy:
     """Return an organization for a service that does not have it yet."""
     return OrganizationCopy.model_validate(await queries.get(session, organization_id))

@@ -16,13 +16,14 @@ from services.payments.schemas import (
     QuotedRefundRead,
 )
 from services.payments.views import charge_read
+from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import InternalSessionDep, InternalWorkDep, router
 
 internal = router(prefix="/internal", include_in_schema=False)
 
 
-@internal.post("/charges")
+@internal.post("/charges", dependencies=[called_by("vouchers")])
 async def charge(body: ChargeCreate, work: InternalWorkDep, request: Request) -> ChargeRead:
     """Charge a voucher: once, however often this is called."""
     cashier = Cashier(work.begin, request.app.state.gateways)
@@ -31,7 +32,7 @@ async def charge(body: ChargeCreate, work: InternalWorkDep, request: Request) ->
         return await _read(session, payment_id)
 
 
-@internal.get("/vouchers/{voucher_id}/payment")
+@internal.get("/vouchers/{voucher_id}/payment", dependencies=[called_by("vouchers")])
 async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> PaymentState:
     """Say how much of a voucher's payment is there to be given back; 404 when it has none."""
     payment = await queries.lock_of_voucher(session, voucher_id)
@@ -48,7 +49,7 @@ async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> Paym
     )
 
 
-@internal.post("/refunds")
+@internal.post("/refunds", dependencies=[called_by("vouchers")])
 async def refund(body: QuotedRefund, work: InternalWorkDep, request: Request) -> QuotedRefundRead:
     """Give back what a quote says: once, however often this is called."""
     async with work.begin() as session:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.auth import ActorDep, CallingServiceDep
+from shared.auth import ActorDep, CallingServiceDep, called_by
 from shared.changes import Catalogue, record
 from shared.db import SECRET, TYPES, Entity, metadata
 from shared.errors import Conflict, NotFound, ServiceUnavailable
@@ -189,7 +189,7 @@ async def change(
 internal = router(prefix="/internal/things", include_in_schema=False)
 
 
-@internal.get("/caller")
+@internal.get("/caller", dependencies=[called_by("audit", "vouchers")])
 async def caller(caller: CallingServiceDep, session: InternalSessionDep) -> dict[str, Any]:
     """Tell who calls."""
     count = len((await session.scalars(select(Thing.id))).all())

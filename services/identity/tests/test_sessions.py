@@ -124,7 +124,7 @@ async def test_a_starting_gateway_reads_what_is_void(
     before = await sign_in(client, cut)
     await client.put(f"/api/admin/users/{cut.id}", json={"role": "staff"}, headers=admin.headers)
     after = await sign_in(client, cut)
-    headers = tokens.service_bearer("vouchers", "identity")
+    headers = tokens.service_bearer("gateway", "identity")
     answer = await client.get("/internal/revocations", headers=headers)
     void = answer.json()
     ended = await database.rows("SELECT id FROM sign_in_sessions WHERE ended_at IS NOT NULL")
