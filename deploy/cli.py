@@ -26,6 +26,7 @@ from deploy.local.summary import near, summary
 ELSEWHERE: Mapping[str, str] = {
     "audit": "deploy.audit",
     "bench": "deploy.bench.command",
+    "broker": "deploy.broker.command",
     "chaos": "deploy.chaos.command",
     "check-migrations": "deploy.migrations_check",
     "dead-letters": "deploy.dead_letters",
@@ -88,7 +89,8 @@ def up() -> None:
     """Start the whole system here and keep it running until Ctrl-C.
 
     Settings are environment variables: CARNET_PORT, CARNET_DATA, CARNET_ADMIN_EMAIL,
-    CARNET_ADMIN_PASSWORD, CARNET_DATABASE_URL, CARNET_RABBITMQ_URL, CARNET_INSTANCES,
+    CARNET_ADMIN_PASSWORD, CARNET_DATABASE_URL, CARNET_RABBITMQ_URL,
+    CARNET_RABBITMQ_MANAGEMENT_URL, CARNET_INSTANCES,
     STRIPE_API_BASE, STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET.
     """
     exit_with(_up)
@@ -171,3 +173,7 @@ async def _run_command(
     code = await process.wait()
     interrupts.told = ignore
     return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    app()

@@ -2,6 +2,10 @@
 
 A parked message waits in `<queue>.dead` until somebody decides. Replaying gives it back to the
 queue it came from, with its attempts forgotten; whoever has handled it already drops it by its id.
+
+It signs in as the broker's user `operator`, whom consumers believe when a copy says who published
+the message first. A forged message keeps the name of the user who forged it, and is parked again.
+A message that names no user at all is replayed as genuine only when a person says so (--vouch).
 """
 
 import asyncio
@@ -18,13 +22,23 @@ from typing import Annotated, Any, TypeVar
 import typer
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+from pydantic import ValidationError
 
+from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
 from deploy.local.stack import STACK_FILE
 from deploy.local.system import SERVICES
 from shared import bus
-from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, TYPE_HEADER
+from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER
+from shared.events import Event
+from shared.publishers import (
+    OPERATOR,
+    PUBLISHER_HEADER,
+    TYPE_HEADER,
+    publisher_of,
+    service_in,
+)
 
 T = TypeVar("T")
 
@@ -40,6 +54,7 @@ class Parked:
     """A message in a dead-letter queue, taken but not acknowledged: it goes back by itself."""
 
     message: AbstractIncomingMessage
+    queue: str
 
     @property
     def id(self) -> str:
@@ -50,10 +65,26 @@ class Parked:
     def _header(self, name: str, otherwise: str) -> str:
         return str(self.message.headers.get(name, otherwise))
 
-    def headers(self) -> dict[str, Any]:
-        """Return the headers that belong to the message and not to its failures."""
+    @property
+    def publisher(self) -> str | None:
+        """Whose message it is; None when the broker never vouched for anybody."""
+        owner = service_in(self.queue)
+        return publisher_of(self.message.user_id, self.message.headers, owner=owner)
+
+    def headers(self, *, vouch: bool) -> dict[str, Any]:
+        """Return the headers that belong to the message and not to its failures.
+
+        With `vouch` a message that names no user counts as one of the service in its event's type.
+        """
+        publisher = self.publisher or (self._claimed() if vouch else None)
         kept = self.message.headers.get(TYPE_HEADER)
-        return {TYPE_HEADER: kept} if kept else {}
+        return {PUBLISHER_HEADER: publisher or "", **({TYPE_HEADER: kept} if kept else {})}
+
+    def _claimed(self) -> str | None:
+        try:
+            return service_in(Event.model_validate_json(self.message.body).type)
+        except ValidationError:
+            return None
 
     def lines(self) -> list[str]:
         """Return the message as a person reads it: what, why, who, and all of it."""
@@ -61,6 +92,7 @@ class Parked:
             f"{self.id}  {self._header(TYPE_HEADER, 'of unknown type')}",
             f"  parked after {self._header(ATTEMPTS_HEADER, '?')} attempts:"
             f" {self._header(ERROR_HEADER, 'no error was noted')}",
+            f"  published by {self.publisher or 'an unknown user'}",
         ]
         try:
             event = json.loads(self.message.body)
@@ -107,9 +139,21 @@ def show(
 
 
 @app.command()
-def replay(queue: QueueName, ids: Ids = None, everything: All = False) -> None:
+def replay(
+    queue: QueueName,
+    ids: Ids = None,
+    everything: All = False,
+    vouch: Annotated[
+        bool,
+        typer.Option(
+            "--vouch",
+            help="Count messages that name no user as genuine: those of a version without users.",
+        ),
+    ] = False,
+) -> None:
     """Give parked messages back to their queue, to be handled as if for the first time."""
-    count = _run(_settle(queue, _chosen(ids, everything), _give_back))
+    give_back = _vouch_and_give_back if vouch else _give_back
+    count = _run(_settle(queue, _chosen(ids, everything), give_back))
     print(f"{count} given back to {queue}.")
 
 
@@ -169,11 +213,17 @@ def _queues_in(value: Any) -> Iterable[bus.Queue]:
 
 
 def broker_url() -> str:
-    """Return the broker of CARNET_RABBITMQ_URL, or of the stack that runs here.
+    """Return the operator's address of the broker: OPERATOR_RABBITMQ_URL, or the running stack's.
 
     Raises StartError when there is neither.
     """
-    given = os.environ.get("CARNET_RABBITMQ_URL")
+    variable = access.url_variable(OPERATOR)
+    given = os.environ.get(variable)
+    if given and bus.user_of(given) != OPERATOR:
+        raise StartError(
+            f"{variable} signs in as '{bus.user_of(given)}'.",
+            f"Consumers believe the user '{OPERATOR}' alone: what another gives back, they park.",
+        )
     if given:
         return given
     folder = StackSettings.from_environment().data
@@ -182,9 +232,10 @@ def broker_url() -> str:
     except FileNotFoundError:
         raise StartError(
             f"No system runs in {folder}.",
-            "Start one with `make run`, or set CARNET_RABBITMQ_URL to the broker's address.",
+            f"Start one with `make run`, or set {variable} to the broker's address, as in"
+            f" amqp://{OPERATOR}:password@host:5672/",
         ) from None
-    return str(described["rabbitmq_url"])
+    return str(described["operator_rabbitmq_url"])
 
 
 @asynccontextmanager
@@ -218,7 +269,7 @@ async def _parked(channel: AbstractChannel, queue: str) -> AsyncIterator[Parked]
         message = await dead.get(fail=False)
         if message is None:
             return
-        yield Parked(message)
+        yield Parked(message, queue)
 
 
 async def _texts(queue: str, ids: set[str], limit: int) -> list[str]:
@@ -247,9 +298,22 @@ async def _settle(queue: str, chosen: Callable[[Parked], bool], settle: Settle) 
 
 async def _give_back(channel: AbstractChannel, queue: str, parked: Parked) -> None:
     """Publish to the queue alone, and remove the parked one only when the broker has the other."""
-    copy = bus.persistent(parked.message.body, parked.message.message_id or "", parked.headers())
-    await bus.publish(channel.default_exchange, queue, copy)
-    await parked.message.ack()
+    await _publish_again(channel, queue, parked, parked.headers(vouch=False))
+
+
+async def _vouch_and_give_back(channel: AbstractChannel, queue: str, parked: Parked) -> None:
+    """Do the same, and let a message that names no user count as genuine."""
+    await _publish_again(channel, queue, parked, parked.headers(vouch=True))
+
+
+async def _publish_again(
+    channel: AbstractChannel, queue: str, parked: Parked, headers: Mapping[str, Any]
+) -> None:
+    message = parked.message
+    copy = bus.persistent(message.body, message.message_id or "", headers, user=OPERATOR)
+    exchange = await channel.get_exchange(service_in(queue) + bus.QUEUES_SUFFIX, ensure=False)
+    await bus.publish(exchange, queue, copy)
+    await message.ack()
 
 
 async def _forget(_channel: AbstractChannel, _queue: str, parked: Parked) -> None:

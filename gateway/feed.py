@@ -19,9 +19,14 @@ from gateway.revocations import Clock, Revocations
 from shared import bus
 from shared.events import Event, EventData
 from shared.fields import KeyId, ServiceData
+from shared.publishers import ForgedMessage, require_publisher
 from shared.shapes import Reading, Readings
+from shared.telemetry import FORGED
 
 log = structlog.get_logger(__name__)
+
+OWNER = "gateway"
+QUEUE = f"{OWNER}.revocations"
 
 BINDINGS = (
     "identity.user.*.v1",
@@ -142,7 +147,7 @@ class Feed:
         """Listen until cancelled; whatever breaks, bind a new queue after a moment."""
         while True:
             try:
-                async with bus.connected(self._rabbitmq_url, name="gateway.revocations") as broker:
+                async with bus.connected(self._rabbitmq_url, name=QUEUE) as broker:
                     await self._listen(await broker.channel())
             except (Exception, asyncio.CancelledError) as error:
                 bus.raise_if_cancelled(error)
@@ -153,7 +158,7 @@ class Feed:
             await asyncio.sleep(RECONNECT)
 
     async def _listen(self, channel: AbstractChannel) -> None:
-        queue = await bus.declare_own_queue(channel, BINDINGS)
+        queue = await bus.declare_own_queue(channel, QUEUE, BINDINGS)
         await queue.consume(self._take, no_ack=True)
         self._bound_at = self._clock()
         self._read_now.set()
@@ -167,7 +172,19 @@ class Feed:
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         try:
-            tell(self._revocations, Event.model_validate_json(message.body))
+            event = Event.model_validate_json(message.body)
+            key = message.routing_key or ""
+            require_publisher(event, message.user_id, key, message.headers, owner=OWNER)
+            tell(self._revocations, event)
+        except ForgedMessage as error:
+            FORGED.labels(QUEUE).inc()
+            log.critical(
+                "message_forged",
+                queue=QUEUE,
+                event_id=message.message_id,
+                user=message.user_id,
+                cause=str(error),
+            )
         except (ValidationError, KeyError, TypeError, ValueError):
             log.exception("revocation_event_not_understood", event_id=message.message_id)
 

@@ -10,17 +10,27 @@ import aio_pika
 import aiormq
 from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed, PublishError
 from aiormq import spec
 from aiormq.abc import ChannelFrame, FrameType
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pydantic import SecretStr
+from uuid_utils import uuid7
+from yarl import URL
 
 from shared.failpoints import passed
+from shared.publishers import service_in
 
 EXCHANGE = "carnet"
+"""The topic exchange of all events. An administrator makes it: whoever may declare an exchange may
+delete it."""
+LISTENERS_EXCHANGE = "carnet.listeners"
+"""The direct exchange by which a publisher asks whether a queue is there: made like the other."""
+QUEUES_SUFFIX = ".queues"
+"""Of the direct exchange by which a service gives messages to its own queues."""
 DEAD_SUFFIX = ".dead"
+"""Of the queue that keeps what could not be handled."""
 RETRY_SUFFIX = ".retry"
 
 RETRY_AFTER_MS = 2_000
@@ -39,6 +49,19 @@ class Queue:
 
     name: str
     bindings: tuple[str, ...]
+
+    @property
+    def service(self) -> str:
+        """Name of the service that consumes the queue, and of its user at the broker."""
+        return service_in(self.name)
+
+    @property
+    def exchange(self) -> str:
+        """Name of the direct exchange by which its service gives messages to its own queues.
+
+        The default exchange would do, but whoever may write to that reaches every queue.
+        """
+        return self.service + QUEUES_SUFFIX
 
     @property
     def dead(self) -> str:
@@ -61,6 +84,12 @@ class Connection(aio_pika.Connection):
 
     def __del__(self) -> None:
         pass
+
+
+def user_of(url: SecretStr | str) -> str:
+    """Return the name of the user that a broker's address signs in."""
+    address = url.get_secret_value() if isinstance(url, SecretStr) else url
+    return URL(address).user or "guest"
 
 
 @asynccontextmanager
@@ -91,58 +120,85 @@ async def publishing_channel(connection: AbstractConnection) -> AbstractChannel:
     return await connection.channel(publisher_confirms=True, on_return_raises=True)
 
 
-async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
-    """Declare the one durable topic exchange."""
-    return await channel.declare_exchange(EXCHANGE, ExchangeType.TOPIC, durable=True)
+async def events_exchange(channel: AbstractChannel) -> AbstractExchange:
+    """Return the one topic exchange; only its use shows whether it exists."""
+    return await channel.get_exchange(EXCHANGE, ensure=False)
 
 
-async def declare_queue(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
-    """Declare a queue with its retry and dead-letter queues and bind it.
+async def declare_queue(
+    channel: AbstractChannel, queue: Queue, *, dead_letter_exchange: str | None = None
+) -> AbstractQueue:
+    """Declare a queue with its retry and dead-letter queues and bind them.
 
-    The dead-letter queue comes last: whoever finds it knows that the queue hears already.
+    The binding by which publishers find the queue comes last: it shows that all others are there.
+    `dead_letter_exchange` is the one of the queue's service unless the queue has another already.
     """
-    exchange = await declare_exchange(channel)
-    await channel.declare_queue(
+    own = await channel.declare_exchange(queue.exchange, ExchangeType.DIRECT, durable=True)
+    through = own.name if dead_letter_exchange is None else dead_letter_exchange
+    dead = await channel.declare_queue(queue.dead, durable=True, arguments=_quorum())
+    retry = await channel.declare_queue(
         queue.retry,
         durable=True,
-        arguments=_quorum() | _dead_letters_to(queue.name) | {"x-message-ttl": RETRY_AFTER_MS},
+        arguments=_quorum()
+        | _dead_letters(through, queue.name)
+        | {"x-message-ttl": RETRY_AFTER_MS},
     )
     declared = await channel.declare_queue(
         queue.name,
         durable=True,
         arguments=_quorum()
-        | _dead_letters_to(queue.dead)
+        | _dead_letters(through, queue.dead)
         | {"x-delivery-limit": DELIVERY_LIMIT, "x-single-active-consumer": True},
     )
+    for each in (dead, retry, declared):
+        await each.bind(own, each.name)
     for binding in queue.bindings:
-        await declared.bind(exchange, binding)
-    await channel.declare_queue(queue.dead, durable=True, arguments=_quorum())
+        await declared.bind(EXCHANGE, binding)
+    await declared.bind(LISTENERS_EXCHANGE, queue.name)
     return declared
 
 
-async def first_undeclared(connection: AbstractConnection, queues: Iterable[str]) -> str | None:
-    """Return the first of these queues that nobody has declared and bound yet."""
-    for name in queues:
-        # The broker closes the channel on which it is asked for what is not there.
-        channel = await connection.channel()
-        try:
-            for declared in (name, name + DEAD_SUFFIX):
-                await channel.declare_queue(declared, passive=True)
-        except ChannelNotFoundEntity:
-            return name
-        await channel.close()
-    return None
+async def dead_letter_exchange_of(connection: AbstractConnection, queue: Queue) -> str:
+    """Declare a queue; return the exchange by which its dead letters go.
+
+    Before each service had its own user, queues were declared with the default exchange. What a
+    queue was declared with stays as long as the queue does, and goes on working: the broker itself
+    needs no permission. Raises ChannelPreconditionFailed when the queue is of neither kind.
+    """
+    try:
+        await declare_queue(await connection.channel(), queue)
+    except ChannelPreconditionFailed:
+        await declare_queue(await connection.channel(), queue, dead_letter_exchange="")
+        return ""
+    return queue.exchange
 
 
-async def declare_own_queue(channel: AbstractChannel, bindings: Iterable[str]) -> AbstractQueue:
+async def is_declared(channel: AbstractChannel, queue: str, *, user: str) -> bool:
+    """Say whether a queue, of whatever service, is declared and has all of its bindings.
+
+    Asked by a message that the broker returns when the queue is not there, and that the queue's
+    consumer drops. A passive declaration, which RabbitMQ 3 answers to anybody, needs permissions on
+    another service's queue as of 4.2.6: https://github.com/rabbitmq/rabbitmq-server/pull/16085.
+    """
+    exchange = await channel.get_exchange(LISTENERS_EXCHANGE, ensure=False)
+    try:
+        await publish(exchange, queue, Message(b"", user_id=user))
+    except PublishError:
+        return False
+    return True
+
+
+async def declare_own_queue(
+    channel: AbstractChannel, purpose: str, bindings: Iterable[str]
+) -> AbstractQueue:
     """Declare a queue that is this connection's alone and goes with it, and bind it.
 
-    For news that every process must hear and that none needs after it is gone.
+    For news that every process must hear and that none needs after it is gone. The queue's name is
+    `purpose`, which begins with the user's, and something random.
     """
-    exchange = await declare_exchange(channel)
-    queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+    queue = await channel.declare_queue(f"{purpose}.{uuid7()}", exclusive=True, auto_delete=True)
     for binding in bindings:
-        await queue.bind(exchange, binding)
+        await queue.bind(EXCHANGE, binding)
     return queue
 
 
@@ -158,24 +214,30 @@ def _quorum() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
 
 
-def _dead_letters_to(queue: str) -> dict[str, Any]:
+def _dead_letters(exchange: str, queue: str) -> dict[str, Any]:
     """Move dead letters at least once: the default strategy loses them when the target is away."""
     return {
-        "x-dead-letter-exchange": "",
+        "x-dead-letter-exchange": exchange,
         "x-dead-letter-routing-key": queue,
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
 
 
-def persistent(body: bytes, message_id: str, headers: Mapping[str, Any] | None = None) -> Message:
-    """Return a message that survives a restart of the broker."""
+def persistent(
+    body: bytes, message_id: str, headers: Mapping[str, Any] | None = None, *, user: str
+) -> Message:
+    """Return a message of a user that survives a restart of the broker.
+
+    The broker refuses it from any other user.
+    """
     return Message(
         body,
         message_id=message_id,
         content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
         headers=dict(headers or {}),
+        user_id=user,
     )
 
 
@@ -214,6 +276,8 @@ class Outgoing:
     routing_key: str
     message_id: str
     body: bytes
+    user: str
+    """Who publishes it: the broker refuses it from any other user."""
 
 
 async def publish_all(
@@ -263,6 +327,7 @@ def _frames_of(message: Outgoing, most: int) -> list[FrameType | ContentBody]:
         message_id=message.message_id,
         content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
+        user_id=message.user,
     )
     body = message.body
     return [

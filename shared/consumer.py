@@ -19,7 +19,14 @@ from shared.errors import ServiceUnavailable
 from shared.events import AnEvent, Event
 from shared.failpoints import passed
 from shared.outages import is_outage
-from shared.telemetry import HANDLE_LAG, HANDLED, WAITING
+from shared.publishers import (
+    PUBLISHER_HEADER,
+    TYPE_HEADER,
+    ForgedMessage,
+    publisher_of,
+    require_publisher,
+)
+from shared.telemetry import FORGED, HANDLE_LAG, HANDLED, WAITING
 from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
@@ -34,7 +41,6 @@ SETUP_SECONDS = 5.0
 CHECK_SECONDS = 5.0
 ATTEMPTS_HEADER = "x-carnet-attempts"
 ERROR_HEADER = "x-carnet-error"
-TYPE_HEADER = "x-carnet-type"
 
 
 def read_event(body: bytes) -> Event:
@@ -62,6 +68,16 @@ class Arrival(Generic[AnEvent]):
 
     message: DeliveredMessage
     content: AnEvent | Exception
+
+    @property
+    def user(self) -> str | None:
+        """The broker's user who published it; None when it does not say."""
+        return self.message.header.properties.user_id
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """What whoever published it said beside the event."""
+        return self.message.header.properties.headers or {}
 
     @property
     def event(self) -> AnEvent:
@@ -92,9 +108,11 @@ class Consumer(Generic[AnEvent]):
         self.handle = handle
         self.transactions = transactions
         self.rabbitmq_url = rabbitmq_url
+        self.user = bus.user_of(rabbitmq_url)
         self.batch = batch
         self.read = read
         self.working = False
+        self._dead_letter_exchange = queue.exchange
         self._arrived: asyncio.Queue[Arrival[AnEvent]]
 
     async def run(self) -> None:
@@ -102,6 +120,10 @@ class Consumer(Generic[AnEvent]):
         while True:
             try:
                 async with bus.connected(self.rabbitmq_url, name=self.queue.name) as broker:
+                    async with asyncio.timeout(SETUP_SECONDS):
+                        self._dead_letter_exchange = await bus.dead_letter_exchange_of(
+                            broker, self.queue
+                        )
                     await self._consume(await bus.publishing_channel(broker))
             except (Exception, asyncio.CancelledError) as error:
                 bus.raise_if_cancelled(error)
@@ -132,15 +154,29 @@ class Consumer(Generic[AnEvent]):
 
     async def _take(self, message: DeliveredMessage) -> None:
         """Read a message as it comes, while the database still writes what came before."""
-        content: AnEvent | Exception
+        if message.exchange == bus.LISTENERS_EXCHANGE:
+            await _acknowledge(message)  # a publisher asked whether the queue is there
+            return
+        self._arrived.put_nowait(self._read(message))
+
+    def _read(self, message: DeliveredMessage) -> Arrival[AnEvent]:
         try:
-            content = self.read(message.body)
+            arrival = Arrival(message, self.read(message.body))
+            require_publisher(
+                arrival.event,
+                arrival.user,
+                message.routing_key or "",
+                arrival.headers,
+                owner=self.queue.service,
+            )
         except Exception as error:
-            content = error
-        self._arrived.put_nowait(Arrival(message, content))
+            return Arrival(message, error)
+        return arrival
 
     async def _declare(self, channel: AbstractChannel) -> AbstractQueue:
-        declared = await bus.declare_queue(channel, self.queue)
+        declared = await bus.declare_queue(
+            channel, self.queue, dead_letter_exchange=self._dead_letter_exchange
+        )
         WAITING.labels(self.queue.name).set(declared.declaration_result.message_count or 0)
         return declared
 
@@ -186,7 +222,7 @@ class Consumer(Generic[AnEvent]):
             if channel.is_closed:
                 raise
             if len(batch) == 1:
-                await self._failed(channel, batch[0].message, error)
+                await self._failed(channel, batch[0], error)
                 return
             middle = len(batch) // 2
             await self._handle_batch(channel, batch[:middle])
@@ -235,12 +271,17 @@ class Consumer(Generic[AnEvent]):
             lag.observe((moment - told).total_seconds())
 
     async def _failed(
-        self, channel: AbstractChannel, message: DeliveredMessage, error: Exception
+        self, channel: AbstractChannel, arrival: Arrival[AnEvent], error: Exception
     ) -> None:
         """Count the attempt; let the message wait for the next one, or park it in the end."""
-        told, id_ = message.header.properties.headers or {}, message.header.properties.message_id
-        attempts = int(str(told.get(ATTEMPTS_HEADER, 0))) + 1
-        hopeless = attempts >= bus.MAX_ATTEMPTS or isinstance(error, ValidationError)
+        message, id_ = arrival.message, arrival.message.header.properties.message_id
+        if isinstance(error, ForgedMessage):
+            FORGED.labels(self.queue.name).inc()
+            log.critical("message_forged", queue=self.queue.name, event_id=id_, user=arrival.user)
+        attempts = _number(arrival.headers.get(ATTEMPTS_HEADER, 0)) + 1
+        hopeless = attempts >= bus.MAX_ATTEMPTS or isinstance(
+            error, ValidationError | ForgedMessage
+        )
         outcome, target = ("parked", self.queue.dead) if hopeless else ("retried", self.queue.retry)
         log.error(
             f"message_{outcome}",
@@ -249,18 +290,32 @@ class Consumer(Generic[AnEvent]):
             attempts=attempts,
             exc_info=error,
         )
-        headers = {ATTEMPTS_HEADER: attempts, ERROR_HEADER: _said_of(error)}
-        copy = bus.persistent(message.body, id_ or "", headers)
-        copy.headers[TYPE_HEADER] = told.get(TYPE_HEADER, message.routing_key)
-        await bus.publish(channel.default_exchange, target, copy)
+        headers = self._headers_of_copy(arrival)
+        headers |= {ATTEMPTS_HEADER: attempts, ERROR_HEADER: _said_of(error)}
+        copy = bus.persistent(message.body, id_ or "", headers, user=self.user)
+        exchange = await channel.get_exchange(self.queue.exchange, ensure=False)
+        await bus.publish(exchange, target, copy)
         await _acknowledge(message)
         HANDLED.labels(self.queue.name, outcome).inc()
+
+    def _headers_of_copy(self, arrival: Arrival[AnEvent]) -> dict[str, Any]:
+        """Say whose a message is and which type it had: of the copy the broker vouches for us."""
+        publisher = publisher_of(arrival.user, arrival.headers, owner=self.queue.service)
+        return {
+            TYPE_HEADER: arrival.headers.get(TYPE_HEADER, arrival.message.routing_key),
+            PUBLISHER_HEADER: publisher or "",
+        }
 
 
 async def _acknowledge(message: DeliveredMessage, *, multiple: bool = False) -> None:
     """Tell the broker that a message, or every one up to it, has had its effect or its place."""
     # A message that was delivered has a tag; other kinds of message never come here.
     await message.channel.basic_ack(cast(int, message.delivery_tag), multiple=multiple)
+
+
+def _number(value: object) -> int:
+    """Return a header's number, 0 for one that is none: anybody may have written it."""
+    return value if isinstance(value, int) and 0 <= value < bus.MAX_ATTEMPTS else 0
 
 
 def _said_of(error: Exception) -> str:

@@ -67,6 +67,14 @@ class Received(Protocol):
         """Names the event; the inbox goes by it."""
 
     @property
+    def type(self) -> str:
+        """As the event's."""
+
+    @property
+    def source(self) -> str:
+        """As the event's."""
+
+    @property
     def time(self) -> datetime:
         """When it happened."""
 

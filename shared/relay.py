@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import asyncpg
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
@@ -61,6 +61,7 @@ class Relay:
         self.name = name
         self.database_url = database_url
         self.rabbitmq_url = rabbitmq_url
+        self.user = bus.user_of(rabbitmq_url)
         self.listeners = listeners
         self.poll_seconds = poll_seconds
         self.working = False
@@ -87,10 +88,9 @@ class Relay:
             while not await connection.fetchval(_LEAD):  # noqa: ASYNC110 - a lock sends no event
                 await asyncio.sleep(STANDBY_SECONDS)
             async with bus.connected(self.rabbitmq_url, name=f"{self.name} relay") as broker:
-                await self._wait_for_listeners(broker)
                 async with asyncio.timeout(SETUP_SECONDS):
                     channel = await bus.publishing_channel(broker)
-                    await bus.declare_exchange(channel)
+                await self._wait_for_listeners(channel)
                 self.working = True
                 RELAY_ACTIVE.set(1)
                 log.info("relay_leads")
@@ -99,17 +99,18 @@ class Relay:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=2)
 
-    async def _wait_for_listeners(self, broker: AbstractConnection) -> None:
-        awaited = None
-        while True:
-            async with asyncio.timeout(SETUP_SECONDS):
-                missing = await bus.first_undeclared(broker, self.listeners)
-            if missing is None:
-                return
-            if missing != awaited:
-                log.warning("relay_waits", queue=missing)
-            awaited = missing
-            await asyncio.sleep(LISTENERS_SECONDS)
+    async def _wait_for_listeners(self, channel: AbstractChannel) -> None:
+        for queue in self.listeners:
+            waits = False
+            while await self._is_missing(channel, queue):
+                if not waits:
+                    log.warning("relay_waits", queue=queue)
+                waits = True
+                await asyncio.sleep(LISTENERS_SECONDS)
+
+    async def _is_missing(self, channel: AbstractChannel, queue: str) -> bool:
+        async with asyncio.timeout(SETUP_SECONDS):
+            return not await bus.is_declared(channel, queue, user=self.user)
 
     async def _pump(self, connection: asyncpg.Connection, channel: AbstractChannel) -> None:
         woken = asyncio.Event()
@@ -125,6 +126,9 @@ class Relay:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), self.poll_seconds)
 
+    def _outgoing(self, row: asyncpg.Record) -> bus.Outgoing:
+        return bus.Outgoing(row["type"], row["event_id"], row["body"].encode(), self.user)
+
     async def _send(
         self,
         connection: asyncpg.Connection,
@@ -138,7 +142,7 @@ class Relay:
         """
         outcomes = await bus.publish_all(
             channel,
-            [bus.Outgoing(row["type"], row["event_id"], row["body"].encode()) for row in rows],
+            [self._outgoing(row) for row in rows],
         )
         failed = next((i for i, outcome in enumerate(outcomes) if outcome), len(rows))
         confirmed = rows[:failed]

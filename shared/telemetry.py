@@ -24,6 +24,11 @@ HANDLED = Counter(
     "Messages by queue and outcome: handled, duplicate, retried or parked",
     ["queue", "outcome"],
 )
+FORGED = Counter(
+    "carnet_messages_forged_total",
+    "Messages refused because their event is not one of the user who published them",
+    ["queue"],
+)
 HANDLE_LAG = Histogram(
     "carnet_handle_lag_seconds",
     "Time from an event's change to the commit of its effect in a consumer",

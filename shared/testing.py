@@ -34,6 +34,7 @@ from sqlalchemy.engine import make_url
 
 from shared import migrations, provisioning, tenancy
 from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
+from shared.broker_access import broker_url
 from shared.errors import documented_operations
 from shared.openapi import HEADERS
 from shared.provisioning import database_url, in_database, provision
@@ -118,7 +119,13 @@ def test_process(worker_id: str) -> int:
 
 @pytest.fixture(scope="session")
 def rabbitmq_url(test_process: int) -> SecretStr:
+    """An administrator's, who may publish in everybody's name; services take `broker_url_of`."""
     return SecretStr(f"{_required('CARNET_TEST_RABBITMQ_URL').rstrip('/')}/test-{test_process}")
+
+
+def broker_url_of(user: str, url: SecretStr) -> SecretStr:
+    """Return an address by which a user of the tests' broker signs in; all have one password."""
+    return SecretStr(broker_url(url.get_secret_value(), user))
 
 
 @dataclass(frozen=True, slots=True)

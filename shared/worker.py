@@ -10,6 +10,7 @@ import structlog
 import uvloop
 
 from shared import idempotency, inbox
+from shared.bus import user_of
 from shared.consumer import Consumer
 from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
@@ -135,12 +136,22 @@ def _working(consumer: Consumer[Any]) -> Check:
     return check
 
 
+def _require_own_user(worker: Worker) -> None:
+    if (user := user_of(worker.settings.rabbitmq_url)) != worker.name:
+        raise SystemExit(
+            f"{worker.name.upper()}_RABBITMQ_URL signs in as '{user}'. It must be the broker's user"
+            f" '{worker.name}': consumers would park this service's events as forged."
+        )
+
+
 def start(worker: Worker) -> None:
     """Run a worker as this process.
 
-    Raises SystemExit while a notice of maintenance stands in its service's schema.
+    Raises SystemExit when it would sign in to the broker as anybody else, and while a notice of
+    maintenance stands in its service's schema.
     """
     settings = worker.settings
+    _require_own_user(worker)
     configure_logging(f"{worker.name}-worker", level=settings.log_level, style=settings.log_format)
     warn_if_set()
 

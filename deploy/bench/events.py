@@ -40,7 +40,7 @@ async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
 
     async def relay() -> Figures:
         await empty_queue(broker)
-        await fill_outbox(source, sample_events(events))
+        await fill_outbox(source, sample_events(events, service="vouchers"))
         return await ground.task(
             "relay", {"url": plain_url(source), "broker": broker, "events": events}
         )
@@ -48,7 +48,7 @@ async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
     async def pipeline() -> Figures:
         await empty_queue(broker)
         await _empty_trail(target)
-        await fill_outbox(source, sample_events(events))
+        await fill_outbox(source, sample_events(events, service="vouchers"))
         return await ground.task(
             "pipeline",
             {

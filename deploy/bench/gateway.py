@@ -12,6 +12,7 @@ from deploy.bench.nginx import proxy, upstream
 from deploy.bench.programs import programs
 from deploy.bench.protocol import Aim, Figures, Measurement, Run
 from deploy.local.system import SERVICES
+from shared.broker_access import broker_url
 
 CONNECTIONS = 32
 PATH = "/api/vouchers/1"
@@ -46,7 +47,7 @@ async def _gateway(ground: Ground, issuer: Issuer, target: str) -> AsyncIterator
     servers = await ground.servers()
     values = {
         **{f"{service.upper()}_URL": target for service in SERVICES},
-        "RABBITMQ_URL": f"{servers.rabbitmq_url}/",
+        "RABBITMQ_URL": broker_url(f"{servers.rabbitmq_url}/", "gateway"),
         "PORT": str(port),
         "OPERATIONS_PORT": str(operations),
         "ADDRESS_LIMIT": _ENOUGH,

@@ -23,10 +23,13 @@ KINDS = (
 ORGANIZATIONS = 20
 
 
-def sample_events(number: int) -> list[dict[str, Any]]:
-    """Return so many events, purchase after purchase, each with an id of its own."""
+def sample_events(number: int, *, service: str = "") -> list[dict[str, Any]]:
+    """Return so many events, purchase after purchase, each with an id of its own.
+
+    Of one service if it is named: what its relay may publish.
+    """
     shapes = read_shapes(CHECKOUT)
-    examples = [full(shapes[kind]) for kind in KINDS]
+    examples = [full(shapes[kind]) for kind in KINDS if kind.startswith(service)]
     return list(islice(_endless(examples), number))
 
 

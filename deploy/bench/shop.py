@@ -9,6 +9,7 @@ from typing import Any
 from deploy.bench.ground import BenchDatabase, Ground
 from deploy.bench.identities import Issuer
 from deploy.bench.load import Request
+from shared.broker_access import broker_url
 
 ORGANIZATION, CLIENT, VOUCHER_TYPE, OWNER = 7, 70, 700, 71
 # Payments, as far as a purchase asks it: paid at once, every time.
@@ -124,7 +125,7 @@ async def open_shop(
     values = {
         **{f"{service}_URL": others for service in ("PAYMENTS", "ORGANIZATIONS", "IDENTITY")},
         "DATABASE_URL": database.url.get_secret_value(),
-        "RABBITMQ_URL": f"{servers.rabbitmq_url}/",
+        "RABBITMQ_URL": broker_url(f"{servers.rabbitmq_url}/", "vouchers"),
         "PORT": str(port),
     }
     environment = {f"VOUCHERS_{variable}": value for variable, value in values.items()}

@@ -14,6 +14,7 @@ from deploy.bench.ground import BenchDatabase, Ground, Process
 from deploy.bench.identities import Issuer
 from deploy.bench.protocol import Aim, Figures, Measurement, Run
 from deploy.local.errors import StartError
+from shared.broker_access import broker_url
 
 CHUNK = 50_000
 SAMPLE_SECONDS = 1.0
@@ -48,7 +49,7 @@ async def _drain(
     address = f"http://127.0.0.1:{port}"
     values = {
         "DATABASE_URL": plain_url(database),
-        "RABBITMQ_URL": broker,
+        "RABBITMQ_URL": broker_url(broker, "audit"),
         "OPERATIONS_PORT": str(port),
         "SEALS": str(ground.folder / "seals"),
     }

@@ -23,9 +23,11 @@ from services.audit.drafts import Draft, read, row_of
 from services.audit.events import CATALOGUE
 from services.audit.handlers import BATCH, QUEUE, handle
 from shared import bus, inbox
+from shared.broker_access import broker_url
 from shared.consumer import Consumer
 from shared.db import make_engine
 from shared.events import Event
+from shared.publishers import service_in
 from shared.relay import BATCH as RELAY_BATCH
 from shared.relay import Relay
 from shared.settings import asyncpg_url
@@ -112,7 +114,7 @@ async def relay(url: str, broker: str, events: int) -> Figures:
     """Relay what waits in an outbox until none is left."""
     figures: Figures = {}
     connection = await asyncpg.connect(url)
-    relaying = Relay("bench", SecretStr(url), SecretStr(broker))
+    relaying = Relay("bench", SecretStr(url), SecretStr(broker_url(broker, "vouchers")))
     with timed(figures, events):
         running = asyncio.ensure_future(relaying.run())
         while await connection.fetchval("SELECT 1 FROM outbox LIMIT 1"):  # noqa: ASYNC110
@@ -127,13 +129,17 @@ async def publish(broker: str, events: int) -> Figures:
     """Publish the same events, ready-made, with confirmations and nothing else."""
     figures: Figures = {}
     made = [
-        bus.Outgoing(event["type"], event["id"], json.dumps(event, separators=(",", ":")).encode())
+        bus.Outgoing(
+            event["type"],
+            event["id"],
+            json.dumps(event, separators=(",", ":")).encode(),
+            service_in(event["type"]),
+        )
         for event in sample_events(events)
     ]
     with timed(figures, events):
         async with bus.connected(broker, name="bench") as connection:
             channel = await bus.publishing_channel(connection)
-            await bus.declare_exchange(channel)
             for batch in _batches(made, RELAY_BATCH):
                 failed = [each for each in await bus.publish_all(channel, batch) if each]
                 if failed:
@@ -155,8 +161,9 @@ async def pipeline(source: str, target: str, broker: str, events: int) -> Figure
 
     engine = make_engine(asyncpg_url(SecretStr(target)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
-    relaying = Relay("bench", SecretStr(source), SecretStr(broker))
-    consumer = Consumer(QUEUE, counted, transactions, SecretStr(broker), batch=BATCH, read=read)
+    relaying = Relay("bench", SecretStr(source), SecretStr(broker_url(broker, "vouchers")))
+    consumed = SecretStr(broker_url(broker, "audit"))
+    consumer = Consumer(QUEUE, counted, transactions, consumed, batch=BATCH, read=read)
     with timed(figures, events):
         running = [asyncio.ensure_future(each.run()) for each in (consumer, relaying)]
         await done.wait()

@@ -194,11 +194,11 @@ def _environments(
     """Return what makes processes go through the proxies, which are told the way on."""
     database.target, broker.target = _port(system.database_url), _port(system.rabbitmq_url)
     cards.target = _port(system.stripe_api_base)
-    rabbitmq_url = _through(system.rabbitmq_url, broker)
+    broker_urls = {user: _through(url, broker) for user, url in system.broker_urls.items()}
     environments: dict[str, dict[str, str]] = {
         name: {
             f"{name.upper()}_DATABASE_URL": _through(system.role_url(name), database),
-            f"{name.upper()}_RABBITMQ_URL": rabbitmq_url,
+            f"{name.upper()}_RABBITMQ_URL": broker_urls[name],
             LOG: str(points),
         }
         for name in SERVICES
@@ -206,7 +206,7 @@ def _environments(
     # As soon as is safe: by default a payment is left alone for half a minute.
     environments["payments"]["PAYMENTS_RECONCILE_AFTER_SECONDS"] = str(RECONCILE_AFTER_SECONDS)
     environments["payments"]["PAYMENTS_STRIPE_API_BASE"] = _through(system.stripe_api_base, cards)
-    return {**environments, "gateway": {"GATEWAY_RABBITMQ_URL": rabbitmq_url}}
+    return {**environments, "gateway": {"GATEWAY_RABBITMQ_URL": broker_urls["gateway"]}}
 
 
 def _port(url: str) -> int:

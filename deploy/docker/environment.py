@@ -3,7 +3,8 @@
     python3 -m deploy.docker.environment admin@example.com
 
 writes `.env` beside docker-compose.yml, readable by its owner alone, and never over one that is
-there. With --development the card gateway is localstripe. Needs Python and nothing installed.
+there. With --development the card gateway is localstripe. With --add-missing it adds to an existing
+file what an earlier version did not need. Needs Python and nothing installed.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from deploy.docker.internal_keys import private_key, public_key
 
 SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
 SIGNERS = (*SERVICES, "gateway")
+BROKER_USERS = (*SERVICES, "gateway", "operator")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 Section = tuple[str, dict[str, str]]
@@ -43,6 +45,10 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
                 for name in SERVICES
                 for role in ("DATABASE_", "OWNER_DATABASE_")
             },
+        ),
+        (
+            "The broker's users: each service, the gateway, and who replays dead letters.",
+            {f"{name.upper()}_RABBITMQ_PASSWORD": _password() for name in BROKER_USERS},
         ),
         (
             "Encrypts the keys that sign access tokens. Without it they are lost.",
@@ -88,6 +94,30 @@ def rendered(parts: list[Section]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def missing_from(text: str, parts: list[Section]) -> list[Section]:
+    """Return the variables that an env file of an earlier version does not assign."""
+    lines = [line.partition("=")[0].removeprefix("export ").strip() for line in text.splitlines()]
+    found = []
+    for comment, variables in parts:
+        missing = {name: value for name, value in variables.items() if name not in lines}
+        if missing:
+            found.append((comment, missing))
+    return found
+
+
+def add_missing(file: Path, parts: list[Section]) -> list[str]:
+    """Append what an env file of an earlier version lacks; return the names of the variables.
+
+    What is there already is in use and stays. Raises FileNotFoundError.
+    """
+    text = file.read_text()
+    missing = missing_from(text, parts)
+    if missing:
+        with file.open("a") as stream:
+            stream.write(("\n" if text.endswith("\n") else "\n\n") + rendered(missing))
+    return [name for _, variables in missing for name in variables]
+
+
 def write_new(file: Path, text: str) -> None:
     """Write a file that only its owner can read. Raises FileExistsError."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -98,6 +128,8 @@ def write_new(file: Path, text: str) -> None:
 def main() -> int:
     """Be `python3 -m deploy.docker.environment`; return the exit code."""
     arguments = _arguments()
+    if arguments.add_missing:
+        return _add_missing(arguments.file)
     if "'" in arguments.admin_email or "@" not in arguments.admin_email:
         print(f"'{arguments.admin_email}' is not an e-mail address.", file=sys.stderr)
         return 2
@@ -114,12 +146,33 @@ def main() -> int:
     return 0
 
 
+def _add_missing(file: Path) -> int:
+    try:
+        # Of what concerns the first admin and the card gateway nothing is missing in a file in use.
+        names = add_missing(file, sections("")[2:])
+    except FileNotFoundError:
+        print(f"{file} is not there: make it with an e-mail address.", file=sys.stderr)
+        return 1
+    print(f"Added to {file}: {', '.join(names) or 'nothing, it is complete'}.")
+    return 0
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python3 -m deploy.docker.environment",
         description="Write .env with new secrets for docker-compose.yml.",
     )
-    parser.add_argument("admin_email", help="the first admin's e-mail address, to sign in with")
+    parser.add_argument(
+        "admin_email",
+        nargs="?",
+        default="",
+        help="the first admin's e-mail address, to sign in with",
+    )
+    parser.add_argument(
+        "--add-missing",
+        action="store_true",
+        help="add the secrets that an existing file of an earlier version lacks",
+    )
     parser.add_argument(
         "--development", action="store_true", help="use localstripe as the card gateway"
     )

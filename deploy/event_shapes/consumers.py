@@ -46,7 +46,7 @@ def all_readers() -> list[Reader]:
         _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
         Reader(
-            "gateway.revocations",
+            gateway.feed.QUEUE,
             gateway.feed.BINDINGS,
             None,
             gateway.feed.READINGS,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from joserfc.jwk import ECKey
 
+from deploy.broker import access
 from deploy.local.files import write_private
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
@@ -23,6 +24,11 @@ def service_credentials(store: SecretStore) -> dict[str, Credentials]:
         )
         for name in SERVICES
     }
+
+
+def broker_passwords(store: SecretStore) -> dict[str, str]:
+    """Return the passwords of the broker's users."""
+    return {user: store.get(f"{user}_rabbitmq_password", _password) for user in access.USERS}
 
 
 def gateway_key(store: SecretStore) -> str:

@@ -1,14 +1,12 @@
 """RabbitMQ inside the data folder: the system's own programs, else Debian's packages unpacked."""
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import json
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +18,9 @@ from deploy.local.postgres import last_line
 from deploy.local.rabbitmq_installation import Installation, find_installation
 from deploy.local.supervisor import Program, Supervisor, own_environment
 from shared import bus
+from shared.broker_access import BrokerUser, account, definitions
 
-USER = "carnet"
+ADMINISTRATOR = "carnet"
 TEST_VIRTUAL_HOSTS = tuple(f"test-{number}" for number in range(8))
 START_SECONDS = 120.0
 _MIB = 1024 * 1024
@@ -36,29 +35,55 @@ class BrokerPorts:
     epmd: int
 
 
+@dataclass(frozen=True)
+class Accounts:
+    """The broker's users and their passwords; its administrator's name is ours to choose."""
+
+    password: str
+    users: Sequence[BrokerUser]
+    passwords: Mapping[str, str]
+    tags: tuple[str, ...] = ("administrator",)
+    """The administrator's."""
+
+    def definitions(self) -> dict[str, object]:
+        """Return what the broker imports at each start."""
+        hosts = ("/", *TEST_VIRTUAL_HOSTS)
+        everything = {"user": ADMINISTRATOR, "configure": ".*", "write": ".*", "read": ".*"}
+        found = definitions(self.users, self.passwords, hosts=hosts)
+        return {
+            **found,
+            "users": [account(ADMINISTRATOR, self.password, *self.tags), *found["users"]],
+            "vhosts": [{"name": host} for host in hosts],
+            "permissions": [
+                *({**everything, "vhost": host} for host in hosts),
+                *found["permissions"],
+            ],
+        }
+
+
 class RabbitMQ:
-    """One broker in `<folder>/rabbitmq` with its own epmd, cookie and user."""
+    """One broker in `<folder>/rabbitmq` with its own epmd, cookie and users."""
 
     def __init__(
         self,
         folder: Path,
         ports: BrokerPorts,
         *,
-        password: str,
+        accounts: Accounts,
         cookie: str,
         say: Callable[[str], None],
     ) -> None:
         self._home = folder / "rabbitmq"
         self._ports = ports
-        self._password = password
+        self._accounts = accounts
         self._cookie = cookie
         self._say = say
         self._installation: Installation | None = None
 
     @property
     def url(self) -> str:
-        """The broker's URL, without a virtual host and without a slash at its end."""
-        return f"amqp://{USER}:{self._password}@127.0.0.1:{self._ports.amqp}"
+        """The administrator's URL, without a virtual host and without a slash at its end."""
+        return f"amqp://{ADMINISTRATOR}:{self._accounts.password}@127.0.0.1:{self._ports.amqp}"
 
     async def start(self, supervisor: Supervisor) -> None:
         """Unpack, configure and start the broker; wait until it takes connections.
@@ -94,7 +119,9 @@ class RabbitMQ:
         cookie = self._home / ".erlang.cookie"
         write_private(cookie, self._cookie)
         cookie.chmod(0o400)  # Erlang insists
-        write_private(self._home / "definitions.json", json.dumps(self._definitions(), indent=2))
+        write_private(
+            self._home / "definitions.json", json.dumps(self._accounts.definitions(), indent=2)
+        )
         write_private(self._home / "rabbitmq.conf", self._configuration())
         write_private(self._home / "enabled_plugins", "[].\n")
         write_private(self._home / "rabbitmq-env.conf", "")
@@ -112,22 +139,6 @@ class RabbitMQ:
             "log.console.level": "info",
         }
         return "".join(f"{name} = {value}\n" for name, value in lines.items())
-
-    def _definitions(self) -> dict[str, object]:
-        hosts = ("/", *TEST_VIRTUAL_HOSTS)
-        everything = {"user": USER, "configure": ".*", "write": ".*", "read": ".*"}
-        return {
-            "users": [
-                {
-                    "name": USER,
-                    "password_hash": _password_hash(self._password),
-                    "hashing_algorithm": "rabbit_password_hashing_sha256",
-                    "tags": "administrator",
-                }
-            ],
-            "vhosts": [{"name": host} for host in hosts],
-            "permissions": [{**everything, "vhost": host} for host in hosts],
-        }
 
     def _environment(self, installation: Installation) -> dict[str, str]:
         home = self._home
@@ -208,7 +219,7 @@ async def check_broker(url: str) -> None:
     except (OSError, TimeoutError, ValueError, aiormq.exceptions.AMQPError) as error:
         reason = str(error) or type(error).__name__
         raise StartError(
-            f"The broker of CARNET_RABBITMQ_URL cannot be used: {reason}",
+            f"The broker of CARNET_RABBITMQ_URL cannot be used as {bus.user_of(url)}: {reason}",
             "Check its address, user, password and virtual host: amqp://user:password@host:5672/",
         ) from error
 
@@ -222,15 +233,6 @@ async def _listens(port: int) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
-
-
-def _password_hash(password: str) -> str:
-    """Hash as RabbitMQ stores it: four bytes of salt, then SHA-256 of salt and password.
-
-    https://www.rabbitmq.com/docs/passwords
-    """
-    salt = os.urandom(4)
-    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def _memory_limit() -> int:

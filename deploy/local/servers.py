@@ -9,12 +9,15 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.broker import access
+from deploy.local import credentials
 from deploy.local.errors import StartError
 from deploy.local.ports import Ports
 from deploy.local.postgres import Postgres
-from deploy.local.rabbitmq import BrokerPorts, RabbitMQ
+from deploy.local.rabbitmq import Accounts, BrokerPorts, RabbitMQ
 from deploy.local.secret_store import SecretStore
 from deploy.local.supervisor import Supervisor
+from shared.broker_access import service_user
 
 
 @asynccontextmanager
@@ -72,8 +75,31 @@ def postgres_of(
     return Postgres(folder, ports.choose("postgres"), password, durable=durable)
 
 
+def accounts_of(store: SecretStore) -> Accounts:
+    """Return the users of a stack's own broker."""
+    return Accounts(_administrator(store), access.users(), credentials.broker_passwords(store))
+
+
+def accounts_for_tests(store: SecretStore) -> Accounts:
+    """Return the same users and the tests' own `sample`, all with the administrator's password.
+
+    The tests' administrator may publish in the name of each: it plays whoever is not there.
+    """
+    password, users = _administrator(store), [*access.users(), service_user("sample", ["sample"])]
+    passwords = {user.name: password for user in users}
+    return Accounts(password, users, passwords, ("administrator", "impersonator"))
+
+
+def _administrator(store: SecretStore) -> str:
+    return store.get("rabbitmq_password", lambda: secrets.token_urlsafe(24))
+
+
 def rabbitmq_of(
-    folder: Path, ports: Ports, store: SecretStore, say: Callable[[str], None]
+    folder: Path,
+    ports: Ports,
+    store: SecretStore,
+    say: Callable[[str], None],
+    accounts: Callable[[SecretStore], Accounts] = accounts_of,
 ) -> RabbitMQ:
     """Describe the data folder's RabbitMQ."""
     chosen = BrokerPorts(
@@ -84,7 +110,7 @@ def rabbitmq_of(
     return RabbitMQ(
         folder,
         chosen,
-        password=store.get("rabbitmq_password", lambda: secrets.token_urlsafe(24)),
+        accounts=accounts(store),
         cookie=store.get("erlang_cookie", lambda: secrets.token_hex(20)),
         say=say,
     )
@@ -103,7 +129,7 @@ async def running_servers(
         await supervisor.end_leftovers()
         ports, store = Ports(folder / "ports.json"), SecretStore(folder / "secrets.json")
         postgres = postgres_of(folder, ports, store, durable=durable)
-        rabbitmq = rabbitmq_of(folder, ports, store, say)
+        rabbitmq = rabbitmq_of(folder, ports, store, say, accounts_for_tests)
         try:
             async with one_failure(), asyncio.TaskGroup() as starting:
                 starting.create_task(postgres.start(supervisor))

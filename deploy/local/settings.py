@@ -4,10 +4,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.system import SERVICES
+from shared.publishers import OPERATOR
 
 DEFAULT_PORT = 8080
 DEFAULT_DATA = ".carnet"
@@ -34,6 +36,9 @@ class StackSettings:
     admin_password: str | None = None
     database_url: str | None = None
     rabbitmq_url: str | None = None
+    rabbitmq_management_url: str | None = None
+    rabbitmq_urls: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of the broker for users that its administrator has made."""
     stripe: StripeSettings | None = None
     webhook_secret: str | None = None
     instances: Mapping[str, int] = field(default_factory=dict)
@@ -45,13 +50,16 @@ class StackSettings:
         Raises StartError that names the variable at fault.
         """
         given = {name: value for name, value in environment.items() if value}
+        rabbitmq_url, rabbitmq_urls = _broker(given)
         return cls(
             data=Path(given.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve(),
             port=_port(given.get("CARNET_PORT", str(DEFAULT_PORT))),
             admin_email=given.get("CARNET_ADMIN_EMAIL", DEFAULT_ADMIN_EMAIL),
             admin_password=given.get("CARNET_ADMIN_PASSWORD"),
             database_url=_url(given, "CARNET_DATABASE_URL", ("postgresql", "postgres")),
-            rabbitmq_url=_url(given, "CARNET_RABBITMQ_URL", ("amqp", "amqps")),
+            rabbitmq_url=rabbitmq_url,
+            rabbitmq_management_url=_url(given, access.MANAGEMENT_VARIABLE, ("http", "https")),
+            rabbitmq_urls=rabbitmq_urls,
             stripe=_stripe(given),
             webhook_secret=given.get("STRIPE_WEBHOOK_SECRET"),
             instances=_instances(given.get("CARNET_INSTANCES", "")),
@@ -62,6 +70,35 @@ def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
         return int(text)
     raise StartError(f"CARNET_PORT is '{text}'.", "Set it to a port number from 1 to 65535.")
+
+
+def _broker(given: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
+    """Return the address of a broker of the user's own, and each user's where all are given."""
+    names = {user: access.url_variable(user) for user in access.USERS}
+    urls = {user: _url(given, name, ("amqp", "amqps")) for user, name in names.items()}
+    missing = [names[user] for user, url in urls.items() if url is None]
+    base = _url(given, "CARNET_RABBITMQ_URL", ("amqp", "amqps"))
+    if not missing:
+        found = {user: url for user, url in urls.items() if url is not None}
+        for user, url in found.items():
+            _require_user(names[user], url, user)
+        return base or found[OPERATOR], found
+    if len(missing) < len(names) or (base and access.MANAGEMENT_VARIABLE not in given):
+        raise StartError(
+            f"The broker is your own, and not set are {', '.join(missing)}.",
+            f"Set CARNET_RABBITMQ_URL and {access.MANAGEMENT_VARIABLE}, and the users are made; or "
+            "make them with `carnet broker commands` and set the address of each.",
+        )
+    return base, {}
+
+
+def _require_user(variable: str, url: str, user: str) -> None:
+    found = unquote(urlsplit(url).username or "guest")
+    if found != user:
+        raise StartError(
+            f"{variable} signs in as '{found}'.",
+            f"It must be the user '{user}': by that name others know whose events they take.",
+        )
 
 
 def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:

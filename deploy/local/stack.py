@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deploy.broker import access, management
 from deploy.local import card_gateway, credentials
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
@@ -22,6 +23,8 @@ from deploy.local.servers import locked, one_failure, postgres_of, rabbitmq_of
 from deploy.local.settings import LOCAL_STRIPE_KEY, StackSettings
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES, Instance, System, public_keys
+from shared.broker_access import broker_url
+from shared.publishers import OPERATOR
 
 READY_SECONDS = 120.0
 STACK_FILE = "stack.json"
@@ -55,12 +58,14 @@ class Stack:
         )
         self.admin_email = settings.admin_email
         self.admin_password = credentials.admin_password(store, settings)
+        self._broker_passwords = credentials.broker_passwords(store)
         self._card_port = None if settings.stripe else ports.choose("card-gateway")
         self.system = _system(
             settings,
             store,
             database_url=_database_url(settings, self.postgres),
             rabbitmq_url=_rabbitmq_url(settings, self.rabbitmq),
+            broker_passwords=self._broker_passwords,
             card_port=self._card_port,
             instances=_instances(settings, ports),
             extra=extra,
@@ -113,10 +118,17 @@ class Stack:
         (self._folder / STACK_FILE).unlink(missing_ok=True)
 
     async def _start_broker(self) -> None:
-        if self.rabbitmq is None:
-            await check_broker(self.system.rabbitmq_url)
-        else:
+        if self.rabbitmq is not None:
             await self.rabbitmq.start(self.supervisor)
+            return
+        if self.settings.rabbitmq_management_url:
+            await management.provision(
+                self.settings.rabbitmq_management_url,
+                self._broker_passwords,
+                host=access.virtual_host(self.system.rabbitmq_url),
+            )
+        for url in self.system.broker_urls.values():
+            await check_broker(url)
 
     async def _start_card_gateway(self) -> None:
         if self._card_port is None:
@@ -156,7 +168,7 @@ class Stack:
             "logs": str(self.logs),
             "database_url": system.database_url,
             "service_database_urls": {name: system.role_url(name) for name in SERVICES},
-            "rabbitmq_url": system.rabbitmq_url,
+            "operator_rabbitmq_url": system.broker_urls[OPERATOR],
             "stripe": {
                 "api_base": system.stripe_api_base,
                 "api_key": system.stripe_api_key,
@@ -267,6 +279,7 @@ def _system(
     *,
     database_url: str,
     rabbitmq_url: str,
+    broker_passwords: Mapping[str, str],
     card_port: int | None,
     instances: tuple[Instance, ...],
     extra: Environments,
@@ -277,6 +290,11 @@ def _system(
     return System(
         database_url=database_url,
         rabbitmq_url=rabbitmq_url,
+        broker_urls=settings.rabbitmq_urls
+        or {
+            user: broker_url(rabbitmq_url, user, password)
+            for user, password in broker_passwords.items()
+        },
         credentials=secrets,
         gateway_key=gateway_key,
         internal_jwks=public_keys([*(s.internal_key for s in secrets.values()), gateway_key]),

@@ -63,6 +63,9 @@ class System:
 
     database_url: str
     rabbitmq_url: str
+    """An administrator's, or the operator's where the broker is not ours; no process gets it."""
+    broker_urls: Mapping[str, str]
+    """The broker's address for each of its users."""
     credentials: Mapping[str, Credentials]
     gateway_key: str
     internal_jwks: str
@@ -143,7 +146,7 @@ class System:
         values = {
             **self._tokens(),
             "DATABASE_URL": self.role_url(service),
-            "RABBITMQ_URL": self.rabbitmq_url,
+            "RABBITMQ_URL": self.broker_urls[service],
             "INTERNAL_KEY": self.credentials[service].internal_key,
             "INTERNAL_JWKS": self.internal_jwks,
             **{f"{name.upper()}_URL": self.service_urls(name) for name in UPSTREAMS[service]},
@@ -168,7 +171,7 @@ class System:
         upstreams = {f"{name.upper()}_URL": self.service_urls(name) for name in SERVICES}
         values = {
             **self._tokens(),
-            "RABBITMQ_URL": self.rabbitmq_url,
+            "RABBITMQ_URL": self.broker_urls["gateway"],
             "INTERNAL_KEY": self.gateway_key,
             **upstreams,
         }

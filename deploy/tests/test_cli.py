@@ -69,7 +69,8 @@ def test_servers_that_are_not_there_are_said(tmp_path: Path) -> None:
         CARNET_DATA=str(tmp_path),
         CARNET_PORT="28080",
         CARNET_DATABASE_URL="postgresql://nobody:x@127.0.0.1:1/carnet",
-        CARNET_RABBITMQ_URL="amqp://nobody:x@127.0.0.1:1/",
+        CARNET_RABBITMQ_URL="amqp://127.0.0.1:1/",
+        CARNET_RABBITMQ_MANAGEMENT_URL="http://nobody:x@127.0.0.1:1",
     )
     assert_explained(done, "cannot be used", "Check")
 

@@ -35,7 +35,7 @@ def internal_routes(app: FastAPI) -> Iterator[tuple[str, str, frozenset[str]]]:
         assert isinstance(context.route, APIRoute)
         declared = [d.call for d in calls(context.route.dependant)]
         [allowed] = [call for call in declared if isinstance(call, AllowedCallers)]
-        for method in context.route.methods:
+        for method in context.route.methods or ():
             yield method, str(context.path), allowed.names
 
 

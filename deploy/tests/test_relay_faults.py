@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from deploy.local.ports import Ports
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.secret_store import SecretStore
-from deploy.local.servers import rabbitmq_of
+from deploy.local.servers import accounts_for_tests, rabbitmq_of
 from deploy.local.supervisor import Supervisor
 from services.audit.drafts import Draft, read
 from services.audit.events import CATALOGUE
@@ -24,7 +24,7 @@ from shared.consumer import Consumer
 from shared.db import make_engine
 from shared.relay import Relay
 from shared.settings import asyncpg_url
-from shared.testing import Database, service_database, until
+from shared.testing import Database, broker_url_of, service_database, until
 from shared.tests.messages import running
 from shared.transactions import Transactions
 
@@ -69,7 +69,7 @@ class System:
 
 def _broker(folder: Path) -> RabbitMQ:
     store = SecretStore(folder / "secrets.json")
-    return rabbitmq_of(folder, Ports(folder / "ports.json"), store, print)
+    return rabbitmq_of(folder, Ports(folder / "ports.json"), store, print, accounts_for_tests)
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ async def system(
 ) -> AsyncIterator[System]:
     broker = _broker(tmp_path)
     await broker.start(supervisor)
-    url, database_url = SecretStr(f"{broker.url}/"), asyncpg_url(database.url)
+    admin_url, database_url = SecretStr(f"{broker.url}/"), asyncpg_url(database.url)
+    url = broker_url_of("audit", admin_url)
     engine = make_engine(database_url)
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
     relay = Relay("audit", database_url, url)
@@ -112,7 +113,7 @@ async def test_a_killed_broker_costs_no_event(system: System) -> None:
 async def _answers(system: System) -> bool:
     try:
         async with bus.connected(system.relay.rabbitmq_url, name="test") as connection:
-            await bus.declare_exchange(await connection.channel())
+            await bus.events_exchange(await connection.channel())
     except Exception:
         return False
     return True

@@ -1,6 +1,7 @@
 """What each process is told by its environment."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
+from deploy.broker import access
 from deploy.local import credentials
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
@@ -47,7 +49,9 @@ def test_a_service_signs_in_as_its_own_role_to_the_users_server(system: System) 
     password = system.credentials["audit"].password
     expected = f"postgresql://audit:{password}@db.example:6000/shop?sslmode=require"
     assert told["AUDIT_DATABASE_URL"] == expected
-    assert told["AUDIT_RABBITMQ_URL"] == "amqp://u:p@mq.example/"
+    assert told["AUDIT_RABBITMQ_URL"] == system.broker_urls["audit"]
+    assert re.fullmatch(r"amqp://audit:[\w-]{32}@mq\.example/", system.broker_urls["audit"])
+    assert len(set(system.broker_urls.values())) == len(access.USERS)
     assert "AUDIT_OWNER_DATABASE_URL" not in told
     assert "postgresql://audit_owner:" in system.one_off("audit")["AUDIT_OWNER_DATABASE_URL"]
 

@@ -21,6 +21,7 @@ from gateway.app import Gateway, server_config
 from gateway.directory import system_resolve
 from gateway.routes import Service
 from gateway.settings import Settings
+from shared import broker_access
 
 ISSUER, AUDIENCE = "carnet-test", "carnet-test-api"
 SIGNING_KEY = ECKey.generate_key("P-256", parameters={"kid": "test-1"}, private=True)
@@ -211,10 +212,11 @@ class Stack:
         return answer
 
 
-def broker_url() -> str:
+def broker_url(user: str | None = None) -> str:
     """The virtual host of this test process, as the fixture `rabbitmq_url` names it."""
     number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    return f"{os.environ['CARNET_TEST_RABBITMQ_URL'].rstrip('/')}/test-{number}"
+    url = f"{os.environ['CARNET_TEST_RABBITMQ_URL'].rstrip('/')}/test-{number}"
+    return broker_access.broker_url(url, user) if user else url
 
 
 def settings_for(default: str, **changes: Any) -> Settings:
@@ -224,7 +226,7 @@ def settings_for(default: str, **changes: Any) -> Settings:
         "token_issuer": ISSUER,
         "token_audience": AUDIENCE,
         "port": 0,
-        "rabbitmq_url": broker_url(),
+        "rabbitmq_url": broker_url("gateway"),
         "internal_key": json.dumps(INTERNAL_KEY.as_dict(private=True)),
         **urls,
         **changes,

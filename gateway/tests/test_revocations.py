@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aio_pika.abc import AbstractExchange
 from joserfc import jwt
+from prometheus_client import REGISTRY
 from uuid_utils import uuid7
 from yarl import URL
 
@@ -29,7 +30,9 @@ from shared import bus
 from shared.auth import Actor
 from shared.errors import Unauthenticated
 from shared.events import Event
+from shared.publishers import service_in
 from shared.testing import until
+from shared.tests.messages import message_of
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +42,7 @@ DEAD_BROKER = "amqp://127.0.0.1:9/"
 @asynccontextmanager
 async def publisher() -> AsyncIterator[AbstractExchange]:
     async with bus.connected(broker_url(), name="test") as broker:
-        yield await bus.declare_exchange(await broker.channel())
+        yield await bus.events_exchange(await broker.channel())
 
 
 async def publish(
@@ -50,12 +53,13 @@ async def publish(
     old_values: dict[str, Any] | None = None,
     *,
     version: int = 2,
+    user: str | None = "",
 ) -> None:
-    """Publish an event as a service's relay does."""
+    """Publish an event as its service's relay does, or in the name of another user or of none."""
     event = Event.model_validate(
         {
             "id": str(uuid7()),
-            "source": "carnet/test",
+            "source": f"carnet/{service_in(event_type)}",
             "type": event_type,
             "time": "2026-01-01T00:00:00Z",
             "subject": f"{entity[0]}/{entity[1]}",
@@ -72,7 +76,9 @@ async def publish(
             },
         }
     )
-    message = bus.persistent(event.model_dump_json().encode(), event.id)
+    message = message_of(event)
+    if user != "":
+        message.user_id = user
     await bus.publish(exchange, event_type, message)
 
 
@@ -159,9 +165,28 @@ async def test_events_that_cannot_be_understood_do_not_stop_the_feed() -> None:
     async with open_stack() as stack, publisher() as exchange:
         await listening(stack)
         key = "identity.user.updated.v1"
-        await bus.publish(exchange, key, bus.persistent(b"not json", "1"))
+        await bus.publish(exchange, key, bus.persistent(b"not json", "1", user="identity"))
         await publish(exchange, key, ("user", 7), {"tokens_not_before": "never"})
         await publish(exchange, key, ("user", 7), {"ended_sessions": ["ended"]})
+        await becomes(stack, held, 401)
+
+
+def forged_messages() -> float:
+    queue = {"queue": "gateway.revocations"}
+    return REGISTRY.get_sample_value("carnet_messages_forged_total", queue) or 0.0
+
+
+async def test_an_event_of_another_user_revokes_nothing_and_is_alarmed_of() -> None:
+    held = token(sid="kept")
+    async with open_stack() as stack, publisher() as exchange:
+        await listening(stack)
+        forged = forged_messages()
+        kind, changes = "identity.user.logged_out.v1", {"ended_sessions": ["kept"]}
+        for user in ("vouchers", None):
+            await publish(exchange, kind, ("user", 7), changes, user=user)
+        await until(lambda: forged_messages() >= forged + 2)
+        assert await status(stack, held) == 200
+        await publish(exchange, kind, ("user", 7), changes)
         await becomes(stack, held, 401)
 
 

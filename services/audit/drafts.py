@@ -57,6 +57,8 @@ class Draft:
     `personal` are the rows of the personal values that it commits to.
     """
 
+    type: str
+    source: str
     columns: dict[str, Any]
     text: Text
     personal: Sequence[dict[str, Any]]
@@ -100,7 +102,8 @@ def draft_of(event: Event) -> Draft:
     commitments = Commitments()
     commitments.withhold(row)
     text = Text.of(row, write)
-    return Draft(row | {name: _write(row[name]) for name in _JSON}, text, commitments.rows)
+    columns = row | {name: _write(row[name]) for name in _JSON}
+    return Draft(event.type, event.source, columns, text, commitments.rows)
 
 
 def _write(value: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from shared.context import Origin
 from shared.db import make_engine
 from shared.provisioning import in_database, provision
 from shared.settings import ServiceSettings
-from shared.testing import PASSWORD, Database, Tokens, client_of
+from shared.testing import PASSWORD, Database, Tokens, broker_url_of, client_of
 from shared.tests import sample
 from shared.transactions import Transactions
 
@@ -71,6 +71,12 @@ async def client(settings: ServiceSettings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def staff(tokens: Tokens) -> dict[str, str]:
     return tokens.bearer(5, "staff", 7)
+
+
+@pytest.fixture
+def sample_url(rabbitmq_url: SecretStr) -> SecretStr:
+    """The broker's address for the sample, whose user may do what a service's may."""
+    return broker_url_of(sample.NAME, rabbitmq_url)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+from aio_pika import Message
 from aio_pika.abc import AbstractChannel
 from uuid_utils import uuid7
 
@@ -12,6 +13,7 @@ from shared import bus
 from shared.bus import Queue
 from shared.db import now
 from shared.events import Event
+from shared.publishers import service_in
 
 QUEUE = Queue("sample.things", ("sample.#",))
 
@@ -54,10 +56,21 @@ async def forget_queues(channel: AbstractChannel, *names: str) -> None:
             await channel.queue_delete(queue)
 
 
+def outgoing(event: Event) -> bus.Outgoing:
+    """Return an event's message, in the name of the service that its type names."""
+    body = event.model_dump_json().encode()
+    return bus.Outgoing(event.type, event.id, body, service_in(event.type))
+
+
+def message_of(event: Event) -> Message:
+    """Return the same for a channel that publishes message by message."""
+    one = outgoing(event)
+    return bus.persistent(one.body, one.message_id, user=one.user)
+
+
 async def send(channel: AbstractChannel, *events: Event) -> None:
-    """Publish events as the relay does."""
-    await bus.declare_exchange(channel)
-    messages = [bus.Outgoing(e.type, e.id, e.model_dump_json().encode()) for e in events]
+    """Publish events as the relays of their services do."""
+    messages = [outgoing(e) for e in events]
     assert not any(await bus.publish_all(channel, messages))
 
 

@@ -42,11 +42,11 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_failure_like_others() -
 
 
 async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChannel) -> None:
-    queue = await bus.declare_own_queue(channel, ["sample.known"])
+    queue = await bus.declare_own_queue(channel, "sample.test", ["sample.known"])
     bodies = [b"first", b"", b"x" * 300_000, b"last"]
-    known = [bus.Outgoing("sample.known", str(n), body) for n, body in enumerate(bodies)]
+    known = [bus.Outgoing("sample.known", str(n), body, "sample") for n, body in enumerate(bodies)]
     for _ in range(2):
-        astray = bus.Outgoing("sample.unknown", "astray", b"to nobody")
+        astray = bus.Outgoing("sample.unknown", "astray", b"to nobody", "sample")
         outcomes = await bus.publish_all(channel, [*known[:2], astray, *known[2:]])
         assert [type(outcome) for outcome in outcomes if outcome] == [PublishError]
         assert isinstance(outcomes[2], PublishError)
@@ -54,7 +54,9 @@ async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChan
             got = await queue.get(no_ack=True)
             assert (got.body, got.message_id) == (message.body, message.message_id)
             assert got.delivery_mode == 2
-        await bus.publish(channel.default_exchange, queue.name, bus.persistent(b"alone", "5"))
+        await bus.publish(
+            channel.default_exchange, queue.name, bus.persistent(b"alone", "5", user="sample")
+        )
         assert (await queue.get(no_ack=True)).body == b"alone"
     assert await bus.publish_all(channel, []) == []
 
@@ -62,7 +64,7 @@ async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChan
 async def test_a_closed_channel_takes_no_batch(channel: AbstractChannel) -> None:
     await channel.close()
     with pytest.raises((AMQPError, RuntimeError)):
-        await bus.publish_all(channel, [bus.Outgoing("sample.known", "1", b"too late")])
+        await bus.publish_all(channel, [bus.Outgoing("sample.known", "1", b"too late", "sample")])
 
 
 def test_a_connection_that_was_refused_is_garbage_like_any_other(

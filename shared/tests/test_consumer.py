@@ -1,6 +1,8 @@
 """Consumers: each effect once and in order, the poison message aside, nothing lost."""
 
 import asyncio
+import logging
+import secrets
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, MutableMapping, Sequence
@@ -18,11 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from shared import bus, inbox
+from shared.broker_access import broker_url
 from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, Consumer, one_by_one, read_event
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import Event
 from shared.provisioning import in_database
+from shared.publishers import PUBLISHER_HEADER
 from shared.settings import ServiceSettings
 from shared.testing import Database, until
 from shared.tests.messages import QUEUE, event, forget_queues, running, send, waiting
@@ -78,12 +82,12 @@ async def ids(database: Database) -> list[int]:
 
 
 async def test_effects_come_once_and_in_order(
-    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     events = [event(number) for number in range(100)]
     await send(queue, *(e for e in events for _ in range(3)))
     effects = Effects()
-    async with running(consumer(effects, transactions, rabbitmq_url)):
+    async with running(consumer(effects, transactions, sample_url)):
         await until(lambda: _drained(queue, database, 100))
         await send(queue, *events[:10])
         await asyncio.sleep(0.3)
@@ -102,7 +106,7 @@ def _measured(name: str) -> float:
 
 
 async def test_a_backlog_and_its_progress_are_measured(
-    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     await send(queue, *(event(number) for number in range(100)))
     late = event(100).model_copy(update={"time": now().replace(tzinfo=None) - timedelta(hours=2)})
@@ -114,20 +118,20 @@ async def test_a_backlog_and_its_progress_are_measured(
         depths.add(_measured("carnet_queue_waiting_messages"))
         return await _drained(queue, database, 101) and depths >= {0.0, 101.0}
 
-    async with running(consumer(Effects(), transactions, rabbitmq_url)):
+    async with running(consumer(Effects(), transactions, sample_url)):
         await until(nothing_waits, seconds=30)
     assert _measured("carnet_handle_lag_seconds_count") - count == 101
     assert 7200 <= _measured("carnet_handle_lag_seconds_sum") - seconds < 7200 + 101 * 60
 
 
 async def test_a_poison_message_suffers_alone_and_is_parked(
-    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     poison = event(50, poison="arsenic")
     events = [event(n) if n != 50 else poison for n in range(100)]
     await send(queue, *events)
     effects = Effects()
-    async with running(consumer(effects, transactions, rabbitmq_url)):
+    async with running(consumer(effects, transactions, sample_url)):
         await until(lambda: _drained(queue, database, 99), seconds=60)
         await until(lambda: _parked(queue), seconds=60)
     assert await ids(database) == [n for n in range(100) if n != 50]
@@ -152,19 +156,19 @@ async def test_what_is_no_event_is_parked_at_once(
     queue: AbstractChannel,
     database: Database,
     transactions: Transactions,
-    rabbitmq_url: SecretStr,
+    sample_url: SecretStr,
     body: bytes,
 ) -> None:
-    exchange = await bus.declare_exchange(queue)
-    await bus.publish(exchange, "sample.noise", bus.persistent(body, "noise"))
+    exchange = await bus.events_exchange(queue)
+    await bus.publish(exchange, "sample.noise", bus.persistent(body, "noise", user="sample"))
     await send(queue, event(1))
-    async with running(consumer(Effects(), transactions, rabbitmq_url)):
+    async with running(consumer(Effects(), transactions, sample_url)):
         await until(lambda: _parked(queue), seconds=30)
         await until(lambda: _drained(queue, database, 1), seconds=30)
 
 
 async def test_an_unknown_type_is_parked_and_blocks_nobody(
-    queue: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     handled: list[str] = []
 
@@ -174,18 +178,18 @@ async def test_an_unknown_type_is_parked_and_blocks_nobody(
     known, unknown = event(1), event(2).model_copy(update={"type": "sample.thing.vanished.v9"})
     await send(queue, unknown, known)
     handle_all = one_by_one({known.type: handle})
-    async with running(Consumer(QUEUE, handle_all, transactions, rabbitmq_url, read=read_event)):
+    async with running(Consumer(QUEUE, handle_all, transactions, sample_url, read=read_event)):
         await until(lambda: _parked(queue), seconds=60)
     assert handled == [known.id]
 
 
 async def test_what_waits_for_another_service_waits_in_order(
-    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     effects = Effects()
     effects.away = 3
     await send(queue, *(event(n) for n in range(5)))
-    async with running(consumer(effects, transactions, rabbitmq_url)):
+    async with running(consumer(effects, transactions, sample_url)):
         await until(lambda: _drained(queue, database, 5))
     assert await ids(database) == list(range(5))
     assert await waiting(queue, QUEUE.retry) == 0
@@ -193,13 +197,13 @@ async def test_what_waits_for_another_service_waits_in_order(
 
 
 async def test_without_its_database_it_waits_and_loses_nothing(
-    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     effects = Effects()
     name = database.admin_url.rpartition("/")[2]
     server = await asyncpg.connect(in_database(database.admin_url, "postgres"))
     try:
-        async with running(consumer(effects, transactions, rabbitmq_url)):
+        async with running(consumer(effects, transactions, sample_url)):
             await send(queue, *(event(n, slow=True) for n in range(20)))
             await asyncio.sleep(0.3)
             await server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
@@ -218,10 +222,10 @@ async def test_without_its_database_it_waits_and_loses_nothing(
 
 
 async def test_a_standby_takes_over(
-    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     first, second = Effects(), Effects()
-    one, other = (consumer(e, transactions, rabbitmq_url) for e in (first, second))
+    one, other = (consumer(e, transactions, sample_url) for e in (first, second))
     async with running(one, other) as tasks:
         await send(queue, *(event(n) for n in range(20)))
         await until(lambda: _drained(queue, database, 20))
@@ -234,9 +238,9 @@ async def test_a_standby_takes_over(
 
 
 async def test_the_log_says_why_a_queue_cannot_be_used_any_more(
-    queue: AbstractChannel, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, transactions: Transactions, sample_url: SecretStr
 ) -> None:
-    one = consumer(Effects(), transactions, rabbitmq_url)
+    one = consumer(Effects(), transactions, sample_url)
 
     async def is_working() -> bool:
         return one.working
@@ -262,11 +266,11 @@ async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
     database: Database,
     settings: ServiceSettings,
     transactions: Transactions,
-    rabbitmq_url: SecretStr,
+    sample_url: SecretStr,
     tmp_path: Path,
 ) -> None:
     begun = tmp_path / "begun"
-    process = await start_slow_worker(begun, environment_of(settings, rabbitmq_url))
+    process = await start_slow_worker(begun, environment_of(settings, sample_url))
     try:
         await send(queue, event(1), event(2))
         await until(lambda: asyncio.to_thread(begun.exists), seconds=90)
@@ -279,7 +283,7 @@ async def test_sigterm_in_a_handler_loses_nothing_and_repeats_nothing(
             await process.wait()
     assert await ids(database) == []
     effects = Effects()
-    async with running(consumer(effects, transactions, rabbitmq_url)):
+    async with running(consumer(effects, transactions, sample_url)):
         await until(lambda: _drained(queue, database, 2))
     assert sorted(await ids(database)) == [1, 2]
 
@@ -304,13 +308,140 @@ async def test_the_inbox_takes_each_event_once_even_from_two_at_once(
 
 
 async def test_a_large_batch_with_a_poison_message_is_not_handled_one_by_one(
-    queue: AbstractChannel, database: Database, transactions: Transactions, rabbitmq_url: SecretStr
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     events = [event(n, poison="arsenic") if n == 77 else event(n) for n in range(200)]
     await send(queue, *events)
     effects = Effects()
-    async with running(consumer(effects, transactions, rabbitmq_url, batch=200)):
+    async with running(consumer(effects, transactions, sample_url, batch=200)):
         await until(lambda: _drained(queue, database, 199), seconds=60)
         await until(lambda: _parked(queue), seconds=60)
     assert await ids(database) == [n for n in range(200) if n != 77]
     assert len(effects.batches) < 60
+
+
+async def send_as(channel: AbstractChannel, user: str | None, one: Event, **headers: Any) -> None:
+    """Publish an event in the name of any user, or of none, as only an administrator may."""
+    message = bus.persistent(one.model_dump_json().encode(), one.id, headers, user="sample")
+    message.user_id = user
+    await bus.publish(await bus.events_exchange(channel), "sample.thing.updated.v1", message)
+
+
+def _forged() -> float:
+    return _measured("carnet_messages_forged_total")
+
+
+PAYMENT = {"type": "payments.payment.succeeded.v1", "source": "carnet/payments"}
+
+
+@pytest.mark.parametrize(
+    ("user", "changes"),
+    [
+        ("vouchers", {}),
+        ("gateway", {}),
+        (None, {}),
+        ("sample", {"source": "carnet/payments"}),
+        ("payments", PAYMENT),
+        ("operator", {}),
+    ],
+)
+async def test_an_event_that_is_not_its_publishers_is_parked_and_alarmed_of(
+    queue: AbstractChannel,
+    database: Database,
+    transactions: Transactions,
+    sample_url: SecretStr,
+    user: str | None,
+    changes: dict[str, Any],
+) -> None:
+    """Whatever the user, the type, the source or the routing key does not fit, the event is."""
+    bad, good = event(1).model_copy(update=changes), event(2)
+    forged = _forged()
+    await send_as(queue, user, bad)
+    await send(queue, good)
+    with capture_logs() as logged:
+        async with running(consumer(Effects(), transactions, sample_url)):
+            await until(lambda: _parked(queue))
+            await until(lambda: _drained(queue, database, 1))
+    assert await ids(database) == [2]
+    assert _forged() == forged + 1
+    [alarm] = [entry for entry in logged if entry["event"] == "message_forged"]
+    assert (alarm["log_level"], alarm["event_id"], alarm["user"]) == ("critical", bad.id, user)
+    dead = await (await queue.get_queue(QUEUE.dead)).get(timeout=5, no_ack=True)
+    assert dead is not None
+    assert dead.user_id == "sample"
+    assert dead.headers[PUBLISHER_HEADER] == (user or "")
+    assert str(dead.headers[ERROR_HEADER]).startswith("ForgedMessage: ")
+
+
+async def test_whose_a_message_was_is_believed_of_its_own_service_and_the_operator_alone(
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
+) -> None:
+    of_payments = [event(number).model_copy(update=PAYMENT) for number in range(4)]
+    for one, user in zip(of_payments, ("sample", "operator", "vouchers", "gateway"), strict=True):
+        await send_as(queue, user, one, **{PUBLISHER_HEADER: "payments"})
+    async with running(consumer(Effects(), transactions, sample_url)):
+        await until(lambda: _drained(queue, database, 2))
+        await until(lambda: _holds_dead(queue, 2))
+    assert await ids(database) == [0, 1]
+
+
+async def _holds_dead(channel: AbstractChannel, count: int) -> bool:
+    return await waiting(channel, QUEUE.dead) == count
+
+
+async def test_a_retried_message_stays_its_publishers(
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
+) -> None:
+    """It comes back by the broker's own hand, and the copy is the consumer's."""
+    poison = event(1, poison="arsenic").model_copy(update=PAYMENT)
+    message = bus.persistent(poison.model_dump_json().encode(), poison.id, user="payments")
+    own = await queue.get_queue(QUEUE.name, ensure=False)
+    await own.bind(bus.EXCHANGE, PAYMENT["type"])
+    await bus.publish(await bus.events_exchange(queue), PAYMENT["type"], message)
+    forged = _forged()
+    async with running(consumer(Effects(), transactions, sample_url)):
+        await until(lambda: _parked(queue))
+    dead = await (await queue.get_queue(QUEUE.dead)).get(timeout=5, no_ack=True)
+    assert dead is not None
+    assert dead.headers[ATTEMPTS_HEADER] == bus.MAX_ATTEMPTS
+    assert dead.headers[PUBLISHER_HEADER] == "payments"
+    assert _forged() == forged
+
+
+async def test_a_queue_of_a_version_without_users_goes_on_working(
+    queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
+) -> None:
+    """Its arguments cannot be changed, and its messages must not be lost."""
+    await forget_queues(queue, QUEUE.name)
+    await bus.declare_queue(queue, QUEUE, dead_letter_exchange="")
+    poison = event(1, poison="arsenic")
+    await send(queue, poison, event(2))
+    async with running(consumer(Effects(), transactions, sample_url)):
+        await until(lambda: _drained(queue, database, 1))
+        await until(lambda: _parked(queue))
+        await queue.queue_delete(QUEUE.name)
+        await queue.queue_delete(QUEUE.retry)
+        await until(lambda: _is_declared(sample_url))
+        await send(queue, event(3))
+        await until(lambda: _drained(queue, database, 2))
+    assert await ids(database) == [2, 3]
+
+
+async def _is_declared(url: SecretStr) -> bool:
+    async with bus.connected(url, name="test") as connection:
+        channel = await bus.publishing_channel(connection)
+        return await bus.is_declared(channel, QUEUE.name, user="sample")
+
+
+async def test_a_refused_password_is_in_no_log(
+    transactions: Transactions, sample_url: SecretStr, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    canary = f"canary{secrets.token_hex(12)}"
+    url = SecretStr(broker_url(sample_url.get_secret_value(), "sample", canary))
+    with capture_logs() as logged:
+        async with running(consumer(Effects(), transactions, url)):
+            await until(lambda: bool(_interruptions(logged)))
+    assert "ACCESS_REFUSED" in _interruptions(logged)[0]
+    assert canary not in str(logged)
+    assert canary not in caplog.text

@@ -101,11 +101,11 @@ async def test_a_database_that_does_not_answer_is_waited_for(
 
 
 async def test_a_worker_that_waits_for_its_database_is_alive_and_not_ready(
-    settings: ServiceSettings, rabbitmq_url: SecretStr, tmp_path: Path
+    settings: ServiceSettings, sample_url: SecretStr, tmp_path: Path
 ) -> None:
     port = free_port()
     away = make_url(settings.database_url.get_secret_value()).set(port=free_port())
-    environment = environment_of(settings, rabbitmq_url) | {
+    environment = environment_of(settings, sample_url) | {
         "DATABASE_URL": away.render_as_string(hide_password=False),
         "OPERATIONS_PORT": str(port),
     }

@@ -33,7 +33,7 @@ class Receiver:
 
     async def bind(self) -> None:
         queue = await self._channel.declare_queue(exclusive=True)
-        await queue.bind(await bus.declare_exchange(self._channel), "sample.#")
+        await queue.bind(await bus.events_exchange(self._channel), "sample.#")
         await queue.consume(self._arrived.put, no_ack=True)
 
     async def message(self) -> AbstractIncomingMessage:
@@ -60,8 +60,8 @@ async def receiver(unbound: Receiver) -> Receiver:
 
 
 @pytest.fixture
-def relay(settings: ServiceSettings, rabbitmq_url: SecretStr) -> Relay:
-    return Relay(NAME, settings.database_url, rabbitmq_url)
+def relay(settings: ServiceSettings, sample_url: SecretStr) -> Relay:
+    return Relay(NAME, settings.database_url, sample_url)
 
 
 async def make(transactions: Transactions, name: str) -> None:
@@ -84,10 +84,10 @@ async def test_a_commit_wakes_it_at_once(
     database: Database,
     transactions: Transactions,
     settings: ServiceSettings,
-    rabbitmq_url: SecretStr,
+    sample_url: SecretStr,
 ) -> None:
     url = settings.database_url
-    relay = Relay(NAME, url, rabbitmq_url, poll_seconds=10 * RECEIVED_WITHIN)
+    relay = Relay(NAME, url, sample_url, poll_seconds=10 * RECEIVED_WITHIN)
     async with running(relay):
         await until(lambda: relay.working)
         for number in range(5):
@@ -109,12 +109,12 @@ async def test_nothing_leaves_before_every_listener_hears(
     database: Database,
     transactions: Transactions,
     settings: ServiceSettings,
-    rabbitmq_url: SecretStr,
+    sample_url: SecretStr,
 ) -> None:
     """The broker confirms what one queue takes: it does not miss the one that is not there yet."""
     for name in left_over:
         await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
-    late = Relay(NAME, settings.database_url, rabbitmq_url, listeners=[QUEUE.name])
+    late = Relay(NAME, settings.database_url, sample_url, listeners=[QUEUE.name])
     await make(transactions, "first")
     async with running(late):
         await asyncio.sleep(3 * LISTENERS_SECONDS)
@@ -122,7 +122,13 @@ async def test_nothing_leaves_before_every_listener_hears(
         assert not await _empty(database)
         await bus.declare_queue(channel, QUEUE)
         await until(lambda: _empty(database))
-    assert await waiting(channel, QUEUE.name) == 1
+    # Beside the event waits the relay's question, which a consumer would have dropped.
+    assert await waiting(channel, QUEUE.name) == 2
+    arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    await (await channel.get_queue(QUEUE.name, ensure=False)).consume(arrived.put, no_ack=True)
+    async with asyncio.timeout(RECEIVED_WITHIN):
+        taken = [await arrived.get() for _ in range(2)]
+    assert [message.exchange for message in taken] == [bus.LISTENERS_EXCHANGE, bus.EXCHANGE]
     assert len(await receiver.events(1)) == 1
     await forget_queues(channel, QUEUE.name)
 
@@ -146,12 +152,12 @@ async def test_changes_of_a_row_arrive_in_order_past_writers_and_takeovers(
     database: Database,
     transactions: Transactions,
     settings: ServiceSettings,
-    rabbitmq_url: SecretStr,
+    sample_url: SecretStr,
 ) -> None:
     names = [f"thing {number}" for number in range(4)]
     for name in names:
         await make(transactions, name)
-    relays = [Relay(f"{NAME} {n}", settings.database_url, rabbitmq_url) for n in range(3)]
+    relays = [Relay(f"{NAME} {n}", settings.database_url, sample_url) for n in range(3)]
 
     async def writer(number: int) -> None:
         for step in range(40):
@@ -185,9 +191,9 @@ async def test_of_two_one_works_and_the_other_takes_over(
     database: Database,
     transactions: Transactions,
     settings: ServiceSettings,
-    rabbitmq_url: SecretStr,
+    sample_url: SecretStr,
 ) -> None:
-    relays = [Relay(f"{NAME} {n}", settings.database_url, rabbitmq_url) for n in range(2)]
+    relays = [Relay(f"{NAME} {n}", settings.database_url, sample_url) for n in range(2)]
     async with running(*relays) as tasks:
         await until(lambda: _one_works(relays))
         await asyncio.sleep(1.5)

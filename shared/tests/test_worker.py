@@ -1,10 +1,11 @@
 """The worker as a process: what it says when a part of it ends."""
 
 import pytest
+from pydantic import SecretStr
 
 from shared.settings import ServiceSettings
 from shared.transactions import Transactions
-from shared.worker import Timer, Worker
+from shared.worker import Timer, Worker, start
 
 pytestmark = pytest.mark.anyio
 
@@ -24,3 +25,14 @@ async def test_a_worker_says_which_part_of_it_ended_and_why(
     with pytest.raises(RuntimeError, match="timer wind_up") as caught:
         await worker.run()
     assert isinstance(caught.value.__cause__, Broken)
+
+
+def test_a_process_that_would_sign_in_to_the_broker_as_another_does_not_start(
+    settings: ServiceSettings, transactions: Transactions
+) -> None:
+    """Everybody else would park its events."""
+    for url in ("amqp://carnet:hidden@mq.example/", "amqp://mq.example/"):
+        changed = settings.model_copy(update={"rabbitmq_url": SecretStr(url)})
+        with pytest.raises(SystemExit, match="SAMPLE_RABBITMQ_URL signs in as") as caught:
+            start(Worker("sample", changed, transactions, listeners=()))
+        assert "hidden" not in str(caught.value)

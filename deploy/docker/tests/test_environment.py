@@ -102,3 +102,26 @@ def test_a_public_key_keeps_everything_but_the_number() -> None:
 
 def test_the_services_are_those_of_the_system() -> None:
     assert SERVICES == system.SERVICES
+
+
+def test_what_an_earlier_version_did_not_need_is_added_and_nothing_changed(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    made = sections("admin@example.com")
+    earlier = [(c, v) for c, v in made if not any("_RABBITMQ_PASSWORD" in name for name in v)]
+    write_new(file, rendered(earlier))
+    before = file.read_text()
+    first = run("--add-missing", "--file", str(file))
+    assert first.returncode == 0, first.stderr
+    assert "IDENTITY_RABBITMQ_PASSWORD" in first.stdout
+    assert file.read_text().startswith(before)
+    wanted = {name for _, variables in made for name in variables}
+    assert set(read(file)) == wanted
+    after = file.read_text()
+    assert "nothing" in run("--add-missing", "--file", str(file)).stdout
+    assert file.read_text() == after
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_nothing_is_added_to_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert run("--add-missing", "--file", str(tmp_path / ".env")).returncode == 1
+    assert not list(tmp_path.iterdir())

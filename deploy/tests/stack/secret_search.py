@@ -91,7 +91,7 @@ async def listening(stack: Stack) -> AsyncIterator[Listener]:
     async with bus.connected(url, name="test") as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)
-        await queue.bind(await bus.declare_exchange(channel), "#")
+        await queue.bind(await bus.events_exchange(channel), "#")
         yield Listener(queue)
 
 

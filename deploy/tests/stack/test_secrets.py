@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -231,6 +232,8 @@ async def test_secrets_leave_no_trace(
     for caller in scene.cast.everybody():
         assert caller.token
         canaries.secrets[f"{caller.name}'s token"] = caller.token
+    for user, url in stack.system.broker_urls.items():
+        canaries.secrets[f"{user}'s broker password"] = urlsplit(url).password or ""
     async with listening(stack) as listener:
         await _passwords(scene, canaries)
         await _cards(scene, canaries, cards)

@@ -15,7 +15,8 @@ from services.audit.verification import verify_everything
 from shared import bus
 from shared.consumer import Consumer
 from shared.events import Event
-from shared.testing import Database
+from shared.testing import Database, broker_url_of
+from shared.tests.messages import outgoing
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -147,12 +148,14 @@ async def test_writers_side_by_side_keep_every_chain_in_one_piece(
 async def test_the_queue_takes_every_event_in_batches(
     database: Database, transactions: Transactions, rabbitmq_url: SecretStr
 ) -> None:
-    sent = [event(type=f"anything.at.all.v{n}") for n in range(500)]
-    consumer = Consumer(QUEUE, handle, transactions, rabbitmq_url, batch=100, read=read)
+    sent = [event(type=f"vouchers.at.all.v{n}") for n in range(500)]
+    consumer = Consumer(
+        QUEUE, handle, transactions, broker_url_of("audit", rabbitmq_url), batch=100, read=read
+    )
     async with bus.connected(rabbitmq_url, name="test") as connection:
         channel = await bus.publishing_channel(connection)
         await (await bus.declare_queue(channel, QUEUE)).purge()
-        messages = [bus.Outgoing(e.type, e.id, e.model_dump_json().encode()) for e in sent]
+        messages = [outgoing(e) for e in sent]
         assert not any(await bus.publish_all(channel, messages * 2))
         running = asyncio.ensure_future(consumer.run())
         try:

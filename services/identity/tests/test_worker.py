@@ -16,7 +16,8 @@ from services.identity.tests.conftest import Person
 from services.identity.tests.test_handlers import CLOSED, CREATED
 from services.identity.worker import create_worker
 from shared import bus
-from shared.testing import Database, until
+from shared.testing import Database, broker_url_of, until
+from shared.tests.messages import message_of
 from shared.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -26,11 +27,13 @@ LISTENER = "test.identity"
 
 @pytest.fixture
 async def worker(settings: Settings, rabbitmq_url: SecretStr) -> AsyncIterator[Worker]:
-    worker = create_worker(settings.model_copy(update={"rabbitmq_url": rabbitmq_url}))
+    worker = create_worker(
+        settings.model_copy(update={"rabbitmq_url": broker_url_of("identity", rabbitmq_url)})
+    )
     async with bus.connected(rabbitmq_url, name="test") as broker:
         channel = await bus.publishing_channel(broker)
         listener = await channel.declare_queue(LISTENER)
-        await listener.bind(await bus.declare_exchange(channel), "identity.#")
+        await listener.bind(await bus.events_exchange(channel), "identity.#")
         for name in LISTENERS:
             await bus.declare_queue(channel, bus.Queue(name, ()))
     tasks = [asyncio.ensure_future(worker.relay.run())]
@@ -61,10 +64,9 @@ async def test_news_arrive_and_events_leave(
     await until(lambda: worker.relay.working and all(c.working for c in worker.consumers))
     async with bus.connected(rabbitmq_url, name="test") as broker:
         channel = await bus.publishing_channel(broker)
-        exchange = await bus.declare_exchange(channel)
+        exchange = await bus.events_exchange(channel)
         for event in (CREATED, CREATED, CLOSED, CLOSED):
-            body = event.model_dump_json().encode()
-            await bus.publish(exchange, event.type, bus.persistent(body, event.id))
+            await bus.publish(exchange, event.type, message_of(event))
 
         async def is_heard() -> bool:
             return await _organization(database) == ("praxis", False)

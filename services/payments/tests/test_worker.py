@@ -25,7 +25,8 @@ from services.payments.tests.test_handlers import purchased
 from services.payments.tests.test_sellers import organization_changed
 from services.payments.worker import create_worker
 from shared import bus
-from shared.testing import PATIENCE, Database, until
+from shared.testing import PATIENCE, Database, broker_url_of, until
+from shared.tests.messages import message_of
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ async def worker(
     monkeypatch.setenv("PAYMENTS_STRIPE_API_BASE", stripe_url)
     monkeypatch.setenv("PAYMENTS_STRIPE_API_KEY", API_KEY)
     monkeypatch.setenv("PAYMENTS_STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
-    changed = settings.model_dump() | {"rabbitmq_url": rabbitmq_url}
+    changed = settings.model_dump() | {"rabbitmq_url": broker_url_of("payments", rabbitmq_url)}
     worker = create_worker(Settings.model_validate(changed))
     async with bus.connected(rabbitmq_url, name="test") as broker:
         for name in LISTENERS:
@@ -76,10 +77,10 @@ async def test_from_the_broker_to_the_books_and_back(
     event = purchased(body)
     async with bus.connected(rabbitmq_url, name="test") as broker:
         channel = await bus.publishing_channel(broker)
-        exchange = await bus.declare_exchange(channel)
+        exchange = await bus.events_exchange(channel)
         heard = await channel.declare_queue(exclusive=True)
         await heard.bind(exchange, "payments.payment.#")
-        message = bus.persistent(event.model_dump_json().encode(), event.id)
+        message = message_of(event)
         for _ in range(2):
             await bus.publish(exchange, event.type, message)
         await row_of(database, voucher_id=body["voucher_id"], status="pending")
@@ -117,6 +118,6 @@ async def test_what_changed_of_an_organization_comes_from_the_broker(
 
     async with bus.connected(rabbitmq_url, name="test") as broker:
         channel = await bus.publishing_channel(broker)
-        message = bus.persistent(event.model_dump_json().encode(), event.id)
-        await bus.publish(await bus.declare_exchange(channel), event.type, message)
+        message = message_of(event)
+        await bus.publish(await bus.events_exchange(channel), event.type, message)
         await until(heard)

@@ -14,7 +14,8 @@ from services.vouchers.tests.people import People, buy, new_type
 from services.vouchers.worker import create_worker, timers_of
 from shared import bus
 from shared.events import Event
-from shared.testing import Database, Tokens, until
+from shared.testing import Database, Tokens, broker_url_of, until
+from shared.tests.messages import message_of
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -23,10 +24,9 @@ pytestmark = pytest.mark.anyio
 async def _publish(rabbitmq_url: SecretStr, *events: Event) -> None:
     async with bus.connected(rabbitmq_url, name="test") as connection:
         channel = await bus.publishing_channel(connection)
-        exchange = await bus.declare_exchange(channel)
+        exchange = await bus.events_exchange(channel)
         for sent in events:
-            message = bus.persistent(sent.model_dump_json().encode(), sent.id)
-            await bus.publish(exchange, sent.type, message)
+            await bus.publish(exchange, sent.type, message_of(sent))
 
 
 async def test_messages_arrive_once_whatever_is_repeated(
@@ -38,7 +38,7 @@ async def test_messages_arrive_once_whatever_is_repeated(
 ) -> None:
     kind = await new_type(client, people.owner)
     voucher = (await buy(client, people.client, kind["id"], payment_token="pm_3ds")).json()
-    worker = create_worker(settings_of(database, tokens, rabbitmq_url))
+    worker = create_worker(settings_of(database, tokens, broker_url_of("vouchers", rabbitmq_url)))
     running = [asyncio.ensure_future(consumer.run()) for consumer in worker.consumers]
     try:
         checks = worker.checks()
@@ -87,7 +87,7 @@ async def test_each_run_of_a_timer_has_a_request_id_of_its_own(
 async def test_the_worker_knows_its_queues_and_timers(
     database: Database, tokens: Tokens, rabbitmq_url: SecretStr
 ) -> None:
-    worker = create_worker(settings_of(database, tokens, rabbitmq_url))
+    worker = create_worker(settings_of(database, tokens, broker_url_of("vouchers", rabbitmq_url)))
     assert {consumer.queue.name for consumer in worker.consumers} == {
         "vouchers.payments",
         "vouchers.organizations",
