@@ -123,8 +123,10 @@ class Relay:
                 passed("relay.claimed")
                 await self._send(connection, channel, rows)
             if len(rows) < BATCH:
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes with the event.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), self.poll_seconds)
+                    async with asyncio.timeout(self.poll_seconds):
+                        await woken.wait()
 
     def _outgoing(self, row: asyncpg.Record) -> bus.Outgoing:
         return bus.Outgoing(row["type"], row["event_id"], row["body"].encode(), self.user)
