@@ -1,24 +1,17 @@
 """docker-compose.yml describes the same system as the local stack, and keeps it closed."""
 
-import base64
-import hashlib
 import importlib
-import json
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
-from deploy.broker import access
-from deploy.docker import broker_definitions
 from deploy.docker.environment import sections
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack
@@ -258,55 +251,6 @@ def test_the_passwords_that_are_set_are_those_that_are_used(services: Services) 
         for job, name in ((service, "DATABASE"), (f"{service}-migrate", "OWNER_DATABASE")):
             url = services[job]["environment"][f"{prefix}_{name}_URL"]
             assert f":{given[f'{prefix}_{name}_PASSWORD']}@" in url
-
-
-@pytest.mark.parametrize("user", access.USERS)
-def test_each_process_signs_in_to_the_broker_with_the_password_that_its_user_is_given(
-    user: str, services: Services
-) -> None:
-    [url] = [
-        value
-        for name, service in services.items()
-        if name in (user, "dead-letters")
-        for variable, value in service["environment"].items()
-        if variable == access.url_variable(user)
-    ]
-    parts = urlsplit(url)
-    assert (parts.username, access.virtual_host(url)) == (user, broker_definitions.HOST)
-    given = services["broker-definitions"]["environment"]
-    made = broker_definitions.definitions(given)
-    [account] = [each for each in made["users"] if each["name"] == user]
-    salted = base64.b64decode(account["password_hash"])
-    password = (parts.password or "").encode()
-    assert salted[4:] == hashlib.sha256(salted[:4] + password).digest()
-    assert account["tags"] == ""
-
-
-def test_the_broker_imports_what_the_job_writes(services: Services) -> None:
-    volumes = services["rabbitmq"]["volumes"]
-    job = services["broker-definitions"]
-    [conf] = [v.split(":")[0] for v in volumes if "/etc/rabbitmq/conf.d/" in v]
-    setting = (CHECKOUT / conf).read_text().splitlines()[-1]
-    assert setting == f"load_definitions = {job['command'][1]}"
-    folder = job["command"][1].rpartition("/")[0]
-    assert f"broker-definitions:{folder}:ro" in volumes
-    assert job["volumes"] == [f"broker-definitions:{folder}"]
-    assert services["rabbitmq"]["depends_on"] == {
-        "broker-definitions": {"condition": "service_completed_successfully"}
-    }
-    assert "environment" not in services["rabbitmq"]
-
-
-def test_the_definitions_are_complete_or_refused(services: Services, tmp_path: Path) -> None:
-    given = services["broker-definitions"]["environment"]
-    for name in given:
-        with pytest.raises(LookupError, match=name):
-            broker_definitions.definitions({**given, name: ""})
-    file = tmp_path / "definitions.json"
-    for _ in range(2):
-        broker_definitions.write(file, json.dumps(broker_definitions.definitions(given)))
-        assert not [password for password in given.values() if password in file.read_text()]
-        assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
 
 def test_every_address_is_a_container_that_can_be_reached(services: Services) -> None:

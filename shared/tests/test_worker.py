@@ -27,7 +27,7 @@ async def test_a_worker_says_which_part_of_it_ended_and_why(
     assert isinstance(caught.value.__cause__, Broken)
 
 
-def test_a_process_that_would_sign_in_to_the_broker_as_another_does_not_start(
+async def test_a_process_that_would_sign_in_to_the_broker_as_another_does_not_start(
     settings: ServiceSettings, transactions: Transactions
 ) -> None:
     """Everybody else would park its events."""

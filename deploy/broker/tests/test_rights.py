@@ -17,6 +17,7 @@ from deploy.event_shapes.consumers import all_readers
 from shared import bus
 from shared.bus import Queue
 from shared.publishers import OPERATOR, service_in
+from shared.shapes import published_shapes
 from shared.testing import broker_url_of
 from shared.tests.messages import forget_queues
 
@@ -223,3 +224,9 @@ async def test_what_passes_the_broker_names_the_user_all_the_same(
         await queue.consume(arrived.put, no_ack=True)
         async with asyncio.timeout(30):
             assert (await arrived.get()).user_id == "vouchers"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_event_begins_with_the_name_of_its_service(service: str) -> None:
+    """By it the broker and the consumers know whose event it is."""
+    assert {service_in(kind) for kind in published_shapes(service)} == {service}

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from aio_pika import ExchangeType, Message
@@ -92,7 +93,7 @@ async def test_a_forged_payment_that_passes_the_broker_is_parked(
     async with signed_in(stack, "vouchers") as channel:
         await smuggle(channel, event, way)
     for name in TAKERS:
-        await until(lambda name=name: _is_parked(stack, name, before[name] + 1))
+        await until(partial(_is_parked, stack, name, before[name] + 1))
     read = await shop.client.call("GET", f"/api/vouchers/{voucher['id']}")
     assert (read["status"], read["invoice_number"]) == ("pending", None)
     assert await rows("SELECT 1 FROM audit.audit_logs WHERE event_id = $1", event.id) == []
