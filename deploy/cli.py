@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +14,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from deploy.local.console import errors, output, say, say_and_log
 from deploy.local.errors import StartError
-from deploy.local.interrupts import Interrupts, exit_with, ignore, say
+from deploy.local.interrupts import Interrupts, StopRequests, exit_with, ignore
 from deploy.local.processes import Identity
 from deploy.local.servers import Servers, running_servers
 from deploy.local.settings import StackSettings
-from deploy.local.stack import STACK_FILE, Stack, running_stack
+from deploy.local.stack import STACK_FILE, running_stack
 from deploy.local.summary import near, summary
+from deploy.local.supervisor import rotate
 
 ELSEWHERE: Mapping[str, str] = {
     "audit": "deploy.audit",
@@ -63,7 +64,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except StartError as error:
             say(error.problem)
-            print(f"        {error.remedy}", file=sys.stderr)
+            errors.write(f"        {error.remedy}")
             raise typer.Exit(1) from error
 
 
@@ -127,23 +128,17 @@ def with_servers(
 async def _up(interrupts: Interrupts) -> int:
     settings = StackSettings.from_environment()
     began = time.monotonic()
-    async with running_stack(settings, say=say) as stack:
-        print(summary(stack, time.monotonic() - began), flush=True)
-        await _until_asked_to_stop(stack, interrupts)
-    say("stopped")
+    log = settings.data / "logs" / "carnet.log"
+    rotate(log)
+    inform = say_and_log(log)
+    async with running_stack(settings, say=inform) as stack:
+        await asyncio.to_thread(errors.drain, 1.0)  # what was said before the summary stays before
+        output.write(summary(stack, time.monotonic() - began))
+        requests = StopRequests(stack.supervisor.stop_now, inform)
+        interrupts.told = requests.receive
+        await requests.wait()
+    inform("stopped")
     return 0
-
-
-async def _until_asked_to_stop(stack: Stack, interrupts: Interrupts) -> None:
-    asked = asyncio.Event()
-
-    def stop(_: signal.Signals) -> None:
-        say("stopping; once more to kill what is slow")
-        asked.set()
-        interrupts.told = lambda _: stack.supervisor.stop_now()
-
-    interrupts.told = stop
-    await asked.wait()
 
 
 async def _with_servers(command: list[str], data: Path, interrupts: Interrupts) -> int:

@@ -1,6 +1,5 @@
 """`carnet bench`: measure, and write what was measured into the documentation."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from deploy.bench.catalogue import MEASUREMENTS
 from deploy.bench.ground import Scale, prepared_ground
 from deploy.bench.protocol import Measurement
 from deploy.bench.rounds import measure
+from deploy.local.console import errors
 from deploy.local.errors import StartError
 from deploy.local.interrupts import Interrupts, exit_with
 from deploy.local.system import CHECKOUT
@@ -96,4 +96,4 @@ def _chosen(names: list[str]) -> list[Measurement]:
 
 
 def _say(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)
+    errors.write(f"bench: {line}")

@@ -91,7 +91,7 @@ class Supervisor:
         Raises StartError when its file cannot be executed.
         """
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _rotate(self.log_of(program.name))
+        rotate(self.log_of(program.name))
         if program.before_start is not None:
             await program.before_start()
         child = _Child(program, await self._spawn(program))
@@ -229,6 +229,13 @@ class Supervisor:
         await child.process.wait()
 
     def _remember(self) -> None:
+        """Write down what runs. A full disk must not end the task that restarts processes."""
+        try:
+            self._write_record()
+        except OSError as error:
+            self._say(f"the list of processes cannot be written: {error}")
+
+    def _write_record(self) -> None:
         running = (Identity.of(c.process.pid) for c in self._children.values() if _is_alive(c))
         record = [[p.pid, p.started] for p in running if p is not None]
         write_private(self._record, json.dumps(record))
@@ -270,7 +277,8 @@ def _how(code: int) -> str:
     return f"exit code {code}"
 
 
-def _rotate(log: Path) -> None:
+def rotate(log: Path) -> None:
+    """Set a log aside that grew too long."""
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_name(log.name + ".1"))
 
