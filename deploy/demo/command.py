@@ -1,6 +1,7 @@
 """The command behind `make demo`."""
 
 import asyncio
+import os
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ import typer
 from deploy.demo.client import ANSWERS_WITHIN, CardGateway, Person, UnexpectedAnswer
 from deploy.demo.page import Page
 from deploy.demo.story import Story
+from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
 from deploy.local.stack import description_of
 
@@ -27,6 +29,7 @@ def demo() -> None:
         StackSettings.from_environment().data,
         otherwise="Start one with `make run`, in another terminal.",
     )
+    _take_password(described["admin"])
     page = Page()
     try:
         asyncio.run(tell(described, page))
@@ -34,6 +37,16 @@ def demo() -> None:
         page.failed(str(error) or type(error).__name__)
         raise typer.Exit(1) from error
     page.console.print("\n[bold]Everything as it should be.[/bold]")
+
+
+def _take_password(admin: dict[str, Any]) -> None:
+    """Use CARNET_ADMIN_PASSWORD where the system does not know the administrator's password."""
+    admin["password"] = admin["password"] or os.environ.get("CARNET_ADMIN_PASSWORD")
+    if not admin["password"]:
+        raise StartError(
+            f"The password of {admin['email']} is not known here.",
+            "Set it: CARNET_ADMIN_PASSWORD=… make demo",
+        )
 
 
 async def tell(described: dict[str, Any], page: Page) -> Story:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,18 @@ def _with_database(url: str, name: str) -> str:
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
+@dataclass(frozen=True)
+class Administrator:
+    """The first administrator as the database has it.
+
+    `made`: by this start. `password_matches`: the password that this start knows is theirs.
+    """
+
+    email: str
+    made: bool
+    password_matches: bool
+
+
 class Preparation:
     """Brings the database of a system to where its processes can start."""
 
@@ -84,23 +97,27 @@ class Preparation:
         say: Callable[[str], None],
     ) -> None:
         self._done_file = folder / "prepared.json"
+        self._outcome_file = folder / "administrator.json"
         self._system = system
         self._supervisor = supervisor
         self._admin = admin
         self._say = say
 
-    async def run(self) -> None:
-        """Do what is not done yet. Raises StartError."""
+    async def run(self) -> Administrator:
+        """Do what is not done yet and return who the first administrator is. Raises StartError."""
         await self._require_no_notice()
         done, wanted = _read(self._done_file), await self._wanted()
-        if done == wanted:
-            return
+        known = _administrator(done.pop("administrator", None)) if done else None
+        if done == wanted and known is not None:
+            return known
         self._done_file.unlink(missing_ok=True)
         self._say("preparing the database: roles, schemas, migrations, the first admin")
         await self._provision()
         await asyncio.gather(*(self._migrate(service) for service in SERVICES))
-        await self._bootstrap()
-        write_private(self._done_file, json.dumps(await self._wanted(), indent=2))
+        administrator = await self._bootstrap()
+        done = {**await self._wanted(), "administrator": asdict(replace(administrator, made=False))}
+        write_private(self._done_file, json.dumps(done, indent=2))
+        return administrator
 
     async def _require_no_notice(self) -> None:
         """Refuse as each of the processes would, but before any of them is started."""
@@ -129,12 +146,23 @@ class Preparation:
             f"{service}-migrate", f"services.{service}.migrate", self._system.one_off(service)
         )
 
-    async def _bootstrap(self) -> None:
+    async def _bootstrap(self) -> Administrator:
         email, password = self._admin
         environment = self._system.one_off(
-            "identity", IDENTITY_ADMIN_EMAIL=email, IDENTITY_ADMIN_PASSWORD=password
+            "identity",
+            IDENTITY_ADMIN_EMAIL=email,
+            IDENTITY_ADMIN_PASSWORD=password,
+            IDENTITY_ADMIN_OUTCOME_FILE=str(self._outcome_file),
         )
         await self._once("identity-bootstrap", "services.identity.bootstrap", environment)
+        administrator = _administrator(_read(self._outcome_file))
+        self._outcome_file.unlink(missing_ok=True)
+        if administrator is None:
+            raise StartError(
+                "The first administrator's address was not reported.",
+                f"Read {self._supervisor.log_of('identity-bootstrap')}",
+            )
+        return administrator
 
     async def _once(self, name: str, module: str, environment: Mapping[str, str]) -> None:
         program = self._system.own_program(name, module, environment)
@@ -196,6 +224,13 @@ def _code() -> str:
         digest.update(f"{source.relative_to(CHECKOUT)}\0".encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+def _administrator(stored: Any) -> Administrator | None:
+    try:
+        return Administrator(**stored)
+    except TypeError:
+        return None
 
 
 def _digest(text: str) -> str:

@@ -15,12 +15,17 @@ from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.ports import Ports, is_free
 from deploy.local.postgres import Postgres
-from deploy.local.preparation import EMBEDDED_DATABASE, Preparation, ensure_database
+from deploy.local.preparation import (
+    EMBEDDED_DATABASE,
+    Administrator,
+    Preparation,
+    ensure_database,
+)
 from deploy.local.rabbitmq import RabbitMQ, check_broker
 from deploy.local.readiness import wait_until_ready
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, one_failure, postgres_of, rabbitmq_of
-from deploy.local.settings import LOCAL_STRIPE_KEY, StackSettings
+from deploy.local.settings import DEFAULT_ADMIN_EMAIL, LOCAL_STRIPE_KEY, StackSettings
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES, Instance, System, public_keys
 from shared.broker_access import broker_url
@@ -59,6 +64,7 @@ class Stack:
         self.admin_email = settings.admin_email
         self.admin_password = credentials.admin_password(store, settings)
         self._broker_passwords = credentials.broker_passwords(store)
+        self.administrator: Administrator | None = None  # until the database is prepared
         self._card_port = None if settings.stripe else ports.choose("card-gateway")
         self.system = _system(
             settings,
@@ -110,7 +116,6 @@ class Stack:
             group.create_task(self._start_card_gateway())
             group.create_task(self._start_processes())
         await self.wait_until_ready()
-        self._keep_admin()
 
     async def stop(self) -> None:
         """Stop everything in order."""
@@ -147,11 +152,28 @@ class Stack:
             await self.postgres.start(self.supervisor)
         await ensure_database(self.system.database_url)
         admin = (self.admin_email, self.admin_password)
-        await Preparation(self._folder, self.system, admin, self.supervisor, self._say).run()
+        preparation = Preparation(self._folder, self.system, admin, self.supervisor, self._say)
+        self._take(await preparation.run())
         await self.supervisor.start_all(self.system.program(i) for i in self.system.instances)
 
-    def _keep_admin(self) -> None:
-        if self.settings.admin_password is None:
+    def _take(self, administrator: Administrator) -> None:
+        """Note who the first administrator is, and say which settings differ from that."""
+        self.administrator = administrator
+        if self.admin_email.lower() != administrator.email.lower():
+            if self.settings.admin_email != DEFAULT_ADMIN_EMAIL:
+                self._say(
+                    f"CARNET_ADMIN_EMAIL is {self.admin_email}, but the first administrator of "
+                    f"this installation is {administrator.email}: it is made once, and nothing "
+                    "was changed"
+                )
+            self.admin_email = administrator.email
+        if not administrator.password_matches:
+            if self.settings.admin_password is not None:
+                self._say(
+                    f"CARNET_ADMIN_PASSWORD is not the password of {administrator.email}: it "
+                    "counts only when the administrator is made, and nothing was changed"
+                )
+        elif self.settings.admin_password is None:
             file = self._folder / ADMIN_FILE
             credentials.keep_admin(file, self.admin_email, self.admin_password)
 
@@ -164,7 +186,7 @@ class Stack:
         return {
             "address": self.address,
             "documentation": f"{self.address}/docs",
-            "admin": {"email": self.admin_email, "password": self.admin_password},
+            "admin": {"email": self.admin_email, "password": self._known_password()},
             "logs": str(self.logs),
             "database_url": system.database_url,
             "service_database_urls": {name: system.role_url(name) for name in SERVICES},
@@ -180,6 +202,11 @@ class Stack:
             },
             "pids": self.pids(),
         }
+
+    def _known_password(self) -> str | None:
+        """Return the first administrator's password, None when it is not known here."""
+        known = self.administrator is None or self.administrator.password_matches
+        return self.admin_password if known else None
 
 
 @asynccontextmanager

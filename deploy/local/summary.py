@@ -44,9 +44,16 @@ def near(path: Path) -> str:
 
 
 def _password(stack: Stack) -> str:
+    """Show a generated password in the one start that made the administrator, then its file."""
+    administrator = stack.administrator
+    if administrator is None or not administrator.password_matches:
+        return "not known here: it was set at an earlier start, or changed since"
     if stack.settings.admin_password is not None:
         return "as set in CARNET_ADMIN_PASSWORD"
-    return f"{stack.admin_password}   (kept in {near(stack.settings.data / ADMIN_FILE)})"
+    file = near(stack.settings.data / ADMIN_FILE)
+    if administrator.made:
+        return f"{stack.admin_password}   (shown this once, kept in {file})"
+    return f"kept in {file}"
 
 
 def _database(stack: Stack) -> str:
@@ -62,12 +69,13 @@ def _data_prefix(settings: StackSettings) -> str:
 
 
 def _sign_in(stack: Stack) -> list[str]:
-    """Write a command that signs in; a password the user set stays in the user's variable."""
-    if stack.settings.admin_password is None:
-        password = stack.admin_password
-    else:
-        password = "'\"$CARNET_ADMIN_PASSWORD\"'"  # noqa: S105
+    """Write a command that signs in, without the password itself."""
+    command = f"  curl -s {stack.address}/api/auth/login -H 'Content-Type: application/json' \\"
+    administrator, settings = stack.administrator, stack.settings
+    if administrator and administrator.password_matches and settings.admin_password is None:
+        return [command, f"    -d @{near(settings.data / ADMIN_FILE)}"]
+    password = "'\"$CARNET_ADMIN_PASSWORD\"'"  # noqa: S105
     return [
-        f"  curl -s {stack.address}/api/auth/login -H 'Content-Type: application/json' \\",
+        command,
         f"""    -d '{{"email": "{stack.admin_email}", "password": "{password}"}}'""",
     ]

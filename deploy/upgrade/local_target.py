@@ -2,12 +2,12 @@
 
 import json
 import secrets
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.local.console import say
 from deploy.local.credentials import service_credentials
 from deploy.local.ports import Ports
 from deploy.local.preparation import EMBEDDED_DATABASE, ensure_database
@@ -62,7 +62,7 @@ def _running(folder: Path) -> Mapping[str, Any] | None:
 @asynccontextmanager
 async def _embedded(folder: Path) -> AsyncIterator[str]:
     """Run the folder's PostgreSQL, and it alone; yield the administrator's URL."""
-    supervisor = Supervisor(folder, lambda line: print(f"carnet: {line}", file=sys.stderr))
+    supervisor = Supervisor(folder, say)
     await supervisor.end_leftovers()
     postgres = postgres_of(folder, Ports(folder / "ports.json"), _secrets(folder))
     try:

@@ -1,11 +1,15 @@
-"""`python -m services.identity.bootstrap`: make the first administrator; safe to repeat.
+"""`python -m services.identity.bootstrap`: make the first administrator, once per installation.
 
-Reads IDENTITY_DATABASE_URL, IDENTITY_ADMIN_EMAIL and IDENTITY_ADMIN_PASSWORD. Does nothing while a
-notice of maintenance stands in the schema.
+Reads IDENTITY_DATABASE_URL, IDENTITY_ADMIN_EMAIL and IDENTITY_ADMIN_PASSWORD. Where an active
+administrator exists it changes nothing, and reports which of the two values differ from what is
+in use. Does nothing while a notice of maintenance stands in the schema.
 """
 
 import asyncio
+import json
 import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -25,20 +29,22 @@ from shared.maintenance import refuse_to_start
 from shared.settings import DatabaseUrl
 from shared.transactions import Transactions
 
+EMAIL_VARIABLE = "IDENTITY_ADMIN_EMAIL (with Docker Compose: CARNET_ADMIN_EMAIL)"
+PASSWORD_VARIABLE = "IDENTITY_ADMIN_PASSWORD (with Docker Compose: CARNET_ADMIN_PASSWORD)"  # noqa: S105
+
 
 def _uncommon(password: SecretStr) -> SecretStr:
     refuse_common(password.get_secret_value())
     return password
 
 
-class BootstrapSettings(BaseSettings):
-    """The database, and who the first administrator is."""
+class AdministratorSettings(BaseSettings):
+    """Who the first administrator is."""
 
     model_config = SettingsConfigDict(
         env_prefix="IDENTITY_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    database_url: DatabaseUrl
     admin_email: Email
     admin_password: Annotated[
         SecretStr, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH), AfterValidator(_uncommon)
@@ -46,21 +52,66 @@ class BootstrapSettings(BaseSettings):
     admin_name: str = "Administrator"
 
 
-async def bootstrap(transactions: Transactions, settings: BootstrapSettings) -> bool:
-    """Make the administrator unless the address is taken; returns whether it was made.
+class BootstrapSettings(AdministratorSettings):
+    """The administrator, the database, and where the outcome is written for another program."""
 
-    An existing user is left as it is, password and role included: a restart with old settings
-    must not undo what an administrator changed since.
+    database_url: DatabaseUrl
+    admin_outcome_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Who the first administrator is now, and whether the given password is theirs."""
+
+    email: str
+    made: bool
+    password_matches: bool
+
+
+class AddressTaken(Exception):
+    """The address of the first administrator belongs to a user who is no active one."""
+
+
+async def bootstrap(transactions: Transactions, settings: AdministratorSettings) -> Outcome:
+    """Make the administrator unless there is an active one; raises AddressTaken.
+
+    An existing one is left as it is, whatever the settings say by now: a restart must neither undo
+    what an administrator changed since, nor make a second one.
     """
-    hashed = await Passwords(places=1).hash(settings.admin_password.get_secret_value())
+    passwords = Passwords(places=1)
+    given = settings.admin_password.get_secret_value()
+    hashed = await passwords.hash(given)
     async with transactions.system() as session:
-        if await queries.find_by_email(session, settings.admin_email) is not None:
-            return False
-        _make(session, settings, hashed)
-    return True
+        first = await queries.first_administrator(session)
+        if first is None:
+            if await queries.find_by_email(session, settings.admin_email) is not None:
+                raise AddressTaken
+            _make(session, settings, hashed)
+            return Outcome(settings.admin_email, made=True, password_matches=True)
+        email, their_hash = first.email, first.password_hash
+    verdict = await passwords.verify(given, their_hash)
+    return Outcome(email, made=False, password_matches=verdict.matches)
 
 
-def _make(session: AsyncSession, settings: BootstrapSettings, password_hash: str) -> None:
+def report(outcome: Outcome, settings: AdministratorSettings) -> list[str]:
+    """Return what to tell whoever set the values, a sentence a line."""
+    if outcome.made:
+        return [f"The administrator {outcome.email} was made."]
+    lines = [f"The administrator {outcome.email} exists already; nothing was changed."]
+    if settings.admin_email.lower() != outcome.email.lower():
+        lines.append(
+            f"{EMAIL_VARIABLE} is {settings.admin_email}, but the first administrator is made once"
+            " per installation. Sign in as the existing one to add another."
+        )
+    if not outcome.password_matches:
+        lines.append(
+            f"{PASSWORD_VARIABLE} is not this administrator's password. It counts only when the"
+            " administrator is made; change the password after signing in."
+        )
+    return lines
+
+
+def _make(session: AsyncSession, settings: AdministratorSettings, password_hash: str) -> None:
     user = User(email=settings.admin_email, name=settings.admin_name, password_hash=password_hash)
     user.take_role(ADMIN)
     user.approve(None)
@@ -73,11 +124,16 @@ async def _main() -> None:
     engine = make_engine(settings.database_url, pool_size=1)
     try:
         await refuse_to_start(engine)
-        made = await bootstrap(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings)
+        outcome = await bootstrap(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings)
+    except AddressTaken:
+        raise SystemExit(
+            f"{EMAIL_VARIABLE} is the address of a user who is no active administrator. Set another one."
+        ) from None
     finally:
         await engine.dispose()
-    outcome = "was made" if made else "exists already"
-    sys.stdout.write(f"The administrator {settings.admin_email} {outcome}.\n")
+    if settings.admin_outcome_file is not None:
+        settings.admin_outcome_file.write_text(json.dumps(asdict(outcome)))
+    sys.stdout.write("".join(f"{line}\n" for line in report(outcome, settings)))
 
 
 if __name__ == "__main__":

@@ -115,6 +115,17 @@ async def is_last_owner(session: AsyncSession, user: User) -> bool:
     return await _alone(session, f"owners {user.organization_id}", user, others)
 
 
+async def first_administrator(session: AsyncSession) -> User | None:
+    """Return the oldest active system administrator, or None where none was made yet.
+
+    Whoever asks in order to make one is alone until the transaction's end.
+    """
+    lock = func.pg_advisory_xact_lock(func.hashtextextended("administrators", 3))
+    await session.execute(select(lock))
+    found = select(User).where(User.role == ADMIN, User.is_active, _LIVING)
+    return await session.scalar(found.order_by(User.id).limit(1))
+
+
 async def is_last_administrator(session: AsyncSession, user: User) -> bool:
     """Say whether the system has no other active administrator; see `_alone`."""
     return await _alone(session, "administrators", user, select(User.id).where(User.role == ADMIN))

@@ -1,11 +1,12 @@
 """The first administrator."""
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
-from services.identity.bootstrap import BootstrapSettings, bootstrap
+from services.identity.bootstrap import AddressTaken, BootstrapSettings, bootstrap, report
 from shared.testing import Database
 from shared.transactions import Transactions
 
@@ -24,9 +25,9 @@ def _settings(database: Database, **changes: Any) -> BootstrapSettings:
 async def test_the_first_administrator_is_made_once_by_the_system(
     client: httpx.AsyncClient, transactions: Transactions, database: Database
 ) -> None:
-    assert await bootstrap(transactions, _settings(database))
+    assert (await bootstrap(transactions, _settings(database))).made
     again = _settings(database, admin_email="admin@EXAMPLE.org", admin_password="b" * 12)
-    assert not await bootstrap(transactions, again)
+    assert not (await bootstrap(transactions, again)).made
     [user] = await database.rows("SELECT * FROM users")
     assert (user["role"], user["is_active"], user["approved_by"]) == ("admin", True, None)
     [event] = await database.events()
@@ -46,3 +47,43 @@ async def test_the_rule_for_passwords_holds_here_too(database: Database, passwor
     with pytest.raises(ValueError, match="admin_password") as refused:
         _settings(database, admin_password=password)
     assert password not in str(refused.value)
+
+
+async def test_another_address_at_a_later_start_makes_no_second_administrator(
+    transactions: Transactions, database: Database
+) -> None:
+    await bootstrap(transactions, _settings(database))
+    later = _settings(database, admin_email="other@example.org", admin_password="another pass 7")
+    outcome = await bootstrap(transactions, later)
+    assert (outcome.made, outcome.password_matches) == (False, False)
+    assert outcome.email.lower() == "admin@example.org"
+    assert len(await database.rows("SELECT * FROM users")) == 1
+    assert len(await database.events()) == 1
+    lines = "\n".join(report(outcome, later))
+    assert "CARNET_ADMIN_EMAIL) is other@example.org" in lines
+    assert "CARNET_ADMIN_PASSWORD) is not" in lines
+    assert "nothing was changed" in lines
+    assert "another pass 7" not in lines
+
+
+async def test_two_first_starts_at_once_make_one_administrator(
+    transactions: Transactions, database: Database
+) -> None:
+    outcomes = await asyncio.gather(
+        *(
+            bootstrap(transactions, _settings(database, admin_email=f"admin{n}@example.org"))
+            for n in range(4)
+        )
+    )
+    assert [outcome.made for outcome in outcomes].count(True) == 1
+    assert len({outcome.email for outcome in outcomes}) == 1
+    assert len(await database.rows("SELECT * FROM users")) == 1
+
+
+async def test_the_address_of_a_user_who_is_no_active_administrator_is_refused(
+    transactions: Transactions, database: Database
+) -> None:
+    await bootstrap(transactions, _settings(database))
+    await database.rows("UPDATE users SET is_active = false")
+    with pytest.raises(AddressTaken):
+        await bootstrap(transactions, _settings(database))
