@@ -31,6 +31,7 @@ from gateway.upstreams import Upstream
 from shared.auth import Actor, ServiceSigner, TokenVerifier
 from shared.logging import configure_logging
 from shared.service import operations_port, uvicorn_config
+from shared.settings import load_settings
 
 _DOCUMENT_SECONDS = 10.0
 _READINESS_SECONDS = 1.0
@@ -154,8 +155,8 @@ async def _serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Run the gateway until SIGTERM. Raises pydantic.ValidationError for missing settings."""
-    settings = Settings()
+    """Run the gateway until SIGTERM. Raises SystemExit that names bad settings."""
+    settings = load_settings(Settings)
     configure_logging("gateway", level=settings.log_level, style=settings.log_format)
     uvloop.run(_serve(settings))
 

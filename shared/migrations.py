@@ -23,7 +23,7 @@ import shared.inbox  # noqa: F401 - its table belongs to SharedBase
 from shared.db import make_engine, metadata
 from shared.maintenance import refuse_to_start
 from shared.outbox import SharedBase
-from shared.settings import DatabaseUrl
+from shared.settings import DatabaseUrl, load_settings
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.migrate', 0))")
 # Partitions come and go at run time; the models know their parent alone.
@@ -175,7 +175,7 @@ def main(package: str) -> None:
     Raises SystemExit while a notice of maintenance stands in the schema.
     """
     prefix = package.rpartition(".")[2].upper() + "_"
-    settings = OwnerSettings(_env_prefix=prefix)
+    settings = load_settings(OwnerSettings, _env_prefix=prefix)
     asyncio.run(_migrate(package, settings.owner_database_url))
     sys.stdout.write(f"{package} is at {head_of(package)}\n")
 

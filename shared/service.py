@@ -21,6 +21,7 @@ from shared.context import RequestContext
 from shared.db import make_engine
 from shared.errors import install_error_handlers
 from shared.failpoints import warn_if_set
+from shared.fields import accept_local_addresses
 from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
@@ -50,6 +51,7 @@ def create_service(
     The application's state holds `transactions`, `verifier`, `internal_keys`, `clients` and
     `settings`, for the few dependencies that need them.
     """
+    accept_local_addresses(settings.local_addresses)
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     app = FastAPI(
         title=title,

@@ -1,9 +1,11 @@
 """Settings every process reads from its environment, each under its own prefix."""
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from sqlalchemy.engine import make_url
 
 
@@ -14,6 +16,74 @@ def asyncpg_url(url: SecretStr) -> SecretStr:
         raise ValueError("must be a postgresql:// URL")
     parsed = parsed.set(drivername="postgresql+asyncpg")
     return SecretStr(parsed.render_as_string(hide_password=False))
+
+
+Chosen = TypeVar("Chosen", bound=BaseSettings)
+
+# How pydantic begins a rule: "Input should be greater than or equal to 1".
+_SUBJECT = re.compile(r"^(Value error, |Assertion failed, )?(\w+ should|value is) ")
+# Of a SecretStr it speaks of items, of which a text has none.
+_SECRET_LENGTH = re.compile(r"^(Value should have at \w+ \d+) items? after validation")
+_FIELD_IN_SOURCE = re.compile(r'field "(\w+)"')
+
+
+class BadSettings(Exception):
+    """Variables that a process cannot use: `problems` has a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read_settings(
+    kind: type[Chosen], *, names: Mapping[str, str] | None = None, **given: Any
+) -> Chosen:
+    """Read settings from the environment, or as `given`. Raises BadSettings.
+
+    `names` are variables' names where a field is set by another one than PREFIX_FIELD.
+    """
+    prefix = str(given.get("_env_prefix") or kind.model_config.get("env_prefix") or "")
+
+    def name_of(field: str) -> str:
+        return (names or {}).get(field) or f"{prefix}{field}".upper()
+
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        # Without the values, which may be secrets, and without links to pydantic's pages.
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [_problem(part["loc"], part["type"], part["msg"], name_of) for part in found]
+    except SettingsError as error:  # a list or a mapping that is no JSON
+        field = _FIELD_IN_SOURCE.search(str(error))
+        problems = [f"{name_of(field[1]) if field else prefix}: must be JSON"]
+    raise BadSettings(problems)
+
+
+def load_settings(kind: type[Chosen], **given: Any) -> Chosen:
+    """Read the settings of this process, or end it with a line for each variable at fault."""
+    try:
+        return read_settings(kind, **given)
+    except BadSettings as error:
+        raise SystemExit(f"{error}\ndocs/settings.md lists the settings.") from None
+
+
+def _problem(
+    place: tuple[int | str, ...], kind: str, message: str, name_of: Callable[[str], str]
+) -> str:
+    rule = "is not set" if kind == "missing" else _rule(message)
+    if not place:
+        return rule
+    inside = "".join(f"[{part}]" for part in place[1:])
+    return f"{name_of(str(place[0]))}{inside}: {rule}"
+
+
+def _rule(message: str) -> str:
+    """Turn "Input should be at least 1" into "must be at least 1"."""
+    message = _SECRET_LENGTH.sub(r"\1 characters", message)
+    begun = _SUBJECT.sub(
+        lambda found: "is " if found[2] == "value is" else "must ", message, count=1
+    )
+    return begun.removeprefix("Value error, ")
 
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(asyncpg_url)]
@@ -61,3 +131,5 @@ class ServiceSettings(ProcessSettings, TokenSettings):
     rabbitmq_url: SecretStr
     internal_key: SecretStr
     internal_jwks: str
+    local_addresses: bool = False
+    """Whether e-mail addresses under test, localhost and internal are taken: on one machine."""

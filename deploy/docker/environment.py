@@ -70,6 +70,7 @@ def _card_gateway(development: bool) -> Section:
         return comment, {"STRIPE_API_KEY": "", "STRIPE_WEBHOOK_SECRET": ""}
     return "localstripe instead of Stripe: no real money moves.", {
         "COMPOSE_PROFILES": "development",
+        "CARNET_LOCAL_ADDRESSES": "true",
         "STRIPE_API_BASE": "http://card-gateway:8420",
         "STRIPE_API_KEY": "sk_test_local",
         "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",

@@ -1,6 +1,7 @@
 """What a person may set for a local stack, read from the environment."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.system import SERVICES
 from shared.publishers import OPERATOR
+from shared.fields import accept_local_addresses
+from shared.settings import BadSettings, read_settings
 
 DEFAULT_PORT = 8080
 DEFAULT_DATA = ".carnet"
@@ -51,6 +54,7 @@ class StackSettings:
         """
         given = {name: value for name, value in environment.items() if value}
         rabbitmq_url, rabbitmq_urls = _broker(given)
+        _check_administrator(given)
         return cls(
             data=Path(given.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve(),
             port=_port(given.get("CARNET_PORT", str(DEFAULT_PORT))),
@@ -67,7 +71,7 @@ class StackSettings:
 
 
 def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
         return int(text)
     raise StartError(f"CARNET_PORT is '{text}'.", "Set it to a port number from 1 to 65535.")
 
@@ -112,14 +116,42 @@ def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str |
         complete = None
     if complete:
         return text
+    form = "host" if "https" in schemes else "user:password@host:port/…"
     raise StartError(
-        f"{name} is not an address of the kind {schemes[0]}://user:password@host:port/…",
+        f"{name} is not an address of the kind {schemes[0]}://{form}",
         "Write it like that; characters such as @ or / in a password as %40 or %2F.",
     )
 
 
+def _check_administrator(given: Mapping[str, str]) -> None:
+    """Check the first administrator by identity's own rules, which are imported when needed."""
+    names = {"admin_email": "CARNET_ADMIN_EMAIL", "admin_password": "CARNET_ADMIN_PASSWORD"}
+    values = {field: given[name] for field, name in names.items() if name in given}
+    if not values:
+        return
+    from services.identity.bootstrap import AdministratorSettings
+
+    local = given.get("IDENTITY_LOCAL_ADDRESSES", "true").lower() in ("true", "1", "yes", "on")
+    usable = {"admin_email": DEFAULT_ADMIN_EMAIL, "admin_password": secrets.token_urlsafe(18)}
+    accept_local_addresses(local)
+    try:
+        read_settings(AdministratorSettings, names=names, **{**usable, **values})
+    except BadSettings as error:
+        raise StartError(
+            str(error), "Nothing was started. README.md lists the variables and what they mean."
+        ) from None
+    finally:
+        accept_local_addresses(False)
+
+
 def _stripe(given: Mapping[str, str]) -> StripeSettings | None:
-    base = given.get("STRIPE_API_BASE")
+    base = _url(given, "STRIPE_API_BASE", ("https", "http"))
+    if base is None and "STRIPE_API_KEY" in given:
+        raise StartError(
+            "STRIPE_API_KEY is set, but STRIPE_API_BASE is not: it would not be used.",
+            "Set STRIPE_API_BASE=https://api.stripe.com, or unset the key to use the local card "
+            "gateway.",
+        )
     if base is None:
         return None
     missing = [n for n in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET") if n not in given]
@@ -135,7 +167,8 @@ def _instances(text: str) -> dict[str, int]:
     chosen = {}
     for part in filter(None, text.replace(" ", "").split(",")):
         name, _, number = part.partition("=")
-        if name not in SERVICES or not number.isdigit() or not 1 <= int(number) <= 16:
+        digits = number.isascii() and number.isdigit() and len(number) <= 2
+        if name not in SERVICES or not digits or not 1 <= int(number) <= 16:
             raise StartError(
                 f"CARNET_INSTANCES is '{text}'.",
                 f"Write it like vouchers=2,audit=2; services are {', '.join(SERVICES)}.",

@@ -26,6 +26,7 @@ from deploy.local.readiness import wait_until_ready
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, one_failure, postgres_of, rabbitmq_of
 from deploy.local.settings import DEFAULT_ADMIN_EMAIL, LOCAL_STRIPE_KEY, StackSettings
+from deploy.local.settings_check import check_settings
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES, Instance, System, public_keys
 from shared.broker_access import broker_url
@@ -227,6 +228,7 @@ async def running_stack(
         await Supervisor(settings.data, say).end_leftovers()
         stack = Stack(settings, say, extra or {})
         _require_free(stack.system.apis("gateway")[0].port)
+        await check_settings(stack.system)
         stack.system = arrange(stack.system)
         try:
             await stack.start()

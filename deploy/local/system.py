@@ -127,6 +127,7 @@ class System:
         own = self._gateway() if instance.owner == "gateway" else self.service(instance.owner)
         prefix = instance.owner.upper()
         return {
+            **_local_addresses(instance.owner),
             **_passed_on(prefix),
             **own,
             f"{prefix}_HOST": "127.0.0.1",
@@ -139,7 +140,13 @@ class System:
     def one_off(self, service: str, **more: str) -> dict[str, str]:
         """Return the environment of a command that runs once, as migrate, which owns the schema."""
         owner = {f"{service.upper()}_OWNER_DATABASE_URL": self.role_url(service, owner=True)}
-        return {**_passed_on(service.upper()), **self.service(service), **owner, **more}
+        return {
+            **_local_addresses(service),
+            **_passed_on(service.upper()),
+            **self.service(service),
+            **owner,
+            **more,
+        }
 
     def service(self, service: str) -> dict[str, str]:
         """Return what every process of a service is told."""
@@ -191,6 +198,12 @@ def public_keys(private_keys: Iterable[str]) -> str:
     keys = [json.loads(key) for key in private_keys]
     public = [{name: key[name] for name in key.keys() - private} for key in keys]
     return json.dumps({"keys": public}, sort_keys=True)
+
+
+def _local_addresses(owner: str) -> dict[str, str]:
+    """Let e-mail addresses such as admin@localhost be used here, unless the user says otherwise."""
+    takes_addresses = owner in ("identity", "organizations")
+    return {f"{owner.upper()}_LOCAL_ADDRESSES": "true"} if takes_addresses else {}
 
 
 def _passed_on(prefix: str) -> dict[str, str]:

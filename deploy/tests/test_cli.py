@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from deploy.cli import ELSEWHERE
 from deploy.local.servers import locked
 from deploy.local.system import CHECKOUT
@@ -61,6 +63,25 @@ def test_a_folder_in_use_is_said(tmp_path: Path) -> None:
 
 def test_a_bad_setting_is_said() -> None:
     assert_explained(carnet("up", CARNET_PORT="eighty"), "CARNET_PORT is 'eighty'", "1 to 65535")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("VOUCHERS_PENDING_HOURS", "soon", "must be a valid integer"),
+        ("PAYMENTS_GATEWAYS", "stripe", "must be JSON"),
+        ("PAYMENTS_GATEWAYS", '{"cash": "barter"}', "'barter' is not the name"),
+        ("GATEWAY_CORS_ORIGINS", "*", "is not an origin"),
+        ("IDENTITY_LOG_LEVEL", "loud", "must be 'DEBUG'"),
+    ],
+)
+def test_a_bad_setting_of_a_service_is_said_before_anything_starts(
+    tmp_path: Path, name: str, value: str, rule: str
+) -> None:
+    done = carnet("up", CARNET_PORT="28081", CARNET_DATA=str(tmp_path), **{name: value})
+    assert_explained(done, f"{name}: ", rule)
+    assert "pydantic.dev" not in done.stderr
+    assert not (tmp_path / "postgres").exists()
 
 
 def test_servers_that_are_not_there_are_said(tmp_path: Path) -> None:

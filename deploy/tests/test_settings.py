@@ -50,6 +50,13 @@ def test_everything_has_a_default() -> None:
         ({"STRIPE_API_BASE": "http://stripe"}, "STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET"),
         ({"CARNET_INSTANCES": "vouchers=many"}, "CARNET_INSTANCES"),
         ({"CARNET_INSTANCES": "bookings=2"}, "CARNET_INSTANCES"),
+        ({"CARNET_INSTANCES": "audit=２"}, "CARNET_INSTANCES"),
+        ({"CARNET_PORT": "1" * 5000}, "CARNET_PORT"),
+        ({"STRIPE_API_BASE": "stripe.com"}, "STRIPE_API_BASE is not an address"),
+        ({"STRIPE_API_KEY": "sk_live_1"}, "STRIPE_API_KEY is set, but STRIPE_API_BASE is not"),
+        ({"CARNET_ADMIN_EMAIL": "nobody"}, "CARNET_ADMIN_EMAIL: is not a valid email address"),
+        ({"CARNET_ADMIN_EMAIL": "a@shop.invalid"}, "CARNET_ADMIN_EMAIL: is not a valid"),
+        ({"CARNET_ADMIN_PASSWORD": "short"}, "CARNET_ADMIN_PASSWORD: must have at least 10 char"),
     ],
 )
 def test_a_bad_setting_is_named(environment: dict[str, str], problem: str) -> None:
@@ -57,6 +64,24 @@ def test_a_bad_setting_is_named(environment: dict[str, str], problem: str) -> No
         StackSettings.from_environment(environment)
     assert problem in raised.value.problem
     assert raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    "address", ["me@localhost", "me@shop.test", "me@a.b.localhost", "me@corp.internal", "me@test"]
+)
+def test_local_addresses_are_accepted_for_the_first_admin(address: str) -> None:
+    settings = StackSettings.from_environment({"CARNET_ADMIN_EMAIL": address})
+    assert settings.admin_email == address
+    turned_off = {"CARNET_ADMIN_EMAIL": "me@localhost", "IDENTITY_LOCAL_ADDRESSES": "false"}
+    with pytest.raises(StartError, match="CARNET_ADMIN_EMAIL"):
+        StackSettings.from_environment(turned_off)
+
+
+def test_a_bad_password_is_not_repeated() -> None:
+    with pytest.raises(StartError) as raised:
+        StackSettings.from_environment({"CARNET_ADMIN_PASSWORD": "hunter2"})
+    assert "hunter2" not in str(raised.value)
+    assert "pydantic.dev" not in str(raised.value)
 
 
 def test_instances_are_counted_per_service() -> None:

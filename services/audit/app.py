@@ -8,6 +8,7 @@ from services.audit.seal_stores import store_at
 from services.audit.seals import SealReader
 from services.audit.settings import Settings
 from shared.service import create_service, serve
+from shared.settings import load_settings
 
 NAME = "audit"
 
@@ -20,4 +21,4 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 if __name__ == "__main__":
-    serve(create_app(Settings()))
+    serve(create_app(load_settings(Settings)))

@@ -30,7 +30,7 @@ from shared.db import now
 from shared.events import Event, EventActor, EventData
 from shared.outbox import NOTIFY_CHANNEL
 from shared.relay import plain_dsn
-from shared.settings import DatabaseUrl
+from shared.settings import DatabaseUrl, load_settings
 
 _PREFIX = "audit_logs_"
 _CHUNK = 1000
@@ -255,5 +255,5 @@ async def _take_away(connection: asyncpg.Connection, partition: str) -> None:
 
 
 if __name__ == "__main__":
-    files = asyncio.run(archive_due(RetentionSettings(), datetime.now(UTC)))
+    files = asyncio.run(archive_due(load_settings(RetentionSettings), datetime.now(UTC)))
     sys.stdout.write("".join(f"{path}\n" for path in files) or "No month is due.\n")

@@ -24,7 +24,7 @@ from services.audit.seal_stores import SealsPlace, store_at
 from services.audit.seals import SealReader
 from services.audit.verification import verify_chain, verify_everything
 from shared.db import make_engine
-from shared.settings import DatabaseUrl
+from shared.settings import DatabaseUrl, load_settings
 from shared.transactions import Transactions
 
 UNREADABLE = 2
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = parser.parse_args(arguments)
     if wanted.organization is None and (wanted.first or wanted.last):
         parser.error("--first and --last are positions in one organization's chain")
-    settings = VerificationSettings()
+    settings = load_settings(VerificationSettings)
     first = max(wanted.first or 1, 1)
     try:
         found = asyncio.run(findings(settings, wanted.organization, first, wanted.last))

@@ -15,6 +15,7 @@ from services.audit.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from shared.consumer import Consumer
 from shared.db import make_engine, now
+from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
@@ -76,4 +77,4 @@ async def seal_heads(transactions: Transactions, sealer: Sealer, moment: datetim
 
 
 if __name__ == "__main__":
-    start(create_worker(Settings()))
+    start(create_worker(load_settings(Settings)))

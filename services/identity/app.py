@@ -13,6 +13,7 @@ from services.identity.settings import Settings
 from shared.auth import Keys, ServiceSigner, TokenVerifier
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
+from shared.settings import load_settings
 
 NAME = "identity"
 
@@ -53,4 +54,4 @@ def create_app(
 
 
 if __name__ == "__main__":
-    serve(create_app(Settings()))
+    serve(create_app(load_settings(Settings)))

@@ -24,9 +24,9 @@ from services.identity.passwords import MAX_LENGTH, MIN_LENGTH, Passwords, refus
 from shared.auth import ADMIN
 from shared.changes import record
 from shared.db import make_engine
-from shared.fields import Email
+from shared.fields import Email, accept_local_addresses
 from shared.maintenance import refuse_to_start
-from shared.settings import DatabaseUrl
+from shared.settings import DatabaseUrl, load_settings
 from shared.transactions import Transactions
 
 EMAIL_VARIABLE = "IDENTITY_ADMIN_EMAIL (with Docker Compose: CARNET_ADMIN_EMAIL)"
@@ -36,6 +36,14 @@ PASSWORD_VARIABLE = "IDENTITY_ADMIN_PASSWORD (with Docker Compose: CARNET_ADMIN_
 def _uncommon(password: SecretStr) -> SecretStr:
     refuse_common(password.get_secret_value())
     return password
+
+
+class AddressSettings(BaseSettings):
+    """Which e-mail addresses are taken, as identity's own settings say."""
+
+    model_config = SettingsConfigDict(env_prefix="IDENTITY_", extra="ignore")
+
+    local_addresses: bool = False
 
 
 class AdministratorSettings(BaseSettings):
@@ -120,14 +128,19 @@ def _make(session: AsyncSession, settings: AdministratorSettings, password_hash:
 
 
 async def _main() -> None:
-    settings = BootstrapSettings()
+    accept_local_addresses(load_settings(AddressSettings).local_addresses)
+    settings = load_settings(
+        BootstrapSettings,
+        names={"admin_email": EMAIL_VARIABLE, "admin_password": PASSWORD_VARIABLE},
+    )
     engine = make_engine(settings.database_url, pool_size=1)
     try:
         await refuse_to_start(engine)
         outcome = await bootstrap(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings)
     except AddressTaken:
         raise SystemExit(
-            f"{EMAIL_VARIABLE} is the address of a user who is no active administrator. Set another one."
+            f"{EMAIL_VARIABLE} is the address of a user who is no active administrator. "
+            "Set another one."
         ) from None
     finally:
         await engine.dispose()

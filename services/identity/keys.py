@@ -17,6 +17,7 @@ from services.identity.models import SigningKey
 from services.identity.settings import KeySettings
 from services.identity.vault import Vault
 from shared.db import make_engine, now
+from shared.settings import load_settings
 from shared.transactions import Transactions
 
 
@@ -64,7 +65,7 @@ async def run(transactions: Transactions, settings: KeySettings, given: Sequence
 
 async def _main(given: Sequence[str]) -> None:
     _arguments(given)  # a wrong word, or --help, needs no settings
-    settings = KeySettings()
+    settings = load_settings(KeySettings)
     engine = make_engine(settings.database_url, pool_size=1)
     try:
         lines = await run(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings, given)

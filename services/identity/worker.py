@@ -8,6 +8,7 @@ from services.identity.service.sessions import REMEMBERED
 from services.identity.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine, now
+from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
@@ -45,4 +46,4 @@ def create_worker(settings: Settings) -> Worker:
 
 
 if __name__ == "__main__":
-    start(create_worker(Settings()))
+    start(create_worker(load_settings(Settings)))

@@ -10,6 +10,7 @@ from services.organizations.settings import Settings
 from shared.auth import ServiceSigner
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
+from shared.settings import load_settings
 
 NAME = "organizations"
 
@@ -38,4 +39,4 @@ def create_app(settings: Settings, *, identity: httpx.AsyncBaseTransport | None 
 
 
 if __name__ == "__main__":
-    serve(create_app(Settings()))
+    serve(create_app(load_settings(Settings)))

@@ -12,6 +12,7 @@ from services.organizations.handlers import HANDLERS, QUEUE
 from services.organizations.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine
+from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
@@ -50,4 +51,4 @@ def create_worker(settings: Settings) -> Worker:
 
 
 if __name__ == "__main__":
-    start(create_worker(Settings()))
+    start(create_worker(load_settings(Settings)))

@@ -15,6 +15,7 @@ from services.payments.logos import Logos
 from services.payments.organization_endpoints import organization
 from services.payments.settings import Settings
 from shared.service import create_service, serve
+from shared.settings import load_settings
 
 NAME = "payments"
 WEBHOOKS_AT_ONCE = 4
@@ -62,4 +63,4 @@ def create_app(
 
 
 if __name__ == "__main__":
-    serve(create_app(Settings()))
+    serve(create_app(load_settings(Settings)))

@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.payments.gateways import Gateways
+from services.payments.gateways import Gateways, require_known
 from services.payments.gateways.manual import BY_HAND
 from services.payments.models import Method
 from shared.settings import ServiceSettings
@@ -40,7 +40,14 @@ class Settings(ServiceSettings):
     @field_validator("gateways")
     @classmethod
     def _others_as_usual(cls, gateways: dict[Method, str]) -> dict[Method, str]:
+        for name in gateways.values():
+            require_known(name)
         return {**_GATEWAYS, **gateways}
+
+    @field_validator("former_gateways")
+    @classmethod
+    def _known(cls, gateways: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(require_known(name) for name in gateways)
 
     def open_gateways(self) -> Gateways:
         """Return the gateways, connected to nothing yet."""

@@ -15,6 +15,7 @@ from services.payments.reconciling import Reconciler
 from services.payments.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine
+from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
@@ -69,4 +70,4 @@ def create_worker(settings: Settings) -> Worker:
 
 
 if __name__ == "__main__":
-    start(create_worker(Settings()))
+    start(create_worker(load_settings(Settings)))

@@ -11,6 +11,7 @@ from services.vouchers.settings import Settings
 from shared.auth import ServiceSigner
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
+from shared.settings import load_settings
 
 NAME = "vouchers"
 
@@ -53,4 +54,4 @@ def create_app(
 
 
 if __name__ == "__main__":
-    serve(create_app(Settings()))
+    serve(create_app(load_settings(Settings)))

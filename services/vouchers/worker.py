@@ -17,6 +17,7 @@ from shared.context import system_origin
 from shared.db import make_engine
 from shared.errors import ServiceUnavailable
 from shared.events import Event
+from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
@@ -104,4 +105,4 @@ def timers_of(
 
 
 if __name__ == "__main__":
-    start(create_worker(Settings()))
+    start(create_worker(load_settings(Settings)))

@@ -5,6 +5,7 @@ The file has `open_gateway()`, which reads its own settings from the environment
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from services.payments.gateways.protocol import Gateway, GatewayUnavailable, OnlineGateway
@@ -65,8 +66,14 @@ class Gateways:
             await gateway.aclose()
 
 
-def _open(name: str) -> Gateway:
-    if not name.isidentifier():
+def require_known(name: str) -> str:
+    """Return the name of a gateway; raises ValueError when this package has none of that name."""
+    if not name.isidentifier() or find_spec(f"{__name__}.{name}") is None:
         raise ValueError(f"{name!r} is not the name of a payment gateway")
+    return name
+
+
+def _open(name: str) -> Gateway:
+    require_known(name)
     module = import_module(f"{__name__}.{name}")
     return cast(Gateway, module.open_gateway())

@@ -31,6 +31,7 @@ from services.payments.gateways.protocol import (
     Report,
     WebhookRefused,
 )
+from shared.settings import load_settings
 from shared.transport import PooledTransport
 
 # Otherwise the library writes an id into the home folder and sends figures about this machine.
@@ -293,4 +294,4 @@ def _is_unknown(error: StripeError) -> bool:
 
 def open_gateway() -> StripeGateway:
     """Return the gateway, as its environment describes it."""
-    return StripeGateway(StripeSettings())
+    return StripeGateway(load_settings(StripeSettings))
