@@ -11,9 +11,14 @@ READY := $(VENV)/.location
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# A checkout that was moved needs its environment anew.
+# A checkout that was moved needs its environment anew, and so may another Python
+# (make run PYTHON=python3.13): deploy/setup.sh decides.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
+else ifneq ($(PYTHON),)
+ifneq ($(shell cat $(VENV)/.python 2>/dev/null),$(PYTHON))
+.PHONY: $(READY)
+endif
 endif
 
 $(READY): requirements-dev.lock pyproject.toml deploy/setup.sh

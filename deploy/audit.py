@@ -49,9 +49,11 @@ def _settings() -> dict[str, str]:
     """
     if "AUDIT_DATABASE_URL" in os.environ:
         return {}
-    folder = StackSettings.from_environment().data
+    settings = StackSettings.from_environment()
+    folder = settings.data
     described = description_of(
-        folder, otherwise="Start one with `make run`, or set the audit service's AUDIT_… variables."
+        settings,
+        otherwise="Start one with `make run`, or set the audit service's AUDIT_… variables.",
     )
     keys = service_credentials(SecretStore(folder / SECRETS_FILE)).values()
     return {

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
 import importlib
-import json
 import os
 import signal
 import time
@@ -20,7 +20,7 @@ from deploy.local.interrupts import Interrupts, StopRequests, exit_with, ignore
 from deploy.local.processes import Identity
 from deploy.local.servers import Servers, running_servers
 from deploy.local.settings import StackSettings
-from deploy.local.stack import STACK_FILE, running_stack
+from deploy.local.stack import STACK_FILE, description_of, running_stack
 from deploy.local.summary import near, summary
 from deploy.local.supervisor import rotate
 
@@ -66,6 +66,12 @@ class Commands(TyperGroup):
             say(error.problem)
             errors.write(f"        {error.remedy}")
             raise typer.Exit(1) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            say(f"The disk is full: {error}.")
+            errors.write("        Free some room and repeat the command.")
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(
@@ -100,12 +106,11 @@ def up() -> None:
 @app.command()
 def status() -> None:
     """Say whether a system runs in the data folder, and which processes it has."""
-    folder = StackSettings.from_environment().data
-    try:
-        described = json.loads((folder / STACK_FILE).read_text())
-    except FileNotFoundError:
-        print(f"Nothing runs in {near(folder)}. Start it with: make run")
-        raise typer.Exit(1) from None
+    settings = StackSettings.from_environment()
+    if not (settings.data / STACK_FILE).exists():
+        print(f"Nothing runs in {near(settings.data)}. Start it with: make run")
+        raise typer.Exit(1)
+    described = description_of(settings, otherwise="Start it with: make run")
     print(f"Carnet at {described['address']}, logs in {described['logs']}")
     for name, pid in sorted(described["pids"].items()):
         print(f"  {name:<24}{pid}{'' if Identity.of(pid) else '  (gone)'}")

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
-from deploy.local.stack import STACK_FILE
+from deploy.local.stack import description_of
 from deploy.local.system import SERVICES
 from shared import bus
 from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER
@@ -226,15 +226,11 @@ def broker_url() -> str:
         )
     if given:
         return given
-    folder = StackSettings.from_environment().data
-    try:
-        described: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
-    except FileNotFoundError:
-        raise StartError(
-            f"No system runs in {folder}.",
-            f"Start one with `make run`, or set {variable} to the broker's address, as in"
-            f" amqp://{OPERATOR}:password@host:5672/",
-        ) from None
+    described = description_of(
+        StackSettings.from_environment(),
+        otherwise=f"Start one with `make run`, or set {variable} to the broker's address, as in"
+        f" amqp://{OPERATOR}:password@host:5672/",
+    )
     return str(described["operator_rabbitmq_url"])
 
 

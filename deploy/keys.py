@@ -88,8 +88,8 @@ def _settings() -> KeySettings:
 
 
 def _of_running_stack() -> tuple[str, str]:
-    folder = StackSettings.from_environment().data
+    settings = StackSettings.from_environment()
     remedy = f"Start one with `make run`, or set {DATABASE} and {SECRET} as identity has them."
-    described = description_of(folder, otherwise=remedy)
-    secret = credentials.signing_secret(SecretStore(folder / SECRETS_FILE))
+    described = description_of(settings, otherwise=remedy)
+    secret = credentials.signing_secret(SecretStore(settings.data / SECRETS_FILE))
     return described["service_database_urls"][NAME], secret

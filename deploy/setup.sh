@@ -11,6 +11,21 @@ fail() {
     exit 1
 }
 
+trap 'printf "\nsetup: interrupted; the next make begins it anew\n" >&2; exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+# Shows what a command has to say when it fails, and not when it was interrupted.
+loudly_if_it_fails() {
+    said=$("$@" 2>&1) || { code=$?; printf '%s\n' "$said" >&2; return $code; }
+}
+
+no_packages() {
+    fail "the locked packages could not be installed; the messages above say why." \
+        "It needs PyPI (https://pypi.org) once. Behind a proxy set HTTPS_PROXY;
+       with a mirror set PIP_INDEX_URL, and PIP_CERT for a certificate of its own. Then repeat it."
+}
+
 command -v "$python" >/dev/null 2>&1 ||
     fail "there is no '$python' on this machine." "Install Python 3.11 or later."
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -21,18 +36,22 @@ command -v "$python" >/dev/null 2>&1 ||
         "On Debian and Ubuntu: apt install python3-venv"
 
 # An environment that was moved with its checkout, or whose Python is gone, does not work any more.
-if [ "$(cat "$environment/.location" 2>/dev/null)" != "$PWD" ] ||
-    ! "$environment/bin/python" -c '' 2>/dev/null; then
-    echo "setup: making the virtual environment $environment"
+# One of another Python than the one that is named would ignore the name.
+which_python='import sys; print(sys.base_prefix, sys.version)'
+present=$("$environment/bin/python" -c "$which_python" 2>/dev/null || true)
+if [ "$(cat "$environment/.location" 2>/dev/null)" != "$PWD" ] || [ -z "$present" ] ||
+    { [ -n "${PYTHON:-}" ] && [ "$("$python" -c "$which_python")" != "$present" ]; }; then
+    echo "setup: making the virtual environment $environment with $("$python" --version)"
     rm -rf "$environment"
-    "$python" -m venv "$environment"
+    loudly_if_it_fails "$python" -m venv "$environment"
 fi
 
 # uv itself is installed by the hashes of the lock file, like everything after it.
 echo "setup: installing the locked packages (the first time takes about a minute)"
 own_lock="$environment/uv.lock"
 sed -n '/^uv==/,/[^\\]$/p' requirements-dev.lock >"$own_lock"
-"$environment/bin/python" -m pip install --quiet --require-hashes --no-deps -r "$own_lock"
+"$environment/bin/python" -m pip install --quiet --require-hashes --no-deps -r "$own_lock" ||
+    no_packages
 
 # What this machine has configured for pip (a mirror, a certificate) holds for uv too.
 index=${PIP_INDEX_URL:-$("$environment/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
@@ -43,7 +62,9 @@ uv() {
     "$environment/bin/uv" "$@" --quiet --python "$environment/bin/python"
 }
 uv pip sync --require-hashes --compile-bytecode requirements-dev.lock ||
-    "$environment/bin/python" -m pip install --quiet --require-hashes -r requirements-dev.lock
+    "$environment/bin/python" -m pip install --quiet --require-hashes -r requirements-dev.lock ||
+    no_packages
 uv pip install --no-deps --no-build-isolation --offline -e .
 
+printf '%s\n' "${PYTHON:-}" >"$environment/.python"
 printf '%s\n' "$PWD" >"$environment/.location"

@@ -26,8 +26,9 @@ def demo() -> None:
     Exits with 1 when a step is not as it should be.
     """
     described = description_of(
-        StackSettings.from_environment().data,
-        otherwise="Start one with `make run`, in another terminal.",
+        StackSettings.from_environment(),
+        otherwise="Start one with `make run`, in another terminal; set CARNET_DATA if it has "
+        "another data folder.",
     )
     _take_password(described["admin"])
     page = Page()

@@ -21,6 +21,9 @@ SIGNERS = (*SERVICES, "gateway")
 BROKER_USERS = (*SERVICES, "gateway", "operator")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
+LEAST_COMPOSE = "2.20"
+"""docker-compose 1.29 refuses docker-compose.yml: it does not know the key `name`."""
+
 Section = tuple[str, dict[str, str]]
 """A comment and the variables below it."""
 
@@ -142,6 +145,7 @@ def main() -> int:
         print("Keep it; to begin anew, move it and the volumes away.", file=sys.stderr)
         return 1
     print(f"Wrote {arguments.file}. The first admin's password is in it.")
+    print(f"It is for Docker Compose {LEAST_COMPOSE} or later: see `docker compose version`.")
     if not arguments.development:
         print("Now fill in STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET.")
     return 0

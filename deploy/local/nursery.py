@@ -55,6 +55,8 @@ LIBRARIES = (
 )
 """What takes long to import and has no thread, socket or setting of its own afterwards."""
 
+# Without it setproctitle writes over /proc/PID/environ too, by which we know what belongs to us.
+_KEEP_ENVIRONMENT = "SPT_NOENV"
 _PR_SET_NAME = 15
 _LONGEST_NAME = 15  # of a thread, prctl(2)
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -142,6 +144,7 @@ class Nursery:
         for namespace in request.namespaces:
             join(namespace)  # before what follows, which a change of privileges takes back
         die_with_parent(parent, signal.Signals(request.death_signal))
+        show_title(request.name)
         _LIBC.prctl(_PR_SET_NAME, request.name[:_LONGEST_NAME].encode(), 0, 0, 0)
         _redirect(Path(request.log))
         os.chdir(request.directory)
@@ -157,6 +160,17 @@ class Nursery:
 
     def _tell(self, **message: Any) -> None:
         self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def show_title(name: str) -> None:
+    """Have `ps` show this process as, for example, `carnet: vouchers worker 2`.
+
+    The package belongs to the local stack: images, which import this module too, do without.
+    """
+    import setproctitle
+
+    os.environ[_KEEP_ENVIRONMENT] = "1"
+    setproctitle.setproctitle(f"carnet: {name.replace('-', ' ')}")
 
 
 def _redirect(log: Path) -> None:
@@ -176,6 +190,7 @@ def main() -> None:
         importlib.import_module(library)
     gc.collect()
     gc.freeze()  # the children's collections leave the pages alone that they share
+    show_title("nursery")
     request = Nursery(connection).serve()
     if request is not None:
         sys.argv[1:] = []

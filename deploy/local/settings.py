@@ -35,6 +35,7 @@ class StackSettings:
 
     data: Path
     port: int = DEFAULT_PORT
+    port_is_set: bool = False
     admin_email: str = DEFAULT_ADMIN_EMAIL
     admin_password: str | None = None
     database_url: str | None = None
@@ -58,6 +59,7 @@ class StackSettings:
         return cls(
             data=Path(given.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve(),
             port=_port(given.get("CARNET_PORT", str(DEFAULT_PORT))),
+            port_is_set="CARNET_PORT" in given,
             admin_email=given.get("CARNET_ADMIN_EMAIL", DEFAULT_ADMIN_EMAIL),
             admin_password=given.get("CARNET_ADMIN_PASSWORD"),
             database_url=_url(given, "CARNET_DATABASE_URL", ("postgresql", "postgres")),
@@ -130,6 +132,7 @@ def _check_administrator(given: Mapping[str, str]) -> None:
     if not values:
         return
     from services.identity.bootstrap import AdministratorSettings
+    from shared.fields import accept_local_addresses
 
     local = given.get("IDENTITY_LOCAL_ADDRESSES", "true").lower() in ("true", "1", "yes", "on")
     usable = {"admin_email": DEFAULT_ADMIN_EMAIL, "admin_password": secrets.token_urlsafe(18)}

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploy.broker import access, management
 from deploy.local import card_gateway, credentials
+from deploy.local.disk import require_room, watch_room
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.ports import Ports, is_free
@@ -225,6 +227,7 @@ async def running_stack(
     Raises StartError; then nothing is left running.
     """
     with locked(settings.data):
+        require_room(settings.data)
         await Supervisor(settings.data, say).end_leftovers()
         stack = Stack(settings, say, extra or {})
         _require_free(stack.system.apis("gateway")[0].port)
@@ -232,20 +235,32 @@ async def running_stack(
         stack.system = arrange(stack.system)
         try:
             await stack.start()
-            yield stack
+            watching = asyncio.create_task(watch_room(settings.data, say), name="room on the disk")
+            try:
+                yield stack
+            finally:
+                watching.cancel()
         finally:
             await stack.stop()
 
 
-def description_of(folder: Path, *, otherwise: str) -> dict[str, Any]:
-    """Return how the system that runs in a data folder describes itself.
+def description_of(settings: StackSettings, *, otherwise: str) -> dict[str, Any]:
+    """Return how the system that runs in the data folder describes itself.
 
-    Raises StartError when none does, with `otherwise` as what to do.
+    Raises StartError when none does, with `otherwise` as what to do, and when CARNET_PORT is that
+    of another system than the folder's.
     """
+    folder = settings.data
     try:
         described: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
     except FileNotFoundError:
         raise StartError(f"No system runs in {folder}.", otherwise) from None
+    if settings.port_is_set and urlsplit(described["address"]).port != settings.port:
+        raise StartError(
+            f"The system of {folder} is at {described['address']}, not at the port of "
+            f"CARNET_PORT={settings.port}.",
+            "Set CARNET_DATA to the folder of the system that you mean, or unset CARNET_PORT.",
+        )
     return described
 
 

@@ -62,6 +62,10 @@ def name_of(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
+def title_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+
+
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -94,6 +98,8 @@ async def test_a_module_that_does_not_exist_says_so_in_its_log(births: Births, l
 async def test_operators_see_its_name(births: Births, log: Path) -> None:
     child = await fork(births, log)
     assert name_of(child.pid) == "child"
+    assert title_of(child.pid) == "carnet: child"
+    assert title_of(parent_of(child.pid)) == "carnet: nursery"
     signal_group(child.pid, signal.SIGKILL)
 
 

@@ -102,6 +102,17 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     assert "Start it with: make run" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("demo",), ("status",), ("audit", "verify"), ("keys", "list"), ("dead-letters", "list")],
+)
+def test_the_port_of_another_system_is_said(tmp_path: Path, command: str) -> None:
+    (tmp_path / "stack.json").write_text('{"address": "http://127.0.0.1:8080"}')
+    unset = dict.fromkeys(("IDENTITY_DATABASE_URL", "CARNET_RABBITMQ_URL"), "")
+    done = carnet(*command.split(), CARNET_DATA=str(tmp_path), CARNET_PORT="9000", **unset)
+    assert_explained(done, "not at the port of CARNET_PORT=9000", "CARNET_DATA")
+
+
 def test_keys_of_no_system(tmp_path: Path) -> None:
     unset = {"IDENTITY_DATABASE_URL": "", "IDENTITY_SIGNING_SECRET": ""}
     done = carnet("keys", "rotate", CARNET_DATA=str(tmp_path), **unset)
@@ -139,6 +150,31 @@ def test_every_command_is_listed_and_has_its_own_page() -> None:
     for name in ("up", "status", "with-servers", *ELSEWHERE):
         assert f"│ {name} " in listed
         assert f" {name} " in carnet(name, "--help").stdout.split("[OPTIONS]")[0]
+
+
+def test_an_interrupted_start_shows_no_traceback(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+class Interruption:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interruption())
+sys.argv = ["carnet", "up"]
+from deploy.entry import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        env={**os.environ, "CARNET_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert done.stderr == ""
 
 
 def test_a_start_imports_no_command_but_its_own() -> None:
