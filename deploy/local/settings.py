@@ -11,7 +11,6 @@ from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.system import SERVICES
 from shared.publishers import OPERATOR
-from shared.fields import accept_local_addresses
 from shared.settings import BadSettings, read_settings
 
 DEFAULT_PORT = 8080
