@@ -8,9 +8,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    HttpUrl,
     StringConstraints,
-    TypeAdapter,
 )
 
 from services.organizations.models import DEFAULT_CURRENCY, DEFAULT_TIMEZONE
@@ -24,25 +22,30 @@ from shared.fields import (
     TimeZone,
     without_defaults,
 )
+from shared.public_addresses import check_url
 
-_HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
+def _public(url: str) -> str:
+    """Accept what a page may show and a document may fetch: http and https at public hosts alone.
 
-def _http(url: str) -> str:
-    """Accept http and https alone: a page shows the logo, and `javascript:` would run in it."""
-    # The parser below drops line breaks, and what is kept is what was sent.
-    if not url.isprintable() or " " in url:
-        raise ValueError("must be an address without spaces and control characters")
-    _HTTP_URL.validate_python(url)
+    `javascript:` would run in the page, and payments fetches the logo from inside our network.
+    """
+    check_url(url)
     return url
 
 
 LogoUrl = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=2000),
-    AfterValidator(_http),
-    Field(json_schema_extra={"format": "uri", "pattern": "^https?://"}),
+    AfterValidator(_public),
+    Field(
+        json_schema_extra={
+            "format": "uri",
+            "pattern": r"^https?://(\[[0-9A-Fa-f:.]+\]|[^/?#@:\\\s]+)(:(80|443))?([/?#]|$)",
+        }
+    ),
 ]
+"""The address of a picture on the public internet; nothing is asked there when it is stored."""
 
 
 class _Settings(RequestBody):

@@ -1,127 +1,207 @@
-"""Logos of organizations, fetched from the address they gave: public ones only, small, harmless.
+"""Logos of organizations, fetched from the URL they gave: public addresses only, small, harmless.
 
-The address is an outsider's choice. Nothing inside our network is ever asked for it, whatever its
-name resolves to, and what comes back is drawn anew before it goes into a document.
+The URL is an outsider's choice. Nothing inside our network is ever asked for it, whatever its name
+resolves to; what comes back is bounded in bytes, parts and seconds, and a process of its own draws
+it anew before it goes into a document. Nothing here keeps the event loop or the threads that others
+need: at worst there is no logo.
 """
 
 import asyncio
-import ipaddress
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from io import BytesIO
-from urllib.parse import urlsplit
+from concurrent.futures import ThreadPoolExecutor
 
-import anyio.to_thread
 import httpx
 import structlog
-from PIL import Image, UnidentifiedImageError
+
+from services.payments.picture_program import MAX_BYTES
+from services.payments.pictures import NotAPicture, PictureStudio
+from shared.public_addresses import PublicUrl, check_url, is_public
 
 log = structlog.get_logger(__name__)
 
-MAX_BYTES = 1024 * 1024
-MAX_SIDE = 4000
-DRAWN_SIZE = (900, 360)
+MAX_PARTS = 2000
+"""A body in more parts is refused: parsing a mebibyte of one-byte chunks takes seconds."""
 FETCH_SECONDS = 3.0
+TOTAL_SECONDS = 8.0
+"""How long a document waits for its logo, with the waiting for others."""
+FETCHES_AT_ONCE = 8
+RESOLVERS = 4
+
 KEPT_SECONDS = 600.0
+MISSING_SECONDS = 60.0
+"""How long a logo that could not be had is not asked for again."""
 KEPT = 200
+KEPT_BYTES = 32 * 1024 * 1024
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""Returns the addresses of a host."""
+"""Returns the IP addresses of a host."""
 
 
 class NotALogo(Exception):
     """There is no picture that we may show."""
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """Ask the system's resolver; raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+_FAILURES = (NotALogo, NotAPicture, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
+
+
+class Resolver:
+    """The system's resolver, in threads of its own.
+
+    A name whose servers never answer holds a thread for half a minute. In the loop's own threads
+    it would keep the database's and the broker's names waiting.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="logo-resolver")
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return the IP addresses of a host; raises OSError."""
+        loop = asyncio.get_running_loop()
+        entries = await loop.run_in_executor(self._threads, _look_up, host, port)
+        return [str(entry[4][0]) for entry in entries]
+
+    def close(self) -> None:
+        """Start no lookup any more, and wait for none."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(host: str, port: int) -> list[tuple[object, object, int, str, tuple[object, ...]]]:
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
+class LogoCache:
+    """Logos by URL, and URLs that have none, for a while; bounded in number and bytes."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, url: str) -> tuple[bool, bytes | None]:
+        """Return whether the URL's logo is known, and the logo."""
+        until, logo = self._entries.get(url, (0.0, None))
+        return until > time.monotonic(), logo
+
+    def put(self, url: str, logo: bytes | None) -> None:
+        """Remember a logo, or that there is none; forget the oldest ones for it."""
+        self._forget(url)
+        seconds = MISSING_SECONDS if logo is None else KEPT_SECONDS
+        self._entries[url] = (time.monotonic() + seconds, logo)
+        self._bytes += len(logo or b"")
+        while len(self._entries) > KEPT or self._bytes > KEPT_BYTES:
+            self._forget(next(iter(self._entries)))
+
+    def _forget(self, url: str) -> None:
+        _, logo = self._entries.pop(url, (0.0, None))
+        self._bytes -= len(logo or b"")
 
 
 class Logos:
-    """Fetches logos and keeps them for a while, what is missing as well."""
+    """Fetches logos, each URL once at a time, and keeps them for a while.
+
+    The parameters replace the outside world in tests.
+    """
 
     def __init__(
         self,
         transport: httpx.AsyncBaseTransport | None = None,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
+        studio: PictureStudio | None = None,
     ) -> None:
-        self._resolve = resolve
-        self._kept: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
+        self._resolver = Resolver()
+        self._resolve = resolve or self._resolver.resolve
+        self._studio = studio or PictureStudio()
+        self._cache = LogoCache()
+        self._under_way: dict[str, asyncio.Task[bytes | None]] = {}
+        self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._client = httpx.AsyncClient(
-            transport=transport, timeout=FETCH_SECONDS, trust_env=False
+            transport=transport,
+            timeout=FETCH_SECONDS,
+            # Two hosts behind one IP address must not share a connection.
+            limits=httpx.Limits(max_connections=FETCHES_AT_ONCE, max_keepalive_connections=0),
+            trust_env=False,
         )
 
     async def find(self, url: str | None) -> bytes | None:
         """Return the logo as PNG, or None when there is none to show."""
         if not url:
             return None
-        until, kept = self._kept.get(url, (0.0, None))
-        if until > time.monotonic():
-            return kept
-        logo = await self._fetch(url)
-        self._kept[url] = (time.monotonic() + KEPT_SECONDS, logo)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        known, logo = self._cache.get(url)
+        if known:
+            return logo
+        task = self._under_way.get(url)
+        if task is None:
+            task = asyncio.create_task(self._obtain(url))
+            self._under_way[url] = task
+            task.add_done_callback(lambda _: self._under_way.pop(url, None))
+        # One caller who goes away does not take the logo from the others.
+        return await asyncio.shield(task)
+
+    async def _obtain(self, url: str) -> bytes | None:
+        try:
+            async with asyncio.timeout(TOTAL_SECONDS):
+                logo = await self._fetch(url)
+        except _FAILURES as error:
+            log.info("logo_not_shown", cause=repr(error))
+            logo = None
+        self._cache.put(url, logo)
         return logo
 
-    async def _fetch(self, url: str) -> bytes | None:
-        try:
-            async with asyncio.timeout(FETCH_SECONDS):
-                picture = await self._read(url)
-            return await anyio.to_thread.run_sync(_drawn_anew, picture)
-        except (NotALogo, httpx.HTTPError, OSError, TimeoutError, ValueError) as error:
-            log.info("logo_not_shown", cause=repr(error))
-            return None
+    async def _fetch(self, url: str) -> bytes:
+        async with self._fetches, asyncio.timeout(FETCH_SECONDS):
+            picture = await self._read(check_url(url))
+        return await self._studio.draw(picture)
 
-    async def _read(self, url: str) -> bytes:
+    async def _read(self, url: PublicUrl) -> bytes:
         request = await self._request(url)
         answer = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             if answer.status_code != 200:
                 raise NotALogo(f"status {answer.status_code}")
-            read = bytearray()
-            async for part in answer.aiter_bytes():
-                read += part
-                if len(read) > MAX_BYTES:
-                    raise NotALogo("too large")
-            return bytes(read)
+            # We asked for none, and a kilobyte of it can become gigabytes.
+            if "content-encoding" in answer.headers:
+                raise NotALogo("the answer is encoded")
+            return await _bounded(answer)
         finally:
             await answer.aclose()
 
-    async def _request(self, url: str) -> httpx.Request:
-        """Return a request to the very address that was checked, not to a name looked up again."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise NotALogo("not an http address")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        addresses = await self._resolve(parts.hostname, port)
-        if not addresses or not all(ipaddress.ip_address(each).is_global for each in addresses):
+    async def _request(self, url: PublicUrl) -> httpx.Request:
+        """Return a request to the very IP address that was checked: the name is not resolved again.
+
+        Raises NotALogo.
+        """
+        addresses = await self._resolve(url.host, url.port)
+        if not addresses or not all(map(is_public, addresses)):
             raise NotALogo("not a public address")
-        target = httpx.URL(url).copy_with(host=addresses[0])
-        headers = {"Host": parts.netloc.rpartition("@")[2], "Accept": "image/png, image/jpeg"}
-        extensions = {"sni_hostname": parts.hostname}
-        return self._client.build_request("GET", target, headers=headers, extensions=extensions)
+        return self._client.build_request(
+            "GET",
+            httpx.URL(url.text).copy_with(host=addresses[0]),
+            headers={
+                "Host": url.authority,
+                "Accept": "image/png, image/jpeg",
+                "Accept-Encoding": "identity",
+            },
+            extensions={"sni_hostname": url.host},
+        )
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Give up what is under way and close every connection."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
+        self._resolver.close()
 
 
-def _drawn_anew(picture: bytes) -> bytes:
-    """Return the picture as a small PNG of our own; raises NotALogo."""
-    try:
-        with Image.open(BytesIO(picture), formats=("PNG", "JPEG")) as opened:
-            if max(opened.size) > MAX_SIDE:
-                raise NotALogo("too many pixels")
-            drawn = opened.convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise NotALogo("not a picture") from error
-    drawn.thumbnail(DRAWN_SIZE)
-    written = BytesIO()
-    drawn.save(written, format="PNG")
-    return written.getvalue()
+async def _bounded(answer: httpx.Response) -> bytes:
+    """Read a body; raises NotALogo when it has too many bytes or parts."""
+    read, parts = bytearray(), 0
+    async for part in answer.aiter_bytes():
+        read += part
+        parts += 1
+        if len(read) > MAX_BYTES or parts > MAX_PARTS:
+            raise NotALogo("too large")
+    return bytes(read)

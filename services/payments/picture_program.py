@@ -1,0 +1,64 @@
+"""The program of the process that draws one picture anew: stdin is the picture, stdout a PNG.
+
+It runs apart from the service, with limits of its own, because the picture is an outsider's choice
+and decoders have faults. It imports nothing of Carnet. Exit status 0: the PNG is on stdout; any
+other: there is no picture to show, and the last line of stderr says why.
+"""
+
+import resource
+import sys
+from contextlib import suppress
+from io import BytesIO
+
+from PIL import Image
+
+MAX_BYTES = 1024 * 1024
+MAX_SIDE = 4000
+MAX_PIXELS = 8_000_000
+DRAWN_SIZE = (900, 360)
+
+CPU_SECONDS = 4
+MEMORY_BYTES = 512 * 1024 * 1024
+"""Address space: Python with Pillow has 60 MB, the largest picture three copies of 32 MB."""
+
+
+def limit_resources() -> None:
+    """Bound what this process may use; the system ends it when it uses more."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    # macOS has no such limit; the bound on pixels holds there as well.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def draw(picture: bytes) -> bytes:
+    """Return a PNG or JPEG as a PNG of our own that fits into DRAWN_SIZE.
+
+    Raises ValueError for too many pixels, and whatever the decoder raises.
+    """
+    with Image.open(BytesIO(picture), formats=("PNG", "JPEG")) as opened:
+        width, height = opened.size
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise ValueError(f"too many pixels: {width} x {height}")
+        drawn = opened.convert("RGBA")
+    drawn.thumbnail(DRAWN_SIZE)
+    written = BytesIO()
+    drawn.save(written, format="PNG")
+    return written.getvalue()
+
+
+def main() -> None:
+    """Read, draw, write."""
+    limit_resources()
+    # The size is checked in `draw`, in all cases alike; Pillow only warns of some.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        drawn = draw(sys.stdin.buffer.read(MAX_BYTES + 1))
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {error}"[:200])
+    sys.stdout.buffer.write(drawn)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

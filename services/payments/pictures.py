@@ -1,0 +1,101 @@
+"""Pictures of outsiders, drawn anew in a process of their own (see `picture_program`).
+
+A thread would not do: a decoder may hold the interpreter's lock, cannot be ended, and its memory is
+the service's.
+"""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
+
+from services.payments import picture_program
+
+DRAW_SECONDS = 5.0
+AT_ONCE = 2
+MAX_DRAWN_BYTES = 2 * 1024 * 1024
+"""More than an uncompressed picture of DRAWN_SIZE takes as PNG."""
+_MAX_COMPLAINT_BYTES = 4096
+
+# Isolated: no variable of the environment and nothing beside the program counts.
+PROGRAM = (sys.executable, "-I", picture_program.__file__)
+
+
+class NotAPicture(Exception):
+    """The bytes are no picture that we can show, or drawing it took more than it may take."""
+
+
+class PictureStudio:
+    """Draws pictures anew, few at once, each in a process of its own."""
+
+    def __init__(self, program: Sequence[str] = PROGRAM, seconds: float = DRAW_SECONDS) -> None:
+        self._program = program
+        self._seconds = seconds
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def draw(self, picture: bytes) -> bytes:
+        """Return the picture as a small PNG.
+
+        Raises NotAPicture, and OSError when no process can be started. Waits for a place without
+        a bound of its own: the caller has one.
+        """
+        async with self._places:
+            return await self._draw(picture)
+
+    async def _draw(self, picture: bytes) -> bytes:
+        # Nothing of our environment: it holds the service's secrets.
+        process = await asyncio.create_subprocess_exec(
+            *self._program, stdin=PIPE, stdout=PIPE, stderr=PIPE, env={}
+        )
+        try:
+            async with asyncio.timeout(self._seconds):
+                drawn, complaint = await _talk(process, picture)
+                status = await process.wait()
+        except TimeoutError as error:
+            raise NotAPicture("drawing it took too long") from error
+        finally:
+            await _end(process)
+        if status != 0 or not drawn:
+            raise NotAPicture(complaint.decode(errors="replace").strip() or f"status {status}")
+        return drawn
+
+
+async def _talk(process: Process, picture: bytes) -> tuple[bytes, bytes]:
+    """Give the process its picture and return what it writes to stdout and stderr.
+
+    Raises NotAPicture when it writes too much.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    _, drawn, complaint = await asyncio.gather(
+        _feed(process.stdin, picture),
+        _read(process.stdout, MAX_DRAWN_BYTES),
+        _read(process.stderr, _MAX_COMPLAINT_BYTES),
+    )
+    return drawn, complaint
+
+
+async def _feed(stdin: asyncio.StreamWriter, picture: bytes) -> None:
+    # A process that ended early does not read to the end; its status says why.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        stdin.write(picture)
+        await stdin.drain()
+    stdin.close()
+
+
+async def _read(stream: asyncio.StreamReader, most: int) -> bytes:
+    read = bytearray()
+    while part := await stream.read(65536):
+        read += part
+        if len(read) > most:
+            raise NotAPicture("the process that draws wrote too much")
+    return bytes(read)
+
+
+async def _end(process: Process) -> None:
+    """Make sure that the process is gone, and take its status so that no zombie stays."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
