@@ -1,6 +1,8 @@
-"""Invoices and credit notes: numbered without a gap, frozen as they are issued."""
+"""Invoices and credit notes: numbered without a gap and in the order of time, frozen as issued."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,6 +25,33 @@ from shared.db import now
 _MARK = {InvoiceKind.INVOICE: "", InvoiceKind.CREDIT_NOTE: "-CN"}
 
 
+@dataclass(frozen=True, slots=True)
+class Dating:
+    """When a document was issued, and its date in the organization's time zone."""
+
+    issued_at: datetime
+    issue_date: date
+
+    @property
+    def year(self) -> int:
+        """The year of the series that numbers the document."""
+        return self.issue_date.year
+
+
+def dating(moment: datetime, zone: ZoneInfo, *earlier: Dating | None) -> Dating:
+    """Date a document that is issued now, and never before one of `earlier`.
+
+    The organization's time zone may have moved west since the last document, or the clock of the
+    instance that issued it may be ahead of ours: numbers would run against the dates.
+    """
+    today = Dating(moment, moment.astimezone(zone).date())
+    all_ = [today, *(one for one in earlier if one is not None)]
+    return Dating(
+        issued_at=max(one.issued_at for one in all_),
+        issue_date=max(one.issue_date for one in all_),
+    )
+
+
 async def issue(session: AsyncSession, payment: PaymentTransaction) -> Invoice:
     """Issue the invoice of a payment, in the transaction that marks it succeeded."""
     line = _line(payment.description, str(payment.amount))
@@ -43,6 +72,7 @@ async def credit(
         session,
         payment,
         InvoiceKind.CREDIT_NOTE,
+        corrected=invoice,
         total=refund.amount,
         lines=[_line(f"Refund: {payment.description}", str(refund.amount))],
         refund_id=refund.id,
@@ -51,22 +81,29 @@ async def credit(
 
 
 async def _issue(
-    session: AsyncSession, payment: PaymentTransaction, kind: InvoiceKind, **columns: Any
+    session: AsyncSession,
+    payment: PaymentTransaction,
+    kind: InvoiceKind,
+    *,
+    corrected: Invoice | None = None,
+    **columns: Any,
 ) -> Invoice:
-    issued_at = now()
+    # The lock before the time: whoever waits for it must not have taken its time already.
+    await queries.lock_series(session, payment.organization_id, kind)
     seller = payment.seller | await queries.changes_of_seller(session, payment.organization_id)
-    issue_date = issued_at.astimezone(_zone(seller)).date()
-    sequence = await _next(session, payment.organization_id, kind, issue_date.year)
+    last = await queries.last_document(session, payment.organization_id, kind)
+    dated = dating(now(), _zone(seller), _dating_of(last), _dating_of(corrected))
+    sequence = await _next(session, payment.organization_id, kind, dated.year)
     invoice = Invoice(
         organization_id=payment.organization_id,
         client_id=payment.client_id,
         transaction_id=payment.id,
         kind=kind,
-        number=number_of(seller, kind, issue_date.year, sequence),
-        year=issue_date.year,
+        number=number_of(seller, kind, dated.year, sequence),
+        year=dated.year,
         sequence=sequence,
-        issued_at=issued_at,
-        issue_date=issue_date,
+        issued_at=dated.issued_at,
+        issue_date=dated.issue_date,
         currency=payment.currency,
         payment_method=payment.payment_method,
         seller=seller,
@@ -78,8 +115,12 @@ async def _issue(
     return invoice
 
 
+def _dating_of(document: Invoice | None) -> Dating | None:
+    return Dating(document.issued_at, document.issue_date) if document else None
+
+
 async def _next(session: AsyncSession, organization_id: int, kind: InvoiceKind, year: int) -> int:
-    """Take the next number of a series.
+    """Take the next number of a series; `queries.lock_series` comes first.
 
     The series' row stays locked until the transaction ends: a sequence of the database would be
     faster and leave a gap at every rollback.

@@ -1,4 +1,4 @@
-"""Every select of this service, the reports' aside."""
+"""Every select of this service, the reports' and balances' aside."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -166,6 +166,28 @@ async def find_invoice(session: AsyncSession, payment_id: int) -> Invoice | None
             Invoice.transaction_id == payment_id, Invoice.kind == InvoiceKind.INVOICE
         )
     )
+
+
+async def lock_series(session: AsyncSession, organization_id: int, kind: InvoiceKind) -> None:
+    """Let nobody else issue a document of this kind for the organization until we have.
+
+    The series' own row does not do: it is one per year, and the year is known only afterwards.
+    """
+    key = func.hashtextextended(f"series/{organization_id}/{kind}", 3)
+    await session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+async def last_document(
+    session: AsyncSession, organization_id: int, kind: InvoiceKind
+) -> Invoice | None:
+    """Return the document with an organization's highest number of this kind, or None."""
+    statement = (
+        select(Invoice)
+        .where(Invoice.organization_id == organization_id, Invoice.kind == kind)
+        .order_by(Invoice.year.desc(), Invoice.sequence.desc())
+        .limit(1)
+    )
+    return await session.scalar(statement)
 
 
 async def page_of_invoices(

@@ -92,11 +92,22 @@ async def test_a_missing_number_is_named(
 
 
 async def test_the_year_is_the_organizations_own(
-    client: httpx.AsyncClient, vouchers: Headers, owner: Headers, database: Database
+    client: httpx.AsyncClient,
+    vouchers: Headers,
+    owner: Headers,
+    tokens: Tokens,
+    database: Database,
 ) -> None:
-    seller = order()["seller"]
-    for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):
-        body = order(seller={**seller, "timezone": zone})
+    zones = {ORGANIZATION: "Pacific/Kiritimati", OTHER_ORGANIZATION: "Etc/GMT+12"}
+    owners = {
+        ORGANIZATION: owner,
+        OTHER_ORGANIZATION: tokens.bearer(2, "organization_owner", OTHER_ORGANIZATION),
+    }
+    for organization_id, zone in zones.items():
+        owner = owners[organization_id]
+        body = order(
+            organization_id=organization_id, seller={**order()["seller"], "timezone": zone}
+        )
         paid = await charge(client, vouchers, body)
         path = f"/api/payments/{paid['transaction_id']}/invoice"
         invoice = (await client.get(path, headers=owner)).json()
