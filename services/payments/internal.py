@@ -3,7 +3,7 @@
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries, refunding
+from services.payments import balances, queries, refunding
 from services.payments.charging import Cashier
 from services.payments.errors import PaymentNotFound
 from services.payments.gateways.minor_units import smallest_unit
@@ -34,17 +34,22 @@ async def charge(body: ChargeCreate, work: InternalWorkDep, request: Request) ->
 
 @internal.get("/vouchers/{voucher_id}/payment", dependencies=[called_by("vouchers")])
 async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> PaymentState:
-    """Say how much of a voucher's payment is there to be given back; 404 when it has none."""
-    payment = await queries.lock_of_voucher(session, voucher_id)
-    if payment is None:
+    """Say how much of a voucher's payment is there to be given back; 404 when it has none.
+
+    A pure read of one instant: it waits for nobody and keeps nobody waiting. What is promised a
+    moment later is refused when the money is to go.
+    """
+    balance = await balances.balance_of_voucher(session, voucher_id)
+    if balance is None:
         raise PaymentNotFound
+    payment = balance.payment
     return PaymentState(
         transaction_id=payment.id,
         currency=payment.currency,
         captured_amount=payment.captured_amount,
         refunded_amount=payment.refunded_amount,
-        refundable_amount=await refunding.refundable(session, payment),
-        pending_amount=await refunding.pending(session, payment),
+        refundable_amount=balance.refundable,
+        pending_amount=balance.pending,
         unit=smallest_unit(payment.currency),
     )
 

@@ -44,12 +44,6 @@ async def refundable(session: AsyncSession, payment: PaymentTransaction) -> Deci
     return max(await _kept(session, payment) - payment.disputed_amount, Decimal(0))
 
 
-async def pending(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
-    """Return what is promised and was not given back yet."""
-    refunds = await queries.refunds_of(session, payment.id)
-    return sum((r.amount for r in refunds if r.status == RefundStatus.PENDING), Decimal(0))
-
-
 async def _kept(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
     refunds = await queries.refunds_of(session, payment.id)
     taken = sum((r.amount for r in refunds if r.status != RefundStatus.FAILED), Decimal(0))

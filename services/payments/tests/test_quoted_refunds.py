@@ -1,13 +1,16 @@
 """Refunds that vouchers has quoted: by call, by event, or both; each once."""
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
+from services.payments import queries, refunding
 from services.payments.gateways import Gateways
 from services.payments.handlers import handlers
+from services.payments.models import RefundSource
 from services.payments.reconciling import Reconciler
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import ORGANIZATION, CardIssuer, order
@@ -33,6 +36,23 @@ async def _refund(
     assert answer.status_code == 200, answer.text
     made: dict[str, Any] = answer.json()
     return made
+
+
+async def test_asking_how_much_is_there_waits_for_nobody(
+    client: httpx.AsyncClient, vouchers: Headers, transactions: Transactions
+) -> None:
+    """A GET takes no lock: it answers beside one, and as it is before the other's commit."""
+    body = order()
+    paid = await charge(client, vouchers, body)
+    path = f"/internal/vouchers/{body['voucher_id']}/payment"
+    async with transactions.system() as session:
+        payment = await queries.lock(session, paid["transaction_id"])
+        await refunding.promise(session, payment, Decimal(100), source=RefundSource.STAFF)
+        async with asyncio.timeout(5):
+            before = (await client.get(path, headers=vouchers)).json()
+    assert (before["refundable_amount"], before["pending_amount"]) == (399.99, 0)
+    after = (await client.get(path, headers=vouchers)).json()
+    assert (after["refundable_amount"], after["pending_amount"]) == (299.99, 100)
 
 
 async def _told(database: Database, what: str) -> list[dict[str, Any]]:
