@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.payments.fields import PaymentToken
 from services.payments.models import Method
+from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, Currency, RequestBody, ServiceData, Text, TimeZone
 from shared.money import Money, amount_schema
 
@@ -51,7 +51,7 @@ class Terms(ServiceData):
 class ChargeCreate(Terms):
     """The charge of a purchase, as vouchers asks for it."""
 
-    payment_token: PaymentToken | None = None
+    payment_token: CardToken | None = None
 
 
 class NextAction(BaseModel):
@@ -83,7 +83,7 @@ class ChargeRead(BaseModel):
 class PaymentConfirm(RequestBody):
     """How a pending payment is to be paid, or nothing after the bank's confirmation."""
 
-    payment_token: PaymentToken | None = None
+    payment_token: CardToken | None = None
 
 
 class PaymentMarkPaid(RequestBody):

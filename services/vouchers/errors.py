@@ -53,6 +53,12 @@ class PaymentDeclined(AppError):
     status = 402
 
 
+class CardTokenUnknown(AppError):
+    """The card token is unknown or was used already: enter the card again."""
+
+    status = 402
+
+
 class VoucherUnpaid(Conflict):
     """The voucher has not been paid yet."""
 

@@ -129,6 +129,12 @@ class Notice:
     signed_at: datetime
 
 
+CARD_TOKEN_UNKNOWN = Failure(
+    "card_token_unknown", "The card token is unknown or was used already: enter the card again."
+)
+"""Every gateway's words for a token that stands for no card: none was declined."""
+
+
 class GatewayUnavailable(Exception):
     """The gateway did not answer, or not for a reason that lies with the payer.
 

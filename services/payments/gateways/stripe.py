@@ -20,6 +20,7 @@ from stripe.params import PaymentIntentCreateParams
 from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
 from services.payments.gateways.protocol import (
+    CARD_TOKEN_UNKNOWN,
     DisputeReport,
     Failure,
     GatewayRefused,
@@ -47,6 +48,17 @@ CALL_SECONDS = 5.0
 
 _REFUSALS = (400, 402, 404)
 """Answers that will not be another the next time: https://docs.stripe.com/api/errors."""
+
+# https://docs.stripe.com/error-codes. An intent that is being made names nothing but its card.
+_TOKEN_CODES = frozenset(
+    {
+        "payment_method_invalid_parameter",
+        "payment_method_unexpected_state",
+        "resource_missing",
+        "token_already_used",
+        "token_in_use",
+    }
+)
 
 UNKNOWN = Failure("payment_unknown", "The payment gateway does not know this payment.")
 
@@ -131,6 +143,8 @@ class StripeGateway:
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
         except StripeError as error:
+            if _is_unknown_token(error):
+                raise GatewayRefused(CARD_TOKEN_UNKNOWN) from error
             raise _raised(error) from error
         return stripe_objects.report_of_intent(intent.to_dict())
 
@@ -290,6 +304,13 @@ def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
 def _is_unknown(error: StripeError) -> bool:
     """Say whether Stripe itself does not know the thing: a proxy's 404 is no answer of Stripe's."""
     return isinstance(error, stripe.InvalidRequestError) and error.http_status == 404
+
+
+def _is_unknown_token(error: StripeError) -> bool:
+    """Say whether an intent was refused because of its token, which the message would repeat."""
+    return isinstance(error, stripe.InvalidRequestError) and (
+        error.http_status == 404 or error.code in _TOKEN_CODES
+    )
 
 
 def open_gateway() -> StripeGateway:

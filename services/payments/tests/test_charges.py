@@ -101,10 +101,12 @@ async def test_a_declined_card_says_why(
 
 
 async def test_an_unknown_token_fails_without_an_intent(
-    client: httpx.AsyncClient, vouchers: Headers
+    client: httpx.AsyncClient, vouchers: Headers, database: Database
 ) -> None:
+    """No card was declined: there was none. Another code says so, and nothing repeats the token."""
     failed = await charge(client, vouchers, order(payment_token="pm_never_was"))
-    assert failed["status"] == "failed"
+    assert (failed["status"], failed["failure"]["code"]) == ("failed", "card_token_unknown")
+    assert "never_was" not in str(await database.events())
 
 
 async def test_what_costs_nothing_is_paid_at_once(

@@ -74,6 +74,28 @@ def test_yen_have_no_fraction() -> None:
         to_minor(Decimal("400.50"), "JPY")
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"code": "resource_missing", "param": "payment_method"}),
+        (400, {"code": "token_already_used"}),
+        (404, {}),
+    ],
+)
+@pytest.mark.parametrize("token", ["pm_secret", "tok_secret"])
+async def test_a_token_of_no_card_is_no_declined_card(
+    status: int, error: dict[str, str], token: str
+) -> None:
+    said = {"type": "invalid_request_error", "message": f"No such PaymentMethod: '{token}'"}
+    stripe = Stripe(httpx.Response(status, json={"error": said | error}))
+    gateway = stripe.gateway()
+    with pytest.raises(GatewayRefused) as refused:
+        await gateway.prepare(ORDER, SecretStr(token))
+    await gateway.aclose()
+    assert refused.value.failure.code == "card_token_unknown"
+    assert "secret" not in refused.value.failure.message
+
+
 async def test_an_intent_is_for_cards_and_carries_our_ids_and_key() -> None:
     stripe = Stripe(httpx.Response(200, json=INTENT))
     gateway = stripe.gateway()

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import policies, queries
 from services.vouchers.endpoints.dependencies import ClientsDep, MemberOrganizationDep
 from services.vouchers.errors import (
+    CardTokenUnknown,
     ClientInactive,
     ClientNotFound,
     OrganizationInactive,
@@ -63,6 +64,7 @@ organization = router(
 
 _PURCHASE = responses(
     PaymentDeclined,
+    CardTokenUnknown,
     Forbidden,
     VoucherTypeNotFound,
     ClientNotFound,

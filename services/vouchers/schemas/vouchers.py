@@ -3,10 +3,11 @@
 from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import Frequency, PaymentMethod, PaymentStatus, VoucherStatus
+from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, RequestBody, Text
 from shared.money import Money
 
@@ -23,7 +24,7 @@ class PurchaseCreate(RequestBody):
     voucher_type_version: BodyId | None = None
     client_id: BodyId | None = None
     payment_method: Choice[PaymentMethod]
-    payment_token: SecretStr | None = Field(default=None, min_length=1, max_length=500)
+    payment_token: CardToken | None = None
     notes: Text | None = None
 
     @field_validator("payment_token")

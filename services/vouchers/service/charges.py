@@ -14,6 +14,9 @@ from shared.fields import EventTime, ServiceData
 
 log = structlog.get_logger(__name__)
 
+CARD_TOKEN_UNKNOWN = "card_token_unknown"  # noqa: S105
+"""The failure's code when there is no card that could be declined."""
+
 
 class Action(ServiceData):
     """What the payer must do, as payments answers."""

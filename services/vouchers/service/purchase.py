@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.errors import (
+    CardTokenUnknown,
     ClientInactive,
     ClientNotFound,
     OrganizationInactive,
@@ -37,7 +38,7 @@ from shared.auth import Actor
 from shared.changes import record
 from shared.clients import ServiceClients
 from shared.db import now
-from shared.errors import Invalid
+from shared.errors import AppError, Invalid
 from shared.failpoints import passed
 from shared.routing import Work
 from shared.tenancy import EVERYTHING, Tenant, limit_to
@@ -86,9 +87,10 @@ async def buy(
     """Sell a voucher, in one organization or, with None, in whichever offers the type.
 
     Raises VoucherTypeNotFound, VoucherTypeNotSold, VoucherTypeChanged, OrganizationInactive,
-    ClientNotFound, ClientInactive, PaymentDeclined, VoucherCancelled (it was cancelled while it was
-    being paid), Invalid (a card token that is none) and ServiceUnavailable; after the last one the
-    same Idempotency-Key goes on from where this attempt ended.
+    ClientNotFound, ClientInactive, PaymentDeclined, CardTokenUnknown, VoucherCancelled (it was
+    cancelled while it was being paid), Invalid (payments accepts less than we do) and
+    ServiceUnavailable; after the last one the same Idempotency-Key goes on from where this attempt
+    ended.
     """
     directory = Directory(clients, work.origin, lambda: work.begin(EVERYTHING))
     begun = await _begun(work) or await _begin(work, directory, actor, order, organization_id)
@@ -222,6 +224,13 @@ async def _charge(
     return await charges.charge(clients, work.origin, order)
 
 
+def _refusal(charge: Charge) -> AppError:
+    failure = charge.failure
+    if failure is not None and failure.code == charges.CARD_TOKEN_UNKNOWN:
+        return CardTokenUnknown()
+    return PaymentDeclined((failure and failure.message) or "")
+
+
 async def _give_up(work: Work, voucher: Voucher, parties: Parties) -> None:
     async with work.begin(parties.tenant) as session:
         await settlement.settle(session, voucher.id, settlement.Outcome("failed"))
@@ -234,7 +243,7 @@ async def _conclude(work: Work, voucher: Voucher, parties: Parties, charge: Char
         codes = await queries.codes_of(session, settled)
     passed("purchase.settled")
     if charge.status == "failed":
-        raise PaymentDeclined((charge.failure and charge.failure.message) or "")
+        raise _refusal(charge)
     if settled.status == VoucherStatus.CANCELLED:
         raise VoucherCancelled
     return Sale(settled, codes, charge)

@@ -136,9 +136,12 @@ async def give_back(
     Raises VoucherNotFound, RefundQuoteNotFound, Forbidden, RefundQuoteTaken, RefundQuoteExpired,
     RefundQuoteOutdated (the voucher was used or changed since), RefundRefused (the money is not
     there any more, or the payment gateway will not give it back; the sessions are free again), and
-    ServiceUnavailable: the refund will be made then, and the same Idempotency-Key tells of it.
+    ServiceUnavailable: the refund may be made then, and the same Idempotency-Key tells of it.
     """
-    taken = await _begun(work) or await _take(work, actor, voucher_id, quote_id, reason)
+    taken = await _begun(work)
+    if taken is None:
+        await _require_money(work, clients, actor, voucher_id, quote_id)
+        taken = await _take(work, actor, voucher_id, quote_id, reason)
     passed("quote.withheld")
     made = await refund_calls.refund(clients, work.origin, taken)
     passed("quote.answered")
@@ -162,19 +165,46 @@ async def _begun(work: Work) -> RefundQuote | None:
         return await session.get_one(RefundQuote, work.claim.resource_id)
 
 
+async def _require_money(
+    work: Work, clients: ServiceClients, actor: Actor, voucher_id: int, quote_id: int
+) -> None:
+    """Refuse, before anything is written, a refund whose money is not there any more.
+
+    Money that goes away between this and the refund is found by payments, and the sessions that
+    were withheld for it are free again. Raises what `give_back` does.
+    """
+    async with work.begin() as session:
+        _, quote = await _takeable(session, actor, voucher_id, quote_id)
+    payment = await refund_calls.find_payment(clients, work.origin, voucher_id)
+    if payment is not None and payment.refundable_amount >= quote.amount:
+        return
+    async with work.begin() as session:
+        # Another refund may have taken the money: of this quote, or so that it is outdated.
+        await _takeable(session, actor, voucher_id, quote_id)
+    raise RefundRefused("The quoted money is not there any more; the voucher is as it was.")
+
+
+async def _takeable(
+    session: AsyncSession, actor: Actor, voucher_id: int, quote_id: int
+) -> tuple[Voucher, RefundQuote]:
+    """Return a voucher, locked, and its quote if it may be paid out."""
+    voucher = await lock_readable(session, actor, voucher_id)
+    actor.require(policies.MANAGE_PAYMENTS, voucher.organization_id)
+    quote = await queries.get_quote(session, voucher, quote_id)
+    if quote.status != QuoteStatus.OPEN:
+        raise RefundQuoteTaken
+    if quote.valid_until < now():
+        raise RefundQuoteExpired
+    if quote.voucher_version != voucher.version:
+        raise RefundQuoteOutdated
+    return voucher, quote
+
+
 async def _take(
     work: Work, actor: Actor, voucher_id: int, quote_id: int, reason: str | None
 ) -> RefundQuote:
     async with work.begin() as session:
-        voucher = await lock_readable(session, actor, voucher_id)
-        actor.require(policies.MANAGE_PAYMENTS, voucher.organization_id)
-        quote = await queries.get_quote(session, voucher, quote_id)
-        if quote.status != QuoteStatus.OPEN:
-            raise RefundQuoteTaken
-        if quote.valid_until < now():
-            raise RefundQuoteExpired
-        if quote.voucher_version != voucher.version:
-            raise RefundQuoteOutdated
+        voucher, quote = await _takeable(session, actor, voucher_id, quote_id)
         quote.taken_by = actor.user_id
         await refunds.withhold(session, voucher, quote, reason)
         if work.claim:

@@ -84,8 +84,8 @@ class Identity:
 class Payments:
     """Payments: one transaction per voucher; a repetition tells how it stands.
 
-    The tokens decide: `pm_declined` is declined, `pm_3ds` needs the payer; any other
-    card succeeds, and what is no token at all is refused.
+    The tokens decide: `pm_declined` is declined, `pm_unknown` is no card's, `pm_3ds` needs the
+    payer; any other card succeeds, and what is no token at all is refused.
     Cash, transfers and cards without a token wait. A refund becomes what `refund_status` says, once
     per quote; `returned` is what went back of a voucher's payment, or is on its way, and `pending`
     what of that is on its way. `meanwhile` is done once, while the answer about a payment travels.
@@ -188,12 +188,15 @@ class Payments:
             "completed_at": None,
         }
         token = order["payment_token"]
-        if order["amount"] == 0 or (token and token not in ("pm_declined", "pm_3ds")):
+        if order["amount"] == 0 or (token and token not in ("pm_declined", "pm_unknown", "pm_3ds")):
             self.charged.append(order["voucher_id"])
             completed = {"invoice_number": f"OUR-2026-{number:06}"}
             return answer | {"status": "succeeded"} | completed
         if token == "pm_declined":
             failure = {"code": "card_declined", "message": "Insufficient funds."}
+            return answer | {"status": "failed", "failure": failure}
+        if token == "pm_unknown":
+            failure = {"code": "card_token_unknown", "message": "Enter the card again."}
             return answer | {"status": "failed", "failure": failure}
         if token == "pm_3ds":
             action = {"type": "redirect_to_url", "redirect_url": "https://bank.example/3ds"}

@@ -93,10 +93,22 @@ async def test_what_is_no_card_token_is_refused_by_name(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     kind = await new_type(client, people.owner)
-    answer = await buy(client, people.client, kind["id"], payment_token="card_4242")
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "payment_token"
-    assert "4242" not in answer.text
+    before = await database.events()
+    for token in ("card_4242", "src_123", "pm_", "pm_a b", "pm_4242424242424242", "tok", " pm_a"):
+        answer = await buy(client, people.client, kind["id"], payment_token=token)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "payment_token"
+        assert "4242" not in answer.text
+    assert await database.rows("SELECT 1 FROM vouchers") == []
+    assert await database.events() == before, "what is refused leaves no trace"
+
+
+async def test_a_token_of_no_card_is_told_apart_from_a_declined_card(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    kind = await new_type(client, people.owner)
+    answer = await buy(client, people.client, kind["id"], payment_token="pm_unknown")
+    assert (answer.status_code, answer.json()["code"]) == (402, "card_token_unknown")
     [voucher] = await database.rows("SELECT status, payment_status FROM vouchers")
     assert (voucher["status"], voucher["payment_status"]) == ("cancelled", "failed")
 

@@ -326,6 +326,23 @@ async def test_a_refused_refund_is_said_at_once(
     assert (await _shown(client, people, voucher["id"]))["regular_sessions_left"] == 10
 
 
+async def test_money_that_is_gone_is_known_before_anything_is_written(
+    client: httpx.AsyncClient, people: People, payments: Payments, database: Database
+) -> None:
+    voucher = await new_voucher(client, people)
+    quote = await _quoted(client, people, voucher["id"])
+    payments.returned[voucher["id"]] = Decimal(1)
+    before = await database.events()
+    answer = await _take(client, people.owner, quote)
+    assert (answer.status_code, answer.json()["code"]) == (409, "refund_refused")
+    assert payments.refunds == {}
+    assert await database.events() == before
+    [row] = await database.rows("SELECT status, version FROM vouchers")
+    assert (row["status"], row["version"]) == ("active", voucher["version"])
+    [kept] = await database.rows("SELECT status FROM refund_quotes")
+    assert kept["status"] == "open"
+
+
 @pytest.mark.parametrize("lost", ["break_before", "break_after"])
 async def test_a_lost_call_is_carried_on_by_the_same_key(
     client: httpx.AsyncClient, people: People, payments: Payments, lost: str

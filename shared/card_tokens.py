@@ -1,4 +1,8 @@
-"""The token that stands for a card: we must never see the card's number (PCI DSS 4.0)."""
+"""The token that stands for a card: we must never see the card's number (PCI DSS 4.0).
+
+Every service that takes one in checks the same form, so that a wrong one is refused before anything
+is written.
+"""
 
 import re
 from typing import Annotated
@@ -18,7 +22,7 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
-PaymentToken = Annotated[
+CardToken = Annotated[
     SecretStr,
     AfterValidator(_token),
     Field(json_schema_extra={"pattern": f"^{_TOKEN.pattern}$"}),
