@@ -84,6 +84,8 @@ ROUTES: tuple[Route, ...] = (
     # A quote asks payments what was paid; the refund waits for the card gateway.
     Route("/api/vouchers/{id}/refund-quote", Service.VOUCHERS, pace=Pace.PAYING),
     Route("/api/vouchers/{id}/refunds", Service.VOUCHERS, pace=Pace.PAYING),
+    # Payments closes the payment before the voucher is cancelled.
+    Route("/api/vouchers/{id}/cancel", Service.VOUCHERS, pace=Pace.PAYING),
     Route("/api/vouchers/*", Service.VOUCHERS),
     Route("/api/payments/webhooks/*", Service.PAYMENTS, Access.PUBLIC, quota=Quota.WEBHOOK),
     Route("/api/payments/{id}/confirm", Service.PAYMENTS, pace=Pace.PAYING),

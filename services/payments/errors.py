@@ -11,6 +11,18 @@ class InvoiceNotFound(NotFound):
     """There is no such invoice; a payment has one once it has succeeded."""
 
 
+class RepaymentNotFound(NotFound):
+    """There is no such money to give back, or it is not yours to see."""
+
+
+class RepaymentSettled(Conflict):
+    """This money was given back already."""
+
+
+class PaymentMade(Conflict):
+    """The money came already, by hand: the voucher cannot be cancelled as unpaid any more."""
+
+
 class OrganizationNotFound(NotFound):
     """There is no such organization, or it is not yours to see."""
 

@@ -6,8 +6,12 @@ from typing import Any, TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import DisputeStatus, Method, PaymentTransaction
-from services.payments.states import Status
+from services.payments.models import (
+    DisputeStatus,
+    Method,
+    PaymentTransaction,
+)
+from services.payments.states import RepaymentReason, RepaymentStatus, Status
 from shared.changes import Catalogue, record
 from shared.shapes import Shapes, change, new_row
 
@@ -25,6 +29,9 @@ CATALOGUE: Catalogue = {
     ("refund", "REFUND"): "payments.refund.succeeded.v1",
     ("refund", "FAIL"): "payments.refund.failed.v1",
     ("refund", "RETURN"): "payments.refund.returned.v1",
+    ("repayment", "CREATE"): "payments.repayment.due.v1",
+    ("repayment", "REDUCE"): "payments.repayment.reduced.v1",
+    ("repayment", "SETTLE"): "payments.repayment.settled.v1",
     ("dispute", "CREATE"): "payments.dispute.opened.v1",
     ("dispute", "CLOSE"): "payments.dispute.closed.v1",
 }
@@ -104,6 +111,18 @@ class RefundFailed(TypedDict):
     amount: Decimal
 
 
+class RepaymentChanged(TypedDict):
+    """What is due of which payment, or was given back by hand, and why."""
+
+    voucher_id: int
+    transaction_id: int
+    client_id: int
+    amount: Decimal
+    currency: str
+    reason: RepaymentReason
+    status: RepaymentStatus
+
+
 class DisputeOpened(TypedDict):
     """The voucher whose money the payer's bank wants back."""
 
@@ -136,6 +155,9 @@ SHAPES: Shapes = {
     "payments.refund.succeeded.v1": change(RefundSucceeded),
     "payments.refund.failed.v1": change(RefundFailed),
     "payments.refund.returned.v1": change(RefundFailed),
+    "payments.repayment.due.v1": new_row(RepaymentChanged),
+    "payments.repayment.reduced.v1": change(RepaymentChanged),
+    "payments.repayment.settled.v1": change(RepaymentChanged),
     "payments.dispute.opened.v1": new_row(DisputeOpened),
     "payments.dispute.closed.v1": change(DisputeClosed),
 }

@@ -3,7 +3,7 @@
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import balances, queries, refunding
+from services.payments import balances, queries, refunding, service
 from services.payments.charging import Cashier
 from services.payments.errors import PaymentNotFound
 from services.payments.gateways.minor_units import smallest_unit
@@ -52,6 +52,17 @@ async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> Paym
         pending_amount=balance.pending,
         unit=smallest_unit(payment.currency),
     )
+
+
+@internal.post(
+    "/vouchers/{voucher_id}/payment/close", status_code=204, dependencies=[called_by("vouchers")]
+)
+async def close_payment(voucher_id: Id, session: InternalSessionDep) -> None:
+    """Let no money by hand come any more for a voucher that is about to be cancelled.
+
+    409 `payment_made` when it came already. Safe to repeat.
+    """
+    await service.close_by_hand(session, voucher_id)
 
 
 @internal.post("/refunds", dependencies=[called_by("vouchers")])

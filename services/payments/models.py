@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.payments.gateways.manual import BY_HAND
 from services.payments.gateways.protocol import Order, RefundOrder
-from services.payments.states import UNFINISHED, Status
+from services.payments.states import UNFINISHED, RepaymentStatus, Status
 from shared.db import BOOKKEEPING, SECRET, TYPES, Entity, metadata, now
 
 _UNFINISHED = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(UNFINISHED)))
@@ -213,6 +213,50 @@ class Refund(Entity, Base):
     def order(self) -> RefundOrder:
         """Return what the gateway is told."""
         return RefundOrder(refund_id=self.id, amount=self.amount, currency=self.currency)
+
+
+class Repayment(Entity, Base):
+    """Money that a person must give back, because no gateway does.
+
+    `refund_id` is the refund that failed or came back; `amount` is what is still due, or was.
+    """
+
+    __tablename__ = "repayments"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "transaction_id"],
+            ["payment_transactions.organization_id", "payment_transactions.id"],
+        ),
+        ForeignKeyConstraint(
+            ["organization_id", "refund_id"], ["refunds.organization_id", "refunds.id"]
+        ),
+        UniqueConstraint("refund_id"),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("status IN ('due', 'settled')", name="status_known"),
+        CheckConstraint("(status = 'due') = (settled_at IS NULL)", name="settled_at"),
+        Index(
+            "uq_repayments_due_transaction_id",
+            "transaction_id",
+            unique=True,
+            postgresql_where=text("status = 'due' AND refund_id IS NULL"),
+        ),
+        Index("ix_repayments_transaction_id", "transaction_id"),
+        Index("ix_repayments_organization_id_id", "organization_id", "id"),
+        Index("ix_repayments_due_reason", "reason", postgresql_where=text("status = 'due'")),
+    )
+    entity_type = "repayment"
+
+    organization_id: Mapped[int]
+    transaction_id: Mapped[int]
+    voucher_id: Mapped[int]
+    client_id: Mapped[int]
+    refund_id: Mapped[int | None]
+    amount: Mapped[Decimal]
+    currency: Mapped[str]
+    reason: Mapped[str]
+    status: Mapped[str] = mapped_column(default=RepaymentStatus.DUE)
+    note: Mapped[str | None] = mapped_column(info=SECRET)
+    settled_at: Mapped[datetime | None]
 
 
 class Dispute(Entity, Base):

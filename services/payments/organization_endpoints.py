@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from services.payments import policies, queries, refunding, service
+from services.payments import policies, queries, refunding, repayment_queries, service
 from services.payments.endpoints import GatewaysDep
 from services.payments.errors import (
     NotPaidByHand,
@@ -14,8 +14,15 @@ from services.payments.errors import (
     PaymentNotPaid,
     PaymentNotPending,
     RefundExceedsPayment,
+    RepaymentNotFound,
+    RepaymentSettled,
 )
-from services.payments.models import DisputeStatus, Method, PaymentTransaction, RefundSource
+from services.payments.models import (
+    DisputeStatus,
+    Method,
+    PaymentTransaction,
+    RefundSource,
+)
 from services.payments.refund_desk import RefundDesk
 from services.payments.schemas import (
     DisputeRead,
@@ -23,8 +30,10 @@ from services.payments.schemas import (
     PaymentRead,
     RefundCreate,
     RefundRead,
+    RepaymentRead,
+    RepaymentSettle,
 )
-from services.payments.states import Status
+from services.payments.states import RepaymentStatus, Status
 from services.payments.views import payment_read
 from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
@@ -147,6 +156,38 @@ async def list_refunds(
     require_view(actor, organization_id)
     _of(organization_id, await queries.get(session, payment_id))
     return [RefundRead.model_validate(r) for r in await queries.refunds_of(session, payment_id)]
+
+
+@organization.get("/payments/repayments")
+async def list_repayments(
+    organization_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    page: PageDep,
+    status: RepaymentStatus | None = None,
+) -> list[RepaymentRead]:
+    """List the money that staff must give back by hand, or have given back, newest first."""
+    require_view(actor, organization_id)
+    rows = await repayment_queries.page_of(session, page, organization_id, status)
+    return [RepaymentRead.model_validate(row) for row in rows]
+
+
+@organization.post(
+    "/payments/repayments/{repayment_id}/settle",
+    responses=responses(RepaymentNotFound, RepaymentSettled, RefundExceedsPayment, PaymentDisputed),
+)
+async def settle_repayment(
+    organization_id: Id,
+    repayment_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    body: RepaymentSettle | None = None,
+) -> RepaymentRead:
+    """Note that money was given back by hand; the books and a credit note follow."""
+    require_manage(actor, organization_id)
+    text = body.note if body else None
+    settled = await service.settle_repayment(session, organization_id, repayment_id, text)
+    return RepaymentRead.model_validate(settled)
 
 
 @organization.get("/payments/disputes")

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import policies
 from services.payments.errors import InvoiceNotFound, PaymentNotFound
+from services.payments.gateways.manual import BY_HAND
 from services.payments.models import (
     Dispute,
     Invoice,
@@ -333,6 +334,24 @@ async def unfinished_before(
             ),
         )
         .order_by(PaymentTransaction.checked_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def closed_before(
+    session: AsyncSession, instant: datetime, limit: int
+) -> Sequence[PaymentTransaction]:
+    """Return payments by hand that were closed before an instant and have not ended, locked."""
+    payment = PaymentTransaction
+    statement = (
+        select(payment)
+        .where(
+            payment.status.in_(UNFINISHED),
+            payment.payment_gateway == BY_HAND,
+            payment.void_requested_at < instant,
+        )
         .limit(limit)
         .with_for_update(skip_locked=True)
     )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from services.payments import queries, refunding, service, webhooks
+from services.payments import queries, refunding, repayment_queries, service, webhooks
 from services.payments.charging import Cashier
 from services.payments.gateways import GatewayNotOpen, Gateways
 from services.payments.gateways.protocol import (
@@ -23,7 +23,8 @@ from services.payments.gateways.protocol import (
 from services.payments.models import PaymentTransaction
 from services.payments.refund_desk import RefundDesk
 from services.payments.settings import Settings
-from services.payments.states import Status
+from services.payments.states import RepaymentReason, Status
+from services.payments.telemetry import REPAYMENTS_DUE
 from shared.db import now
 from shared.transactions import Transactions
 
@@ -32,6 +33,9 @@ log = structlog.get_logger(__name__)
 BATCH = 16
 CATCH_UP_WINDOW = timedelta(hours=2)
 """How far back the gateway's own lists are compared: several times the timer's period."""
+
+CLOSED_FOR = timedelta(minutes=5)
+"""How long a payment by hand waits for the cancellation that it was closed for."""
 
 INTERRUPTED = Failure(
     "payment_interrupted", "The payment was interrupted before anything was charged."
@@ -127,6 +131,23 @@ class Reconciler:
     @staticmethod
     def _older(payment: PaymentTransaction, seconds: float) -> bool:
         return now() - payment.created_at > timedelta(seconds=seconds)
+
+    async def end_closed(self) -> None:
+        """End payments by hand whose voucher was to be cancelled, and was not after all.
+
+        The process that asked ended in between; the voucher is cancelled by our event then.
+        """
+        before = now() - CLOSED_FOR
+        async with self.transactions.system() as session:
+            for payment in await queries.closed_before(session, before, BATCH):
+                service.cancel(session, payment)
+
+    async def count_repayments(self) -> None:
+        """Tell the metrics how much money a person must give back."""
+        async with self.transactions.system() as session:
+            due = await repayment_queries.count_due(session)
+        for reason in RepaymentReason:
+            REPAYMENTS_DUE.labels(reason).set(due.get(reason, 0))
 
     async def settle_refunds(self) -> None:
         """Carry on every refund that nobody is working on."""

@@ -127,7 +127,7 @@ class RefundDesk:
             payment = await queries.lock(session, attempt.payment_id)
             refund = await queries.lock_refund(session, attempt.order.refund_id)
             if refund is not None and refund.status == RefundStatus.PENDING:
-                refunding.fail(session, payment, refund, refusal.failure)
+                await refunding.fail(session, payment, refund, refusal.failure)
 
 
 def _made(attempt: Attempt, known: Sequence[RefundReport]) -> RefundReport | None:

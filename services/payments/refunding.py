@@ -10,15 +10,20 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import invoicing, queries
+from services.payments import invoicing, queries, repaying
 from services.payments.errors import PaymentDisputed, PaymentNotPaid, RefundExceedsPayment
 from services.payments.events import announce
 from services.payments.gateways.manual import BY_HAND
 from services.payments.gateways.minor_units import smallest_unit
 from services.payments.gateways.protocol import Failure, RefundOutcome, RefundReport
-from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
+from services.payments.models import (
+    PaymentTransaction,
+    Refund,
+    RefundSource,
+    RefundStatus,
+)
 from services.payments.schemas import QuotedRefund
-from services.payments.states import PAID, after_refund
+from services.payments.states import PAID, RepaymentReason, after_refund
 from services.payments.telemetry import CONTRADICTIONS, REFUNDS
 from shared.changes import record
 from shared.db import now
@@ -57,8 +62,11 @@ async def promise(
     *,
     source: RefundSource,
     reason: str | None = None,
+    by_hand: bool = False,
 ) -> Refund:
     """Note a refund that is to be made, of everything that is left when no amount is said.
+
+    With `by_hand` staff give it back, whichever gateway took the payment.
 
     Raises PaymentNotPaid, RefundExceedsPayment, PaymentDisputed, and Invalid for a fraction that
     the currency does not have. The payment must be locked.
@@ -73,7 +81,10 @@ async def promise(
         raise PaymentDisputed
     if wanted % smallest_unit(payment.currency):
         raise Invalid("amount", f"must be whole: {payment.currency} has no fractions")
-    return await _note(session, payment, wanted, source=source, reason=reason)
+    gateway = BY_HAND if by_hand else payment.payment_gateway
+    return await _note(
+        session, payment, wanted, source=source, reason=reason, payment_gateway=gateway
+    )
 
 
 async def promise_quoted(session: AsyncSession, order: QuotedRefund) -> Refund:
@@ -96,9 +107,9 @@ async def promise_quoted(session: AsyncSession, order: QuotedRefund) -> Refund:
         quote_id=order.quote_id,
     )
     if order.amount > left:
-        fail(session, payment, refund, EXCEEDS)
+        await fail(session, payment, refund, EXCEEDS)
     elif order.currency != payment.currency or order.amount % smallest_unit(payment.currency):
-        fail(session, payment, refund, DIFFERS)
+        await fail(session, payment, refund, DIFFERS)
     return refund
 
 
@@ -112,8 +123,7 @@ async def _note(
         amount=amount,
         currency=payment.currency,
         status=RefundStatus.PENDING,
-        payment_gateway=payment.payment_gateway,
-        **columns,
+        **({"payment_gateway": payment.payment_gateway} | columns),
     )
     session.add(refund)
     await session.flush()
@@ -124,11 +134,14 @@ async def _note(
 async def give_back_all(session: AsyncSession, payment: PaymentTransaction) -> None:
     """Promise everything that is left of a payment whose voucher was cancelled.
 
-    Cash does not go back by itself: staff give it and note it, by the refunds of the API.
+    Cash does not go back by itself: it is listed for staff, who give it back.
     """
+    left = await refundable(session, payment)
+    if left <= 0:
+        return
     if payment.payment_gateway == BY_HAND:
-        log.warning("money_to_give_back_by_hand", payment_id=payment.id)
-    elif await refundable(session, payment) > 0:
+        await repaying.note(session, payment, left, RepaymentReason.VOUCHER_CANCELLED)
+    else:
         await promise(session, payment, None, source=RefundSource.CANCELLATION)
 
 
@@ -152,22 +165,18 @@ async def settle(session: AsyncSession, payment: PaymentTransaction, report: Ref
     if refund is None:
         return False
     if refund.status != RefundStatus.PENDING:
-        return _came_back(session, payment, refund, report)
+        return await _came_back(session, payment, refund, report)
     refund.gateway_refund_id = report.gateway_id
     refund.gateway_response = dict(report.raw)
     if report.outcome is RefundOutcome.SUCCEEDED:
         await _succeed(session, payment, refund)
     elif report.outcome is RefundOutcome.FAILED:
-        fail(
-            session,
-            payment,
-            refund,
-            Failure("refund_failed", "The gateway could not give it back."),
-        )
+        failure = Failure("refund_failed", "The gateway could not give it back.")
+        await fail(session, payment, refund, failure)
     return known is None or refund.status != RefundStatus.PENDING
 
 
-def _came_back(
+async def _came_back(
     session: AsyncSession, payment: PaymentTransaction, refund: Refund, report: RefundReport
 ) -> bool:
     """Write down, once, that a refund which was made did not reach its payer.
@@ -183,6 +192,8 @@ def _came_back(
     _record_failure(session, "RETURN", payment, refund)
     REFUNDS.labels("returned").inc()
     log.error("refund_came_back", payment_id=payment.id, refund_id=refund.id)
+    reason = RepaymentReason.REFUND_RETURNED
+    await repaying.note(session, payment, refund.amount, reason, refund)
     return True
 
 
@@ -238,17 +249,25 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
         **details,
     )
     REFUNDS.labels(refund.status).inc()
+    kept = payment.captured_amount - payment.refunded_amount
+    await repaying.refund_made(session, payment, kept)
 
 
-def fail(
+async def fail(
     session: AsyncSession, payment: PaymentTransaction, refund: Refund, failure: Failure
 ) -> None:
-    """Take a promise back: its amount may be refunded again."""
+    """Take a promise back: its amount may be refunded again.
+
+    A cancelled voucher's money, which nobody asked for, must be given back by a person then.
+    """
     refund.status = RefundStatus.FAILED
     refund.failure_message = failure.message
     refund.completed_at = now()
     _record_failure(session, "FAIL", payment, refund)
     REFUNDS.labels(refund.status).inc()
+    if refund.source == RefundSource.CANCELLATION:
+        reason = RepaymentReason.REFUND_FAILED
+        await repaying.note(session, payment, refund.amount, reason, refund)
 
 
 def _record_failure(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.payments.models import Method
+from services.payments.states import RepaymentReason, RepaymentStatus
 from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, Currency, RequestBody, ServiceData, Text, TimeZone
 from shared.money import Money, amount_schema
@@ -194,6 +195,36 @@ class RefundRead(BaseModel):
     failure_message: str | None
     created_at: datetime
     completed_at: datetime | None
+
+
+class RepaymentRead(BaseModel):
+    """Money that a person must give back: why, and whether it is still due.
+
+    `refund_id` is the refund that failed or came back.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    transaction_id: int
+    voucher_id: int
+    client_id: int
+    refund_id: int | None
+    amount: Money
+    currency: str
+    reason: RepaymentReason
+    status: RepaymentStatus
+    note: str | None
+    created_at: datetime
+    settled_at: datetime | None
+
+
+class RepaymentSettle(BaseModel):
+    """What staff note about money they gave back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Text | None = None
 
 
 class InvoiceLine(BaseModel):

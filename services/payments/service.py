@@ -6,15 +6,33 @@ from decimal import Decimal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import invoicing, queries, refunding
-from services.payments.errors import ChargeDiffers, NotPaidByHand, PaymentNotPending
+from services.payments import invoicing, queries, refunding, repaying, repayment_queries
+from services.payments.errors import (
+    ChargeDiffers,
+    NotPaidByHand,
+    PaymentMade,
+    PaymentNotPending,
+    RepaymentSettled,
+)
 from services.payments.events import announce
 from services.payments.gateways import Gateways
-from services.payments.gateways.manual import BY_HAND
+from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.protocol import Failure, OnlineGateway, Report
-from services.payments.models import PaymentTransaction
+from services.payments.models import (
+    PaymentTransaction,
+    RefundSource,
+    Repayment,
+)
 from services.payments.schemas import Terms, plain
-from services.payments.states import PAID, Expected, Status, contradiction_of, judge
+from services.payments.states import (
+    PAID,
+    Expected,
+    RepaymentReason,
+    RepaymentStatus,
+    Status,
+    contradiction_of,
+    judge,
+)
 from services.payments.telemetry import CONTRADICTIONS, QUARANTINED, SETTLED
 from shared.db import now
 
@@ -162,11 +180,49 @@ async def mark_paid(session: AsyncSession, payment: PaymentTransaction, note: st
     """Note that the money came by hand or by bank. Raises NotPaidByHand, PaymentNotPending."""
     if payment.payment_gateway != BY_HAND:
         raise NotPaidByHand
-    if payment.status != Status.PENDING:
+    if payment.status != Status.PENDING or payment.void_requested_at is not None:
         raise PaymentNotPending
     payment.gateway_response = {"note": note}
     await _succeed(session, payment, payment.amount)
     SETTLED.labels(payment.status).inc()
+
+
+async def close_by_hand(session: AsyncSession, voucher_id: int) -> None:
+    """Let nobody mark a payment as paid any more whose voucher is about to be cancelled.
+
+    The payment's lock decides which of the two comes first. Raises PaymentMade when the money did.
+    A payment at a gateway is left alone: its money goes back by itself.
+    """
+    payment = await queries.lock_of_voucher(session, voucher_id)
+    if payment is None or payment.payment_gateway != BY_HAND:
+        return
+    if payment.captured_amount > payment.refunded_amount:
+        raise PaymentMade
+    if payment.is_unfinished:
+        payment.void_requested_at = payment.void_requested_at or now()
+
+
+async def settle_repayment(
+    session: AsyncSession, organization_id: int, repayment_id: int, text: str | None
+) -> Repayment:
+    """Note that money was given back by hand; what our books still have becomes a refund.
+
+    Raises RepaymentNotFound, RepaymentSettled, and RefundExceedsPayment or PaymentDisputed when
+    something else has taken the money meanwhile.
+    """
+    known = await repayment_queries.get(session, organization_id, repayment_id)
+    payment = await queries.lock(session, known.transaction_id)
+    repayment = await repayment_queries.get(session, organization_id, repayment_id)
+    if repayment.status != RepaymentStatus.DUE:
+        raise RepaymentSettled
+    amount = repayment.amount
+    repaying.settle(session, repayment, text)
+    if repayment.reason != RepaymentReason.REFUND_RETURNED:
+        refund = await refunding.promise(
+            session, payment, amount, source=RefundSource.STAFF, reason=text, by_hand=True
+        )
+        await refunding.settle(session, payment, handed_over(refund.order()))
+    return repayment
 
 
 async def void(session: AsyncSession, payment: PaymentTransaction) -> None:

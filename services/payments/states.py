@@ -28,6 +28,21 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"  # the gateway contradicts our books: a person must look
 
 
+class RepaymentReason(StrEnum):
+    """Why a person must give money back, and not a gateway."""
+
+    VOUCHER_CANCELLED = "voucher_cancelled"  # paid by hand; the voucher was never active
+    REFUND_FAILED = "refund_failed"  # the gateway cannot give a cancelled voucher's money back
+    REFUND_RETURNED = "refund_returned"  # refunded, and the payer's bank sent it back
+
+
+class RepaymentStatus(StrEnum):
+    """Where a repayment stands."""
+
+    DUE = "due"
+    SETTLED = "settled"
+
+
 UNFINISHED = frozenset({Status.PENDING, Status.PROCESSING, Status.REQUIRES_ACTION})
 ENDED_UNPAID = frozenset({Status.FAILED, Status.CANCELLED})
 PAID = frozenset({Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})

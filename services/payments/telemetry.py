@@ -1,6 +1,6 @@
 """What an operator counts of payments."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 SETTLED = Counter("carnet_payments_settled_total", "Payments by the state they reached", ["status"])
 QUARANTINED = Counter("carnet_payments_quarantined_total", "Payments set aside for a person")
@@ -12,3 +12,11 @@ WEBHOOKS = Counter(
 )
 DISPUTES = Counter("carnet_disputes_total", "Disputes by the state they reached", ["status"])
 REFUNDS = Counter("carnet_refunds_total", "Refunds by the state they reached", ["status"])
+REPAYMENTS = Counter(
+    "carnet_repayments_total",
+    "Money that a person must give back or has given back, by reason and status",
+    ["reason", "status"],
+)
+REPAYMENTS_DUE = Gauge(
+    "carnet_repayments_due", "Payments whose money a person must give back now", ["reason"]
+)

@@ -22,6 +22,8 @@ from shared.worker import Timer, Worker, start
 WEBHOOKS_EVERY = 0.3
 UNFINISHED_EVERY = 5.0
 REFUNDS_EVERY = 2.0
+CLOSED_EVERY = 60.0
+REPAYMENTS_EVERY = 15.0
 CATCH_UP_EVERY = 300.0
 FORGET_EVERY = 3600.0
 
@@ -61,6 +63,8 @@ def create_worker(settings: Settings) -> Worker:
             Timer("webhooks", WEBHOOKS_EVERY, process_webhooks),
             Timer("unfinished", UNFINISHED_EVERY, reconciler.settle_unfinished),
             Timer("refunds", REFUNDS_EVERY, reconciler.settle_refunds),
+            Timer("closed", CLOSED_EVERY, reconciler.end_closed),
+            Timer("repayments", REPAYMENTS_EVERY, reconciler.count_repayments),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
             Timer("missing_gateways", CATCH_UP_EVERY, reconciler.tell_of_missing_gateways),
             Timer("forget_webhook_bodies", FORGET_EVERY, forget_webhook_bodies),

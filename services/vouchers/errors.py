@@ -67,6 +67,10 @@ class VoucherCancelled(Conflict):
     """The voucher was cancelled."""
 
 
+class VoucherPaid(Conflict):
+    """The voucher's money came a moment ago; the voucher will be active in a moment."""
+
+
 class VoucherExpired(Conflict):
     """The voucher is past its last day."""
 

@@ -8,7 +8,7 @@ from services.vouchers.app import NAME, clients_of
 from services.vouchers.bootstrap import make_up_for_missed_creation
 from services.vouchers.events import CATALOGUE, LISTENERS
 from services.vouchers.handlers import QUEUES
-from services.vouchers.service import quotes, vouchers
+from services.vouchers.service import charges, quotes, vouchers
 from services.vouchers.service.copies import Directory
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
@@ -83,7 +83,15 @@ def timers_of(
         await vouchers.learn_organizations(transactions, directory())
 
     async def cancel() -> None:
-        await vouchers.cancel_unpaid(transactions, patience)
+        origin = system_origin()
+
+        async def close(voucher_id: int) -> None:
+            await charges.close(clients, origin, voucher_id)
+
+        try:
+            await vouchers.cancel_unpaid(transactions, close, patience)
+        except ServiceUnavailable as error:
+            log.warning("unpaid_vouchers_wait", cause=error.detail)
 
     async def forget() -> None:
         await quotes.forget_untaken(transactions)

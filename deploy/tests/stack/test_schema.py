@@ -56,8 +56,8 @@ REFUSED_BY_MEANING = {
 """Where a body that fits the schema may be refused: a rule that JSON Schema cannot express."""
 
 
-ACCEPTED = ("2xx", "401", "403", "404", "409", "412", "429")
-"""What may happen to a request that fits the schema; 412 is for its If-Match."""
+ACCEPTED = ("2xx", "401", "402", "403", "404", "409", "412", "429")
+"""What may happen to a request that fits the schema; 412 is for its If-Match, 402 for its card."""
 
 # One thread: hypothesis reads source code by `ast.parse`, whose depth CPython 3.11 counts for all
 # threads together, and refuses when two of them are at it.

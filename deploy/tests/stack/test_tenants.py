@@ -116,6 +116,8 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  GET      view_payments manage_payments
  401    403    403    403   403   200   200      404   200  GET    /totals  view_payments manage_payments
  401    403    403    403   403   200   200      404   200  GET    /disputes  view_payments manage_payments
+ 401    403    403    403   403   200   200      404   200  GET    /repayments  view_payments manage_payments
+ 401    403    403    403   403   200   200      404   200  POST   /repayments/{repayment_id}/settle  manage_payments
  401    403    403    403   403   200   200      404   200  POST   /{payment_id}/mark-paid  manage_payments
  401    403    403    403   403   200   200      404   200  GET    /{payment_id}/refunds  view_payments manage_payments
  401    403    403    403   403   201   201      404   201  POST   /{payment_id}/refunds  manage_payments

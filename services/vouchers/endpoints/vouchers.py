@@ -17,6 +17,7 @@ from services.vouchers.errors import (
     VoucherCancelled,
     VoucherNotCancellable,
     VoucherNotFound,
+    VoucherPaid,
     VoucherTypeChanged,
     VoucherTypeNotFound,
     VoucherTypeNotSold,
@@ -151,18 +152,24 @@ async def update_voucher(
 
 @vouchers.post(
     "/{voucher_id}/cancel",
-    responses=responses(VoucherNotFound, Forbidden, VoucherNotCancellable),
+    responses=responses(
+        VoucherNotFound, Forbidden, VoucherNotCancellable, VoucherPaid, ServiceUnavailable
+    ),
 )
 async def cancel_voucher(
     voucher_id: Id,
-    session: SessionDep,
+    work: WorkDep,
+    clients: ClientsDep,
     actor: ActorDep,
     response: TaggedResponse,
     body: Cancellation | None = None,
 ) -> VoucherDetail:
     """Cancel a voucher: its client until it is paid, its managers until it is used up."""
     reason = body.reason if body else None
-    return await _shown(session, response, await service.cancel(session, actor, voucher_id, reason))
+    cancelled = await service.cancel(work, clients, actor, voucher_id, reason)
+    set_etag(response, cancelled.voucher.version)
+    codes = listed(CodeRead, cancelled.codes)
+    return VoucherDetail(**_fields(cancelled.voucher), codes=codes)
 
 
 @organization.get("")

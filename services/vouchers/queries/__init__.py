@@ -41,12 +41,12 @@ from services.vouchers.queries.vouchers import (
     find_readable,
     get_voucher,
     lock_run_out,
-    lock_unpaid,
     lock_voucher,
     lock_voucher_with_zone,
     page_of_own_vouchers,
     page_of_vouchers,
     readable_by,
+    unpaid_after,
 )
 
 __all__ = [
@@ -75,7 +75,6 @@ __all__ = [
     "is_reversed",
     "knows_slug",
     "lock_run_out",
-    "lock_unpaid",
     "lock_voucher",
     "lock_voucher_type",
     "lock_voucher_with_zone",
@@ -89,5 +88,6 @@ __all__ = [
     "readable_by",
     "time_zones",
     "took_place_between",
+    "unpaid_after",
     "was_sold",
 ]

@@ -210,18 +210,28 @@ async def lock_run_out(
     return (await session.scalars(statement.with_for_update(of=Voucher, skip_locked=True))).all()
 
 
-async def lock_unpaid(
-    session: AsyncSession, *, cards_before: datetime, others_before: datetime, limit: int
-) -> Sequence[Voucher]:
-    """Return vouchers that wait for their money since before an instant, locked.
+async def unpaid_after(
+    session: AsyncSession,
+    after: int,
+    *,
+    cards_before: datetime,
+    others_before: datetime,
+    limit: int,
+) -> Sequence[int]:
+    """Return the ids, above `after`, of vouchers that wait for their money since before an instant.
 
     It is another one for those that are paid by card.
     """
     by_card = Voucher.payment_method == PaymentMethod.CREDIT_CARD.value
     since = case((by_card, cards_before), else_=others_before)
     statement = (
-        select(Voucher)
-        .where(Voucher.status == VoucherStatus.PENDING.value, Voucher.created_at < since)
+        select(Voucher.id)
+        .where(
+            Voucher.status == VoucherStatus.PENDING.value,
+            Voucher.created_at < since,
+            Voucher.id > after,
+        )
+        .order_by(Voucher.id)
         .limit(limit)
     )
-    return (await session.scalars(statement.with_for_update(skip_locked=True))).all()
+    return (await session.scalars(statement)).all()

@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 
+from services.vouchers.errors import VoucherPaid
 from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher
 from services.vouchers.schemas.vouchers import NextAction, PaymentRead
 from shared.clients import ServiceClients
@@ -96,6 +97,21 @@ def order_of(
         "buyer": buyer,
         "seller": seller,
     }
+
+
+async def close(clients: ServiceClients, origin: Origin, voucher_id: int) -> None:
+    """Let no money by hand come any more for a voucher that is about to be cancelled.
+
+    Payments decides, under the payment's lock, whether the money or the cancellation comes first.
+    Raises VoucherPaid when the money did, and ServiceUnavailable when payments does not answer.
+    """
+    path = f"/internal/vouchers/{voucher_id}/payment/close"
+    answer = await clients.request("payments", "POST", path, origin)
+    if answer.status_code == 409:
+        raise VoucherPaid
+    if answer.status_code != 204:
+        log.error("close_refused", status=answer.status_code, voucher_id=voucher_id)
+        raise ServiceUnavailable("The payments service could not close the payment.")
 
 
 async def charge(clients: ServiceClients, origin: Origin, order: dict[str, Any]) -> Charge:

@@ -1,5 +1,6 @@
 """Use cases of sold vouchers: read, note, cancel, and end them in time."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -9,22 +10,36 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies, queries
-from services.vouchers.errors import VoucherNotCancellable, VoucherNotFound
+from services.vouchers.errors import VoucherNotCancellable, VoucherNotFound, VoucherPaid
 from services.vouchers.models import Voucher, VoucherStatus
-from services.vouchers.service import ending
+from services.vouchers.service import charges, ending
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.copies import Directory
 from shared.auth import Actor
 from shared.changes import record
+from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import Forbidden
+from shared.failpoints import passed
 from shared.preconditions import Precondition
+from shared.routing import Work
 from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
 
+Close = Callable[[int], Awaitable[None]]
+"""Lets no money by hand come any more for a voucher; raises VoucherPaid, ServiceUnavailable."""
+
 BATCH = 100
 UNPAID = "unpaid"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A voucher that was cancelled, with its codes."""
+
+    voucher: Voucher
+    codes: queries.Rows
 
 
 async def readable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
@@ -67,19 +82,42 @@ async def update(
 
 
 async def cancel(
-    session: AsyncSession, actor: Actor, voucher_id: int, reason: str | None
-) -> Voucher:
+    work: Work, clients: ServiceClients, actor: Actor, voucher_id: int, reason: str | None
+) -> Cancelled:
     """Cancel a pending or active voucher; payments voids or refunds what it hears of.
 
-    Raises VoucherNotFound, Forbidden, VoucherNotCancellable.
+    The payment of a pending one is closed first, so that the voucher is not cancelled while
+    somebody enters its money. Raises VoucherNotFound, Forbidden, VoucherNotCancellable,
+    VoucherPaid, and ServiceUnavailable, after which nothing is cancelled.
     """
+    if work.claim and work.claim.resource_id is not None:
+        async with work.begin() as session:
+            return await _cancelled(session, await readable(session, actor, voucher_id))
+    async with work.begin() as session:
+        voucher = await _lock_cancellable(session, actor, voucher_id)
+        is_pending = voucher.status == VoucherStatus.PENDING
+    if is_pending:
+        await charges.close(clients, work.origin, voucher_id)
+        passed("cancel.closed")
+    async with work.begin() as session:
+        voucher = await _lock_cancellable(session, actor, voucher_id)
+        ending.cancel(session, voucher, reason)
+        await session.flush()
+        if work.claim:
+            await work.claim.attach(session, voucher.id)
+        return await _cancelled(session, voucher)
+
+
+async def _cancelled(session: AsyncSession, voucher: Voucher) -> Cancelled:
+    return Cancelled(voucher, await queries.codes_of(session, voucher))
+
+
+async def _lock_cancellable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
     voucher = await lock_readable(session, actor, voucher_id)
     if not policies.can_cancel(actor, voucher):
         raise Forbidden("a paid voucher is cancelled by those with the permission manage_vouchers")
     if voucher.status not in (VoucherStatus.PENDING, VoucherStatus.ACTIVE):
         raise VoucherNotCancellable
-    ending.cancel(session, voucher, reason)
-    await session.flush()
     return voucher
 
 
@@ -132,26 +170,48 @@ class Patience:
 
 
 async def cancel_unpaid(
-    transactions: Transactions, patience: Patience, instant: datetime | None = None
+    transactions: Transactions,
+    close: Close,
+    patience: Patience,
+    instant: datetime | None = None,
 ) -> int:
-    """Cancel every voucher that has waited too long for its money; return how many."""
+    """Cancel every voucher that has waited too long for its money; return how many.
+
+    Raises ServiceUnavailable when payments cannot close a payment: the rest waits for the next run.
+    """
     moment = instant or now()
-    cancelled = 0
-    while number := await _cancel_some(transactions, patience, moment):
-        cancelled += number
+    cancelled, last = 0, 0
+    while waiting := await _waiting_too_long(transactions, patience, moment, last):
+        for voucher_id in waiting:
+            cancelled += await _cancel_if_unpaid(transactions, close, voucher_id)
+        last = waiting[-1]
     if cancelled:
         log.info("unpaid_vouchers_cancelled", number=cancelled)
     return cancelled
 
 
-async def _cancel_some(transactions: Transactions, patience: Patience, moment: datetime) -> int:
+async def _waiting_too_long(
+    transactions: Transactions, patience: Patience, moment: datetime, after: int
+) -> Sequence[int]:
     async with transactions.system() as session:
-        vouchers = await queries.lock_unpaid(
+        return await queries.unpaid_after(
             session,
+            after,
             cards_before=moment - patience.cards,
             others_before=moment - patience.others,
             limit=BATCH,
         )
-        for voucher in vouchers:
-            ending.cancel(session, voucher, UNPAID)
-    return len(vouchers)
+
+
+async def _cancel_if_unpaid(transactions: Transactions, close: Close, voucher_id: int) -> bool:
+    """Cancel a voucher unless its money came first; say whether it was cancelled."""
+    try:
+        await close(voucher_id)
+    except VoucherPaid:
+        return False
+    async with transactions.system() as session:
+        voucher = await queries.lock_voucher(session, voucher_id)
+        if voucher.status != VoucherStatus.PENDING:
+            return False
+        ending.cancel(session, voucher, UNPAID)
+    return True

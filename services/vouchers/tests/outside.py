@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from services.vouchers.errors import VoucherPaid
+
 ORGANIZATION = 7
 OTHER_ORGANIZATION = 8
 CLIENT = 21
@@ -104,6 +106,8 @@ class Payments:
         self.refund_status = "succeeded"
         self.refunds: dict[int, dict[str, Any]] = {}
         self.returned: dict[int, Decimal] = {}
+        self.closed: list[int] = []
+        self.paid_by_hand: set[int] = set()
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
@@ -114,9 +118,11 @@ class Payments:
             return state
         if request.url.path == "/internal/refunds":
             return await self._refund(json.loads(request.content, parse_float=Decimal))
-        order: dict[str, Any] = json.loads(request.content)
         if self.break_before:
             raise self.break_before
+        if request.url.path.endswith("/payment/close"):
+            return self._close(int(request.url.path.split("/")[3]))
+        order: dict[str, Any] = json.loads(request.content)
         token = order["payment_token"]
         if token and not token.startswith("pm_"):
             error = {"field": "payment_token", "message": "must be a token of the card form"}
@@ -129,6 +135,17 @@ class Payments:
         if self.break_after:
             raise self.break_after
         return httpx.Response(200, json=known)
+
+    async def close(self, voucher_id: int) -> None:
+        """Answer the worker's call without a network."""
+        if self._close(voucher_id).status_code == 409:
+            raise VoucherPaid
+
+    def _close(self, voucher_id: int) -> httpx.Response:
+        if voucher_id in self.paid_by_hand:
+            return httpx.Response(409, json={"code": "payment_made"})
+        self.closed.append(voucher_id)
+        return httpx.Response(204)
 
     def _state(self, voucher_id: int) -> httpx.Response:
         known = self.transactions.get(voucher_id)

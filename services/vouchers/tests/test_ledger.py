@@ -258,7 +258,9 @@ class Ledger(RuleBasedStateMachine):
     def wait(self, days: int) -> None:
         instant = now() + timedelta(days=days)
         self.stage.run(expire_run_out(self.stage.transactions, instant))
-        self.stage.run(cancel_unpaid(self.stage.transactions, PATIENCE, instant))
+        self.stage.run(
+            cancel_unpaid(self.stage.transactions, self.stage.payments.close, PATIENCE, instant)
+        )
 
     @invariant()
     def counters_are_the_sum_of_the_rows(self) -> None:

@@ -19,7 +19,7 @@ from services.vouchers.service.vouchers import (
 )
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports
-from services.vouchers.tests.outside import ORGANIZATION, OTHER_ORGANIZATION
+from services.vouchers.tests.outside import ORGANIZATION, OTHER_ORGANIZATION, Payments
 from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
 from services.vouchers.worker import patience_of
 from shared.context import system_origin
@@ -119,14 +119,23 @@ async def test_more_than_one_batch_expires(
 
 
 async def test_what_nobody_pays_is_cancelled_after_a_day(
-    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+    client: httpx.AsyncClient,
+    people: People,
+    payments: Payments,
+    database: Database,
+    transactions: Transactions,
 ) -> None:
     kind = await new_type(client, people.owner)
     unpaid = (await buy(client, people.client, kind["id"], payment_token="pm_3ds")).json()
     paid = (await buy(client, people.client, kind["id"])).json()
-    assert await cancel_unpaid(transactions, PATIENCE, now() + DAY - timedelta(minutes=1)) == 0
-    assert await cancel_unpaid(transactions, PATIENCE, now() + DAY) == 1
-    assert await cancel_unpaid(transactions, PATIENCE, now() + DAY) == 0
+    assert (
+        await cancel_unpaid(
+            transactions, payments.close, PATIENCE, now() + DAY - timedelta(minutes=1)
+        )
+        == 0
+    )
+    assert await cancel_unpaid(transactions, payments.close, PATIENCE, now() + DAY) == 1
+    assert await cancel_unpaid(transactions, payments.close, PATIENCE, now() + DAY) == 0
     assert await _statuses(database) == {unpaid["id"]: "cancelled", paid["id"]: "active"}
     last = (await database.events())[-1]["data"]
     assert (last["action"], last["new_values"]["reason"]) == ("CANCEL", "unpaid")
@@ -159,6 +168,7 @@ async def test_an_organization_whose_clock_is_unknown_is_asked_for(
 async def test_money_that_comes_by_hand_may_take_weeks(
     client: httpx.AsyncClient,
     people: People,
+    payments: Payments,
     database: Database,
     transactions: Transactions,
     settings: Settings,
@@ -168,9 +178,26 @@ async def test_money_that_comes_by_hand_may_take_weeks(
     order = {"payment_method": method, "payment_token": None}
     unpaid = (await buy(client, people.client, kind["id"], **order)).json()
     patience = patience_of(settings)
-    assert await cancel_unpaid(transactions, patience, now() + 29 * DAY) == 0
+    assert await cancel_unpaid(transactions, payments.close, patience, now() + 29 * DAY) == 0
     assert await _statuses(database) == {unpaid["id"]: "pending"}
-    assert await cancel_unpaid(transactions, patience, now() + 31 * DAY) == 1
+    assert await cancel_unpaid(transactions, payments.close, patience, now() + 31 * DAY) == 1
+
+
+async def test_money_that_came_by_hand_keeps_its_voucher(
+    client: httpx.AsyncClient,
+    people: People,
+    payments: Payments,
+    database: Database,
+    transactions: Transactions,
+) -> None:
+    """Payments says that the money was first; one voucher does not keep the others waiting."""
+    kind = await new_type(client, people.owner)
+    cash = {"payment_method": "cash", "payment_token": None}
+    first, second = [(await buy(client, people.client, kind["id"], **cash)).json() for _ in "12"]
+    payments.paid_by_hand.add(first["id"])
+    assert await cancel_unpaid(transactions, payments.close, PATIENCE, now() + 40 * DAY) == 1
+    statuses = {first["id"]: "pending", second["id"]: "cancelled"}
+    assert await _statuses(database) == statuses
 
 
 async def test_a_session_before_the_end_may_be_entered_after_it(

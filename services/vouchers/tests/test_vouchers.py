@@ -10,6 +10,7 @@ from services.vouchers.tests.outside import (
     ORGANIZATION,
     OTHER_ORGANIZATION,
     SECOND_CLIENT,
+    Payments,
 )
 from services.vouchers.tests.people import (
     People,
@@ -241,3 +242,39 @@ async def test_the_database_shows_a_buyer_to_the_seller_alone(
             names = await session.scalars(text("SELECT id FROM client_copies ORDER BY id"))
             seen[organization_id] = FREE_CLIENT in names.all()
     assert seen == {ORGANIZATION: True, OTHER_ORGANIZATION: False}
+
+
+async def test_a_pending_voucher_is_cancelled_after_its_payment_was_closed(
+    client: httpx.AsyncClient, people: People, payments: Payments, database: Database
+) -> None:
+    """Payments decides what comes first: the money that staff enter, or the cancellation."""
+    kind = await new_type(client, people.owner)
+    cash = {"payment_method": "cash", "payment_token": None}
+    first, second = [(await buy(client, people.client, kind["id"], **cash)).json() for _ in "12"]
+    path = f"/api/vouchers/{first['id']}/cancel"
+    key = {**people.client, "Idempotency-Key": f"cancel-{first['id']}"}
+    payments.break_before = httpx.ConnectError("away")
+    assert (await client.post(path, headers=key)).status_code == 503
+    payments.break_before = None
+    cancelled = await client.post(path, headers=key)
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+    assert (await client.post(path, headers=key)).json() == cancelled.json()
+    assert payments.closed == [first["id"]]
+
+    payments.paid_by_hand.add(second["id"])
+    before = await database.events()
+    path = f"/api/vouchers/{second['id']}/cancel"
+    for headers in (people.client, people.owner):
+        refused = await client.post(path, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (409, "voucher_paid")
+    assert await database.events() == before
+
+
+async def test_an_active_voucher_is_cancelled_without_asking_payments(
+    client: httpx.AsyncClient, people: People, payments: Payments
+) -> None:
+    voucher = await new_voucher(client, people)
+    payments.break_before = httpx.ConnectError("away")
+    cancelled = await client.post(f"/api/vouchers/{voucher['id']}/cancel", headers=people.owner)
+    assert cancelled.status_code == 200, cancelled.text
+    assert payments.closed == []

@@ -193,6 +193,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "POST /api/payments/webhooks/{gateway_name}": Recipe(_constant(id="evt_1", object="event")),
     f"POST {_PAYMENT}/mark-paid": Recipe(_constant(), lambda scene, _: scene.unpaid()),
+    f"POST {_ORGANIZATION}/payments/repayments/{{repayment_id}}/settle": Recipe(
+        _constant(note="In cash"), lambda scene, _: scene.repayment()
+    ),
     f"POST {_PAYMENT}/refunds": Recipe(_constant(amount=1)),
 }
 """Operations without a recipe need no body and use nothing up."""

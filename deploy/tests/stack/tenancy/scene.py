@@ -1,5 +1,7 @@
 """What there is to get at in an organization, and more of it where a request uses it up."""
 
+import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,9 +11,11 @@ from typing import Any
 
 import httpx
 
+from deploy.chaos.disputes import signed
 from deploy.demo.client import Person, unique
-from deploy.local.stack import Stack
+from deploy.local.stack import WEBHOOK_PATH, Stack
 from deploy.tests.stack.tenancy.cast import PASSWORD, Caller, Cast, assemble
+from shared.testing import until
 
 Ids = dict[str, Any]
 
@@ -33,6 +37,7 @@ class Scene:
 
     cast: Cast
     standing: Ids
+    webhook_secret: str
 
     def __post_init__(self) -> None:
         self._days = count(30)
@@ -112,6 +117,58 @@ class Scene:
         made = await self.cast.owner.call("POST", path, expect=201)
         return {**ids, "quote_id": made["id"]}
 
+    async def repayment(self) -> Ids:
+        """One more payment whose refund came back from the payer's bank: staff must give it back.
+
+        The card gateway of tests has no such refunds, so its events are written here, as
+        https://docs.stripe.com/refunds#failed-refunds describes them.
+        """
+        ids = await self.active()
+        payment = f"/api/payments/{ids['payment_id']}"
+        paid = await self.cast.owner.call("GET", payment)
+        refund = {
+            "id": unique("re"),
+            "object": "refund",
+            "amount": 100,
+            "currency": paid["currency"].lower(),
+            "payment_intent": paid["gateway_transaction_id"],
+        }
+
+        async def refunded() -> bool:
+            return bool((await self.cast.owner.call("GET", payment))["refunded_amount"])
+
+        async def due() -> list[int]:
+            path = f"{self.here}/payments/repayments?status=due"
+            rows = await self.cast.owner.call("GET", path)
+            return [row["id"] for row in rows if row["transaction_id"] == ids["payment_id"]]
+
+        await self._deliver("refund.updated", {**refund, "status": "succeeded"})
+        await until(refunded)
+        await self._deliver("refund.failed", {**refund, "status": "failed"})
+
+        async def is_due() -> bool:
+            return bool(await due())
+
+        await until(is_due)
+        return {**ids, "repayment_id": (await due())[0]}
+
+    async def _deliver(self, kind: str, content: dict[str, Any]) -> None:
+        event = {
+            "id": unique("evt"),
+            "object": "event",
+            "type": kind,
+            "created": int(time.time()),
+            "livemode": False,
+            "data": {"object": content},
+        }
+        body = json.dumps(event).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Stripe-Signature": signed(body, self.webhook_secret),
+        }
+        answer = await self.cast.anonymous.api.post(WEBHOOK_PATH, content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+
     async def redemption(self) -> Ids:
         """One more session spent from the standing voucher."""
         path = f"/api/vouchers/{self.standing['voucher_id']}/redemptions"
@@ -144,15 +201,18 @@ async def open_scene(stack: Stack) -> AsyncIterator[Scene]:
     """Two organizations, everybody in them signed in, and one of everything in the first."""
     async with httpx.AsyncClient(base_url=stack.address, timeout=60) as api:
         first_admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
-        yield await furnish(await assemble(api, first_admin))
+        secret = stack.system.stripe_webhook_secret
+        yield await furnish(await assemble(api, first_admin), secret)
 
 
-async def furnish(cast: Cast) -> Scene:
+async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     """Make one of everything in the first organization."""
-    scene = Scene(cast, {"organization_id": cast.owner.organization_id})
+    scene = Scene(cast, {"organization_id": cast.owner.organization_id}, webhook_secret)
     scene.standing |= {"user_id": cast.therapist.id, "permission": "view_payments"}
     scene.standing |= {"client_id": cast.client.id}
     scene.standing |= await scene.voucher_type()
+    repayment = await scene.repayment()
+    scene.standing |= {"repayment_id": repayment["repayment_id"]}
     scene.standing |= await scene.quoted()
     scene.standing |= await scene.redemption()
     scene.standing |= await scene.adjustment()

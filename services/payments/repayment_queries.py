@@ -1,0 +1,61 @@
+"""Every select of repayments."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.payments.errors import RepaymentNotFound
+from services.payments.models import Repayment
+from services.payments.states import RepaymentStatus
+from shared.paging import Page
+
+
+async def find(session: AsyncSession, payment_id: int, refund_id: int | None) -> Repayment | None:
+    """Return what is due or was settled for a refund, or is due for no refund; or None."""
+    statement = select(Repayment).where(Repayment.transaction_id == payment_id)
+    if refund_id is None:
+        statement = statement.where(
+            Repayment.refund_id.is_(None), Repayment.status == RepaymentStatus.DUE
+        )
+    else:
+        statement = statement.where(Repayment.refund_id == refund_id)
+    return await session.scalar(statement)
+
+
+async def get(session: AsyncSession, organization_id: int, repayment_id: int) -> Repayment:
+    """Return an organization's repayment as it is now; raises RepaymentNotFound."""
+    found = await session.get(Repayment, repayment_id, populate_existing=True)
+    if found is None or found.organization_id != organization_id:
+        raise RepaymentNotFound
+    return found
+
+
+async def due_of(session: AsyncSession, payment_id: int) -> Sequence[Repayment]:
+    """Return what is due of a payment, oldest first."""
+    statement = select(Repayment).where(
+        Repayment.transaction_id == payment_id, Repayment.status == RepaymentStatus.DUE
+    )
+    return (await session.scalars(statement.order_by(Repayment.id))).all()
+
+
+async def page_of(
+    session: AsyncSession, page: Page, organization_id: int, status: RepaymentStatus | None
+) -> Sequence[Repayment]:
+    """Return a page of an organization's repayments, newest first."""
+    statement = select(Repayment).where(Repayment.organization_id == organization_id)
+    if status is not None:
+        statement = statement.where(Repayment.status == status)
+    rows = (await session.scalars(page.of(statement, Repayment.id))).all()
+    return page.cut(rows, lambda row: (row.id,))
+
+
+async def count_due(session: AsyncSession) -> dict[str, int]:
+    """Return how many are due, by reason."""
+    statement = (
+        select(Repayment.reason, func.count())
+        .where(Repayment.status == RepaymentStatus.DUE)
+        .group_by(Repayment.reason)
+    )
+    rows = (await session.execute(statement)).tuples()
+    return dict(rows.all())
