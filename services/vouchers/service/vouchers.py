@@ -11,15 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies, queries
 from services.vouchers.errors import VoucherNotCancellable, VoucherNotFound, VoucherPaid
-from services.vouchers.models import Voucher, VoucherStatus
+from services.vouchers.models import PaymentMethod, Voucher, VoucherStatus
 from services.vouchers.service import charges, ending
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.copies import Directory
 from shared.auth import Actor
 from shared.changes import record
 from shared.clients import ServiceClients
+from shared.context import Origin
 from shared.db import now
-from shared.errors import Forbidden
+from shared.errors import Forbidden, ServiceUnavailable
 from shared.failpoints import passed
 from shared.preconditions import Precondition
 from shared.routing import Work
@@ -31,6 +32,7 @@ Close = Callable[[int], Awaitable[None]]
 """Lets no money by hand come any more for a voucher; raises VoucherPaid, ServiceUnavailable."""
 
 BATCH = 100
+FAILURES_IN_A_ROW = 3
 UNPAID = "unpaid"
 
 
@@ -95,9 +97,8 @@ async def cancel(
             return await _cancelled(session, await readable(session, actor, voucher_id))
     async with work.begin() as session:
         voucher = await _lock_cancellable(session, actor, voucher_id)
-        is_pending = voucher.status == VoucherStatus.PENDING
-    if is_pending:
-        await charges.close(clients, work.origin, voucher_id)
+    if voucher.status == VoucherStatus.PENDING:
+        await _close_payment(clients, work.origin, voucher)
         passed("cancel.closed")
     async with work.begin() as session:
         voucher = await _lock_cancellable(session, actor, voucher_id)
@@ -106,6 +107,15 @@ async def cancel(
         if work.claim:
             await work.claim.attach(session, voucher.id)
         return await _cancelled(session, voucher)
+
+
+async def _close_payment(clients: ServiceClients, origin: Origin, voucher: Voucher) -> None:
+    try:
+        await charges.close(clients, origin, voucher.id)
+    except ServiceUnavailable:
+        # Money by card goes back by itself: nobody needs to wait for payments.
+        if voucher.payment_method != PaymentMethod.CREDIT_CARD:
+            raise
 
 
 async def _cancelled(session: AsyncSession, voucher: Voucher) -> Cancelled:
@@ -177,13 +187,21 @@ async def cancel_unpaid(
 ) -> int:
     """Cancel every voucher that has waited too long for its money; return how many.
 
-    Raises ServiceUnavailable when payments cannot close a payment: the rest waits for the next run.
+    A voucher whose payment cannot be closed does not keep the others waiting. Raises
+    ServiceUnavailable after several in a row: payments is away, the rest waits for the next run.
     """
     moment = instant or now()
-    cancelled, last = 0, 0
+    cancelled, last, failures = 0, 0, 0
     while waiting := await _waiting_too_long(transactions, patience, moment, last):
         for voucher_id in waiting:
-            cancelled += await _cancel_if_unpaid(transactions, close, voucher_id)
+            try:
+                cancelled += await _cancel_if_unpaid(transactions, close, voucher_id)
+                failures = 0
+            except ServiceUnavailable as error:
+                log.warning("payment_not_closed", voucher_id=voucher_id, cause=error.detail)
+                failures += 1
+                if failures == FAILURES_IN_A_ROW:
+                    raise
         last = waiting[-1]
     if cancelled:
         log.info("unpaid_vouchers_cancelled", number=cancelled)

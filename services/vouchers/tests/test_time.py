@@ -24,6 +24,7 @@ from services.vouchers.tests.people import People, buy, new_type, new_voucher, r
 from services.vouchers.worker import patience_of
 from shared.context import system_origin
 from shared.db import now
+from shared.errors import ServiceUnavailable
 from shared.testing import Database
 from shared.transactions import Transactions
 
@@ -198,6 +199,25 @@ async def test_money_that_came_by_hand_keeps_its_voucher(
     assert await cancel_unpaid(transactions, payments.close, PATIENCE, now() + 40 * DAY) == 1
     statuses = {first["id"]: "pending", second["id"]: "cancelled"}
     assert await _statuses(database) == statuses
+
+
+async def test_a_payment_that_cannot_be_closed_keeps_no_other_voucher_waiting(
+    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+) -> None:
+    kind = await new_type(client, people.owner)
+    cash = {"payment_method": "cash", "payment_token": None}
+    numbers = [(await buy(client, people.client, kind["id"], **cash)).json()["id"] for _ in "12345"]
+    asked: list[int] = []
+
+    async def close(voucher_id: int) -> None:
+        asked.append(voucher_id)
+        if voucher_id != numbers[1]:
+            raise ServiceUnavailable
+
+    with pytest.raises(ServiceUnavailable):
+        await cancel_unpaid(transactions, close, PATIENCE, now() + 40 * DAY)
+    assert asked == numbers, "three in a row: payments is away"
+    assert (await _statuses(database))[numbers[1]] == "cancelled"
 
 
 async def test_a_session_before_the_end_may_be_entered_after_it(
