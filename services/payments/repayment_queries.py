@@ -57,5 +57,5 @@ async def count_due(session: AsyncSession) -> dict[str, int]:
         .where(Repayment.status == RepaymentStatus.DUE)
         .group_by(Repayment.reason)
     )
-    rows = (await session.execute(statement)).tuples()
-    return dict(rows.all())
+    rows = (await session.execute(statement)).all()
+    return {str(reason): int(number) for reason, number in rows}

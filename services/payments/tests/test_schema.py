@@ -18,6 +18,7 @@ TABLES = (
     "invoices",
     "refunds",
     "disputes",
+    "repayments",
     "invoice_series",
     "seller_changes",
     "webhook_events",
@@ -73,6 +74,7 @@ async def test_the_service_may_not_alter_what_was_issued(
             "DELETE FROM payment_transactions",
             "DELETE FROM refunds",
             "DELETE FROM disputes",
+            "DELETE FROM repayments",
             "DROP TABLE refunds",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
