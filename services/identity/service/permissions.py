@@ -53,7 +53,7 @@ async def grant(
     PermissionAlreadyGranted.
     """
     user = await _lock(session, actor, organization_id, user_id)
-    if not policies.holds(actor, permission, organization_id):
+    if not policies.can_grant(actor, permission, organization_id):
         raise Forbidden("nobody grants what they do not hold")
     if user.role not in GRANTABLE_ROLES:
         raise RoleHoldsNoPermissions

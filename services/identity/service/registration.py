@@ -113,7 +113,7 @@ async def add_member(
     """
     require_manager(actor, organization_id)
     if not policies.can_give_role(actor, body.role, organization_id):
-        raise Forbidden(f"you cannot make anybody {body.role}")
+        raise Forbidden(f"the role {body.role} brings rights that you do not hold")
     if await organizations.find(work, equipment.clients, organization_id) is None:
         raise OrganizationNotFound
     hashed = await equipment.passwords.hash(body.password)

@@ -38,13 +38,15 @@ async def lock(
 ) -> User:
     """Return a user locked for a change that the actor may make.
 
-    Raises UserNotFound, and Forbidden for a user who is more than the actor.
+    Raises UserNotFound, and Forbidden for a user who holds more than the actor.
     """
     user = await queries.lock_user(session, user_id, organization_id)
     if user is None:
         raise UserNotFound
-    if not policies.can_change(actor, user):
-        raise Forbidden(f"you cannot change a user who is {user.role}")
+    # After the lock, which every grant takes too: nothing is granted between this and the change.
+    granted = [row.permission for row in await queries.permissions_of(session, user.id)]
+    if not policies.can_change(actor, user, granted):
+        raise Forbidden("you cannot change a user who holds rights that you do not hold")
     return user
 
 
@@ -82,7 +84,7 @@ async def _require_possible(
         raise OwnAccount
     organization_id = changes.get("organization_id", user.organization_id)
     if "role" in affected and not policies.can_give_role(actor, changes["role"], organization_id):
-        raise Forbidden(f"you cannot make anybody {changes['role']}")
+        raise Forbidden(f"the role {changes['role']} brings rights that you do not hold")
     if "is_active" in affected and changes["is_active"] and user.awaits_approval:
         raise NotYetApproved
     if user.role != ADMIN or affected & {"role", "is_active"}:

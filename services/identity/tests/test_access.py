@@ -73,7 +73,8 @@ async def _callers(people: People) -> dict[str, Person | None]:
         "anonymous": None,
         "client": await people.add("client", MINE),
         "staff": await people.add("staff", MINE),
-        "manager": await people.add("staff", MINE, ("manage_users",)),
+        # Holds what the target holds, or the target could not be changed by it.
+        "manager": await people.add("staff", MINE, ("manage_users", "manage_vouchers")),
         "owner": await people.add("organization_owner", MINE),
         "stranger": await people.add("organization_owner", OTHER),
         "admin": await people.add("admin"),

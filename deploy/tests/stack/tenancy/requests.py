@@ -159,7 +159,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     f"PUT {_ORGANIZATION}": Recipe(_constant(address="Beach Road 2")),
     f"POST {_ORGANIZATION}/users": Recipe(_new_user("client")),
-    f"PUT {_USER}": Recipe(_constant(name="Renamed")),
+    # The standing user holds a permission that the managers in this table do not hold.
+    f"PUT {_USER}": Recipe(_constant(name="Renamed"), consumes=lambda scene, _: scene.member()),
     f"DELETE {_USER}": Recipe(consumes=lambda scene, _: scene.member()),
     f"POST {_USER}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
     f"POST {_USER}/permissions": Recipe(
