@@ -55,6 +55,10 @@ class RowAltered(RuntimeError):
     """A row is not as it was written: it stays where it is, as evidence."""
 
 
+_ONE_RUN = "SELECT pg_advisory_lock(hashtextextended('audit.retention', 0))"
+"""Held until the connection is closed."""
+
+
 class RetentionSettings(BaseSettings):
     """Who may take months away, where they go, and when; prefix AUDIT_."""
 
@@ -84,6 +88,8 @@ async def archive_due(settings: RetentionSettings, moment: datetime) -> list[Pat
     """
     connection = await asyncpg.connect(plain_dsn(settings.owner_database_url))
     try:
+        # Of two runs at once the second waits for the first, and then finds what is still due.
+        await connection.execute(_ONE_RUN)
         await connection.execute("SET carnet.scope = 'all'; SET lock_timeout = '10s'")
         found = [row["name"] for row in await connection.fetch(_PARTITIONS)]
         due = months_due(found, moment, settings.retention_months)

@@ -14,6 +14,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
@@ -31,6 +32,7 @@ from shared.transactions import Transactions
 
 EMAIL_VARIABLE = "IDENTITY_ADMIN_EMAIL (with Docker Compose: CARNET_ADMIN_EMAIL)"
 PASSWORD_VARIABLE = "IDENTITY_ADMIN_PASSWORD (with Docker Compose: CARNET_ADMIN_PASSWORD)"  # noqa: S105
+_LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended("first administrator", 4)))
 
 
 def _uncommon(password: SecretStr) -> SecretStr:
@@ -90,6 +92,8 @@ async def bootstrap(transactions: Transactions, settings: AdministratorSettings)
     given = settings.admin_password.get_secret_value()
     hashed = await passwords.hash(given)
     async with transactions.system() as session:
+        # Of two bootstraps at once the second waits, and finds what the first one made.
+        await session.execute(_LOCK)
         first = await queries.first_administrator(session)
         if first is None:
             if await queries.find_by_email(session, settings.admin_email) is not None:

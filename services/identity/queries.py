@@ -154,6 +154,15 @@ async def find_permission(
     )
 
 
+async def lock_copy(session: AsyncSession, organization_id: int) -> None:
+    """Let nobody else write our copy of an organization, or make its first owner, until we have.
+
+    Not the row's lock: there may be no row yet.
+    """
+    key = func.hashtextextended(f"organization copy {organization_id}", 4)
+    await session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
 async def find_copy(session: AsyncSession, organization_id: int) -> OrganizationCopy | None:
     """Return a whole copy of an organization, or None."""
     copy = await session.get(OrganizationCopy, organization_id)

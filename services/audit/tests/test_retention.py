@@ -1,5 +1,6 @@
 """Retention: old months become files, the chains stay whole, nothing is taken unseen."""
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -151,3 +152,13 @@ async def test_the_service_can_take_nothing_away(
     with pytest.raises(Exception, match=r"permission denied|must be owner"):
         await archive_due(retention.model_copy(update={"owner_database_url": database.url}), NOW)
     assert len(await rows_of(database)) == 1
+
+
+async def test_two_runs_at_once_archive_each_month_once(
+    database: Database, transactions: Transactions, retention: RetentionSettings
+) -> None:
+    await deliver(transactions, *(event(time=time) for time in (OLDER, OLD)))
+    runs = await asyncio.gather(*(archive_due(retention, NOW) for _ in range(3)))
+    assert sorted(len(files) for files in runs) == [0, 0, 2]
+    archives = await database.rows("SELECT month FROM archives")
+    assert len(archives) == 2

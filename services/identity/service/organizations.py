@@ -27,8 +27,11 @@ async def merge(
     """Take what is known of an organization as of a version; fields not named stay.
 
     Each field has the version it is from, so an older message never undoes a newer one and a
-    newer one never hides what only an older one told.
+    newer one never hides what only an older one told. The organization stays locked until the
+    transaction ends: ON CONFLICT covers one unique key, and of two who insert the same
+    organization at once the second could fail by the other one, the slug.
     """
+    await queries.lock_copy(session, organization_id)
     table = OrganizationCopy.__table__.c
     known: dict[str, Any] = {"slug": slug, "is_active": is_active}
     row: dict[str, Any] = {"id": organization_id, "updated_at": now()}

@@ -171,18 +171,13 @@ async def make_owner(work: Work, equipment: Equipment, order: OwnerOrder) -> Use
     hashed = await equipment.passwords.hash(order.password)
     user = new_user(order, hashed, OWNER, order.organization.id)
     user.approve(work.origin.user_id)
-    try:
-        async with address_must_be_free(), work.begin() as session:
-            await organizations.take(session, order.organization)
-            await _add(session, user)
-    except EmailTaken:
-        # Perhaps by this very order, sent twice at once.
-        async with work.begin() as session:
-            made = await _find_owner(session, order)
+    async with address_must_be_free(), work.begin() as session:
+        # Locks the organization: of two orders at once the second waits, and finds the owner.
+        await organizations.take(session, order.organization)
+        made = await _find_owner(session, order)
         if made is None:
-            raise
-        return made
-    return user
+            await _add(session, user)
+    return made or user
 
 
 async def _find_owner(session: AsyncSession, order: OwnerOrder) -> User | None:
