@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from fastapi import Request, Response
+from pydantic import SecretStr
 from sqlalchemy import Executable, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -57,12 +58,15 @@ class RememberedAnswer(SharedBase):
     route: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
+    """The body's fingerprint by the key that signs calls, as version 2.0 compares it."""
     status: Mapped[int | None]
     body: Mapped[bytes | None]
     headers: Mapped[dict[str, Any] | None]
     resource_id: Mapped[int | None]
     leased_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    body_digest: Mapped[str | None]
+    """The same by a secret of its own, which a rotation of the signing key leaves alone."""
 
     def response(self) -> Response:
         """Return the first answer again, marked as such."""
@@ -94,9 +98,12 @@ _WRITE_LEASED = (
 class Claim:
     """A request's hold on its key. `resource_id` is what an interrupted attempt has made."""
 
-    def __init__(self, caller: str, route: str, key: str, fingerprint: str) -> None:
+    def __init__(
+        self, caller: str, route: str, key: str, fingerprint: str, body_digest: str | None = None
+    ) -> None:
         self.identity = {"caller": caller, "route": route, "key": key}
         self.fingerprint = fingerprint
+        self.body_digest = body_digest
         self.resource_id: int | None = None
         self._leased_until: datetime | None = None
 
@@ -135,13 +142,22 @@ class Claim:
             self._resume(row)
 
     def _resume(self, row: RememberedAnswer) -> None:
-        if row.fingerprint != self.fingerprint:
+        if not self._is_for_the_body_of(row):
             raise IdempotencyKeyReused
         if row.status is not None:
             raise Replay(row)
         if row.leased_until is not None and row.leased_until > now():
             raise self._in_progress()
         self.resource_id = row.resource_id
+
+    def _is_for_the_body_of(self, row: RememberedAnswer) -> bool:
+        """Say whether the row was made by this body: either fingerprint proves it.
+
+        Rows of version 2.0 have no digest, and instances of it compare the fingerprint alone; both
+        may be at work during a rolling update.
+        """
+        same_digest = self.body_digest is not None and self.body_digest == row.body_digest
+        return same_digest or self.fingerprint == row.fingerprint
 
     async def attach(self, session: AsyncSession, resource_id: int) -> None:
         """Note what was made, so that a later attempt goes on from there.
@@ -187,7 +203,8 @@ class Claim:
         return await session.scalar(_WRITE_LEASED, {**ours, **values}) is not None
 
     def _row(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self.identity, "fingerprint": self.fingerprint, "created_at": now(), **values}
+        row = {"fingerprint": self.fingerprint, "body_digest": self.body_digest}
+        return {**self.identity, **row, "created_at": now(), **values}
 
     @staticmethod
     def _in_progress() -> RequestInProgress:
@@ -208,16 +225,23 @@ async def claim_of(request: Request, actor: Actor | None) -> Claim | None:
         raise Invalid(HEADER, f"must be 1 to {MAX_KEY_LENGTH} printable ASCII characters")
     caller = f"user/{actor.user_id}" if actor else "anonymous"
     sent = request.url.query.encode() + b"\n" + await request.body()
-    return Claim(caller, request.url.path, key, _fingerprint(request.app.state.settings, sent))
+    settings: ServiceSettings = request.app.state.settings
+    secret = settings.idempotency_secret
+    return Claim(
+        caller,
+        request.url.path,
+        key,
+        _fingerprint(settings.internal_key, sent),
+        _fingerprint(secret, sent) if secret else None,
+    )
 
 
-def _fingerprint(settings: ServiceSettings, sent: bytes) -> str:
+def _fingerprint(key: SecretStr, sent: bytes) -> str:
     """Return what tells one body from another, and nothing to who has only the database.
 
     Keyed, because bodies hold passwords: a plain hash would let them be guessed at full speed.
     """
-    key = settings.internal_key.get_secret_value().encode()
-    return hmac.new(key, sent, hashlib.sha256).hexdigest()
+    return hmac.new(key.get_secret_value().encode(), sent, hashlib.sha256).hexdigest()
 
 
 async def forget_expired(session: AsyncSession) -> None:

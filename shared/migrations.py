@@ -164,6 +164,12 @@ def create_shared_tables() -> None:
     )
 
 
+def add_body_digest() -> None:
+    """Give idempotency keys a fingerprint that outlives the signing key; part of one migration of
+    every service. Nullable: instances of version 2.0 go on writing rows without it."""
+    op.add_column("idempotency_keys", sa.Column("body_digest", sa.Text))
+
+
 def head_of(package: str) -> str | None:
     """Return the newest revision of a package."""
     return ScriptDirectory.from_config(config_of(package)).get_current_head()

@@ -169,6 +169,8 @@ def serve(app: FastAPI) -> None:
     settings: ServiceSettings = app.state.settings
     configure_logging(app.state.service, level=settings.log_level, style=settings.log_format)
     warn_if_set()
+    if settings.idempotency_secret is None:
+        log.warning("idempotency_secret_missing", remedy="see docs/settings.md")
     server = uvicorn.Server(uvicorn_config(app, settings.host, settings.port))
 
     async def run() -> None:

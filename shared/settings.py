@@ -4,7 +4,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from sqlalchemy.engine import make_url
 
@@ -86,6 +93,11 @@ def _rule(message: str) -> str:
     return begun.removeprefix("Value error, ")
 
 
+def _none_for_empty(value: Any) -> Any:
+    """Read an empty variable as one that is not set: Docker Compose passes it on like that."""
+    return None if value == "" else value
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(asyncpg_url)]
 
 
@@ -133,3 +145,10 @@ class ServiceSettings(ProcessSettings, TokenSettings):
     internal_jwks: str
     local_addresses: bool = False
     """Whether e-mail addresses under test, localhost and internal are taken: on one machine."""
+    idempotency_secret: Annotated[SecretStr | None, BeforeValidator(_none_for_empty)] = Field(
+        default=None, min_length=32
+    )
+    """By it repeated requests are recognized; it stays when `internal_key` is replaced.
+
+    Without it `internal_key` alone does that, and replacing the key refuses repetitions.
+    """

@@ -298,6 +298,8 @@ class Tokens:
         }
     )
 
+    idempotency_secret: str = "a secret that signs nothing, for tests"
+
     @property
     def jwks(self) -> str:
         return json.dumps(KeySet([self.key]).as_dict(private=False))
@@ -312,6 +314,7 @@ class Tokens:
             "internal_jwks": json.dumps(
                 KeySet(list(self.service_keys.values())).as_dict(private=False)
             ),
+            "idempotency_secret": self.idempotency_secret,
         }
 
     def _private(self, service: str) -> str:

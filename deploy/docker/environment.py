@@ -64,6 +64,10 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
                 "INTERNAL_JWKS": _json({"keys": [public_key(key) for key in keys.values()]}),
             },
         ),
+        (
+            "By these a repeated request is recognized. They outlive the keys above.",
+            {f"{name.upper()}_IDEMPOTENCY_SECRET": secrets.token_urlsafe(32) for name in SERVICES},
+        ),
     ]
 
 

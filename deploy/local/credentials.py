@@ -15,12 +15,13 @@ from deploy.local.system import SERVICES, Credentials
 
 
 def service_credentials(store: SecretStore) -> dict[str, Credentials]:
-    """Return every service's passwords and its key for calls to other services."""
+    """Return every service's passwords, its key for calls to other services, and its secret."""
     return {
         name: Credentials(
             password=store.get(f"{name}_password", _password),
             owner_password=store.get(f"{name}_owner_password", _password),
             internal_key=store.get(f"{name}_internal_key", partial(_private_key, name)),
+            idempotency_secret=store.get(f"{name}_idempotency_secret", _secret),
         )
         for name in SERVICES
     }
@@ -38,7 +39,7 @@ def gateway_key(store: SecretStore) -> str:
 
 def signing_secret(store: SecretStore) -> str:
     """Return what encrypts the token-signing keys at rest: 32 bytes, base64url without padding."""
-    return store.get("identity_signing_secret", partial(secrets.token_urlsafe, 32))
+    return store.get("identity_signing_secret", _secret)
 
 
 def webhook_secret(store: SecretStore, settings: StackSettings) -> str:
@@ -62,6 +63,10 @@ def keep_admin(file: Path, email: str, password: str) -> None:
 
 def _password() -> str:
     return secrets.token_urlsafe(24)
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def _private_key(service: str) -> str:

@@ -50,11 +50,13 @@ class Instance:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Secrets of one service: its database passwords and the key that signs its own calls."""
+    """Secrets of one service: its database passwords, the key that signs its own calls, and what
+    repeated requests are recognized by."""
 
     password: str
     owner_password: str
     internal_key: str
+    idempotency_secret: str
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class System:
             "RABBITMQ_URL": self.broker_urls[service],
             "INTERNAL_KEY": self.credentials[service].internal_key,
             "INTERNAL_JWKS": self.internal_jwks,
+            "IDEMPOTENCY_SECRET": self.credentials[service].idempotency_secret,
             **{f"{name.upper()}_URL": self.service_urls(name) for name in UPSTREAMS[service]},
             **self._special(service),
         }

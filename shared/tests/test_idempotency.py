@@ -1,14 +1,20 @@
 """Idempotency keys: one effect per key, the first answer again."""
 
 import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import Response
+from pydantic import SecretStr
 
 from shared.idempotency import Claim, RequestInProgress
-from shared.testing import Database, Tokens
+from shared.settings import ServiceSettings
+from shared.testing import Database, Tokens, client_of
+from shared.tests import sample
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -211,3 +217,68 @@ async def test_an_attempt_that_stood_still_for_longer_than_its_lease_has_no_effe
     [row] = await database.rows("SELECT resource_id, status, leased_until FROM idempotency_keys")
     assert (row["resource_id"], row["status"]) == (2, None)
     assert row["leased_until"] is not None, "the key is still the second attempt's"
+
+
+@asynccontextmanager
+async def _instance(settings: ServiceSettings, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """An instance of the service with settings of its own, over the same database."""
+    changed = settings.model_copy(update=changes)
+    async with client_of(sample.create_app(changed)) as client:
+        yield client
+
+
+def _other_signing_key() -> SecretStr:
+    return SecretStr(Tokens().settings("audit")["internal_key"])
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_new_signing_key_refuses_no_repetition(
+    settings: ServiceSettings, staff: dict[str, str], database: Database, path: str
+) -> None:
+    async with _instance(settings) as before:
+        first = await sent(before, path, keyed(staff))
+    async with _instance(settings, internal_key=_other_signing_key()) as after:
+        again = await sent(after, path, keyed(staff))
+        assert (again.status_code, again.content) == (201, first.content)
+        other = await sent(after, path, keyed(staff), name="second")
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(await database.rows("SELECT * FROM things")) == 1
+
+
+async def test_both_versions_of_a_rolling_update_know_each_others_keys(
+    settings: ServiceSettings, staff: dict[str, str], database: Database
+) -> None:
+    # Without the secret an instance writes and compares what version 2.0 does.
+    async with _instance(settings, idempotency_secret=None) as older, _instance(settings) as newer:
+        for first, second in ((older, newer), (newer, older)):
+            name = f"by older {first is older}"
+            key = keyed(staff, name)
+            answer = await sent(first, PATHS[0], key, name=name)
+            again = await sent(second, PATHS[0], key, name=name)
+            assert (again.status_code, again.content) == (201, answer.content)
+            other = await sent(second, PATHS[0], key, name="second")
+            assert other.json()["code"] == "idempotency_key_reused"
+    digests = await database.rows("SELECT body_digest IS NULL AS is_null FROM idempotency_keys")
+    assert sorted(row["is_null"] for row in digests) == [False, True]
+
+
+async def test_what_an_older_version_began_goes_on(
+    settings: ServiceSettings, staff: dict[str, str], database: Database
+) -> None:
+    async with _instance(settings, idempotency_secret=None) as older:
+        assert (await sent(older, PATHS[1], keyed(staff), note="crash")).status_code == 500
+    async with _instance(settings) as newer:
+        assert (await sent(newer, PATHS[1], keyed(staff), note="crash")).status_code == 500
+    [thing] = await database.rows("SELECT id FROM things")
+    [key] = await database.rows("SELECT resource_id FROM idempotency_keys")
+    assert key["resource_id"] == thing["id"]
+
+
+async def test_no_fingerprint_can_be_guessed_from_the_database_alone(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+) -> None:
+    answer = await sent(client, PATHS[0], keyed(staff))
+    [row] = await database.rows("SELECT fingerprint, body_digest FROM idempotency_keys")
+    guessed = hashlib.sha256(b"\n" + answer.request.content).hexdigest()
+    assert guessed not in row.values()
+    assert row["fingerprint"] != row["body_digest"]

@@ -54,3 +54,12 @@ def test_a_database_is_postgresql_and_its_password_stays_hidden(tokens: Tokens) 
     assert "canary" not in repr(settings)
     with pytest.raises(ValidationError):
         ServiceSettings(**{**complete(tokens), "database_url": "mysql://localhost/db"})
+
+
+def test_the_idempotency_secret_is_long_or_not_set(tokens: Tokens) -> None:
+    # Docker Compose passes on a variable that `.env` lacks as an empty one.
+    unset = ServiceSettings(**{**complete(tokens), "idempotency_secret": ""})
+    assert unset.idempotency_secret is None
+    with pytest.raises(ValidationError) as refused:
+        ServiceSettings(**{**complete(tokens), "idempotency_secret": "canary-4711"})
+    assert "canary" not in str(refused.value)
