@@ -9,11 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import structlog
 
 from services.organizations import queries, service
 from services.organizations.errors import EmailTaken
 from services.organizations.models import Founding, Organization
 from services.organizations.schemas import OrganizationCopy, OrganizationCreate, OwnerRead
+from services.organizations.telemetry import FAILING, SETTLED
 from shared.clients import ServiceClients
 from shared.context import system_origin
 from shared.db import now
@@ -22,8 +24,13 @@ from shared.failpoints import passed
 from shared.routing import Work
 from shared.transactions import Transactions
 
+log = structlog.get_logger(__name__)
+
 INTERRUPTED_AFTER = timedelta(seconds=60)
 """Longer than any request lives, so that the timer never meets one at work."""
+
+BATCH = 100
+"""How many foundings one run of the timer settles at most."""
 
 
 async def found(
@@ -101,16 +108,41 @@ def _refusal(answer: httpx.Response) -> Exception:
 
 
 async def settle_interrupted(transactions: Transactions, clients: ServiceClients) -> None:
-    """Finish or give up every founding that a crash left behind."""
+    """Finish or give up every founding that a crash left behind.
+
+    One that cannot be settled does not keep the others from it: it is counted, logged and tried
+    again later, each time after twice as long.
+    """
     async with transactions.system() as session:
-        waiting = await queries.interrupted_foundings(session, INTERRUPTED_AFTER)
+        waiting = await queries.interrupted_foundings(session, INTERRUPTED_AFTER, BATCH)
     for organization_id in waiting:
-        answer = await clients.request(
-            "identity", "GET", f"/internal/owners/{organization_id}", system_origin()
-        )
-        passed("founding.settling")
-        async with transactions.system() as session:
-            if answer.status_code == 200:
-                await service.complete_founding(session, organization_id)
-            elif answer.status_code == 404:
-                await service.abandon_founding(session, organization_id)
+        try:
+            outcome = await _settle(transactions, clients, organization_id)
+        except Exception as error:
+            SETTLED.labels("failed").inc()
+            log.error("founding_not_settled", organization_id=organization_id, exc_info=error)
+            async with transactions.system() as session:
+                await service.postpone_settling(session, organization_id)
+        else:
+            SETTLED.labels(outcome).inc()
+    async with transactions.system() as session:
+        FAILING.set(await queries.count_failing_foundings(session))
+
+
+async def _settle(transactions: Transactions, clients: ServiceClients, organization_id: int) -> str:
+    """Settle one founding as identity says, and return what became of it.
+
+    Raises ServiceUnavailable when identity does not say whether the owner exists.
+    """
+    answer = await clients.request(
+        "identity", "GET", f"/internal/owners/{organization_id}", system_origin()
+    )
+    passed("founding.settling")
+    if answer.status_code not in (200, 404):
+        raise ServiceUnavailable(f"Identity answered {answer.status_code}.")
+    async with transactions.system() as session:
+        if answer.status_code == 200:
+            await service.complete_founding(session, organization_id)
+            return "completed"
+        await service.abandon_founding(session, organization_id)
+        return "abandoned"

@@ -1,14 +1,18 @@
 """Organizations, and the foundings that are still under way."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db import TYPES, Entity, metadata, now
 
 DEFAULT_TIMEZONE = "UTC"
 DEFAULT_CURRENCY = "USD"
+
+FIRST_DELAY = timedelta(minutes=1)
+LONGEST_DELAY = timedelta(days=1)
 
 
 class Base(DeclarativeBase):
@@ -56,6 +60,15 @@ class Founding(Base):
     started_at: Mapped[datetime] = mapped_column(default=now)
     user_id: Mapped[int | None]
     role: Mapped[str]
+    failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often settling it has failed since it was interrupted."""
+    next_attempt_at: Mapped[datetime | None]
+
+    def postpone(self) -> None:
+        """Be tried again later: after a minute, then after twice as long each time, up to a day."""
+        self.failures += 1
+        delay = FIRST_DELAY * 2 ** min(self.failures - 1, 16)
+        self.next_attempt_at = now() + min(delay, LONGEST_DELAY)
 
     def organization(self) -> Organization:
         """Return the organization that this founding is about."""

@@ -91,7 +91,17 @@ async def lock_founding(session: AsyncSession, organization_id: int) -> Founding
     return await session.get(Founding, organization_id, with_for_update=True)
 
 
-async def interrupted_foundings(session: AsyncSession, age: timedelta) -> Sequence[int]:
-    """Return the ids of foundings that no request can still be working on."""
-    statement = select(Founding.organization_id).where(Founding.started_at < now() - age)
-    return (await session.scalars(statement)).all()
+async def interrupted_foundings(session: AsyncSession, age: timedelta, limit: int) -> Sequence[int]:
+    """Return the ids of foundings that no request can still be working on and that are due, the
+    oldest first."""
+    statement = select(Founding.organization_id).where(
+        Founding.started_at < now() - age,
+        Founding.next_attempt_at.is_(None) | (Founding.next_attempt_at <= now()),
+    )
+    return (await session.scalars(statement.order_by(Founding.started_at).limit(limit))).all()
+
+
+async def count_failing_foundings(session: AsyncSession) -> int:
+    """Return how many foundings could not be settled at their last attempt."""
+    statement = select(func.count()).where(Founding.failures > 0)
+    return (await session.execute(statement)).scalar_one()

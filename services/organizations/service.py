@@ -84,6 +84,13 @@ async def abandon_founding(session: AsyncSession, organization_id: int) -> None:
         await session.delete(founding)
 
 
+async def postpone_settling(session: AsyncSession, organization_id: int) -> None:
+    """Note that an interrupted founding could not be settled; it is tried again later."""
+    founding = await queries.lock_founding(session, organization_id)
+    if founding is not None:
+        founding.postpone()
+
+
 async def update(
     session: AsyncSession,
     actor: Actor,

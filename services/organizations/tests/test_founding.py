@@ -7,7 +7,9 @@ import pytest
 
 from services.organizations.app import clients_of
 from services.organizations.founding import settle_interrupted
+from services.organizations.models import Founding
 from services.organizations.settings import Settings
+from services.organizations.telemetry import FAILING, SETTLED
 from services.organizations.tests.conftest import Identity
 from services.organizations.tests.test_endpoints import NEW
 from shared.db import now
@@ -119,3 +121,68 @@ async def test_the_timer_leaves_a_resumed_attempt_alone(
         [before] = await database.rows("SELECT started_at FROM foundings")
         await _grow_old(database)
     assert now() - before["started_at"] < timedelta(minutes=1)
+
+
+async def _interrupt(
+    client: httpx.AsyncClient, admin: dict[str, str], identity: Identity, database: Database
+) -> int:
+    """Leave a founding behind whose owner exists; return its id."""
+    before = {row["organization_id"] for row in await database.rows("SELECT * FROM foundings")}
+    identity.lose_answer = True
+    body = {**NEW, "owner_email": f"owner-{len(before)}@example.org"}
+    answer = await client.post("/api/admin/organizations", json=body, headers=admin)
+    assert answer.status_code == 503
+    identity.lose_answer = False
+    after = {row["organization_id"] for row in await database.rows("SELECT * FROM foundings")}
+    [id_] = after - before
+    return int(id_)
+
+
+@pytest.mark.parametrize("failure", ["exception", "status"])
+async def test_one_that_cannot_be_settled_keeps_no_other_waiting(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    database: Database,
+    identity: Identity,
+    settings: Settings,
+    transactions: Transactions,
+    failure: str,
+) -> None:
+    ids = [await _interrupt(client, admin, identity, database) for _ in range(3)]
+    await _grow_old(database)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith(f"/{ids[0]}"):
+            if failure == "exception":
+                raise RuntimeError("a bug")
+            return httpx.Response(409)
+        return identity(request)
+
+    clients = clients_of(settings, httpx.MockTransport(answer))
+    failed = SETTLED.labels("failed")._value.get()
+    for _ in range(2):
+        await settle_interrupted(transactions, clients)
+    await clients.aclose()
+    made = await database.rows("SELECT id FROM organizations ORDER BY id")
+    assert [row["id"] for row in made] == ids[1:]
+    [left] = await database.rows("SELECT * FROM foundings")
+    assert (left["organization_id"], left["failures"]) == (ids[0], 1), "the second run waits"
+    assert left["next_attempt_at"] > now()
+    assert SETTLED.labels("failed")._value.get() == failed + 1
+    assert FAILING._value.get() == 1
+    async with database.admin() as connection:
+        await connection.execute("UPDATE foundings SET next_attempt_at = now()")
+    await _settle(settings, transactions, identity)
+    assert len(await database.rows("SELECT id FROM organizations")) == 3
+    assert FAILING._value.get() == 0
+
+
+def test_the_pause_doubles_up_to_a_day() -> None:
+    founding = Founding(organization_id=1, slug="a", fields={}, role="admin", failures=0)
+    pauses = []
+    for _ in range(40):
+        founding.postpone()
+        assert founding.next_attempt_at is not None
+        pauses.append(round((founding.next_attempt_at - now()).total_seconds()))
+    assert pauses[:3] == [60, 120, 240]
+    assert pauses[-1] == 24 * 3600

@@ -1,0 +1,13 @@
+"""What an operator counts of organizations."""
+
+from prometheus_client import Counter, Gauge
+
+SETTLED = Counter(
+    "carnet_foundings_settled_total",
+    "Interrupted foundings by outcome: completed, abandoned or failed",
+    ["outcome"],
+)
+FAILING = Gauge(
+    "carnet_foundings_failing",
+    "Interrupted foundings whose settling has failed and will be tried again",
+)
