@@ -17,7 +17,7 @@ from gateway.errors import (
     UnknownMethod,
     UnknownPath,
 )
-from gateway.exchange import CLIENT_CLOSED, Exchange
+from gateway.exchange import Exchange
 from gateway.forwarding import Outgoing
 from gateway.headers import RequestHead, read_head, security_headers
 from gateway.pages import Pages
@@ -29,7 +29,7 @@ from gateway.settings import Settings
 from gateway.telemetry import IN_FLIGHT, METHODS, access_log, observe
 from shared.auth import Actor
 from shared.context import accepted_request_id
-from shared.errors import AppError, Unauthenticated
+from shared.errors import CLIENT_CLOSED, AppError, Unauthenticated
 
 log = structlog.get_logger(__name__)
 
@@ -136,6 +136,7 @@ class Dispatcher:
         await self._quotas.take_from_address(route.quota, exchange.client_address)
         if route.access is Access.PROTECTED:
             actor = await self._authenticate(_bearer_token(head))
+            exchange.user_id = actor.user_id
             await self._quotas.take_from_user(actor.user_id)
         settings, scope = self._settings, exchange.scope
         body = RequestBody(

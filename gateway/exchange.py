@@ -19,8 +19,6 @@ _STALLED = 60.0
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 
-CLIENT_CLOSED = 499  # nginx's number for it; in logs and metrics only
-
 _NOT_STORED = (b"cache-control", b"no-store")
 
 
@@ -40,6 +38,7 @@ class Exchange:
         "started",
         "started_at",
         "template",
+        "user_id",
     )
 
     def __init__(
@@ -57,6 +56,7 @@ class Exchange:
         self.template = "unmatched"
         self.service = "gateway"
         self.client_address = ""
+        self.user_id: int | None = None  # once the access token was verified
 
     def add_to_every_answer(self, headers: RawHeaders) -> None:
         """Carry these too, whatever the answer will be."""

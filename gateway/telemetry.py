@@ -64,6 +64,7 @@ class _ConsoleLines:
             status=exchange.log_status,
             duration_ms=round(elapsed * 1000, 2),
             client_address=exchange.client_address,
+            user_id=exchange.user_id,
         )
 
 
@@ -97,7 +98,8 @@ class _JsonLines:
             f'"timestamp":"{_timestamp()}",'
             f'"request_id":"{exchange.request_id}","method":"{method}",'
             f'"route":"{exchange.template}","status":{exchange.log_status},'
-            f'"duration_ms":{elapsed * 1000:.2f},"client_address":"{exchange.client_address}"}}\n'
+            f'"duration_ms":{elapsed * 1000:.2f},"client_address":"{exchange.client_address}",'
+            f'"user_id":{"null" if exchange.user_id is None else exchange.user_id}}}\n'
         )
 
     def _flush(self) -> None:

@@ -301,7 +301,10 @@ async def find_actor(request: Request, credentials: Credentials) -> Actor | None
     if credentials is None:
         return None
     verifier: TokenVerifier = request.app.state.verifier
-    return await verifier.verify(credentials.credentials)
+    actor = await verifier.verify(credentials.credentials)
+    # For what is written about the request afterwards: its log line, and its refusal.
+    request.state.actor = actor
+    return actor
 
 
 OptionalActorDep = Annotated[Actor | None, Depends(find_actor)]
@@ -338,6 +341,7 @@ async def get_calling_service(request: Request, credentials: Credentials) -> Cal
     # A service speaks for itself alone: the key that signed is the caller's name.
     if claims["iss"] != _header(credentials.credentials).get("kid"):
         raise Unauthenticated("The service token is not valid.")
+    request.state.calling_service = str(claims["iss"])
     return CallingService(str(claims["iss"]), claims.get("user_id"), str(claims.get("role")))
 
 

@@ -252,15 +252,18 @@ def note(
     entity_id: int | None = None,
     organization_id: int | None = None,
     details: Values,
+    origin: Origin | None = None,
 ) -> None:
     """Record what happened without changing a row of ours: a sign-in to no account, for instance.
 
-    Its event has version 0, so no keeper of copies takes it for news of the row. Raises KeyError
-    when the service publishes no such event.
+    Its event has version 0, so no keeper of copies takes it for news of the row. `origin` is where
+    it came from, if that was not this transaction. Raises KeyError when the service publishes no
+    such event.
     """
     log = change_log(session)
     log.require_published(entity_type, action)
-    log.facts.append(Fact(action, entity_type, entity_id, organization_id, log.origin, details))
+    fact = Fact(action, entity_type, entity_id, organization_id, origin or log.origin, details)
+    log.facts.append(fact)
 
 
 def act_as(session: AsyncSession, user_id: int, role: str) -> None:

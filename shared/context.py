@@ -93,6 +93,19 @@ class RequestContext:
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             elapsed = round((time.perf_counter() - started) * 1000, 1)
-            log.info("request", method=scope["method"], route=route, status=status, ms=elapsed)
+            log.info(
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                ms=elapsed,
+                user_id=_user_id(scope),
+            )
             structlog.contextvars.unbind_contextvars("request_id")
             request_id.reset(token)
+
+
+def _user_id(scope: Scope) -> int | None:
+    """Return whose access token the request had, once it was verified (see shared.auth)."""
+    actor = scope.get("state", {}).get("actor")
+    return actor.user_id if actor is not None else None

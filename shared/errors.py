@@ -7,13 +7,14 @@ from http import HTTPStatus
 from typing import Annotated, Any, ClassVar
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.context import request_id
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 PROBLEM = "application/problem+json"
 INVALID_REQUEST = "invalid_request"
+CLIENT_CLOSED = 499
+"""nginx's number for a client that went away before its answer; in logs and metrics only."""
 
 MOST_ERRORS = 20
 """At most so many wrong fields are described in an answer; how many there are is counted."""
@@ -38,6 +41,12 @@ class AppError(Exception):
 
     status: ClassVar[int] = 500
     title: ClassVar[str | None] = None
+    denies: ClassVar[bool] = False
+    """Whether auditors must see it: somebody was refused what they are not allowed to do."""
+
+    about_user_id: int | None = None
+    """The account that a denial is about, and its organization, when nobody is signed in."""
+    about_organization_id: int | None = None
 
     def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
@@ -69,6 +78,7 @@ class Forbidden(AppError):
     """Not authorized."""
 
     status = 403
+    denies = True
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(f"Not authorized: {reason}" if reason else "Not authorized")
@@ -262,6 +272,9 @@ def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
 class UnexpectedErrors:
     """Pure ASGI middleware: what nobody foresaw is a 500 with the request's id.
 
+    A client that goes away in the middle of its body is no error of ours: the line of the request
+    says 499, and nobody reads the answer.
+
     The framework's own place for this lies outside every middleware, where the id is forgotten.
     """
 
@@ -281,6 +294,9 @@ class UnexpectedErrors:
 
         try:
             await self.app(scope, receive, send_noting_start)
+        except ClientDisconnect:
+            if not started:
+                await Response(status_code=CLIENT_CLOSED)(scope, receive, send)
         except Exception as error:
             if started:
                 raise

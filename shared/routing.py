@@ -29,6 +29,7 @@ from shared.auth import (
 from shared.card_numbers import refuse_card_numbers
 from shared.changes import change_log
 from shared.context import Origin, request_origin
+from shared.denials import Denials
 from shared.errors import AppError, Invalid, problem_of, responses
 from shared.failpoints import passed
 from shared.idempotency import (
@@ -283,6 +284,8 @@ class _Route(APIRoute):
             except Replay as replay:
                 return replay.answer.response()
             except AppError as error:
+                denials: Denials = request.app.state.denials
+                denials.count(request, error)
                 return await _refuse(request, error)
             except Exception:
                 await _let_go(request)

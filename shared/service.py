@@ -19,6 +19,7 @@ from shared.changes import Catalogue
 from shared.clients import ServiceClients
 from shared.context import RequestContext
 from shared.db import make_engine
+from shared.denials import Denials
 from shared.errors import install_error_handlers
 from shared.failpoints import warn_if_set
 from shared.fields import accept_local_addresses
@@ -48,22 +49,25 @@ def create_service(
 ) -> FastAPI:
     """Return a service's application: database, tokens, errors, health and metrics in place.
 
-    The application's state holds `transactions`, `verifier`, `internal_keys`, `clients` and
-    `settings`, for the few dependencies that need them.
+    The application's state holds `transactions`, `verifier`, `internal_keys`, `clients`,
+    `denials` and `settings`, for the few dependencies that need them.
     """
     accept_local_addresses(settings.local_addresses)
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
+    transactions = Transactions(engine, f"carnet/{name}", catalogue)
+    denials = Denials(transactions)
     app = FastAPI(
         title=title,
         version="2.0.0",
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(engine.dispose, clients),
+        lifespan=_lifespan(engine.dispose, clients, denials),
         generate_unique_id_function=lambda route: f"{name}_{route.name}",
     )
     app.state.service = name
     app.state.settings = settings
-    app.state.transactions = Transactions(engine, f"carnet/{name}", catalogue)
+    app.state.transactions = transactions
+    app.state.denials = denials
     app.state.verifier = TokenVerifier.from_settings(settings)
     app.state.internal_keys = Keys(pinned=settings.internal_jwks)
     app.state.clients = clients
@@ -85,7 +89,7 @@ def create_service(
 
 
 def _lifespan(
-    dispose: Callable[[], Awaitable[None]], clients: ServiceClients | None
+    dispose: Callable[[], Awaitable[None]], clients: ServiceClients | None, denials: Denials
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -93,6 +97,7 @@ def _lifespan(
             stack.push_async_callback(dispose)
             if clients is not None:
                 stack.push_async_callback(clients.aclose)
+            await stack.enter_async_context(denials.running())
             yield
 
     return lifespan

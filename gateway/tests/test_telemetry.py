@@ -1,5 +1,6 @@
 """What is written down of a request, and what is not."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -7,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.tests.conftest import Stack, bearer, open_stack, token
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -39,8 +41,10 @@ async def test_one_line_a_request_without_secrets(capsys: pytest.CaptureFixture[
         "route": "/api/vouchers/*",
         "status": 200,
         "client_address": "127.0.0.1",
+        "user_id": 7,
     }
     assert (second["route"], second["status"]) == ("unmatched", 404)
+    assert second["user_id"] is None
     assert "hidden" not in written
     assert secret not in written
 
@@ -65,3 +69,28 @@ async def test_foreign_methods_do_not_make_new_series(stack: Stack) -> None:
     await stack.client.request("TRACE", "/api/vouchers/1")
     await stack.client.request("PROPFIND", "/api/vouchers/1")
     assert counted(**labels) == before + 2
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"email": "a@'])
+@pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+async def test_a_body_that_breaks_off_is_one_line(
+    capsys: pytest.CaptureFixture[str], sent: bytes, framing: bytes
+) -> None:
+    chunked = b"%x\r\n%b\r\n" % (len(sent), sent) if sent and b"chunked" in framing else sent
+    async with open_stack() as stack:
+        _, writer = await asyncio.open_connection("127.0.0.1", stack.port)
+        writer.write(b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n")
+        writer.write(chunked)
+        await writer.drain()
+        await until(lambda: _requests_under_way() == 1)
+        writer.close()
+        await until(lambda: _requests_under_way() == 0)
+        assert stack.upstream.requests == []
+    written = capsys.readouterr()
+    lines = [json.loads(line) for line in written.out.splitlines() if '"logger":"access"' in line]
+    assert [line["status"] for line in lines] == [499]
+    assert "Traceback" not in written.out + written.err
+
+
+def _requests_under_way() -> float | None:
+    return REGISTRY.get_sample_value("carnet_gateway_in_flight")

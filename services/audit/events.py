@@ -2,12 +2,14 @@
 
 from typing import Any, TypedDict
 
+from shared import denials
 from shared.changes import Catalogue
 from shared.shapes import Shapes, fact
 
 CATALOGUE: Catalogue = {
     ("audit_log", "READ"): "audit.audit_log.read.v1",
     ("audit_log", "ARCHIVE"): "audit.audit_log.archived.v1",
+    ("request", "DENIED"): "audit.request.denied.v1",
 }
 
 LISTENERS = ("audit.log",)
@@ -34,4 +36,5 @@ class Archived(TypedDict):
 SHAPES: Shapes = {
     "audit.audit_log.read.v1": fact(Looked),
     "audit.audit_log.archived.v1": fact(Archived),
+    "audit.request.denied.v1": denials.SHAPE,
 }

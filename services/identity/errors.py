@@ -63,6 +63,7 @@ class PresentPasswordWrong(AppError):
     """Not authorized: this is not your present password."""
 
     status = 403
+    denies = True
 
 
 class InvalidCredentials(Unauthenticated):
@@ -77,6 +78,7 @@ class RegistrationClosed(AppError):
     """Not authorized: registration is closed; ask an administrator for an account."""
 
     status = 403
+    denies = True
 
 
 class AwaitingApproval(AppError):
@@ -101,6 +103,7 @@ class TooManyAttempts(AppError):
     """Too many attempts; wait before you try again."""
 
     status = 429
+    denies = True
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(headers={"Retry-After": str(retry_after)})

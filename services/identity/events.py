@@ -7,6 +7,7 @@ issued earlier are void; `ended_sessions`: tokens with one of these `sid` are vo
 
 from typing import NotRequired, TypedDict
 
+from shared import denials
 from shared.changes import Catalogue
 from shared.shapes import Shapes, change, fact, new_row, removal
 
@@ -22,6 +23,7 @@ CATALOGUE: Catalogue = {
     ("user", "REQUEST_ORGANIZATION"): "identity.organization.requested.v1",
     ("permission", "GRANT"): "identity.permission.granted.v1",
     ("permission", "REVOKE"): "identity.permission.revoked.v1",
+    ("request", "DENIED"): "identity.request.denied.v1",
 }
 
 LISTENERS = ("audit.log", "organizations.requests", "vouchers.clients")
@@ -84,4 +86,5 @@ SHAPES: Shapes = {
     "identity.organization.requested.v1": change(OrganizationRequested),
     "identity.permission.granted.v1": new_row(TokensVoided),
     "identity.permission.revoked.v1": removal(TokensPerhapsVoided),
+    "identity.request.denied.v1": denials.SHAPE,
 }

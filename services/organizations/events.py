@@ -2,6 +2,7 @@
 
 from typing import TypedDict
 
+from shared import denials
 from shared.changes import Catalogue
 from shared.shapes import Shapes, new_row
 
@@ -9,6 +10,7 @@ CATALOGUE: Catalogue = {
     ("organization", "CREATE"): "organizations.organization.created.v1",
     ("organization", "UPDATE"): "organizations.organization.updated.v1",
     ("organization", "DEACTIVATE"): "organizations.organization.deactivated.v1",
+    ("request", "DENIED"): "organizations.request.denied.v1",
 }
 
 LISTENERS = (
@@ -26,4 +28,7 @@ class Created(TypedDict, total=False):
     owner_id: int
 
 
-SHAPES: Shapes = {"organizations.organization.created.v1": new_row(Created)}
+SHAPES: Shapes = {
+    "organizations.organization.created.v1": new_row(Created),
+    "organizations.request.denied.v1": denials.SHAPE,
+}

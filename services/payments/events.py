@@ -12,6 +12,7 @@ from services.payments.models import (
     PaymentTransaction,
 )
 from services.payments.states import RepaymentReason, RepaymentStatus, Status
+from shared import denials
 from shared.changes import Catalogue, record
 from shared.shapes import Shapes, change, new_row
 
@@ -34,6 +35,7 @@ CATALOGUE: Catalogue = {
     ("repayment", "SETTLE"): "payments.repayment.settled.v1",
     ("dispute", "CREATE"): "payments.dispute.opened.v1",
     ("dispute", "CLOSE"): "payments.dispute.closed.v1",
+    ("request", "DENIED"): "payments.request.denied.v1",
 }
 
 LISTENERS = ("audit.log", "vouchers.payments")
@@ -160,6 +162,7 @@ SHAPES: Shapes = {
     "payments.repayment.settled.v1": change(RepaymentChanged),
     "payments.dispute.opened.v1": new_row(DisputeOpened),
     "payments.dispute.closed.v1": change(DisputeClosed),
+    "payments.request.denied.v1": denials.SHAPE,
 }
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import TypedDict
 
 from services.vouchers.models import AdjustmentKind, PaymentMethod
+from shared import denials
 from shared.changes import Catalogue
 from shared.shapes import Shapes, change, new_row, removal
 
@@ -29,6 +30,7 @@ CATALOGUE: Catalogue = {
     ("voucher", "REVERSE"): "vouchers.voucher.adjustment_reversed.v1",
     ("redemption", "REDEEM"): "vouchers.redemption.created.v1",
     ("redemption", "REVERSE"): "vouchers.redemption.reversed.v1",
+    ("request", "DENIED"): "vouchers.request.denied.v1",
 }
 
 LISTENERS = ("audit.log", "payments.vouchers")
@@ -152,4 +154,5 @@ SHAPES: Shapes = {
     "vouchers.voucher.restored.v1": change(Restored),
     "vouchers.redemption.created.v1": new_row(Balance),
     "vouchers.redemption.reversed.v1": new_row(Balance),
+    "vouchers.request.denied.v1": denials.SHAPE,
 }

@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from shared.auth import ActorDep, CallingServiceDep, called_by
 from shared.changes import Catalogue, record
 from shared.db import SECRET, TYPES, Entity, metadata
-from shared.errors import Conflict, NotFound, ServiceUnavailable
+from shared.errors import Conflict, Forbidden, NotFound, ServiceUnavailable
 from shared.fields import Email, Id, Name, RequestBody, Text
 from shared.money import Money
 from shared.outbox import SharedBase
@@ -32,6 +32,7 @@ CATALOGUE: Catalogue = {
     ("thing", "UPDATE"): "sample.thing.updated.v1",
     ("thing", "CLOSE"): "sample.thing.closed.v1",
     ("thing", "DELETE"): "sample.thing.deleted.v1",
+    ("request", "DENIED"): "sample.request.denied.v1",
 }
 
 
@@ -108,6 +109,8 @@ async def _misbehave(name: str, session: Any) -> None:
         await asyncio.sleep(0.3)
     if name.startswith("too expensive"):
         raise TooExpensive
+    if name.startswith("forbidden"):
+        raise Forbidden("for the owner")
     if name.startswith("unavailable"):
         raise ServiceUnavailable
     if name.startswith("crash"):
@@ -177,6 +180,7 @@ async def change(
     response: TaggedResponse,
 ) -> ThingRead:
     """Change a thing."""
+    await _misbehave(body.name, session)
     thing = await session.get_one(Thing, thing_id, with_for_update=True)
     precondition.check(thing.version)
     thing.name, thing.price, thing.note = body.name, body.price, body.note

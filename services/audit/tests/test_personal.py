@@ -146,3 +146,28 @@ def test_whose_a_value_is() -> None:
     found = {(made["value"], made["subject_id"]) for made in commitments.rows}
     assert found == {('"B"', 5), ('"O"', 6), ('"T"', 8), ('"b@example.org"', 5)}
     assert row["new_values"]["seller"] == {"name": "Praxis", "email": "praxis@example.org"}
+
+
+async def test_a_refusal_is_shown_as_it_was_told(
+    client: httpx.AsyncClient, tokens: Tokens, transactions: Transactions, database: Database
+) -> None:
+    values = {
+        "method": "DELETE",
+        "route": "/api/organizations/{organization_id}/users/{user_id}",
+        "refusal": "forbidden",
+        "reason": "Not authorized: you cannot change a user who holds rights that you do not hold",
+        "count": 3,
+        "first_at": "2026-11-30T12:00:30+00:00",
+        "last_at": "2026-11-30T12:00:40+00:00",
+        "path_ids": {"organization_id": 7, "user_id": 42},
+        "user_id": None,
+        "others": False,
+    }
+    denied = {"entity_id": None, "entity_version": 0, "old_values": {}, "new_values": values}
+    await deliver(transactions, event("DENIED", "request", 7, **denied))
+    [row] = await shown(client, tokens)
+    assert (row["action"], row["entity_type"], row["entity_id"]) == ("DENIED", "request", None)
+    assert (row["user_id"], row["organization_id"]) == (5, 7)
+    assert row["new_values"] == values, "nothing in it is a person's"
+    assert await database.rows("SELECT * FROM personal_values") == []
+    assert await is_sound(transactions)

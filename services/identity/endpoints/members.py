@@ -80,7 +80,8 @@ async def create_member(
     work: WorkDep,
     equipment: EquipmentDep,
 ) -> UserRead:
-    """Add a user to the organization, active at once."""
+    """Add a user to the organization, active at once; nobody gives a role that brings more than
+    they hold."""
     user = await registration.add_member(work, equipment, actor, organization_id, body)
     return UserRead.model_validate(user)
 
@@ -109,7 +110,7 @@ async def update_member(
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> UserRead:
-    """Change a user of the organization."""
+    """Change a user of the organization who holds no more than you do."""
     registration.require_manager(actor, organization_id)
     user = await users.lock(session, actor, user_id, organization_id)
     await users.update(session, actor, user, body.changes(), precondition)
@@ -120,7 +121,10 @@ async def update_member(
 async def remove_member(
     organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep
 ) -> Message:
-    """Take a user out of the organization; the account stays, unless it was never approved."""
+    """Take a user out of the organization who holds no more than you do.
+
+    The account stays, unless it was never approved.
+    """
     registration.require_manager(actor, organization_id)
     user = await users.lock(session, actor, user_id, organization_id)
     await users.remove_from_organization(session, actor, user)
@@ -131,7 +135,7 @@ async def remove_member(
 async def approve_member(
     organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> UserRead:
-    """Let a user in who registered with the organization."""
+    """Let a user in who registered with the organization and holds no more than you do."""
     registration.require_manager(actor, organization_id)
     user = await users.lock(session, actor, user_id, organization_id)
     return shown(response, await users.approve(session, actor, user))

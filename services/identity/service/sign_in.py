@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries, throttle
 from services.identity.devices import Device
 from services.identity.equipment import Equipment
-from services.identity.errors import InvalidCredentials
+from services.identity.errors import InvalidCredentials, TooManyAttempts
 from services.identity.models import User
 from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import Credentials, TokensRead
@@ -100,8 +100,19 @@ async def _begin(
         equipment.passwords.require_place(trusted=known)
         of_place = throttle.of_known if known else throttle.of_stranger
         counters = of_place(account, place)
-        await throttle.attempt(session, counters)
+        try:
+            await throttle.attempt(session, counters)
+        except TooManyAttempts as refusal:
+            raise _about(refusal, user) from None
     return _Attempt(user, counters, trusted=known)
+
+
+def _about(refusal: TooManyAttempts, user: User | None) -> TooManyAttempts:
+    """Say in the audit trail, and nowhere else, whose account it was."""
+    if user is not None:
+        refusal.about_user_id = user.id
+        refusal.about_organization_id = user.organization_id
+    return refusal
 
 
 async def _recognize(
