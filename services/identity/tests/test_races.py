@@ -74,6 +74,6 @@ async def test_the_first_administrator_is_made_once_by_several_at_once(
             "admin_password": "a long admin password",
         }
     )
-    made = await asyncio.gather(*(bootstrap(transactions, settings) for _ in range(4)))
-    assert sorted(made) == [False, False, False, True]
+    outcomes = await asyncio.gather(*(bootstrap(transactions, settings) for _ in range(4)))
+    assert sorted(outcome.made for outcome in outcomes) == [False, False, False, True]
     assert len(await database.rows("SELECT id FROM users")) == 1
