@@ -84,12 +84,13 @@ def _keys_of(services: Collection[str] | None) -> str:
 def definitions(
     users: Sequence[BrokerUser], passwords: Mapping[str, str], *, hosts: Sequence[str] = ("/",)
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the users, their rights and the exchanges as RabbitMQ imports them.
+    """Return virtual hosts, users, their rights and the exchanges as RabbitMQ imports them.
 
     Importing changes what it names and deletes nothing: safe to repeat. Of the passwords it holds
     salted hashes. https://www.rabbitmq.com/docs/definitions
     """
     return {
+        "vhosts": [{"name": host} for host in hosts],
         "users": [account(user.name, passwords[user.name]) for user in users],
         "permissions": [
             {
@@ -126,6 +127,22 @@ def definitions(
             for name, kind in ((EXCHANGE, "topic"), (LISTENERS_EXCHANGE, "direct"))
             for host in hosts
         ],
+    }
+
+
+def with_administrator(
+    found: Mapping[str, list[dict[str, Any]]], name: str, password: str, *tags: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Return definitions with one more user, who may do everything in each of their hosts.
+
+    `found` must name its virtual hosts.
+    """
+    everything = {"user": name, "configure": EVERYTHING, "write": EVERYTHING, "read": EVERYTHING}
+    rights = [{**everything, "vhost": host["name"]} for host in found["vhosts"]]
+    return {
+        **found,
+        "users": [account(name, password, "administrator", *tags), *found["users"]],
+        "permissions": [*rights, *found["permissions"]],
     }
 
 

@@ -37,7 +37,7 @@ def users() -> list[BrokerUser]:
 
 def definitions_for(passwords: Mapping[str, str], *, host: str) -> dict[str, list[dict[str, Any]]]:
     """Return what an administrator of a broker imports once: a virtual host and all in it."""
-    return {"vhosts": [{"name": host}], **definitions(users(), passwords, hosts=[host])}
+    return definitions(users(), passwords, hosts=[host])
 
 
 def url_variable(user: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.broker import access
-from shared.broker_access import account
+from shared.broker_access import with_administrator
 
 ADMINISTRATOR = "carnet"
 PASSWORD = "RABBITMQ_PASSWORD"  # noqa: S105 - the name of a variable
@@ -30,16 +30,7 @@ def definitions(environment: Mapping[str, str]) -> dict[str, list[dict[str, Any]
         raise LookupError(f"not set: {', '.join(missing)}")
     passwords = {user: environment[name] for user, name in names.items()}
     found = access.definitions_for(passwords, host=HOST)
-    administrator = account(ADMINISTRATOR, environment[PASSWORD], "administrator")
-    everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    return {
-        **found,
-        "users": [administrator, *found["users"]],
-        "permissions": [
-            {"user": ADMINISTRATOR, "vhost": HOST, **everything},
-            *found["permissions"],
-        ],
-    }
+    return with_administrator(found, ADMINISTRATOR, environment[PASSWORD])
 
 
 def write(file: Path, text: str) -> None:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiormq.exceptions
 
@@ -18,7 +19,7 @@ from deploy.local.postgres import last_line
 from deploy.local.rabbitmq_installation import Installation, find_installation
 from deploy.local.supervisor import Program, Supervisor, own_environment
 from shared import bus
-from shared.broker_access import BrokerUser, account, definitions
+from shared.broker_access import BrokerUser, definitions, with_administrator
 
 ADMINISTRATOR = "carnet"
 TEST_VIRTUAL_HOSTS = tuple(f"test-{number}" for number in range(8))
@@ -42,23 +43,14 @@ class Accounts:
     password: str
     users: Sequence[BrokerUser]
     passwords: Mapping[str, str]
-    tags: tuple[str, ...] = ("administrator",)
-    """The administrator's."""
+    tags: tuple[str, ...] = ()
+    """The administrator's, beside that of an administrator."""
 
-    def definitions(self) -> dict[str, object]:
+    def definitions(self) -> dict[str, list[dict[str, Any]]]:
         """Return what the broker imports at each start."""
         hosts = ("/", *TEST_VIRTUAL_HOSTS)
-        everything = {"user": ADMINISTRATOR, "configure": ".*", "write": ".*", "read": ".*"}
         found = definitions(self.users, self.passwords, hosts=hosts)
-        return {
-            **found,
-            "users": [account(ADMINISTRATOR, self.password, *self.tags), *found["users"]],
-            "vhosts": [{"name": host} for host in hosts],
-            "permissions": [
-                *({**everything, "vhost": host} for host in hosts),
-                *found["permissions"],
-            ],
-        }
+        return with_administrator(found, ADMINISTRATOR, self.password, *self.tags)
 
 
 class RabbitMQ:

@@ -87,7 +87,7 @@ def accounts_for_tests(store: SecretStore) -> Accounts:
     """
     password, users = _administrator(store), [*access.users(), service_user("sample", ["sample"])]
     passwords = {user.name: password for user in users}
-    return Accounts(password, users, passwords, ("administrator", "impersonator"))
+    return Accounts(password, users, passwords, tags=("impersonator",))
 
 
 def _administrator(store: SecretStore) -> str:
