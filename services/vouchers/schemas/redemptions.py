@@ -15,8 +15,9 @@ Code = Annotated[Name, StringConstraints(max_length=50)]
 class RedemptionCreate(RequestBody):
     """One session to spend: by its code, or the next one of a kind.
 
-    `session_date` is a day in the organization's time zone, today by default. A backup session
-    takes the place of a regular one that was missed or cancelled late, and says which it was.
+    `session_date` is a day in the organization's time zone, today by default and never later. A
+    backup session takes the place of a regular one that was missed or cancelled late, and says
+    which it was.
     """
 
     code: Code | None = None

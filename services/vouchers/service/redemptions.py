@@ -43,8 +43,8 @@ async def redeem(
 
     Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded, VoucherUnpaid,
     VoucherCancelled, VoucherExpired, VoucherDisputed, VoucherNotYetValid, VoucherFrozen,
-    VoucherExhausted, and Invalid for a kind that contradicts the code or a backup session without
-    a reason.
+    VoucherExhausted, and Invalid for a kind that contradicts the code, a backup session without
+    a reason or a day that has not come yet.
     """
     voucher = await lock_readable(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
@@ -82,10 +82,16 @@ def _kind(order: RedemptionCreate, code: VoucherCode | None) -> str:
 
 
 async def _day(session: AsyncSession, voucher: Voucher, order: RedemptionCreate) -> date:
-    if order.session_date is not None:
-        return order.session_date
+    """Return the day of the session, today by default.
+
+    Raises Invalid for a day after today in the organization's time zone: a redemption says that
+    a session took place.
+    """
     organization = await queries.get_organization(session, voucher.organization_id)
-    return day_in(organization.timezone, now())
+    today = day_in(organization.timezone, now())
+    if order.session_date is not None and order.session_date > today:
+        raise Invalid("session_date", f"must not be after today, {today}")
+    return order.session_date or today
 
 
 async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day: date) -> None:

@@ -1,5 +1,6 @@
 """Everybody who may call, and the steps that most tests begin with."""
 
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from services.vouchers.tests.outside import (
     OTHER_ORGANIZATION,
     SECOND_CLIENT,
 )
-from shared.testing import Tokens
+from shared.testing import Database, Tokens
 
 Headers = dict[str, str]
 
@@ -103,3 +104,19 @@ async def redeem(
     """Spend a session and return the answer."""
     path = f"/api/vouchers/{voucher_id}/redemptions"
     return await client.post(path, json=order, headers=headers)
+
+
+async def sold_earlier(database: Database, voucher: dict[str, Any], days: int) -> dict[str, Any]:
+    """Move a voucher's first and last day into the past; return the voucher with these days."""
+    first, last = (
+        date.fromisoformat(voucher[name]) - timedelta(days=days)
+        for name in ("valid_from", "valid_until")
+    )
+    async with database.admin() as connection:
+        await connection.execute(
+            "UPDATE vouchers SET valid_from = $1, valid_until = $2 WHERE id = $3",
+            first,
+            last,
+            voucher["id"],
+        )
+    return {**voucher, "valid_from": first.isoformat(), "valid_until": last.isoformat()}

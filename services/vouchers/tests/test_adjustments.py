@@ -6,7 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
+from services.vouchers.tests.people import (
+    People,
+    buy,
+    new_type,
+    new_voucher,
+    redeem,
+    sold_earlier,
+)
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +48,7 @@ async def _freeze(
 async def test_a_freeze_moves_the_last_day_and_closes_its_own(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
-    voucher = await new_voucher(client, people)
+    voucher = await sold_earlier(database, await new_voucher(client, people), 30)
     answer = await _freeze(client, people, voucher, 10, 19)
     assert answer.status_code == 201, answer.text
     frozen = answer.json()
@@ -85,7 +92,7 @@ async def test_an_extension_sets_a_later_day(
 async def test_both_are_taken_back_in_any_order(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
-    voucher = await new_voucher(client, people)
+    voucher = await sold_earlier(database, await new_voucher(client, people), 30)
     frozen = (await _freeze(client, people, voucher, 10, 19)).json()
     later = _day(voucher, "valid_until", 30)
     extended = (
@@ -107,9 +114,9 @@ async def test_both_are_taken_back_in_any_order(
 
 
 async def test_an_extension_that_was_used_cannot_be_taken_back(
-    client: httpx.AsyncClient, people: People
+    client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
-    voucher = await new_voucher(client, people)
+    voucher = await sold_earlier(database, await new_voucher(client, people), 89 + 5)
     later = _day(voucher, "valid_until", 5)
     made = (
         await _post(client, people.owner, voucher, "extensions", valid_until=later, reason="x")
@@ -123,9 +130,9 @@ async def test_an_extension_that_was_used_cannot_be_taken_back(
 
 
 async def test_freezes_neither_overlap_nor_cover_sessions(
-    client: httpx.AsyncClient, people: People
+    client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
-    voucher = await new_voucher(client, people)
+    voucher = await sold_earlier(database, await new_voucher(client, people), 5)
     order = {"session_date": _day(voucher, "valid_from", 5)}
     await redeem(client, people.therapist, voucher["id"], **order)
     assert (await _freeze(client, people, voucher, 10, 19)).status_code == 201

@@ -6,7 +6,17 @@ from typing import Any
 import httpx
 import pytest
 
-from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
+from services.vouchers.service.calendar import day_in
+from services.vouchers.tests.outside import ORGANIZATION
+from services.vouchers.tests.people import (
+    People,
+    buy,
+    new_type,
+    new_voucher,
+    redeem,
+    sold_earlier,
+)
+from shared.db import now
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +128,36 @@ async def test_bad_redemptions(
     assert (answer.status_code, answer.json()["code"]) == (status, told)
 
 
+async def test_a_session_cannot_be_redeemed_before_its_day(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    """The day is the organization's: Kiritimati is always at least one day ahead of UTC-12."""
+    voucher = await sold_earlier(database, await new_voucher(client, people), 5)
+    ahead, behind = "Pacific/Kiritimati", "Etc/GMT+12"
+    today = day_in(ahead, now())
+
+    async def answer(zone: str, day: date) -> httpx.Response:
+        async with database.admin() as connection:
+            await connection.execute(
+                "UPDATE organization_copies SET timezone = $1 WHERE id = $2", zone, ORGANIZATION
+            )
+        order = {"session_date": day.isoformat()}
+        return await redeem(client, people.therapist, voucher["id"], **order)
+
+    for zone, day in (
+        (behind, today),
+        (ahead, today + timedelta(days=2)),
+        (ahead, today + timedelta(days=300)),
+    ):
+        refused = await answer(zone, day)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+        assert refused.json()["errors"][0]["field"] == "session_date"
+    shown = await client.get(f"/api/vouchers/{voucher['id']}", headers=people.client)
+    assert shown.json()["used_sessions"] == 0
+    assert (await answer(ahead, today)).status_code == 201
+    assert (await answer(behind, today - timedelta(days=2))).status_code == 201
+
+
 async def test_a_code_of_another_voucher_or_kind_is_refused(
     client: httpx.AsyncClient, people: People
 ) -> None:
@@ -193,7 +233,7 @@ async def test_each_state_refuses_in_its_own_words(
     unpaid = (await buy(client, people.client, kind["id"], payment_token="pm_3ds")).json()
     answer = await redeem(client, people.therapist, unpaid["id"])
     assert (answer.status_code, answer.json()["code"]) == (409, "voucher_unpaid")
-    voucher = await new_voucher(client, people)
+    voucher = await sold_earlier(database, await new_voucher(client, people), 90)
     first, last = (date.fromisoformat(voucher[name]) for name in ("valid_from", "valid_until"))
     for day, told in (
         (first - timedelta(days=1), "voucher_not_yet_valid"),
