@@ -11,24 +11,44 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from shared.characters import typed
 from shared.errors import AppError, Invalid
 
 # ISO/IEC 7812-1: at most 19 digits; the shortest in use have 13. Issuers' numbers for payment begin
-# with 2 to 6. Longer runs of digits, and groups after other groups, are account numbers; up to 15
+# with 22 to 69. Longer runs of digits, and groups after other groups, are account numbers; up to 15
 # digits after a + are a telephone number (ITU-T E.164), and groups beside a hexadecimal digit are
-# of a UUID: one in ten of such numbers has a right check digit by chance.
-_BEFORE = r"(?<![0-9A-Fa-f])(?<![0-9]{2}[ .-])"
-_AFTER = r"(?![0-9A-Fa-f])"
-_CARD_LIKE = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?<![0-9+])[2-6][0-9]{12,18}(?![0-9])",
-        r"\+[2-6][0-9]{15,18}(?![0-9])",
-        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{1,4}}{_AFTER}",
-        rf"{_BEFORE}[2-6][0-9]{{3}}([ .-])(?:[0-9]{{4}}\1){{3}}[0-9]{{1,3}}{_AFTER}",
-        rf"{_BEFORE}3[0-9]{{3}}([ .-])[0-9]{{6}}\1[0-9]{{4,5}}{_AFTER}",
-    )
+# of a UUID: one in ten of such numbers has a right check digit by chance. For the same reason
+# groups count only in the lengths in which cards are printed, or all of one or of two digits, and
+# only with one separator throughout, or white space. Commas and semicolons separate the items of a
+# list, where four-digit numbers are prices.
+_AT_START = r"(?<![0-9A-Fa-f].)(?<![0-9]{2}[ .-].)"
+_AT_START_OF_SHORT_GROUPS = r"(?<![0-9A-Fa-f].)(?<![0-9][\W_].)"
+_ISSUER = r"(?:(?<=2)[2-7]|(?<!2)[0-9])"
+_AT_END = r"(?![0-9A-Fa-f])"
+_SEPARATOR = r"(?P<separator>[^\w,;]{1,3}|_)"
+_SAME = "(?P=separator)"
+_FOURS = "[0-9]{4}"
+_PATTERNS = (
+    rf"(?<![0-9+].){_ISSUER}[0-9]{{11,17}}(?![0-9])",
+    rf"(?<=\+.){_ISSUER}[0-9]{{14,17}}(?![0-9])",
+    *(
+        pattern
+        for first, later in ((_SEPARATOR, _SAME), (r"\s", r"\s"))
+        for pattern in (
+            rf"{_AT_START}{_ISSUER}[0-9]{{2}}{first}{_FOURS}{later}{_FOURS}{later}[0-9]{{1,4}}{_AT_END}",
+            rf"{_AT_START}{_ISSUER}[0-9]{{2}}{first}(?:{_FOURS}{later}){{3}}[0-9]{{1,3}}{_AT_END}",
+            rf"{_AT_START}(?<=3)[0-9]{{3}}{first}[0-9]{{6}}{later}[0-9]{{4,5}}{_AT_END}",
+        )
+    ),
+    rf"{_AT_START_OF_SHORT_GROUPS}{_SEPARATOR}[0-9](?:{_SAME}[0-9]){{11,17}}"
+    rf"(?![0-9]|{_SAME}[0-9])",
+    rf"{_AT_START_OF_SHORT_GROUPS}{_ISSUER}{_SEPARATOR}[0-9]{{2}}(?:{_SAME}[0-9]{{2}}){{5,7}}"
+    rf"(?:{_SAME}[0-9])?(?![0-9]|{_SAME}[0-9])",
 )
+# All begin with the same digits, which the expressions' engine finds fast; what must stand before
+# is looked for from behind them.
+_CARD_LIKE = tuple(re.compile(f"[2-6]{pattern}", re.DOTALL) for pattern in _PATTERNS)
+_BLANKS = re.compile(r"[ \t]{2,}")
 # What clients draw for an Idempotency-Key: of a thousand without hyphens one seems to hold a card's
 # number, and its request could never be made.
 _RANDOM_KEY = re.compile(r"[0-9A-Fa-f-]{32,}")
@@ -39,11 +59,15 @@ _MESSAGE = "must not hold a card number; send the token of the card form"
 
 
 def holds_card_number(text: str) -> bool:
-    """Say whether a text holds a card's number, in one piece or in groups."""
+    """Say whether a text holds a card's number, in one piece or in groups.
+
+    In whatever characters: digits of every script, any dash or space, with invisible ones between.
+    """
+    written = _BLANKS.sub(" ", typed(text))
     return any(
         _has_check_digit(re.sub(r"[^0-9]", "", found.group()))
         for pattern in _CARD_LIKE
-        for found in pattern.finditer(text)
+        for found in pattern.finditer(written)
     )
 
 
@@ -83,7 +107,7 @@ async def _json(request: Request) -> Any:
 
 
 def _leaves(content: Any) -> Iterator[tuple[str, str]]:
-    """Yield every text and whole number with its top-level field; names of fields as well."""
+    """Yield every text and large number with its top-level field; names of fields as well."""
     waiting: list[tuple[str, Any]] = [("body", content)]
     while waiting:
         field, value = waiting.pop()
@@ -94,8 +118,8 @@ def _leaves(content: Any) -> Iterator[tuple[str, str]]:
             waiting += [(field, item) for item in value]
         elif isinstance(value, str):
             yield field, value
-        elif isinstance(value, int) and _LOWEST <= value < _HIGHEST:
-            yield field, str(value)
+        elif isinstance(value, int | float) and _LOWEST <= value < _HIGHEST:
+            yield field, str(int(value))
 
 
 def _check(field: str, value: str) -> None:

@@ -1,5 +1,8 @@
 """Card numbers are known in every spelling, and little else is taken for one."""
 
+from time import process_time
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -47,12 +50,90 @@ def test_in_one_piece_in_groups_and_within_a_text(number: str) -> None:
         "+4915123456787",
         "+55 (11) 91234-5678, +5511912345676",
         "4242 4242 4242",
-        "4242\n4242\n4242\n4242",
+        "4242, 4242, 4242, 4242",
+        "4242; 4242; 4242; 4242",
+        "2020/2021/2022/2023",
+        "2026-11-25 12:30:00 / 2026-11-26 12:30:00",
+        "+33 6 12 34 56 78 / +33 6 42 42 42 42",
+        "DE42\u00a04242\u00a04242\u00a04242\u00a04242\u00a042",
+        "4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2",
         "9223372036854775807",
     ],
 )
 def test_what_is_none(text: str) -> None:
     assert not holds_card_number(text)
+
+
+SEPARATORS = {
+    "no-break space": "\u00a0",
+    "thin space": "\u2009",
+    "narrow no-break space": "\u202f",
+    "ideographic space": "\u3000",
+    "two spaces": "  ",
+    "tab": "\t",
+    "line feed": "\n",
+    "line break of Windows": "\r\n",
+    "line separator": "\u2028",
+    "non-breaking hyphen": "\u2011",
+    "en dash": "\u2013",
+    "em dash": "\u2014",
+    "minus": "\u2212",
+    "small hyphen": "\ufe63",
+    "full-width hyphen": "\uff0d",
+    "dash with spaces": " \u2013 ",
+    "slash": "/",
+    "division slash": "\u2215",
+    "low line": "_",
+    "full-width low line": "\uff3f",
+    "middle dot": "\u00b7",
+    "bar": "|",
+    "zero-width space": "\u200b",
+    "zero-width joiner": "\u200d",
+    "word joiner": "\u2060",
+    "byte order mark": "\ufeff",
+    "soft hyphen": "\u00ad",
+    "Hangul filler": "\u3164",
+}
+
+
+@pytest.mark.parametrize("name", SEPARATORS)
+def test_whatever_stands_between_the_groups(name: str) -> None:
+    separator = SEPARATORS[name]
+    for groups in (["4242"] * 4, ["3782", "822463", "10005"]):
+        assert holds_card_number(f"paid with {separator.join(groups)}, thanks")
+    assert not holds_card_number(separator.join(["4242", "4242", "4242", "4243"]))
+
+
+@pytest.mark.parametrize("zero", ["\uff10", "\u0660", "\u06f0", "\u0966", "\u2080", "\U0001d7f6"])
+def test_the_digits_of_every_script_and_form(zero: str) -> None:
+    assert holds_card_number("".join(chr(ord(zero) + int(digit)) for digit in NUMBERS[0]))
+
+
+@pytest.mark.parametrize("separator", [" ", "-", "\u00a0", "_", "/", "\u200b"])
+@pytest.mark.parametrize("length", [1, 2])
+def test_short_groups(separator: str, length: int) -> None:
+    number = NUMBERS[0]
+    pieces = [number[start : start + length] for start in range(0, len(number), length)]
+    assert holds_card_number(separator.join(pieces))
+    assert not holds_card_number(separator.join([*pieces, *pieces]))
+
+
+def test_a_number_that_is_wrapped_at_the_end_of_a_line() -> None:
+    assert holds_card_number("4242 4242\n4242 4242")
+
+
+def test_the_longest_text_costs_little() -> None:
+    for text in ("\ufdfa" * 340_000, "4 " * 500_000, "4\u200b" * 250_000, "4242-" * 200_000):
+        began = process_time()
+        holds_card_number(text)
+        assert process_time() - began < 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("body", [b'{"a": [4242424242424242.0]}', b'{"a": 4242424242424242}'])
+async def test_a_number_in_json(body: bytes) -> None:
+    with pytest.raises(Invalid, match="card number"):
+        await refuse_card_numbers(_with_json(body), in_header="Idempotency-Key")
 
 
 def test_groups_of_another_kind() -> None:
@@ -72,6 +153,16 @@ def _with_key(key: str) -> Request:
     headers = [(b"idempotency-key", key.encode())]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
     return Request(scope)
+
+
+def _with_json(body: bytes) -> Request:
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(scope, receive)
 
 
 @pytest.mark.anyio
