@@ -21,13 +21,18 @@ _LAST_WITH_A_TWIN = 0x1FFFF
 """No plane above the second has digits, dashes or spaces."""
 
 
+def visible(text: str) -> str:
+    """Return a text without the characters that cannot be seen."""
+    return text if text.isascii() else _INVISIBLE.sub("", text)
+
+
 def typed(text: str) -> str:
     """Return a text with the digits, dashes and spaces of a keyboard, and nothing invisible.
 
     Digits of every script and form are 0 to 9, each dash is a hyphen, each connector a low line and
     each space within a line a space. The cost is linear and small, for texts of any length.
     """
-    return text if text.isascii() else _INVISIBLE.sub("", text).translate(_twins())
+    return text if text.isascii() else visible(text).translate(_twins())
 
 
 def plain(text: str) -> str:

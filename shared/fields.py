@@ -11,9 +11,10 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cache
+from importlib.resources import files
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import Path
 from pydantic import (
@@ -29,6 +30,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from shared.characters import INVISIBLE, plain, visible
 from shared.currencies import CURRENCIES
 
 MAX_ID = 2**63 - 1
@@ -119,9 +121,11 @@ PathUuid = Annotated[UUID, Path(), BeforeValidator(_with_hyphens)]
 # What turns the order of the text around it, so that a page shows something else than was written:
 # https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
 _TURNING = "\\u202a-\\u202e\\u2066-\\u2069"
-_INVISIBLE = "\\u00ad\\u200b-\\u200f\\u2060-\\u2065\\u206a-\\u206f\\ufeff"
+_ENDING_LINES = "\\u2028\\u2029"
 _TURNS = re.compile(f"[{_TURNING}]")
-_SEEN = re.compile(rf"[^\s{_INVISIBLE}]")
+_LINE_BREAK = re.compile(f"\\r\\n|[\\r\\n{_ENDING_LINES}]")
+_MOST_LINES = 8
+_UNSEEN = "must have a character that can be seen"
 
 
 def _is_control(char: str) -> bool:
@@ -129,17 +133,28 @@ def _is_control(char: str) -> bool:
 
 
 def _printable_line(text: str) -> str:
-    if any(_is_control(char) for char in text):
+    if any(_is_control(char) or _LINE_BREAK.match(char) for char in text):
         raise ValueError("must be one line without control characters")
-    if not _SEEN.search(text):
-        raise ValueError("must have a character that can be seen")
+    if not visible(text).strip():
+        raise ValueError(_UNSEEN)
     return text
 
 
 def _printable_text(text: str) -> str:
     if any(_is_control(char) and char not in "\n\r\t" for char in text):
         raise ValueError("must not contain control characters")
+    if text and not visible(text).strip():
+        raise ValueError(f"{_UNSEEN}, or be empty")
     return text
+
+
+def _lines(text: str) -> str:
+    """Return a text of a few lines with one kind of line break, trimmed, and no empty line."""
+    lines = [line.strip() for line in _LINE_BREAK.split(text)]
+    lines = [_printable_line(line) for line in lines if line]
+    if len(lines) > _MOST_LINES:
+        raise ValueError(f"must have at most {_MOST_LINES} lines")
+    return "\n".join(lines)
 
 
 _DAY = re.compile(r"[1-8][0-9]{3}-[0-9]{2}-[0-9]{2}")
@@ -198,15 +213,33 @@ def _short(address: str) -> str:
     return address
 
 
+def _without_invisible(address: str) -> str:
+    if visible(address) != address:
+        raise ValueError("must not have characters that cannot be seen")
+    return address
+
+
 @cache
 def _zones() -> frozenset[str]:
-    # Each call of the standard library's walks a tree of files, some thousand system calls.
-    return frozenset(available_timezones())
+    """Return the zones and links of the IANA database, as the package tzdata lists them.
+
+    What else a machine has in its folders (localtime, posix/, right/) means something else on the
+    next one, or nothing. "Factory" says that nobody has chosen a zone yet.
+    """
+    return frozenset((files("tzdata") / "zones").read_text().split()) - {"Factory"}
 
 
 def _known_zone(name: str) -> str:
     if name not in _zones():
         raise ValueError("must be an IANA time zone such as Europe/Warsaw")
+    return name
+
+
+def _zone_of_this_machine(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("must be a time zone that is known here") from error
     return name
 
 
@@ -219,8 +252,11 @@ def _known_currency(code: str) -> str:
 _trimmed = StringConstraints(strip_whitespace=True, min_length=1, max_length=255)
 
 _CONTROL = rf"\x00-\x1f\x7f-\x9f{_TURNING}"
-_LINE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"
-_LINES = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_TURNING}]*$"
+_NOT_IN_A_LINE = f"{_CONTROL}{_ENDING_LINES}"
+_LINE = rf"^[^{_NOT_IN_A_LINE}]*[^\s{_NOT_IN_A_LINE}{INVISIBLE}][^{_NOT_IN_A_LINE}]*$"
+_NOT_IN_A_TEXT = rf"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_TURNING}"
+_ANY_LINES = rf"[^{_NOT_IN_A_TEXT}]*"
+_LINES = rf"^(?:{_ANY_LINES}[^\s{_NOT_IN_A_TEXT}{INVISIBLE}]{_ANY_LINES}|\s*)$"
 
 Name = Annotated[
     str, _trimmed, AfterValidator(_printable_line), Field(json_schema_extra={"pattern": _LINE})
@@ -235,16 +271,41 @@ Text = Annotated[
 ]
 """Text of several lines, at most 10,000 characters."""
 
-Email = Annotated[EmailStr, WrapValidator(_local_too), AfterValidator(_short)]
+Lines = Annotated[str, _trimmed, AfterValidator(_lines)]
+"""A few lines of text, such as a postal address: 1 to 255 characters on at most 8 lines."""
+
+Email = Annotated[
+    EmailStr,
+    WrapValidator(_local_too),
+    AfterValidator(_short),
+    AfterValidator(_without_invisible),
+]
 """An e-mail address, checked for its form; see `accept_local_addresses`."""
 
+_SPACES = " \\u00a0\\u2007\\u2009\\u202f"
+_DASHES = "\\u2010-\\u2015\\u2212-"
+_EXTENSION = (
+    r"(?:[xX]|[eE][xX][tT]\.?|[eE][xX][tT][eE][nN][sS][iI][oO][nN]|[wW][eE][wW]\.?|#|;ext=)"
+)
+
 Phone = Annotated[
-    str, StringConstraints(strip_whitespace=True, pattern=r"^\+?[0-9][0-9 ()./-]{2,30}$")
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        pattern=(
+            rf"^\+?[{_SPACES}]?\(?[0-9][0-9()./{_SPACES}{_DASHES}]{{2,30}}"
+            rf"(?:,?[{_SPACES}]?{_EXTENSION}[{_SPACES}]?[0-9]{{1,8}})?$"
+        ),
+    ),
+    AfterValidator(plain),
 ]
-"""A telephone number as people write it."""
+"""A telephone number as people write it, with its extension, if it has one."""
 
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
-"""An IANA time zone."""
+"""An IANA time zone, the same on every machine."""
+
+KnownTimeZone = Annotated[str, AfterValidator(_zone_of_this_machine)]
+"""A time zone that another service accepted, maybe by an older rule."""
 
 Currency = Annotated[
     str,

@@ -15,6 +15,7 @@ from services.organizations.models import DEFAULT_CURRENCY, DEFAULT_TIMEZONE
 from shared.fields import (
     Currency,
     Email,
+    Lines,
     Name,
     Phone,
     RequestBody,
@@ -49,7 +50,7 @@ LogoUrl = Annotated[
 
 
 class _Settings(RequestBody):
-    address: Name | None = None
+    address: Lines | None = None
     phone: Phone | None = None
     email: Email | None = None
     tax_id: Name | None = None

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.payments.models import Method
 from services.payments.states import RepaymentReason, RepaymentStatus
 from shared.card_tokens import CardToken
-from shared.fields import BodyId, Choice, Currency, RequestBody, ServiceData, Text, TimeZone
+from shared.fields import BodyId, Choice, Currency, KnownTimeZone, RequestBody, ServiceData, Text
 from shared.money import Money, amount_schema
 
 Price = Annotated[Money, Field(ge=0)]
@@ -29,7 +29,7 @@ class Seller(ServiceData):
     slug: str
     address: str | None = None
     tax_id: str | None = None
-    timezone: TimeZone = "UTC"
+    timezone: KnownTimeZone = "UTC"
     email: str | None = None
     phone: str | None = None
     logo_url: str | None = None

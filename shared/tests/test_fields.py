@@ -11,17 +11,21 @@ from shared.fields import (
     MAX_ID,
     BodyId,
     Day,
+    Email,
     EventTime,
     Id,
     Instant,
     KeyId,
+    Lines,
     Name,
     PathUuid,
+    Phone,
     QueryFlag,
     QueryId,
     RequestBody,
     ServiceData,
     Text,
+    TimeZone,
     without_defaults,
 )
 from shared.money import Amount, Money
@@ -32,6 +36,10 @@ DAY: TypeAdapter[object] = TypeAdapter(Day)
 INSTANT: TypeAdapter[object] = TypeAdapter(Instant)
 NAME: TypeAdapter[object] = TypeAdapter(Name)
 TEXT: TypeAdapter[object] = TypeAdapter(Text)
+LINES: TypeAdapter[object] = TypeAdapter(Lines)
+PHONE: TypeAdapter[object] = TypeAdapter(Phone)
+ZONE: TypeAdapter[object] = TypeAdapter(TimeZone)
+EMAIL: TypeAdapter[object] = TypeAdapter(Email)
 
 
 WRITTEN_IDS = [TypeAdapter(Id), TypeAdapter(QueryId | None)]
@@ -245,6 +253,16 @@ UNSEEN = [
     " ",
     "\u200b",
     "\u00ad\ufeff",
+    "\u3164",
+    "\u115f\u1160 \uffa0",
+    "\u034f\ufe0f",
+    "\u2800\u2800",
+    "\u180b\u180e",
+    "\u17b4",
+    "\U000e0041\U000e007f",
+    "\U0001d173",
+    "\u3000\u2003",
+    "two\u2028lines",
     "two\nlines",
     "nul\x00",
     "evil\u202egnp.exe",
@@ -263,6 +281,89 @@ def test_what_cannot_be_seen_as_it_is_written_is_no_name(text: str) -> None:
     with pytest.raises(ValidationError):
         NAME.validate_python(text)
     assert not re.search(NAME.json_schema()["pattern"], text)
+
+
+@pytest.mark.parametrize("text", ["\u3164", "\u2800 \n\u200b"])
+def test_a_text_that_cannot_be_seen(text: str) -> None:
+    with pytest.raises(ValidationError, match="can be seen, or be empty"):
+        TEXT.validate_python(text)
+    assert not re.search(TEXT.json_schema()["pattern"], text)
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "two\n\nlines", "👩‍👩‍👧"])
+def test_texts(text: str) -> None:
+    assert TEXT.validate_python(text) == text.strip()
+    assert re.search(TEXT.json_schema()["pattern"], text)
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\u2028", " \n\n  "])
+def test_an_address_has_lines(line_break: str) -> None:
+    assert LINES.validate_python(f"Main Street 1{line_break}00-001 Warszawa ") == (
+        "Main Street 1\n00-001 Warszawa"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a\n\u3164", "a\tb", "a\x0bb", "\n".join("a" * 9)])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValidationError):
+        LINES.validate_python(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("+48 600 100 200", None),
+        ("112", None),
+        ("(555) 123-4567", None),
+        ("+1 (555) 123-4567", None),
+        ("+(48) 22 123 45 67", None),
+        ("555-123-4567 x12", None),
+        ("555.123.4567 ext. 5", None),
+        ("555 123 4567, ext 5", None),
+        ("555 123 4567 EXT.5", None),
+        ("22 123 45 67 wew. 12", None),
+        ("22 123 45 67 extension 12", None),
+        ("+48221234567;ext=12", None),
+        ("555 123 4567 #12", None),
+        ("+48\u00a0600\u202f100\u2009200", "+48 600 100 200"),
+        ("555\u2011123\u20134567", "555-123-4567"),
+    ],
+)
+def test_telephone_numbers_as_people_write_them(written: str, kept: str | None) -> None:
+    assert PHONE.validate_python(f" {written} ") == (kept or written)
+    assert re.search(PHONE.json_schema()["pattern"], written)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12", "()", "+", "call me", "x12", "555 123 4567 x", "555\n1234567", "1" * 40]
+)
+def test_what_is_no_telephone_number(text: str) -> None:
+    with pytest.raises(ValidationError):
+        PHONE.validate_python(text)
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Warsaw", "Asia/Calcutta", "Etc/GMT+12", "Poland"])
+def test_time_zones(name: str) -> None:
+    assert ZONE.validate_python(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("localtime", "Factory", "posixrules", "posix/Europe/Warsaw", "right/UTC", "tzdata.zi"),
+        *("europe/warsaw", "EUROPE/WARSAW", "utc", "Europe/Warsaw ", "Europe", "../Europe/Warsaw"),
+        *("CET-1CEST", "+01:00", "", "zone.tab", "Europe/Atlantis"),
+    ],
+)
+def test_what_is_no_time_zone_on_every_machine(name: str) -> None:
+    with pytest.raises(ValidationError):
+        ZONE.validate_python(name)
+
+
+@pytest.mark.parametrize("char", ["\u3164", "\u200b", "\ufe0f", "\u00ad"])
+def test_an_address_shows_all_its_characters(char: str) -> None:
+    with pytest.raises(ValidationError):
+        EMAIL.validate_python(f"an{char}na@example.org")
 
 
 def test_a_text_has_lines_and_does_not_turn_them_around() -> None:
