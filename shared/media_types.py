@@ -29,7 +29,7 @@ async def require_readable(request: Request, media_type: str | None) -> None:
 
     None lets every type through: the route does not read the body, or looks at it by itself.
     """
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    coding = request.headers.get("content-encoding", "").strip().lower() or "identity"
     if coding != "identity" and await request.body():
         detail = "The body must not be compressed."
         raise UnsupportedMediaType(detail, headers={"Accept-Encoding": "identity"})

@@ -9,11 +9,13 @@ _WEIGHT = re.compile(r";\s*q=(0(?:\.[0-9]*)?|1(?:\.0*)?)\s*(?:;|$)", re.IGNORECA
 def preferred(accept: Sequence[str], ours: Sequence[str]) -> str | None:
     """Return the form that the lines of `Accept` prefer, or None when they want none of ours.
 
-    Of two that are wanted alike it is the one that is named first, and without a line our first.
+    Of two that are wanted alike it is the one that is named first. Without a line, or with empty
+    ones alone, it is our first.
     """
-    if not accept:
-        return ours[0]
     ranges = [part.strip() for line in accept for part in line.lower().split(",")]
+    ranges = [part for part in ranges if part]  # RFC 9110, section 5.6.1.2
+    if not ranges:
+        return ours[0]
     weights = {part.partition(";")[0].rstrip(): _weight(part) for part in ranges}
     order = list(weights)
 

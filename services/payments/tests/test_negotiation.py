@@ -33,7 +33,10 @@ JSON, PDF = "application/json", "application/pdf"
         (["application/json;q=0"], None),
         (["*/*;q=0"], None),
         (["*/*;q=0.000"], None),
-        ([""], None),
+        ([""], JSON),
+        ([" ", ","], JSON),
+        (["", PDF], PDF),
+        ([",;,"], None),
         ([",;,q=1,/"], None),
     ],
 )
