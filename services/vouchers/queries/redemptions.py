@@ -1,5 +1,6 @@
 """Selects of codes, redemptions and adjustments."""
 
+import re
 from collections.abc import Sequence
 from datetime import date
 
@@ -18,6 +19,7 @@ from services.vouchers.models import (
 )
 from services.vouchers.queries.rows import Rows, columns_of, found, position
 from services.vouchers.schemas.vouchers import CodeRead
+from shared.characters import plain
 from shared.paging import Page
 
 _CODES = select(VoucherCode).where(
@@ -30,10 +32,20 @@ _SHOWN_CODES = _CODES.with_only_columns(*columns_of(VoucherCode, CodeRead.model_
 
 
 def spellings(code: str) -> set[str]:
-    """Return how a code may be stored: as typed, in capitals, or in capitals without the spaces
-    and hyphens that people group it with; version 1's codes have hyphens of their own."""
-    capitals = code.upper()
-    return {code, capitals, capitals.replace(" ", "").replace("-", "")}
+    """Return how a code may be stored: as typed or in plain characters, these also in capitals or
+    in small letters, with hyphens for spaces, or without either, which people group it with.
+
+    Version 1's codes have hyphens of their own, and whatever letters somebody gave them.
+    """
+    written = plain(code).strip()
+    hyphened = re.sub(r"[\s-]+", "-", written)
+    cases = {case for form in (written, hyphened) for case in (form, form.upper(), form.lower())}
+    return {code, *cases, _letters(written)}
+
+
+def _letters(code: str) -> str:
+    """Return what of a code tells it from others."""
+    return re.sub(r"[\s-]", "", plain(code)).upper()
 
 
 async def codes_of(session: AsyncSession, voucher: Voucher) -> Rows:
@@ -43,9 +55,18 @@ async def codes_of(session: AsyncSession, voucher: Voucher) -> Rows:
 
 
 async def get_code(session: AsyncSession, voucher: Voucher, code: str) -> VoucherCode:
-    """Return a code of a voucher; raises CodeNotFound."""
+    """Return a code of a voucher, however it is written; raises CodeNotFound.
+
+    Version 1 could give one voucher codes that differ in case alone: the one as typed comes first.
+    """
     statement = _CODES.where(VoucherCode.code.in_(spellings(code)))
-    return found(await session.scalar(statement, _of(voucher)), CodeNotFound)
+    known = {row.code: row for row in await session.scalars(statement, _of(voucher))}
+    if not known:
+        rows = await session.scalars(_CODES.order_by(VoucherCode.id.desc()), _of(voucher))
+        known = {row.code: row for row in rows if _letters(row.code) == _letters(code)}
+    written = plain(code).strip()
+    exact = known.get(code) or known.get(written) or known.get(written.upper())
+    return found(exact or next(iter(known.values()), None), CodeNotFound)
 
 
 async def code_with_id(

@@ -1,5 +1,6 @@
 """Spending sessions and taking them back."""
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -286,3 +287,75 @@ async def test_one_key_spends_one_session(client: httpx.AsyncClient, people: Peo
         assert (await client.post(path, json={}, headers=headers)).status_code == 422
     shown = await client.get(f"/api/vouchers/{voucher['id']}", headers=people.client)
     assert shown.json()["used_sessions"] == 1
+
+
+def _en_dashes(code: str) -> str:
+    return code.replace("-", "\u2013")
+
+
+def _full_width(code: str) -> str:
+    return "".join(chr(ord(char) + 0xFEE0) for char in code)
+
+
+def _zero_width(code: str) -> str:
+    return "\u200b".join(code)
+
+
+def _grouped(separator: str) -> Callable[[str], str]:
+    def written(code: str) -> str:
+        groups = code.split("-") if "-" in code else (code[:4], code[4:])
+        return separator.join(groups)
+
+    return written
+
+
+WRITINGS: dict[str, Callable[[str], str]] = {
+    "small letters": str.lower,
+    "full width": _full_width,
+    "zero-width characters": _zero_width,
+    "en dashes": _en_dashes,
+    "no-break space": _grouped("\u00a0"),
+    "en dash": _grouped("\u2013"),
+    "non-breaking hyphen": _grouped("\u2011"),
+    "soft hyphen": lambda code: f"{code[:4]}\u00ad{code[4:]}",
+    "spaces around": lambda code: f"\u3000{code} \ufeff",
+}
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+async def test_a_code_is_recognized_however_it_is_written(
+    client: httpx.AsyncClient, people: People, database: Database, writing: str
+) -> None:
+    voucher = await new_voucher(client, people)
+    written, old = WRITINGS[writing], "VK-2024-001-04"
+    async with database.admin() as connection:
+        await connection.execute(
+            "INSERT INTO voucher_codes (organization_id, voucher_id, code, is_backup, is_used,"
+            " created_at) VALUES (7, $1, $2, false, false, now())",
+            voucher["id"],
+            old,
+        )
+    for code in (_codes(voucher, backup=False)[0], old):
+        params = {"code": written(code)}
+        path = f"/api/organizations/{ORGANIZATION}/vouchers"
+        listed = await client.get(path, headers=people.owner, params=params)
+        assert [row["id"] for row in listed.json()] == [voucher["id"]], listed.text
+        spent = await redeem(client, people.therapist, voucher["id"], code=written(code))
+        assert (spent.status_code, spent.json()["code"]) == (201, code), spent.text
+
+
+async def test_codes_of_version_1_that_differ_in_case(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    voucher = await new_voucher(client, people)
+    async with database.admin() as connection:
+        for code in ("Vk-1", "vk-1", "Été\u00a07"):
+            await connection.execute(
+                "INSERT INTO voucher_codes (organization_id, voucher_id, code, is_backup, is_used,"
+                " created_at) VALUES (7, $1, $2, false, false, now())",
+                voucher["id"],
+                code,
+            )
+    for typed, code in (("vk-1", "vk-1"), ("Vk\u20111", "Vk-1"), ("ÉTÉ 7", "Été\u00a07")):
+        spent = await redeem(client, people.therapist, voucher["id"], code=typed)
+        assert (spent.status_code, spent.json()["code"]) == (201, code), spent.text
