@@ -15,6 +15,8 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
+from shared.moments import read_every_moment
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -91,6 +93,7 @@ def make_engine(url: SecretStr, *, pool_size: int = 10) -> AsyncEngine:
         connect_args={"timeout": 5, "server_settings": {"timezone": "UTC"}},
     )
     event.listen(engine.sync_engine, "connect", _notice_a_vanished_server)
+    event.listen(engine.sync_engine, "connect", _read_every_moment)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
 
@@ -107,6 +110,10 @@ def _notice_a_vanished_server(connection: AdaptedConnection, *_: Any) -> None:
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):  # not every system has all of them
             link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _read_every_moment(connection: AdaptedConnection, *_: Any) -> None:
+    connection.run_async(read_every_moment)
 
 
 def _refuse_closed(connection: AdaptedConnection, *_: Any) -> None:

@@ -16,6 +16,7 @@ from shared.fields import (
     Id,
     Instant,
     KeyId,
+    KnownTimeZone,
     Lines,
     Name,
     PathUuid,
@@ -358,6 +359,14 @@ def test_time_zones(name: str) -> None:
 def test_what_is_no_time_zone_on_every_machine(name: str) -> None:
     with pytest.raises(ValidationError):
         ZONE.validate_python(name)
+
+
+def test_a_zone_that_was_accepted_before_is_read_where_it_is_known() -> None:
+    known: TypeAdapter[object] = TypeAdapter(KnownTimeZone)
+    assert known.validate_python("Factory") == "Factory"
+    for name in ("Europe/Atlantis", "../Europe/Warsaw", ""):
+        with pytest.raises(ValidationError):
+            known.validate_python(name)
 
 
 @pytest.mark.parametrize("char", ["\u3164", "\u200b", "\ufe0f", "\u00ad"])

@@ -186,6 +186,14 @@ class VoucherTypeUpdate(RequestBody):
         return sent
 
 
+def _object(rules: Any) -> Any:
+    return rules if isinstance(rules, dict) else {}
+
+
+RulesRead = Annotated[dict[str, Any], BeforeValidator(_object)]
+"""Booking rules as they are kept; what is no object, which nothing here writes, is read as none."""
+
+
 class VoucherTypeRead(BaseModel):
     """A voucher type as the members of its organization see it."""
 
@@ -205,7 +213,7 @@ class VoucherTypeRead(BaseModel):
     price: Money
     currency: str
     validity_days: int
-    booking_rules: dict[str, Any]
+    booking_rules: RulesRead
     is_active: bool
     deactivated_at: datetime | None
     created_at: datetime

@@ -1,12 +1,13 @@
 """Vouchers and purchases, as they come in and go out."""
 
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import Frequency, PaymentMethod, PaymentStatus, VoucherStatus
+from services.vouchers.schemas.voucher_types import RulesRead
 from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, RequestBody, Text
 from shared.money import Money
@@ -83,7 +84,7 @@ class VoucherRead(BaseModel):
     price: Money | None
     currency: str | None
     validity_days: int | None
-    booking_rules: dict[str, Any]
+    booking_rules: RulesRead
     purchase_date: date
     valid_from: date | None
     valid_until: date | None

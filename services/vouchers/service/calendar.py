@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from services.vouchers.models import Adjustment, Frequency, VoucherStatus
 from services.vouchers.schemas.voucher_types import WEEKDAYS
@@ -31,6 +31,17 @@ class Plan(Protocol):
 def day_in(timezone: str, instant: datetime) -> date:
     """Return which day an instant belongs to on the clock of a time zone."""
     return instant.astimezone(ZoneInfo(timezone)).date()
+
+
+def today_in(timezone: str, instant: datetime) -> date:
+    """Return the same for what only shows a day: where the zone is not known here, UTC's day.
+
+    Another machine's service may know more zones than this one's.
+    """
+    try:
+        return day_in(timezone, instant)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return instant.date()
 
 
 def next_session(
@@ -69,8 +80,9 @@ def _is_open(plan: Plan, day: date) -> bool:
         return False
     if not plan.booking_rules:
         return True
-    rule = plan.booking_rules.get(WEEKDAYS[day.weekday()])
-    return bool(rule and rule.get("enabled"))
+    rules = plan.booking_rules if isinstance(plan.booking_rules, dict) else {}
+    rule = rules.get(WEEKDAYS[day.weekday()])
+    return isinstance(rule, dict) and bool(rule.get("enabled"))
 
 
 def _ever_open(plan: Plan) -> bool:

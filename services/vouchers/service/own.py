@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import queries
 from services.vouchers.models import Adjustment
 from services.vouchers.schemas.vouchers import MyVoucher
-from services.vouchers.service.calendar import day_in, next_session
+from services.vouchers.service.calendar import next_session, today_in
 from shared.db import now
 
 
@@ -21,7 +21,10 @@ async def with_days(session: AsyncSession, rows: queries.Rows) -> list[MyVoucher
         MyVoucher(
             **row._asdict(),
             next_session_date=next_session(
-                row, day_in(row.timezone or "UTC", instant), row.last_session_date, freezes[row.id]
+                row,
+                today_in(row.timezone or "UTC", instant),
+                row.last_session_date,
+                freezes[row.id],
             ),
         )
         for row in rows

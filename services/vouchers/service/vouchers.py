@@ -151,7 +151,7 @@ async def expire_run_out(transactions: Transactions, instant: datetime | None = 
     for zone in zones:
         try:
             today = day_in(zone, instant)
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             # The organization's service knows more zones than this one; the others must not wait.
             log.error("time_zone_unknown", zone=zone, cause=repr(error))
             continue

@@ -82,7 +82,7 @@ async def test_a_voucher_expires_at_midnight_of_its_own_clock(
     assert told[0]["data"]["old_values"] == {"status": "active"}
 
 
-@pytest.mark.parametrize("zone", ["Antarctica/Atlantis", "../Atlantis"])
+@pytest.mark.parametrize("zone", ["Antarctica/Atlantis", "../Atlantis", "Europe"])
 async def test_a_zone_that_is_not_known_here_keeps_no_other_from_its_midnight(
     client: httpx.AsyncClient,
     people: People,

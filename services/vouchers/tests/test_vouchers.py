@@ -278,3 +278,34 @@ async def test_an_active_voucher_is_cancelled_without_asking_payments(
     cancelled = await client.post(f"/api/vouchers/{voucher['id']}/cancel", headers=people.owner)
     assert cancelled.status_code == 200, cancelled.text
     assert payments.closed == []
+
+
+ODD = {
+    "a typed year": "UPDATE vouchers SET valid_until = '20224-06-30'",
+    "no end": "UPDATE vouchers SET valid_until = 'infinity', valid_from = '-infinity'",
+    "before Christ": "UPDATE vouchers SET purchase_date = '0044-03-15 BC'",
+    "an instant": "UPDATE vouchers SET created_at = 'infinity', payment_date = '-infinity'",
+    "rules that are a list": "UPDATE vouchers SET booking_rules = '[1]'",
+    "rules that are a text": """UPDATE vouchers SET booking_rules = '"monday"'""",
+    "a rule that is a text": """UPDATE vouchers SET booking_rules = '{"monday": "open"}'""",
+    "an unknown zone": "UPDATE organization_copies SET timezone = 'Antarctica/Atlantis'",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_no_row_makes_a_list_unreadable(
+    client: httpx.AsyncClient, people: People, database: Database, odd: str
+) -> None:
+    voucher = await new_voucher(client, people)
+    await redeem(client, people.therapist, voucher["id"])
+    async with database.admin() as connection:
+        await connection.execute(ODD[odd])
+    for headers, path in (
+        (people.owner, f"/api/organizations/{ORGANIZATION}/vouchers"),
+        (people.client, "/api/vouchers/my"),
+        (people.client, f"/api/vouchers/{voucher['id']}"),
+        (people.client, f"/api/vouchers/{voucher['id']}/redemptions"),
+    ):
+        answer = await client.get(path, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()
