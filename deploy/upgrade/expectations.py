@@ -7,7 +7,7 @@ the expressions of `source` and `target` stand in the same order.
 
 from dataclasses import dataclass
 
-from deploy.upgrade.identity_rows import SUFFIX
+from deploy.upgrade.identity_rows import MISSING, SUFFIX
 from deploy.upgrade.voucher_rows import UNNAMED
 
 
@@ -30,8 +30,27 @@ def _utc(column: str) -> str:
     return f"({column} AT TIME ZONE 'UTC')::text"
 
 
+_EARLIEST, _LATEST = "timestamp '1000-01-01'", "timestamp '8999-12-31'"
+
+
+def _day(column: str) -> str:
+    first, last = "date '1000-01-01'", "date '8999-12-31'"
+    bounded = f"greatest(least({column}, {last}), {first})"
+    return f"(CASE WHEN {column} IS NOT NULL THEN {bounded} END)::text"
+
+
+def _moment(column: str, more: str = "interval '0'") -> str:
+    inside = f"date_part('year', {column}) BETWEEN 1000 AND 8999"
+    late = f"{column} > {_LATEST}"
+    return (
+        f"(CASE WHEN isfinite({column}) AND {inside} THEN {column}"
+        f" WHEN {late} THEN {_LATEST} + {more} WHEN {column} IS NOT NULL"
+        f" THEN {_EARLIEST} + {more} END)::text"
+    )
+
+
 def _known(*columns: str) -> str:
-    return f"coalesce({', '.join(columns)}, {{began_at}})::text"
+    return _moment(f"coalesce({', '.join(columns)}, {{began_at}})")
 
 
 _CREATED, _UPDATED = (
@@ -39,20 +58,29 @@ _CREATED, _UPDATED = (
     _known("r.updated_at", "r.created_at"),
 )
 
+_EMAIL = (
+    "CASE WHEN r.email ~ '[^[:space:]]' THEN"
+    r" regexp_replace(r.email, '^[ \t\n\r\f\v]+|[ \t\n\r\f\v]+$', '', 'g')"
+    f" ELSE format('user-%s{MISSING}', r.id) END"
+)
+
 USERS = Expectation(
     table="users",
     service="identity",
     source=(
         "r.id::text",
-        f"CASE WHEN r.id = ANY({{set_aside}}) THEN r.email || '{SUFFIX}' || r.id || '.invalid'"
-        " ELSE r.email END",
-        "r.name",
-        "r.password_hash",
-        "CASE WHEN r.role <> 'admin' THEN r.role WHEN r.id = {system_admin} THEN 'admin'"
-        " ELSE 'organization_owner' END",
-        "(r.role = 'admin' AND r.id <> {system_admin})::text",
+        f"{_EMAIL} || CASE WHEN r.id = ANY({{set_aside}}) THEN '{SUFFIX}' || r.id || '.invalid'"
+        " ELSE '' END",
+        "CASE WHEN r.name IS NULL THEN format('User %s', r.id) ELSE r.name END",
+        "CASE WHEN r.password_hash IS NULL THEN '!' ELSE r.password_hash END",
+        "CASE r.role WHEN 'therapist' THEN 'therapist' WHEN 'admin' THEN"
+        " CASE r.id WHEN {system_admin} THEN 'admin' ELSE 'organization_owner' END"
+        " ELSE 'client' END",
+        "coalesce(r.role = 'admin' AND r.id <> {system_admin}, false)::text",
         "{organization}::text",
-        "(r.is_active IS NOT FALSE AND NOT r.id = ANY({set_aside}))::text",
+        "(r.is_active IS NOT FALSE AND NOT r.id = ANY({set_aside}) "
+        " AND coalesce(r.email ~ '[^[:space:]]', false))"
+        "::text",
         _CREATED,
         _CREATED,
         _UPDATED,
@@ -80,10 +108,10 @@ THERAPY_CLASSES = Expectation(
     source=(
         "r.id::text",
         "{organization}::text",
-        "r.name",
+        "CASE WHEN r.name IS NULL THEN format('Class %s', r.id) ELSE r.name END",
         "r.description",
-        "r.duration_minutes::text",
-        "r.capacity::text",
+        "CASE WHEN r.duration_minutes IS NULL THEN '0' ELSE r.duration_minutes::text END",
+        "CASE WHEN r.capacity IS NULL THEN '1' ELSE r.capacity::text END",
         "r.therapist_id::text",
         "(r.is_active IS NOT FALSE)::text",
         _CREATED,
@@ -111,6 +139,11 @@ _OF_TYPE = (
     " WHEN r.total_sessions = 8 AND c.capacity > 1 THEN 'Group Therapy Package'"
     " WHEN r.total_sessions = 20 AND c.capacity <= 1 THEN 'Intensive Daily Sessions' END"
 )
+_PURCHASED = (
+    "CASE WHEN r.purchase_date IS NOT NULL THEN r.purchase_date"
+    " WHEN r.created_at IS NOT NULL THEN r.created_at::date"
+    " WHEN r.updated_at IS NOT NULL THEN r.updated_at::date ELSE {today} END"
+)
 
 VOUCHERS = Expectation(
     table="vouchers",
@@ -130,10 +163,11 @@ VOUCHERS = Expectation(
         "::text",
         "(SELECT count(*) FROM public.voucher_codes k"
         " WHERE k.voucher_id = r.id AND k.is_spare AND k.is_used)::text",
-        "r.purchase_date::text",
-        "r.purchase_date::text",
-        "r.valid_until::text",
-        "CASE WHEN r.is_active IS FALSE OR r.client_id IS NULL THEN 'cancelled'"
+        _day(f"({_PURCHASED})"),
+        _day(f"({_PURCHASED})"),
+        _day("r.valid_until"),
+        "CASE WHEN r.is_active IS FALSE OR r.client_id IS NULL OR r.valid_until IS NULL"
+        " THEN 'cancelled'"
         " WHEN r.valid_until < {today} THEN 'expired'"
         f" WHEN {_SPENT} = greatest(r.total_sessions, 0) THEN 'completed' ELSE 'active' END",
         "'paid'",
@@ -173,10 +207,10 @@ VOUCHER_CODES = Expectation(
         "{organization}::text",
         "r.voucher_id::text",
         "(SELECT v.client_id FROM public.vouchers v WHERE v.id = r.voucher_id)::text",
-        "r.code",
+        "CASE WHEN r.code IS NULL THEN format('WITHOUT-CODE-%s', r.id) ELSE r.code END",
         "(r.is_spare IS TRUE)::text",
         "(r.is_used IS TRUE)::text",
-        "CASE WHEN r.is_used THEN r.used_date END::text",
+        f"CASE WHEN r.is_used THEN {_moment('r.used_date')} END",
         _CREATED,
     ),
     target=(
@@ -194,6 +228,13 @@ VOUCHER_CODES = Expectation(
     target_from="voucher_codes r",
 )
 
+_DATED = "coalesce(r.session_date, r.created_at, {began_at})"
+
+
+def _word(column: str, known: str) -> str:
+    return f"CASE WHEN {column} ~ '^({known})$' THEN {column} END"
+
+
 SESSIONS = Expectation(
     table="sessions",
     service="vouchers",
@@ -201,8 +242,8 @@ SESSIONS = Expectation(
         "r.id::text",
         "{organization}::text",
         "r.therapy_class_id::text",
-        "r.session_date::text",
-        "r.status",
+        _moment(_DATED),
+        _word("r.status", "scheduled|completed|cancelled"),
         "r.notes",
         _CREATED,
         _UPDATED,
@@ -229,9 +270,9 @@ RESERVATIONS = Expectation(
         "{organization}::text",
         "r.client_id::text",
         "r.therapy_class_id::text",
-        "r.session_date::text",
+        _moment(_DATED, "make_interval(secs => abs(r.id::numeric)::float8 / 1000000)"),
         "r.voucher_code_id::text",
-        "r.status",
+        _word("r.status", "pending|confirmed|cancelled|completed"),
         _CREATED,
         _UPDATED,
     ),

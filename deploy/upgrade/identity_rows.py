@@ -1,6 +1,14 @@
 """Users: into identity, and into the copies that vouchers keeps of them."""
 
-from deploy.upgrade.copy_step import CREATED, UNKNOWN_TIME, UPDATED, CopyStep, Finding, taken_as
+from deploy.upgrade.copy_step import (
+    CREATED,
+    OF_EVERY_TABLE,
+    UPDATED,
+    CopyStep,
+    Finding,
+    taken_as,
+)
+from services.identity.models import NO_PASSWORD
 
 SUFFIX = ".duplicate-"
 """What follows an address that somebody else had first, before the user's id and `.invalid`, a
@@ -24,24 +32,33 @@ FIND_COLLISIONS = f"""
 SET_ASIDE = f"""
     SELECT id FROM upgrade_findings WHERE table_name = 'users' AND rule = '{EMAIL_SET_ASIDE}'
 """  # noqa: S608
-EMAILS = "SELECT id::bigint, email::text, created_at::timestamp FROM public.users"
+_BLANKS = r"E' \t\n\r\f\x0b'"
+TRIMMED = f"nullif(btrim(r.email::text, {_BLANKS}), '')"
+"""A user's address without the blanks around it, or null."""
+
+MISSING = "@missing.invalid"
+_ADDRESS = f"coalesce({TRIMMED}, 'user-' || r.id || '{MISSING}')"
+EMAILS = f"SELECT r.id::bigint, {_ADDRESS}, r.created_at::timestamp FROM public.users r"  # noqa: S608
 TAKEN_EMAILS = """
     SELECT min(u.id) FROM users u JOIN upgrade_emails e ON lower(e.email) = lower(u.email)
 """
 
-_IS_OWNER = "(r.role = 'admin' AND r.id <> {system_admin})"
+_ROLES = "'admin', 'therapist', 'client'"
+_ROLE = f"CASE WHEN r.role IN ({_ROLES}) THEN r.role::text ELSE 'client' END"
+_NAME = "coalesce(r.name::text, 'User ' || r.id)"
+_IS_OWNER = "(r.role IS NOT DISTINCT FROM 'admin' AND r.id <> {system_admin})"
 # Who is set aside: at most a few of a chunk, wherefore a list is as good as a join.
 _IS_SET_ASIDE = "r.id = ANY({set_aside})"
 _COPIED = {
     "id": "r.id::bigint",
     "email": (
-        f"CASE WHEN {_IS_SET_ASIDE} THEN r.email || '{SUFFIX}' || r.id || '.invalid'"
-        " ELSE r.email::text END"
+        f"CASE WHEN {_IS_SET_ASIDE} THEN {_ADDRESS} || '{SUFFIX}' || r.id || '.invalid'"
+        f" ELSE {_ADDRESS} END"
     ),
-    "name": "r.name::text",
-    "role": f"CASE WHEN {_IS_OWNER} THEN 'organization_owner' ELSE r.role::text END",
+    "name": _NAME,
+    "role": f"CASE WHEN {_IS_OWNER} THEN 'organization_owner' ELSE {_ROLE} END",
     "organization_id": "{organization}::bigint",
-    "is_active": f"coalesce(r.is_active, true) AND NOT {_IS_SET_ASIDE}",
+    "is_active": (f"coalesce(r.is_active, true) AND {TRIMMED} IS NOT NULL AND NOT {_IS_SET_ASIDE}"),
     "version": "1::bigint",
 }
 _READ = "public.users r WHERE r.id BETWEEN $1 AND $2"
@@ -51,7 +68,7 @@ USERS = CopyStep(
     service="identity",
     columns={
         **_COPIED,
-        "password_hash": "r.password_hash::text",
+        "password_hash": f"coalesce(r.password_hash::text, '{NO_PASSWORD}')",
         "is_organization_owner": _IS_OWNER,
         "approved_at": CREATED,
         "created_at": CREATED,
@@ -64,11 +81,28 @@ USERS = CopyStep(
         ),
         # Version 2 asks for an address of this form when somebody signs in.
         "email_without_its_form": Finding(
-            "r.email !~ '^[^@[:space:]]+@[^@[:space:].]+[.]'",
+            f"({TRIMMED} !~ '^[^@[:space:]]+@[^@[:space:].]+[.]' OR length({TRIMMED}) > 254)",
             "jsonb_build_object('email', r.email)",
         ),
+        "email_trimmed": Finding(
+            f"r.email::text <> {TRIMMED}",
+            f"jsonb_build_object('was', r.email, 'is', {TRIMMED})",
+        ),
+        "email_missing": Finding(
+            f"{TRIMMED} IS NULL", f"jsonb_build_object('is', {_ADDRESS}, 'is_active', false)"
+        ),
+        "name_unknown": taken_as("name", _NAME),
+        "name_not_as_entered_today": Finding(
+            "(length(r.name) > 255 OR r.name ~ '[[:cntrl:]]')",
+            "jsonb_build_object('length', length(r.name))",
+        ),
+        "password_unknown": Finding("r.password_hash IS NULL", "jsonb_build_object()"),
+        "role_unknown": Finding(
+            f"(r.role IN ({_ROLES})) IS NOT TRUE",
+            "jsonb_build_object('was', r.role, 'is', 'client')",
+        ),
         "is_active_unknown": taken_as("is_active", "true"),
-        "created_at_unknown": UNKNOWN_TIME,
+        **OF_EVERY_TABLE,
     },
 )
 

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from deploy.upgrade.backup import Backup
 from deploy.upgrade.preflight import Findings
+from deploy.upgrade.report import show_groups
 from deploy.upgrade.user_queries import Answer
 from deploy.upgrade.verification import Verdict
 
@@ -32,6 +33,8 @@ def show_preflight(findings: Findings, console: Console) -> None:
     console.print(f"Stays administrator of the system: {findings.system_admin or 'nobody'}")
     for what, count in findings.changes.items():
         console.print(f"  {count:>14,}  {what}")
+    if findings.found:
+        show_groups("Will be changed or set aside", findings.found, console)
     minutes = findings.seconds / 60
     console.print(
         f"Estimate: {minutes:,.1f} minutes to copy, {size_of(findings.disk)} in the target,"

@@ -10,6 +10,8 @@ from uuid_utils import uuid7
 
 from deploy.upgrade import workspace
 from deploy.upgrade.errors import UpgradeError
+from deploy.upgrade.identity_rows import TRIMMED
+from deploy.upgrade.soundness import require_sound
 from deploy.upgrade.source import TABLES, Extent, Source
 from deploy.upgrade.targets import COPIED_INTO, Connections, seeing_everything
 from deploy.upgrade.voucher_rows import SESSIONS_SPENT
@@ -100,6 +102,7 @@ async def load_begun(connection: Any) -> Plan:
 
 async def make(source: Source, targets: Connections, system_admin: str | None) -> Plan:
     """Decide what this upgrade does. Raises UpgradeError when the target is in its way."""
+    await require_sound(source.connection)
     extents = await source.extents()
     spent = await source.connection.fetchval(SESSIONS_SPENT)
     plan = Plan(
@@ -124,8 +127,8 @@ async def find_system_admin(source: Source, email: str | None) -> int | None:
     Raises UpgradeError when no administrator of version 1 has that address.
     """
     found: int | None = await source.connection.fetchval(
-        "SELECT min(id) FROM public.users WHERE role = 'admin'"
-        " AND ($1::text IS NULL OR lower(email) = lower($1))",
+        "SELECT min(id) FROM public.users r WHERE role = 'admin'"  # noqa: S608
+        f" AND ($1::text IS NULL OR lower({TRIMMED}) = lower($1))",
         email,
     )
     if found is None and email is not None:

@@ -1,12 +1,19 @@
 """`carnet upgrade preflight`: what would happen, found out by reading alone."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from deploy.upgrade import plan as plans
 from deploy.upgrade.alone import at_work
-from deploy.upgrade.plan import REDEMPTIONS
+from deploy.upgrade.identity_rows import TRIMMED
+from deploy.upgrade.literals import literals
+from deploy.upgrade.plan import REDEMPTIONS, Plan
+from deploy.upgrade.report import EXAMPLES, MEANINGS
+from deploy.upgrade.soundness import faults
 from deploy.upgrade.source import APPLICATION, TABLES, Extent, Source, open_source
+from deploy.upgrade.steps import COPIES
 from deploy.upgrade.targets import Target, service_connections
 from deploy.upgrade.voucher_rows import SESSIONS_SPENT
 
@@ -15,13 +22,15 @@ from deploy.upgrade.voucher_rows import SESSIONS_SPENT
 ROWS_A_SECOND = 25_000
 GROWTH = 2.2
 
+_CODES_ALIKE = "codes that are another's but for case, which stay as they are"
 _COUNTS = {
     "admins who become owners": (
         "SELECT count(*) FROM public.users WHERE role = 'admin' AND id IS DISTINCT FROM $1"
     ),
     "users whose address is another's but for case": (
-        "SELECT coalesce(sum(n - 1), 0)::bigint FROM"
-        " (SELECT count(*) AS n FROM public.users GROUP BY lower(email) HAVING count(*) > 1) same"
+        "SELECT coalesce(sum(n - 1), 0)::bigint FROM"  # noqa: S608
+        f" (SELECT count(*) AS n FROM public.users r GROUP BY lower({TRIMMED})"
+        f" HAVING count(*) > 1 AND lower({TRIMMED}) IS NOT NULL) same"
     ),
     "users whose address has not the form that sign-in asks for": (
         "SELECT count(*) FROM public.users WHERE email !~ '^[^@[:space:]]+@[^@[:space:].]+[.]'"
@@ -42,6 +51,10 @@ _COUNTS = {
     "vouchers with negative sessions": (
         "SELECT count(*) FROM public.vouchers WHERE used_sessions < 0 OR total_sessions < 0"
     ),
+    _CODES_ALIKE: (
+        "SELECT coalesce(sum(n - 1), 0)::bigint FROM (SELECT count(*) AS n"
+        " FROM public.voucher_codes GROUP BY lower(code) HAVING count(*) > 1) same"
+    ),
     "codes without a voucher": (
         "SELECT count(*) FROM public.voucher_codes WHERE voucher_id IS NULL"
     ),
@@ -50,6 +63,15 @@ _COUNTS = {
         " WHERE is_spare IS NULL OR is_used IS NULL OR created_at IS NULL"
     ),
 }
+_EXAMPLES_OF_CODES = """
+    SELECT min(id) FROM public.voucher_codes
+    GROUP BY lower(code) HAVING count(*) > 1 ORDER BY 1 LIMIT $1
+"""
+_FOUND = """
+    SELECT f.table_name, f.rule, count(*) AS rows,
+        (array_agg(f.id ORDER BY f.id))[1:$1] AS ids
+    FROM ({query}) AS f (table_name, rule, id, detail) GROUP BY 1, 2 ORDER BY 1, 2
+"""
 _SIZE = """
     SELECT sum(pg_total_relation_size(('public.' || name)::regclass))::bigint
     FROM unnest($1::text[]) AS name
@@ -70,6 +92,7 @@ class Findings:
     server: int
     extents: dict[str, Extent]
     changes: dict[str, int]
+    found: list[dict[str, Any]]
     size: int
     system_admin: str | None
     problems: list[str] = field(default_factory=list)
@@ -98,6 +121,7 @@ class Findings:
             "rows": {name: extent.rows for name, extent in self.extents.items()},
             "system_admin": self.system_admin,
             "changes": self.changes,
+            "found": self.found,
             "estimate": {"seconds": round(self.seconds), "disk_bytes": self.disk},
             "problems": self.problems,
             "warnings": self.warnings,
@@ -109,6 +133,7 @@ async def inspect(dsn: str, target: Target | None, system_admin: str | None) -> 
     async with open_source(dsn) as source:
         admin_id = await plans.find_system_admin(source, system_admin)
         findings = await _of_source(source, admin_id)
+        findings.problems.extend([fault async for fault in faults(source.connection)])
         await _warn(findings, source, admin_id)
         if target is not None:
             await _look_at_target(findings, target)
@@ -127,11 +152,39 @@ async def _of_source(source: Source, admin_id: int | None) -> Findings:
         server=source.version,
         extents={**await source.extents(), REDEMPTIONS: Extent(spent, spent)},
         changes={what: count for what, count in changes.items() if count},
+        found=await _found(connection, admin_id),
         size=await connection.fetchval(_SIZE, TABLES),
         system_admin=await connection.fetchval(
             "SELECT email FROM public.users WHERE id = $1", admin_id
         ),
     )
+
+
+async def _found(connection: Any, admin_id: int | None) -> list[dict[str, Any]]:
+    """Return what the copy will change or set aside, by rule, with the first ids of each."""
+    plan = Plan(
+        upgrade_id=UUID(int=0),
+        began_at=datetime.now(UTC),
+        source="",
+        extents={},
+        system_admin_id=admin_id,
+        organization_made=False,
+        organization_id=0,
+        timezone="UTC",
+        today=datetime.now(UTC).date(),
+    )
+    values = literals(plan, ())
+    found: list[dict[str, Any]] = []
+    for step in COPIES:
+        if step.findings:
+            query = _FOUND.format(query=step.find(values))
+            found += map(dict, await connection.fetch(query, EXAMPLES))
+    codes = [row[0] for row in await connection.fetch(_EXAMPLES_OF_CODES, EXAMPLES)]
+    if codes:
+        rows = await connection.fetchval(_COUNTS[_CODES_ALIKE])
+        group = {"table_name": "voucher_codes", "rule": "code_differs_in_case", "rows": rows}
+        found.append({**group, "ids": codes})
+    return [group | {"meaning": MEANINGS[group["rule"]]} for group in found]
 
 
 async def _warn(findings: Findings, source: Source, admin_id: int | None) -> None:

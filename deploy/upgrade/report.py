@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from deploy.upgrade.copy_step import FIRST_DAY, LAST_DAY
 from deploy.upgrade.plan import Plan
 from deploy.upgrade.steps import COPIES
 from deploy.upgrade.targets import Connections, seeing_everything
@@ -19,6 +20,29 @@ MEANINGS: Mapping[str, str] = {
     "email_set_aside": "address equal to an older user's but for case: suffixed, deactivated",
     "admin_made_owner": "administrator who became an owner of the organization",
     "email_without_its_form": "no address of the usual form: cannot sign in until it is changed",
+    "email_trimmed": "address with blanks around it: taken without them",
+    "email_missing": "user without an address: given one that receives nothing, deactivated",
+    "name_unknown": "name was null: named after the id",
+    "name_not_as_entered_today": "name of over 255 characters or with control characters: kept",
+    "password_unknown": "password was null: cannot sign in until one is set",
+    "role_unknown": "role that version 2 does not know: taken as client",
+    "duration_unknown": "duration was null: taken as 0 minutes",
+    "capacity_unknown": "capacity was null: taken as 1",
+    "status_unknown": "status that version 2 does not know: taken as none",
+    "purchase_date_unknown": "day of purchase was null: the creation's, or the upgrade's",
+    "last_day_unknown": "last day was null: cancelled",
+    "total_sessions_unknown": "sessions sold were null: taken as none",
+    "more_used_than_sold": "more sessions used than sold: taken as used up",
+    "code_differs_in_case": "code equal to another but for case: kept, told apart as typed",
+    "code_unknown": "code was null: made from the id",
+    "day_outside_the_calendar": f"day before {FIRST_DAY} or after {LAST_DAY}: that day",
+    "use_outside_the_calendar": f"use before {FIRST_DAY} or after {LAST_DAY}: that day",
+    "date_outside_the_calendar": f"date before {FIRST_DAY} or after {LAST_DAY}: that day",
+    "date_unknown": "date was null: the time of creation, or of the upgrade",
+    "time_outside_the_calendar": (
+        f"creation or change before {FIRST_DAY} or after {LAST_DAY}: that day"
+    ),
+    "id_not_positive": "id below 1: kept, and in lists, but not to be opened by its id",
     "is_active_unknown": "active or not was null: taken as active",
     "created_at_unknown": "time of creation was null: the last change's, or the upgrade's",
     "without_client": "voucher of no client: kept, cancelled",
@@ -103,10 +127,15 @@ def show(told: Mapping[str, Any], console: Console) -> None:
     if not told["changed"]:
         console.print("Every row is as version 1 had it.")
         return
-    table = Table(title="Changed or set aside", title_justify="left", box=None, padding=(0, 1))
+    show_groups("Changed or set aside", told["changed"], console)
+
+
+def show_groups(title: str, groups: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print kinds of rows that are changed or set aside, with their first ids."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     for column in ("table", "rows", "what", "ids"):
         table.add_column(column, justify="right" if column == "rows" else "left", overflow="fold")
-    for group in told["changed"]:
+    for group in groups:
         ids = ", ".join(map(str, group["ids"])) + (" …" if group["rows"] > EXAMPLES else "")
         table.add_row(group["table_name"], f"{group['rows']:,}", group["meaning"], ids)
     console.print(table)

@@ -1,12 +1,24 @@
 """Vouchers, their codes, and the ledger of sessions that version 1 only counted."""
 
-from deploy.upgrade.copy_step import CREATED, UNKNOWN_TIME, UPDATED, CopyStep, Finding, taken_as
+from deploy.upgrade.copy_step import (
+    CREATED,
+    OF_EVERY_TABLE,
+    UPDATED,
+    CopyStep,
+    Finding,
+    day,
+    moment,
+    outside_days,
+    outside_moments,
+    taken_as,
+)
 
 UNNAMED = "Voucher of version 1"
 """The name of a voucher that was for no class."""
 
 _TOTAL = "greatest(r.total_sessions, 0)"
 _USED = f"least(greatest(coalesce(r.used_sessions, 0), 0), {_TOTAL})"
+_PURCHASED = day("coalesce(r.purchase_date::date, r.created_at::date, r.updated_at::date, {today})")
 
 VOUCHERS = CopyStep(
     name="vouchers",
@@ -27,11 +39,12 @@ VOUCHERS = CopyStep(
         "booking_rules": "jsonb_build_object()",
         "used_sessions": f"{_USED}::bigint",
         "used_backup_sessions": "coalesce(k.used_spare, 0)::bigint",
-        "purchase_date": "r.purchase_date",
-        "valid_from": "r.purchase_date",
-        "valid_until": "r.valid_until",
+        "purchase_date": _PURCHASED,
+        "valid_from": _PURCHASED,
+        "valid_until": day("r.valid_until"),
         "status": (
-            "CASE WHEN NOT coalesce(r.is_active, true) OR r.client_id IS NULL THEN 'cancelled'"
+            "CASE WHEN NOT coalesce(r.is_active, true) OR r.client_id IS NULL"
+            " OR r.valid_until IS NULL THEN 'cancelled'"
             " WHEN r.valid_until < {today} THEN 'expired'"
             f" WHEN {_USED} >= {_TOTAL} THEN 'completed' ELSE 'active' END"
         ),
@@ -66,7 +79,17 @@ VOUCHERS = CopyStep(
         ),
         "used_sessions_unknown": taken_as("used_sessions", "0"),
         "is_active_unknown": taken_as("is_active", "true"),
-        "created_at_unknown": UNKNOWN_TIME,
+        "purchase_date_unknown": taken_as("purchase_date", _PURCHASED),
+        "last_day_unknown": Finding(
+            "r.valid_until IS NULL", "jsonb_build_object('status', 'cancelled')"
+        ),
+        "total_sessions_unknown": taken_as("total_sessions", "0"),
+        "more_used_than_sold": Finding(
+            f"r.used_sessions > {_TOTAL}",
+            f"jsonb_build_object('was', r.used_sessions, 'is', {_USED})",
+        ),
+        "day_outside_the_calendar": outside_days("purchase_date", "valid_until"),
+        **OF_EVERY_TABLE,
         "sessions_below_zero": Finding(
             "r.used_sessions < 0 OR r.total_sessions < 0",
             "jsonb_build_object('was', jsonb_build_array(r.used_sessions, r.total_sessions),"
@@ -79,6 +102,9 @@ VOUCHERS = CopyStep(
     },
 )
 
+_CODE = "coalesce(r.code::text, 'WITHOUT-CODE-' || r.id)"
+_USED_AT = moment("r.used_date::timestamp")
+
 # The codes of a chunk belong to vouchers made at about the same time: without their bounds the
 # server would read all vouchers for every chunk. By `+ 0` it counts through the chunk, where an
 # index on voucher_id would lead it through all codes.
@@ -90,10 +116,10 @@ VOUCHER_CODES = CopyStep(
         "organization_id": "{organization}::bigint",
         "voucher_id": "r.voucher_id::bigint",
         "client_id": "v.client_id::bigint",
-        "code": "r.code::text",
+        "code": _CODE,
         "is_backup": "coalesce(r.is_spare, false)",
         "is_used": "coalesce(r.is_used, false)",
-        "used_at": "CASE WHEN r.is_used THEN r.used_date::timestamp AT TIME ZONE 'UTC' END",
+        "used_at": f"CASE WHEN r.is_used THEN ({_USED_AT}) AT TIME ZONE 'UTC' END",
         "created_at": CREATED,
     },
     read="""
@@ -109,7 +135,9 @@ VOUCHER_CODES = CopyStep(
         "without_voucher": Finding("r.voucher_id IS NULL", "jsonb_build_object('code', r.code)"),
         "is_spare_unknown": taken_as("is_spare", "false"),
         "is_used_unknown": taken_as("is_used", "false"),
-        "created_at_unknown": UNKNOWN_TIME,
+        "code_unknown": taken_as("code", _CODE),
+        "use_outside_the_calendar": outside_moments("used_date"),
+        **OF_EVERY_TABLE,
         "used_date_of_an_unused_code": Finding(
             "r.is_used IS NOT TRUE AND r.used_date IS NOT NULL",
             "jsonb_build_object('was', r.used_date, 'is', NULL)",
@@ -120,7 +148,7 @@ VOUCHER_CODES = CopyStep(
     },
 )
 
-_OF_VOUCHER = "r.id, r.client_id, r.purchase_date, r.created_at, r.updated_at"
+_OF_VOUCHER = f"r.id, r.client_id, {_PURCHASED} AS purchase_date, r.created_at, r.updated_at"
 
 # One row for each session that version 1 counted as used. The nth used code of a voucher stands
 # for its nth session; a session without a code, or one used on an unknown day, is booked on the
@@ -147,7 +175,7 @@ REDEMPTIONS = CopyStep(
         (
             WITH used AS MATERIALIZED (
                 SELECT c.id::bigint, c.voucher_id, coalesce(c.is_spare, false) AS is_backup,
-                    c.used_date::timestamp AT TIME ZONE 'UTC' AS used_at,
+                    ({moment("c.used_date::timestamp")}) AT TIME ZONE 'UTC' AS used_at,
                     row_number() OVER (
                         PARTITION BY c.voucher_id, coalesce(c.is_spare, false)
                         ORDER BY c.used_date NULLS LAST, c.id) AS nth
