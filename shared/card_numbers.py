@@ -6,6 +6,7 @@ Passwords are exempt: they are hashed, kept nowhere, and somebody's may look lik
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -118,7 +119,7 @@ def _leaves(content: Any) -> Iterator[tuple[str, str]]:
             waiting += [(field, item) for item in value]
         elif isinstance(value, str):
             yield field, value
-        elif isinstance(value, int | float) and _LOWEST <= value < _HIGHEST:
+        elif isinstance(value, int | float | Decimal) and _LOWEST <= value < _HIGHEST:
             yield field, str(int(value))
 
 

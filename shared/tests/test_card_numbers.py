@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from shared.card_numbers import holds_card_number, refuse_card_numbers
 from shared.errors import Invalid
+from shared.money import ExactRequest
 
 # Test numbers that the card networks and payment gateways publish.
 NUMBERS = (
@@ -132,8 +133,10 @@ def test_the_longest_text_costs_little() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("body", [b'{"a": [4242424242424242.0]}', b'{"a": 4242424242424242}'])
 async def test_a_number_in_json(body: bytes) -> None:
-    with pytest.raises(Invalid, match="card number"):
-        await refuse_card_numbers(_with_json(body), in_header="Idempotency-Key")
+    for exact in (False, True):
+        with pytest.raises(Invalid, match="card number"):
+            request = _with_json(body, exact=exact)
+            await refuse_card_numbers(request, in_header="Idempotency-Key")
 
 
 def test_groups_of_another_kind() -> None:
@@ -155,14 +158,14 @@ def _with_key(key: str) -> Request:
     return Request(scope)
 
 
-def _with_json(body: bytes) -> Request:
+def _with_json(body: bytes, *, exact: bool) -> Request:
     headers = [(b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return Request(scope, receive)
+    return (ExactRequest if exact else Request)(scope, receive)
 
 
 @pytest.mark.anyio
