@@ -37,8 +37,8 @@ TRIMMED = f"nullif(btrim(r.email::text, {_BLANKS}), '')"
 """A user's address without the blanks around it, or null."""
 
 MISSING = "@missing.invalid"
-_ADDRESS = f"coalesce({TRIMMED}, 'user-' || r.id || '{MISSING}')"
-EMAILS = f"SELECT r.id::bigint, {_ADDRESS}, r.created_at::timestamp FROM public.users r"  # noqa: S608
+ADDRESS = f"coalesce({TRIMMED}, 'user-' || r.id || '{MISSING}')"
+EMAILS = f"SELECT r.id::bigint, {ADDRESS}, r.created_at::timestamp FROM public.users r"  # noqa: S608
 TAKEN_EMAILS = """
     SELECT min(u.id) FROM users u JOIN upgrade_emails e ON lower(e.email) = lower(u.email)
 """
@@ -52,8 +52,8 @@ _IS_SET_ASIDE = "r.id = ANY({set_aside})"
 _COPIED = {
     "id": "r.id::bigint",
     "email": (
-        f"CASE WHEN {_IS_SET_ASIDE} THEN {_ADDRESS} || '{SUFFIX}' || r.id || '.invalid'"
-        f" ELSE {_ADDRESS} END"
+        f"CASE WHEN {_IS_SET_ASIDE} THEN {ADDRESS} || '{SUFFIX}' || r.id || '.invalid'"
+        f" ELSE {ADDRESS} END"
     ),
     "name": _NAME,
     "role": f"CASE WHEN {_IS_OWNER} THEN 'organization_owner' ELSE {_ROLE} END",
@@ -89,7 +89,7 @@ USERS = CopyStep(
             f"jsonb_build_object('was', r.email, 'is', {TRIMMED})",
         ),
         "email_missing": Finding(
-            f"{TRIMMED} IS NULL", f"jsonb_build_object('is', {_ADDRESS}, 'is_active', false)"
+            f"{TRIMMED} IS NULL", f"jsonb_build_object('is', {ADDRESS}, 'is_active', false)"
         ),
         "name_unknown": taken_as("name", _NAME),
         "name_not_as_entered_today": Finding(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from deploy.upgrade import plan as plans
 from deploy.upgrade.alone import at_work
-from deploy.upgrade.identity_rows import TRIMMED
+from deploy.upgrade.identity_rows import ADDRESS, EMAIL_SET_ASIDE, TRIMMED
 from deploy.upgrade.literals import literals
 from deploy.upgrade.plan import REDEMPTIONS, Plan
 from deploy.upgrade.report import EXAMPLES, MEANINGS
@@ -22,7 +22,6 @@ from deploy.upgrade.voucher_rows import SESSIONS_SPENT
 ROWS_A_SECOND = 25_000
 GROWTH = 2.2
 
-_CODES_ALIKE = "codes that are another's but for case, which stay as they are"
 _COUNTS = {
     "admins who become owners": (
         "SELECT count(*) FROM public.users WHERE role = 'admin' AND id IS DISTINCT FROM $1"
@@ -51,10 +50,6 @@ _COUNTS = {
     "vouchers with negative sessions": (
         "SELECT count(*) FROM public.vouchers WHERE used_sessions < 0 OR total_sessions < 0"
     ),
-    _CODES_ALIKE: (
-        "SELECT coalesce(sum(n - 1), 0)::bigint FROM (SELECT count(*) AS n"
-        " FROM public.voucher_codes GROUP BY lower(code) HAVING count(*) > 1) same"
-    ),
     "codes without a voucher": (
         "SELECT count(*) FROM public.voucher_codes WHERE voucher_id IS NULL"
     ),
@@ -63,9 +58,22 @@ _COUNTS = {
         " WHERE is_spare IS NULL OR is_used IS NULL OR created_at IS NULL"
     ),
 }
-_EXAMPLES_OF_CODES = """
-    SELECT min(id) FROM public.voucher_codes
-    GROUP BY lower(code) HAVING count(*) > 1 ORDER BY 1 LIMIT $1
+# The copy finds them by the target's lower(), which no query of version 1 can.
+_SET_ASIDE = f"""
+    SELECT count(*) AS rows, (array_agg(id ORDER BY id))[1:$1] AS ids FROM (
+        SELECT r.id, first_value(r.id) OVER (
+            PARTITION BY lower({ADDRESS}) ORDER BY r.created_at NULLS LAST, r.id) AS keeper
+        FROM public.users r
+    ) address WHERE id <> keeper
+"""  # noqa: S608
+# Nothing happens to them, so the copy has no rule for them.
+_CODES_ALIKE = """
+    SELECT coalesce(sum(codes - 1), 0)::bigint AS rows,
+        (array_agg(first ORDER BY first))[1:$1] AS ids
+    FROM (
+        SELECT count(*) AS codes, min(id) AS first FROM public.voucher_codes
+        GROUP BY lower(code) HAVING count(*) > 1
+    ) alike
 """
 _FOUND = """
     SELECT f.table_name, f.rule, count(*) AS rows,
@@ -179,11 +187,13 @@ async def _found(connection: Any, admin_id: int | None) -> list[dict[str, Any]]:
         if step.findings:
             query = _FOUND.format(query=step.find(values))
             found += map(dict, await connection.fetch(query, EXAMPLES))
-    codes = [row[0] for row in await connection.fetch(_EXAMPLES_OF_CODES, EXAMPLES)]
-    if codes:
-        rows = await connection.fetchval(_COUNTS[_CODES_ALIKE])
-        group = {"table_name": "voucher_codes", "rule": "code_differs_in_case", "rows": rows}
-        found.append({**group, "ids": codes})
+    for table, rule, query in (
+        ("users", EMAIL_SET_ASIDE, _SET_ASIDE),
+        ("voucher_codes", "code_differs_in_case", _CODES_ALIKE),
+    ):
+        alike = await connection.fetchrow(query, EXAMPLES)
+        if alike["rows"]:
+            found.append({"table_name": table, "rule": rule, **alike})
     return [group | {"meaning": MEANINGS[group["rule"]]} for group in found]
 
 

@@ -139,6 +139,9 @@ async def test_preflight_tells_what_will_change(v1: VersionOne, v2: VersionTwo) 
         "codes without a voucher": 1,
         "codes with nulls that get a value": 1,
     }
+    found = {(g["table_name"], g["rule"]): g["ids"] for g in ended.document["found"]}
+    assert found["users", "email_set_aside"] == [9]
+    assert found["vouchers", "without_client"] == [5]
     assert ended.document["system_admin"] == "root@example.org"
     assert not await v2.value("SELECT to_regclass('vouchers.upgrade_plan') IS NOT NULL")
 
