@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from shared.card_numbers import holds_card_number, refuse_card_numbers
 from shared.errors import Invalid
-from shared.money import ExactRequest
+from shared.json_reader import ExactRequest
 
 # Test numbers that the card networks and payment gateways publish.
 NUMBERS = (
