@@ -139,11 +139,10 @@ def _upstreams(settings: Settings) -> Upstreams:
 
 
 def server_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
-    """How the gateway listens: with bounded heads, and HTTP alone."""
+    """How the gateway listens: with bounded heads."""
     config = uvicorn_config(gateway, settings.host, settings.port)
     limits = HeadLimits(settings.head_limit, settings.head_timeout, settings.tls)
     config.http = bounded_protocol(limits)
-    config.ws = "none"
     return config
 
 

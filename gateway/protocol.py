@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with what it leaves open: a bound on the head, in bytes and in time.
+"""Our servers' HTTP protocol with a bound on the head, in bytes and in time, and on trailers.
 
 Its own answers to requests that cannot be parsed become problem+json with our headers.
 """
@@ -10,14 +10,19 @@ from http import HTTPStatus
 from typing import ClassVar
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.errors import HeadTooLarge, HeadTooSlow, MalformedRequest
 from gateway.headers import security_headers
 from shared.context import new_request_id
 from shared.errors import PROBLEM, AppError
+from shared.http_protocol import HttpProtocol
 
 log = structlog.get_logger("access")
+
+_TOO_LARGE_BESIDE_THE_BODY = (
+    "The trailer section or a chunk's extension is larger than this interface accepts."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,16 @@ def bounded_protocol(limits: HeadLimits) -> type[asyncio.Protocol]:
     return type("LimitedHttpProtocol", (BoundedHttpProtocol,), {"limits": limits})
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpProtocol):
     """One connection of a client. The limits are the class's, see bounded_protocol."""
 
     limits: ClassVar[HeadLimits]
 
     _in_head = False
+    _in_body = False
     _head_size = 0
+    _bytes_without_body = 0
+    _body_arrived = False
     _head_timer: asyncio.TimerHandle | None = None
     _cause: AppError | None = None
 
@@ -55,7 +63,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and count what is still a head afterwards: a header may come without an end."""
+        """Parse, and count what is still unfinished: a header or a trailer may have no end."""
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -63,6 +71,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._head_size += len(data)
             if self._head_size > self.limits.size:
                 self._refuse(HeadTooLarge())
+        elif self._in_body:
+            self._count_without_body(len(data))
         if self._head_timer is None and self._idle():
             self._start_timer()
 
@@ -86,8 +96,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head has ended in time."""
         self._in_head = False
+        self._in_body = True
+        self._bytes_without_body = 0
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Note that what arrives is a body."""
+        self._body_arrived = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Nothing of the message is still to come."""
+        self._in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be parsed with the limit that was passed, else 400."""
@@ -97,6 +119,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if size > self.limits.size:
             self._cause = HeadTooLarge()
             raise self._cause
+
+    def _count_without_body(self, size: int) -> None:
+        """Bound what a chunked body has besides its data: extensions and the trailer section."""
+        if self._body_arrived:
+            self._body_arrived = False
+            self._bytes_without_body = 0
+            return
+        self._bytes_without_body += size
+        if self._bytes_without_body > self.limits.size:
+            self._refuse(MalformedRequest(_TOO_LARGE_BESIDE_THE_BODY))
 
     def _idle(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle

@@ -23,6 +23,7 @@ from shared.denials import Denials
 from shared.errors import install_error_handlers
 from shared.failpoints import warn_if_set
 from shared.fields import accept_local_addresses
+from shared.http_protocol import HttpProtocol
 from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
@@ -162,7 +163,8 @@ def uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=20,
-        h11_max_incomplete_event_size=64 * 1024,
+        http=HttpProtocol,
+        ws="none",
     )
 
 
