@@ -1,5 +1,6 @@
 """The gateway's composition root: a bare ASGI application between the clients and the services."""
 
+import resource
 from functools import partial
 from importlib.metadata import version
 
@@ -7,17 +8,20 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
+from gateway.bodies import Bodies, BodyLimits
 from gateway.circuits import Circuit
 from gateway.directory import Directory, Resolve, system_resolve
 from gateway.dispatch import Authenticate, Dispatcher
 from gateway.feed import Feed
 from gateway.forwarding import Forwarder
+from gateway.known_clients import KnownClients
 from gateway.pages import Pages
+from gateway.places import Places
 from gateway.protocol import HeadLimits, bounded_protocol
 from gateway.quotas import Quotas
 from gateway.relaying import Relay
 from gateway.revocations import Revocations
-from gateway.routes import RouteTable, Service
+from gateway.routes import ROUTES, Quota, RouteTable, Service
 from gateway.services import (
     Cached,
     MergedDocument,
@@ -43,6 +47,9 @@ class Gateway:
     def __init__(self, settings: Settings, *, resolve: Resolve = system_resolve) -> None:
         verifier = TokenVerifier.from_settings(settings)
         table, upstreams = RouteTable(), _upstreams(settings)
+        self.upstreams = upstreams
+        known = KnownClients()
+        self.bodies = Bodies(_body_limits(settings))
         self._forwarder = Forwarder(
             connect_timeout=settings.connect_timeout, idle_timeout=settings.idle_timeout
         )
@@ -67,12 +74,14 @@ class Gateway:
             settings,
             table=table,
             upstreams=upstreams,
-            relay=Relay(self._forwarder),
+            relay=Relay(self._forwarder, known),
             pages=Pages(
                 document=Cached(document.fetch, seconds=_DOCUMENT_SECONDS),
                 readiness=Cached(readiness.fetch, seconds=_READINESS_SECONDS),
             ),
             quotas=self._quotas,
+            bodies=self.bodies,
+            known=known,
             authenticate=_authenticate(verifier, self.revocations),
         )
 
@@ -124,8 +133,7 @@ def _upstreams(settings: Settings) -> Upstreams:
         service: Upstream(
             service,
             settings.instances(service),
-            in_flight_limit=settings.in_flight_limit,
-            sign_in_limit=settings.sign_in_in_flight_limit,
+            places=_places(service, settings),
             circuit=partial(
                 Circuit,
                 service.value,
@@ -138,12 +146,47 @@ def _upstreams(settings: Settings) -> Upstreams:
     }
 
 
+def _places(service: Service, settings: Settings) -> Places:
+    """The places at a service: a class has some of its own where the service has routes of it."""
+    classes = {route.quota for route in ROUTES if route.service is service}
+    own = {
+        Quota.SIGN_IN: settings.sign_in_in_flight_limit,
+        Quota.WEBHOOK: settings.webhook_in_flight_limit,
+    }
+    return Places(
+        settings.in_flight_limit,
+        {quota: limit for quota, limit in own.items() if quota in classes},
+    )
+
+
+def _body_limits(settings: Settings) -> BodyLimits:
+    return BodyLimits(
+        size=settings.body_limit,
+        memory=settings.body_memory,
+        patience=settings.body_timeout,
+        rate=settings.body_rate,
+        longest=settings.body_longest,
+    )
+
+
 def server_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
     """How the gateway listens: with bounded heads."""
     config = uvicorn_config(gateway, settings.host, settings.port)
     limits = HeadLimits(settings.head_limit, settings.head_timeout, settings.tls)
     config.http = bounded_protocol(limits)
     return config
+
+
+def allow_many_connections(wanted: int = 65_536) -> None:
+    """Raise the process's own limit of open files as far as the system lets it.
+
+    A usual limit is 1024: so many idle connections would keep everybody else from connecting,
+    before any limit of ours is reached.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 async def _serve(settings: Settings) -> None:
@@ -157,6 +200,7 @@ def main() -> None:
     """Run the gateway until SIGTERM. Raises SystemExit that names bad settings."""
     settings = load_settings(Settings)
     configure_logging("gateway", level=settings.log_level, style=settings.log_format)
+    allow_many_connections()
     uvloop.run(_serve(settings))
 
 

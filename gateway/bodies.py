@@ -1,79 +1,191 @@
-"""A request's body on its way through: counted, timed, never held as a whole."""
+"""Requests' bodies: each is received whole before a service is asked, all within bounds.
+
+A body has a total time and a least rate, and all bodies together have a bounded memory. So a
+client that sends slowly holds nothing but a connection and a little of that memory. See
+docs/decisions/0023-bodies-before-places.md.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
 
 from starlette.types import Receive
 
-from gateway.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
+from gateway.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected, TooManyBodies
 from gateway.headers import RequestHead
-from shared.errors import AppError
+
+FLOOR: Final = 16 * 1024  # bytes that an unfinished body is counted for at least
+_SHARES: Final = 4  # one address may have a quarter of the memory
 
 
-class RequestBody:
-    """The body as an async iterable of its pieces, for the client library to send as they come.
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """Bounds of one body and of all of them. Bytes and seconds."""
 
-    Why it broke off is kept in `failure`, because the client library hides it behind an error
-    of its own.
+    size: int
+    memory: int  # of all bodies that are held
+    patience: float  # for any body; each `rate` bytes that have arrived add a second to it
+    rate: float
+    longest: float  # however fast it is
+
+
+class Bodies:
+    """The bodies that are arriving or on their way to a service, and the memory they take.
+
+    When memory runs out, of one address or altogether, the body that has been arriving for longest
+    gives way: a usual body is there within one round trip, and a slow one makes room for it.
     """
 
-    def __init__(self, receive: Receive, head: RequestHead, *, limit: int, timeout: float) -> None:
+    def __init__(self, limits: BodyLimits) -> None:
+        self.limits = limits
+        self.held = 0  # bytes
+        self._held_by: dict[str, int] = {}
+        # In the order in which they began; dictionaries keep it.
+        self._arriving: dict[IncomingBody, None] = {}
+        self._arriving_of: dict[str, dict[IncomingBody, None]] = {}
+
+    def incoming(self, receive: Receive, head: RequestHead, network: str) -> "IncomingBody":
+        """The body of a request from an address (see quotas.network_of), as a context manager."""
+        return IncomingBody(self, receive, head, network)
+
+    def add(self, body: "IncomingBody") -> None:
+        """Count a body that begins to arrive."""
+        self._arriving[body] = None
+        self._arriving_of.setdefault(body.network, {})[body] = None
+        self.charge(body, FLOOR)
+
+    def charge(self, body: "IncomingBody", size: int) -> None:
+        """Count `size` bytes for a body, and make room for them. May evict the body itself."""
+        self._count(body, size)
+        share = self.limits.memory // _SHARES
+        while self._held_by[body.network] > share:
+            if not self._evict_first(self._arriving_of.get(body.network, {}), sparing=body):
+                break
+        while self.held > self.limits.memory:
+            if not self._evict_first(self._arriving, sparing=body):
+                break
+
+    def complete(self, body: "IncomingBody", size: int) -> None:
+        """Note that a body has arrived: it stays counted, if it is large, and is not evicted."""
+        self._forget(body)
+        self._count(body, size if size > FLOOR else 0)
+
+    def remove(self, body: "IncomingBody") -> None:
+        """Count a body no longer."""
+        self._forget(body)
+        self._count(body, 0)
+        if not self._held_by[body.network]:
+            del self._held_by[body.network]
+
+    def _count(self, body: "IncomingBody", size: int) -> None:
+        more = size - body.charged
+        self.held += more
+        self._held_by[body.network] = self._held_by.get(body.network, 0) + more
+        body.charged = size
+
+    def _forget(self, body: "IncomingBody") -> None:
+        if body in self._arriving:
+            del self._arriving[body]
+            of_network = self._arriving_of[body.network]
+            del of_network[body]
+            if not of_network:
+                del self._arriving_of[body.network]
+
+    def _evict_first(
+        self, arriving: "dict[IncomingBody, None]", *, sparing: "IncomingBody"
+    ) -> bool:
+        """Evict the oldest of these; a small body is spared while it is the only one."""
+        oldest = next(iter(arriving), None)
+        if oldest is None or (oldest is sparing and oldest.charged <= FLOOR):
+            return False
+        self._forget(oldest)
+        self._count(oldest, 0)
+        oldest.evict()
+        return True
+
+
+class IncomingBody:
+    """One body; use as a context manager, for as long as the bytes are needed."""
+
+    __slots__ = ("_bodies", "_evicted", "_head", "_receive", "_timer", "charged", "network", "slow")
+
+    def __init__(self, bodies: Bodies, receive: Receive, head: RequestHead, network: str) -> None:
+        self.network = network
+        self.charged = 0  # bytes
+        self.slow = False  # whether more arrived after the first piece
+        self._bodies = bodies
         self._receive = receive
-        self._limit = limit
-        self._timeout = timeout  # seconds between two pieces
-        self._seen = 0
-        self.complete = not head.has_body
-        self.failure: AppError | ClientDisconnected | None = None
-        self._first = b""
-        self._completed: Callable[[], None] | None = None
-        if (head.content_length or 0) > limit:
-            self.failure = BodyTooLarge()
+        self._head = head
+        self._evicted = False
+        self._timer: asyncio.Timeout | None = None
 
-    async def whole_or_stream(self) -> "bytes | RequestBody | None":
-        """The whole body when its first piece is all of it, else this stream of the pieces.
+    def __enter__(self) -> "IncomingBody":
+        return self
 
-        Raises BodyTooLarge (413), BodyTooSlow (408) or ClientDisconnected.
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bodies.remove(self)
+
+    def evict(self) -> None:
+        """Break off the reception."""
+        self._evicted = True
+        if self._timer is not None and not self._timer.expired():
+            self._timer.reschedule(asyncio.get_running_loop().time())
+
+    async def whole(self) -> bytes:
+        """Receive all of it.
+
+        Raises BodyTooLarge (413), BodyTooSlow (408), TooManyBodies (503), ClientDisconnected.
         """
-        if self.failure is not None:
-            raise self.failure
-        if self.complete:
-            return None
-        self._first, last = await self._next()
-        return self._first if last else self
+        limits = self._bodies.limits
+        if (self._head.content_length or 0) > limits.size:
+            raise BodyTooLarge
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(began + min(limits.patience, limits.longest)) as timer:
+                self._timer = timer
+                self._bodies.add(self)
+                body = await self._receive_all(timer, began)
+        except TimeoutError:
+            raise (TooManyBodies if self._evicted else BodyTooSlow)() from None
+        self._bodies.complete(self, len(body))
+        return body
 
-    def when_complete(self, call: Callable[[], None]) -> None:
-        """Call back when the last piece has come."""
-        self._completed = call
+    async def _receive_all(self, timer: asyncio.Timeout, began: float) -> bytes:
+        limits = self._bodies.limits
+        body, more = await self._next()
+        if more:
+            self.slow = True
+            # One growing array: pieces of a byte each would take fifty times their size.
+            whole = bytearray(body)
+            while more:
+                self._hold(len(whole))
+                allowed = limits.patience + len(whole) / limits.rate
+                timer.reschedule(began + min(allowed, limits.longest))
+                piece, more = await self._next()
+                whole += piece
+            body = bytes(whole)
+        if len(body) > limits.size:
+            raise BodyTooLarge
+        return body
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._pieces()
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        yield self._first
-        self._first = b""
-        last = False
-        while not last:
-            piece, last = await self._next()
-            if piece:
-                yield piece
+    def _hold(self, size: int) -> None:
+        """Count what has arrived so far."""
+        if size > self._bodies.limits.size:
+            raise BodyTooLarge
+        if size > self.charged:
+            self._bodies.charge(self, size)
+        if self._evicted:
+            raise TooManyBodies
 
     async def _next(self) -> tuple[bytes, bool]:
-        """One more piece, and whether it is the last."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                message = await self._receive()
-        except TimeoutError:
-            self.failure = BodyTooSlow()
-            raise self.failure from None
+        """One more piece, and whether another follows."""
+        message = await self._receive()
         if message["type"] == "http.disconnect":
-            self.failure = ClientDisconnected()
-            raise self.failure
-        piece: bytes = message.get("body", b"")
-        self._seen += len(piece)
-        self.complete = not message.get("more_body", False)
-        if self.complete and self._completed is not None:
-            self._completed()
-        if self._seen > self._limit:
-            self.failure = BodyTooLarge()
-            raise self.failure
-        return piece, self.complete
+            raise ClientDisconnected
+        return message.get("body", b""), message.get("more_body", False)

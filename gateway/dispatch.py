@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from gateway.bodies import RequestBody
+from gateway.bodies import Bodies
 from gateway.client import TrustedProxies
 from gateway.cors import Cors
 from gateway.errors import (
@@ -14,16 +14,19 @@ from gateway.errors import (
     ClientDisconnected,
     InternalError,
     MalformedRequest,
+    TooManyBodies,
     UnknownMethod,
     UnknownPath,
 )
 from gateway.exchange import Exchange
 from gateway.forwarding import Outgoing
 from gateway.headers import RequestHead, read_head, security_headers
+from gateway.known_clients import KnownClients
 from gateway.pages import Pages
-from gateway.quotas import Quotas
+from gateway.places import Claimant
+from gateway.quotas import Quotas, network_of
 from gateway.relaying import Relay
-from gateway.routes import Access, Route, RouteTable
+from gateway.routes import Access, Quota, Route, RouteTable
 from gateway.services import Upstreams
 from gateway.settings import Settings
 from gateway.telemetry import IN_FLIGHT, METHODS, access_log, observe
@@ -49,6 +52,8 @@ class Dispatcher:
         relay: Relay,
         pages: Pages,
         quotas: Quotas,
+        bodies: Bodies,
+        known: KnownClients,
         authenticate: Authenticate,
     ) -> None:
         self._settings = settings
@@ -57,6 +62,8 @@ class Dispatcher:
         self._relay = relay
         self._pages = pages
         self._quotas = quotas
+        self._bodies = bodies
+        self._known = known
         self._authenticate = authenticate
         self._cors = Cors(settings.cors_origins)
         self._proxies = TrustedProxies(settings.trusted_proxies)
@@ -98,7 +105,8 @@ class Dispatcher:
         if exchange.started:
             raise AnswerBroken from error
         # A short body is read and forgotten by our server; an endless one must not be.
-        endless = head is None or head.chunked or isinstance(error, BodyTooSlow)
+        unfinished = isinstance(error, BodyTooSlow | TooManyBodies)
+        endless = head is None or head.chunked or unfinished
         too_long = head is not None and (head.content_length or 0) > self._settings.body_limit
         await exchange.refuse(error, linger=endless or too_long)
 
@@ -133,15 +141,32 @@ class Dispatcher:
         return True
 
     async def _carry(self, exchange: Exchange, head: RequestHead, route: Route) -> None:
+        network = network_of(exchange.client_address)
         await self._quotas.take_from_address(route.quota, exchange.client_address)
         if route.access is Access.PROTECTED:
             actor = await self._authenticate(_bearer_token(head))
             exchange.user_id = actor.user_id
             await self._quotas.take_from_user(actor.user_id)
-        settings, scope = self._settings, exchange.scope
-        body = RequestBody(
-            exchange.receive, head, limit=settings.body_limit, timeout=settings.body_timeout
-        )
+        if not head.has_body:
+            await self._forward(exchange, head, route, network, None)
+            return
+        with self._bodies.incoming(exchange.receive, head, network) as incoming:
+            body = await incoming.whole()
+            if incoming.slow and route.access is Access.PROTECTED:
+                # The token may have expired or been revoked meanwhile.
+                await self._authenticate(_bearer_token(head))
+            await self._forward(exchange, head, route, network, body)
+
+    async def _forward(
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        route: Route,
+        network: str,
+        body: bytes | None,
+    ) -> None:
+        """Carry a request that is complete to its service; only now it takes a place there."""
+        scope = exchange.scope
         headers = head.forwarded
         headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
         headers.append((b"x-client-address", exchange.client_address.encode("ascii")))
@@ -150,13 +175,17 @@ class Dispatcher:
             scope["raw_path"],
             scope["query_string"],
             headers,
-            await body.whole_or_stream(),
-            settings.silence(route.pace),
+            body,
+            self._settings.silence(route.pace),
             # Signing in and webhooks ignore the key; every protected POST honours it.
             has_key=route.access is Access.PROTECTED and b"idempotency-key" in head.read,
         )
+        is_known = route.quota is Quota.SIGN_IN and self._known.recognizes(
+            head.read.get(b"cookie"), network
+        )
+        claimant = Claimant(network, is_known)
         upstream = self._upstreams[route.service]
-        await self._relay.carry(exchange, upstream, route.quota, request, body)
+        await self._relay.carry(exchange, upstream, route.quota, claimant, request)
 
 
 def _request_id(scope: Scope) -> str:

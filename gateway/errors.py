@@ -90,6 +90,10 @@ class UpstreamBusy(ServiceUnavailable):
     """The service behind this path has all it can do at the moment; try again."""
 
 
+class TooManyBodies(ServiceUnavailable):
+    """More requests' bodies are arriving than can be held at the moment; try again."""
+
+
 class RevocationsUnknown(ServiceUnavailable):
     """Whether this access token still counts cannot be known at the moment; try again."""
 

@@ -1,11 +1,8 @@
 """The hop to a service: one attempt after another until there is an answer or a reason."""
 
-from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
-from gateway.bodies import RequestBody
 from gateway.errors import (
-    BodyTooSlow,
     MalformedRequest,
     UpstreamFailed,
     UpstreamTimedOut,
@@ -32,62 +29,34 @@ class Outgoing:
     raw_path: bytes
     query_string: bytes
     headers: RawHeaders
-    body: bytes | RequestBody | None
+    body: bytes | None
     silence: float
     has_key: bool = False
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again when it may have been received before."""
-        if isinstance(self.body, RequestBody):
-            return False  # its pieces are gone
         if self.has_key and self.method == "POST":
             return True
         return self.body is None and self.method in _SAFE_METHODS
 
     def head(self, host: bytes) -> bytes:
-        """The request line and the headers, with the body behind them when it is there already.
+        """The request line and the headers, with the body behind them.
 
+        The length is that of the body which is there, never one that a client announced.
         Raises MalformedRequest (400) for a line break where there must be none.
         """
         target = self.raw_path + b"?" + self.query_string if self.query_string else self.raw_path
         lines = [b"%b %b HTTP/1.1" % (self.method.encode(), target), b"host: " + host]
         lines += [b"%b: %b" % pair for pair in self.headers]
-        if (framing := self._framing()) is not None:
-            lines.append(framing)
+        body = self.body or b""
+        if self.body is not None or self.method in _BODY_EXPECTED:
+            lines.append(b"content-length: %d" % len(body))
         head = b"\r\n".join(lines)
         # Our server's parser lets none through; but here one would become another request.
         if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
             raise MalformedRequest
-        body = self.body if isinstance(self.body, bytes) else b""
         return head + b"\r\n\r\n" + body
-
-    def _framing(self) -> bytes | None:
-        """What the headers do not yet say about the body's end (RFC 9112 6.3)."""
-        if self.body is None and self.method not in _BODY_EXPECTED:
-            return None
-        if self._has_length:
-            return None
-        if isinstance(self.body, RequestBody):
-            return b"transfer-encoding: chunked"
-        return b"content-length: %d" % len(self.body or b"")
-
-    @property
-    def _has_length(self) -> bool:
-        return any(name == b"content-length" for name, _ in self.headers)
-
-    def stream(self) -> AsyncIterable[bytes] | None:
-        """The body's pieces as they go over the line; None when it is no stream."""
-        if not isinstance(self.body, RequestBody):
-            return None
-        return self.body if self._has_length else _chunks(self.body)
-
-
-async def _chunks(body: RequestBody) -> AsyncIterator[bytes]:
-    async for piece in body:
-        if piece:
-            yield b"%x\r\n%b\r\n" % (len(piece), piece)
-    yield b"0\r\n\r\n"
 
 
 class Forwarder:
@@ -124,8 +93,8 @@ class Forwarder:
         An instance that cannot be connected to has received nothing, so the next one is tried
         whatever the method. One that broke off may have acted (502). A safe request, and a POST
         with an Idempotency-Key, are sent once more here, and then by their client (503).
-        Raises UpstreamUnavailable (503), UpstreamFailed (502), UpstreamTimedOut (504), or what
-        broke the request's own body off.
+        Raises UpstreamUnavailable (503), UpstreamFailed (502), UpstreamTimedOut (504), or
+        MalformedRequest (400).
         """
         try:
             return await self._first_connected(upstream, request)
@@ -152,14 +121,12 @@ class Forwarder:
         raise AssertionError("in_turn raises when no instance is left")
 
     async def _attempt(self, instance: Instance, request: Outgoing) -> Answer:
+        head = request.head(instance.origin.authority)
         pool = self._pool(instance)
         connection = await pool.take()
         try:
             return await connection.ask(
-                request.head(instance.origin.authority),
-                request.stream(),
-                is_head=request.method == "HEAD",
-                silence=request.silence,
+                head, is_head=request.method == "HEAD", silence=request.silence
             )
         except ConnectionBroken:
             # Where one has ended the others have too: the next attempt needs a new connection.
@@ -168,10 +135,7 @@ class Forwarder:
         except AnswerGarbled as error:
             raise UpstreamFailed from error
         except TimeoutError:
-            body = request.body
-            # Whose fault it is that nothing happens: a client's that does not send on.
-            waits_for_client = isinstance(body, RequestBody) and not body.complete
-            raise (BodyTooSlow if waits_for_client else UpstreamTimedOut)() from None
+            raise UpstreamTimedOut from None
 
     def _pool(self, instance: Instance) -> Pool:
         if not self._is_open:

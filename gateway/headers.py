@@ -9,6 +9,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 # RFC 9110 7.6.1, and what older software treats likewise. `expect` is answered by our own server;
 # `host` is the upstream's, so that no service ever builds on a name that a client made up.
+# `content-length` is replaced by the length of the body that has arrived.
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -25,14 +26,18 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_REPLACED_IN_REQUESTS = frozenset({"content-length"})
 _IDENTITY = frozenset({"forwarded", "x-client-address", "x-real-ip", "x-request-id"})
 _IDENTITY_PREFIXES = ("x-forwarded-", "x-user-", "x-actor-")
+
+_NOT_FORWARDED = _HOP_BY_HOP | _REPLACED_IN_REQUESTS | _IDENTITY
 
 # Headers whose value the gateway itself reads. Two different opinions on one of these are refused.
 _SINGLE = frozenset({b"authorization", b"content-length", b"host", b"transfer-encoding"})
 _READ = _SINGLE | {
     b"access-control-request-method",
     b"connection",
+    b"cookie",
     b"idempotency-key",
     b"origin",
     b"x-forwarded-for",
@@ -81,7 +86,7 @@ def _goes_on(name: bytes) -> bool:
     """Whether a request header is for the service."""
     # Some servers read `X_User_Id` as `X-User-Id`.
     canonical = name.decode("latin-1").replace("_", "-")
-    if canonical in _HOP_BY_HOP or canonical in _IDENTITY:
+    if canonical in _NOT_FORWARDED:
         return False
     return not canonical.startswith(_IDENTITY_PREFIXES)
 
@@ -150,7 +155,7 @@ def _read_framing(head: RequestHead, http_version: str) -> None:
 
 def _drop_named_in_connection(head: RequestHead) -> None:
     named = {part.strip().lower() for part in head.read[b"connection"].split(b",")}
-    named -= {b"", b"close", b"keep-alive", b"content-length"}
+    named -= {b"", b"close", b"keep-alive"}
     if named:
         head.forwarded = [pair for pair in head.forwarded if pair[0] not in named]
 

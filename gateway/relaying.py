@@ -1,10 +1,11 @@
 """A service's answer on its way to the client: streamed, or visibly broken off."""
 
-from gateway.bodies import RequestBody
 from gateway.errors import AnswerBroken, UpstreamFailed
 from gateway.exchange import DisconnectWatch, Exchange
 from gateway.forwarding import Forwarder, Outgoing
 from gateway.headers import response_headers
+from gateway.known_clients import KnownClients
+from gateway.places import Claimant
 from gateway.routes import Quota
 from gateway.upstreams import Upstream
 from gateway.wire import Answer, AnswerGarbled
@@ -13,55 +14,44 @@ from gateway.wire import Answer, AnswerGarbled
 class Relay:
     """Carries one request to a service and the service's answer back."""
 
-    def __init__(self, forwarder: Forwarder) -> None:
+    def __init__(self, forwarder: Forwarder, known: KnownClients) -> None:
         self._forwarder = forwarder
+        self._known = known
 
     async def carry(
         self,
         exchange: Exchange,
         upstream: Upstream,
         quota: Quota,
+        claimant: Claimant,
         request: Outgoing,
-        body: RequestBody,
     ) -> None:
         """Forward, and stream the answer with as much memory as one piece takes.
 
         Raises what Forwarder.answer raises while nothing was sent yet, AnswerBroken when the
         service breaks off later, ClientDisconnected when nobody is left to answer.
         """
-        upstream.enter(quota)
+        upstream.places.enter(quota, claimant)
         try:
             async with DisconnectWatch(exchange.receive) as watch:
-                # While a body streams, its reader notices that the client went away.
-                if body.complete:
-                    watch.begin()
-                else:
-                    body.when_complete(watch.begin)
+                watch.begin()
                 answer = await self._forwarder.answer(upstream, request)
                 try:
-                    await _stream(exchange, answer, body, watch)
+                    if quota is Quota.SIGN_IN:
+                        self._known.learn(answer.headers, claimant.network)
+                    await _stream(exchange, answer, watch)
                 finally:
                     answer.close()
         finally:
-            upstream.leave(quota)
+            upstream.places.leave(quota, claimant)
 
 
-async def _stream(
-    exchange: Exchange, answer: Answer, body: RequestBody, watch: DisconnectWatch
-) -> None:
+async def _stream(exchange: Exchange, answer: Answer, watch: DisconnectWatch) -> None:
     if answer.status < 200:
         raise UpstreamFailed  # 101: nobody asked for another protocol
-    headers = response_headers(answer.headers, answer.status)
-    early = not body.complete
-    if early:
-        headers.append((b"connection", b"close"))
-    await exchange.start(answer.status, headers)
+    await exchange.start(answer.status, response_headers(answer.headers, answer.status))
     last = await _all_but_last(exchange, answer)
     watch.end()
-    if early:
-        await exchange.write(last)
-        await exchange.linger()
-        last = b""
     await exchange.finish(last)
 
 

@@ -1,9 +1,9 @@
 """The gateway's settings, from the environment under `GATEWAY_`."""
 
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway.client import TrustedProxies
@@ -46,7 +46,13 @@ class Settings(ProcessSettings, TokenSettings):
 
     body_limit: int = Field(default=1_048_576, ge=1)  # bytes
     head_limit: int = Field(default=32_768, ge=1024)  # bytes, request line and headers
-    body_timeout: float = Field(default=20, gt=0)  # seconds between two pieces of a body
+    # A body must be there within so many seconds, and one more for each `body_rate` bytes of it
+    # that have arrived, but never later than `body_longest` seconds after its head.
+    body_timeout: float = Field(default=10, gt=0)
+    body_rate: float = Field(default=1024, gt=0)  # bytes a second
+    body_longest: float = Field(default=60, gt=0)
+    # Bytes of all bodies that are arriving or on their way to a service, a quarter for one address.
+    body_memory: int = Field(default=134_217_728, ge=65_536)
     head_timeout: float = Field(default=10, gt=0)  # seconds for the request line and headers
 
     connect_timeout: float = Field(default=2, gt=0)  # seconds
@@ -66,9 +72,10 @@ class Settings(ProcessSettings, TokenSettings):
     limits_store: SecretStr | None = None
 
     in_flight_limit: int = Field(default=512, ge=1)  # requests at one service at the same time
-    # Of these, sign-ins: a flood of them leaves identity free for those who are signed in, and
-    # those it takes are not kept waiting behind ones that it would refuse.
+    # Of these, places for sign-ins alone: a flood of them leaves identity free for those who are
+    # signed in, and those it takes are not kept waiting behind ones that it would refuse.
     sign_in_in_flight_limit: int = Field(default=64, ge=1)
+    webhook_in_flight_limit: int = Field(default=64, ge=1)  # places for webhooks alone
     # Shorter than the services keep an idle connection, so that we are the first to let go of it.
     idle_timeout: float = Field(default=30, gt=0)  # seconds
     resolve_seconds: float = Field(default=2, gt=0)  # how often the services' names are looked up
@@ -108,6 +115,12 @@ class Settings(ProcessSettings, TokenSettings):
         if not urls:
             raise ValueError("at least one address is needed")
         return urls
+
+    @model_validator(mode="after")
+    def _holds_bodies(self) -> Self:
+        if self.body_memory < 4 * self.body_limit:
+            raise ValueError("GATEWAY_BODY_MEMORY must be at least four times GATEWAY_BODY_LIMIT")
+        return self
 
     @field_validator("cors_origins")
     @classmethod

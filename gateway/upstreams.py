@@ -7,8 +7,9 @@ from math import ceil
 from urllib.parse import urlsplit
 
 from gateway.circuits import Circuit
-from gateway.errors import UpstreamBusy, UpstreamUnavailable
-from gateway.routes import Quota, Service
+from gateway.errors import UpstreamUnavailable
+from gateway.places import Places
+from gateway.routes import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +55,19 @@ MakeCircuit = Callable[[str], Circuit]
 
 
 class Upstream:
-    """One service: its instances in turn, and how many requests are with it."""
+    """One service: its instances in turn, and the places for requests that are with it."""
 
     def __init__(
         self,
         service: Service,
         addresses: Sequence[str],
         *,
-        in_flight_limit: int = 512,
-        sign_in_limit: int = 64,
+        places: Places,
         circuit: MakeCircuit | None = None,
     ) -> None:
         self.service = service
-        self.in_flight = 0
+        self.places = places
         self.origins = tuple(Origin.parse(address) for address in addresses)
-        self._limit = in_flight_limit
-        self._limits = dict.fromkeys(Quota, in_flight_limit) | {Quota.SIGN_IN: sign_in_limit}
-        self._in_flight = dict.fromkeys(Quota, 0)
         self._circuit = circuit or (lambda address: Circuit(service.value, address))
         self._instances = [self._instance(origin, origin.name) for origin in self.origins]
         self._turn = 0
@@ -110,19 +107,3 @@ class Upstream:
                 yield instance
         rest = min(instance.circuit.rest for instance in instances)
         raise UpstreamUnavailable(retry_after=max(1, ceil(rest)))
-
-    def enter(self, quota: Quota) -> None:
-        """Take one of the service's places for a request; `leave` gives it back.
-
-        Raises UpstreamBusy (503) at once when all are taken, or all that are for this class of
-        requests: a queue here would only add waiting.
-        """
-        if self.in_flight >= self._limit or self._in_flight[quota] >= self._limits[quota]:
-            raise UpstreamBusy
-        self.in_flight += 1
-        self._in_flight[quota] += 1
-
-    def leave(self, quota: Quota) -> None:
-        """Give a place back."""
-        self.in_flight -= 1
-        self._in_flight[quota] -= 1

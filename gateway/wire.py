@@ -5,14 +5,13 @@ docs/decisions/0014-the-forwarding-client.md. It knows nothing of services, atte
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import Callable
 from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 HEAD_LIMIT: Final = 64 * 1024  # bytes of an answer's head
 BUFFERED: Final = 64 * 1024  # bytes of a body that wait for a slow client before the service waits
-UPLOAD_SECONDS: Final = 60.0  # more than the silence: for the largest body over a slow line
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -110,8 +109,6 @@ class Connection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._answer: Answer | None = None
-        self._upload: asyncio.Task[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._silence = 0.0
         self._paused = False
@@ -123,27 +120,16 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.is_open = True
 
-    async def ask(
-        self,
-        head: bytes,
-        body: AsyncIterable[bytes] | None,
-        *,
-        is_head: bool,
-        silence: float,
-    ) -> Answer:
-        """Send a request and return its answer once status and headers are there.
+    async def ask(self, request: bytes, *, is_head: bool, silence: float) -> Answer:
+        """Send a whole request and return its answer once status and headers are there.
 
-        `head` may have a short body behind it; `body` is sent piece by piece as it stands.
-        Raises ConnectionBroken, AnswerGarbled, TimeoutError after `silence` seconds, or what
-        `body` raises.
+        Raises ConnectionBroken, AnswerGarbled, or TimeoutError after `silence` seconds.
         """
         answer = self._answer = Answer(self, bodiless=is_head)
         self._framed = self._interim = False
         self._head_size = self._unfinished = 0
-        self._transport.write(head)
-        self._expect(silence if body is None else silence + UPLOAD_SECONDS)
-        if body is not None:
-            self._upload = self._loop.create_task(self._send(body, silence))
+        self._transport.write(request)
+        self._expect(silence)
         try:
             await answer.begun()
         except BaseException:
@@ -192,7 +178,6 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: of a body that has no other mark of its end, or before its time."""
         self.is_open = False
-        self.resume_writing()
         answer = self._answer
         if answer is None:
             return
@@ -202,16 +187,6 @@ class Connection(asyncio.Protocol):
             self._fail(AnswerGarbled("broken off"))
         else:
             self._fail(ConnectionBroken())
-
-    def pause_writing(self) -> None:
-        """The service takes no more for now."""
-        self._writable = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """The service takes more again."""
-        writable, self._writable = self._writable, None
-        if writable is not None and not writable.done():
-            writable.set_result(None)
 
     # What the parser calls.
 
@@ -272,7 +247,12 @@ class Connection(asyncio.Protocol):
     # What we do about it.
 
     def _finish(self, answer: Answer) -> None:
-        reusable = self.is_open and self._upload is None and self._parser.should_keep_alive()
+        # A service that answers early may leave the rest of the request unread.
+        reusable = (
+            self.is_open
+            and not self._transport.get_write_buffer_size()
+            and self._parser.should_keep_alive()
+        )
         answer.complete = True
         answer.wake()
         self._stop()
@@ -290,14 +270,11 @@ class Connection(asyncio.Protocol):
             answer.fail(failure)
 
     def _stop(self) -> None:
-        """Forget the answer and what was going on for it."""
+        """Forget the answer and its timer."""
         self._answer = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        upload, self._upload = self._upload, None
-        if upload is not None and upload is not asyncio.current_task():
-            upload.cancel()
 
     def _expect(self, silence: float) -> None:
         """Give the service so many seconds for the next sign of it."""
@@ -314,18 +291,3 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(left, self._is_silent)
         else:
             self._fail(TimeoutError())
-
-    async def _send(self, body: AsyncIterable[bytes], silence: float) -> None:
-        try:
-            async for piece in body:
-                if self._writable is not None:
-                    await self._writable
-                if not self.is_open:
-                    return
-                self._transport.write(piece)
-        except Exception as error:
-            self._fail(error)
-            return
-        self._upload = None
-        if self._answer is not None:
-            self._expect(silence)

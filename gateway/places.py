@@ -1,0 +1,68 @@
+"""How many requests may be at one service at once: by class of route, and by address.
+
+See docs/decisions/0024-places-of-each-class-and-address.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.errors import UpstreamBusy
+from gateway.routes import Quota
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who asks for a place: an address (see quotas.network_of), and whether it is known."""
+
+    network: str
+    is_known: bool = False
+
+
+@dataclass(slots=True)
+class _Class:
+    """The places of one class. The last `kept` of them are for those who are known."""
+
+    limit: int
+    kept: int = 0
+    taken: int = 0
+    taken_by: dict[str, int] = field(default_factory=dict)
+
+    def has_room(self, claimant: Claimant) -> bool:
+        """Whether one more may enter.
+
+        An address may have as many places as it leaves free: alone about half, and fewer the more
+        addresses there are, so that there is always room for one that has none.
+        """
+        free = self.limit - self.taken - (0 if claimant.is_known else self.kept)
+        return free > 0 and self.taken_by.get(claimant.network, 0) <= free
+
+
+class Places:
+    """The places at one service. Each class has its own, which no other class can take."""
+
+    def __init__(self, limit: int, own: Mapping[Quota, int] | None = None) -> None:
+        """`own`: the places of each class that has some; the rest of `limit` is for all others."""
+        own = own or {}
+        rest = max(1, limit - sum(own.values()))
+        self._classes = {quota: _Class(own.get(quota, rest)) for quota in Quota}
+        sign_in = self._classes[Quota.SIGN_IN]
+        sign_in.kept = sign_in.limit // 4
+
+    def enter(self, quota: Quota, claimant: Claimant) -> None:
+        """Take a place; `leave` gives it back.
+
+        Raises UpstreamBusy (503) at once when there is none: a queue here would only add waiting.
+        """
+        places, network = self._classes[quota], claimant.network
+        if not places.has_room(claimant):
+            raise UpstreamBusy
+        places.taken += 1
+        places.taken_by[network] = places.taken_by.get(network, 0) + 1
+
+    def leave(self, quota: Quota, claimant: Claimant) -> None:
+        """Give a place back."""
+        places, network = self._classes[quota], claimant.network
+        places.taken -= 1
+        places.taken_by[network] -= 1
+        if not places.taken_by[network]:
+            del places.taken_by[network]
