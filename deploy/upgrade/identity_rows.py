@@ -16,7 +16,7 @@ domain that never receives mail (RFC 2606, section 2)."""
 
 EMAIL_SET_ASIDE = "email_set_aside"
 
-# The addresses are equal by the rule of the index that would refuse them: the target's lower().
+# The addresses are equal by the rule of the index that would refuse them: the target's folded().
 FIND_COLLISIONS = f"""
     INSERT INTO upgrade_findings (table_name, rule, id, detail)
     SELECT 'users', '{EMAIL_SET_ASIDE}', id, jsonb_build_object(
@@ -24,7 +24,7 @@ FIND_COLLISIONS = f"""
         'kept_by', keeper, 'is_active', false)
     FROM (
         SELECT id, email, first_value(id) OVER (
-            PARTITION BY lower(email) ORDER BY created_at NULLS LAST, id) AS keeper
+            PARTITION BY folded(email) ORDER BY created_at NULLS LAST, id) AS keeper
         FROM upgrade_emails
     ) address
     WHERE id <> keeper
@@ -40,7 +40,7 @@ MISSING = "@missing.invalid"
 ADDRESS = f"coalesce({TRIMMED}, 'user-' || r.id || '{MISSING}')"
 EMAILS = f"SELECT r.id::bigint, {ADDRESS}, r.created_at::timestamp FROM public.users r"  # noqa: S608
 TAKEN_EMAILS = """
-    SELECT min(u.id) FROM users u JOIN upgrade_emails e ON lower(e.email) = lower(u.email)
+    SELECT min(u.id) FROM users u JOIN upgrade_emails e ON folded(e.email) = folded(u.email)
 """
 
 _ROLES = "'admin', 'therapist', 'client'"

@@ -18,6 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.auth import ADMIN, OWNER
 from shared.db import BOOKKEEPING, SECRET, TYPES, Entity, metadata, now
+from shared.text import fold
 
 THERAPIST = "therapist"
 STAFF = "staff"
@@ -58,6 +59,12 @@ class User(Entity, Base):
     __table_args__ = (
         Index("uq_users_email", func.lower(text("email")), unique=True),
         Index(
+            "uq_users_email_folded",
+            func.folded(text("email")),
+            unique=True,
+            postgresql_where=text("NOT shares_address"),
+        ),
+        Index(
             "ix_users_pending",
             "organization_id",
             "id",
@@ -91,6 +98,10 @@ class User(Entity, Base):
     deleted_at: Mapped[datetime | None]
     requested_organization: Mapped[str | None]
     """The name of an organization that is on its way, with this user as its owner."""
+    shares_address: Mapped[bool] = mapped_column(
+        default=False, server_default=text("false"), info=BOOKKEEPING
+    )
+    """Another user had this address first, in a spelling that counted as another address then."""
     tokens_not_before: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     """Access tokens issued earlier no longer say what is true."""
 
@@ -145,9 +156,15 @@ class User(Entity, Base):
         self.tokens_not_before = datetime.fromtimestamp(instant, UTC)
         return {"user_id": self.id, "tokens_not_before": instant}
 
+    def take_address(self, email: str) -> None:
+        """Change the e-mail address; nobody else may have it in any spelling."""
+        if fold(email) != fold(self.email):
+            self.shares_address = False
+        self.email = email
+
     def become_pseudonym(self) -> None:
         """Take the person out of the row and free the e-mail address; the id and history stay."""
-        self.email = f"deleted-{self.id}@carnet.invalid"
+        self.take_address(f"deleted-{self.id}@carnet.invalid")
         self.name = f"Deleted user {self.id}"
         self.phone = None
         self.password_hash = NO_PASSWORD

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.models import (
@@ -20,6 +20,7 @@ from services.identity.schemas import UserRead
 from shared.auth import ADMIN, OWNER
 from shared.db import now
 from shared.paging import Page
+from shared.text import contains
 
 _READ = [getattr(User, name) for name in UserRead.model_fields]
 _LIVING = User.deleted_at.is_(None)
@@ -47,13 +48,8 @@ class UserFilter:
             waits = User.approved_at.is_(None)
             statement = statement.where(waits if self.pending else ~waits)
         if self.q:
-            pattern = f"%{_escaped(self.q)}%"
-            statement = statement.where(User.name.ilike(pattern) | User.email.ilike(pattern))
+            statement = statement.where(contains(User.name, self.q) | contains(User.email, self.q))
         return statement
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
 async def page_of_users(
@@ -91,11 +87,17 @@ def _one_user(user_id: int, organization_id: int | None) -> Select[User]:
 
 
 async def find_by_email(session: AsyncSession, *spellings: str) -> User | None:
-    """Return the user with this address, whatever its case, or None; the first spelling counts
-    before the others."""
+    """Return the user with this address, however it is spelt, or None; the first spelling counts
+    before the others.
+
+    Users who share an address in two spellings since before that was impossible are told apart by
+    their own spelling.
+    """
     for email in spellings:
-        same = func.lower(User.email) == func.lower(email)
-        user = await session.scalar(select(User).where(same, _LIVING))
+        exact = func.lower(User.email) == func.lower(email)
+        same = and_(func.folded(User.email) == func.folded(email), ~User.shares_address)
+        statement = select(User).where(or_(exact, same), _LIVING)
+        user = await session.scalar(statement.order_by(exact.desc()).limit(1))
         if user is not None:
             return user
     return None

@@ -23,6 +23,7 @@ from services.identity.models import AttemptCount
 from shared.db import now
 from shared.routing import Work
 from shared.tenancy import EVERYTHING
+from shared.text import fold
 
 WINDOW = timedelta(minutes=15)
 PER_ACCOUNT_AND_ADDRESS = 10
@@ -57,6 +58,11 @@ def network_of(address: str | None) -> str:
             return str(parsed.ipv4_mapped)
         return str(IPv6Address(int(parsed) >> 64 << 64))
     return str(parsed)
+
+
+def account_of(user_id: int | None, email: str) -> str:
+    """Return by what an account is counted: its user's id, or without one the address, folded."""
+    return f"user {user_id}" if user_id is not None else f"address {fold(email)}"
 
 
 def of_stranger(account: str, network: str) -> list[Counter]:

@@ -12,6 +12,7 @@ from services.organizations.models import Founding, Organization
 from services.organizations.schemas import OrganizationRead
 from shared.db import now
 from shared.paging import Page
+from shared.text import contains
 
 _READ = [getattr(Organization, name) for name in OrganizationRead.model_fields]
 
@@ -48,9 +49,8 @@ async def page_of_organizations(
     """Return a page of organizations, newest first, filtered by a part of the name or slug."""
     statement = select(*_READ)
     if text:
-        pattern = f"%{_escaped(text)}%"
         statement = statement.where(
-            Organization.name.ilike(pattern) | Organization.slug.ilike(pattern)
+            contains(Organization.name, text) | contains(Organization.slug, text)
         )
     if is_active is not None:
         statement = statement.where(Organization.is_active == is_active)

@@ -68,13 +68,16 @@ async def test_more_than_two_equal_addresses(empty_v1: VersionOne, v2: VersionTw
         " (2, 'a@X.org', 'oldest', 'h', 'client', '2024-01-01'),"
         " (3, 'a@x.org', 'ageless', 'h', 'admin', NULL),"
         " (4, 'ŻÓŁW@x.org', 'first', 'h', 'client', '2024-01-01'),"
-        " (5, 'żółw@x.org', 'second', 'h', 'client', '2024-01-02')"
+        " (5, 'żółw@x.org', 'second', 'h', 'client', '2024-01-02'),"
+        " (6, 'z\u0307o\u0301łw@x.org', 'decomposed', 'h', 'client', '2024-01-03'),"
+        " (7, 'VICT\u0130M@x.org', 'dotted', 'h', 'client', '2024-01-01'),"
+        " (8, 'victim@x.org', 'plain', 'h', 'client', '2024-01-02')"
     )
     told = await prove(empty_v1, v2)
-    assert rules(told)["users.email_set_aside"] == [1, 3, 5]
+    assert rules(told)["users.email_set_aside"] == [1, 3, 5, 6, 8]
     users = {row["id"]: row for row in await v2.rows("SELECT * FROM identity.users")}
     assert users[2]["email"] == "a@X.org"
-    assert [id_ for id_, user in users.items() if user["is_active"]] == [2, 4]
+    assert [id_ for id_, user in users.items() if user["is_active"]] == [2, 4, 7]
     assert users[3]["email"] == "a@x.org.duplicate-3.invalid"
 
 

@@ -89,11 +89,11 @@ async def _begin(
     """Find the account and count the attempt; raises TooManyAttempts, PasswordQueueFull."""
     network = throttle.network_of(work.origin.ip_address)
     spellings = credentials.spellings
-    # All count as one account: another spelling must not be another chance.
-    account = spellings[-1].lower()
     async with work.begin(EVERYTHING) as session:
         user = await queries.find_by_email(session, *spellings)
         user_id = user.id if user else 0
+        # Another spelling must not be another chance, whether there is an account or not.
+        account = throttle.account_of(user.id if user else None, spellings[-1])
         is_own = device is not None and device.user_id == user_id
         place = device.name if device and is_own else network
         known = await queries.knows_network(session, user_id, network) or is_own

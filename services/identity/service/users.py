@@ -112,7 +112,9 @@ async def _apply(
         user.move_to(changes["organization_id"])
     if "role" in changes:
         user.take_role(changes["role"])
-    for name in ("email", "name", "phone", "is_active"):
+    if "email" in changes:
+        user.take_address(changes["email"])
+    for name in ("name", "phone", "is_active"):
         if name in changes:
             setattr(user, name, changes[name])
     if user.role == OWNER and user.organization_id is None and not user.requested_organization:

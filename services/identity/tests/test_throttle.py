@@ -84,7 +84,7 @@ async def test_a_window_ends(
     client: httpx.AsyncClient, people: People, transactions: Transactions, database: Database
 ) -> None:
     person = await people.add("client")
-    counters = throttle.of_stranger(person.email, "203.0.113.9")
+    counters = throttle.of_stranger(f"user {person.id}", "203.0.113.9")
     await _exhaust(transactions, counters, PER_ACCOUNT_AND_ADDRESS)
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
     async with database.admin() as admin:
@@ -99,7 +99,7 @@ async def test_one_address_cannot_try_every_account(
 ) -> None:
     person = await people.add("client")
     for number in range(PER_ADDRESS):
-        counters = throttle.of_stranger(f"{number}@example.org", "203.0.113.9")
+        counters = throttle.of_stranger(f"address {number}@example.org", "203.0.113.9")
         await _exhaust(transactions, counters, 1)
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.10")).status_code == 200
@@ -111,7 +111,7 @@ async def test_an_attacked_owner_still_gets_in(
     home = "198.51.100.7"
     assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
     for number in range(PER_ACCOUNT):
-        counters = throttle.of_stranger(owner.email, f"203.0.113.{number}")
+        counters = throttle.of_stranger(f"user {owner.id}", f"203.0.113.{number}")
         await _exhaust(transactions, counters, 1)
     assert (await sign_in(client, owner.email, PASSWORD, "192.0.2.1")).status_code == 429
     assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
@@ -123,9 +123,9 @@ async def test_a_known_device_gets_in_from_the_attackers_address(
     address = "203.0.113.9"
     signed_in = await sign_in(client, owner.email, PASSWORD, address)
     cookie = signed_in.cookies["carnet_device"]
-    await _exhaust(transactions, throttle.of_known(owner.email, address), PER_KNOWN_DEVICE)
+    await _exhaust(transactions, throttle.of_known(f"user {owner.id}", address), PER_KNOWN_DEVICE)
     await _exhaust(
-        transactions, throttle.of_stranger(owner.email, address), PER_ACCOUNT_AND_ADDRESS
+        transactions, throttle.of_stranger(f"user {owner.id}", address), PER_ACCOUNT_AND_ADDRESS
     )
     assert (await sign_in(client, owner.email, PASSWORD, address)).status_code == 429
     headers = {"X-Client-Address": address, "Cookie": f"carnet_device={cookie}"}
@@ -140,7 +140,9 @@ async def test_a_forged_device_is_no_device(
     mine, theirs = await people.add("client"), await people.add("client")
     signed_in = await sign_in(client, theirs.email, PASSWORD, "192.0.2.1")
     await _exhaust(
-        transactions, throttle.of_stranger(mine.email, "203.0.113.9"), PER_ACCOUNT_AND_ADDRESS
+        transactions,
+        throttle.of_stranger(f"user {mine.id}", "203.0.113.9"),
+        PER_ACCOUNT_AND_ADDRESS,
     )
     for cookie in (forgery, signed_in.cookies["carnet_device"]):
         client.cookies.clear()

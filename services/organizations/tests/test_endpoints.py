@@ -230,6 +230,25 @@ async def test_pages_follow_the_link(client: httpx.AsyncClient, admin: dict[str,
     assert bad.status_code == 422
 
 
+async def test_an_organization_is_found_in_every_spelling_of_its_name(
+    client: httpx.AsyncClient, admin: dict[str, str]
+) -> None:
+    names = ("Ge\u0301nie 100%", "G\u00c9NIE 50%")
+    for number, name in enumerate(names):
+        await found(client, admin, name=name, owner_email=f"o{number}@example.org")
+    path = "/api/admin/organizations"
+    for query, expected in (
+        ("g\u00e9nie", names[::-1]),
+        ("ge\u0301NIE", names[::-1]),
+        ("0%", names[::-1]),
+        ("\uff05", names[::-1]),
+        ("1%", ()),
+        ("_", ()),
+    ):
+        answer = await client.get(path, params={"q": query}, headers=admin)
+        assert [row["name"] for row in answer.json()] == list(expected), query
+
+
 async def test_internal_routes_take_service_tokens_only(
     client: httpx.AsyncClient, admin: dict[str, str], tokens: Tokens
 ) -> None:

@@ -33,6 +33,7 @@ from services.vouchers.queries.rows import Rows, columns_of, found, position
 from services.vouchers.schemas.vouchers import VoucherRead
 from shared.auth import Actor
 from shared.paging import Page
+from shared.text import contains
 
 # Columns of the table and not of the model, and statements that are put together once: a list pays
 # for neither the ORM's way with entities nor for thirty columns that are looked through each time.
@@ -168,8 +169,7 @@ def _clients_like(organization_id: int, text: str) -> CompoundSelect[int]:
 
     Apart from each other, because there is an index for each and none for both.
     """
-    part = f"%{_escaped(text)}%"
-    named = or_(ClientCopy.name.ilike(part), ClientCopy.email.ilike(part))
+    named = or_(contains(ClientCopy.name, text), contains(ClientCopy.email, text))
     of_organization = ClientCopy.organization_id == organization_id
     holders = select(Voucher.client_id).where(Voucher.organization_id == organization_id)
     return union_all(
@@ -187,10 +187,6 @@ def _has_code(organization_id: int, code: str) -> ColumnElement[bool]:
         VoucherCode.organization_id == organization_id, VoucherCode.code.in_(spellings(code))
     )
     return Voucher.id.in_(statement)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
 async def lock_run_out(

@@ -200,6 +200,21 @@ async def test_the_list_is_filtered_and_searched(client: httpx.AsyncClient, peop
     assert (await client.get(f"{LIST}?q={code}", headers=people.therapist)).status_code == 403
 
 
+async def test_a_buyer_is_found_in_every_spelling_of_the_name(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    kind = await new_type(client, people.owner)
+    sold = (await buy(client, people.client, kind["id"])).json()
+    for name in ("Zoe\u0308 Nowak", "ZO\u00cb Nowak"):
+        async with database.admin() as connection:
+            await connection.execute(
+                "UPDATE client_copies SET name = $1 WHERE id = $2", name, CLIENT
+            )
+        for query in ("zo\u00eb n", "Zoe\u0308", "\uff3a\uff2f\u00cb"):
+            listed = await client.get(LIST, params={"q": query}, headers=people.owner)
+            assert [row["id"] for row in listed.json()] == [sold["id"]], (name, query)
+
+
 async def test_lists_follow_the_link(client: httpx.AsyncClient, people: People) -> None:
     kind = await new_type(client, people.owner)
     sold = [(await buy(client, people.client, kind["id"])).json()["id"] for _ in range(5)]

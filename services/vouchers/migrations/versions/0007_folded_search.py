@@ -1,0 +1,22 @@
+"""Names are searched without case and Unicode form.
+
+Revision ID: 0007
+Revises: 0006
+"""
+
+from alembic import op
+
+from shared.text import create_folding_statement
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(create_folding_statement())
+
+
+def downgrade() -> None:
+    op.execute("DROP FUNCTION folded")

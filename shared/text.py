@@ -1,0 +1,86 @@
+"""Text as keys, counters and searches compare it: without case, form and invisible characters.
+
+There are two ways to the same result: `fold` in Python, and `folded` in PostgreSQL, a function that
+a migration creates in each schema that needs it. PostgreSQL's own lower() depends on the locale of
+the database and knows no normalization. Where a column is compared, both sides are folded by
+PostgreSQL: then a newer Unicode version on one side changes nothing.
+"""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, func
+
+# Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt: no glyph shows them.
+_IGNORED = (
+    "\\u00ad\\u034f\\u061c\\u115f-\\u1160\\u17b4-\\u17b5\\u180b-\\u180f\\u200b-\\u200f"
+    "\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8"
+    "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff"
+)
+_IGNORED_RE = re.compile(f"[{_IGNORED}]")
+
+# The small i of U+0130, the capital with a dot, has the dot as a character of its own. PostgreSQL's
+# lower() makes a plain i of that capital in most locales.
+_DOTTED, _PLAIN = "i\u0307", "i"
+
+
+def fold(text: str) -> str:
+    """Return what two spellings of one text have in common.
+
+    That is Unicode's NFKC_Casefold (chapter 3.13), and an i with a dot is an i.
+    """
+    visible = _IGNORED_RE.sub("", unicodedata.normalize("NFKD", text))
+    return unicodedata.normalize("NFC", visible.casefold().replace(_DOTTED, _PLAIN))
+
+
+def contains(column: Any, part: str) -> ColumnElement[bool]:
+    """Return the condition that a column contains a part, both folded."""
+    # Not LIKE: a full-width percent sign folds to a wildcard.
+    return func.strpos(func.folded(column), func.folded(part)) > 0
+
+
+def _folding() -> Iterator[tuple[str, str]]:
+    """Yield each decomposed character that case folding changes, and what it becomes."""
+    for number in range(sys.maxunicode + 1):
+        char = chr(number)
+        if char.casefold() != char and unicodedata.normalize("NFKD", char) == char:
+            yield char, char.casefold()
+
+
+def create_folding_statement() -> str:
+    """Return the statement that creates `folded` in a schema.
+
+    Its table of characters is that of the Python that migrates. Names and addresses of ASCII, and
+    those without a capital beyond ASCII, take a shorter way: translate() searches its whole table
+    for each character.
+    """
+    pairs = list(_folding())
+    single = [(char, lower) for char, lower in pairs if len(lower) == 1]
+    several = [(char, lower) for char, lower in pairs if len(lower) > 1]
+    replaced = "folding"
+    for char, lower in several:
+        replaced = f"replace({replaced}, '{char}', '{lower}')"
+    beyond = "".join(char for char, _ in pairs if not char.isascii())
+    return f"""
+CREATE FUNCTION folded(spelling text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE folding text;
+BEGIN
+    IF octet_length(spelling) = length(spelling) THEN
+        RETURN lower(spelling COLLATE "C");
+    END IF;
+    folding := regexp_replace(
+        normalize(spelling, NFKD) COLLATE "C", '[{_IGNORED}]', '', 'g');
+    IF folding COLLATE "C" ~ '[{beyond}]' THEN
+        folding := translate(folding, '{"".join(char for char, _ in single)}',
+            '{"".join(lower for _, lower in single)}');
+        folding := {replaced};
+    ELSE
+        folding := lower(folding COLLATE "C");
+    END IF;
+    RETURN normalize(replace(folding, '{_DOTTED}', '{_PLAIN}'), NFC);
+END $$
+"""
