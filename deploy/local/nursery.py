@@ -39,6 +39,7 @@ LIBRARIES = (
     "joserfc.jwt",
     "limits.aio.storage",
     "limits.aio.strategies",
+    "precis_i18n",
     "prometheus_client",
     "pydantic_settings",
     "rfc8785",

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,7 +21,8 @@ from services.identity import queries
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE
 from services.identity.models import User
-from services.identity.passwords import MAX_LENGTH, MIN_LENGTH, Passwords, refuse_common
+from services.identity.password_rule import new_password, require_strong
+from services.identity.passwords import Passwords
 from shared.auth import ADMIN
 from shared.changes import record
 from shared.db import make_engine
@@ -35,8 +36,12 @@ PASSWORD_VARIABLE = "IDENTITY_ADMIN_PASSWORD (with Docker Compose: CARNET_ADMIN_
 _LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended("first administrator", 4)))
 
 
-def _uncommon(password: SecretStr) -> SecretStr:
-    refuse_common(password.get_secret_value())
+def _allowed(password: SecretStr) -> SecretStr:
+    return SecretStr(new_password(password.get_secret_value()))
+
+
+def _strong(password: SecretStr, info: ValidationInfo) -> SecretStr:
+    require_strong(password.get_secret_value(), [str(info.data.get("admin_email", ""))])
     return password
 
 
@@ -56,9 +61,7 @@ class AdministratorSettings(BaseSettings):
     )
 
     admin_email: Email
-    admin_password: Annotated[
-        SecretStr, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH), AfterValidator(_uncommon)
-    ]
+    admin_password: Annotated[SecretStr, AfterValidator(_allowed), AfterValidator(_strong)]
     admin_name: str = "Administrator"
 
 

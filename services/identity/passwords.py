@@ -1,4 +1,4 @@
-"""Passwords: the rule for new ones, and hashing off the event loop behind a bound.
+"""Passwords are hashed off the event loop, behind a bound.
 
 Argon2id with 19 MiB, two passes, one lane (OWASP's second recommendation): 35 ms of one core.
 One thread hashes, because more of them only slow each other down; what waits for it is bounded,
@@ -6,7 +6,7 @@ so that a flood is told 503 at once instead of making everybody wait.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,25 +17,14 @@ from typing import TypeVar
 import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from shared.errors import ServiceUnavailable
+from services.identity.password_rule import WeakPassword, prepared, require_strong
+from shared.errors import Invalid, ServiceUnavailable
 
-MIN_LENGTH = 10
-MAX_LENGTH = 128
 BCRYPT_BYTES = 72
 _BCRYPT_PREFIXES = ("$2a$", "$2b$", "$2y$")
 
 Result = TypeVar("Result")
-
-_COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_LENGTH)
-
-
-def refuse_common(password: str) -> str:
-    """Return the password; raises ValueError when it is among the commonly used ones."""
-    if password.lower() in _COMMON:
-        raise ValueError("is among the most commonly used passwords; choose another one")
-    return password
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +78,29 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """Return the password's hash; raises PasswordQueueFull."""
-        return await self._run(lambda: self._hasher.hash(password))
+        return await self._run(lambda: self._hasher.hash(prepared(password)))
+
+    async def hash_new(
+        self,
+        password: str,
+        about: Sequence[str],
+        *,
+        present: str | None = None,
+        field: str = "password",
+    ) -> str:
+        """Return the hash of a password that somebody sets; see `require_strong`.
+
+        Raises Invalid, which names the field, for a weak one, and PasswordQueueFull.
+        """
+
+        def work() -> str:
+            require_strong(password, about, present)
+            return self._hasher.hash(prepared(password))
+
+        try:
+            return await self._run(work)
+        except WeakPassword as weak:
+            raise Invalid(field, str(weak)) from None
 
     async def verify(self, password: str, hashed: str | None, *, trusted: bool = False) -> Verdict:
         """Check a password against a hash; without one (no such account) the work is the same.
@@ -131,6 +142,13 @@ class Passwords:
         self._waiting -= 1
 
     def _verify(self, password: str, hashed: str) -> Verdict:
+        """Check the prepared password, and what was typed once, as older hashes have it."""
+        verdict = self._verify_text(text := prepared(password), hashed)
+        if verdict.matches or text == password:
+            return verdict
+        return Verdict(self._verify_text(password, hashed).matches, outdated=True)
+
+    def _verify_text(self, password: str, hashed: str) -> Verdict:
         if hashed.startswith(_BCRYPT_PREFIXES):
             return Verdict(_bcrypt_matches(password, hashed), outdated=True)
         try:

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from services.identity.models import SignInSession
-from services.identity.passwords import MAX_LENGTH, MIN_LENGTH, refuse_common
+from services.identity.password_rule import MAX_LENGTH, MIN_LENGTH, new_password
 from shared.auth import OWNER
 from shared.fields import BodyId, Email, Name, Phone, RequestBody, ServiceData, without_defaults
 
@@ -30,8 +30,13 @@ PermissionName = Literal[
     "all",
 ]
 NewPassword = Annotated[
-    str, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH), AfterValidator(refuse_common)
+    str,
+    # What RFC 8265 makes of it may be shorter.
+    Field(max_length=1024),
+    AfterValidator(new_password),
+    Field(json_schema_extra={"minLength": MIN_LENGTH, "maxLength": MAX_LENGTH}),
 ]
+"""A password to be set: of an allowed length here; whether it is strong is seen by `hash_new`."""
 PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
 """A password to be checked: version 1 had other rules, so there is only a bound."""
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]

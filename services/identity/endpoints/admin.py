@@ -139,8 +139,8 @@ async def set_password(
 ) -> Message:
     """Give a user a new password; all sessions of the user end."""
     async with work.begin() as session:
-        await users.get(session, user_id)
-    hashed = await equipment.passwords.hash(body.password)
+        about = await users.about_password(session, await users.get(session, user_id))
+    hashed = await equipment.passwords.hash_new(body.password, about)
     async with work.begin() as session:
         await users.set_password(session, await users.lock(session, actor, user_id), hashed)
     return Message(message="Password updated successfully")

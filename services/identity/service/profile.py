@@ -10,10 +10,11 @@ from services.identity.errors import PresentPasswordWrong
 from services.identity.models import User
 from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import PasswordChange, ProfileRead, UserRead
+from services.identity.service import users
 from services.identity.service.sessions import session_id_of
 from shared.auth import Actor
 from shared.changes import record
-from shared.errors import Unauthenticated
+from shared.errors import Invalid, Unauthenticated
 from shared.preconditions import Precondition
 from shared.routing import Work
 
@@ -54,18 +55,22 @@ async def change_password(
 ) -> None:
     """Change one's own password and end every other session.
 
-    Raises PresentPasswordWrong, TooManyAttempts, PasswordQueueFull.
+    Raises PresentPasswordWrong, TooManyAttempts, Invalid (a weak password, or the present one),
+    PasswordQueueFull.
     """
     counters = throttle.of_password_change(actor.user_id)
     async with work.begin() as session:
         user = await get(session, actor)
+        about = await users.about_password(session, user)
         await throttle.attempt(session, counters)
     try:
         verdict = await equipment.passwords.verify(body.current_password, user.password_hash)
         if not verdict.matches:
             raise PresentPasswordWrong
-        hashed = await equipment.passwords.hash(body.new_password)
-    except PasswordQueueFull:
+        hashed = await equipment.passwords.hash_new(
+            body.new_password, about, present=body.current_password, field="new_password"
+        )
+    except (PasswordQueueFull, Invalid):
         await throttle.give_back(work, counters)
         raise
     async with work.begin() as session:

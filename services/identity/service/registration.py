@@ -62,7 +62,7 @@ async def register(work: Work, equipment: Equipment, body: Registration) -> User
     """Register a client, who waits for approval.
 
     Raises RegistrationClosed, TooManyAttempts, EmailTaken, OrganizationNotFound (also for a closed
-    one), ServiceUnavailable.
+    one), Invalid (a weak password), ServiceUnavailable.
     """
     if not equipment.settings.self_registration:
         raise RegistrationClosed
@@ -71,8 +71,9 @@ async def register(work: Work, equipment: Equipment, body: Registration) -> User
     async with work.begin(EVERYTHING) as session:
         await throttle.attempt(session, throttle.of_registrations(network, limit))
     organization_id = await _registered_with(work, equipment, body.organization_slug)
-    user = new_user(body, await equipment.passwords.hash(body.password), CLIENT, organization_id)
-    return await _insert(work, user)
+    about = about_password(body, body.organization_slug)
+    hashed = await equipment.passwords.hash_new(body.password, about)
+    return await _insert(work, new_user(body, hashed, CLIENT, organization_id))
 
 
 async def _registered_with(work: Work, equipment: Equipment, slug: str | None) -> int | None:
@@ -87,21 +88,37 @@ async def _registered_with(work: Work, equipment: Equipment, slug: str | None) -
 async def add_user(work: Work, equipment: Equipment, actor: Actor, body: UserCreate) -> User:
     """Add a user as an administrator, active at once; with a new organization when one is named.
 
-    Raises EmailTaken, OrganizationNotFound, ServiceUnavailable.
+    Raises EmailTaken, OrganizationNotFound, Invalid (a weak password), ServiceUnavailable.
     """
+    organization = body.organization_name
     if body.organization_id is not None:
-        await require_organization(work, equipment, body.organization_id)
-    hashed = await equipment.passwords.hash(body.password)
+        organization = await require_organization(work, equipment, body.organization_id)
+    about = about_password(body, organization)
+    hashed = await equipment.passwords.hash_new(body.password, about)
     user = new_user(body, hashed, body.role, body.organization_id)
     user.requested_organization = body.organization_name
     user.approve(actor.user_id)
     return await _insert(work, user)
 
 
-async def require_organization(work: Work, equipment: Equipment, organization_id: int) -> None:
-    """Raise OrganizationNotFound, or ServiceUnavailable when it cannot be known just now."""
-    if await organizations.find(work, equipment.clients, organization_id) is None:
+async def require_organization(
+    work: Work, equipment: Equipment, organization_id: int
+) -> str | None:
+    """Return an organization's slug.
+
+    Raises OrganizationNotFound, or ServiceUnavailable when it cannot be known just now.
+    """
+    organization = await organizations.find(work, equipment.clients, organization_id)
+    if organization is None:
         raise OrganizationNotFound
+    return organization.slug
+
+
+def about_password(
+    fields: MemberCreate | Registration | OwnerOrder, organization: str | None
+) -> list[str]:
+    """Return the texts about a new user that the password must not consist of."""
+    return [text for text in (fields.email, fields.name, organization) if text]
 
 
 async def add_member(
@@ -109,14 +126,14 @@ async def add_member(
 ) -> User:
     """Add a user to an organization, active at once.
 
-    Raises OrganizationNotFound, Forbidden, EmailTaken, ServiceUnavailable.
+    Raises OrganizationNotFound, Forbidden, EmailTaken, Invalid (a weak password),
+    ServiceUnavailable.
     """
     require_manager(actor, organization_id)
     if not policies.can_give_role(actor, body.role, organization_id):
         raise Forbidden(f"the role {body.role} brings rights that you do not hold")
-    if await organizations.find(work, equipment.clients, organization_id) is None:
-        raise OrganizationNotFound
-    hashed = await equipment.passwords.hash(body.password)
+    about = about_password(body, await require_organization(work, equipment, organization_id))
+    hashed = await equipment.passwords.hash_new(body.password, about)
     user = new_user(body, hashed, body.role, organization_id)
     user.approve(actor.user_id)
     return await _insert(work, user)
@@ -162,13 +179,14 @@ async def _add(session: AsyncSession, user: User) -> None:
 async def make_owner(work: Work, equipment: Equipment, order: OwnerOrder) -> User:
     """Make the owner of an organization that is being founded; asked again, the same one.
 
-    Raises EmailTaken, OwnerExists.
+    Raises EmailTaken, OwnerExists, Invalid (a weak password).
     """
     async with work.begin() as session:
         made = await _find_owner(session, order)
     if made is not None:
         return made
-    hashed = await equipment.passwords.hash(order.password)
+    about = about_password(order, order.organization.slug)
+    hashed = await equipment.passwords.hash_new(order.password, about)
     user = new_user(order, hashed, OWNER, order.organization.id)
     user.approve(work.origin.user_id)
     async with address_must_be_free(), work.begin() as session:

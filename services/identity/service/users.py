@@ -184,6 +184,15 @@ async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     await session.flush()
 
 
+async def about_password(session: AsyncSession, user: User) -> list[str]:
+    """Return the texts about a user that a new password must not consist of."""
+    copy = None
+    if user.organization_id is not None:
+        copy = await queries.find_copy(session, user.organization_id)
+    organization = copy.slug if copy else user.requested_organization
+    return [text for text in (user.email, user.name, organization) if text]
+
+
 async def set_password(session: AsyncSession, user: User, password_hash: str) -> None:
     """Give a user a new password and end every session."""
     user.password_hash = password_hash

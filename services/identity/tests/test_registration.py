@@ -249,4 +249,4 @@ async def test_internal_routes_are_for_services(
         "organization_id": MINE,
         "is_active": True,
     }
-    assert (await client.get("/internal/users/99", headers=vouchers)).status_code == 404
+    assert (await client.get(f"/internal/users/{2**40}", headers=vouchers)).status_code == 404

