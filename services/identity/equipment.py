@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
+from services.identity.answers import RefreshAnswers
 from services.identity.devices import DeviceCookies
 from services.identity.door import Door
 from services.identity.keyring import Keyring
@@ -26,6 +27,7 @@ class Equipment:
     issuer: TokenIssuer
     passwords: Passwords
     devices: DeviceCookies
+    answers: RefreshAnswers
     door: Door
     pace: Pace
     strangers: asyncio.Semaphore
@@ -45,6 +47,7 @@ class Equipment:
             issuer=TokenIssuer(keyring, settings.token_issuer, settings.token_audience),
             passwords=Passwords(settings.password_queue),
             devices=DeviceCookies(vault),
+            answers=RefreshAnswers(vault),
             door=Door(),
             pace=Pace(settings.failed_sign_in_seconds),
             strangers=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),

@@ -243,6 +243,13 @@ class RefreshToken(Base):
     that one presented again is known for what it is."""
 
     __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        Index(
+            "ix_refresh_tokens_answered",
+            "used_at",
+            postgresql_where=text("answer IS NOT NULL"),
+        ),
+    )
 
     token_hash: Mapped[bytes] = mapped_column(primary_key=True)
     session_id: Mapped[UUID] = mapped_column(
@@ -250,6 +257,8 @@ class RefreshToken(Base):
     )
     issued_at: Mapped[datetime] = mapped_column(default=now)
     used_at: Mapped[datetime | None]
+    answer: Mapped[str | None] = mapped_column(info=SECRET)
+    """What it was exchanged for, encrypted (see answers.py); erased when it is of no more use."""
 
 
 class SigningKey(Base):

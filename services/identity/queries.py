@@ -231,6 +231,12 @@ async def end_sessions(
     return [str(id_) for id_ in ended]
 
 
+async def erase_answers(session: AsyncSession, before: datetime) -> None:
+    """Erase what refresh tokens were exchanged for that were used before an instant."""
+    old = (RefreshToken.used_at < before) & RefreshToken.answer.is_not(None)
+    await session.execute(update(RefreshToken).where(old).values(answer=None))
+
+
 async def forget_sessions(session: AsyncSession, before: datetime) -> None:
     """Drop the sessions that ended or ran out before an instant, with their tokens."""
     old = (SignInSession.ended_at < before) | (SignInSession.expires_at < before)

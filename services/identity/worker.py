@@ -4,7 +4,7 @@ from services.identity import keyring, queries, throttle
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE, LISTENERS
 from services.identity.handlers import HANDLERS, QUEUE
-from services.identity.service.sessions import REMEMBERED
+from services.identity.service.sessions import REMEMBERED, REPEATABLE
 from services.identity.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine, now
@@ -16,9 +16,10 @@ FORGET_EVERY = 600.0
 
 
 async def forget(transactions: Transactions) -> None:
-    """Drop what nobody needs any more: old sessions, counts, private parts of retired keys."""
+    """Drop what is of no more use: sessions, answers, counts, private parts of retired keys."""
     async with transactions.system() as session:
         await queries.forget_sessions(session, now() - REMEMBERED)
+        await queries.erase_answers(session, now() - REPEATABLE)
         await throttle.forget_ended(session)
         await keyring.retire(session)
 

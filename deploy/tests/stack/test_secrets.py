@@ -126,6 +126,11 @@ async def _passwords(scene: Scene, canaries: Canaries) -> None:
     refresh = {"refresh_token": tokens["refresh_token"]}
     renewed = (await send(member, "POST", "/api/auth/refresh", 200, json=refresh)).json()
     canaries.secrets["renewed refresh token"] = renewed["refresh_token"]
+    repeated = (await send(member, "POST", "/api/auth/refresh", 200, json=refresh)).json()
+    assert repeated["refresh_token"] == renewed["refresh_token"]
+    next_refresh = {"refresh_token": renewed["refresh_token"]}
+    last = (await send(member, "POST", "/api/auth/refresh", 200, json=next_refresh)).json()
+    canaries.secrets["last refresh token"] = last["refresh_token"]
     await send(member, "POST", "/api/auth/refresh", 401, json=refresh)
     await _wrong_passwords(scene, canaries, member)
 

@@ -144,7 +144,11 @@ async def _sign_in(
 async def refresh(
     body: RefreshRequest, response: Response, work: AnonymousWorkDep, equipment: EquipmentDep
 ) -> TokensRead:
-    """Exchange a refresh token for new tokens; it is good once, and twice ends the session."""
+    """Exchange a refresh token for new tokens.
+
+    It is good once. Sent again within ten seconds it gives the same tokens; later, or once the new
+    refresh token was exchanged, it ends the session.
+    """
     response.headers["Cache-Control"] = "no-store"
     return await sessions.refresh(work, equipment, body.refresh_token)
 

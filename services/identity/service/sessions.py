@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from math import ceil
 from uuid import UUID, uuid4
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries, throttle
+from services.identity.answers import RefreshAnswers
 from services.identity.equipment import Equipment
 from services.identity.errors import InvalidRefreshToken, SessionNotFound
 from services.identity.models import RefreshToken, SignInSession, User
@@ -25,6 +28,10 @@ IDLE = timedelta(days=30)
 LONGEST = timedelta(days=180)
 REMEMBERED = timedelta(days=90)
 """How long an ended session tells that its address is the user's."""
+REPEATABLE = timedelta(seconds=10)
+"""How long the same refresh token gives the same answer again; after that it ends the session."""
+
+log = structlog.get_logger(__name__)
 
 
 async def open_session(
@@ -61,23 +68,26 @@ async def _issue(
 
 
 async def refresh(work: Work, equipment: Equipment, refresh_token: str) -> TokensRead:
-    """Exchange a refresh token for new tokens; one that was used before ends its session.
+    """Exchange a refresh token for new tokens.
+
+    Within ten seconds the same token gives the same tokens again, if none of them was exchanged
+    since; one that was used before that ends its session.
 
     Raises InvalidRefreshToken, AccountDeactivated, OrganizationDeactivated.
     """
     signer = await equipment.issuer.signer()
     async with work.begin(EVERYTHING) as session:
-        outcome = await _exchange(session, signer, hash_of(refresh_token))
+        outcome = await _exchange(session, signer, equipment.answers, refresh_token)
     if isinstance(outcome, AppError):
         raise outcome
     return outcome
 
 
 async def _exchange(
-    session: AsyncSession, signer: Signer, token_hash: bytes
+    session: AsyncSession, signer: Signer, answers: RefreshAnswers, refresh_token: str
 ) -> TokensRead | AppError:
     """Do it, or return the refusal: what a refusal changes must be committed."""
-    found = await queries.find_refresh_token(session, token_hash)
+    found = await queries.find_refresh_token(session, hash_of(refresh_token))
     # The user first, as everywhere; two exchanges of one user's tokens follow each other.
     user = await queries.lock_user(session, found[0].user_id) if found else None
     if found is None or user is None:
@@ -86,16 +96,43 @@ async def _exchange(
     await session.refresh(found[1])
     if not opened.is_live:
         return InvalidRefreshToken()
-    if found[1].used_at is not None:
+    repeated = await _answer_again(session, answers, found[1], refresh_token)
+    if found[1].used_at is not None and repeated is None:
         # Two hold this token, and one of them has stolen it; which one cannot be known.
         await _end(session, user, opened, "refresh_token_reused")
         return InvalidRefreshToken()
     refusal = await admission.why_not(session, user)
     if refusal is not None:
         return refusal
+    if repeated is not None:
+        log.info("refresh-repeated", session_id=str(opened.id), user_id=user.id)
+        return repeated
     found[1].used_at = opened.last_used_at = now()
     opened.expires_at = min(now() + IDLE, opened.started_at + LONGEST)
-    return await _issue(session, signer, user, opened)
+    issued = await _issue(session, signer, user, opened)
+    found[1].answer = answers.seal(refresh_token, issued)
+    return issued
+
+
+async def _answer_again(
+    session: AsyncSession, answers: RefreshAnswers, exchanged: RefreshToken, refresh_token: str
+) -> TokensRead | None:
+    """Return what a token was exchanged for a moment ago, or None.
+
+    None too when the new refresh token was exchanged already: whoever did so did not wait for
+    this answer. A thief and the owner who both get one answer hold one token, and the exchange of
+    it that comes second ends the session.
+    """
+    if exchanged.used_at is None or exchanged.answer is None:
+        return None
+    age = now() - exchanged.used_at
+    tokens = answers.open(refresh_token, exchanged.answer) if age <= REPEATABLE else None
+    if tokens is None:
+        return None
+    successor = await session.get(RefreshToken, hash_of(tokens.refresh_token))
+    if successor is None or successor.used_at is not None:
+        return None
+    return tokens.model_copy(update={"expires_in": TOKEN_SECONDS - ceil(age.total_seconds())})
 
 
 async def _end(session: AsyncSession, user: User, opened: SignInSession, reason: str) -> None:

@@ -7,10 +7,17 @@ import anyio
 import bcrypt
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from services.identity.answers import RefreshAnswers
+from services.identity.app import create_app
+from services.identity.settings import Settings
 from services.identity.tests.conftest import HASHED, MINE, PASSWORD, Organizations, People, Person
+from services.identity.vault import Vault
+from services.identity.worker import forget
 from shared.auth import Keys, TokenVerifier
-from shared.testing import AUDIENCE, ISSUER, Database, Tokens
+from shared.testing import AUDIENCE, ISSUER, Database, Tokens, client_of
+from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
@@ -187,6 +194,8 @@ async def test_a_refresh_token_is_good_once(
     second = await refresh(client, first["refresh_token"])
     assert second.status_code == 200
     assert second.json()["refresh_token"] != first["refresh_token"]
+    async with database.admin() as admin:
+        await admin.execute("UPDATE refresh_tokens SET used_at = used_at - interval '11 seconds'")
     stolen = await refresh(client, first["refresh_token"])
     assert (stolen.status_code, stolen.json()["code"]) == (401, "invalid_refresh_token")
     after = await refresh(client, second.json()["refresh_token"])
@@ -198,23 +207,86 @@ async def test_a_refresh_token_is_good_once(
     assert event["data"]["new_values"]["ended_sessions"] == [str(session["id"])]
 
 
-async def test_of_parallel_refreshes_one_wins_and_the_session_ends(
-    client: httpx.AsyncClient, owner: Person, database: Database
+async def test_parallel_refreshes_at_two_instances_give_the_same_tokens(
+    client: httpx.AsyncClient, settings: Settings, owner: Person, database: Database
 ) -> None:
     signed_in = await sign_in(client, owner)
-    statuses: list[int] = []
+    answers: list[httpx.Response] = []
 
-    async def one() -> None:
-        statuses.append((await refresh(client, signed_in["refresh_token"])).status_code)
+    async def one(instance: httpx.AsyncClient) -> None:
+        answers.append(await refresh(instance, signed_in["refresh_token"]))
 
-    async with anyio.create_task_group() as group:
-        for _ in range(8):
-            group.start_soon(one)
-    assert sorted(statuses) == [200] + [401] * 7
+    async with client_of(create_app(settings)) as other:
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(one, (client, other)[number % 2])
+        assert {answer.status_code for answer in answers} == {200}
+        for name in ("access_token", "refresh_token"):
+            assert len({answer.json()[name] for answer in answers}) == 1, name
+        assert all(580 < answer.json()["expires_in"] <= 600 for answer in answers)
+        new = answers[0].json()["refresh_token"]
+        assert (await refresh(other, new)).status_code == 200
+    assert len(await database.rows("SELECT * FROM refresh_tokens")) == 3
     [session] = await database.rows("SELECT * FROM sign_in_sessions")
-    assert session["ended_at"] is not None
+    assert session["ended_at"] is None
     types = [event["type"] for event in await database.events()]
-    assert types.count("identity.user.logged_out.v1") == 1
+    assert "identity.user.logged_out.v1" not in types
+
+
+async def test_what_is_kept_of_an_exchange_is_encrypted_and_erased(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    owner: Person,
+    database: Database,
+    transactions: Transactions,
+) -> None:
+    signed_in = await sign_in(client, owner)
+    exchanged = (await refresh(client, signed_in["refresh_token"])).json()
+    [answer] = await database.rows("SELECT answer FROM refresh_tokens WHERE answer IS NOT NULL")
+    everything = str(await database.rows("SELECT * FROM refresh_tokens"))
+    for token in (signed_in["refresh_token"], exchanged["refresh_token"]):
+        assert token not in everything
+    assert exchanged["access_token"].split(".")[2] not in everything
+    answers = RefreshAnswers(Vault(settings.signing_secret))
+    assert answers.open(exchanged["refresh_token"], answer["answer"]) is None, "another token"
+    other = RefreshAnswers(Vault(SecretStr("A" * 43)))
+    assert other.open(signed_in["refresh_token"], answer["answer"]) is None, "another secret"
+    await forget(transactions)
+    assert (await refresh(client, signed_in["refresh_token"])).status_code == 200
+    async with database.admin() as admin:
+        await admin.execute("UPDATE refresh_tokens SET used_at = used_at - interval '11 seconds'")
+    await forget(transactions)
+    kept = await database.rows("SELECT answer FROM refresh_tokens")
+    assert [row["answer"] for row in kept] == [None, None]
+    assert (await refresh(client, signed_in["refresh_token"])).status_code == 401
+
+
+async def test_who_repeats_an_exchange_after_the_next_one_ends_the_session(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    """A thief and the owner with one answer: one of them exchanges its refresh token second."""
+    first = (await sign_in(client, owner))["refresh_token"]
+    second = (await refresh(client, first)).json()["refresh_token"]
+    third = (await refresh(client, second)).json()["refresh_token"]
+    assert (await refresh(client, first)).status_code == 401
+    assert (await refresh(client, third)).status_code == 401, "the whole session has ended"
+    [session] = await database.rows("SELECT * FROM sign_in_sessions")
+    assert session["end_reason"] == "refresh_token_reused"
+
+
+async def test_a_repeated_exchange_lets_nobody_in_who_may_not(
+    client: httpx.AsyncClient, owner: Person, database: Database
+) -> None:
+    first = (await sign_in(client, owner))["refresh_token"]
+    assert (await refresh(client, first)).status_code == 200
+    async with database.admin() as admin:
+        await admin.execute("UPDATE users SET is_active = false")
+    assert (await refresh(client, first)).status_code == 403
+    async with database.admin() as admin:
+        await admin.execute("UPDATE users SET is_active = true")
+    answer = await client.post("/api/auth/logout", json={"refresh_token": first})
+    assert answer.status_code == 200
+    assert (await refresh(client, first)).status_code == 401
 
 
 async def test_refresh_brings_new_rights_and_refuses_the_deactivated(

@@ -1,0 +1,46 @@
+"""What a refresh token was exchanged for, kept for a moment so that the exchange can be repeated.
+
+Two tabs of a browser that refresh at once send the same token, and so does a client whose answer
+was lost. Encrypted with a key made of the service's secret and of the exchanged token, of which
+only the hash is stored: neither the database nor the secret alone gives the tokens away.
+"""
+
+import hashlib
+import hmac
+
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+
+from services.identity.schemas import TokensRead
+from services.identity.vault import Vault
+
+_HEADER = {"alg": "dir", "enc": "A256GCM"}
+_ALGORITHMS = ["dir", "A256GCM"]
+
+
+class RefreshAnswers:
+    """Encrypts the answers to exchanged refresh tokens, and decrypts them."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._key = vault.derived("answers to refresh tokens")
+
+    def seal(self, refresh_token: str, tokens: TokensRead) -> str:
+        """Return the encrypted tokens that a refresh token was exchanged for."""
+        plain = tokens.model_dump_json().encode()
+        return jwe.encrypt_compact(
+            _HEADER, plain, self._key_for(refresh_token), algorithms=_ALGORITHMS
+        )
+
+    def open(self, refresh_token: str, sealed: str) -> TokensRead | None:
+        """Return the tokens, or None when they were encrypted with another secret."""
+        try:
+            opened = jwe.decrypt_compact(
+                sealed, self._key_for(refresh_token), algorithms=_ALGORITHMS
+            )
+        except JoseError:
+            return None
+        return TokensRead.model_validate_json(opened.plaintext or b"")
+
+    def _key_for(self, refresh_token: str) -> OctKey:
+        return OctKey.import_key(hmac.digest(self._key, refresh_token.encode(), hashlib.sha256))
