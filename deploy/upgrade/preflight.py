@@ -8,7 +8,7 @@ from uuid import UUID
 
 from deploy.upgrade import plan as plans
 from deploy.upgrade.alone import at_work
-from deploy.upgrade.identity_rows import ADDRESS, EMAIL_SET_ASIDE, TRIMMED
+from deploy.upgrade.identity_rows import ADDRESS, EMAIL_SET_ASIDE
 from deploy.upgrade.literals import literals
 from deploy.upgrade.plan import REDEMPTIONS, Plan
 from deploy.upgrade.report import EXAMPLES, MEANINGS

@@ -2,7 +2,12 @@
 
 The scheme of OWASP's "Slow down online guessing attacks with device cookies". The cookie is no
 credential: it only chooses which failed attempts count against a sign-in, so that nobody without
-it can keep its holder out.
+it can keep its holder out. All cookies of an account share one budget of attempts: whoever
+collects them gains nothing.
+
+A cookie is base64url of 41 bytes: a version (2), the user's id and the time it was made in
+microseconds since 1970 (8 bytes each, big-endian), 8 random bytes, and the first 16 bytes of the
+HMAC-SHA256 of all that. Cookies of version 1 had 36 bytes and no time; they are not recognized.
 """
 
 import base64
@@ -10,24 +15,38 @@ import binascii
 import hashlib
 import hmac
 import secrets
+import struct
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from services.identity.vault import Vault
+from shared.db import now
 
 COOKIE = "carnet_device"
-MAX_AGE_SECONDS = 180 * 24 * 3600
-_NONCE_BYTES = 12
-_ID_BYTES = 8
-_KNOWN_BYTES = _NONCE_BYTES + _ID_BYTES
+HTTPS_COOKIE = f"__Host-{COOKIE}"
+"""The prefix makes browsers take the cookie only over HTTPS and from this very host (RFC 6265bis,
+section 4.1.3.2): another host of the domain cannot replace it."""
+MAX_AGE = timedelta(days=180)
+
+_VERSION = 2
+_FORM = struct.Struct(">Bqq8s")
+_RANDOM_BYTES = 8
 _MAC_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, and the user who signed in from it."""
+    """A device from which a user signed in, and when it was told so."""
 
-    name: str
     user_id: int
+    known_from: datetime
+
+    def is_known_to(self, user_id: int, known_since: datetime | None) -> bool:
+        """Say whether it is this user's, and no password was set since."""
+        is_current = known_since is None or self.known_from >= known_since
+        return self.user_id == user_id and is_current
 
 
 class DeviceCookies:
@@ -37,20 +56,26 @@ class DeviceCookies:
         self._key = vault.derived("device cookies")
 
     def make(self, user_id: int) -> str:
-        """Return a new cookie for a user who has just signed in."""
-        known = secrets.token_bytes(_NONCE_BYTES) + user_id.to_bytes(_ID_BYTES, "big")
-        return base64.urlsafe_b64encode(known + self._mac(known)).decode()
+        """Return a new cookie for a user who has just proven the password."""
+        made_at = (now() - _EPOCH) // _MICROSECOND
+        body = _FORM.pack(_VERSION, user_id, made_at, secrets.token_bytes(_RANDOM_BYTES))
+        return base64.urlsafe_b64encode(body + self._mac(body)).decode()
 
     def read(self, cookie: str | None) -> Device | None:
-        """Return the device of a cookie, or None for none and for one that we did not make."""
+        """Return the device of a cookie, or None for none, for one that this service did not make
+        and for one that is too old."""
         try:
             raw = base64.urlsafe_b64decode((cookie or "").encode())
         except (ValueError, binascii.Error):
             return None
-        known, mac = raw[:_KNOWN_BYTES], raw[_KNOWN_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(known)):
+        body, mac = raw[: _FORM.size], raw[_FORM.size :]
+        if len(body) != _FORM.size or not hmac.compare_digest(mac, self._mac(body)):
             return None
-        return Device(known[:_NONCE_BYTES].hex(), int.from_bytes(known[_NONCE_BYTES:], "big"))
+        version, user_id, made_at, _random = _FORM.unpack(body)
+        known_from = _EPOCH + made_at * _MICROSECOND
+        if version != _VERSION or now() - known_from > MAX_AGE:
+            return None
+        return Device(user_id, known_from)
 
-    def _mac(self, known: bytes) -> bytes:
-        return hmac.digest(self._key, known, hashlib.sha256)[:_MAC_BYTES]
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, hashlib.sha256)[:_MAC_BYTES]

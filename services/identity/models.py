@@ -102,6 +102,8 @@ class User(Entity, Base):
         default=False, server_default=text("false"), info=BOOKKEEPING
     )
     """Another user had this address first, in a spelling that counted as another address then."""
+    known_since: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+    """When the password was set: devices and networks of older sign-ins are not known."""
     tokens_not_before: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     """Access tokens issued earlier no longer say what is true."""
 
@@ -155,6 +157,11 @@ class User(Entity, Base):
         instant = ceil(now().timestamp() * 1000) / 1000
         self.tokens_not_before = datetime.fromtimestamp(instant, UTC)
         return {"user_id": self.id, "tokens_not_before": instant}
+
+    def take_password(self, password_hash: str) -> None:
+        """Have a new password; all devices and networks are strangers until they sign in."""
+        self.password_hash = password_hash
+        self.known_since = now()
 
     def take_address(self, email: str) -> None:
         """Change the e-mail address; nobody else may have it in any spelling."""

@@ -177,11 +177,18 @@ async def find_copy_by_slug(session: AsyncSession, slug: str) -> OrganizationCop
     return copy if copy is not None and copy.is_complete else None
 
 
-async def knows_network(session: AsyncSession, user_id: int, network: str) -> bool:
-    """Say whether the user has signed in from there before (as far as we keep sessions)."""
+async def knows_network(
+    session: AsyncSession, user_id: int, network: str, since: datetime | None
+) -> bool:
+    """Say whether the user has signed in from there before (as far as we keep sessions).
+
+    Sessions that were not used since the last password was set do not count.
+    """
     statement = select(SignInSession.id).where(
         SignInSession.user_id == user_id, SignInSession.network == network
     )
+    if since is not None:
+        statement = statement.where(SignInSession.last_used_at >= since)
     return await session.scalar(statement.limit(1)) is not None
 
 

@@ -2,15 +2,16 @@
 
 An attempt is counted before the password is looked at, so that many at once do not slip through,
 and the count is given back when it succeeds. Three counters hold a stranger back: account and
-address together, the account from everywhere, and the address for every account. Who signed in
-before, from this device or address, has a counter of his own and none of the other three:
-a flood against an account from elsewhere does not keep its owner out.
+address together, the account from everywhere, and the address for every account. Whoever signed in
+before, from this device or address, has other counters and none of these three: a flood against an
+account from elsewhere does not keep its owner out. All devices of an account share one counter,
+and all its addresses another: collecting them brings no more attempts.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
 from math import ceil
 
@@ -74,9 +75,17 @@ def of_stranger(account: str, network: str) -> list[Counter]:
     ]
 
 
-def of_known(account: str, place: str) -> list[Counter]:
-    """Return the counter of a sign-in from a device or address where the account is known."""
-    return [Counter(f"known\n{account}\n{place}", PER_KNOWN_DEVICE)]
+def of_known_device(account: str, since: datetime | None) -> list[Counter]:
+    """Return the counter of sign-ins from devices that know the password set at an instant."""
+    return [Counter(f"known devices\n{account}\n{since}", PER_KNOWN_DEVICE)]
+
+
+def of_known_network(account: str, since: datetime | None, network: str) -> list[Counter]:
+    """Return the counters of a sign-in from an address where the account is known."""
+    return [
+        Counter(f"known address\n{account}\n{since}\n{network}", PER_KNOWN_DEVICE),
+        Counter(f"known addresses\n{account}\n{since}", PER_ACCOUNT),
+    ]
 
 
 def of_registrations(network: str, limit: int) -> list[Counter]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Form, Request, Response
 from pydantic import BaseModel
 
-from services.identity.devices import COOKIE, MAX_AGE_SECONDS
+from services.identity.devices import COOKIE, HTTPS_COOKIE, MAX_AGE
 from services.identity.endpoints.dependencies import (
     AnonymousClaimedWorkDep,
     AnonymousWorkDep,
@@ -53,6 +53,7 @@ from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
 auth = router(prefix="/api/auth", tags=["sign-in"], responses=responses(Invalid))
 keys = router(tags=["sign-in"])
 
+_COOKIE_PATH = "/api/auth"
 _SIGN_IN_ERRORS = responses(
     InvalidCredentials,
     AwaitingApproval,
@@ -120,19 +121,29 @@ async def _sign_in(
     equipment: Equipment,
     credentials: Credentials,
 ) -> TokensRead:
-    cookie = request.cookies.get(COOKIE)
+    cookie = request.cookies.get(HTTPS_COOKIE) or request.cookies.get(COOKIE)
     signed_in = await sign_in.sign_in(work, equipment, credentials, cookie)
     response.headers["Cache-Control"] = "no-store"
+    _set_device_cookie(request, response, equipment, signed_in.device_cookie)
+    return signed_in.tokens
+
+
+def _set_device_cookie(
+    request: Request, response: Response, equipment: Equipment, cookie: str
+) -> None:
+    is_secure = equipment.settings.secure_cookies
     response.set_cookie(
-        COOKIE,
-        signed_in.device_cookie,
-        max_age=MAX_AGE_SECONDS,
-        path="/api/auth",
+        HTTPS_COOKIE if is_secure else COOKIE,
+        cookie,
+        max_age=int(MAX_AGE.total_seconds()),
+        # The prefix __Host- asks for the whole host.
+        path="/" if is_secure else _COOKIE_PATH,
         httponly=True,
         samesite="strict",
-        secure=equipment.settings.secure_cookies,
+        secure=is_secure,
     )
-    return signed_in.tokens
+    if is_secure and COOKIE in request.cookies:
+        response.delete_cookie(COOKIE, path=_COOKIE_PATH, httponly=True, samesite="strict")
 
 
 @auth.post(
@@ -193,10 +204,16 @@ async def update_me(
     responses=responses(Unauthenticated, PresentPasswordWrong, TooManyAttempts, PasswordQueueFull),
 )
 async def change_password(
-    body: PasswordChange, work: UnclaimedWorkDep, actor: ActorDep, equipment: EquipmentDep
+    body: PasswordChange,
+    request: Request,
+    response: Response,
+    work: UnclaimedWorkDep,
+    actor: ActorDep,
+    equipment: EquipmentDep,
 ) -> Message:
     """Change one's own password; every other session ends."""
-    await profile.change_password(work, equipment, actor, body)
+    cookie = await profile.change_password(work, equipment, actor, body)
+    _set_device_cookie(request, response, equipment, cookie)
     return Message(message="Password updated successfully")
 
 

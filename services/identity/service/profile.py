@@ -52,8 +52,10 @@ async def update(
 
 async def change_password(
     work: Work, equipment: Equipment, actor: Actor, body: PasswordChange
-) -> None:
+) -> str:
     """Change one's own password and end every other session.
+
+    Returns a new device cookie: the device that knows the new password stays known.
 
     Raises PresentPasswordWrong, TooManyAttempts, Invalid (a weak password, or the present one),
     PasswordQueueFull.
@@ -76,13 +78,14 @@ async def change_password(
     async with work.begin() as session:
         await throttle.succeeded(session, counters)
         await _replace(session, actor, user.password_hash, hashed)
+    return equipment.devices.make(user.id)
 
 
 async def _replace(session: AsyncSession, actor: Actor, old_hash: str, new_hash: str) -> None:
     user = await queries.lock_user(session, actor.user_id)
     if user is None or user.password_hash != old_hash:
         raise PresentPasswordWrong
-    user.password_hash = new_hash
+    user.take_password(new_hash)
     ended = await queries.end_sessions(
         session, user.id, "password_changed", but=session_id_of(actor)
     )

@@ -91,20 +91,24 @@ async def _begin(
     spellings = credentials.spellings
     async with work.begin(EVERYTHING) as session:
         user = await queries.find_by_email(session, *spellings)
-        user_id = user.id if user else 0
         # Another spelling must not be another chance, whether there is an account or not.
         account = throttle.account_of(user.id if user else None, spellings[-1])
-        is_own = device is not None and device.user_id == user_id
-        place = device.name if device and is_own else network
-        known = await queries.knows_network(session, user_id, network) or is_own
-        equipment.passwords.require_place(trusted=known)
-        of_place = throttle.of_known if known else throttle.of_stranger
-        counters = of_place(account, place)
+        user_id, since = (user.id, user.known_since) if user else (0, None)
+        knows_network = await queries.knows_network(session, user_id, network, since)
+        knows_device = device is not None and device.is_known_to(user_id, since)
+        is_known = knows_device or knows_network
+        if knows_device:
+            counters = throttle.of_known_device(account, since)
+        elif knows_network:
+            counters = throttle.of_known_network(account, since, network)
+        else:
+            counters = throttle.of_stranger(account, network)
+        equipment.passwords.require_place(trusted=is_known)
         try:
             await throttle.attempt(session, counters)
         except TooManyAttempts as refusal:
             raise _about(refusal, user) from None
-    return _Attempt(user, counters, trusted=known)
+    return _Attempt(user, counters, trusted=is_known)
 
 
 def _about(refusal: TooManyAttempts, user: User | None) -> TooManyAttempts:

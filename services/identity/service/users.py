@@ -195,7 +195,7 @@ async def about_password(session: AsyncSession, user: User) -> list[str]:
 
 async def set_password(session: AsyncSession, user: User, password_hash: str) -> None:
     """Give a user a new password and end every session."""
-    user.password_hash = password_hash
+    user.take_password(password_hash)
     await queries.end_sessions(session, user.id, "password_changed")
     record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
     await session.flush()

@@ -123,7 +123,9 @@ async def test_a_known_device_gets_in_from_the_attackers_address(
     address = "203.0.113.9"
     signed_in = await sign_in(client, owner.email, PASSWORD, address)
     cookie = signed_in.cookies["carnet_device"]
-    await _exhaust(transactions, throttle.of_known(f"user {owner.id}", address), PER_KNOWN_DEVICE)
+    await _exhaust(
+        transactions, throttle.of_known_network(f"user {owner.id}", None, address), PER_KNOWN_DEVICE
+    )
     await _exhaust(
         transactions, throttle.of_stranger(f"user {owner.id}", address), PER_ACCOUNT_AND_ADDRESS
     )
