@@ -111,5 +111,5 @@ def _is_made_of(password: str, words: set[str]) -> bool:
 
 def _is_hard_to_guess(password: str, words: set[str]) -> bool:
     """Say whether the beginning or the end is strong enough: the whole is at least as strong."""
-    windows = {password[:WINDOW], password[-WINDOW:]}
-    return any(zxcvbn(part, user_inputs=list(words))["score"] >= LEAST_SCORE for part in windows)
+    windows = (password[:WINDOW], password[-WINDOW:])
+    return any(zxcvbn(part, user_inputs=sorted(words))["score"] >= LEAST_SCORE for part in windows)
