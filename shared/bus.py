@@ -1,7 +1,7 @@
 """The broker: what exists on it, and how a message is published. RabbitMQ 3.10 and later."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -126,30 +126,21 @@ async def events_exchange(channel: AbstractChannel) -> AbstractExchange:
 
 
 async def declare_queue(
-    channel: AbstractChannel, queue: Queue, *, dead_letter_exchange: str | None = None
+    channel: AbstractChannel, queue: Queue, *, earlier: Collection[str] = ()
 ) -> AbstractQueue:
     """Declare a queue with its retry and dead-letter queues and bind them.
 
     The binding by which publishers find the queue comes last: it shows that all others are there.
-    `dead_letter_exchange` is the one of the queue's service unless the queue has another already.
+    `earlier` names those of them that an earlier version declared: see `queues_of_one_user`.
     """
     own = await channel.declare_exchange(queue.exchange, ExchangeType.DIRECT, durable=True)
-    through = own.name if dead_letter_exchange is None else dead_letter_exchange
     dead = await channel.declare_queue(queue.dead, durable=True, arguments=_quorum())
-    retry = await channel.declare_queue(
-        queue.retry,
-        durable=True,
-        arguments=_quorum()
-        | _dead_letters(through, queue.name)
-        | {"x-message-ttl": RETRY_AFTER_MS},
-    )
-    declared = await channel.declare_queue(
-        queue.name,
-        durable=True,
-        arguments=_quorum()
-        | _dead_letters(through, queue.dead)
-        | {"x-delivery-limit": DELIVERY_LIMIT, "x-single-active-consumer": True},
-    )
+    retry, declared = [
+        await channel.declare_queue(
+            name, durable=True, arguments=_arguments(queue, name, name in earlier)
+        )
+        for name in (queue.retry, queue.name)
+    ]
     for each in (dead, retry, declared):
         await each.bind(own, each.name)
     for binding in queue.bindings:
@@ -158,19 +149,30 @@ async def declare_queue(
     return declared
 
 
-async def dead_letter_exchange_of(connection: AbstractConnection, queue: Queue) -> str:
-    """Declare a queue; return the exchange by which its dead letters go.
+async def queues_of_one_user(connection: AbstractConnection, queue: Queue) -> frozenset[str]:
+    """Declare a queue and its retry queue; return which of them an earlier version declared.
 
-    Before each service had its own user, queues were declared with the default exchange. What a
+    Before each service had its own user, dead letters went through the default exchange. What a
     queue was declared with stays as long as the queue does, and goes on working: the broker itself
-    needs no permission. Raises ChannelPreconditionFailed when the queue is of neither kind.
+    needs no permission. Raises ChannelPreconditionFailed when a queue is of neither kind.
     """
-    try:
-        await declare_queue(await connection.channel(), queue)
-    except ChannelPreconditionFailed:
-        await declare_queue(await connection.channel(), queue, dead_letter_exchange="")
-        return ""
-    return queue.exchange
+    found = set()
+    for name in (queue.retry, queue.name):
+        try:
+            await _declare_alone(connection, name, _arguments(queue, name, False))
+        except ChannelPreconditionFailed:
+            await _declare_alone(connection, name, _arguments(queue, name, True))
+            found.add(name)
+    return frozenset(found)
+
+
+async def _declare_alone(
+    connection: AbstractConnection, name: str, arguments: dict[str, Any]
+) -> None:
+    """Declare a queue on a channel of its own, which the broker closes if it refuses."""
+    channel = await connection.channel()
+    await channel.declare_queue(name, durable=True, arguments=arguments)
+    await channel.close()
 
 
 async def is_declared(channel: AbstractChannel, queue: str, *, user: str) -> bool:
@@ -212,6 +214,16 @@ async def require_queue(channel: AbstractChannel, queue: AbstractQueue) -> None:
 
 def _quorum() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
+
+
+def _arguments(queue: Queue, name: str, of_one_user: bool) -> dict[str, Any]:
+    """Return what a queue, or its retry queue, is declared with."""
+    exchange = "" if of_one_user else queue.exchange
+    if name == queue.retry:
+        arguments = {"x-message-ttl": RETRY_AFTER_MS}
+        return _quorum() | _dead_letters(exchange, queue.name) | arguments
+    arguments = {"x-delivery-limit": DELIVERY_LIMIT, "x-single-active-consumer": True}
+    return _quorum() | _dead_letters(exchange, queue.dead) | arguments
 
 
 def _dead_letters(exchange: str, queue: str) -> dict[str, Any]:

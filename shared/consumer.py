@@ -112,7 +112,7 @@ class Consumer(Generic[AnEvent]):
         self.batch = batch
         self.read = read
         self.working = False
-        self._dead_letter_exchange = queue.exchange
+        self._earlier: frozenset[str] = frozenset()
         self._arrived: asyncio.Queue[Arrival[AnEvent]]
 
     async def run(self) -> None:
@@ -121,9 +121,7 @@ class Consumer(Generic[AnEvent]):
             try:
                 async with bus.connected(self.rabbitmq_url, name=self.queue.name) as broker:
                     async with asyncio.timeout(SETUP_SECONDS):
-                        self._dead_letter_exchange = await bus.dead_letter_exchange_of(
-                            broker, self.queue
-                        )
+                        self._earlier = await bus.queues_of_one_user(broker, self.queue)
                     await self._consume(await bus.publishing_channel(broker))
             except (Exception, asyncio.CancelledError) as error:
                 bus.raise_if_cancelled(error)
@@ -174,9 +172,7 @@ class Consumer(Generic[AnEvent]):
         return arrival
 
     async def _declare(self, channel: AbstractChannel) -> AbstractQueue:
-        declared = await bus.declare_queue(
-            channel, self.queue, dead_letter_exchange=self._dead_letter_exchange
-        )
+        declared = await bus.declare_queue(channel, self.queue, earlier=self._earlier)
         WAITING.labels(self.queue.name).set(declared.declaration_result.message_count or 0)
         return declared
 

@@ -124,16 +124,18 @@ async def test_a_retried_message_stays_its_publishers(
 async def test_a_queue_of_a_version_without_users_goes_on_working(
     queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
-    """Its arguments cannot be changed, and its messages must not be lost."""
+    """Its arguments cannot be changed, and its messages must not be lost.
+
+    When one of its queues is deleted, it is made again while the other stays what it is.
+    """
     await forget_queues(queue, QUEUE.name)
-    await bus.declare_queue(queue, QUEUE, dead_letter_exchange="")
+    await bus.declare_queue(queue, QUEUE, earlier=(QUEUE.name, QUEUE.retry))
     poison = event(1, poison="arsenic")
     await send(queue, poison, event(2))
     async with running(consumer(Effects(), transactions, sample_url)):
         await until(lambda: _drained(queue, database, 1))
         await until(lambda: _parked(queue))
         await queue.queue_delete(QUEUE.name)
-        await queue.queue_delete(QUEUE.retry)
         await until(lambda: _is_declared(sample_url))
         await send(queue, event(3))
         await until(lambda: _drained(queue, database, 2))
