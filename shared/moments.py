@@ -30,7 +30,9 @@ def _decode_day(counted: tuple[int]) -> date:
         return FIRST_DAY if counted[0] < 0 else LAST_DAY
 
 
-def _encode_instant(instant: datetime) -> tuple[int]:
+def _encode_instant(instant: date) -> tuple[int]:
+    if not isinstance(instant, datetime):  # a day begins at midnight, as the driver has it
+        instant = datetime(instant.year, instant.month, instant.day)  # noqa: DTZ001
     return ((instant.astimezone(UTC) - _ZERO) // _MICROSECOND,)
 
 
