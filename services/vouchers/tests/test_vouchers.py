@@ -314,6 +314,8 @@ async def test_no_row_makes_a_list_unreadable(
     voucher = await new_voucher(client, people)
     await redeem(client, people.therapist, voucher["id"])
     async with database.admin() as connection:
+        # A trigger keeps the terms of what was sold; somebody's SQL may go past it.
+        await connection.execute("SET session_replication_role = replica")
         await connection.execute(ODD[odd])
     for headers, path in (
         (people.owner, f"/api/organizations/{ORGANIZATION}/vouchers"),
