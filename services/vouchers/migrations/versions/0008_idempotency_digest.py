@@ -1,15 +1,15 @@
 """Repeated requests are recognized by a secret of its own, not by the signing key.
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0008
+Revises: 0007
 """
 
 from alembic import op
 
 from shared.migrations import add_body_digest
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -1,15 +1,15 @@
 """Repeated requests are recognized by a secret of its own, not by the signing key.
 
-Revision ID: 0002
-Revises: 0001
+Revision ID: 0005
+Revises: 0004
 """
 
 from alembic import op
 
 from shared.migrations import add_body_digest
 
-revision = "0002"
-down_revision = "0001"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
