@@ -201,7 +201,6 @@ class Strict(RequestBody):
             ],
         ),
     ],
-    ids=str,
 )
 def test_what_is_loose_is_seen(annotation: Any, places: list[str]) -> None:
     assert list(loose(schema_of(annotation))) == places
