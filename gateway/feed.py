@@ -1,9 +1,10 @@
-"""How a gateway hears of revocations: events from the broker, and identity's list of them.
+"""How a gateway learns of revocations: events from the broker, and identity's list of them.
 
 The list is read once the queue is bound, so that nothing falls in between; from then on events
 bring the news within milliseconds, and the list is compared now and then, for what the broker may
-never get. While the broker is away the list alone is asked every second. Only a gateway that has
-neither goes blind.
+never get. The queue outlives a lost connection for two minutes, so that a gateway which reconnects
+needs no list from an identity that may be overloaded. While the broker is away the list alone is
+read every second. Only a gateway that has neither goes blind.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError
 from pydantic import Field, SecretStr, ValidationError
+from uuid_utils import uuid7
 
 from gateway.revocations import Clock, Revocations
 from shared import bus
@@ -27,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 OWNER = "gateway"
 QUEUE = f"{OWNER}.revocations"
+QUEUE_LIFETIME = 120.0  # seconds that the queue is kept without a connection
 
 BINDINGS = (
     "identity.user.*.v1",
@@ -125,14 +129,16 @@ class Feed:
         self._rabbitmq_url = rabbitmq_url
         self._read_list = read_list
         self._clock = clock
-        self._bound_at: float | None = None
+        self.queue_name = f"{QUEUE}.{uuid7()}"
+        self._bound_at: float | None = None  # when the queue was made
         self._complete = False  # the list was read after the queue was bound
+        self._consuming = False
         self._read_now = asyncio.Event()
 
     @property
     def listening(self) -> bool:
         """Whether events bring the news, and nothing from before was missed."""
-        return self._complete
+        return self._consuming and self._complete
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -144,30 +150,37 @@ class Feed:
             await _end(tasks)
 
     async def _listen_on(self) -> None:
-        """Listen until cancelled; whatever breaks, bind a new queue after a moment."""
+        """Listen until cancelled; whatever breaks, connect again after a moment."""
         while True:
             try:
                 async with bus.connected(self._rabbitmq_url, name=QUEUE) as broker:
-                    await self._listen(await broker.channel())
+                    await self._listen(broker)
             except (Exception, asyncio.CancelledError) as error:
                 bus.raise_if_cancelled(error)
                 log.warning("revocation_events_interrupted", cause=repr(error))
             finally:
-                self._bound_at, self._complete = None, False
+                self._consuming = False
                 self._read_now.set()
             await asyncio.sleep(RECONNECT)
 
-    async def _listen(self, channel: AbstractChannel) -> None:
-        queue = await bus.declare_own_queue(channel, QUEUE, BINDINGS)
-        await queue.consume(self._take, no_ack=True)
-        self._bound_at = self._clock()
+    async def _listen(self, broker: AbstractConnection) -> None:
+        if not await bus.is_queue(broker, self.queue_name):
+            # What was published since the last connection ended is lost: only the list has it.
+            self._bound_at, self._complete = None, False
+        channel = await broker.channel()
+        queue = await bus.declare_lasting_queue(
+            channel, self.queue_name, BINDINGS, seconds=QUEUE_LIFETIME
+        )
+        if self._bound_at is None:
+            self._bound_at = self._clock()
+        await queue.consume(self._take)
+        self._consuming = True
         self._read_now.set()
         while True:
-            asked_at = self._clock()
+            started_at = self._clock()
             # A connection can look alive for long after the broker froze.
-            await bus.require_queue(channel, queue)
-            if self._complete:
-                self._revocations.up_to_date(asked_at)
+            if await bus.is_drained(channel, queue) and self._complete:
+                self._revocations.up_to_date(started_at)
             await asyncio.sleep(PROBE)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
@@ -187,6 +200,9 @@ class Feed:
             )
         except (ValidationError, KeyError, TypeError, ValueError):
             log.exception("revocation_event_not_understood", event_id=message.message_id)
+        # Not before: what is lost with the connection is delivered by the next one.
+        with suppress(AMQPError, OSError, RuntimeError):
+            await message.ack()
 
     async def _read_on(self) -> None:
         """Read the list until cancelled: at once when asked to, else every few seconds."""
@@ -195,7 +211,7 @@ class Feed:
             bound_at = self._bound_at
             if await self._read() and bound_at is not None and bound_at == self._bound_at:
                 self._complete = True
-            pause = READ_WHILE_LISTENING if self._complete else READ_WHILE_DEAF
+            pause = READ_WHILE_LISTENING if self.listening else READ_WHILE_DEAF
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._read_now.wait()

@@ -15,7 +15,7 @@ from gateway.headers import RawHeaders
 from gateway.openapi import Document, merge, parse
 from gateway.routes import RouteTable, Service
 from gateway.upstreams import Upstream
-from gateway.wire import AnswerGarbled
+from gateway.wire import Answer, AnswerGarbled
 from shared.auth import ServiceSigner
 from shared.errors import AppError
 from shared.service import Check
@@ -23,12 +23,16 @@ from shared.service import Check
 log = structlog.get_logger(__name__)
 
 _PATIENCE = 2.0  # seconds a service has to answer
+_LIST_PATIENCE = 10.0  # the same for identity's list, without which no token can be trusted
 _DOCUMENT_LIMIT = 8 * 1024 * 1024  # bytes
 _UNANSWERED = (AppError, AnswerGarbled, TimeoutError, ValueError)
 
 NOT_READY = "not ready"
 
 Upstreams = Mapping[Service, Upstream]
+
+Ask = Callable[[Upstream, Outgoing], Awaitable[Answer]]
+"""Sends a request to a service: one of the Forwarder's methods."""
 
 
 class Cached:
@@ -72,7 +76,7 @@ class MergedDocument:
 
     async def _ask(self, upstream: Upstream) -> None:
         try:
-            status, body = await _get(self._forwarder, upstream, b"/openapi.json")
+            status, body = await _get(self._forwarder.answer, upstream, b"/openapi.json")
             if status == 200:
                 self._known[upstream.service] = parse(body)
         except _UNANSWERED:
@@ -120,7 +124,7 @@ def ready_check(forwarder: Forwarder, upstream: Upstream) -> Check:
 
     async def check() -> bool:
         try:
-            status, _ = await _get(forwarder, upstream, b"/health/ready")
+            status, _ = await _get(forwarder.answer, upstream, b"/health/ready")
         except _UNANSWERED:
             return False
         return status == 200
@@ -134,7 +138,13 @@ def revocation_list(forwarder: Forwarder, identity: Upstream, signer: ServiceSig
     async def read() -> bytes | None:
         headers = [(b"authorization", f"Bearer {signer.token_for('identity')}".encode())]
         try:
-            status, body = await _get(forwarder, identity, b"/internal/revocations", headers)
+            status, body = await _get(
+                forwarder.answer_despite_circuits,
+                identity,
+                b"/internal/revocations",
+                headers,
+                seconds=_LIST_PATIENCE,
+            )
         except _UNANSWERED as error:
             log.warning("revocation_list_unanswered", cause=repr(error))
             return None
@@ -147,15 +157,17 @@ def revocation_list(forwarder: Forwarder, identity: Upstream, signer: ServiceSig
 
 
 async def _get(
-    forwarder: Forwarder,
+    ask: Ask,
     upstream: Upstream,
     path: bytes,
     headers: RawHeaders | None = None,
+    *,
+    seconds: float = _PATIENCE,
 ) -> tuple[int, bytes]:
     """Fetch a small document from a service: its status and its body."""
-    request = Outgoing("GET", path, b"", headers or [], None, _PATIENCE)
-    async with asyncio.timeout(_PATIENCE):
-        answer = await forwarder.answer(upstream, request)
+    request = Outgoing("GET", path, b"", headers or [], None, seconds)
+    async with asyncio.timeout(seconds):
+        answer = await ask(upstream, request)
         with closing(answer):
             body, last = await answer.next()
             while not last:

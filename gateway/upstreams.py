@@ -99,11 +99,14 @@ class Upstream:
 
         Raises UpstreamUnavailable (503) when the last of them was tried in vain.
         """
-        instances = self._instances
-        start = self._turn % len(instances)
-        self._turn = start + 1
-        for instance in instances[start:] + instances[:start]:
+        for instance in self.every_instance():
             if instance.circuit.lets_in():
                 yield instance
-        rest = min(instance.circuit.rest for instance in instances)
+        rest = min(instance.circuit.rest for instance in self._instances)
         raise UpstreamUnavailable(retry_after=max(1, ceil(rest)))
+
+    def every_instance(self) -> list[Instance]:
+        """Return all instances, whatever their circuits say, the one whose turn it is first."""
+        start = self._turn % len(self._instances)
+        self._turn = start + 1
+        return self._instances[start:] + self._instances[:start]

@@ -10,13 +10,17 @@ import aio_pika
 import aiormq
 from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed, PublishError
+from aio_pika.exceptions import (
+    AMQPError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    PublishError,
+)
 from aiormq import spec
 from aiormq.abc import ChannelFrame, FrameType
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pydantic import SecretStr
-from uuid_utils import uuid7
 from yarl import URL
 
 from shared.failpoints import passed
@@ -190,26 +194,42 @@ async def is_declared(channel: AbstractChannel, queue: str, *, user: str) -> boo
     return True
 
 
-async def declare_own_queue(
-    channel: AbstractChannel, purpose: str, bindings: Iterable[str]
+async def declare_lasting_queue(
+    channel: AbstractChannel, name: str, bindings: Iterable[str], *, seconds: float
 ) -> AbstractQueue:
-    """Declare a queue that is this connection's alone and goes with it, and bind it.
+    """Declare a queue that outlives its consumer's connection for some seconds, and bind it.
 
-    For news that every process must hear and that none needs after it is gone. The queue's name is
-    `purpose`, which begins with the user's, and something random.
+    For news that every process must receive and that none needs after it is gone. The name begins
+    with the user's.
     """
-    queue = await channel.declare_queue(f"{purpose}.{uuid7()}", exclusive=True, auto_delete=True)
+    expires: dict[str, Any] = {"x-expires": int(seconds * 1000)}
+    queue = await channel.declare_queue(name, durable=True, arguments=expires)
     for binding in bindings:
         await queue.bind(EXCHANGE, binding)
     return queue
 
 
-async def require_queue(channel: AbstractChannel, queue: AbstractQueue) -> None:
-    """Ask the broker whether a queue is still there.
+async def is_queue(connection: AbstractConnection, name: str) -> bool:
+    """Return whether one's own queue is still there."""
+    # The broker closes a channel on which somebody names a queue that is not there.
+    channel = await connection.channel()
+    try:
+        await channel.declare_queue(name, passive=True, timeout=CLOSE_TIMEOUT)
+    except ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True
 
-    Raises an AMQP error when it is not, TimeoutError when the broker does not answer.
+
+async def is_drained(channel: AbstractChannel, queue: AbstractQueue) -> bool:
+    """Return whether this connection, its only consumer, has received all that a queue had.
+
+    A consumer whose connection broke may still hold messages until the broker notices. Raises an
+    AMQP error when the queue is not there, TimeoutError when the broker does not answer.
     """
-    await channel.declare_queue(queue.name, passive=True, timeout=CLOSE_TIMEOUT)
+    state = await channel.declare_queue(queue.name, passive=True, timeout=CLOSE_TIMEOUT)
+    result = state.declaration_result
+    return not result.message_count and result.consumer_count == 1
 
 
 def _quorum() -> dict[str, Any]:

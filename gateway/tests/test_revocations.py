@@ -1,6 +1,7 @@
 """Revoked tokens stop at every gateway, whatever way the news came, and none passes blindly."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -279,6 +280,65 @@ async def test_what_was_missed_while_the_broker_was_away_is_read_from_the_list()
         await becomes(stack, later, 401)
 
 
+async def test_a_gateway_that_reconnects_needs_no_list_from_an_overloaded_identity() -> None:
+    ended, other = token(sid="ended"), token(sid="other")
+    async with (
+        line_to_broker() as (line, url),
+        open_stack(rabbitmq_url=url, blind_limit=3) as stack,
+    ):
+        await listening(stack)
+        stack.upstream.identity.status = 503
+        line.cut()
+        await until(lambda: not stack.gateway.feed.listening)
+        async with publisher() as exchange:
+            changes = {"ended_sessions": ["ended"]}
+            await publish(exchange, "identity.user.logged_out.v1", ("user", 7), changes)
+        await becomes(stack, other, 503)  # without the broker and without the list it is blind
+        line.mend()
+        await becomes(stack, other, 200)
+        assert await status(stack, ended) == 401, "the queue kept what was published meanwhile"
+
+
+async def test_a_queue_that_is_gone_is_made_again_and_the_list_read() -> None:
+    ended = token(sid="ended")
+    async with open_stack() as stack:
+        await listening(stack)
+        reads = len(stack.upstream.identity.reads)
+        async with bus.connected(broker_url(), name="test") as broker:
+            channel = await broker.channel()
+            stack.upstream.identity.sessions = ["ended"]
+            await channel.queue_delete(stack.gateway.feed.queue_name)
+        await until(lambda: len(stack.upstream.identity.reads) > reads)
+        await becomes(stack, ended, 401)
+        await listening(stack)
+
+
+async def test_the_list_is_read_although_the_circuit_is_open() -> None:
+    lists = 0
+
+    async def overloaded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal lists
+        head = await read_head(reader)
+        if b"/internal/revocations" in head:
+            lists += 1
+            body = b'{"revoked_sessions": [], "users": {}, "organizations": []}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    circuit = {"circuit_failures": 2, "circuit_pause": 600}
+    async with (
+        raw_upstream(overloaded) as url,
+        open_stack(identity_url=(url,), rabbitmq_url=DEAD_BROKER, **circuit) as stack,
+    ):
+        statuses = [
+            (await stack.client.post("/api/auth/login", content=b"{}")).status_code
+            for _ in range(3)
+        ]
+        assert statuses == [502, 502, 503]
+        before = lists
+        await until(lambda: lists >= before + 2)
+        assert await status(stack, token()) == 200
+
+
 async def test_a_gateway_without_any_news_trusts_nobody_and_recovers() -> None:
     async with (
         line_to_broker() as (line, url),
@@ -354,9 +414,13 @@ def _is_open(revocations: Revocations) -> bool:
 
 
 def _list(versions: dict[int, int]) -> RevocationList:
-    return RevocationList(
-        revoked_sessions=[], users={}, organizations=[3], organization_versions=versions
-    )
+    answer = {
+        "revoked_sessions": [],
+        "users": {},
+        "organizations": [3],
+        "organization_versions": versions,
+    }
+    return RevocationList.model_validate_json(json.dumps(answer))
 
 
 def test_a_list_that_lags_behind_the_events_does_not_close_an_organization_again() -> None:

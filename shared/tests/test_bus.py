@@ -8,6 +8,7 @@ import warnings
 import pytest
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError, PublishError
+from uuid_utils import uuid7
 
 from shared import bus
 
@@ -42,7 +43,9 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_failure_like_others() -
 
 
 async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChannel) -> None:
-    queue = await bus.declare_own_queue(channel, "sample.test", ["sample.known"])
+    queue = await bus.declare_lasting_queue(
+        channel, f"sample.test.{uuid7()}", ["sample.known"], seconds=60
+    )
     bodies = [b"first", b"", b"x" * 300_000, b"last"]
     known = [bus.Outgoing("sample.known", str(n), body, "sample") for n, body in enumerate(bodies)]
     for _ in range(2):
@@ -59,6 +62,7 @@ async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChan
         )
         assert (await queue.get(no_ack=True)).body == b"alone"
     assert await bus.publish_all(channel, []) == []
+    await queue.delete(if_unused=False, if_empty=False)
 
 
 async def test_a_closed_channel_takes_no_batch(channel: AbstractChannel) -> None:
