@@ -29,7 +29,7 @@ def event(kind: str, entity_id: int, version: int = 1, **new_values: Any) -> Eve
     return Event.model_validate(
         {
             "id": f"event-{next(_number)}",
-            "source": "carnet/test",
+            "source": f"carnet/{kind.partition('.')[0]}",
             "type": kind,
             "time": now(),
             "subject": f"{entity}/{entity_id}",
