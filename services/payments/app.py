@@ -19,6 +19,7 @@ from shared.settings import load_settings
 
 NAME = "payments"
 WEBHOOKS_AT_ONCE = 4
+DOCUMENTS_AT_ONCE = 2
 
 
 def _closing(*connections: Gateways | Logos) -> APIRouter:
@@ -58,6 +59,7 @@ def create_app(
     )
     app.state.gateways = gateways
     app.state.logos = logos
+    app.state.document_limit = anyio.CapacityLimiter(DOCUMENTS_AT_ONCE)
     app.state.webhook_limit = anyio.CapacityLimiter(WEBHOOKS_AT_ONCE)
     return app
 

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from decimal import Decimal
 from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 from typing import cast
-from unicodedata import category, normalize
 
-from fpdf import FPDF
 from fpdf.enums import MethodReturnValue, XPos, YPos
-from fpdf.fonts import TTFFont
 
 from services.payments.gateways.minor_units import smallest_unit
 from services.payments.models import InvoiceKind
 from services.payments.schemas import InvoiceLine, InvoiceRead
+from services.payments.shaping import MARK, ShapedPage
 
 _FONT = "Source Sans Pro"
 _MARGIN = 22.0
@@ -23,10 +22,8 @@ _DARK, _GREY, _RULE = (33, 37, 41), (108, 117, 125), (206, 212, 218)
 _LOGO_WIDTH, _LOGO_HEIGHT = 55.0, 22.0
 _FOOTER_SIZE = 8.0
 _ABOVE_FOOTER, _BELOW_FOOTER = 10.0, 12.0
-_VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
-_MARK = "\N{BALLOT BOX}"
 _EXPLANATION = (
-    f"{_MARK} stands for a character that the typeface of this page lacks."
+    f"{MARK} stands for a character that the typefaces of this page lack."
     " The document's data (JSON) has all of them."
 )
 _METHODS = {
@@ -40,48 +37,31 @@ _METHODS = {
 def render(invoice: InvoiceRead, logo: bytes | None) -> bytes:
     """Return the document as PDF. `logo` is a PNG or JPEG; without it the name stands alone.
 
-    Takes a tenth of a second of computing: call it in a thread.
+    Takes a tenth of a second of computing, up to half a second when text of other scripts is in
+    it: call it in a thread, and few at once.
     """
     page = _Page(invoice, logo)
     page.write_document()
     return bytes(page.output())
 
 
-class _Page(FPDF):
+class _Page(ShapedPage):
     """One A4 document."""
 
     def __init__(self, invoice: InvoiceRead, logo: bytes | None) -> None:
-        super().__init__(format="A4")
+        folder = Path(str(files("font_source_sans_pro") / "files"))
+        regular, bold = folder / "SourceSansPro-Regular.ttf", folder / "SourceSansPro-Bold.ttf"
+        super().__init__(_FONT, regular, bold, invoice.model_dump_json())
         self.invoice = invoice
         self.logo = logo
-        folder = files("font_source_sans_pro") / "files"
-        self.add_font(_FONT, "", str(folder / "SourceSansPro-Regular.ttf"))
-        self.add_font(_FONT, "B", str(folder / "SourceSansPro-Bold.ttf"))
         self.set_margins(_MARGIN, 20, _MARGIN)
         self.c_margin = 0
         # Otherwise "{nb}" in a name is replaced by the number of pages.
         self.alias_nb_pages(None)  # type: ignore[arg-type]
         self.footer_height = 0.0
-        self.is_marked = False
         self.set_title(f"{self._heading()} {invoice.number}")
         self.set_author(invoice.seller.name)
         self.set_creation_date(invoice.issued_at)
-
-    def normalize_text(self, text: str) -> str:
-        """Put a mark in the place of each character that the typeface lacks.
-
-        By itself the library leaves them out: a name in Chinese would be no name at all.
-        """
-        return "".join(map(self._drawn, normalize("NFC", super().normalize_text(text))))
-
-    def _drawn(self, char: str) -> str:
-        font = self.current_font
-        if char == "\n" or not isinstance(font, TTFFont) or ord(char) in font.cmap:
-            return char
-        if category(char) == "Cf" or char in _VARIATIONS:
-            return ""
-        self.is_marked = True
-        return _MARK
 
     def write_lines(self, lines: Sequence[str], *, align: str = "L", size: float = 10) -> None:
         """Write lines one below the other."""
@@ -111,7 +91,8 @@ class _Page(FPDF):
 
     def _footer_lines(self) -> list[str]:
         seller = self.invoice.seller
-        known = (seller.name, _one_line(seller.address), seller.email, seller.phone)
+        address = ", ".join(map(self.isolated, (seller.address or "").splitlines()))
+        known = (self.isolated(seller.name), address, seller.email, seller.phone)
         lines = [" · ".join(part for part in known if part)]
         if seller.tax_id:
             lines.append(f"Tax ID {seller.tax_id}")
@@ -185,11 +166,9 @@ class _Page(FPDF):
         self.cell(_WIDTH / 2, 5, label, new_x=XPos.LEFT, new_y=YPos.NEXT)
         self.set_text_color(*_DARK)
         self.set_font(_FONT, "", 10)
-        for line in lines:
-            if line:
-                self.multi_cell(
-                    _WIDTH / 2 - 6, 5, line, align="L", new_x=XPos.LEFT, new_y=YPos.NEXT
-                )
+        # Each line on its own: the first one's direction is not that of the others.
+        for line in "\n".join(filter(None, lines)).splitlines():
+            self.multi_cell(_WIDTH / 2 - 6, 5, line, align="L", new_x=XPos.LEFT, new_y=YPos.NEXT)
 
     def _write_table(self) -> None:
         invoice = self.invoice
@@ -242,7 +221,3 @@ def _amount(amount: Decimal, currency: str) -> str:
     """Return an amount with its currency's decimals: never rounded, should it have more."""
     is_whole = smallest_unit(currency) == 1 and not amount % 1
     return f"{amount:,.{0 if is_whole else 2}f}"
-
-
-def _one_line(text: str | None) -> str | None:
-    return ", ".join(text.splitlines()) if text else None

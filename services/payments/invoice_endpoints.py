@@ -1,9 +1,11 @@
 """Routes of invoices, credit notes and totals: parse, call, return."""
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import Depends, Header, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -48,9 +50,16 @@ _DOCUMENT: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _logos(request: Request) -> Logos:
-    logos: Logos = request.app.state.logos
-    return logos
+@dataclass(frozen=True, slots=True)
+class Printing:
+    """What documents are drawn with: the logos, and how many are drawn at once."""
+
+    logos: Logos
+    limit: CapacityLimiter
+
+
+async def _printing(request: Request) -> Printing:
+    return Printing(request.app.state.logos, request.app.state.document_limit)
 
 
 Accept = Annotated[list[str] | None, Header(include_in_schema=False)]
@@ -65,17 +74,17 @@ async def _wanted(response: Response, accept: Accept = None) -> str:
     return wanted
 
 
-LogosDep = Annotated[Logos, Depends(_logos)]
+PrintingDep = Annotated[Printing, Depends(_printing)]
 WantedDep = Annotated[str, Depends(_wanted)]
 
 
-async def _shown(invoice: Invoice, wanted: str, logos: Logos) -> InvoiceRead | Response:
+async def _shown(invoice: Invoice, wanted: str, printing: Printing) -> InvoiceRead | Response:
     """Show a document; call it with no transaction open: the logo comes from somewhere else."""
     shown = InvoiceRead.model_validate(invoice)
     if wanted != PDF:
         return shown
-    logo = await logos.find(shown.seller.logo_url)
-    page = await anyio.to_thread.run_sync(documents.render, shown, logo)
+    logo = await printing.logos.find(shown.seller.logo_url)
+    page = await anyio.to_thread.run_sync(documents.render, shown, logo, limiter=printing.limit)
     headers = {"Content-Disposition": f'inline; filename="{_file_name(shown.number)}"'}
     return Response(page, media_type=PDF, headers=headers | VARIES)
 
@@ -112,13 +121,13 @@ async def get_invoice_of_organization(
     work: WorkDep,
     actor: ActorDep,
     wanted: WantedDep,
-    logos: LogosDep,
+    printing: PrintingDep,
 ) -> InvoiceRead | Response:
     """Show an invoice or credit note, as JSON or PDF by `Accept`."""
     require_view(actor, organization_id)
     async with work.begin() as session:
         document = await queries.get_document(session, organization_id, invoice_id)
-    return await _shown(document, wanted, logos)
+    return await _shown(document, wanted, printing)
 
 
 @of_organization.get(
@@ -159,13 +168,13 @@ def _span(first: date | None, last: date | None) -> tuple[date, date]:
 
 @of_payment.get("/invoice", response_model=InvoiceRead, responses=_DOCUMENT)
 async def get_invoice(
-    payment_id: Id, work: WorkDep, actor: ActorDep, wanted: WantedDep, logos: LogosDep
+    payment_id: Id, work: WorkDep, actor: ActorDep, wanted: WantedDep, printing: PrintingDep
 ) -> InvoiceRead | Response:
     """Show a payment's invoice, as JSON or PDF by `Accept`."""
     async with work.begin() as session:
         await _check_visible(session, actor, payment_id)
         invoice = await queries.get_invoice(session, payment_id)
-    return await _shown(invoice, wanted, logos)
+    return await _shown(invoice, wanted, printing)
 
 
 @of_payment.get("/credit-notes")
@@ -185,7 +194,7 @@ async def get_credit_note(
     work: WorkDep,
     actor: ActorDep,
     wanted: WantedDep,
-    logos: LogosDep,
+    printing: PrintingDep,
 ) -> InvoiceRead | Response:
     """Show a credit note by its number, as JSON or PDF by `Accept`."""
     async with work.begin() as session:
@@ -194,7 +203,7 @@ async def get_credit_note(
     note = next((note for note in notes if note.number == number), None)
     if note is None:
         raise InvoiceNotFound
-    return await _shown(note, wanted, logos)
+    return await _shown(note, wanted, printing)
 
 
 async def _check_visible(session: AsyncSession, actor: Actor, payment_id: int) -> None:
