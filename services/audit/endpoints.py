@@ -19,6 +19,7 @@ from services.audit.schemas import (
 )
 from services.audit.seals import SealReader
 from services.audit.verification import verify_chain, verify_everything
+from shared import csv_files
 from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id, QueryId
@@ -26,7 +27,7 @@ from shared.paging import PageDep
 from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
 
 _MEDIA_TYPES = {
-    ExportFormat.CSV: "text/csv; charset=utf-8",
+    ExportFormat.CSV: csv_files.MEDIA_TYPE,
     ExportFormat.NDJSON: "application/x-ndjson",
 }
 _EXPORTED: dict[int | str, dict[str, Any]] = {
@@ -116,9 +117,10 @@ async def export_all_rows(
     filters: EverywhereDep,
     work: UnclaimedWorkDep,
     form: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
+    with_bom: csv_files.WithBom = False,
 ) -> StreamingResponse:
     """Export changes in the whole system."""
-    return await _export(work, filters, form)
+    return await _export(work, filters, form, with_bom)
 
 
 @admin.get("/verify")
@@ -153,9 +155,10 @@ async def export_rows(
     filters: WithinDep,
     work: UnclaimedWorkDep,
     form: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
+    with_bom: csv_files.WithBom = False,
 ) -> StreamingResponse:
     """Export an organization's changes."""
-    return await _export(work, filters, form)
+    return await _export(work, filters, form, with_bom)
 
 
 @members.get("/verify")
@@ -172,13 +175,16 @@ async def verify_rows(
     return await verify_chain(session, organization_id, evidence, first=first, last=last)
 
 
-async def _export(work: Work, filters: Filters, form: ExportFormat) -> StreamingResponse:
+async def _export(
+    work: Work, filters: Filters, form: ExportFormat, with_bom: bool
+) -> StreamingResponse:
+    csv_files.check_bom(with_bom, is_csv=form is ExportFormat.CSV)
     async with work.begin() as session:
         reading.record_reading(session, f"export as {form}", filters)
 
     async def written() -> AsyncIterator[bytes]:
         async with work.begin() as session:
-            async for piece in reading.export_rows(session, filters, form):
+            async for piece in reading.export_rows(session, filters, form, with_bom=with_bom):
                 yield piece
 
     headers = {"Content-Disposition": f'attachment; filename="audit-logs.{form}"'}

@@ -1,7 +1,5 @@
 """Use cases of readers: look, take along; and each reading is a change of its own to the trail."""
 
-import csv
-import io
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -11,14 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.audit import policies, queries
 from services.audit.errors import OrganizationNotFound
 from services.audit.schemas import AuditLogRead, ExportFormat, Filters, shown
+from shared import csv_files
 from shared.auth import Actor
 from shared.changes import note
 from shared.errors import Forbidden
 from shared.paging import Page
 
 CSV_COLUMNS = tuple(AuditLogRead.model_fields)
-# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def require_admin(actor: Actor) -> None:
@@ -56,11 +53,11 @@ def record_reading(session: AsyncSession, how: str, filters: Filters) -> None:
 
 
 async def export_rows(
-    session: AsyncSession, filters: Filters, form: ExportFormat
+    session: AsyncSession, filters: Filters, form: ExportFormat, *, with_bom: bool = False
 ) -> AsyncIterator[bytes]:
     """Yield an export piece by piece; memory holds a thousand rows, however many there are."""
     if form is ExportFormat.CSV:
-        yield _csv_lines([CSV_COLUMNS])
+        yield csv_files.head(CSV_COLUMNS, with_bom=with_bom)
     write = _WRITERS[form]
     async for rows in queries.stream_rows(session, filters):
         yield write([shown(row) for row in rows])
@@ -71,7 +68,7 @@ def _as_ndjson(rows: Sequence[AuditLogRead]) -> bytes:
 
 
 def _as_csv(rows: Sequence[AuditLogRead]) -> bytes:
-    return _csv_lines([_cell(value) for value in _plain(row).values()] for row in rows)
+    return csv_files.lines([_cell(value) for value in _plain(row).values()] for row in rows)
 
 
 def _plain(row: AuditLogRead) -> Mapping[str, Any]:
@@ -79,18 +76,9 @@ def _plain(row: AuditLogRead) -> Mapping[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: the apostrophe marks it as text."""
     if isinstance(value, dict):
-        value = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
     return value
-
-
-def _csv_lines(lines: Any) -> bytes:
-    written = io.StringIO()
-    csv.writer(written).writerows(lines)
-    return written.getvalue().encode()
 
 
 _WRITERS: Mapping[ExportFormat, Callable[[Sequence[AuditLogRead]], bytes]] = {

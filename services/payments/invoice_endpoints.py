@@ -22,6 +22,7 @@ from services.payments.negotiation import preferred
 from services.payments.organization_endpoints import require_view
 from services.payments.policies import can_see
 from services.payments.schemas import DayTotal, InvoiceRead, SeriesGaps
+from shared import csv_files
 from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Day, Id
@@ -145,6 +146,7 @@ async def get_totals(
     ] = None,
     last: Annotated[Day | None, Query(alias="to", description="Included. Default: today")] = None,
     form: Annotated[Literal["json", "csv"] | None, Query(alias="format")] = None,
+    with_bom: csv_files.WithBom = False,
     accept: Accept = None,
 ) -> list[DayTotal] | Response:
     """Total what was paid and given back per day of the organization, currency and method."""
@@ -152,9 +154,12 @@ async def get_totals(
     first, last = _span(first, last)
     if not timedelta(0) <= last - first <= timedelta(days=reports.LONGEST_DAYS):
         raise Invalid("to", f"must be from `from` to {reports.LONGEST_DAYS} days after it")
+    is_csv = (form or preferred(accept or [], (JSON, CSV))) in ("csv", CSV)
+    csv_files.check_bom(with_bom, is_csv=is_csv)
     rows = await reports.totals(session, organization_id, first, last)
-    if form == "csv" or (form is None and preferred(accept or [], (JSON, CSV)) == CSV):
-        return Response(reports.as_csv(rows), media_type=CSV, headers=VARIES)
+    if is_csv:
+        written = reports.as_csv(rows, with_bom=with_bom)
+        return Response(written, media_type=csv_files.MEDIA_TYPE, headers=VARIES)
     response.headers.update(VARIES)
     return rows
 

@@ -1,7 +1,5 @@
 """What an organization's bookkeeper asks: totals of the days, and whether a number is missing."""
 
-import csv
-import io
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
@@ -11,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.models import Invoice, InvoiceKind
 from services.payments.schemas import DayTotal, SeriesGaps
+from shared import csv_files
 
 LONGEST_DAYS = 366
 
 _COLUMNS = tuple(DayTotal.model_fields)
+_CENT = Decimal("0.01")
 _MISSING = text(
     "SELECT s.kind, s.year, s.last_sequence,"
     " (SELECT count(*) FROM invoices i WHERE i.organization_id = s.organization_id"
@@ -100,15 +100,11 @@ def _day_total(
     )
 
 
-def as_csv(rows: Iterable[DayTotal]) -> str:
-    """Return totals as comma-separated values with a line of names (RFC 4180)."""
-    written = io.StringIO()
-    writer = csv.writer(written)
-    writer.writerow(_COLUMNS)
-    for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in _COLUMNS])
-    return written.getvalue()
+def as_csv(rows: Iterable[DayTotal], *, with_bom: bool) -> bytes:
+    """Return totals as comma-separated values with a line of names."""
+    cells = ([_cell(getattr(row, name)) for name in _COLUMNS] for row in rows)
+    return csv_files.head(_COLUMNS, with_bom=with_bom) + csv_files.lines(cells)
 
 
-def _cell(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, Decimal) else str(value)
+def _cell(value: object) -> object:
+    return value.quantize(_CENT) if isinstance(value, Decimal) else value

@@ -209,6 +209,26 @@ async def test_an_export_is_safe_to_open_in_a_spreadsheet(
     assert json.loads(rows[0]["new_values"]) == {"price": "400.00"}
 
 
+async def test_an_export_begins_with_a_byte_order_mark_on_request(
+    client: httpx.AsyncClient,
+    transactions: Transactions,
+    owner: dict[str, str],
+    admin: dict[str, str],
+) -> None:
+    actor = {"user_id": 5, "role": "client", "user_agent": "Praxis Grüße"}
+    await deliver(transactions, event(actor=actor))
+    for base, who in ((OWN, owner), (ADMIN, admin)):
+        marked = await client.get(f"{base}/export?format=csv&bom=true", headers=who)
+        plain = await client.get(f"{base}/export?format=csv", headers=who)
+        assert marked.content.startswith(b"\xef\xbb\xbfid,")
+        assert plain.content.startswith(b"id,")
+        assert marked.content.decode("utf-8-sig").splitlines()[0] == plain.text.splitlines()[0]
+        assert "Praxis Grüße" in marked.text
+    refused = await client.get(f"{OWN}/export?format=ndjson&bom=true", headers=owner)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "bom"
+
+
 async def test_an_export_of_many_rows_is_whole(
     client: httpx.AsyncClient, transactions: Transactions, owner: dict[str, str]
 ) -> None:

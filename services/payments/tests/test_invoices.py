@@ -4,14 +4,16 @@ import asyncio
 import csv
 import io
 from collections import defaultdict
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 from pypdf import PdfReader
 
-from services.payments import queries, service
+from services.payments import queries, reports, service
+from services.payments.schemas import DayTotal
 from services.payments.tests.signals import CLIENT, ORGANIZATION, OTHER_ORGANIZATION, order
 from services.payments.tests.test_charges import charge
 from shared.db import now
@@ -255,6 +257,37 @@ async def test_totals_per_day_currency_and_method(
             "30.00",
             "120.50",
         )
+
+
+async def test_totals_begin_with_a_byte_order_mark_on_request(
+    client: httpx.AsyncClient, vouchers: Headers, owner: Headers
+) -> None:
+    await charge(client, vouchers, order(amount=100))
+    path = f"{BASE}/payments/totals"
+    by_accept = {**owner, "Accept": "text/csv"}
+    plain = await client.get(path, headers=by_accept)
+    for query, headers in (({"format": "csv", "bom": "true"}, owner), ({"bom": "true"}, by_accept)):
+        marked = await client.get(path, params=query, headers=headers)
+        assert marked.headers["content-type"] == "text/csv; charset=utf-8"
+        assert marked.content == b"\xef\xbb\xbf" + plain.content
+    refused = await client.get(path, params={"bom": "true"}, headers=owner)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "bom"
+
+
+async def test_more_given_back_than_paid_is_a_number_below_zero() -> None:
+    day = DayTotal(
+        day=date(2026, 3, 1),
+        currency="USD",
+        payment_method="cash",
+        payments=0,
+        paid=Decimal(0),
+        refunds=1,
+        refunded=Decimal("30.5"),
+        net=Decimal("-30.5"),
+    )
+    [_, line] = reports.as_csv([day], with_bom=False).decode().splitlines()
+    assert line == "2026-03-01,USD,cash,0,0.00,1,30.50,-30.50"
 
 
 def _sums(
