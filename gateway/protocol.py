@@ -46,7 +46,9 @@ class BoundedHttpProtocol(HttpProtocol):
 
     _in_head = False
     _in_body = False
-    _head_size = 0
+    _head_size = 0  # bytes of the head's fields that have ended
+    _head_arrived = 0  # bytes of the head, with the field that has no end yet
+    _messages_begun = 0
     _bytes_without_body = 0
     _body_arrived = False
     _head_timer: asyncio.TimerHandle | None = None
@@ -64,12 +66,16 @@ class BoundedHttpProtocol(HttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what is still unfinished: a header or a trailer may have no end."""
+        was_in_body, begun = self._in_body, self._messages_begun
         super().data_received(data)
         if self.transport.is_closing():
             return
         if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > self.limits.size:
+            # How much of the data belongs to a head that began behind another message is not
+            # known: it is counted from the next data on.
+            if self._messages_begun - begun <= (0 if was_in_body else 1):
+                self._head_arrived += len(data)
+            if self._head_arrived > self.limits.size:
                 self._refuse(HeadTooLarge())
         elif self._in_body:
             self._count_without_body(len(data))
@@ -80,7 +86,8 @@ class BoundedHttpProtocol(HttpProtocol):
         """A head begins."""
         super().on_message_begin()
         self._in_head = True
-        self._head_size = 0
+        self._head_size = self._head_arrived = 0
+        self._messages_begun += 1
 
     def on_url(self, url: bytes) -> None:
         """Count the request line; raising ends the parsing."""

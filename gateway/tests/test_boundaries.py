@@ -108,3 +108,19 @@ async def test_a_refused_body_that_was_not_invited_ends_the_connection(stack: St
     assert (status, headers["connection"]) == (401, "close")
     assert answer.count(b"HTTP/1.1") == 1
     assert stack.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (LOGIN + b"Content-Length: 40000\r\n\r\n" + b"x" * 100, b"x" * 39_900 + LOGIN),
+        (LOGIN + b"Content-Length: 40000\r\n\r\n" + b"x" * 40_000 + LOGIN,),
+        (LOGIN + b"X-A: %b\r\n" % (b"a" * 16_000), b"X-B: %b\r\n" % (b"b" * 12_000)),
+    ],
+    ids=["behind the end of a body", "behind a whole request", "in two pieces"],
+)
+async def test_a_head_below_the_limit_is_accepted_however_it_arrives(
+    stack: Stack, pieces: tuple[bytes, ...]
+) -> None:
+    answers = await in_pieces(stack, *pieces, b"Connection: close\r\n\r\n")
+    assert answers.count(b"HTTP/1.1 200") == b"".join(pieces).count(b"POST ")
