@@ -178,7 +178,8 @@ class IncomingBody:
         """Count what has arrived so far."""
         if size > self._bodies.limits.size:
             raise BodyTooLarge
-        if size > self.charged:
+        # One that was evicted while this piece was on its way must take no memory again.
+        if not self._evicted and size > self.charged:
             self._bodies.charge(self, size)
         if self._evicted:
             raise TooManyBodies

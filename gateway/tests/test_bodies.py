@@ -216,6 +216,21 @@ async def test_a_small_body_gets_in_although_memory_is_full_of_bodies_under_way(
     assert all_bodies.held == 0
 
 
+async def test_a_body_that_gave_way_takes_the_memory_of_no_other() -> None:
+    all_bodies = bodies(8 * FLOOR)
+    first, second = Client(all_bodies), Client(all_bodies)
+    await first.send(10)
+    await second.send(10)
+    third = Client(all_bodies)  # takes the first one's memory before the next piece is read
+    await first.send(3 * FLOOR)
+    assert [client.task.done() for client in (first, second, third)] == [True, False, False]
+    for client in (second, third):
+        await client.send(1, more=False)
+    assert [await outcome(client) for client in (second, third)] == [11, 1]
+    assert await outcome(first) is TooManyBodies
+    assert all_bodies.held == 0
+
+
 @pytest.mark.parametrize("pieces", [(101,), (50, 51), (100, 0, 1)])
 @pytest.mark.parametrize("length", [0, 101])
 async def test_a_body_over_its_limit_is_refused(pieces: tuple[int, ...], length: int) -> None:
