@@ -20,10 +20,10 @@ class Claimant:
 
 @dataclass(slots=True)
 class _Class:
-    """The places of one class. The last `kept` of them are for those who are known."""
+    """The places of one class. The last `reserved` of them are for known clients."""
 
     limit: int
-    kept: int = 0
+    reserved: int = 0
     taken: int = 0
     taken_by: dict[str, int] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class _Class:
         An address may have as many places as it leaves free: alone about half, and fewer the more
         addresses there are, so that there is always room for one that has none.
         """
-        free = self.limit - self.taken - (0 if claimant.is_known else self.kept)
+        free = self.limit - self.taken - (0 if claimant.is_known else self.reserved)
         return free > 0 and self.taken_by.get(claimant.network, 0) <= free
 
 
@@ -43,10 +43,10 @@ class Places:
     def __init__(self, limit: int, own: Mapping[Quota, int] | None = None) -> None:
         """`own`: the places of each class that has some; the rest of `limit` is for all others."""
         own = own or {}
-        rest = max(1, limit - sum(own.values()))
+        rest = limit - sum(own.values())
         self._classes = {quota: _Class(own.get(quota, rest)) for quota in Quota}
         sign_in = self._classes[Quota.SIGN_IN]
-        sign_in.kept = sign_in.limit // 4
+        sign_in.reserved = sign_in.limit // 4
 
     def enter(self, quota: Quota, claimant: Claimant) -> None:
         """Take a place; `leave` gives it back.

@@ -122,6 +122,16 @@ class Settings(ProcessSettings, TokenSettings):
             raise ValueError("GATEWAY_BODY_MEMORY must be at least four times GATEWAY_BODY_LIMIT")
         return self
 
+    @model_validator(mode="after")
+    def _leaves_places_to_all_others(self) -> Self:
+        own = max(self.sign_in_in_flight_limit, self.webhook_in_flight_limit)
+        if self.in_flight_limit <= own:
+            raise ValueError(
+                "GATEWAY_IN_FLIGHT_LIMIT must be greater than GATEWAY_SIGN_IN_IN_FLIGHT_LIMIT and"
+                " GATEWAY_WEBHOOK_IN_FLIGHT_LIMIT: the difference is for all other requests"
+            )
+        return self
+
     @field_validator("cors_origins")
     @classmethod
     def _are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:

@@ -57,7 +57,11 @@ async def slow_bodies(stack: Stack, count: int, sent: bytes = b"") -> AsyncItera
 
 
 async def test_a_body_that_has_not_arrived_takes_no_place() -> None:
-    settings = {"in_flight_limit": 3, "sign_in_in_flight_limit": 2}
+    settings = {
+        "in_flight_limit": 3,
+        "sign_in_in_flight_limit": 2,
+        "webhook_in_flight_limit": 1,
+    }
     async with open_stack(**settings) as stack, slow_bodies(stack, 70):
         for _ in range(10):
             assert (await stack.client.post("/api/auth/login", content=b"{}")).status_code == 200

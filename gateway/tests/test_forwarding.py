@@ -254,10 +254,12 @@ async def test_a_service_full_of_requests_refuses_the_rest_at_once() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with (
-        raw_upstream(handler) as url,
-        open_stack(vouchers_url=(url,), in_flight_limit=2) as stack,
-    ):
+    settings = {
+        "in_flight_limit": 2,
+        "sign_in_in_flight_limit": 1,
+        "webhook_in_flight_limit": 1,
+    }
+    async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,), **settings) as stack:
         get = partial(stack.client.get, "/api/vouchers/1", headers=bearer())
         calls = [asyncio.create_task(get()) for _ in range(5)]
         refused = [await call for call in islice(asyncio.as_completed(calls), 3)]

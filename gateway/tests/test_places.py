@@ -6,13 +6,21 @@ from collections.abc import Iterable
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from gateway.app import allow_many_connections
 from gateway.errors import UpstreamBusy
 from gateway.known_clients import KnownClients
 from gateway.places import Claimant, Places
 from gateway.routes import Quota
-from gateway.tests.conftest import Stack, open_stack, raw_upstream, read_head
+from gateway.tests.conftest import (
+    DEAD,
+    Stack,
+    open_stack,
+    raw_upstream,
+    read_head,
+    settings_for,
+)
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio
@@ -151,3 +159,10 @@ async def test_an_owner_signs_in_beside_strangers_who_hold_every_place() -> None
 def _taken(stack: Stack) -> int:
     upstream = next(iter(stack.gateway.upstreams.values()))
     return upstream.places._classes[Quota.SIGN_IN].taken
+
+
+@pytest.mark.parametrize("own", ["sign_in_in_flight_limit", "webhook_in_flight_limit"])
+def test_the_places_of_one_class_must_leave_some_to_all_others(own: str) -> None:
+    with pytest.raises(ValidationError, match="GATEWAY_IN_FLIGHT_LIMIT"):
+        settings_for(DEAD, in_flight_limit=100, **{own: 100})
+    assert settings_for(DEAD, in_flight_limit=101, **{own: 100}).in_flight_limit == 101
