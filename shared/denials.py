@@ -141,21 +141,19 @@ class Denials:
         return places.setdefault(key, new)
 
     async def write(self, *, everything: bool = False) -> None:
-        """Write what the minutes that are over have counted, or everything; in one transaction.
+        """Write what the minutes that are over have counted, or everything.
 
-        What cannot be written stays counted. Raises what the database raises.
+        Each minute has a transaction of its own, so that the event loop is not blocked for the rows
+        of all of them. What cannot be written stays counted. Raises what the database raises.
         """
         this_minute = self._clock().replace(second=0, microsecond=0)
         due = [minute for minute in self._minutes if everything or minute < this_minute]
-        if not due:
-            return
-        async with self._transactions.begin(system_origin(), EVERYTHING) as session:
-            for minute in due:
+        for minute in due:
+            async with self._transactions.begin(system_origin(), EVERYTHING) as session:
                 for key, counted in self._minutes[minute].items():
                     _note(session, key, counted)
-        for minute in due:
             del self._minutes[minute]
-        if self._dropped:
+        if due and self._dropped:
             log.error("denials_dropped", count=self._dropped)
             self._dropped = 0
 
