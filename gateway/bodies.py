@@ -12,8 +12,9 @@ from typing import Final
 
 from starlette.types import Receive
 
-from gateway.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected, TooManyBodies
+from gateway.errors import BodyTooSlow, ClientDisconnected, TooManyBodies
 from gateway.headers import RequestHead
+from shared.media_types import BodyTooLarge
 
 FLOOR: Final = 16 * 1024  # bytes that an unfinished body is counted for at least
 _SHARES: Final = 4  # one address may have a quarter of the memory

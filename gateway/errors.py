@@ -46,12 +46,6 @@ class HeadTooSlow(AppError):
     status = 408
 
 
-class BodyTooLarge(AppError):
-    """The body is larger than this interface accepts."""
-
-    status = 413
-
-
 class TooManyRequests(AppError):
     """More requests than this interface accepts from one client in so short a time."""
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from gateway.errors import (
-    BodyTooLarge,
     BodyTooSlow,
     HeadTooLarge,
     MalformedRequest,
@@ -15,6 +14,7 @@ from gateway.errors import (
 from gateway.routes import Access, Route
 from shared.context import REQUEST_ID_HEADER
 from shared.errors import PROBLEM, AppError, Problem, Unauthenticated
+from shared.media_types import BodyTooLarge
 from shared.openapi import HEADERS, with_headers
 
 Described = dict[str, Any]

@@ -4,16 +4,17 @@ import re
 import unicodedata
 from functools import cache
 
-# Default_Ignorable_Code_Point of the Unicode Character Database (DerivedCoreProperties.txt), which
-# Python does not know, and three characters that fonts draw as blanks. They stand here as
-# characters themselves: in a class of a regular expression every dialect reads them alike.
-INVISIBLE = (
+# As characters themselves: in a class of a regular expression every dialect reads them alike.
+IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-    "\u2800\U0001d159\U00016fe4"
 )
-"""Ranges for the inside of a character class: what leaves no mark on a page."""
+"""Ranges for the inside of a character class: Default_Ignorable_Code_Point of the Unicode Character
+Database (DerivedCoreProperties.txt), which Python does not know."""
+
+INVISIBLE = IGNORABLE + "\u2800\U0001d159\U00016fe4"
+"""The same with three characters that fonts draw as blanks: what leaves no mark on a page."""
 
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _MINUS = "\u2212"

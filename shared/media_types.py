@@ -13,7 +13,7 @@ bytes when each of them is escaped; the search for card numbers takes 0.2 s for 
 
 
 class BodyTooLarge(AppError):
-    """The body is larger than any that this route reads."""
+    """The body is larger than this interface accepts."""
 
     status = 413
 

@@ -14,12 +14,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func
 
-# Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt: no glyph shows them.
-_IGNORED = (
-    "\\u00ad\\u034f\\u061c\\u115f-\\u1160\\u17b4-\\u17b5\\u180b-\\u180f\\u200b-\\u200f"
-    "\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8"
-    "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff"
-)
+from shared.characters import IGNORABLE
+
+# As escapes, which PostgreSQL's regular expressions know too: a dump of the function is readable.
+_IGNORED = "".join(char if char == "-" else f"\\U{ord(char):08x}" for char in IGNORABLE)
 _IGNORED_RE = re.compile(f"[{_IGNORED}]")
 
 # The small i of U+0130, the capital with a dot, has the dot as a character of its own. PostgreSQL's

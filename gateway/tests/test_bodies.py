@@ -9,10 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.bodies import FLOOR, Bodies, BodyLimits
-from gateway.errors import BodyTooLarge, BodyTooSlow, TooManyBodies
+from gateway.errors import BodyTooSlow, TooManyBodies
 from gateway.headers import RequestHead
 from gateway.tests.conftest import DEAD, Stack, bearer, open_stack, settings_for
 from gateway.tests.test_requests import LOGIN, parts
+from shared.media_types import BodyTooLarge
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio
