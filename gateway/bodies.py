@@ -1,7 +1,7 @@
 """Requests' bodies: each is received whole before a service is asked, all within bounds.
 
 A body has a total time and a least rate, and all bodies together have a bounded memory. So a
-client that sends slowly holds nothing but a connection and a little of that memory. See
+client that sends slowly occupies only a connection and a little of that memory. See
 docs/decisions/0023-bodies-before-places.md.
 """
 
@@ -16,7 +16,7 @@ from gateway.errors import BodyTooSlow, ClientDisconnected, TooManyBodies
 from gateway.headers import RequestHead
 from shared.media_types import BodyTooLarge
 
-FLOOR: Final = 16 * 1024  # bytes that an unfinished body is counted for at least
+FLOOR: Final = 16 * 1024  # bytes: the least that an unfinished body is counted as
 _SHARES: Final = 4  # one address may have a quarter of the memory
 
 
@@ -35,7 +35,7 @@ class Bodies:
     """The bodies that are arriving or on their way to a service, and the memory they take.
 
     When memory runs out, of one address or altogether, the body that has been arriving for longest
-    gives way: a usual body is there within one round trip, and a slow one makes room for it.
+    is evicted: an ordinary body arrives within one round trip, so this is a slow one.
     """
 
     def __init__(self, limits: BodyLimits) -> None:
@@ -73,7 +73,7 @@ class Bodies:
         self._count(body, size if size > FLOOR else 0)
 
     def remove(self, body: "IncomingBody") -> None:
-        """Count a body no longer."""
+        """Stop counting a body."""
         self._forget(body)
         self._count(body, 0)
         if not self._held_by[body.network]:

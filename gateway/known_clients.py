@@ -1,8 +1,8 @@
-"""Who has signed in before: by the cookie of a device, or by the address.
+"""Clients that have signed in before: by the cookie of a device, or by the address.
 
 Only what this gateway has seen itself counts, because it cannot verify identity's cookies: an
-answer that sets a device cookie is a sign-in that succeeded. Being known is no right. It only gives
-access to places that strangers cannot take.
+answer that sets a device cookie is a sign-in that succeeded. A known client has no more
+rights than others: it may only use places that strangers cannot take.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class KnownClients:
         return any(device in self._devices for device in devices)
 
     def learn(self, answer: RawHeaders, network: str) -> None:
-        """Remember who has just signed in, if the answer's headers say that somebody has."""
+        """Remember the client, if the answer's headers show that its sign-in has succeeded."""
         cookies = [value.partition(b";")[0] for name, value in answer if name == b"set-cookie"]
         for device in _devices_in(cookies):
             self._devices.add(device)

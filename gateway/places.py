@@ -12,7 +12,7 @@ from gateway.routes import Quota
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who asks for a place: an address (see quotas.network_of), and whether it is known."""
+    """The client of a request: its address (see quotas.network_of), and whether it is known."""
 
     network: str
     is_known: bool = False
@@ -31,7 +31,7 @@ class _Class:
         """Whether one more may enter.
 
         An address may have as many places as it leaves free: alone about half, and fewer the more
-        addresses there are, so that there is always room for one that has none.
+        addresses there are, so that there is always a place for an address that has none.
         """
         free = self.limit - self.taken - (0 if claimant.is_known else self.reserved)
         return free > 0 and self.taken_by.get(claimant.network, 0) <= free

@@ -38,7 +38,7 @@ class BrokerUser:
 def broker_url(url: str, user: str, password: str | None = None) -> str:
     """Return an address of the broker by which another user signs in.
 
-    Without a password it has that of the given address, as all users of a broker for tests do.
+    Without a password it has that of the given address: all users of the tests' broker share one.
     """
     parts = urlsplit(url)
     where = parts.netloc.rpartition("@")[2]
@@ -63,7 +63,7 @@ def listening_user(name: str, takes: Collection[str]) -> BrokerUser:
 
 
 def operator_user(services: Iterable[str]) -> BrokerUser:
-    """Return the user that looks at dead letters and gives them back to their queues."""
+    """Return the user that reads dead letters and sends them back to their queues."""
     exchanges = "|".join(re.escape(service) for service in services)
     return BrokerUser(
         OPERATOR,
@@ -131,18 +131,18 @@ def definitions(
 
 
 def with_administrator(
-    found: Mapping[str, list[dict[str, Any]]], name: str, password: str, *tags: str
+    base: Mapping[str, list[dict[str, Any]]], name: str, password: str, *tags: str
 ) -> dict[str, list[dict[str, Any]]]:
     """Return definitions with one more user, who may do everything in each of their hosts.
 
-    `found` must name its virtual hosts.
+    `base` must name its virtual hosts.
     """
     everything = {"user": name, "configure": EVERYTHING, "write": EVERYTHING, "read": EVERYTHING}
-    rights = [{**everything, "vhost": host["name"]} for host in found["vhosts"]]
+    rights = [{**everything, "vhost": host["name"]} for host in base["vhosts"]]
     return {
-        **found,
-        "users": [account(name, password, "administrator", *tags), *found["users"]],
-        "permissions": [*rights, *found["permissions"]],
+        **base,
+        "users": [account(name, password, "administrator", *tags), *base["users"]],
+        "permissions": [*rights, *base["permissions"]],
     }
 
 

@@ -27,14 +27,15 @@ from shared.failpoints import passed
 from shared.publishers import service_in
 
 EXCHANGE = "carnet"
-"""The topic exchange of all events. An administrator makes it: whoever may declare an exchange may
-delete it."""
+"""The topic exchange of all events. An administrator declares it: a user who may declare an
+exchange may also delete it."""
 LISTENERS_EXCHANGE = "carnet.listeners"
-"""The direct exchange by which a publisher asks whether a queue is there: made like the other."""
+"""The direct exchange by which a publisher asks whether a queue is there; an administrator declares
+it too."""
 QUEUES_SUFFIX = ".queues"
-"""Of the direct exchange by which a service gives messages to its own queues."""
+"""Suffix of the direct exchange through which a service sends messages to its own queues."""
 DEAD_SUFFIX = ".dead"
-"""Of the queue that keeps what could not be handled."""
+"""Suffix of the queue that keeps what could not be handled."""
 RETRY_SUFFIX = ".retry"
 
 RETRY_AFTER_MS = 2_000
@@ -61,9 +62,9 @@ class Queue:
 
     @property
     def exchange(self) -> str:
-        """Name of the direct exchange by which its service gives messages to its own queues.
+        """Name of the direct exchange through which its service sends messages to its own queues.
 
-        The default exchange would do, but whoever may write to that reaches every queue.
+        Not the default exchange: a user who may write to that one reaches every queue.
         """
         return self.service + QUEUES_SUFFIX
 
@@ -160,14 +161,14 @@ async def queues_of_one_user(connection: AbstractConnection, queue: Queue) -> fr
     queue was declared with stays as long as the queue does, and goes on working: the broker itself
     needs no permission. Raises ChannelPreconditionFailed when a queue is of neither kind.
     """
-    found = set()
+    earlier = set()
     for name in (queue.retry, queue.name):
         try:
             await _declare_alone(connection, name, _arguments(queue, name, False))
         except ChannelPreconditionFailed:
             await _declare_alone(connection, name, _arguments(queue, name, True))
-            found.add(name)
-    return frozenset(found)
+            earlier.add(name)
+    return frozenset(earlier)
 
 
 async def _declare_alone(
@@ -211,7 +212,7 @@ async def declare_lasting_queue(
 
 async def is_queue(connection: AbstractConnection, name: str) -> bool:
     """Return whether one's own queue is still there."""
-    # The broker closes a channel on which somebody names a queue that is not there.
+    # The broker closes a channel on which a missing queue is named.
     channel = await connection.channel()
     try:
         await channel.declare_queue(name, passive=True, timeout=CLOSE_TIMEOUT)

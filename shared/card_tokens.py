@@ -1,7 +1,7 @@
 """The token that stands for a card: we must never see the card's number (PCI DSS 4.0).
 
-Every service that takes one in checks the same form, so that a wrong one is refused before anything
-is written.
+Every service that takes one in checks the same form, so that an invalid one is refused before
+anything is written.
 """
 
 import re

@@ -256,7 +256,7 @@ def note(
 ) -> None:
     """Record what happened without changing a row of ours: a sign-in to no account, for instance.
 
-    Its event has version 0, so no keeper of copies takes it for news of the row. `origin` is where
+    Its event has version 0, so services that keep copies ignore it. `origin` is where
     it came from, if that was not this transaction. Raises KeyError when the service publishes no
     such event.
     """

@@ -46,7 +46,7 @@ def plain(text: str) -> str:
 
 @cache
 def _twins() -> dict[int, str]:
-    """Return the character on a keyboard for each one that stands for the same."""
+    """Return the keyboard's character for each character of the same meaning."""
     twins = ((code, _twin(chr(code))) for code in range(0x80, _LAST_WITH_A_TWIN))
     return {code: twin for code, twin in twins if twin is not None}
 

@@ -3,7 +3,7 @@
 The refused request's transaction is rolled back, so its row cannot be written there. The refusal is
 counted in memory, which cannot fail or wait, and a task writes what a minute has counted in a
 transaction of its own: one event for each actor, route and minute, however many refusals there
-were. Memory is bounded: in a flood, what has no place of its own is counted together.
+were. Memory is bounded: in a flood, refusals beyond the bound are counted together.
 """
 
 import asyncio
@@ -32,16 +32,17 @@ log = structlog.get_logger(__name__)
 ENTITY_TYPE, ACTION = "request", "DENIED"
 
 MAX_KINDS = 1000
-"""How many actors and routes are told apart in one minute; the rest share one row per route."""
+"""How many actors and routes are counted separately in a minute; the rest share a row per route."""
 
 MAX_MINUTES = 10
-"""How many minutes may wait for the database, if it is away; what comes then is only counted."""
+"""How many minutes may wait for the database, if it is away. Refusals after that are lost, and only
+their number is logged."""
 
 EVERY = 5.0
-"""Seconds between two looks for a minute that is over."""
+"""Seconds between two checks for a minute that is over."""
 
-LAST_CHANCE = 3.0
-"""Seconds for what is left when the process ends."""
+LAST_WRITE = 3.0
+"""Seconds for writing what is left when the process ends."""
 
 _ID = re.compile(r"[1-9][0-9]{0,11}")
 """The ids of a path, which are safe to keep: other text of a refused path may be anything."""
@@ -173,7 +174,7 @@ class Denials:
             with suppress(asyncio.CancelledError):
                 await task
             try:
-                async with asyncio.timeout(LAST_CHANCE):
+                async with asyncio.timeout(LAST_WRITE):
                     await self.write(everything=True)
             except Exception as error:
                 log.error("denials_lost", count=self.waiting, exc_info=error)

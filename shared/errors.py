@@ -272,8 +272,8 @@ def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
 class UnexpectedErrors:
     """Pure ASGI middleware: what nobody foresaw is a 500 with the request's id.
 
-    A client that goes away in the middle of its body is no error of ours: the line of the request
-    says 499, and nobody reads the answer.
+    A client that disconnects in the middle of its body is not an error: the access log says 499,
+    and no answer is sent.
 
     The framework's own place for this lies outside every middleware, where the id is forgotten.
     """

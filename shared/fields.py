@@ -1,7 +1,7 @@
 """Types of request fields: bounded, trimmed, and free of what PostgreSQL or a page cannot hold.
 
-Each value has one way to be written: a number is no text and no truth value. The models and types
-here see to it, and a test looks at every route for others (deploy/tests/test_strict_schemas.py).
+Each value can be written in one way only: a number is neither a string nor a boolean. The models
+and types here enforce this, and deploy/tests/test_strict_schemas.py finds routes that use others.
 
 The patterns in `json_schema_extra` are for the OpenAPI document: they say what a validator checks.
 """
@@ -103,7 +103,7 @@ def _in_words(text: Any) -> bool:
 
 
 QueryFlag = Annotated[bool, BeforeValidator(_in_words)]
-"""A truth value in a query: `true` or `false`."""
+"""A boolean in a query: `true` or `false`."""
 
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -118,7 +118,8 @@ PathUuid = Annotated[UUID, Path(), BeforeValidator(_with_hyphens)]
 """A UUID in a path, as RFC 9562 writes it."""
 
 
-# What turns the order of the text around it, so that a page shows something else than was written:
+# Characters that reverse the direction of the text after them, so that a page shows something else
+# than what was written:
 # https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
 _TURNING = "\\u202a-\\u202e\\u2066-\\u2069"
 _ENDING_LINES = "\\u2028\\u2029"
@@ -166,7 +167,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
 def _written_day(value: Any) -> Any:
-    """Refuse what would be read as seconds since 1970, and years that no calendar reckons with."""
+    """Refuse what would be read as seconds since 1970, and years outside of 1000 to 8999."""
     if not isinstance(value, str) or not _DAY.fullmatch(value):
         raise ValueError("must be a day such as 2026-11-23, in the years 1000 to 8999")
     return value
@@ -201,7 +202,7 @@ def accept_local_addresses(accepted: bool) -> None:
 
 
 def _local_too(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """Check a local address like any other, by standing in a public domain for its last name."""
+    """Check a local address like any other, with a public domain appended for the check."""
     if not (_local_addresses and isinstance(value, str) and _LOCAL.search(value.strip())):
         return check(value)
     return str(check(value.strip() + _STAND_IN)).removesuffix(_STAND_IN)
@@ -223,8 +224,8 @@ def _without_invisible(address: str) -> str:
 def _zones() -> frozenset[str]:
     """Return the zones and links of the IANA database, as the package tzdata lists them.
 
-    What else a machine has in its folders (localtime, posix/, right/) means something else on the
-    next one, or nothing. "Factory" says that nobody has chosen a zone yet.
+    Other names that a machine may have (localtime, posix/, right/) mean something else on another
+    machine, or nothing. "Factory" is the database's name for a zone that is not set.
     """
     return frozenset((files("tzdata") / "zones").read_text().split()) - {"Factory"}
 

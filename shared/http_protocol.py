@@ -31,7 +31,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         # The fields of a trailer section arrive by the same callback as those of the head, and
-        # must not be merged with them (RFC 9110 6.5.1): they go into a list that nobody reads.
+        # must not be merged with them (RFC 9110 6.5.1): they go into a list that is not used.
         self.headers = []
 
     def on_message_complete(self) -> None:
@@ -76,7 +76,7 @@ def _closing_when_not_continued(app: ASGIApp, cycle: RequestResponseCycle) -> AS
     """End the connection with an answer that is sent before `100 Continue` is.
 
     Whether the client still sends the body that it announced is its choice (RFC 9110 10.1.1), so
-    nobody knows whether the next bytes are this body or another request.
+    the next bytes may be this body or another request.
     """
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:

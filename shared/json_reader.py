@@ -24,12 +24,12 @@ MAX_VALUES = 1_000
 MAX_DEPTH = 16
 """At most so many objects and lists one inside the other."""
 
-# A number of nine characters can have a billion digits, and somebody would convert it to int.
+# A number of nine characters can have a billion digits once it is converted to int.
 _LARGEST_EXPONENT = 400
 _LONGEST_NUMBER = 400
 _LONGEST_PATH = 300  # of a key, as an answer shows it
 
-# Possessive, and content with a missing closing quote, so that no text is looked at twice.
+# Possessive, and the closing quote may be missing: so no part of the text is matched twice.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[{]|[\]}]")
 
@@ -49,7 +49,7 @@ class _Duplicate(Exception):
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it was written, with every key."""
+    """An object as it was written, with repeated keys."""
 
 
 class _BadNumber(ValueError):
@@ -76,7 +76,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-# Made once: making a decoder takes longer than reading a small body.
+# Created once: creating a decoder takes longer than reading a small body.
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_float=_decimal, parse_constant=_refuse_constant
 )
@@ -107,14 +107,14 @@ def read_json(body: bytes) -> Any:
 
 
 def _decode(text: str) -> Any:
-    """Return what a text holds. Raises DuplicateKey: of two values of one key, which counts would
-    depend on who reads (RFC 8259, section 4)."""
+    """Return what a text holds. Raises DuplicateKey: which of two values counts would depend on the
+    reader (RFC 8259, section 4)."""
     try:
         return _DECODER.decode(text)
     except _Duplicate:
         path = ".".join(next(_duplicates(_PAIRS_DECODER.decode(text), ())))
     shown = printable(path, _LONGEST_PATH)
-    raise DuplicateKey(f"The body has {shown} twice; a key may stand in an object once.")
+    raise DuplicateKey(f"The body has {shown} twice; an object may have a key only once.")
 
 
 def _duplicates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 PostgreSQL's calendar goes from 4713 BC to the year 5874897 and has an infinity at either end;
 Python's goes from the year 1 to 9999. What is outside is read as the first or the last day that
 requests may name (`shared.fields.Day`), so that sums with it stay inside too. Nothing of Carnet
-writes such a value: it comes from version 1, or from somebody's own SQL.
+writes such a value: it comes from version 1, or from SQL of an operator.
 """
 
 from datetime import UTC, date, datetime, timedelta

@@ -82,7 +82,7 @@ class PublicUrl:
 
 
 def is_public(address: str) -> bool:
-    """Say whether an IP address belongs to the public internet; False for what is no address."""
+    """Say whether a text is an IP address of the public internet."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

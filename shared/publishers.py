@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 OPERATOR = "operator"
-"""The broker's user of whoever replays dead letters."""
+"""The broker's user for replaying dead letters."""
 PUBLISHER_HEADER = "x-carnet-publisher"
-"""Whose message a copy is. Believed from a queue's own service and from the operator alone."""
+"""Header of a copy: who published the original. Trusted only from a queue's own service and from
+the operator."""
 TYPE_HEADER = "x-carnet-type"
 """The routing key with which a copied message was published first."""
 
@@ -40,10 +41,10 @@ def service_in(name: str) -> str:
 
 
 def publisher_of(user: str | None, headers: Mapping[str, Any], *, owner: str) -> str | None:
-    """Return whose a message is, in a queue of `owner`; None when nobody vouches for it.
+    """Return who published a message in a queue of `owner`; None when it is not known.
 
     A retried or replayed message is a copy, published by the queue's own service or by the
-    operator, who say in a header whose it was.
+    operator, who name the original publisher in a header.
     """
     if user in (owner, OPERATOR) and PUBLISHER_HEADER in headers:
         return str(headers[PUBLISHER_HEADER]) or None
@@ -56,7 +57,7 @@ def require_publisher(
     """Raise ForgedMessage unless a message's event belongs to the message's publisher."""
     publisher = publisher_of(user, headers, owner=owner)
     if publisher is None:
-        raise ForgedMessage(f"{event.type} came without the name of the user who published it")
+        raise ForgedMessage(f"{event.type} was published without its user's name")
     if service_in(event.type) != publisher or event.source.rpartition("/")[2] != publisher:
         raise ForgedMessage(f"{event.type} of {event.source} was published by {publisher}")
     if user not in (owner, OPERATOR) and routing_key != event.type:

@@ -60,7 +60,7 @@ def read_settings(
         # Without the values, which may be secrets, and without links to pydantic's pages.
         found = error.errors(include_url=False, include_context=False, include_input=False)
         problems = [_problem(part["loc"], part["type"], part["msg"], name_of) for part in found]
-    except SettingsError as error:  # a list or a mapping that is no JSON
+    except SettingsError as error:  # a list or a mapping that is not JSON
         field = _FIELD_IN_SOURCE.search(str(error))
         problems = [f"{name_of(field[1]) if field else prefix}: must be JSON"]
     raise BadSettings(problems)
@@ -148,7 +148,7 @@ class ServiceSettings(ProcessSettings, TokenSettings):
     idempotency_secret: Annotated[SecretStr | None, BeforeValidator(_none_for_empty)] = Field(
         default=None, min_length=32
     )
-    """By it repeated requests are recognized; it stays when `internal_key` is replaced.
+    """Recognizes repeated requests; it stays the same when `internal_key` is replaced.
 
     Without it `internal_key` alone does that, and replacing the key refuses repetitions.
     """
