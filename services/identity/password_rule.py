@@ -5,6 +5,7 @@ composition. The length is counted after RFC 8265 has been applied.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import NewType
 
@@ -40,10 +41,14 @@ class WeakPassword(ValueError):
 def prepared(password: str) -> Prepared:
     """Return a password as RFC 8265's OpaqueString: NFC, and every space an ASCII space.
 
-    One with characters that the profile forbids is returned as it is: version 1 took them.
+    One with characters that the profile forbids is returned as it is: version 1 took them. One
+    that is longer than a new password may be is only normalized.
     """
+    normalized = unicodedata.normalize("NFC", password)
+    if len(normalized) > MAX_LENGTH:
+        return Prepared(normalized)
     try:
-        return Prepared(_OPAQUE_STRING.enforce(password))
+        return Prepared(_OPAQUE_STRING.enforce(normalized))
     except UnicodeEncodeError:
         return Prepared(password)
 
@@ -53,16 +58,18 @@ def new_password(password: str) -> str:
 
     Raises ValueError for forbidden characters and for a length that is not allowed.
     """
+    # The length first: for some characters the profile's rules take time by its square.
+    normalized = unicodedata.normalize("NFC", password)
+    if not MIN_LENGTH <= len(normalized) <= MAX_LENGTH:
+        raise ValueError(f"must have from {MIN_LENGTH} to {MAX_LENGTH} characters")
     try:
-        enforced: str = _OPAQUE_STRING.enforce(password) if password else ""
+        enforced: str = _OPAQUE_STRING.enforce(normalized)
     except UnicodeEncodeError:
         # The library's error holds the password.
         raise ValueError(
             "must not contain control characters, characters that cannot be seen, or characters"
             " that this system's Unicode version does not know"
         ) from None
-    if not MIN_LENGTH <= len(enforced) <= MAX_LENGTH:
-        raise ValueError(f"must have from {MIN_LENGTH} to {MAX_LENGTH} characters")
     return enforced
 
 

@@ -97,6 +97,15 @@ async def test_a_long_password_takes_no_long_time(password: str) -> None:
     assert time.process_time() - started < 1
 
 
+@pytest.mark.parametrize("char", ["\u0660", "\u06f0", "\u30fb", "\u0301", "\u3000"])
+async def test_a_long_text_of_any_characters_takes_no_long_time(char: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError, match="from 10 to 128"):
+        new_password(char * 1024)
+    assert prepared(char * 1024) == char * 1024
+    assert time.process_time() - started < 0.05
+
+
 @pytest.mark.parametrize(
     ("typed", "form"),
     [
