@@ -5,7 +5,7 @@ transaction, once per organization id. 3. Our second transaction makes the organ
 crash comes between, a timer asks identity whether the owner exists and finishes or gives up.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -114,10 +114,11 @@ async def settle_interrupted(transactions: Transactions, clients: ServiceClients
     again later, each time after twice as long.
     """
     async with transactions.system() as session:
-        waiting = await queries.interrupted_foundings(session, INTERRUPTED_AFTER, BATCH)
+        started_before = now() - INTERRUPTED_AFTER
+        waiting = await queries.interrupted_foundings(session, started_before, BATCH)
     for organization_id in waiting:
         try:
-            outcome = await _settle(transactions, clients, organization_id)
+            outcome = await _settle(transactions, clients, organization_id, started_before)
         except Exception as error:
             SETTLED.labels("failed").inc()
             log.error("founding_not_settled", organization_id=organization_id, exc_info=error)
@@ -129,7 +130,12 @@ async def settle_interrupted(transactions: Transactions, clients: ServiceClients
         FAILING.set(await queries.count_failing_foundings(session))
 
 
-async def _settle(transactions: Transactions, clients: ServiceClients, organization_id: int) -> str:
+async def _settle(
+    transactions: Transactions,
+    clients: ServiceClients,
+    organization_id: int,
+    started_before: datetime,
+) -> str:
     """Settle one founding as identity says, and return what became of it.
 
     Raises ServiceUnavailable when identity does not say whether the owner exists.
@@ -144,5 +150,8 @@ async def _settle(transactions: Transactions, clients: ServiceClients, organizat
         if answer.status_code == 200:
             await service.complete_founding(session, organization_id)
             return "completed"
-        await service.abandon_founding(session, organization_id)
-        return "abandoned"
+        # A request may have resumed it since the list was read: identity may make the owner now.
+        abandoned = await service.abandon_founding(
+            session, organization_id, started_before=started_before
+        )
+        return "abandoned" if abandoned else "resumed"

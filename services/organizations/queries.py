@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime
 
 from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -91,11 +91,13 @@ async def lock_founding(session: AsyncSession, organization_id: int) -> Founding
     return await session.get(Founding, organization_id, with_for_update=True)
 
 
-async def interrupted_foundings(session: AsyncSession, age: timedelta, limit: int) -> Sequence[int]:
-    """Return the ids of foundings that no request can still be working on and that are due, the
-    oldest first."""
+async def interrupted_foundings(
+    session: AsyncSession, started_before: datetime, limit: int
+) -> Sequence[int]:
+    """Return the ids of foundings that started before an instant and that are due, the oldest
+    first."""
     statement = select(Founding.organization_id).where(
-        Founding.started_at < now() - age,
+        Founding.started_at < started_before,
         Founding.next_attempt_at.is_(None) | (Founding.next_attempt_at <= now()),
     )
     return (await session.scalars(statement.order_by(Founding.started_at).limit(limit))).all()

@@ -1,5 +1,6 @@
 """Use cases: found, read, change and deactivate organizations."""
 
+from datetime import datetime
 from typing import Any
 
 from slugify import slugify
@@ -77,11 +78,21 @@ async def make_for_owner(session: AsyncSession, name: str, owner_id: int) -> Org
     return organization
 
 
-async def abandon_founding(session: AsyncSession, organization_id: int) -> None:
-    """Give id and slug up: there is no owner, so there will be no organization."""
+async def abandon_founding(
+    session: AsyncSession, organization_id: int, *, started_before: datetime | None = None
+) -> bool:
+    """Give id and slug up: there is no owner, so there will be no organization.
+
+    Returns False, and leaves the founding alone, if a request has resumed it since
+    `started_before`.
+    """
     founding = await queries.lock_founding(session, organization_id)
-    if founding is not None:
-        await session.delete(founding)
+    if founding is None:
+        return True
+    if started_before is not None and founding.started_at >= started_before:
+        return False
+    await session.delete(founding)
+    return True
 
 
 async def postpone_settling(session: AsyncSession, organization_id: int) -> None:

@@ -4,7 +4,7 @@ from prometheus_client import Counter, Gauge
 
 SETTLED = Counter(
     "carnet_foundings_settled_total",
-    "Interrupted foundings by outcome: completed, abandoned or failed",
+    "Interrupted foundings by outcome: completed, abandoned, resumed by a request, or failed",
     ["outcome"],
 )
 FAILING = Gauge(

@@ -123,6 +123,39 @@ async def test_the_timer_leaves_a_resumed_attempt_alone(
     assert now() - before["started_at"] < timedelta(minutes=1)
 
 
+async def test_the_timer_does_not_abandon_what_a_request_has_resumed(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    database: Database,
+    identity: Identity,
+    settings: Settings,
+    transactions: Transactions,
+) -> None:
+    headers = {**admin, "Idempotency-Key": "resumed-beside-the-timer"}
+    identity.refuse_connection = True
+    answer = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert answer.status_code == 503
+    await _grow_old(database)
+
+    async def resume_and_answer(request: httpx.Request) -> httpx.Response:
+        """Answer that there is no owner, but only after a request has resumed the founding."""
+        identity.refuse_connection = False
+        no_owner = identity(request)
+        identity.lose_answer = True
+        resumed = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+        assert (no_owner.status_code, resumed.status_code) == (404, 503)
+        return no_owner
+
+    clients = clients_of(settings, httpx.MockTransport(resume_and_answer))
+    await settle_interrupted(transactions, clients)
+    await clients.aclose()
+    [founding] = await database.rows("SELECT * FROM foundings")
+    assert founding["organization_id"] in identity.owners
+    await _grow_old(database)
+    await _settle(settings, transactions, identity)
+    assert len(await database.rows("SELECT * FROM organizations")) == 1
+
+
 async def _interrupt(
     client: httpx.AsyncClient, admin: dict[str, str], identity: Identity, database: Database
 ) -> int:
