@@ -18,6 +18,9 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 REQUEST_ID_HEADER = "X-Request-ID"
 CLIENT_ADDRESS_HEADER = "X-Client-Address"
 
+ANONYMOUS = "anonymous"
+"""The role of a caller without a verified token."""
+
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
@@ -27,7 +30,7 @@ class Origin:
 
     correlation_id: str
     user_id: int | None = None
-    role: str = "anonymous"
+    role: str = ANONYMOUS
     ip_address: str | None = None
     user_agent: str | None = None
     causation_id: str | None = None

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.auth import Actor
 from shared.changes import note
-from shared.context import Origin, request_origin, system_origin
+from shared.context import ANONYMOUS, Origin, request_origin, system_origin
 from shared.db import now
 from shared.errors import AppError
 from shared.shapes import Shape, fact
@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 ENTITY_TYPE, ACTION = "request", "DENIED"
 
 MAX_KINDS = 1000
-"""How many actors and routes are counted separately in a minute; the rest share a row per route."""
+"""How many actors and routes are told apart in one minute, of those with a token and of those
+without one; the rest share one row per route."""
 
 MAX_MINUTES = 10
 """How many minutes may wait for the database, if it is away. Refusals after that are lost, and only
@@ -95,13 +96,33 @@ class _Counted:
     count: int = 0
 
 
+@dataclass(slots=True)
+class _Minute:
+    """The refusals of one minute, of callers with a verified token and of callers without one.
+
+    Each group has a bound of its own: anybody can be refused from thousands of addresses, and must
+    not be able to take the name from the row of a user.
+    """
+
+    recognized: dict[Key, _Counted] = field(default_factory=dict)
+    anonymous: dict[Key, _Counted] = field(default_factory=dict)
+
+    def group_of(self, origin: Origin) -> dict[Key, _Counted]:
+        """Return the refusals among which those of an origin are counted."""
+        return self.anonymous if origin.role == ANONYMOUS else self.recognized
+
+    def rows(self) -> list[tuple[Key, _Counted]]:
+        """Return all refusals."""
+        return [*self.recognized.items(), *self.anonymous.items()]
+
+
 class Denials:
     """Counts a process's refusals and writes them; `clock` is replaced in tests."""
 
     def __init__(self, transactions: Transactions, clock: Callable[[], datetime] = now) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._minutes: dict[datetime, dict[Key, _Counted]] = {}
+        self._minutes: dict[datetime, _Minute] = {}
         self._dropped = 0
 
     def count(self, request: Request, error: AppError) -> None:
@@ -135,7 +156,7 @@ class Denials:
         """
         if minute not in self._minutes and len(self._minutes) >= MAX_MINUTES:
             return None
-        places = self._minutes.setdefault(minute, {})
+        places = self._minutes.setdefault(minute, _Minute()).group_of(new.origin)
         if key not in places and len(places) >= MAX_KINDS:
             key = (_OTHERS, *key[1:4], None)
             new = replace(new, origin=system_origin(), organization_id=None, others=True)
@@ -151,7 +172,7 @@ class Denials:
         due = [minute for minute in self._minutes if everything or minute < this_minute]
         for minute in due:
             async with self._transactions.begin(system_origin(), EVERYTHING) as session:
-                for key, counted in self._minutes[minute].items():
+                for key, counted in self._minutes[minute].rows():
                     _note(session, key, counted)
             del self._minutes[minute]
         if due and self._dropped:
@@ -161,7 +182,7 @@ class Denials:
     @property
     def waiting(self) -> int:
         """Return how many rows are still to be written."""
-        return sum(len(places) for places in self._minutes.values())
+        return sum(len(minute.rows()) for minute in self._minutes.values())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

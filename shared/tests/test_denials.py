@@ -178,6 +178,18 @@ async def test_a_flood_takes_bounded_memory_and_bounded_rows(
     assert others["count"] == sent - MAX_KINDS
 
 
+async def test_a_flood_of_strangers_takes_no_name_from_a_user(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, denials: Denials
+) -> None:
+    for number in range(MAX_KINDS + 1):
+        denials.count(_request(f"10.0.{number // 256}.{number % 256}"), Forbidden())
+    assert (await client.post("/api/things", json=BODY, headers=staff)).status_code == 403
+    await denials.write(everything=True)
+    rows = [event["data"] for event in await database.events()]
+    [named] = [row for row in rows if row["actor"]["user_id"] is not None]
+    assert (named["actor"]["user_id"], named["new_values"]["others"]) == (5, False)
+
+
 async def test_without_a_database_refusals_wait_and_memory_stays_bounded(
     settings: ServiceSettings, clock: Clock
 ) -> None:
