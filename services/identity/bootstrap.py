@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr, ValidationInfo
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
@@ -29,11 +28,11 @@ from shared.db import make_engine
 from shared.fields import Email, accept_local_addresses
 from shared.maintenance import refuse_to_start
 from shared.settings import DatabaseUrl, load_settings
+from shared.text import fold
 from shared.transactions import Transactions
 
 EMAIL_VARIABLE = "IDENTITY_ADMIN_EMAIL (with Docker Compose: CARNET_ADMIN_EMAIL)"
 PASSWORD_VARIABLE = "IDENTITY_ADMIN_PASSWORD (with Docker Compose: CARNET_ADMIN_PASSWORD)"  # noqa: S105
-_LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended("first administrator", 4)))
 
 
 def _allowed(password: SecretStr) -> SecretStr:
@@ -45,11 +44,14 @@ def _strong(password: SecretStr, info: ValidationInfo) -> SecretStr:
     return password
 
 
-class AddressSettings(BaseSettings):
-    """Which e-mail addresses are taken, as identity's own settings say."""
+class InstallationSettings(BaseSettings):
+    """Where the installation's users are, and which e-mail addresses it takes."""
 
-    model_config = SettingsConfigDict(env_prefix="IDENTITY_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="IDENTITY_", extra="ignore", hide_input_in_errors=True
+    )
 
+    database_url: DatabaseUrl
     local_addresses: bool = False
 
 
@@ -70,6 +72,15 @@ class BootstrapSettings(AdministratorSettings):
 
     database_url: DatabaseUrl
     admin_outcome_file: Path | None = None
+
+
+class LaterSettings(BootstrapSettings):
+    """The same where an administrator exists: the password is compared with theirs, by no rule.
+
+    An installation that was made when the rule was another one must start again.
+    """
+
+    admin_password: Annotated[SecretStr, Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +106,7 @@ async def bootstrap(transactions: Transactions, settings: AdministratorSettings)
     given = settings.admin_password.get_secret_value()
     hashed = await passwords.hash(given)
     async with transactions.system() as session:
-        # Of two bootstraps at once the second waits, and finds what the first one made.
-        await session.execute(_LOCK)
+        # Of two bootstraps at once the second waits here, and finds what the first one made.
         first = await queries.first_administrator(session)
         if first is None:
             if await queries.find_by_email(session, settings.admin_email) is not None:
@@ -108,12 +118,25 @@ async def bootstrap(transactions: Transactions, settings: AdministratorSettings)
     return Outcome(email, made=False, password_matches=verdict.matches)
 
 
+async def read_given(transactions: Transactions) -> BootstrapSettings:
+    """Read who the administrator is to be, by the rule for new passwords if one must be made.
+
+    Raises SystemExit, which names the variable and the rule.
+    """
+    async with transactions.system() as session:
+        exists = await queries.first_administrator(session) is not None
+    return load_settings(
+        LaterSettings if exists else BootstrapSettings,
+        names={"admin_email": EMAIL_VARIABLE, "admin_password": PASSWORD_VARIABLE},
+    )
+
+
 def report(outcome: Outcome, settings: AdministratorSettings) -> list[str]:
     """Return what to tell whoever set the values, a sentence a line."""
     if outcome.made:
         return [f"The administrator {outcome.email} was made."]
     lines = [f"The administrator {outcome.email} exists already; nothing was changed."]
-    if settings.admin_email.lower() != outcome.email.lower():
+    if fold(settings.admin_email) != fold(outcome.email):
         lines.append(
             f"{EMAIL_VARIABLE} is {settings.admin_email}, but the first administrator is made once"
             " per installation. Sign in as the existing one to add another."
@@ -135,15 +158,14 @@ def _make(session: AsyncSession, settings: AdministratorSettings, password_hash:
 
 
 async def _main() -> None:
-    accept_local_addresses(load_settings(AddressSettings).local_addresses)
-    settings = load_settings(
-        BootstrapSettings,
-        names={"admin_email": EMAIL_VARIABLE, "admin_password": PASSWORD_VARIABLE},
-    )
-    engine = make_engine(settings.database_url, pool_size=1)
+    installation = load_settings(InstallationSettings)
+    accept_local_addresses(installation.local_addresses)
+    engine = make_engine(installation.database_url, pool_size=1)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
     try:
         await refuse_to_start(engine)
-        outcome = await bootstrap(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings)
+        settings = await read_given(transactions)
+        outcome = await bootstrap(transactions, settings)
     except AddressTaken:
         raise SystemExit(
             f"{EMAIL_VARIABLE} is the address of a user who is no active administrator. "

@@ -6,7 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from services.identity.bootstrap import AddressTaken, BootstrapSettings, bootstrap, report
+from services.identity.bootstrap import (
+    AddressTaken,
+    BootstrapSettings,
+    bootstrap,
+    read_given,
+    report,
+)
+from services.identity.passwords import Passwords
 from shared.testing import Database
 from shared.transactions import Transactions
 
@@ -47,6 +54,22 @@ async def test_the_rule_for_passwords_holds_here_too(database: Database, passwor
     with pytest.raises(ValueError, match="admin_password") as refused:
         _settings(database, admin_password=password)
     assert password not in str(refused.value)
+
+
+async def test_a_password_that_is_refused_today_stops_no_installation_that_exists(
+    transactions: Transactions, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weak = "Password123!"
+    monkeypatch.setenv("IDENTITY_DATABASE_URL", database.url.get_secret_value())
+    monkeypatch.setenv("IDENTITY_ADMIN_EMAIL", "admin@example.org")
+    monkeypatch.setenv("IDENTITY_ADMIN_PASSWORD", weak)
+    with pytest.raises(SystemExit, match="CARNET_ADMIN_PASSWORD") as refused:
+        await read_given(transactions)
+    assert weak not in str(refused.value)
+    await bootstrap(transactions, _settings(database))
+    await database.rows("UPDATE users SET password_hash = $1", await Passwords(places=1).hash(weak))
+    outcome = await bootstrap(transactions, await read_given(transactions))
+    assert (outcome.made, outcome.password_matches) == (False, True)
 
 
 async def test_another_address_at_a_later_start_makes_no_second_administrator(
