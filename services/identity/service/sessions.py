@@ -105,7 +105,7 @@ async def _exchange(
     if refusal is not None:
         return refusal
     if repeated is not None:
-        log.info("refresh-repeated", session_id=str(opened.id), user_id=user.id)
+        log.info("refresh_repeated", session_id=str(opened.id), user_id=user.id)
         return repeated
     found[1].used_at = opened.last_used_at = now()
     opened.expires_at = min(now() + IDLE, opened.started_at + LONGEST)
