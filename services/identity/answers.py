@@ -1,8 +1,9 @@
-"""What a refresh token was exchanged for, kept for a moment so that the exchange can be repeated.
+"""The answers to exchanged refresh tokens, stored for a short time so that they can be repeated.
 
 Two tabs of a browser that refresh at once send the same token, and so does a client whose answer
-was lost. Encrypted with a key made of the service's secret and of the exchanged token, of which
-only the hash is stored: neither the database nor the secret alone gives the tokens away.
+was lost. An answer is encrypted with a key that is derived from the service's secret and from the
+exchanged token. Of that token only the hash is stored, so neither the database nor the secret
+alone reveals the tokens in the answer.
 """
 
 import hashlib

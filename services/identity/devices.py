@@ -38,7 +38,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device from which a user signed in, and when it was told so."""
+    """A device from which a user signed in, and when its cookie was made."""
 
     user_id: int
     known_from: datetime

@@ -103,7 +103,7 @@ class User(Entity, Base):
     )
     """Another user had this address first, in a spelling that counted as another address then."""
     known_since: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
-    """When the password was set: devices and networks of older sign-ins are not known."""
+    """When the last new password was set; sign-ins before it make no device or network known."""
     tokens_not_before: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     """Access tokens issued earlier no longer say what is true."""
 
@@ -159,7 +159,7 @@ class User(Entity, Base):
         return {"user_id": self.id, "tokens_not_before": instant}
 
     def take_password(self, password_hash: str) -> None:
-        """Have a new password; all devices and networks are strangers until they sign in."""
+        """Set a new password; no device and no network is known until the user signs in there."""
         self.password_hash = password_hash
         self.known_since = now()
 

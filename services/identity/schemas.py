@@ -36,7 +36,7 @@ NewPassword = Annotated[
     AfterValidator(new_password),
     Field(json_schema_extra={"minLength": MIN_LENGTH, "maxLength": MAX_LENGTH}),
 ]
-"""A password to be set: of an allowed length here; whether it is strong is seen by `hash_new`."""
+"""A new password. Its length is checked here, its strength by `Passwords.hash_new`."""
 PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
 """A password to be checked: version 1 had other rules, so there is only a bound."""
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]

@@ -39,7 +39,7 @@ def upgrade() -> None:
     for user_id, first_id in op.get_bind().execute(sa.text(_MARK)).all():
         sys.stdout.write(
             f"identity: user {user_id} has the e-mail address of user {first_id} in another"
-            " spelling. Both keep it, and each signs in with the own spelling.\n"
+            " spelling. Both keep it, and each signs in with exactly their own spelling.\n"
         )
     op.execute("SELECT set_config('carnet.scope', '', true)")
     op.create_index(
