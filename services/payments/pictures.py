@@ -71,8 +71,8 @@ async def _talk(process: Process, picture: bytes) -> tuple[bytes, bytes]:
     assert process.stderr is not None
     _, drawn, complaint = await asyncio.gather(
         _feed(process.stdin, picture),
-        _read(process.stdout, MAX_DRAWN_BYTES),
-        _read(process.stderr, _MAX_COMPLAINT_BYTES),
+        _read(process, process.stdout, MAX_DRAWN_BYTES),
+        _read(process, process.stderr, _MAX_COMPLAINT_BYTES),
     )
     return drawn, complaint
 
@@ -85,17 +85,28 @@ async def _feed(stdin: asyncio.StreamWriter, picture: bytes) -> None:
     stdin.close()
 
 
-async def _read(stream: asyncio.StreamReader, most: int) -> bytes:
-    read = bytearray()
+async def _read(process: Process, stream: asyncio.StreamReader, most: int) -> bytes:
+    """Read to the end, of a process that is ended when it writes more than `most` bytes.
+
+    To the end in any case: a pipe with unread bytes is never closed, and asyncio waits for it.
+    """
+    read, too_much = bytearray(), False
     while part := await stream.read(65536):
-        read += part
-        if len(read) > most:
-            raise NotAPicture("the process that draws wrote too much")
+        read += part[: most + 1 - len(read)]
+        if len(read) > most and not too_much:
+            too_much = True
+            _kill(process)
+    if too_much:
+        raise NotAPicture("the process that draws wrote too much")
     return bytes(read)
 
 
 async def _end(process: Process) -> None:
     """Make sure that the process is gone, and take its status so that no zombie stays."""
+    _kill(process)
+    await process.wait()
+
+
+def _kill(process: Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
-    await process.wait()

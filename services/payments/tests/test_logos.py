@@ -258,6 +258,17 @@ async def test_a_decoder_that_fails_is_a_picture_less(text: str) -> None:
         await studio.draw(b"x" * MAX_BYTES)
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+async def test_a_decoder_that_writes_without_end_leaves_no_pipe_open(stream: str) -> None:
+    text = f"import sys\nwhile True: sys.{stream}.write('x' * 10**6)"
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(3):
+        async with asyncio.timeout(10):
+            with pytest.raises(NotAPicture, match="wrote too much"):
+                await PictureStudio(_program(text)).draw(b"x" * MAX_BYTES)
+    assert len(os.listdir("/dev/fd")) == before
+
+
 async def test_a_decoder_knows_nothing_of_our_environment() -> None:
     studio = PictureStudio(_program("import os; print(sorted(os.environ))"))
     assert set(eval(await studio.draw(b""))) <= {"LC_CTYPE"}  # noqa: S307
