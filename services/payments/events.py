@@ -6,11 +6,7 @@ from typing import Any, TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import (
-    DisputeStatus,
-    Method,
-    PaymentTransaction,
-)
+from services.payments.models import DisputeStatus, Method, PaymentTransaction
 from services.payments.states import RepaymentReason, RepaymentStatus, Status
 from shared import denials
 from shared.changes import Catalogue, record

@@ -17,12 +17,7 @@ from services.payments.errors import (
     RepaymentNotFound,
     RepaymentSettled,
 )
-from services.payments.models import (
-    DisputeStatus,
-    Method,
-    PaymentTransaction,
-    RefundSource,
-)
+from services.payments.models import DisputeStatus, Method, PaymentTransaction, RefundSource
 from services.payments.refund_desk import RefundDesk
 from services.payments.schemas import (
     DisputeRead,

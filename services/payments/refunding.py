@@ -16,12 +16,7 @@ from services.payments.events import announce
 from services.payments.gateways.manual import BY_HAND
 from services.payments.gateways.minor_units import smallest_unit
 from services.payments.gateways.protocol import Failure, RefundOutcome, RefundReport
-from services.payments.models import (
-    PaymentTransaction,
-    Refund,
-    RefundSource,
-    RefundStatus,
-)
+from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
 from services.payments.schemas import QuotedRefund
 from services.payments.states import PAID, RepaymentReason, after_refund
 from services.payments.telemetry import CONTRADICTIONS, REFUNDS

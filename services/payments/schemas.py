@@ -219,10 +219,8 @@ class RepaymentRead(BaseModel):
     settled_at: datetime | None
 
 
-class RepaymentSettle(BaseModel):
+class RepaymentSettle(RequestBody):
     """What staff note about money they gave back."""
-
-    model_config = ConfigDict(extra="forbid")
 
     note: Text | None = None
 

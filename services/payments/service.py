@@ -18,11 +18,7 @@ from services.payments.events import announce
 from services.payments.gateways import Gateways
 from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.protocol import Failure, OnlineGateway, Report
-from services.payments.models import (
-    PaymentTransaction,
-    RefundSource,
-    Repayment,
-)
+from services.payments.models import PaymentTransaction, RefundSource, Repayment
 from services.payments.schemas import Terms, plain
 from services.payments.states import (
     PAID,

@@ -13,12 +13,7 @@ from services.payments.gateways.protocol import Failure
 from services.payments.handlers import handlers
 from services.payments.models import RefundSource
 from services.payments.reconciling import Reconciler
-from services.payments.tests.signals import (
-    CLIENT,
-    ORGANIZATION,
-    OTHER_ORGANIZATION,
-    order,
-)
+from services.payments.tests.signals import CLIENT, ORGANIZATION, OTHER_ORGANIZATION, order
 from services.payments.tests.test_charges import charge, types
 from services.payments.tests.test_handlers import cancelled
 from shared.testing import Database, Tokens
