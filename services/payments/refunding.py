@@ -244,8 +244,7 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
         **details,
     )
     REFUNDS.labels(refund.status).inc()
-    kept = payment.captured_amount - payment.refunded_amount
-    await repaying.refund_made(session, payment, kept)
+    await repaying.refund_made(session, payment)
 
 
 async def fail(

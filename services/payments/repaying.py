@@ -5,6 +5,7 @@ money of a cancelled voucher back, and when a refund did not reach its payer. In
 our books still have the money; every refund that is made of it makes less due.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import structlog
@@ -29,10 +30,15 @@ async def note(
 ) -> None:
     """Note that a person must give money back; once, however often it is called.
 
-    The payment must be locked.
+    Never more is due than our books have. The payment must be locked.
     """
     refund_id = refund.id if refund else None
     if await repayment_queries.find(session, payment.id, refund_id) is not None:
+        return
+    if reason != RepaymentReason.REFUND_RETURNED:
+        kept = payment.captured_amount - payment.refunded_amount
+        amount = min(amount, kept - _sum(await _due_from_books(session, payment)))
+    if amount <= 0:
         return
     repayment = Repayment(
         organization_id=payment.organization_id,
@@ -52,19 +58,32 @@ async def note(
     log.warning("money_to_give_back_by_hand", payment_id=payment.id, reason=reason)
 
 
-async def refund_made(session: AsyncSession, payment: PaymentTransaction, kept: Decimal) -> None:
-    """Let no more be due of a payment than our books still have of it.
-
-    `kept` is what was captured and not given back. The payment must be locked.
-    """
-    for repayment in await repayment_queries.due_of(session, payment.id):
-        if repayment.reason == RepaymentReason.REFUND_RETURNED or kept >= repayment.amount:
-            continue
-        if kept > 0:
-            repayment.amount = kept
+async def refund_made(session: AsyncSession, payment: PaymentTransaction) -> None:
+    """Let no more be due of a payment than our books still have; the payment must be locked."""
+    due = await _due_from_books(session, payment)
+    excess = _sum(due) - (payment.captured_amount - payment.refunded_amount)
+    for repayment in due:
+        if excess <= 0:
+            return
+        less = min(excess, repayment.amount)
+        excess -= less
+        if less < repayment.amount:
+            repayment.amount -= less
             _record(session, "REDUCE", repayment)
         else:
             settle(session, repayment, None)
+
+
+async def _due_from_books(
+    session: AsyncSession, payment: PaymentTransaction
+) -> Sequence[Repayment]:
+    """Return what is due of the money that our books still have."""
+    due = await repayment_queries.due_of(session, payment.id)
+    return [each for each in due if each.reason != RepaymentReason.REFUND_RETURNED]
+
+
+def _sum(repayments: Sequence[Repayment]) -> Decimal:
+    return sum((each.amount for each in repayments), Decimal(0))
 
 
 def settle(session: AsyncSession, repayment: Repayment, text: str | None) -> None:

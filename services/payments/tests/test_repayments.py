@@ -201,6 +201,20 @@ async def test_a_refund_that_the_gateway_refuses_is_due_by_hand(
     assert shown.json()["status"] == "refunded"
 
 
+async def test_a_refund_that_fails_again_is_due_once(
+    client: httpx.AsyncClient, vouchers: Headers, owner: Headers, transactions: Transactions
+) -> None:
+    paid = await charge(client, vouchers, order())
+    for _ in range(2):
+        async with transactions.system() as session:
+            payment = await queries.lock(session, paid["transaction_id"])
+            source = RefundSource.CANCELLATION
+            refund = await refunding.promise(session, payment, None, source=source)
+            await refunding.fail(session, payment, refund, Failure("refund_failed", "No."))
+    [row] = await _listed(client, owner, status="due")
+    assert (row["reason"], row["amount"]) == ("refund_failed", 399.99)
+
+
 async def test_who_sees_and_settles_repayments(
     client: httpx.AsyncClient, vouchers: Headers, owner: Headers, tokens: Tokens, deliver: Any
 ) -> None:
