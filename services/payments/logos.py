@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import structlog
 
+from services.payments.bounded_http import BoundedTransport
 from services.payments.picture_program import MAX_BYTES
 from services.payments.pictures import NotAPicture, PictureStudio
 from shared.public_addresses import PublicUrl, check_url, is_public
@@ -32,7 +33,7 @@ RESOLVERS = 4
 
 KEPT_SECONDS = 600.0
 MISSING_SECONDS = 60.0
-"""How long a logo that could not be had is not asked for again."""
+"""How long a URL without a usable logo is not fetched again."""
 KEPT = 200
 KEPT_BYTES = 32 * 1024 * 1024
 
@@ -117,10 +118,8 @@ class Logos:
         self._under_way: dict[str, asyncio.Task[bytes | None]] = {}
         self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._client = httpx.AsyncClient(
-            transport=transport,
+            transport=transport or BoundedTransport(FETCHES_AT_ONCE, MAX_BYTES),
             timeout=FETCH_SECONDS,
-            # Two hosts behind one IP address must not share a connection.
-            limits=httpx.Limits(max_connections=FETCHES_AT_ONCE, max_keepalive_connections=0),
             trust_env=False,
         )
 
