@@ -12,15 +12,15 @@ class InvoiceNotFound(NotFound):
 
 
 class RepaymentNotFound(NotFound):
-    """There is no such money to give back, or it is not yours to see."""
+    """There is no such repayment, or it is not yours to see."""
 
 
 class RepaymentSettled(Conflict):
-    """This money was given back already."""
+    """This repayment was settled already."""
 
 
 class PaymentMade(Conflict):
-    """The money came already, by hand: the voucher cannot be cancelled as unpaid any more."""
+    """The payment was recorded by hand already: the voucher cannot be cancelled as unpaid."""
 
 
 class OrganizationNotFound(NotFound):

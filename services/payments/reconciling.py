@@ -143,7 +143,7 @@ class Reconciler:
                 service.cancel(session, payment)
 
     async def count_repayments(self) -> None:
-        """Tell the metrics how much money a person must give back."""
+        """Set the metric of repayments that are due, by reason."""
         async with self.transactions.system() as session:
             due = await repayment_queries.count_due(session)
         for reason in RepaymentReason:

@@ -68,7 +68,7 @@ class VoucherCancelled(Conflict):
 
 
 class VoucherPaid(Conflict):
-    """The voucher's money came a moment ago; the voucher will be active in a moment."""
+    """The voucher's payment has just been recorded; the voucher will be active in a moment."""
 
 
 class VoucherExpired(Conflict):

@@ -188,7 +188,8 @@ async def cancel_unpaid(
     """Cancel every voucher that has waited too long for its money; return how many.
 
     A voucher whose payment cannot be closed does not keep the others waiting. Raises
-    ServiceUnavailable after several in a row: payments is away, the rest waits for the next run.
+    ServiceUnavailable after several in a row: payments does not answer, and the rest waits for the
+    next run.
     """
     moment = instant or now()
     cancelled, last, failures = 0, 0, 0
