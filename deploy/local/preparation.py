@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.postgres import last_line
+from deploy.local.settings import PREPARED_FILE
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import CHECKOUT, SERVICES, System
 from shared.db import make_engine
@@ -96,7 +97,7 @@ class Preparation:
         supervisor: Supervisor,
         say: Callable[[str], None],
     ) -> None:
-        self._done_file = folder / "prepared.json"
+        self._done_file = folder / PREPARED_FILE
         self._outcome_file = folder / "administrator.json"
         self._system = system
         self._supervisor = supervisor

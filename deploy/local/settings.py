@@ -5,11 +5,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.system import SERVICES
+from shared import bus
 from shared.publishers import OPERATOR
 from shared.settings import BadSettings, read_settings
 
@@ -17,6 +18,8 @@ DEFAULT_PORT = 8080
 DEFAULT_DATA = ".carnet"
 DEFAULT_ADMIN_EMAIL = "admin@example.com"
 LOCAL_STRIPE_KEY = "sk_test_local"
+PREPARED_FILE = "prepared.json"
+"""In the data folder: what was done to its database, the first administrator included."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,11 @@ class StackSettings:
         """
         given = {name: value for name, value in environment.items() if value}
         rabbitmq_url, rabbitmq_urls = _broker(given)
-        _check_administrator(given)
+        data = Path(given.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve()
+        if not (data / PREPARED_FILE).exists():
+            _check_administrator(given)  # else one exists, and the values are only compared
         return cls(
-            data=Path(given.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve(),
+            data=data,
             port=_port(given.get("CARNET_PORT", str(DEFAULT_PORT))),
             port_is_set="CARNET_PORT" in given,
             admin_email=given.get("CARNET_ADMIN_EMAIL", DEFAULT_ADMIN_EMAIL),
@@ -98,7 +103,7 @@ def _broker(given: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
 
 
 def _require_user(variable: str, url: str, user: str) -> None:
-    found = unquote(urlsplit(url).username or "guest")
+    found = bus.user_of(url)
     if found != user:
         raise StartError(
             f"{variable} signs in as '{found}'.",

@@ -33,6 +33,7 @@ from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES, Instance, System, public_keys
 from shared.broker_access import broker_url
 from shared.publishers import OPERATOR
+from shared.text import fold
 
 READY_SECONDS = 120.0
 STACK_FILE = "stack.json"
@@ -162,7 +163,7 @@ class Stack:
     def _take(self, administrator: Administrator) -> None:
         """Note who the first administrator is, and say which settings differ from that."""
         self.administrator = administrator
-        if self.admin_email.lower() != administrator.email.lower():
+        if fold(self.admin_email) != fold(administrator.email):
             if self.settings.admin_email != DEFAULT_ADMIN_EMAIL:
                 self._say(
                     f"CARNET_ADMIN_EMAIL is {self.admin_email}, but the first administrator of "

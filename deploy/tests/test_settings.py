@@ -6,7 +6,7 @@ import pytest
 
 from deploy.broker.access import USERS, url_variable
 from deploy.local.errors import StartError
-from deploy.local.settings import StackSettings
+from deploy.local.settings import PREPARED_FILE, StackSettings
 
 BROKER_URLS = {url_variable(user): f"amqp://{user}:x@mq.example/shop" for user in USERS}
 
@@ -75,6 +75,14 @@ def test_local_addresses_are_accepted_for_the_first_admin(address: str) -> None:
     turned_off = {"CARNET_ADMIN_EMAIL": "me@localhost", "IDENTITY_LOCAL_ADDRESSES": "false"}
     with pytest.raises(StartError, match="CARNET_ADMIN_EMAIL"):
         StackSettings.from_environment(turned_off)
+
+
+def test_an_administrator_who_exists_need_not_keep_the_rules_of_today(tmp_path: Path) -> None:
+    given = {"CARNET_DATA": str(tmp_path), "CARNET_ADMIN_PASSWORD": "Password123!"}
+    with pytest.raises(StartError, match="CARNET_ADMIN_PASSWORD"):
+        StackSettings.from_environment(given)
+    (tmp_path / PREPARED_FILE).write_text("{}")
+    assert StackSettings.from_environment(given).admin_password == "Password123!"
 
 
 def test_a_bad_password_is_not_repeated() -> None:

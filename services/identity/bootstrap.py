@@ -2,7 +2,8 @@
 
 Reads IDENTITY_DATABASE_URL, IDENTITY_ADMIN_EMAIL and IDENTITY_ADMIN_PASSWORD. Where an active
 administrator exists it changes nothing, and reports which of the two values differ from what is
-in use. Does nothing while a notice of maintenance stands in the schema.
+in use: such values need not keep today's rules for passwords. Does nothing while a notice of
+maintenance stands in the schema.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -33,6 +34,7 @@ from shared.transactions import Transactions
 
 EMAIL_VARIABLE = "IDENTITY_ADMIN_EMAIL (with Docker Compose: CARNET_ADMIN_EMAIL)"
 PASSWORD_VARIABLE = "IDENTITY_ADMIN_PASSWORD (with Docker Compose: CARNET_ADMIN_PASSWORD)"  # noqa: S105
+_NAMES = {"admin_email": EMAIL_VARIABLE, "admin_password": PASSWORD_VARIABLE}
 
 
 def _allowed(password: SecretStr) -> SecretStr:
@@ -45,7 +47,7 @@ def _strong(password: SecretStr, info: ValidationInfo) -> SecretStr:
 
 
 class InstallationSettings(BaseSettings):
-    """Where the installation's users are, and which e-mail addresses it takes."""
+    """The database, and which e-mail addresses are accepted, as identity's own settings say."""
 
     model_config = SettingsConfigDict(
         env_prefix="IDENTITY_", extra="ignore", hide_input_in_errors=True
@@ -75,12 +77,10 @@ class BootstrapSettings(AdministratorSettings):
 
 
 class LaterSettings(BootstrapSettings):
-    """The same where an administrator exists: the password is compared with theirs, by no rule.
+    """The same where an administrator exists: values that are compared and not used otherwise."""
 
-    An installation that was made when the rule was another one must start again.
-    """
-
-    admin_password: Annotated[SecretStr, Field(min_length=1)]
+    admin_email: str
+    admin_password: SecretStr
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,6 @@ async def bootstrap(transactions: Transactions, settings: AdministratorSettings)
     given = settings.admin_password.get_secret_value()
     hashed = await passwords.hash(given)
     async with transactions.system() as session:
-        # Of two bootstraps at once the second waits here, and finds what the first one made.
         first = await queries.first_administrator(session)
         if first is None:
             if await queries.find_by_email(session, settings.admin_email) is not None:
@@ -116,19 +115,6 @@ async def bootstrap(transactions: Transactions, settings: AdministratorSettings)
         email, their_hash = first.email, first.password_hash
     verdict = await passwords.verify(given, their_hash)
     return Outcome(email, made=False, password_matches=verdict.matches)
-
-
-async def read_given(transactions: Transactions) -> BootstrapSettings:
-    """Read who the administrator is to be, by the rule for new passwords if one must be made.
-
-    Raises SystemExit, which names the variable and the rule.
-    """
-    async with transactions.system() as session:
-        exists = await queries.first_administrator(session) is not None
-    return load_settings(
-        LaterSettings if exists else BootstrapSettings,
-        names={"admin_email": EMAIL_VARIABLE, "admin_password": PASSWORD_VARIABLE},
-    )
 
 
 def report(outcome: Outcome, settings: AdministratorSettings) -> list[str]:
@@ -157,6 +143,17 @@ def _make(session: AsyncSession, settings: AdministratorSettings, password_hash:
     record(session, "CREATE", user)
 
 
+async def read_administrator(transactions: Transactions) -> BootstrapSettings:
+    """Read the administrator from the environment, by all rules if one is to be made.
+
+    Where one exists the rules may have become stricter since, and a start must not fail for them.
+    Raises SystemExit with a line for each variable that cannot be used.
+    """
+    async with transactions.system() as session:
+        exists = await queries.first_administrator(session) is not None
+    return load_settings(LaterSettings if exists else BootstrapSettings, names=_NAMES)
+
+
 async def _main() -> None:
     installation = load_settings(InstallationSettings)
     accept_local_addresses(installation.local_addresses)
@@ -164,7 +161,7 @@ async def _main() -> None:
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
     try:
         await refuse_to_start(engine)
-        settings = await read_given(transactions)
+        settings = await read_administrator(transactions)
         outcome = await bootstrap(transactions, settings)
     except AddressTaken:
         raise SystemExit(
