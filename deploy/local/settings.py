@@ -43,6 +43,7 @@ class StackSettings:
     database_url: str | None = None
     rabbitmq_url: str | None = None
     rabbitmq_management_url: str | None = None
+    """By which the broker's users are made at each start."""
     rabbitmq_urls: Mapping[str, str] = field(default_factory=dict)
     """Addresses of the broker for users that its administrator has made."""
     stripe: StripeSettings | None = None
@@ -68,7 +69,7 @@ class StackSettings:
             admin_password=given.get("CARNET_ADMIN_PASSWORD"),
             database_url=_url(given, "CARNET_DATABASE_URL", ("postgresql", "postgres")),
             rabbitmq_url=rabbitmq_url,
-            rabbitmq_management_url=_url(given, access.MANAGEMENT_VARIABLE, ("http", "https")),
+            rabbitmq_management_url=_management(given, rabbitmq_url, rabbitmq_urls),
             rabbitmq_urls=rabbitmq_urls,
             stripe=_stripe(given),
             webhook_secret=given.get("STRIPE_WEBHOOK_SECRET"),
@@ -100,6 +101,24 @@ def _broker(given: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
             "make them with `carnet broker commands` and set the address of each.",
         )
     return base, {}
+
+
+def _management(
+    given: Mapping[str, str], rabbitmq_url: str | None, urls: Mapping[str, str]
+) -> str | None:
+    """Return the management API that makes the broker's users, None when they are made already.
+
+    Making them again would replace the passwords that the addresses of the users have.
+    """
+    url = _url(given, access.MANAGEMENT_VARIABLE, ("http", "https"))
+    if url is not None and rabbitmq_url is None:
+        raise StartError(
+            f"{access.MANAGEMENT_VARIABLE} is set, but CARNET_RABBITMQ_URL is not: it would not be "
+            "used.",
+            "Set CARNET_RABBITMQ_URL=amqp://host:5672/ of the same broker, or unset it to use the "
+            "embedded one.",
+        )
+    return None if urls else url
 
 
 def _require_user(variable: str, url: str, user: str) -> None:

@@ -28,6 +28,13 @@ def test_a_broker_of_the_users_own_may_be_given_with_its_administrator() -> None
     assert settings.rabbitmq_urls == {}
 
 
+def test_users_that_are_made_already_keep_their_passwords() -> None:
+    management = {"CARNET_RABBITMQ_MANAGEMENT_URL": "https://root:x@mq.example:15671"}
+    settings = StackSettings.from_environment({**BROKER_URLS, **management})
+    assert settings.rabbitmq_management_url is None
+    assert settings.rabbitmq_urls["vouchers"] == BROKER_URLS["VOUCHERS_RABBITMQ_URL"]
+
+
 def test_everything_has_a_default() -> None:
     settings = StackSettings.from_environment({"CARNET_PORT": "", "CARNET_DATABASE_URL": ""})
     assert settings.port == 8080
@@ -47,6 +54,7 @@ def test_everything_has_a_default() -> None:
         ({"AUDIT_RABBITMQ_URL": "amqp://audit:b@mq.example/"}, "IDENTITY_RABBITMQ_URL, ORG"),
         ({**BROKER_URLS, "OPERATOR_RABBITMQ_URL": "amqp://carnet:b@mq.example/"}, "as 'carnet'"),
         ({"CARNET_RABBITMQ_MANAGEMENT_URL": "amqp://a:b@mq.example"}, "MANAGEMENT_URL"),
+        ({"CARNET_RABBITMQ_MANAGEMENT_URL": "http://a:b@mq.example"}, "would not be used"),
         ({"STRIPE_API_BASE": "http://stripe"}, "STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET"),
         ({"CARNET_INSTANCES": "vouchers=many"}, "CARNET_INSTANCES"),
         ({"CARNET_INSTANCES": "bookings=2"}, "CARNET_INSTANCES"),
