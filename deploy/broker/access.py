@@ -1,5 +1,6 @@
 """Who signs in to the broker and whose events each may take: one table for every installation."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -60,8 +61,10 @@ def commands(host: str) -> list[str]:
 
     The passwords are the shell's variables: nothing secret is printed.
     """
-    where = f"--vhost '{host}'"
-    lines = [
+    where = f"--vhost {shlex.quote(host)}"
+    # The virtual host / is there from the broker's first start.
+    lines = [] if host == "/" else [f"rabbitmqctl add_vhost {shlex.quote(host)}"]
+    lines += [
         f"rabbitmqadmin {where} declare exchange name={exchange['name']} type={exchange['type']}"
         " durable=true"
         for exchange in definitions([], {}, hosts=[host])["exchanges"]

@@ -106,6 +106,8 @@ def test_the_commands_say_the_same_as_the_definitions() -> None:
         assert ["rabbitmqctl", "set_permissions", *rights] in lines
         keys = ["--vhost", "shop", user.name, "carnet", user.publishes, user.binds]
         assert ["rabbitmqctl", "set_topic_permissions", *keys] in lines
+    assert lines[0] == ["rabbitmqctl", "add_vhost", "shop"]
+    assert "add_vhost" not in carnet("commands").output
     assert [line[5] for line in lines if line[0] == "rabbitmqadmin"] == [
         "name=carnet",
         "name=carnet.listeners",
