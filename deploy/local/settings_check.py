@@ -44,8 +44,10 @@ async def _try(system: System, process: Instance) -> str:
     lines = errors.decode(errors="replace").strip().splitlines()
     if not asked.returncode:
         return ""
-    unexpected = not lines or lines[0].startswith("Traceback")
-    return f"{process.owner}: {lines[-1:]}" if unexpected else "\n".join(lines[:-1])
+    if not lines or lines[0].startswith("Traceback"):
+        reason = lines[-1] if lines else f"exit code {asked.returncode}"
+        return f"The settings of {process.owner} cannot be read: {reason}"
+    return "\n".join(lines[:-1])  # the last one says where the settings are listed
 
 
 def main(owner: str) -> None:
