@@ -31,8 +31,6 @@ def show_preflight(findings: Findings, console: Console) -> None:
     for table, extent in findings.extents.items():
         console.print(f"  {extent.rows:>14,}  {table} (ids up to {extent.last_id:,})")
     console.print(f"Stays administrator of the system: {findings.system_admin or 'nobody'}")
-    for what, count in findings.changes.items():
-        console.print(f"  {count:>14,}  {what}")
     if findings.found:
         show_groups("Will be changed or set aside", findings.found, console)
     minutes = findings.seconds / 60

@@ -87,7 +87,11 @@ _ADMIN = "SELECT id, email, coalesce(is_active, true) AS is_active FROM public.u
 
 @dataclass(frozen=True)
 class Findings:
-    """What a preflight found; `problems` stop the upgrade, `warnings` do not."""
+    """What a preflight found; `problems` stop the upgrade, `warnings` do not.
+
+    `found` lists every rule with its rows. `changes` counts some of them under other names, for
+    programs that read the JSON document of an earlier version.
+    """
 
     source: str
     server: int

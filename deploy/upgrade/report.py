@@ -17,7 +17,9 @@ from deploy.upgrade.targets import Connections, seeing_everything
 EXAMPLES = 10
 
 MEANINGS: Mapping[str, str] = {
-    "email_set_aside": "address equal to an older user's but for case: suffixed, deactivated",
+    "email_set_aside": (
+        "address equal to an older user's but for case or Unicode form: suffixed, deactivated"
+    ),
     "admin_made_owner": "administrator who became an owner of the organization",
     "email_without_its_form": "no address of the usual form: cannot sign in until it is changed",
     "email_trimmed": "address with blanks around it: taken without them",
