@@ -175,7 +175,7 @@ async def test_the_page_names_everything(
         (["application/pdf;q=0.1, application/json"], 200, "application/json"),
         (["text/html", "application/pdf"], 200, "application/pdf"),
         (["text/html"], 406, "application/problem+json"),
-        ([""], 406, "application/problem+json"),
+        ([""], 200, "application/json"),
     ],
 )
 async def test_what_a_caller_accepts(
