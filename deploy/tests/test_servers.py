@@ -19,6 +19,7 @@ from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, postgres_of, rabbitmq_of
 from deploy.local.supervisor import Supervisor
+from shared import bus
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio
@@ -143,8 +144,7 @@ async def test_a_path_that_rabbitmq_does_not_bear_is_said(
 
 
 async def put_message(rabbitmq: RabbitMQ) -> None:
-    connection = await aio_pika.connect(f"{rabbitmq.url}/test-7")
-    async with connection:
+    async with bus.connected(f"{rabbitmq.url}/test-7", name="test") as connection:
         channel = await connection.channel()
         await channel.declare_queue("q", durable=True, arguments={"x-queue-type": "quorum"})
         await channel.default_exchange.publish(aio_pika.Message(b"kept", delivery_mode=2), "q")
@@ -152,8 +152,7 @@ async def put_message(rabbitmq: RabbitMQ) -> None:
 
 async def has_message(rabbitmq: RabbitMQ) -> bool:
     try:
-        connection = await aio_pika.connect(f"{rabbitmq.url}/test-7")
-        async with connection:
+        async with bus.connected(f"{rabbitmq.url}/test-7", name="test") as connection:
             queue = await (await connection.channel()).get_queue("q")
             message = await queue.get(timeout=5)
             return message.body == b"kept"
