@@ -106,10 +106,10 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     "command",
     [("demo",), ("status",), ("audit", "verify"), ("keys", "list"), ("dead-letters", "list")],
 )
-def test_the_port_of_another_system_is_said(tmp_path: Path, command: str) -> None:
+def test_the_port_of_another_system_is_said(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "stack.json").write_text('{"address": "http://127.0.0.1:8080"}')
     unset = dict.fromkeys(("IDENTITY_DATABASE_URL", "CARNET_RABBITMQ_URL"), "")
-    done = carnet(*command.split(), CARNET_DATA=str(tmp_path), CARNET_PORT="9000", **unset)
+    done = carnet(*command, CARNET_DATA=str(tmp_path), CARNET_PORT="9000", **unset)
     assert_explained(done, "not at the port of CARNET_PORT=9000", "CARNET_DATA")
 
 
