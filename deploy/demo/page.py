@@ -32,9 +32,11 @@ class Page:
 
     def audit(self, rows: list[dict[str, Any]]) -> None:
         """Print the audit trail, oldest first."""
-        table = Table(box=None, padding=(0, 1), header_style="bold")
-        for column in ("when", "action", "what", "who", "from", "changes"):
+        table = Table(box=None, padding=(0, 1), header_style="bold", expand=True)
+        for column in ("when", "action", "what", "who", "from"):
             table.add_column(column, no_wrap=True)
+        # Only this column is cut off when long ids leave too little room for everything.
+        table.add_column("changes", no_wrap=True, ratio=1)
         for row in reversed(rows):
             table.add_row(
                 row["created_at"][11:19],

@@ -14,6 +14,8 @@ from deploy.tests.stack.conftest import IN_ONE_PROCESS
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
+LONG = 10**9
+"""An id as long as ids become in a system that has been in use for years."""
 _ROW = re.compile(r"\d\d:\d\d:\d\d +(?P<action>[A-Z_]+) +(?P<entity>[a-z_]+) ")
 _SLUG = re.compile(r"(seaside-practice|SEASIDE-PRACTICE)(-\w+)*")
 
@@ -45,3 +47,23 @@ async def test_the_readmes_sample_is_what_the_demo_prints(
     assert len(shown()) > 40
     missing = [line for line in shown()[:-1] if steady(line) not in printed]
     assert missing == []
+
+
+def test_only_the_changes_of_the_trail_are_cut_off() -> None:
+    page = Page()
+    page.console = Console(record=True, width=WIDTH, highlight=False)
+    row = {
+        "created_at": "2026-11-30T17:05:09.000000+00:00",
+        "action": "REQUIRE_ACTION",
+        "entity_type": "payment_transaction",
+        "entity_id": LONG,
+        "user_id": LONG,
+        "ip_address": "127.0.0.1",
+        "old_values": {"status": "processing"},
+        "new_values": {"status": "requires_action"},
+    }
+    page.audit([row])
+    [_, shown_row] = page.console.export_text().splitlines()
+    whole = f"17:05:09 REQUIRE_ACTION payment_transaction {LONG} user {LONG} 127.0.0.1 status: "
+    assert " ".join(shown_row.split()).startswith(whole)
+    assert shown_row.rstrip().endswith("…")
