@@ -34,7 +34,10 @@ class AnotherGateway:
 
 @asynccontextmanager
 async def another_gateway(stack: Stack, log: Path, **changes: str) -> AsyncIterator[AnotherGateway]:
-    """A gateway process of its own, ready; `changes` are variables without `GATEWAY_`."""
+    """A gateway process of its own, ready; `changes` are variables without `GATEWAY_`.
+
+    Raises AssertionError, which names its log, when it ends before it is ready.
+    """
     [first] = stack.system.apis("gateway")
     port = Ports(log.with_suffix(".ports")).choose("gateway")
     own = {"PORT": str(port), "OPERATIONS_PORT": "0", **changes}
@@ -49,16 +52,18 @@ async def another_gateway(stack: Stack, log: Path, **changes: str) -> AsyncItera
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        await _ready(address)
+        await _ready(address, process, log)
         yield AnotherGateway(address, process.pid)
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 
-async def _ready(address: str) -> None:
+async def _ready(address: str, process: asyncio.subprocess.Process, log: Path) -> None:
     async with asyncio.timeout(60), httpx.AsyncClient(base_url=address) as api:
         while True:
+            assert process.returncode is None, f"the gateway ended: {log}"
             try:
                 if (await api.get("/health/ready")).status_code == 200:
                     return
