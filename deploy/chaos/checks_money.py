@@ -72,17 +72,32 @@ LEFT JOIN payments.payment_transactions p
 WHERE (v.status IN ('active', 'completed') OR v.payment_status = 'paid') AND p.id IS NULL
 """
 # A voucher whose every session is used or paid back is at its end, whatever money was kept; it does
-# not come back when one of the used ones is taken back later. So is one whose money the bank took.
+# not come back when one of the used ones is taken back later. So is one whose money the bank took,
+# and one that was cancelled whose money staff must give back.
 _PAID_BUT_INACTIVE = """
 SELECT v.id, v.status, v.payment_status FROM payments.payment_transactions p
 LEFT JOIN vouchers.vouchers v ON v.id = p.voucher_id
 WHERE p.captured_amount > p.refunded_amount
 AND NOT EXISTS (SELECT FROM payments.disputes d WHERE d.transaction_id = p.id AND d.status = 'lost')
+AND NOT (v.status = 'cancelled' AND EXISTS (
+    SELECT FROM payments.repayments r WHERE r.transaction_id = p.id AND r.status = 'due'))
 AND (v.id IS NULL OR v.payment_status NOT IN ('paid', 'partially_refunded')
      OR (v.status NOT IN ('active', 'completed')
          AND v.used_sessions + v.refunded_sessions + (
              SELECT count(*) FROM vouchers.redemptions r WHERE r.voucher_id = v.id
              AND r.kind = 'regular' AND r.reversal_of IS NOT NULL) < v.total_sessions))
+"""
+# Money by hand goes back by hand: what a cancelled voucher brought in is listed for staff.
+_NOT_LISTED = """
+SELECT p.id, v.id AS voucher, p.captured_amount - p.refunded_amount AS kept, r.amount AS listed
+FROM payments.payment_transactions p
+JOIN vouchers.vouchers v ON v.id = p.voucher_id AND v.status = 'cancelled'
+LEFT JOIN (
+    SELECT transaction_id, sum(amount) AS amount FROM payments.repayments
+    WHERE status = 'due' AND reason <> 'refund_returned' GROUP BY transaction_id
+) r ON r.transaction_id = p.id
+WHERE p.payment_method IN ('cash', 'bank_transfer')
+AND p.captured_amount - p.refunded_amount <> coalesce(r.amount, 0)
 """
 _PAID_TWICE = """
 SELECT voucher_id FROM payments.payment_transactions WHERE captured_amount > 0
@@ -200,6 +215,7 @@ CHECKS = [
     Check("money", "refunds that differ from the card gateway's", _refunds),
     query("money", "vouchers active without money", _UNPAID_BUT_ACTIVE),
     query("money", "vouchers paid and not active", _PAID_BUT_INACTIVE),
+    query("money", "money of cancelled vouchers that nobody is to give back", _NOT_LISTED),
     query("money", "vouchers paid twice", _PAID_TWICE),
     query("money", "sales, payments, activations told twice", _ACTIVATED_TWICE),
     query("money", "activations without an audit row", _ACTIVE_WITHOUT_TRACE),

@@ -6,6 +6,8 @@ from typing import Any
 
 from deploy.chaos.checks import Check, Evidence, Wrong, query
 
+_BY_HAND = "payment_method IN ('cash', 'bank_transfer')"
+
 
 def _compare(told: Iterable[Any], there: Iterable[Any]) -> list[str]:
     """Compare ids that clients were given with those of rows: each in both, once."""
@@ -28,11 +30,13 @@ async def _ids(evidence: Evidence, table: str, condition: str = "true") -> list[
 async def _purchases(evidence: Evidence) -> Wrong:
     """Each purchase is a voucher; a declined card's client was not told its id.
 
-    Unless the card gateway did not answer then: that voucher was pending, and fails later.
+    Unless the card gateway did not answer then: that voucher was pending, and fails later. One that
+    was to be paid by hand and was cancelled counts as failed, too, and its client was told its id.
     """
     later = {told.body["id"] for told in evidence.history.of("declined later")}
     sold = [told.body["id"] for told in evidence.history.done("purchase")]
-    kept = await _ids(evidence, "vouchers.vouchers", "payment_status <> 'failed'")
+    sold_there = f"(payment_status <> 'failed' OR {_BY_HAND})"
+    kept = await _ids(evidence, "vouchers.vouchers", sold_there)
     return _compare([id_ for id_ in sold if id_ not in later], kept)
 
 
@@ -40,7 +44,8 @@ async def _declines(evidence: Evidence) -> Wrong:
     """As many vouchers have failed as clients had a card that was declined."""
     told = [t for t in evidence.history.of("purchase") if t.status == 402]
     told += evidence.history.of("declined later")
-    failed = await _ids(evidence, "vouchers.vouchers", "payment_status = 'failed'")
+    declined = f"payment_status = 'failed' AND NOT ({_BY_HAND})"
+    failed = await _ids(evidence, "vouchers.vouchers", declined)
     difference = abs(len(told) - len(failed))
     return [f"{len(told)} told, {len(failed)} there"] * difference
 
@@ -49,6 +54,25 @@ async def _refusals(evidence: Evidence) -> Wrong:
     """Nobody is refused a purchase for another reason: nothing here gives one."""
     answers = evidence.history.of("purchase")
     return [t.body for t in answers if not t.done and t.status != 402]
+
+
+async def _cancellations(evidence: Evidence) -> Wrong:
+    """Each cancellation of a voucher to be paid by hand is there; no other voucher of these is."""
+    told = [t.body["id"] for t in evidence.history.done("cancellation")]
+    cancelled = f"status = 'cancelled' AND {_BY_HAND}"
+    return _compare(told, await _ids(evidence, "vouchers.vouchers", cancelled))
+
+
+async def _payments_by_hand(evidence: Evidence) -> Wrong:
+    told = [t.body["id"] for t in evidence.history.done("mark-paid")]
+    paid = f"captured_amount > 0 AND {_BY_HAND}"
+    return _compare(told, await _ids(evidence, "payments.payment_transactions", paid))
+
+
+async def _paid_and_cancelled(evidence: Evidence) -> Wrong:
+    """Either staff or the client were refused: payments knew each payment when both came."""
+    paid = {t.body["voucher_id"] for t in evidence.history.done("mark-paid")}
+    return sorted(paid & {t.body["id"] for t in evidence.history.done("cancellation")})
 
 
 async def _redemptions(evidence: Evidence) -> Wrong:
@@ -189,6 +213,9 @@ CHECKS = [
     Check("clients", "purchases lost, unexpected or twice", _purchases),
     Check("clients", "declined cards unaccounted for", _declines),
     Check("clients", "purchases refused without a reason", _refusals),
+    Check("clients", "cancellations lost, unexpected or twice", _cancellations),
+    Check("clients", "payments by hand lost, unexpected or twice", _payments_by_hand),
+    Check("clients", "vouchers paid by hand and cancelled", _paid_and_cancelled),
     Check("clients", "redemptions lost, unexpected or twice", _redemptions),
     Check("clients", "reversals lost, unexpected or twice", _reversals),
     Check("clients", "refunds lost, unexpected or twice", _refunds),

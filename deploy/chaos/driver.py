@@ -24,6 +24,8 @@ WALKERS = 32
 PAUSE_BETWEEN = (0.1, 1.0)
 NEXT_ACTION_WITHIN = 30.0
 AT_REST_WITHIN = 30.0
+AT_THE_SAME_MOMENT = 0.1
+"""Seconds between two requests that are to race: either may be first."""
 GOOD_CARD = "pm_card_visa"
 
 Deed = Callable[[Shop, random.Random], Awaitable[None]]
@@ -50,6 +52,7 @@ class Driver:
             self._buy_secure: 3,
             self._redeem: 6,
             self._reverse: 2,
+            self._cancel_unpaid: 4,
             self._refund: 3,
             self._refund_by_quote: 4,
             self._sign_in: 2,
@@ -92,11 +95,13 @@ class Driver:
                 await deed(shop, dice)
             await asyncio.sleep(dice.uniform(*PAUSE_BETWEEN))
 
-    async def _purchase(self, shop: Shop, dice: random.Random, token: str) -> tuple[Person, Told]:
+    async def _purchase(
+        self, shop: Shop, dice: random.Random, token: str | None, method: str = "credit_card"
+    ) -> tuple[Person, Told]:
         client = dice.choice(shop.clients)
         body = {
             "voucher_type_id": shop.voucher_type,
-            "payment_method": "credit_card",
+            "payment_method": method,
             "payment_token": token,
         }
         told = await self.traffic.post(client, "purchase", "/api/vouchers/purchase", body)
@@ -170,6 +175,32 @@ class Driver:
         spent = dice.choice(shop.redemptions)
         path = f"/api/vouchers/{spent['voucher_id']}/redemptions/{spent['id']}/reverse"
         await self.traffic.post(shop.owner, "reversal", path, {})
+
+    async def _cancel_unpaid(self, shop: Shop, dice: random.Random) -> None:
+        """Cancel a voucher that was to be paid by hand, half of them while staff enter its money.
+
+        The payment's lock decides which of the two comes first.
+        """
+        method = dice.choice(["cash", "bank_transfer"])
+        client, told = await self._purchase(shop, dice, None, method)
+        if not told.done:
+            return
+        voucher, payment = told.body["id"], told.body["payment"]["transaction_id"]
+        cancel = f"/api/vouchers/{voucher}/cancel"
+        mark_paid = f"{shop.here}/payments/{payment}/mark-paid"
+        cancels_after = dice.uniform(0, AT_THE_SAME_MOMENT)
+        pays_after = dice.uniform(0, AT_THE_SAME_MOMENT)
+        if dice.random() < 0.5:
+            await self._post_after(cancels_after, client, "cancellation", cancel)
+            return
+        await asyncio.gather(
+            self._post_after(cancels_after, client, "cancellation", cancel),
+            self._post_after(pays_after, shop.owner, "mark-paid", mark_paid),
+        )
+
+    async def _post_after(self, seconds: float, who: Person, kind: str, path: str) -> None:
+        await asyncio.sleep(seconds)
+        await self.traffic.post(who, kind, path, {})
 
     async def _refund(self, shop: Shop, dice: random.Random) -> None:
         if not shop.vouchers:

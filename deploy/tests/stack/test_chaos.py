@@ -1,5 +1,6 @@
-"""A short run of `make chaos`: somebody dies at each step of a sale, of a refund by quote and of a
-founding, everything else fails beside it, and nothing is lost, invented or left undone.
+"""A short run of `make chaos`: somebody dies at each step of a sale, of a cancellation, of a refund
+by quote and of a founding, everything else fails beside it, and nothing is lost, invented or left
+undone.
 
 The second half shows that the checker finds what it is for: it is given something wrong.
 """
@@ -31,7 +32,7 @@ SECONDS = 25.0
 REQUIRED = {
     point
     for point in all_points().keys() - SLOW_POINTS
-    if point.startswith(("founding.", "purchase.", "charge.", "quote."))
+    if point.startswith(("founding.", "purchase.", "charge.", "cancel.", "quote."))
 }
 
 
@@ -65,6 +66,8 @@ async def test_somebody_died_at_each_step(result: Result) -> None:
     assert result.told["purchase"] > 10
     assert result.told["refund-by-quote"] > 0
     assert result.told["dispute"] > 0
+    assert result.told["cancellation"] > 0
+    assert result.told["mark-paid"] > 0
 
 
 def named(name: str) -> Check:
@@ -99,7 +102,8 @@ TAMPERINGS = [
     (
         "captures that differ from the card gateway's",
         "UPDATE payments.payment_transactions SET captured_amount = captured_amount + 0.01"
-        " WHERE id = (SELECT max(id) FROM payments.payment_transactions WHERE captured_amount > 0)",
+        " WHERE id = (SELECT max(id) FROM payments.payment_transactions"
+        " WHERE captured_amount > 0 AND payment_gateway = 'stripe')",
     ),
     (
         "vouchers active without money",
@@ -111,6 +115,12 @@ TAMPERINGS = [
         "vouchers paid and not active",
         "UPDATE vouchers.vouchers SET status = 'pending' WHERE id = ("
         "SELECT max(id) FROM vouchers.vouchers WHERE payment_status = 'paid')",
+    ),
+    (
+        "money of cancelled vouchers that nobody is to give back",
+        "UPDATE vouchers.vouchers SET status = 'cancelled' WHERE id = ("
+        "SELECT max(id) FROM vouchers.vouchers WHERE payment_status = 'paid'"
+        " AND payment_method IN ('cash', 'bank_transfer'))",
     ),
     (
         "payments without their one invoice",
@@ -238,6 +248,8 @@ async def test_the_checker_finds_what_is_wrong(
     [
         ("purchases lost, unexpected or twice", "purchase", {"id": 10**9}),
         ("declined cards unaccounted for", "declined later", {"id": 10**9}),
+        ("cancellations lost, unexpected or twice", "cancellation", {"id": 10**9}),
+        ("payments by hand lost, unexpected or twice", "mark-paid", {"id": 10**9}),
         ("redemptions lost, unexpected or twice", "redemption", {"id": 10**9}),
         ("reversals lost, unexpected or twice", "reversal", {"id": 10**9}),
         ("refunds lost, unexpected or twice", "refund", {"id": 10**9}),
@@ -254,6 +266,16 @@ async def test_the_checker_misses_what_is_not_there(
 ) -> None:
     history = History(told=[Told(kind, 201, body)])
     [finding] = await run_checks([named(name)], Evidence(platform, history, ()))
+    assert finding.wrong == 1
+
+
+async def test_the_checker_finds_who_paid_for_what_is_cancelled(platform: Platform) -> None:
+    paid, cancelled = (
+        Told("mark-paid", 200, {"voucher_id": 1}),
+        Told("cancellation", 200, {"id": 1}),
+    )
+    check = named("vouchers paid by hand and cancelled")
+    [finding] = await run_checks([check], Evidence(platform, History(told=[paid, cancelled]), ()))
     assert finding.wrong == 1
 
 
