@@ -58,7 +58,15 @@ class Injector:
         """Return the fail points in the order in which they are taken from the end."""
         dice = self._dice("points")
         names = sorted(all_points().keys() - SLOW_POINTS)
-        return sorted(dice.sample(names, len(names)), key=lambda name: name in required)
+        return self._by_urgency(dice.sample(names, len(names)), required)
+
+    def _by_urgency(self, names: Collection[str], required: Collection[str]) -> list[str]:
+        """Sort required points to the end, and last of all those at which nobody died yet.
+
+        Else a rare one that was missed in the first round would wait for all others again.
+        """
+        killed = self._platform.killed_points()
+        return sorted(names, key=lambda name: (name in required, name not in killed))
 
     async def _infrastructure(self, until: float) -> None:
         dice = self._dice("faults")
@@ -79,8 +87,7 @@ class Injector:
                 self._alive_at, self._pauses = self._points_in_order(required), BETWEEN_POINTS_LATER
             point = self._alive_at.pop()
             if not await self.faults.kill_at(point):
-                self._alive_at.insert(0, point)
-                self._alive_at.sort(key=lambda name: name in required)
+                self._alive_at = self._by_urgency([point, *self._alive_at], required)
             await asyncio.sleep(dice.uniform(*self._pauses))
 
     def _extension(self, required: Collection[str]) -> float:
