@@ -21,6 +21,7 @@ from deploy.rehearsal.databases import drop, make_version_one
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 from deploy.tests.upgrade.commands import carnet_upgrade
 from deploy.upgrade.notices import UPGRADING
+from shared.testing import until
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
@@ -144,12 +145,36 @@ async def test_the_default_types_are_on_sale(upgraded_api: httpx.AsyncClient) ->
     assert len(types) == 3
 
 
+async def test_the_first_start_makes_no_second_administrator(upgraded_rows: Rows) -> None:
+    """Version 1's administrator is active, so nobody can sign in with the settings' password."""
+    admins = await upgraded_rows("SELECT email FROM identity.users WHERE role = 'admin'")
+    assert admins == [{"email": "root@example.org"}]
+
+
 async def test_every_chain_of_the_trail_is_whole(
-    upgraded_api: httpx.AsyncClient, upgraded_stack: Stack
+    upgraded_api: httpx.AsyncClient, upgraded_stack: Stack, upgraded_rows: Rows
 ) -> None:
     """The organization's, with the upgrade's own row, and the chain of those without one."""
     root = await signed_in(upgraded_api, "root@example.org")
     where = await organization_of(root)
+    another = {
+        "email": "second-root@example.org",
+        "name": "Second",
+        "password": "another horse battery",
+        "role": "admin",
+    }
+    made = await root.call("POST", "/api/admin/users", another, expect=201)
+
+    async def audited() -> bool:
+        return bool(
+            await upgraded_rows(
+                "SELECT 1 FROM audit.audit_logs WHERE organization_id IS NULL"
+                " AND entity_type = 'user' AND entity_id = $1",
+                made["id"],
+            )
+        )
+
+    await until(audited)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "from deploy.cli import app; app()", "audit", "verify",
         cwd=CHECKOUT, env={**os.environ, "CARNET_DATA": str(FOLDER)},
