@@ -189,6 +189,7 @@ def _row(prefix: str, cells: list[str], rest: list[str]) -> Row:
 
 
 ROWS = _rows(TABLE)
+CHANGE_PASSWORD = "PUT /api/auth/password"
 SIGN_OUT_EVERYWHERE = "DELETE /api/auth/sessions"
 
 
@@ -224,7 +225,10 @@ async def _try(row: Row, scene: Scene, caller: Caller, expected: int) -> httpx.R
     if expected < 300:
         ids = await fresh_ids(row.operation, scene, caller)
     request = request_of(row.operation, scene, caller, ids)
-    return await caller.send(request.method, request.path, **request.options)
+    answer = await caller.send(request.method, request.path, **request.options)
+    if row.operation == CHANGE_PASSWORD and answer.is_success:
+        caller.password = request.options["json"]["new_password"]
+    return answer
 
 
 def _check_refusal(answer: httpx.Response) -> None:

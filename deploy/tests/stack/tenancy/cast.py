@@ -10,6 +10,7 @@ import httpx
 from deploy.demo.client import Person, unique
 
 PASSWORD = "correct horse battery"
+OTHER_PASSWORD = "violet kettle drummer"
 PERMISSIONS = (
     "manage_organization",
     "manage_users",

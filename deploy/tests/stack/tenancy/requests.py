@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from deploy.demo.client import unique
-from deploy.tests.stack.tenancy.cast import PASSWORD, Caller
+from deploy.tests.stack.tenancy.cast import OTHER_PASSWORD, PASSWORD, Caller
 from deploy.tests.stack.tenancy.scene import VOUCHER_TYPE, Ids, Scene
 
 Body = Callable[[Scene, Caller, Ids], Any]
@@ -86,6 +86,11 @@ def _password_form(scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {"username": scene.cast.client.email, "password": scene.cast.client.password}
 
 
+def _change_of_password(_scene: Scene, caller: Caller, _ids: Ids) -> dict[str, str]:
+    new = OTHER_PASSWORD if caller.password == PASSWORD else PASSWORD
+    return {"current_password": caller.password, "new_password": new}
+
+
 def _refresh_token(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, str]:
     return {"refresh_token": ids["refresh_token"]}
 
@@ -143,7 +148,7 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/auth/refresh": Recipe(_refresh_token, _session_of_the_client),
     "POST /api/auth/logout": Recipe(_refresh_token, _session_of_the_client),
     "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
-    "PUT /api/auth/password": Recipe(_constant(current_password=PASSWORD, new_password=PASSWORD)),
+    "PUT /api/auth/password": Recipe(_change_of_password),
     "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),
     "POST /api/admin/users": Recipe(_new_user("admin")),
     "PUT /api/admin/users/{user_id}": Recipe(_constant(name="Renamed")),
