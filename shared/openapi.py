@@ -12,7 +12,8 @@ from shared.fields import MAX_ID
 DESCRIPTION = (
     "Requests are read strictly. Fields and query parameters that an operation does not name, query"
     ' parameters that are given twice, and values of another type than the documented one (`"1"`'
-    " or `true` for a number) are refused with 422. An answer describes the first of what is wrong"
+    " or `true` for a number) are refused with 422. So is an integer with a fraction or an exponent"
+    " (`1.0`, `1e0`), which JSON Schema allows. An answer describes the first of what is wrong"
     " and counts all of it. A JSON body that has a key twice in one object is refused with 400."
 )
 """What is true of every operation, and has no place in its own description."""

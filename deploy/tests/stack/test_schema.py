@@ -50,6 +50,8 @@ REFUSED_BY_MEANING = {
     f"POST {_ORGANIZATION}/payments/{{payment_id}}/refunds": "amounts have two decimals",
     f"GET {_ORGANIZATION}/payments/totals": "`to` is not before `from`",
     f"GET {_ORGANIZATION}/audit-logs/verify": "`last` is not before `first`",
+    f"GET {_ORGANIZATION}/audit-logs/export": "`bom` is for CSV alone",
+    "GET /api/admin/audit-logs/export": "`bom` is for CSV alone",
     "GET /api/admin/audit-logs/verify": "a range is of one organization's chain",
     "POST /api/payments/webhooks/{gateway_name}": "only the payment gateway can sign",
 }
