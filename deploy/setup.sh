@@ -22,7 +22,7 @@ loudly_if_it_fails() {
 
 no_packages() {
     fail "the locked packages could not be installed; the messages above say why." \
-        "It needs PyPI (https://pypi.org) once. Behind a proxy set HTTPS_PROXY;
+        "It needs PyPI, the Python Package Index, once. Behind a proxy set HTTPS_PROXY;
        with a mirror set PIP_INDEX_URL, and PIP_CERT for a certificate of its own. Then repeat it."
 }
 
