@@ -212,6 +212,9 @@ async def test_what_passes_the_broker_names_the_user_all_the_same(
     rabbitmq_url: SecretStr,
 ) -> None:
     """Topic permissions know nothing of exchanges bound to each other: consumers must compare."""
+    async with bus.connected(rabbitmq_url, name="test") as connection:
+        # The tests above may have left messages of other users in the queue.
+        await (await (await connection.channel()).get_queue("vouchers.payments")).purge()
     async with signed_in("vouchers", rabbitmq_url) as channel:
         trick = await channel.declare_exchange("vouchers.trick", ExchangeType.TOPIC)
         carnet = await bus.events_exchange(channel)
