@@ -23,7 +23,7 @@ from pamqp.header import ContentHeader
 from pydantic import SecretStr
 from yarl import URL
 
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 from shared.publishers import service_in
 
 EXCHANGE = "carnet"
@@ -343,7 +343,7 @@ async def _write(writer: aiormq.Channel, messages: Sequence[Outgoing]) -> list[a
     frames: list[FrameType | ContentBody] = []
     async with asyncio.timeout(PUBLISH_TIMEOUT), writer.lock:
         for message in messages:
-            passed("publish.begun")
+            failpoint("publish.begun")
             writer.delivery_tag += 1
             confirmation = writer.create_future()
             writer.confirmations[writer.delivery_tag] = confirmation
@@ -378,5 +378,5 @@ def _outcome(confirmation: asyncio.Future[Any]) -> BaseException | None:
         return ConnectionError("the broker went away before it confirmed")
     if error := confirmation.exception():
         return error
-    passed("publish.confirmed")
+    failpoint("publish.confirmed")
     return None

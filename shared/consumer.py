@@ -17,7 +17,7 @@ from shared import bus, inbox
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import AnEvent, Event
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 from shared.outages import is_outage
 from shared.publishers import (
     PUBLISHER_HEADER,
@@ -204,7 +204,7 @@ class Consumer(Generic[AnEvent]):
         batch = [first.result()]
         while len(batch) < self.batch and not self._arrived.empty():
             batch.append(self._arrived.get_nowait())
-        passed("consumer.received")
+        failpoint("consumer.received")
         await self._handle_batch(channel, batch)
 
     async def _handle_batch(self, channel: AbstractChannel, batch: list[Arrival[AnEvent]]) -> None:
@@ -224,10 +224,10 @@ class Consumer(Generic[AnEvent]):
             await self._handle_batch(channel, batch[:middle])
             await self._handle_batch(channel, batch[middle:])
         else:
-            passed("consumer.before_ack")
+            failpoint("consumer.before_ack")
             # All that came before them has had its answer: batches are handled in order.
             await _acknowledge(batch[-1].message, multiple=True)
-            passed("consumer.acked")
+            failpoint("consumer.acked")
 
     async def _apply_when_possible(
         self, channel: AbstractChannel, batch: Sequence[Arrival[AnEvent]]
@@ -254,7 +254,7 @@ class Consumer(Generic[AnEvent]):
             new = await inbox.take(session, self.queue.name, events)
             if new:
                 await self.handle(session, new)
-                passed("consumer.effect")
+                failpoint("consumer.effect")
         self._measure(new)
         HANDLED.labels(self.queue.name, "handled").inc(len(new))
         HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))

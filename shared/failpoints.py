@@ -1,10 +1,10 @@
 """Named points at which a test lets this process die, to show that nothing is lost there.
 
-Off, as everywhere but in such tests, `passed` is an empty function. `FAILPOINT=name:n` sends this
-process SIGKILL at its n-th pass of the point, and `FAILPOINTS_LOG` names the file that keeps what
-happened: `passed name` at each point's first pass, `killed name` before the end. Both variables are
-needed: one that strays into another environment does nothing but cause a warning. A process that
-is started again with the same variables lives: what the file says has happened already.
+Outside such tests `failpoint` is an empty function. `FAILPOINT=name:n` sends this process SIGKILL
+at its n-th pass of the point, and `FAILPOINTS_LOG` names the file that records it: `passed name` at
+the first pass of each point, `killed name` before the process ends. Both variables are needed: one
+alone does nothing but cause a warning. A process that is started again with the same variables
+survives, because the file shows that the point has killed already.
 
 Processes that run can be hit too: of all that share a log, the first to pass the point dies when
 somebody makes the file `<log>.<name>`. It is gone then.
@@ -38,7 +38,7 @@ class Points:
         self._target = target
         self._passes: Counter[str] = Counter()
 
-    def passed(self, name: str) -> None:
+    def reach(self, name: str) -> None:
         """Note the first pass; end this process if this is the pass that was asked for."""
         self._passes[name] += 1
         number = self._passes[name]
@@ -78,11 +78,11 @@ def chosen(environment: Mapping[str, str]) -> Callable[[str], None]:
     file, target = environment.get(LOG), environment.get(POINT)
     if not file:
         return nothing
-    return Points(Path(file), target if target and _FORM.fullmatch(target) else None).passed
+    return Points(Path(file), target if target and _FORM.fullmatch(target) else None).reach
 
 
-passed = chosen(os.environ)
-"""Say that the execution passes a point: `passed("relay.claimed")`, with the name written out."""
+failpoint = chosen(os.environ)
+"""Mark a point in the code: `failpoint("relay.claimed")`, with the name written out."""
 
 
 def warn_if_set(environment: Mapping[str, str] = os.environ) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from fastapi import Request, Response
 from pydantic import SecretStr
 from sqlalchemy import Executable, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
+from starlette.requests import Request
+from starlette.responses import Response
 
 from shared.auth import Actor
 from shared.db import now
@@ -25,7 +26,7 @@ from shared.outbox import SharedBase
 from shared.settings import ServiceSettings
 
 HEADER = "Idempotency-Key"
-REMEMBERED = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 LEASE = timedelta(seconds=45)
 MAX_KEY_LENGTH = 255
 
@@ -41,15 +42,15 @@ class IdempotencyKeyReused(Invalid):
         super().__init__(HEADER, "was used with another body")
 
 
-class Replay(Exception):
-    """Carries the first answer out of the unit of work."""
+class IdempotencyReplay(Exception):
+    """Carries the stored response out of the unit of work."""
 
-    def __init__(self, answer: "RememberedAnswer") -> None:
+    def __init__(self, record: "IdempotencyRecord") -> None:
         super().__init__()
-        self.answer = answer
+        self.record = record
 
 
-class RememberedAnswer(SharedBase):
+class IdempotencyRecord(SharedBase):
     """An idempotency key with what it stands for: `status` is null until there is an answer."""
 
     __tablename__ = "idempotency_keys"
@@ -74,16 +75,16 @@ class RememberedAnswer(SharedBase):
         return Response(self.body, status_code=self.status or 500, headers=headers)
 
 
-_KEPT_HEADERS = ("content-type", "location", "etag")
+_STORED_HEADERS = ("content-type", "location", "etag")
 _IDENTITY = ("caller", "route", "key")
-_KEYS = cast(Table, RememberedAnswer.__table__)
+_KEYS = cast(Table, IdempotencyRecord.__table__)
 # Put together once, and of the table: every POST with a key pays for them.
 _INSERT = insert(_KEYS)
 _LEASE_NEW = _INSERT.on_conflict_do_nothing().returning(_KEYS.c.key)
 _LEASE_AGAIN = _INSERT.on_conflict_do_update(
     index_elements=_IDENTITY, set_={"leased_until": _INSERT.excluded.leased_until}
 ).returning(_KEYS.c.key)
-_REMEMBER = _INSERT.on_conflict_do_update(
+_STORE = _INSERT.on_conflict_do_update(
     index_elements=_IDENTITY,
     set_={name: _INSERT.excluded[name] for name in ("status", "body", "headers")},
     where=_KEYS.c.status.is_(None),
@@ -95,7 +96,7 @@ _WRITE_LEASED = (
 )
 
 
-class Claim:
+class IdempotencyClaim:
     """A request's hold on its key. `resource_id` is what an interrupted attempt has made."""
 
     def __init__(
@@ -111,7 +112,7 @@ class Claim:
         """Take the key, in the transaction of the effect.
 
         With `lease` the key stays taken after this transaction, for a use case of several.
-        Raises Replay with the first answer, RequestInProgress, or IdempotencyKeyReused.
+        Raises IdempotencyReplay with the first answer, RequestInProgress, or IdempotencyKeyReused.
         """
         if lease and await self._lease(session, _LEASE_NEW):
             return
@@ -133,24 +134,24 @@ class Claim:
         lock = func.pg_try_advisory_xact_lock(func.hashtextextended(identity, 1))
         if not await session.scalar(select(lock)):
             raise self._in_progress()
-        row = await session.get(RememberedAnswer, tuple(self.identity.values()))
-        if row is not None and row.created_at < now() - REMEMBERED:
+        row = await session.get(IdempotencyRecord, tuple(self.identity.values()))
+        if row is not None and row.created_at < now() - RETENTION:
             await session.delete(row)
             await session.flush()
             row = None
         if row is not None:
             self._resume(row)
 
-    def _resume(self, row: RememberedAnswer) -> None:
+    def _resume(self, row: IdempotencyRecord) -> None:
         if not self._is_for_the_body_of(row):
             raise IdempotencyKeyReused
         if row.status is not None:
-            raise Replay(row)
+            raise IdempotencyReplay(row)
         if row.leased_until is not None and row.leased_until > now():
             raise self._in_progress()
         self.resource_id = row.resource_id
 
-    def _is_for_the_body_of(self, row: RememberedAnswer) -> bool:
+    def _is_for_the_body_of(self, row: IdempotencyRecord) -> bool:
         """Say whether the row was made by this body: either fingerprint proves it.
 
         Rows of version 2.0 have no digest, and instances of it compare the fingerprint alone; both
@@ -169,23 +170,25 @@ class Claim:
         if not await self._write(session, resource_id=resource_id):
             raise self._in_progress()
 
-    async def remember(self, session: AsyncSession, response: Response) -> None:
+    async def store(self, session: AsyncSession, response: Response) -> None:
         """Keep the answer: in the transaction of the effect, or after that was rolled back.
 
         Another attempt may have got the key meanwhile: what it did stands.
         """
         if self._leased_until is None:
-            await session.execute(_REMEMBER, self._row(self._remembered(response)))
+            await session.execute(_STORE, self._row(self._stored_values(response)))
         else:
-            await self._write(session, **self._remembered(response))
+            await self._write(session, **self._stored_values(response))
 
     @staticmethod
-    def _remembered(response: Response) -> dict[str, Any]:
-        kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    def _stored_values(response: Response) -> dict[str, Any]:
+        headers = {
+            name: response.headers[name] for name in _STORED_HEADERS if name in response.headers
+        }
         return {
             "status": response.status_code,
             "body": bytes(response.body),
-            "headers": kept,
+            "headers": headers,
             "leased_until": None,
         }
 
@@ -211,12 +214,12 @@ class Claim:
         return RequestInProgress(headers={"Retry-After": "1"})
 
 
-def worth_remembering(status: int) -> bool:
+def is_final(status: int) -> bool:
     """Say whether an answer is final: a server's failure and a refusal for now are not."""
     return status < 500 and status not in (401, 429)
 
 
-async def claim_of(request: Request, actor: Actor | None) -> Claim | None:
+async def claim_of_request(request: Request, actor: Actor | None) -> IdempotencyClaim | None:
     """Return the claim that a POST with an Idempotency-Key makes; raises Invalid for a bad key."""
     key = request.headers.get(HEADER)
     if request.method != "POST" or key is None:
@@ -227,7 +230,7 @@ async def claim_of(request: Request, actor: Actor | None) -> Claim | None:
     sent = request.url.query.encode() + b"\n" + await request.body()
     settings: ServiceSettings = request.app.state.settings
     secret = settings.idempotency_secret
-    return Claim(
+    return IdempotencyClaim(
         caller,
         request.url.path,
         key,
@@ -244,7 +247,7 @@ def _fingerprint(key: SecretStr, sent: bytes) -> str:
     return hmac.new(key.get_secret_value().encode(), sent, hashlib.sha256).hexdigest()
 
 
-async def forget_expired(session: AsyncSession) -> None:
+async def delete_expired(session: AsyncSession) -> None:
     """Drop the answers that no client may ask for any more."""
-    expired = RememberedAnswer.created_at < now() - REMEMBERED
-    await session.execute(delete(RememberedAnswer).where(expired))
+    expired = IdempotencyRecord.created_at < now() - RETENTION
+    await session.execute(delete(IdempotencyRecord).where(expired))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import now
 from shared.events import AnEvent
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 from shared.outbox import SharedBase
 
 REMEMBERED = timedelta(days=30)
@@ -45,7 +45,7 @@ async def take(session: AsyncSession, queue: str, events: Sequence[AnEvent]) -> 
     if not distinct:
         return []
     new = set(await session.scalars(_TAKE, {"ids": list(distinct), "queue": queue, "now": now()}))
-    passed("inbox.inserted")
+    failpoint("inbox.inserted")
     return [event for id_, event in distinct.items() if id_ in new]
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from shared import bus
 from shared.db import now
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 from shared.outbox import NOTIFY_CHANNEL
 from shared.telemetry import OUTBOX_FAILURES, PUBLISH_LAG, PUBLISHED, RELAY_ACTIVE
 
@@ -120,7 +120,7 @@ class Relay:
             woken.clear()
             rows = await connection.fetch(_SELECT, BATCH)
             if rows:
-                passed("relay.claimed")
+                failpoint("relay.claimed")
                 await self._send(connection, channel, rows)
             if len(rows) < BATCH:
                 # Not wait_for: in Python 3.11 it loses a cancellation that comes with the event.
@@ -148,9 +148,9 @@ class Relay:
         )
         failed = next((i for i, outcome in enumerate(outcomes) if outcome), len(rows))
         confirmed = rows[:failed]
-        passed("relay.confirmed")
+        failpoint("relay.confirmed")
         await connection.execute(_DELETE, [row["id"] for row in confirmed])
-        passed("relay.marked")
+        failpoint("relay.marked")
         moment = now()
         for kind, number in Counter(row["type"] for row in confirmed).items():
             PUBLISHED.labels(kind).inc(number)

@@ -11,7 +11,7 @@ import uvloop
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.asyncapi import asyncapi_router
 from shared.auth import Keys, TokenVerifier
@@ -28,7 +28,6 @@ from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
 from shared.outages import UNREACHABLE
-from shared.routing import AnswersHead
 from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
 from shared.transactions import Transactions
@@ -87,6 +86,21 @@ def create_service(
     app.add_middleware(AnswersHead)
     describe(app)
     return app
+
+
+class AnswersHead:
+    """Pure ASGI middleware that answers HEAD as GET, for every path that answers GET.
+
+    The server leaves out the body (RFC 9110, section 9.3.2).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
 
 
 def _lifespan(

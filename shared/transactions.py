@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from shared.changes import AuditedSession, Catalogue, ChangeLog, attach, change_log, seal
 from shared.context import Origin, system_origin
 from shared.events import Event, Received
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 from shared.tenancy import EVERYTHING, Tenant, limit_to
 
 
@@ -40,9 +40,9 @@ class Transactions:
             await limit_to(session, tenant)
             yield session
             await seal(session)
-            passed("transaction.before_commit")
+            failpoint("transaction.before_commit")
             await session.commit()
-            passed("transaction.committed")
+            failpoint("transaction.committed")
 
     @asynccontextmanager
     async def system(self, *, causation: Received | None = None) -> AsyncIterator[AsyncSession]:

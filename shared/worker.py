@@ -111,7 +111,7 @@ class Worker:
 
     async def _clean_up(self) -> None:
         async with self.transactions.system() as session:
-            await idempotency.forget_expired(session)
+            await idempotency.delete_expired(session)
             if not self._keep_inbox:
                 await inbox.forget_older_than(session, inbox.REMEMBERED)
 

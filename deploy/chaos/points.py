@@ -34,7 +34,7 @@ def _sources() -> Iterator[Path]:
 def _names(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_bytes())):
         match node:
-            case ast.Call(func=ast.Name(id="passed"), args=[ast.Constant(value=str(name))]):
+            case ast.Call(func=ast.Name(id="failpoint"), args=[ast.Constant(value=str(name))]):
                 yield name
-            case ast.Call(func=ast.Name(id="passed"), lineno=line):
+            case ast.Call(func=ast.Name(id="failpoint"), lineno=line):
                 raise ValueError(f"{file}:{line}: a fail point's name is written out")

@@ -24,7 +24,9 @@ from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id, QueryId
 from shared.paging import PageDep
-from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
+from shared.routing import router
+from shared.sessions import SessionDep, UnclaimedWorkDep
+from shared.work import Work
 
 _MEDIA_TYPES = {
     ExportFormat.CSV: csv_files.MEDIA_TYPE,

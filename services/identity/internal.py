@@ -8,7 +8,8 @@ from services.identity.schemas import OwnerOrder, Revocations, UserCopy, UserRea
 from services.identity.service import registration, users
 from shared.auth import called_by
 from shared.fields import Id
-from shared.routing import InternalSessionDep, InternalWorkDep, router
+from shared.routing import router
+from shared.sessions import InternalSessionDep, InternalWorkDep
 
 internal = router(prefix="/internal", include_in_schema=False)
 

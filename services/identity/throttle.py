@@ -22,9 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity.errors import TooManyAttempts
 from services.identity.models import AttemptCount
 from shared.db import now
-from shared.routing import Work
 from shared.tenancy import EVERYTHING
 from shared.text import fold
+from shared.work import Work
 
 WINDOW = timedelta(minutes=15)
 PER_ACCOUNT_AND_ADDRESS = 10

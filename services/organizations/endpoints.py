@@ -21,7 +21,8 @@ from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, res
 from shared.fields import Id, Name, QueryFlag
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
-from shared.routing import SessionDep, WorkDep, router
+from shared.routing import router
+from shared.sessions import SessionDep, WorkDep
 
 admin = router(
     prefix="/api/admin/organizations",

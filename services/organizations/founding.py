@@ -20,9 +20,9 @@ from shared.clients import ServiceClients
 from shared.context import system_origin
 from shared.db import now
 from shared.errors import Invalid, ServiceUnavailable
-from shared.failpoints import passed
-from shared.routing import Work
+from shared.failpoints import failpoint
 from shared.transactions import Transactions
+from shared.work import Work
 
 log = structlog.get_logger(__name__)
 
@@ -44,18 +44,18 @@ async def found(
     founding = await _begin(work, body)
     if isinstance(founding, Organization):
         return founding, await _owner_of(work, clients, founding.id)
-    passed("founding.promised")
+    failpoint("founding.promised")
     answer = await clients.request(
         "identity", "POST", "/internal/owners", work.origin, json=_order(founding, body)
     )
-    passed("founding.owner_answered")
+    failpoint("founding.owner_answered")
     if answer.status_code >= 400:
         async with work.begin() as session:
             await service.abandon_founding(session, founding.organization_id)
         raise _refusal(answer)
     async with work.begin() as session:
         organization = await service.complete_founding(session, founding.organization_id)
-    passed("founding.completed")
+    failpoint("founding.completed")
     return organization, OwnerRead.model_validate_json(answer.content)
 
 
@@ -143,7 +143,7 @@ async def _settle(
     answer = await clients.request(
         "identity", "GET", f"/internal/owners/{organization_id}", system_origin()
     )
-    passed("founding.settling")
+    failpoint("founding.settling")
     if answer.status_code not in (200, 404):
         raise ServiceUnavailable(f"Identity answered {answer.status_code}.")
     async with transactions.system() as session:

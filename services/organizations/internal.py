@@ -9,7 +9,8 @@ from services.organizations.errors import OrganizationNotFound
 from services.organizations.schemas import OrganizationCopy
 from shared.auth import called_by
 from shared.fields import Id
-from shared.routing import InternalSessionDep, router
+from shared.routing import router
+from shared.sessions import InternalSessionDep
 
 internal = router(prefix="/internal/organizations", include_in_schema=False)
 

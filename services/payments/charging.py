@@ -28,7 +28,7 @@ from services.payments.models import PaymentTransaction
 from services.payments.schemas import ChargeCreate
 from services.payments.states import Status
 from shared.errors import Invalid, ServiceUnavailable
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Cashier:
                 session, self.gateways, body, attempting=attempting
             )
             attempt = self._attempt(session, payment, body.payment_token)
-        passed("charge.opened")
+        failpoint("charge.opened")
         await self._make(attempt, body.payment_token)
         return payment.id
 
@@ -136,7 +136,7 @@ class Cashier:
         Of two attempts at once one is written down; the other's intent, with which nothing was
         charged, is cancelled.
         """
-        passed("charge.before_prepare")
+        failpoint("charge.before_prepare")
         try:
             report = await attempt.gateway.prepare(attempt.order, token)
         except GatewayRefused as refusal:
@@ -145,7 +145,7 @@ class Cashier:
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="prepare", cause=str(error))
             raise ServiceUnavailable("The payment gateway does not answer.") from error
-        passed("charge.prepared")
+        failpoint("charge.prepared")
         async with self.begin() as session:
             payment = await queries.lock(session, attempt.order.transaction_id)
             if payment.is_unfinished and payment.gateway_transaction_id is None:
@@ -163,13 +163,13 @@ class Cashier:
 
     async def _confirm(self, attempt: Attempt, gateway_id: str) -> None:
         """Charge it. When the answer is lost nobody knows yet: the reconciler will ask."""
-        passed("charge.written_down")
+        failpoint("charge.written_down")
         try:
             report = await attempt.gateway.confirm(gateway_id)
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="confirm", cause=str(error))
             return
-        passed("charge.confirmed")
+        failpoint("charge.confirmed")
         await self.enter(attempt.gateway, attempt.order.transaction_id, report)
 
     async def catch_up(self, payment: PaymentTransaction) -> Report | None:
@@ -191,7 +191,7 @@ class Cashier:
             payment = await queries.lock(session, payment_id)
             await service.settle(session, payment, report, live=gateway.live)
             failed = payment.status == Status.FAILED
-        passed("charge.entered")
+        failpoint("charge.entered")
         if failed:
             await self._drop(gateway, report.gateway_id)
 

@@ -28,8 +28,10 @@ from shared.errors import (
 )
 from shared.fields import Id
 from shared.paging import PageDep
-from shared.routing import SessionDep, UnclaimedWorkDep, Work, WorkDep, router
+from shared.routing import router
+from shared.sessions import SessionDep, UnclaimedWorkDep, WorkDep
 from shared.tenancy import EVERYTHING
+from shared.work import Work
 
 payments = router(
     prefix="/api/payments",

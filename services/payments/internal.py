@@ -18,7 +18,8 @@ from services.payments.schemas import (
 from services.payments.views import charge_read
 from shared.auth import called_by
 from shared.fields import Id
-from shared.routing import InternalSessionDep, InternalWorkDep, router
+from shared.routing import router
+from shared.sessions import InternalSessionDep, InternalWorkDep
 
 internal = router(prefix="/internal", include_in_schema=False)
 

@@ -27,7 +27,8 @@ from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Day, Id
 from shared.paging import PageDep
-from shared.routing import SessionDep, WorkDep, router
+from shared.routing import router
+from shared.sessions import SessionDep, WorkDep
 
 PDF = "application/pdf"
 JSON = "application/json"

@@ -34,7 +34,8 @@ from shared.auth import Actor, ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id, Instant, QueryId
 from shared.paging import PageDep
-from shared.routing import SessionDep, WorkDep, router
+from shared.routing import router
+from shared.sessions import SessionDep, WorkDep
 
 organization = router(
     prefix="/api/organizations/{organization_id}",

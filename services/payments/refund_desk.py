@@ -20,7 +20,7 @@ from services.payments.gateways.protocol import (
 )
 from services.payments.models import RefundStatus
 from shared.db import now
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class RefundDesk:
         attempt = await self._attempt(refund_id, untouched_since)
         if attempt is None:
             return
-        passed("refund.begun")
+        failpoint("refund.begun")
         try:
             report = await self._report(attempt)
         except GatewayUnavailable as error:
@@ -60,11 +60,11 @@ class RefundDesk:
         except GatewayRefused as refusal:
             await self._refused(attempt, refusal)
         else:
-            passed("refund.made")
+            failpoint("refund.made")
             async with self.begin() as session:
                 payment = await queries.lock(session, attempt.payment_id)
                 await refunding.settle(session, payment, report)
-            passed("refund.entered")
+            failpoint("refund.entered")
 
     async def _attempt(self, refund_id: int, untouched_since: datetime | None) -> Attempt | None:
         """Take a refund; None when it is made, or somebody else is at it."""

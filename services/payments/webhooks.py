@@ -25,7 +25,7 @@ from services.payments.gateways.protocol import (
 from services.payments.models import PaymentTransaction, WebhookEvent, WebhookOutcome
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
             report = gateway.read(event.body) if gateway and event.body else None
         if gateway and isinstance(report, Report):
             report = await _with_refunds(transactions, gateway, report)
-        passed("webhook.read")
+        failpoint("webhook.read")
         async with transactions.system() as session:
             waiting = await queries.lock_waiting_webhook(session, webhook_id)
             if waiting is not None:

@@ -19,8 +19,9 @@ from shared.outbox import SharedBase
 from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.relay import plain_dsn
-from shared.routing import InternalSessionDep, SessionDep, WorkDep, router
+from shared.routing import router
 from shared.service import create_service
+from shared.sessions import InternalSessionDep, SessionDep, WorkDep
 from shared.settings import ServiceSettings
 from shared.tenancy import policy_statements
 from shared.testing import Database

@@ -10,14 +10,14 @@ from pathlib import Path
 from shared import failpoints
 
 PROGRAM = """
-from shared.failpoints import passed, warn_if_set
+from shared.failpoints import failpoint, warn_if_set
 from shared.logging import configure_logging
 
 configure_logging("test")
 warn_if_set()
 for _ in range(3):
-    passed("one.point")
-    passed("another.point")
+    failpoint("one.point")
+    failpoint("another.point")
 print("alive")
 """
 
@@ -38,7 +38,7 @@ def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_off_it_is_an_empty_function() -> None:
-    assert failpoints.passed is failpoints.nothing
+    assert failpoints.failpoint is failpoints.nothing
     assert not failpoints.nothing.__code__.co_names
     assert warnings(run()) == []
 

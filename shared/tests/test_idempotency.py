@@ -11,7 +11,7 @@ import pytest
 from fastapi import Response
 from pydantic import SecretStr
 
-from shared.idempotency import Claim, RequestInProgress
+from shared.idempotency import IdempotencyClaim, RequestInProgress
 from shared.settings import ServiceSettings
 from shared.testing import Database, Tokens, client_of
 from shared.tests import sample
@@ -185,14 +185,14 @@ async def test_bad_keys_are_refused(
 async def test_a_refusal_never_replaces_anothers_success(
     transactions: Transactions, database: Database
 ) -> None:
-    claims = [Claim("user/5", PATHS[0], "key-1", "same body") for _ in range(2)]
+    claims = [IdempotencyClaim("user/5", PATHS[0], "key-1", "same body") for _ in range(2)]
     async with transactions.system() as refused:
         await claims[0].begin(refused)
         await refused.rollback()
         async with transactions.system() as session:
             await claims[1].begin(session)
-            await claims[1].remember(session, Response(status_code=201))
-        await claims[0].remember(refused, Response(status_code=409))
+            await claims[1].store(session, Response(status_code=201))
+        await claims[0].store(refused, Response(status_code=409))
     [row] = await database.rows("SELECT status FROM idempotency_keys")
     assert row["status"] == 201
 
@@ -200,7 +200,7 @@ async def test_a_refusal_never_replaces_anothers_success(
 async def test_an_attempt_that_stood_still_for_longer_than_its_lease_has_no_effect(
     transactions: Transactions, database: Database
 ) -> None:
-    frozen, second = [Claim("user/5", PATHS[1], "key-1", "same body") for _ in range(2)]
+    frozen, second = [IdempotencyClaim("user/5", PATHS[1], "key-1", "same body") for _ in range(2)]
     async with transactions.system() as session:
         await frozen.begin(session, lease=True)
     async with database.admin() as admin:
@@ -213,7 +213,7 @@ async def test_an_attempt_that_stood_still_for_longer_than_its_lease_has_no_effe
     async with transactions.system() as session:
         await second.attach(session, 2)
         await frozen.release(session)
-        await frozen.remember(session, Response(status_code=409))
+        await frozen.store(session, Response(status_code=409))
     [row] = await database.rows("SELECT resource_id, status, leased_until FROM idempotency_keys")
     assert (row["resource_id"], row["status"]) == (2, None)
     assert row["leased_until"] is not None, "the key is still the second attempt's"

@@ -39,7 +39,8 @@ from shared.errors import (
 from shared.fields import Id, Name, QueryFlag, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse
-from shared.routing import SessionDep, UnclaimedWorkDep, WorkDep, router
+from shared.routing import router
+from shared.sessions import SessionDep, UnclaimedWorkDep, WorkDep
 
 admin = router(
     prefix="/api/admin/users",

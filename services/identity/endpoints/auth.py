@@ -48,7 +48,9 @@ from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses
 from shared.fields import Name, PathUuid
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
-from shared.routing import SessionDep, UnclaimedWorkDep, Work, router
+from shared.routing import router
+from shared.sessions import SessionDep, UnclaimedWorkDep
+from shared.work import Work
 
 auth = router(prefix="/api/auth", tags=["sign-in"], responses=responses(Invalid))
 keys = router(tags=["sign-in"])

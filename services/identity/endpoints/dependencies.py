@@ -13,8 +13,9 @@ from shared.auth import Actor, ActorDep
 from shared.context import request_origin
 from shared.errors import Forbidden
 from shared.preconditions import set_etag
-from shared.routing import Work, honours_key, work_of
+from shared.sessions import honours_key, work_of
 from shared.tenancy import NOTHING
+from shared.work import Work
 
 
 async def _equipment(request: Request) -> Equipment:

@@ -43,7 +43,8 @@ from shared.errors import (
 from shared.fields import Id, Name, QueryFlag
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse
-from shared.routing import SessionDep, WorkDep, router
+from shared.routing import router
+from shared.sessions import SessionDep, WorkDep
 
 members = router(
     prefix="/api/organizations/{organization_id}/users",

@@ -12,8 +12,8 @@ from services.identity.schemas import OrganizationFacts
 from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import ServiceUnavailable
-from shared.routing import Work
 from shared.tenancy import EVERYTHING
+from shared.work import Work
 
 
 async def merge(

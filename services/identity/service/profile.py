@@ -16,7 +16,7 @@ from shared.auth import Actor
 from shared.changes import record
 from shared.errors import Invalid, Unauthenticated
 from shared.preconditions import Precondition
-from shared.routing import Work
+from shared.work import Work
 
 
 async def get(session: AsyncSession, actor: Actor) -> User:

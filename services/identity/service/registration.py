@@ -21,8 +21,8 @@ from services.identity.service import organizations
 from shared.auth import OWNER, Actor
 from shared.changes import record
 from shared.errors import Forbidden
-from shared.routing import Work
 from shared.tenancy import EVERYTHING
+from shared.work import Work
 
 
 @asynccontextmanager

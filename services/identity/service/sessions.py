@@ -21,8 +21,8 @@ from shared.changes import act_as, record
 from shared.context import Origin
 from shared.db import now
 from shared.errors import AppError, Unauthenticated
-from shared.routing import Work
 from shared.tenancy import EVERYTHING
+from shared.work import Work
 
 IDLE = timedelta(days=30)
 LONGEST = timedelta(days=180)

@@ -18,8 +18,8 @@ from services.identity.throttle import Counter
 from services.identity.tokens import Signer
 from shared.changes import act_as, note, record
 from shared.errors import AppError, ServiceUnavailable
-from shared.routing import Work
 from shared.tenancy import EVERYTHING
+from shared.work import Work
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from services.vouchers.service.copies import Directory
 from shared.auth import ActorDep
 from shared.clients import ServiceClients
 from shared.fields import Id
-from shared.routing import UnclaimedWorkDep
+from shared.sessions import UnclaimedWorkDep
 from shared.tenancy import EVERYTHING
 
 

@@ -40,7 +40,8 @@ from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id
 from shared.paging import PageDep
-from shared.routing import SessionDep, router
+from shared.routing import router
+from shared.sessions import SessionDep
 
 redemptions = router(
     prefix="/api/vouchers/{voucher_id}",

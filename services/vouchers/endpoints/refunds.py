@@ -25,7 +25,8 @@ from services.vouchers.service import quotes
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, ServiceUnavailable, Unauthenticated, responses
 from shared.fields import Id
-from shared.routing import WorkDep, router
+from shared.routing import router
+from shared.sessions import WorkDep
 
 refunds = router(
     prefix="/api/vouchers/{voucher_id}",

@@ -27,7 +27,8 @@ from shared.errors import (
 from shared.fields import Id, QueryFlag, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
-from shared.routing import SessionDep, router
+from shared.routing import router
+from shared.sessions import SessionDep
 from shared.tenancy import EVERYTHING, limit_to
 
 organization = router(

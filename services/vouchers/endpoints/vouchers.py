@@ -50,7 +50,8 @@ from shared.errors import (
 from shared.fields import Id, Name, QueryId
 from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
-from shared.routing import SessionDep, WorkDep, router
+from shared.routing import router
+from shared.sessions import SessionDep, WorkDep
 
 vouchers = router(
     prefix="/api/vouchers",

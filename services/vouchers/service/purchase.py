@@ -39,9 +39,9 @@ from shared.changes import record
 from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import AppError, Invalid
-from shared.failpoints import passed
-from shared.routing import Work
+from shared.failpoints import failpoint
 from shared.tenancy import EVERYTHING, Tenant, limit_to
+from shared.work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ async def buy(
     directory = Directory(clients, work.origin, lambda: work.begin(EVERYTHING))
     begun = await _begun(work) or await _begin(work, directory, actor, order, organization_id)
     voucher, parties = begun
-    passed("purchase.begun")
+    failpoint("purchase.begun")
     try:
         charge = await _charge(work, clients, voucher, parties, order.payment_token)
     except charges.ChargeRefused as refusal:
         await _give_up(work, voucher, parties)
         raise Invalid(refusal.field, refusal.message) from None
-    passed("purchase.charged")
+    failpoint("purchase.charged")
     return await _conclude(work, voucher, parties, charge)
 
 
@@ -241,7 +241,7 @@ async def _conclude(work: Work, voucher: Voucher, parties: Parties, charge: Char
     async with work.begin(parties.tenant) as session:
         settled = await settlement.settle(session, voucher.id, outcome)
         codes = await queries.codes_of(session, settled)
-    passed("purchase.settled")
+    failpoint("purchase.settled")
     if charge.status == "failed":
         raise _refusal(charge)
     if settled.status == VoucherStatus.CANCELLED:

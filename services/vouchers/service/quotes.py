@@ -31,9 +31,9 @@ from shared.auth import Actor
 from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid
-from shared.failpoints import passed
-from shared.routing import Work
+from shared.failpoints import failpoint
 from shared.transactions import Transactions
+from shared.work import Work
 
 VALID_FOR = timedelta(minutes=15)
 KEPT_FOR = timedelta(days=1)
@@ -142,16 +142,16 @@ async def give_back(
     if taken is None:
         await _require_money(work, clients, actor, voucher_id, quote_id)
         taken = await _take(work, actor, voucher_id, quote_id, reason)
-    passed("quote.withheld")
+    failpoint("quote.withheld")
     made = await refund_calls.refund(clients, work.origin, taken)
-    passed("quote.answered")
+    failpoint("quote.answered")
     async with work.begin() as session:
         if made.status == "succeeded":
             returned = refunds.Returned(made.amount, made.refunded_amount, taken.id)
             await refunds.refunded(session, taken.voucher_id, returned)
         elif made.status == "failed":
             await refunds.not_refunded(session, taken.voucher_id, taken.id)
-    passed("quote.concluded")
+    failpoint("quote.concluded")
     if made.status == "failed":
         raise RefundRefused(made.failure_message or "")
     return taken, made

@@ -21,10 +21,10 @@ from shared.clients import ServiceClients
 from shared.context import Origin
 from shared.db import now
 from shared.errors import Forbidden, ServiceUnavailable
-from shared.failpoints import passed
+from shared.failpoints import failpoint
 from shared.preconditions import Precondition
-from shared.routing import Work
 from shared.transactions import Transactions
+from shared.work import Work
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ async def cancel(
         voucher = await _lock_cancellable(session, actor, voucher_id)
     if voucher.status == VoucherStatus.PENDING:
         await _close_payment(clients, work.origin, voucher)
-        passed("cancel.closed")
+        failpoint("cancel.closed")
     async with work.begin() as session:
         voucher = await _lock_cancellable(session, actor, voucher_id)
         ending.cancel(session, voucher, reason)

@@ -1,0 +1,140 @@
+"""The dependencies by which a route gets its transactions.
+
+`SessionDep` is one transaction, committed after the endpoint returned and before the response is
+sent. `WorkDep` opens transactions on demand, for the few use cases that must call another service
+or hash a password in between. Routes for Carnet's own services take `InternalSessionDep` or
+`InternalWorkDep`, which verify the calling service's token, and name the services that may call
+them with `called_by`.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.auth import CallingServiceDep, OptionalActorDep
+from shared.changes import change_log
+from shared.context import request_origin
+from shared.failpoints import failpoint
+from shared.idempotency import IdempotencyClaim, claim_of_request, is_final
+from shared.tenancy import EVERYTHING
+from shared.transactions import Transactions
+from shared.work import Work, origin_of, tenant_of
+
+Dependency = TypeVar("Dependency", bound=Callable[..., Any])
+
+
+class ClaimSettlement:
+    """What the route does with a claimed Idempotency-Key once the outcome is known.
+
+    With a `session` the key is settled in the request's one transaction, with a `work` in a
+    transaction of its own.
+    """
+
+    def __init__(
+        self,
+        claim: IdempotencyClaim,
+        *,
+        session: AsyncSession | None = None,
+        work: Work | None = None,
+    ) -> None:
+        self._claim, self._session, self._work = claim, session, work
+
+    async def settle(self, response: Response) -> None:
+        """Store a final response under the key, or release the key."""
+        if self._session is not None:
+            if is_final(response.status_code):
+                await self._claim.store(self._session, response)
+        elif self._work is not None:
+            async with self._work.begin() as session:
+                if is_final(response.status_code):
+                    await self._claim.store(session, response)
+                else:
+                    await self._claim.release(session)
+
+    async def refuse(self, response: Response) -> None:
+        """Take back the request's effect, then store its error response like any other."""
+        if self._session is not None:
+            await self._session.rollback()
+            change_log(self._session).reset()
+        await self.settle(response)
+
+    async def abandon(self) -> None:
+        """Release a leased key after an unexpected failure, so that the client may retry at once.
+
+        Raises nothing: the failure itself is reported. The lease expires in any case.
+        """
+        if self._work is not None:
+            with suppress(Exception):
+                async with self._work.begin() as session:
+                    await self._claim.release(session)
+
+
+def settlement_of(request: Request) -> ClaimSettlement | None:
+    """Return how the request's Idempotency-Key is settled; None for a request without a key."""
+    settlement: ClaimSettlement | None = getattr(request.state, "claim_settlement", None)
+    return settlement
+
+
+def _transactions(request: Request) -> Transactions:
+    transactions: Transactions = request.app.state.transactions
+    return transactions
+
+
+def honours_key(dependency: Dependency) -> Dependency:
+    """Mark a dependency by which a POST honours an Idempotency-Key, for the OpenAPI document."""
+    dependency.honours_key = True  # type: ignore[attr-defined]
+    return dependency
+
+
+@honours_key
+async def unit_of_work(request: Request, actor: OptionalActorDep) -> AsyncIterator[AsyncSession]:
+    """Yield the request's one transaction."""
+    claim = await claim_of_request(request, actor)
+    async with _transactions(request).begin(origin_of(request, actor), tenant_of(actor)) as session:
+        if claim:
+            await claim.begin(session)
+            request.state.claim_settlement = ClaimSettlement(claim, session=session)
+        yield session
+
+
+@honours_key
+async def work_of(request: Request, actor: OptionalActorDep) -> AsyncIterator[Work]:
+    """Yield what opens the request's transactions; its Idempotency-Key is leased meanwhile."""
+    claim = await claim_of_request(request, actor)
+    work = Work(_transactions(request), origin_of(request, actor), tenant_of(actor), claim)
+    if claim:
+        async with work.begin() as session:
+            await claim.begin(session, lease=True)
+        failpoint("request.leased")
+        request.state.claim_settlement = ClaimSettlement(claim, work=work)
+    yield work
+
+
+async def unclaimed_work_of(request: Request, actor: OptionalActorDep) -> Work:
+    """Return a Work that ignores Idempotency-Key, for responses that must not be stored: tokens."""
+    return Work(_transactions(request), origin_of(request, actor), tenant_of(actor), None)
+
+
+async def internal_work_of(request: Request, caller: CallingServiceDep) -> Work:
+    """Return the Work of another service's call: it acts for that call's user and sees all rows."""
+    origin = replace(request_origin(request), user_id=caller.user_id, role=caller.role)
+    return Work(_transactions(request), origin, EVERYTHING, None)
+
+
+InternalWorkDep = Annotated[Work, Depends(internal_work_of, scope="function")]
+
+
+async def internal_unit_of_work(work: InternalWorkDep) -> AsyncIterator[AsyncSession]:
+    """Yield the one transaction of another service's call."""
+    async with work.begin() as session:
+        yield session
+
+
+SessionDep = Annotated[AsyncSession, Depends(unit_of_work, scope="function")]
+WorkDep = Annotated[Work, Depends(work_of, scope="function")]
+InternalSessionDep = Annotated[AsyncSession, Depends(internal_unit_of_work, scope="function")]
+UnclaimedWorkDep = Annotated[Work, Depends(unclaimed_work_of, scope="function")]
