@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import bus, inbox
+from shared.bus import Queue
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import AnEvent, Event
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[AsyncSession, Event], Awaitable[None]]
 BatchHandler = Callable[[AsyncSession, Sequence[AnEvent]], Awaitable[None]]
 Reader = Callable[[bytes], AnEvent]
+Queues = Mapping[Queue, Mapping[str, Handler]]
+"""The queues of a service, each with the handler of every event type that is bound to it."""
 
 RESTART_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
@@ -96,7 +99,7 @@ class Consumer(Generic[AnEvent]):
 
     def __init__(
         self,
-        queue: bus.Queue,
+        queue: Queue,
         handle: BatchHandler[AnEvent],
         transactions: Transactions,
         rabbitmq_url: SecretStr,
@@ -301,6 +304,16 @@ class Consumer(Generic[AnEvent]):
             TYPE_HEADER: arrival.headers.get(TYPE_HEADER, arrival.message.routing_key),
             PUBLISHER_HEADER: publisher or "",
         }
+
+
+def consumers_of(
+    queues: Queues, transactions: Transactions, rabbitmq_url: SecretStr
+) -> list[Consumer[Event]]:
+    """Return one consumer for each queue, which gives each event to the handler of its type."""
+    return [
+        Consumer(queue, one_by_one(handlers), transactions, rabbitmq_url, read=read_event)
+        for queue, handlers in queues.items()
+    ]
 
 
 async def _acknowledge(message: DeliveredMessage, *, multiple: bool = False) -> None:

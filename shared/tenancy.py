@@ -44,6 +44,15 @@ async def limit_to(session: AsyncSession, tenant: Tenant) -> None:
         await session.run_sync(lambda begun: _apply(begun, None, begun.connection()))
 
 
+async def see_all_tenants(session: AsyncSession) -> None:
+    """Let the rest of this session see the rows of every tenant.
+
+    A use case calls it once it has decided by itself which rows the actor may see, and names them
+    in its queries. It costs no statement before the session's first one.
+    """
+    await limit_to(session, EVERYTHING)
+
+
 @event.listens_for(Session, "after_begin")
 def _apply(session: Session, _transaction: Any, connection: Connection) -> None:
     tenant: Tenant | None = session.info.get(_TENANT)
