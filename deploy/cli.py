@@ -30,6 +30,7 @@ ELSEWHERE: Mapping[str, str] = {
     "broker": "deploy.broker.command",
     "chaos": "deploy.chaos.command",
     "check-migrations": "deploy.migrations_check",
+    "check-source": "deploy.checks.source",
     "dead-letters": "deploy.dead_letters",
     "demo": "deploy.demo.command",
     "event-shapes": "deploy.event_shapes.command",
