@@ -32,10 +32,11 @@ from gateway.services import (
 )
 from gateway.settings import Settings
 from gateway.upstreams import Upstream
-from shared.auth import Actor, ServiceSigner, TokenVerifier
+from shared.actors import Actor
 from shared.logging import configure_logging
 from shared.service import operations_port, uvicorn_config
 from shared.settings import load_settings
+from shared.tokens import ServiceSigner, TokenVerifier
 
 _DOCUMENT_SECONDS = 10.0
 _READINESS_SECONDS = 1.0

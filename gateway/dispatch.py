@@ -30,7 +30,7 @@ from gateway.routes import Access, Quota, Route, RouteTable
 from gateway.services import Upstreams
 from gateway.settings import Settings
 from gateway.telemetry import IN_FLIGHT, METHODS, access_log, observe
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.context import accepted_request_id
 from shared.errors import CLIENT_CLOSED, AppError, Unauthenticated
 

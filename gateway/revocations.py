@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from gateway.errors import RevocationsUnknown
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.errors import Unauthenticated
 
 # A token lives ten minutes, and clocks differ: after this no token is left that an entry is about.

@@ -16,9 +16,9 @@ from gateway.openapi import Document, merge, parse
 from gateway.routes import RouteTable, Service
 from gateway.upstreams import Upstream
 from gateway.wire import Answer, AnswerGarbled
-from shared.auth import ServiceSigner
 from shared.errors import AppError
 from shared.service import Check
+from shared.tokens import ServiceSigner
 
 log = structlog.get_logger(__name__)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx
 
-from shared.auth import ServiceSigner
 from shared.context import CLIENT_ADDRESS_HEADER, REQUEST_ID_HEADER, Origin
 from shared.errors import ServiceUnavailable
 from shared.money import dump_exactly
+from shared.tokens import ServiceSigner
 from shared.transport import PooledTransport
 
 Answer = httpx.Response

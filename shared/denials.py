@@ -18,7 +18,7 @@ import structlog
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import note
 from shared.context import ANONYMOUS, Origin, request_origin, system_origin
 from shared.db import now

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.db import now
 from shared.errors import Conflict, Invalid
 from shared.outbox import SharedBase

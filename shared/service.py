@@ -14,7 +14,6 @@ from sqlalchemy import text
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.asyncapi import asyncapi_router
-from shared.auth import Keys, TokenVerifier
 from shared.changes import Catalogue
 from shared.clients import ServiceClients
 from shared.context import RequestContext
@@ -30,6 +29,7 @@ from shared.openapi import describe
 from shared.outages import UNREACHABLE
 from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
+from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)

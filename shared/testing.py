@@ -33,13 +33,13 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from shared import migrations, provisioning, tenancy
-from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
 from shared.broker_access import broker_url
 from shared.errors import documented_operations
 from shared.openapi import HEADERS
 from shared.provisioning import database_url, in_database, provision
 from shared.settings import asyncpg_url
 from shared.shapes import published_shapes
+from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
 
 ISSUER = "carnet-test"
 AUDIENCE = "carnet-test-api"

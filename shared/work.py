@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.context import Origin, request_origin
 from shared.idempotency import IdempotencyClaim
 from shared.tenancy import EVERYTHING, NOTHING, Tenant

@@ -7,7 +7,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM
+from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM
 
 ISSUER = "carnet-bench"
 AUDIENCE = "carnet-bench-api"

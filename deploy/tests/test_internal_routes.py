@@ -15,7 +15,8 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from deploy.local.system import CHECKOUT, SERVICES, UPSTREAMS
 from deploy.tests.test_route_table import calls
 from gateway.routes import Service
-from shared.auth import AllowedCallers, CallingService, get_calling_service
+from shared.actors import CallingService
+from shared.auth import AllowedCallers, get_calling_service
 from shared.routing import router
 from shared.testing import Tokens
 

@@ -9,7 +9,7 @@ from services.identity import policies as identity
 from services.identity.models import PERMISSIONS, ROLES
 from services.payments import policies as payments
 from services.vouchers import policies as vouchers
-from shared.auth import Actor
+from shared.actors import Actor
 
 ORGANIZATION = 7
 

@@ -28,7 +28,7 @@ from gateway.tests.conftest import (
     token,
 )
 from shared import bus
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.errors import Unauthenticated
 from shared.events import Event
 from shared.publishers import service_in

@@ -20,7 +20,8 @@ from services.audit.schemas import (
 from services.audit.seals import SealReader
 from services.audit.verification import verify_chain, verify_everything
 from shared import csv_files
-from shared.auth import Actor, ActorDep
+from shared.actors import Actor
+from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id, QueryId
 from shared.paging import PageDep

@@ -1,6 +1,6 @@
 """Who may read the audit trail: pure functions of the actor and the organization."""
 
-from shared.auth import Actor
+from shared.actors import Actor
 
 
 def can_see(actor: Actor, organization_id: int) -> bool:

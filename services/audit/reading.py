@@ -10,7 +10,7 @@ from services.audit import policies, queries
 from services.audit.errors import OrganizationNotFound
 from services.audit.schemas import AuditLogRead, ExportFormat, Filters, shown
 from shared import csv_files
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import note
 from shared.errors import Forbidden
 from shared.paging import Page

@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey, KeySet
 from services.audit.chain import Head
 from services.audit.evidence import Evidence, Seal, digest, seal_of
 from services.audit.seal_stores import Overtaken, SealStore
-from shared.auth import ALGORITHM
+from shared.tokens import ALGORITHM
 
 SEAL_TYPE = "audit-seal+jws"
 

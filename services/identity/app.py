@@ -10,10 +10,10 @@ from services.identity.equipment import Equipment
 from services.identity.events import CATALOGUE
 from services.identity.internal import internal
 from services.identity.settings import Settings
-from shared.auth import Keys, ServiceSigner, TokenVerifier
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
 from shared.settings import load_settings
+from shared.tokens import Keys, ServiceSigner, TokenVerifier
 
 NAME = "identity"
 

@@ -23,7 +23,7 @@ from services.identity.events import CATALOGUE
 from services.identity.models import User
 from services.identity.password_rule import new_password, require_strong
 from services.identity.passwords import Passwords
-from shared.auth import ADMIN
+from shared.actors import ADMIN
 from shared.changes import record
 from shared.db import make_engine
 from shared.fields import Email, accept_local_addresses

@@ -31,7 +31,7 @@ LAST_TOKEN = TOKEN_LIFETIME + CLOCKS_DIFFER
 """How long after its last signature a key is needed."""
 
 PUBLISHED_BEFORE_USE = timedelta(minutes=10)
-"""Longer than any verifier keeps a key set (five minutes, see shared.auth.Keys.MAX_AGE)."""
+"""Longer than any verifier keeps a key set (five minutes, see shared.tokens.Keys.MAX_AGE)."""
 
 _LOCK = select(
     func.pg_advisory_xact_lock(

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.auth import ADMIN, OWNER
+from shared.actors import ADMIN, OWNER
 from shared.db import BOOKKEEPING, SECRET, TYPES, Entity, metadata, now
 from shared.text import fold
 

@@ -8,7 +8,7 @@ wherever it comes from: the role, a granted permission, or a permission that inc
 from collections.abc import Collection, Mapping
 
 from services.identity.models import PERMISSIONS, THERAPIST, User
-from shared.auth import ADMIN, ALL, OWNER, Actor
+from shared.actors import ADMIN, ALL, OWNER, Actor
 
 MANAGE_USERS = "manage_users"
 

@@ -17,7 +17,7 @@ from services.identity.models import (
     User,
 )
 from services.identity.schemas import UserRead
-from shared.auth import ADMIN, OWNER
+from shared.actors import ADMIN, OWNER
 from shared.db import now
 from shared.paging import Page
 from shared.text import contains

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 
 from services.identity.keyring import TOKEN_LIFETIME, Keyring
 from services.identity.models import User
-from shared.auth import ACCESS_TOKEN_TYPE, ALGORITHM
+from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM
 
 REFRESH_TOKEN_BYTES = 32
 TOKEN_SECONDS = int(TOKEN_LIFETIME.total_seconds())

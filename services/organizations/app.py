@@ -7,10 +7,10 @@ from services.organizations.endpoints import admin, members
 from services.organizations.events import CATALOGUE
 from services.organizations.internal import internal
 from services.organizations.settings import Settings
-from shared.auth import ServiceSigner
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
 from shared.settings import load_settings
+from shared.tokens import ServiceSigner
 
 NAME = "organizations"
 

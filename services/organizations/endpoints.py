@@ -15,7 +15,8 @@ from services.organizations.schemas import (
     OrganizationUpdate,
     OwnerRead,
 )
-from shared.auth import Actor, ActorDep
+from shared.actors import Actor
+from shared.auth import ActorDep
 from shared.clients import ServiceClients
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, Name, QueryFlag

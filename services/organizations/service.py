@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.organizations import policies, queries
 from services.organizations.errors import OrganizationNotFound
 from services.organizations.models import Founding, Organization
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import act_as, record
 from shared.context import Origin
 from shared.errors import Forbidden

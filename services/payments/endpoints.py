@@ -18,7 +18,8 @@ from services.payments.models import PaymentTransaction
 from services.payments.policies import can_see, is_payer
 from services.payments.schemas import PaymentConfirm, PaymentRead
 from services.payments.views import payment_read
-from shared.auth import Actor, ActorDep
+from shared.actors import Actor
+from shared.auth import ActorDep
 from shared.errors import (
     Forbidden,
     Invalid,

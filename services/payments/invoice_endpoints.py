@@ -23,7 +23,8 @@ from services.payments.organization_endpoints import require_view
 from services.payments.policies import can_see
 from services.payments.schemas import DayTotal, InvoiceRead, SeriesGaps
 from shared import csv_files
-from shared.auth import Actor, ActorDep
+from shared.actors import Actor
+from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Day, Id
 from shared.paging import PageDep

@@ -30,7 +30,8 @@ from services.payments.schemas import (
 )
 from services.payments.states import RepaymentStatus, Status
 from services.payments.views import payment_read
-from shared.auth import Actor, ActorDep
+from shared.actors import Actor
+from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id, Instant, QueryId
 from shared.paging import PageDep

@@ -1,7 +1,7 @@
 """Who may do what: pure functions of the actor and the payment."""
 
 from services.payments.models import PaymentTransaction
-from shared.auth import Actor
+from shared.actors import Actor
 
 VIEW = "view_payments"
 MANAGE = "manage_payments"

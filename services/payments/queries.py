@@ -21,7 +21,7 @@ from services.payments.models import (
     WebhookEvent,
 )
 from services.payments.states import UNFINISHED, Status
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.db import now
 from shared.paging import Page
 

@@ -4,7 +4,7 @@ from services.payments.models import PaymentTransaction
 from services.payments.policies import can_view_payments, is_payer
 from services.payments.schemas import ChargeRead, FailureRead, NextAction, PaymentRead
 from services.payments.states import Status
-from shared.auth import Actor
+from shared.actors import Actor
 
 
 def charge_read(payment: PaymentTransaction, number: str | None) -> ChargeRead:

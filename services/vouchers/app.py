@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from services.vouchers.endpoints import redemptions, refunds, voucher_types, vouchers
 from services.vouchers.events import CATALOGUE
 from services.vouchers.settings import Settings
-from shared.auth import ServiceSigner
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
 from shared.settings import load_settings
+from shared.tokens import ServiceSigner
 
 NAME = "vouchers"
 

@@ -1,7 +1,7 @@
 """Who may do what: pure functions of the actor and what it is about."""
 
 from services.vouchers.models import Voucher, VoucherStatus
-from shared.auth import OWNER, Actor
+from shared.actors import OWNER, Actor
 
 CLIENT = "client"
 THERAPIST = "therapist"

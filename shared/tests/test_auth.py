@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
-from shared.auth import (
+from shared.actors import Actor
+from shared.errors import Forbidden, ServiceUnavailable, Unauthenticated
+from shared.settings import ServiceSettings
+from shared.testing import AUDIENCE, ISSUER, Tokens, until
+from shared.tokens import (
     ACCESS_TOKEN_TYPE,
     ALGORITHM,
     LEEWAY_SECONDS,
     SERVICE_TOKEN_TYPE,
-    Actor,
     Keys,
     ServiceSigner,
     TokenVerifier,
 )
-from shared.errors import Forbidden, ServiceUnavailable, Unauthenticated
-from shared.settings import ServiceSettings
-from shared.testing import AUDIENCE, ISSUER, Tokens, until
 
 pytestmark = pytest.mark.anyio
 

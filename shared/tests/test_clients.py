@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from shared.auth import ServiceSigner
 from shared.clients import ServiceClients
 from shared.errors import ServiceUnavailable
 from shared.testing import Tokens, free_port
 from shared.tests.conftest import ORIGIN
+from shared.tokens import ServiceSigner
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,8 @@ from fastapi import Depends, Request, Response
 from services.identity.equipment import Equipment
 from services.identity.models import User
 from services.identity.schemas import UserRead
-from shared.auth import Actor, ActorDep
+from shared.actors import Actor
+from shared.auth import ActorDep
 from shared.context import request_origin
 from shared.errors import Forbidden
 from shared.preconditions import set_etag

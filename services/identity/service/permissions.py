@@ -13,7 +13,7 @@ from services.identity.errors import (
     UserNotFound,
 )
 from services.identity.models import GRANTABLE_ROLES, Permission, User
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import record
 from shared.errors import Forbidden
 

@@ -12,7 +12,7 @@ from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import PasswordChange, ProfileRead, UserRead
 from services.identity.service import users
 from services.identity.service.sessions import session_id_of
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import record
 from shared.errors import Invalid, Unauthenticated
 from shared.preconditions import Precondition

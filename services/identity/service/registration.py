@@ -18,7 +18,7 @@ from services.identity.errors import (
 from services.identity.models import CLIENT, User
 from services.identity.schemas import MemberCreate, OwnerOrder, Registration, UserCreate
 from services.identity.service import organizations
-from shared.auth import OWNER, Actor
+from shared.actors import OWNER, Actor
 from shared.changes import record
 from shared.errors import Forbidden
 from shared.tenancy import EVERYTHING

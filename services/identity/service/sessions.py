@@ -16,7 +16,7 @@ from services.identity.models import RefreshToken, SignInSession, User
 from services.identity.schemas import TokensRead
 from services.identity.service import admission
 from services.identity.tokens import TOKEN_SECONDS, Signer, hash_of, new_refresh_token
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import act_as, record
 from shared.context import Origin
 from shared.db import now

@@ -16,7 +16,7 @@ from services.identity.errors import (
 )
 from services.identity.models import GRANTABLE_ROLES, User
 from services.identity.service.registration import address_must_be_free
-from shared.auth import ADMIN, OWNER, Actor
+from shared.actors import ADMIN, OWNER, Actor
 from shared.changes import note, record
 from shared.errors import Forbidden
 from shared.preconditions import Precondition

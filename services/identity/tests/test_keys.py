@@ -20,8 +20,8 @@ from services.identity.settings import KeySettings, Settings
 from services.identity.tests.conftest import People, Person
 from services.identity.vault import Vault
 from services.identity.worker import forget
-from shared.auth import Keys, TokenVerifier
 from shared.testing import AUDIENCE, ISSUER, Database, client_of
+from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio

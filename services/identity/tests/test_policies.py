@@ -10,7 +10,7 @@ from services.identity import policies
 from services.identity.models import PERMISSIONS, ROLES
 from services.identity.tests.conftest import MINE, People, Person
 from services.identity.tests.test_user_creation import NEW
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ from services.identity.settings import Settings
 from services.identity.tests.conftest import HASHED, MINE, PASSWORD, Organizations, People, Person
 from services.identity.vault import Vault
 from services.identity.worker import forget
-from shared.auth import Keys, TokenVerifier
 from shared.testing import AUDIENCE, ISSUER, Database, Tokens, client_of
+from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio

@@ -31,7 +31,7 @@ from services.vouchers.models import (
 from services.vouchers.queries.redemptions import spellings, stands
 from services.vouchers.queries.rows import Rows, columns_of, found, position
 from services.vouchers.schemas.vouchers import VoucherRead
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.paging import Page
 from shared.text import contains
 

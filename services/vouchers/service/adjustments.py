@@ -14,7 +14,7 @@ from services.vouchers.errors import (
 from services.vouchers.models import Adjustment, AdjustmentKind, Voucher, VoucherStatus
 from services.vouchers.schemas.redemptions import ExtensionCreate, FreezeCreate
 from services.vouchers.service.vouchers import lock_managed
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.errors import Invalid

@@ -34,7 +34,7 @@ from services.vouchers.service import charges, settlement
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.charges import Charge
 from services.vouchers.service.copies import Directory
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import record
 from shared.clients import ServiceClients
 from shared.db import now

@@ -27,7 +27,7 @@ from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherS
 from services.vouchers.service import pro_rata, refund_calls, refunds
 from services.vouchers.service.refund_calls import PaymentState, RefundState
 from services.vouchers.service.vouchers import lock_readable, readable
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid

@@ -22,7 +22,7 @@ from services.vouchers.schemas.redemptions import RedemptionCreate
 from services.vouchers.service import refunds
 from services.vouchers.service.calendar import day_in, freeze_on
 from services.vouchers.service.vouchers import lock_managed, lock_readable
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid

@@ -13,7 +13,7 @@ from services.vouchers.schemas.voucher_types import (
     fault_of_days,
     fault_of_price,
 )
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import record
 from shared.errors import Invalid
 from shared.preconditions import Precondition

@@ -15,7 +15,7 @@ from services.vouchers.models import PaymentMethod, Voucher, VoucherStatus
 from services.vouchers.service import charges, ending
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.copies import Directory
-from shared.auth import Actor
+from shared.actors import Actor
 from shared.changes import record
 from shared.clients import ServiceClients
 from shared.context import Origin

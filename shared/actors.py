@@ -1,0 +1,67 @@
+"""Who acts: the signed-in user of a request, or the service that calls an internal route."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import Forbidden, Unauthenticated
+
+ADMIN = "admin"
+OWNER = "organization_owner"
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The signed-in user on whose behalf a request acts."""
+
+    user_id: int
+    role: str
+    organization_id: int | None = None
+    permissions: frozenset[str] = frozenset()
+    session_id: str | None = None
+    expires_at: int = 0
+    issued_at: float = 0.0
+
+    @property
+    def is_admin(self) -> bool:
+        """Say whether this is an administrator of the whole system."""
+        return self.role == ADMIN
+
+    def may(self, permission: str, organization_id: int | None) -> bool:
+        """Say whether the actor holds a permission in an organization."""
+        if self.is_admin:
+            return True
+        if organization_id is None or organization_id != self.organization_id:
+            return False
+        return self.role == OWNER or bool({permission, ALL} & self.permissions)
+
+    def require(self, permission: str, organization_id: int | None) -> None:
+        """Raise Forbidden when the actor does not hold the permission there."""
+        if not self.may(permission, organization_id):
+            raise Forbidden(f"needs the permission {permission}")
+
+
+def actor_of(claims: Mapping[str, Any]) -> Actor:
+    """Read an actor from verified claims; raises Unauthenticated when they name no user."""
+    try:
+        return Actor(
+            user_id=int(claims["sub"]),
+            role=str(claims["role"]),
+            organization_id=claims.get("organization_id"),
+            permissions=frozenset(claims.get("permissions", ())),
+            session_id=claims.get("sid"),
+            expires_at=int(claims["exp"]),
+            issued_at=float(claims["iat"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise Unauthenticated("The access token is not valid.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class CallingService:
+    """The service that calls an internal route, and the user on whose behalf it does."""
+
+    name: str
+    user_id: int | None
+    role: str

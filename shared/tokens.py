@@ -1,0 +1,251 @@
+"""Access tokens of users and tokens of services. Every process verifies them itself."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+import structlog
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet
+from joserfc.jwt import JWTClaimsRegistry
+from joserfc.util import urlsafe_b64decode
+
+from shared.actors import Actor, CallingService, actor_of
+from shared.errors import ServiceUnavailable, Unauthenticated
+from shared.settings import TokenSettings
+
+log = structlog.get_logger(__name__)
+
+ALGORITHM = "ES256"
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068's media type, not a password
+SERVICE_TOKEN_TYPE = "service+jwt"  # noqa: S105
+MAX_TOKEN_BYTES = 8 * 1024
+LEEWAY_SECONDS = 5
+SERVICE_TOKEN_SECONDS = 60
+
+Fetch = Callable[[], Awaitable[KeySet]]
+
+
+class Keys:
+    """The public keys of a token issuer: pinned, or fetched when first needed and refreshed.
+
+    An unknown key id makes it fetch again, at most every few seconds, so that a rotated key is
+    known at once and a forged key id cannot make us flood the issuer. Known keys are refreshed in
+    the background: a slow issuer delays neither a request nor a readiness check.
+    """
+
+    MAX_AGE = 300.0
+    MIN_AGE = 2.0
+
+    def __init__(self, pinned: str | None = None, fetch: Fetch | None = None) -> None:
+        self._keys = KeySet.import_key_set(json.loads(pinned)) if pinned else None
+        self._fetch = fetch
+        self._fetched_at = float("-inf")
+        self._lock = anyio.Lock()
+        self._refresh: asyncio.Task[None] | None = None
+
+    async def with_id(self, key_id: str) -> ECKey | None:
+        """Return the key with this id, or None; raises ServiceUnavailable without any keys."""
+        await self._refresh_old()
+        key = self._find(key_id)
+        if key is None and self._fetch is not None:
+            await self._refresh_if_older_than(self.MIN_AGE)
+            key = self._find(key_id)
+        return key
+
+    async def ready(self) -> bool:
+        """Return whether there are keys to verify with."""
+        try:
+            await self._refresh_old()
+        except ServiceUnavailable:
+            return False
+        return True
+
+    async def _refresh_old(self) -> None:
+        """Fetch the first keys now, and later ones in the background."""
+        if self._keys is None:
+            await self._refresh_if_older_than(self.MAX_AGE)
+        elif self._is_older_than(self.MAX_AGE) and (self._refresh is None or self._refresh.done()):
+            self._refresh = asyncio.create_task(self._refresh_in_background())
+
+    async def _refresh_in_background(self) -> None:
+        try:
+            await self._refresh_if_older_than(self.MAX_AGE)
+        except Exception as error:
+            # Of whatever kind: no request waits for this, and the next one begins another.
+            log.warning("keys_unreachable", cause=repr(error))
+
+    def _is_older_than(self, age: float) -> bool:
+        return self._fetch is not None and time.monotonic() - self._fetched_at >= age
+
+    def _find(self, key_id: str) -> ECKey | None:
+        keys = self._keys.keys if self._keys else []
+        return next((key for key in keys if key.kid == key_id and isinstance(key, ECKey)), None)
+
+    async def _refresh_if_older_than(self, age: float) -> None:
+        if self._fetch is None or not self._is_older_than(age):
+            return
+        async with self._lock:
+            if not self._is_older_than(age):
+                return
+            try:
+                self._keys = await self._fetch()
+                self._fetched_at = time.monotonic()
+            except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
+                log.warning("keys_unreachable", cause=repr(error))
+                if self._keys is None:
+                    raise ServiceUnavailable("Sign-in keys cannot be read just now.") from error
+                # Old keys still verify; the next unknown key id or the next period asks again.
+                self._fetched_at = time.monotonic() - self.MAX_AGE + self.MIN_AGE
+
+
+def fetch_from(url: str) -> Fetch:
+    """Return a function that reads a key set from an address."""
+
+    async def fetch() -> KeySet:
+        async with httpx.AsyncClient(timeout=5) as client:
+            answer = await client.get(url)
+            answer.raise_for_status()
+            return KeySet.import_key_set(answer.json())
+
+    return fetch
+
+
+@dataclass(slots=True)
+class _Cached:
+    actor: Actor
+    until: float
+
+
+@dataclass(slots=True)
+class TokenVerifier:
+    """Verifies access tokens; remembers the verified ones for a minute, never past their end."""
+
+    keys: Keys
+    issuer: str
+    audience: str
+    cache_seconds: float = 60.0
+    cache_size: int = 10_000
+    _cache: OrderedDict[bytes, _Cached] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def from_settings(cls, settings: TokenSettings) -> "TokenVerifier":
+        """Build the verifier that a process's settings describe."""
+        fetch = fetch_from(settings.jwks_url) if settings.jwks_url else None
+        keys = Keys(pinned=settings.jwks, fetch=fetch)
+        return cls(keys, settings.token_issuer, settings.token_audience)
+
+    async def verify(self, token: str) -> Actor:
+        """Return the token's actor.
+
+        Raises Unauthenticated for anything but a current access token of ours, and
+        ServiceUnavailable when there are no keys to verify with.
+        """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise Unauthenticated("The access token is too large.")
+        digest = hashlib.sha256(token.encode(errors="replace")).digest()
+        cached = self._cache.get(digest)
+        if cached and cached.until > time.time():
+            return cached.actor
+        claims = await verified_claims(
+            token, self.keys, ACCESS_TOKEN_TYPE, self.issuer, self.audience
+        )
+        actor = actor_of(claims)
+        self._remember(digest, actor)
+        return actor
+
+    def _remember(self, digest: bytes, actor: Actor) -> None:
+        until = min(time.time() + self.cache_seconds, actor.expires_at)
+        self._cache[digest] = _Cached(actor, until)
+        while len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
+
+
+async def verified_claims(
+    token: str, keys: Keys, kind: str, issuer: str | None, audience: str
+) -> dict[str, Any]:
+    """Return a token's claims once signature, kind, issuer, audience and age are right.
+
+    The algorithm is ours and never the token's to choose (RFC 8725). Raises Unauthenticated.
+    """
+    try:
+        key = await keys.with_id(_key_id(token, kind))
+        if key is None:
+            raise Unauthenticated("The access token's key is not known.")
+        decoded = jwt.decode(token, key, algorithms=[ALGORITHM])
+        registry = JWTClaimsRegistry(
+            leeway=LEEWAY_SECONDS,
+            exp={"essential": True},
+            iat={"essential": True},
+            sub={"essential": True},
+            aud={"essential": True, "value": audience},
+            iss={"essential": True, **({"value": issuer} if issuer else {})},
+        )
+        registry.validate(decoded.claims)
+    except (JoseError, ValueError, TypeError, RecursionError):
+        raise Unauthenticated("The access token is not valid or has expired.") from None
+    return dict(decoded.claims)
+
+
+async def verified_caller(token: str, keys: Keys, own_name: str) -> CallingService:
+    """Return the service that signed a token for the service `own_name`.
+
+    Raises Unauthenticated.
+    """
+    claims = await verified_claims(token, keys, SERVICE_TOKEN_TYPE, None, own_name)
+    # A service speaks for itself alone: the key that signed is the caller's name.
+    if claims["iss"] != _header(token).get("kid"):
+        raise Unauthenticated("The service token is not valid.")
+    return CallingService(str(claims["iss"]), claims.get("user_id"), str(claims.get("role")))
+
+
+def _key_id(token: str, kind: str) -> str:
+    """Read the header's key id once kind and algorithm are what they must be."""
+    header = _header(token)
+    if header.get("alg") != ALGORITHM or header.get("typ") != kind:
+        raise Unauthenticated("The access token is not of the expected kind.")
+    key_id = header.get("kid")
+    if not isinstance(key_id, str):
+        raise Unauthenticated("The access token names no key.")
+    return key_id
+
+
+def _header(token: str) -> dict[str, Any]:
+    first, separator, _ = token.partition(".")
+    header = json.loads(urlsafe_b64decode(first.encode())) if separator else None
+    if not isinstance(header, dict):
+        raise ValueError("no header")
+    return header
+
+
+class ServiceSigner:
+    """Signs the short-lived tokens by which one service calls another."""
+
+    def __init__(self, private_key: str) -> None:
+        self._key = ECKey.import_key(json.loads(private_key))
+        if self._key.kid is None or not self._key.is_private:
+            raise ValueError("INTERNAL_KEY must be a private key with a key id")
+        self.name = self._key.kid
+
+    def token_for(self, service: str, user_id: int | None = None, role: str = "system") -> str:
+        """Return a token that one service accepts for a minute, naming whom the call is for."""
+        issued = int(time.time())
+        header = {"alg": ALGORITHM, "typ": SERVICE_TOKEN_TYPE, "kid": self.name}
+        claims = {
+            "iss": self.name,
+            "sub": self.name,
+            "aud": service,
+            "user_id": user_id,
+            "role": role,
+            "iat": issued,
+            "exp": issued + SERVICE_TOKEN_SECONDS,
+        }
+        return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
