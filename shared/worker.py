@@ -15,7 +15,7 @@ from shared.consumer import Consumer
 from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
-from shared.relay import Relay
+from shared.outbox_relay import OutboxRelay
 from shared.service import Check, database_check, operations_port
 from shared.settings import ServiceSettings
 from shared.transactions import Transactions
@@ -69,7 +69,9 @@ class Worker:
         self.name = name
         self.settings = settings
         self.transactions = transactions
-        self.relay = Relay(name, settings.database_url, settings.rabbitmq_url, listeners=listeners)
+        self.relay = OutboxRelay(
+            name, settings.database_url, settings.rabbitmq_url, listeners=listeners
+        )
         self.consumers = consumers
         self.timers = [*timers, Timer("clean_up", CLEAN_UP_EVERY, self._clean_up)]
         self._connections = connections

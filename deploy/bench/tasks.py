@@ -27,9 +27,9 @@ from shared.broker_access import broker_url
 from shared.consumer import Consumer
 from shared.db import make_engine
 from shared.events import Event
+from shared.outbox_relay import BATCH as RELAY_BATCH
+from shared.outbox_relay import OutboxRelay
 from shared.publishers import service_in
-from shared.relay import BATCH as RELAY_BATCH
-from shared.relay import Relay
 from shared.settings import asyncpg_url
 from shared.transactions import Transactions
 
@@ -114,7 +114,7 @@ async def relay(url: str, broker: str, events: int) -> Figures:
     """Relay what waits in an outbox until none is left."""
     figures: Figures = {}
     connection = await asyncpg.connect(url)
-    relaying = Relay("bench", SecretStr(url), SecretStr(broker_url(broker, "vouchers")))
+    relaying = OutboxRelay("bench", SecretStr(url), SecretStr(broker_url(broker, "vouchers")))
     with timed(figures, events):
         running = asyncio.ensure_future(relaying.run())
         while await connection.fetchval("SELECT 1 FROM outbox LIMIT 1"):  # noqa: ASYNC110
@@ -161,7 +161,7 @@ async def pipeline(source: str, target: str, broker: str, events: int) -> Figure
 
     engine = make_engine(asyncpg_url(SecretStr(target)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
-    relaying = Relay("bench", SecretStr(source), SecretStr(broker_url(broker, "vouchers")))
+    relaying = OutboxRelay("bench", SecretStr(source), SecretStr(broker_url(broker, "vouchers")))
     consumed = SecretStr(broker_url(broker, "audit"))
     consumer = Consumer(QUEUE, counted, transactions, consumed, batch=BATCH, read=read)
     with timed(figures, events):

@@ -22,7 +22,7 @@ from shared import bus
 from shared.changes import note
 from shared.consumer import Consumer
 from shared.db import make_engine
-from shared.relay import Relay
+from shared.outbox_relay import OutboxRelay
 from shared.settings import asyncpg_url
 from shared.testing import Database, broker_url_of, service_database, until
 from shared.tests.messages import running
@@ -42,7 +42,7 @@ class System:
 
     database: Database
     transactions: Transactions
-    relay: Relay
+    relay: OutboxRelay
     consumer: Consumer[Draft]
     supervisor: Supervisor
 
@@ -82,7 +82,7 @@ async def system(
     url = broker_url_of("audit", admin_url)
     engine = make_engine(database_url)
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
-    relay = Relay("audit", database_url, url)
+    relay = OutboxRelay("audit", database_url, url)
     consumer = Consumer(QUEUE, handle, transactions, url, read=read)
     async with bus.connected(url, name="test") as connection:
         await bus.declare_queue(await connection.channel(), QUEUE)

@@ -29,7 +29,7 @@ from shared.context import new_request_id
 from shared.db import now
 from shared.events import Event, EventActor, EventData
 from shared.outbox import NOTIFY_CHANNEL
-from shared.relay import plain_dsn
+from shared.outbox_relay import plain_dsn
 from shared.settings import DatabaseUrl, load_settings
 
 _PREFIX = "audit_logs_"

@@ -16,9 +16,9 @@ from shared.errors import Conflict, Forbidden, NotFound, ServiceUnavailable
 from shared.fields import Email, Id, Name, RequestBody, Text
 from shared.money import Money
 from shared.outbox import SharedBase
+from shared.outbox_relay import plain_dsn
 from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
-from shared.relay import plain_dsn
 from shared.routing import router
 from shared.service import create_service
 from shared.sessions import InternalSessionDep, SessionDep, WorkDep

@@ -11,7 +11,7 @@ from services.audit.models import Base
 from services.audit.tests.conftest import deliver, event, rows_of
 from services.audit.worker import make_months
 from shared.migrations import drift
-from shared.relay import plain_dsn
+from shared.outbox_relay import plain_dsn
 from shared.testing import Database
 from shared.transactions import Transactions
 

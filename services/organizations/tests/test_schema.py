@@ -5,7 +5,7 @@ import pytest
 
 from services.organizations.models import Base
 from shared.migrations import drift
-from shared.relay import plain_dsn
+from shared.outbox_relay import plain_dsn
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio

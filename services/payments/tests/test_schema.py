@@ -8,7 +8,7 @@ from services.payments.models import Base
 from services.payments.tests.signals import CLIENT, ORGANIZATION, OTHER_ORGANIZATION, order
 from services.payments.tests.test_charges import charge
 from shared.migrations import drift
-from shared.relay import plain_dsn
+from shared.outbox_relay import plain_dsn
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio

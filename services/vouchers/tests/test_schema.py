@@ -11,7 +11,7 @@ from services.vouchers.models import Base
 from services.vouchers.tests.outside import CLIENT, ORGANIZATION, OTHER_ORGANIZATION
 from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
 from shared.migrations import drift
-from shared.relay import plain_dsn
+from shared.outbox_relay import plain_dsn
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio

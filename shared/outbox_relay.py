@@ -42,7 +42,7 @@ def plain_dsn(url: SecretStr) -> str:
     return parsed.render_as_string(hide_password=False)
 
 
-class Relay:
+class OutboxRelay:
     """One per worker; only the one that holds the advisory lock is at work, the others stand by.
 
     No event leaves before each of the queues `listeners` is declared and bound: on a fresh broker

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from shared import bus
 from shared.changes import record
-from shared.relay import LISTENERS_SECONDS, Relay
+from shared.outbox_relay import LISTENERS_SECONDS, OutboxRelay
 from shared.settings import ServiceSettings
 from shared.testing import Database, until
 from shared.tests.messages import QUEUE, forget_queues, running, waiting
@@ -60,8 +60,8 @@ async def receiver(unbound: Receiver) -> Receiver:
 
 
 @pytest.fixture
-def relay(settings: ServiceSettings, sample_url: SecretStr) -> Relay:
-    return Relay(NAME, settings.database_url, sample_url)
+def relay(settings: ServiceSettings, sample_url: SecretStr) -> OutboxRelay:
+    return OutboxRelay(NAME, settings.database_url, sample_url)
 
 
 async def make(transactions: Transactions, name: str) -> None:
@@ -87,7 +87,7 @@ async def test_a_commit_wakes_it_at_once(
     sample_url: SecretStr,
 ) -> None:
     url = settings.database_url
-    relay = Relay(NAME, url, sample_url, poll_seconds=10 * RECEIVED_WITHIN)
+    relay = OutboxRelay(NAME, url, sample_url, poll_seconds=10 * RECEIVED_WITHIN)
     async with running(relay):
         await until(lambda: relay.working)
         for number in range(5):
@@ -114,7 +114,7 @@ async def test_nothing_leaves_before_every_listener_hears(
     """The broker confirms what one queue takes: it does not miss the one that is not there yet."""
     for name in left_over:
         await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
-    late = Relay(NAME, settings.database_url, sample_url, listeners=[QUEUE.name])
+    late = OutboxRelay(NAME, settings.database_url, sample_url, listeners=[QUEUE.name])
     await make(transactions, "first")
     async with running(late):
         await asyncio.sleep(3 * LISTENERS_SECONDS)
@@ -134,7 +134,7 @@ async def test_nothing_leaves_before_every_listener_hears(
 
 
 async def test_messages_are_persistent_and_named_by_their_event(
-    receiver: Receiver, database: Database, transactions: Transactions, relay: Relay
+    receiver: Receiver, database: Database, transactions: Transactions, relay: OutboxRelay
 ) -> None:
     await make(transactions, "first")
     [waiting_event] = await database.events()
@@ -157,7 +157,7 @@ async def test_changes_of_a_row_arrive_in_order_past_writers_and_takeovers(
     names = [f"thing {number}" for number in range(4)]
     for name in names:
         await make(transactions, name)
-    relays = [Relay(f"{NAME} {n}", settings.database_url, sample_url) for n in range(3)]
+    relays = [OutboxRelay(f"{NAME} {n}", settings.database_url, sample_url) for n in range(3)]
 
     async def writer(number: int) -> None:
         for step in range(40):
@@ -193,7 +193,7 @@ async def test_of_two_one_works_and_the_other_takes_over(
     settings: ServiceSettings,
     sample_url: SecretStr,
 ) -> None:
-    relays = [Relay(f"{NAME} {n}", settings.database_url, sample_url) for n in range(2)]
+    relays = [OutboxRelay(f"{NAME} {n}", settings.database_url, sample_url) for n in range(2)]
     async with running(*relays) as tasks:
         await until(lambda: _one_works(relays))
         await asyncio.sleep(1.5)
@@ -205,12 +205,12 @@ async def test_of_two_one_works_and_the_other_takes_over(
         assert relays[1 - first].working
 
 
-def _one_works(relays: list[Relay]) -> bool:
+def _one_works(relays: list[OutboxRelay]) -> bool:
     return [relay.working for relay in relays].count(True) == 1
 
 
 async def test_what_no_queue_takes_stays_until_one_does(
-    unbound: Receiver, database: Database, transactions: Transactions, relay: Relay
+    unbound: Receiver, database: Database, transactions: Transactions, relay: OutboxRelay
 ) -> None:
     await make(transactions, "first")
     await make(transactions, "second")
@@ -225,7 +225,7 @@ async def test_what_no_queue_takes_stays_until_one_does(
 
 
 async def test_a_lost_database_connection_is_made_again(
-    receiver: Receiver, database: Database, transactions: Transactions, relay: Relay
+    receiver: Receiver, database: Database, transactions: Transactions, relay: OutboxRelay
 ) -> None:
     async with running(relay):
         await until(lambda: relay.working)
@@ -239,7 +239,7 @@ async def test_a_lost_database_connection_is_made_again(
 
 
 async def test_more_than_a_batch_leaves_in_order(
-    receiver: Receiver, database: Database, transactions: Transactions, relay: Relay
+    receiver: Receiver, database: Database, transactions: Transactions, relay: OutboxRelay
 ) -> None:
     async with transactions.system() as session:
         for number in range(1200):
