@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 from gateway.errors import ClientDisconnected
 from gateway.headers import RawHeaders
 from shared.context import request_id as current_request_id
-from shared.errors import AppError, problem_of
+from shared.errors import AppError
+from shared.problems import problem_of
 
 # A client that takes nothing for this long has gone, whatever its connection says. Seconds.
 _STALLED = 60.0

@@ -6,7 +6,6 @@ Its own answers to requests that cannot be parsed become problem+json with our h
 import asyncio
 import json
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import ClassVar
 
 import structlog
@@ -15,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from gateway.errors import HeadTooLarge, HeadTooSlow, MalformedRequest
 from gateway.headers import security_headers
 from shared.context import new_request_id
-from shared.errors import PROBLEM, AppError
+from shared.errors import PROBLEM, AppError, problem_document
 from shared.http_protocol import HttpProtocol
 
 log = structlog.get_logger("access")
@@ -169,18 +168,10 @@ class BoundedHttpProtocol(HttpProtocol):
 def _rendered(error: AppError, *, tls: bool) -> bytes:
     """A whole response. There is no request to speak of, so `instance` is empty."""
     request_id = new_request_id()
-    code = error.code()
-    phrase = HTTPStatus(error.status).phrase
-    problem = {
-        "type": f"urn:carnet:problem:{code.replace('_', '-')}",
-        "title": phrase,
-        "status": error.status,
-        "detail": error.detail,
-        "code": code,
-        "instance": "",
-        "request_id": request_id,
-    }
-    body = json.dumps(problem).encode()
+    document = problem_document(
+        error.status, error.code(), error.detail, path="", request_id=request_id
+    )
+    body = json.dumps(document).encode()
     headers = [
         (b"content-type", PROBLEM.encode()),
         (b"content-length", b"%d" % len(body)),
@@ -190,4 +181,4 @@ def _rendered(error: AppError, *, tls: bool) -> bytes:
     ]
     log.info("request", request_id=request_id, method=None, route="unparsed", status=error.status)
     lines = b"".join(b"%s: %s\r\n" % pair for pair in headers)
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.status, phrase.encode(), lines, body)
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.status, document["title"].encode(), lines, body)

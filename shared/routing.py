@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from shared.auth import AllowedCallers, get_calling_service
 from shared.card_numbers import refuse_card_numbers
 from shared.denials import Denials
-from shared.errors import AppError, Invalid, problem_of, responses
+from shared.errors import AppError, Invalid, responses
 from shared.failpoints import failpoint
 from shared.idempotency import (
     HEADER,
@@ -29,6 +29,7 @@ from shared.openapi import with_headers
 from shared.paging import wanted_page
 from shared.parameters import require_few, require_known, require_once
 from shared.preconditions import TaggedResponse
+from shared.problems import problem_of
 from shared.sessions import settlement_of
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -19,7 +19,6 @@ from shared.clients import ServiceClients
 from shared.context import RequestContext
 from shared.db import make_engine
 from shared.denials import Denials
-from shared.errors import install_error_handlers
 from shared.failpoints import warn_if_set
 from shared.fields import accept_local_addresses
 from shared.http_protocol import HttpProtocol
@@ -27,6 +26,7 @@ from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
 from shared.outages import UNREACHABLE
+from shared.problems import install_error_handlers
 from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
 from shared.tokens import Keys, TokenVerifier

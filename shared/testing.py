@@ -34,8 +34,8 @@ from sqlalchemy.engine import make_url
 
 from shared import migrations, provisioning, tenancy
 from shared.broker_access import broker_url
-from shared.errors import documented_operations
 from shared.openapi import HEADERS
+from shared.problems import documented_operations
 from shared.provisioning import database_url, in_database, provision
 from shared.settings import asyncpg_url
 from shared.shapes import published_shapes
