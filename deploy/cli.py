@@ -25,16 +25,16 @@ from deploy.local.summary import near, summary
 from deploy.local.supervisor import rotate
 
 ELSEWHERE: Mapping[str, str] = {
-    "audit": "deploy.audit",
+    "audit": "deploy.operate.audit",
     "bench": "deploy.bench.command",
-    "broker": "deploy.broker.command",
+    "broker": "deploy.operate.broker.command",
     "chaos": "deploy.chaos.command",
-    "check-migrations": "deploy.migrations_check",
+    "check-migrations": "deploy.checks.migrations",
     "check-source": "deploy.checks.source",
-    "dead-letters": "deploy.dead_letters",
+    "dead-letters": "deploy.operate.dead_letters",
     "demo": "deploy.demo.command",
-    "event-shapes": "deploy.event_shapes.command",
-    "keys": "deploy.keys",
+    "event-shapes": "deploy.checks.event_shapes.command",
+    "keys": "deploy.operate.keys",
     "upgrade": "deploy.upgrade.command",
 }
 """Commands with modules of their own, each of which has an `app`.

@@ -11,9 +11,9 @@ import aiohttp
 import asyncpg
 import httpx
 
+from deploy.api_client import CardGateway, Person
 from deploy.bench.cores import cpu_seconds
 from deploy.bench.ground import Ground
-from deploy.demo.client import CardGateway, Person
 from deploy.demo.page import Page
 from deploy.demo.story import Story
 from deploy.local.errors import StartError

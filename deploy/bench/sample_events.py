@@ -7,8 +7,8 @@ from typing import Any
 
 from uuid_utils import uuid7
 
-from deploy.event_shapes.examples import full
-from deploy.event_shapes.files import read_shapes
+from deploy.checks.event_shapes.examples import full
+from deploy.checks.event_shapes.files import read_shapes
 from deploy.local.system import CHECKOUT
 
 KINDS = (

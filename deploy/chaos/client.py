@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from deploy.demo.client import Person, unique
+from deploy.api_client import Person, unique
 
 REQUESTS_AT_ONCE = 12
 PAUSE_SECONDS = 0.5

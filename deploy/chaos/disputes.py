@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
+from deploy.api_client import unique
 from deploy.chaos.client import History
-from deploy.demo.client import unique
 from deploy.local.stack import WEBHOOK_PATH
 
 LATE_SECONDS = 4.0

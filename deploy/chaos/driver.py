@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
+from deploy.api_client import Person, unique
 from deploy.chaos.client import PAUSE_SECONDS, History, Told, Traffic, Unanswered
 from deploy.chaos.disputes import Bank
 from deploy.chaos.platform import Platform
 from deploy.chaos.shop import Shop, founding, open_shop
-from deploy.demo.client import Person, unique
 from deploy.demo.story import DECLINED_CARD, SECURE_CARD
 
 SHOPS = 2

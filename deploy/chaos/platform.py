@@ -12,10 +12,10 @@ import asyncpg
 import httpx
 from aio_pika.abc import AbstractChannel
 
+from deploy.api_client import CardGateway
 from deploy.chaos.namespaces import Network, NoNamespaces, own_network
 from deploy.chaos.proxy import Proxy
-from deploy.demo.client import CardGateway
-from deploy.event_shapes.consumers import all_readers, matches
+from deploy.checks.event_shapes.consumers import all_readers, matches
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import SERVICES, System

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from deploy.demo.client import Person, unique
+from deploy.api_client import Person, unique
 from deploy.demo.story import PACKAGE, PASSWORD
 
 CLIENTS = 4

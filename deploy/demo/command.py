@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import typer
 
-from deploy.demo.client import ANSWERS_WITHIN, CardGateway, Person, UnexpectedAnswer
+from deploy.api_client import ANSWERS_WITHIN, CardGateway, Person, UnexpectedAnswer
 from deploy.demo.page import Page
 from deploy.demo.story import Story
 from deploy.local.errors import StartError

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from deploy.demo.client import CardGateway, Person, require, unique
+from deploy.api_client import CardGateway, Person, require, unique
 from deploy.demo.page import Page
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of people who exist only in the story

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.broker import access
+from deploy.operate.broker import access
 from shared.broker_access import with_administrator
 
 ADMINISTRATOR = "carnet"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from joserfc.jwk import ECKey
 
-from deploy.broker import access
 from deploy.local.files import write_private
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
 from deploy.local.system import SERVICES, Credentials
+from deploy.operate.broker import access
 
 
 def service_credentials(store: SecretStore) -> dict[str, Credentials]:

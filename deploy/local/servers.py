@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.broker import access
 from deploy.local import credentials
 from deploy.local.errors import StartError
 from deploy.local.ports import Ports
@@ -17,6 +16,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.rabbitmq import Accounts, BrokerPorts, RabbitMQ
 from deploy.local.secret_store import SecretStore
 from deploy.local.supervisor import Supervisor
+from deploy.operate.broker import access
 from shared.broker_access import service_user
 
 

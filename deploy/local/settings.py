@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.system import SERVICES
+from deploy.operate.broker import access
 from shared import bus
 from shared.publishers import OPERATOR
 from shared.settings import BadSettings, read_settings

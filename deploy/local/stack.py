@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.broker import access, management
 from deploy.local import card_gateway, credentials
 from deploy.local.disk import require_room, watch_room
 from deploy.local.errors import StartError
@@ -31,6 +30,7 @@ from deploy.local.settings import DEFAULT_ADMIN_EMAIL, LOCAL_STRIPE_KEY, StackSe
 from deploy.local.settings_check import check_settings
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES, Instance, System, public_keys
+from deploy.operate.broker import access, management
 from shared.broker_access import broker_url
 from shared.publishers import OPERATOR
 from shared.text import fold

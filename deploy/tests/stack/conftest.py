@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from deploy.demo.client import CardGateway, Person, unique
+from deploy.api_client import CardGateway, Person, unique
 from deploy.demo.page import Page
 from deploy.demo.story import Story
 from deploy.local.settings import StackSettings

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.demo.client import Person
+from deploy.api_client import Person
 from deploy.demo.story import Story
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 

@@ -9,7 +9,7 @@ from itertools import count
 import httpx
 import pytest
 
-from deploy.demo.client import unique
+from deploy.api_client import unique
 from deploy.local.stack import Stack
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 from deploy.tests.stack.sign_in_attempts import Attempts

@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 from uuid_utils import uuid7
 
-from deploy.demo.client import unique
+from deploy.api_client import unique
 from deploy.demo.story import SECURE_CARD, Story
 from deploy.local.stack import Stack
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows

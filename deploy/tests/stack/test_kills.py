@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.demo.client import unique
+from deploy.api_client import unique
 from deploy.demo.story import Story
 from deploy.local.stack import Stack
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows

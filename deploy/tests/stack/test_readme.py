@@ -6,7 +6,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from deploy.demo.client import CardGateway, Person
+from deploy.api_client import CardGateway, Person
 from deploy.demo.page import WIDTH, Page
 from deploy.demo.story import Story
 from deploy.local.system import CHECKOUT

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from deploy.demo.client import unique
+from deploy.api_client import unique
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 from deploy.tests.stack.tenancy.cast import PASSWORD, Caller
 from deploy.tests.stack.tenancy.scene import Scene

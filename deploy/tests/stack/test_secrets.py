@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from deploy.demo.client import CardGateway, unique
+from deploy.api_client import CardGateway, unique
 from deploy.local.stack import Stack
 from deploy.local.system import SERVICES
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows

@@ -7,7 +7,7 @@ import statistics
 import bcrypt
 import pytest
 
-from deploy.demo.client import unique
+from deploy.api_client import unique
 from deploy.local.stack import Stack
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 from deploy.tests.stack.sign_in_attempts import Attempts

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.demo.client import Person
+from deploy.api_client import Person
 from deploy.local.errors import StartError
 from deploy.local.preparation import Preparation
 from deploy.local.settings import StackSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from deploy.demo.client import Person, unique
+from deploy.api_client import Person, unique
 
 PASSWORD = "correct horse battery"
 OTHER_PASSWORD = "violet kettle drummer"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from deploy.demo.client import unique
+from deploy.api_client import unique
 from deploy.tests.stack.tenancy.cast import OTHER_PASSWORD, PASSWORD, Caller
 from deploy.tests.stack.tenancy.scene import VOUCHER_TYPE, Ids, Scene
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
+from deploy.api_client import Person, unique
 from deploy.chaos.disputes import signed
-from deploy.demo.client import Person, unique
 from deploy.local.stack import WEBHOOK_PATH, Stack
 from deploy.tests.stack.tenancy.cast import PASSWORD, Caller, Cast, assemble
 from shared.testing import until

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.event_shapes import files
+from deploy.checks.event_shapes import files
 from deploy.local.errors import StartError
 from deploy.local.system import CHECKOUT
 
@@ -37,7 +37,7 @@ def compare(
 ) -> None:
     """Exit with 1 when a reader of a release's events would not understand ours."""
     # Its schema library is for development; the other commands must run without it.
-    from deploy.event_shapes.contracts import breaking_changes
+    from deploy.checks.event_shapes.contracts import breaking_changes
 
     released = files.read_shapes(release)
     if not released:

@@ -9,12 +9,12 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from deploy.broker import access
 from deploy.local import credentials
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack
 from deploy.local.system import SERVICES, Instance, System
+from deploy.operate.broker import access
 
 
 @pytest.fixture

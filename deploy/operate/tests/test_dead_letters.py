@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from typer.testing import CliRunner, Result
 
 from deploy.cli import app
-from deploy.dead_letters import known_queues
+from deploy.operate.dead_letters import known_queues
 from services.audit.drafts import read
 from services.audit.events import CATALOGUE
 from services.audit.handlers import QUEUE, handle

@@ -1,4 +1,4 @@
-"""Fixtures of the local stack's tests."""
+"""Fixtures for the tests of all folders here."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

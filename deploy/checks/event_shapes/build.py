@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
-from deploy.event_shapes.json_types import nullable, properties_of, required_of, schema_of
+from deploy.checks.event_shapes.json_types import nullable, properties_of, required_of, schema_of
 from deploy.local.system import SERVICES
 from shared.changes import Catalogue, audited_columns
 from shared.db import Entity

@@ -11,11 +11,11 @@ import pytest
 from fastapi import FastAPI
 from jsonschema_rs import meta
 
-from deploy.event_shapes import files
-from deploy.event_shapes.build import all_schemas
-from deploy.event_shapes.consumers import Reader, all_readers
-from deploy.event_shapes.contracts import faults_of
-from deploy.event_shapes.examples import full, least
+from deploy.checks.event_shapes import files
+from deploy.checks.event_shapes.build import all_schemas
+from deploy.checks.event_shapes.consumers import Reader, all_readers
+from deploy.checks.event_shapes.contracts import faults_of
+from deploy.checks.event_shapes.examples import full, least
 from deploy.local.system import CHECKOUT, SERVICES
 from services.audit.app import NAME as AUDIT
 from services.audit.drafts import draft_of

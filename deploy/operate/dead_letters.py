@@ -24,11 +24,11 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from pydantic import ValidationError
 
-from deploy.broker import access
 from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
 from deploy.local.stack import description_of
 from deploy.local.system import SERVICES
+from deploy.operate.broker import access
 from shared import bus
 from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER
 from shared.events import Event

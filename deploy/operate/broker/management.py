@@ -5,8 +5,8 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from deploy.broker.access import MANAGEMENT_VARIABLE, definitions_for
 from deploy.local.errors import StartError
+from deploy.operate.broker.access import MANAGEMENT_VARIABLE, definitions_for
 
 SECONDS = 30.0
 

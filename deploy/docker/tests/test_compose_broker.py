@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.broker import access
 from deploy.docker import broker_definitions
+from deploy.docker.tests.test_compose import Services, document, services
 from deploy.local.system import CHECKOUT
-from deploy.tests.test_compose import Services, document, services
+from deploy.operate.broker import access
 
 __all__ = ["document", "services"]
 

@@ -12,7 +12,7 @@ import pytest
 from deploy.local.births import Births, Forked
 from deploy.local.processes import Identity, signal_group
 from deploy.local.supervisor import Program, Supervisor, own_environment
-from deploy.tests.waiting import wait_for_text
+from deploy.local.tests.waiting import wait_for_text
 from shared.testing import until
 
 pytestmark = [
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are executed"),
 ]
 
-MODULE = "deploy.tests.forked"
+MODULE = "deploy.local.tests.forked"
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ async def test_it_ends_by_the_signals_it_gets(births: Births, log: Path) -> None
 
 
 async def test_a_module_that_does_not_exist_says_so_in_its_log(births: Births, log: Path) -> None:
-    child = await fork(births, log, "deploy.tests.nowhere")
+    child = await fork(births, log, "deploy.local.tests.nowhere")
     assert await child.wait() == 1
-    assert "No module named deploy.tests.nowhere" in lines(log)[-1]
+    assert "No module named deploy.local.tests.nowhere" in lines(log)[-1]
 
 
 async def test_operators_see_its_name(births: Births, log: Path) -> None:

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from deploy.event_shapes.consumers import Reader
-from deploy.event_shapes.json_types import MONEY
+from deploy.checks.event_shapes.consumers import Reader
+from deploy.checks.event_shapes.json_types import MONEY
 from shared.shapes import Reading, Schema
 
 Shapes = Mapping[str, Schema]

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from deploy.event_shapes import files
-from deploy.event_shapes.command import app
-from deploy.event_shapes.consumers import Reader, matches
-from deploy.event_shapes.contracts import breaking_changes, faults_of
-from deploy.event_shapes.json_types import MONEY, schema_of
+from deploy.checks.event_shapes import files
+from deploy.checks.event_shapes.command import app
+from deploy.checks.event_shapes.consumers import Reader, matches
+from deploy.checks.event_shapes.contracts import breaking_changes, faults_of
+from deploy.checks.event_shapes.json_types import MONEY, schema_of
 from deploy.local.system import CHECKOUT
 from shared.shapes import Reading, Schema
 

@@ -11,9 +11,9 @@ from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 from pydantic import SecretStr
 
-from deploy.broker.access import GATEWAY, TAKES, USERS
+from deploy.checks.event_shapes.consumers import all_readers
 from deploy.docker.environment import SERVICES
-from deploy.event_shapes.consumers import all_readers
+from deploy.operate.broker.access import GATEWAY, TAKES, USERS
 from shared import bus
 from shared.bus import Queue
 from shared.publishers import OPERATOR, service_in

@@ -16,10 +16,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from typer.testing import CliRunner, Result
 
-from deploy.broker import management
-from deploy.broker.access import USERS, definitions_for, password_variable, users, virtual_host
 from deploy.cli import app
 from deploy.local.errors import StartError
+from deploy.operate.broker import management
+from deploy.operate.broker.access import (
+    USERS,
+    definitions_for,
+    password_variable,
+    users,
+    virtual_host,
+)
 from shared.testing import free_port
 
 pytestmark = pytest.mark.anyio

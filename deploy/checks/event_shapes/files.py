@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.event_shapes.build import all_schemas
-from deploy.event_shapes.consumers import all_readers
-from deploy.event_shapes.examples import full
+from deploy.checks.event_shapes.build import all_schemas
+from deploy.checks.event_shapes.consumers import all_readers
+from deploy.checks.event_shapes.examples import full
 from deploy.local.system import CHECKOUT
 from shared.asyncapi import document
 from shared.shapes import FOLDER, Schema

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.broker.access import USERS, url_variable
 from deploy.local.errors import StartError
 from deploy.local.settings import PREPARED_FILE, StackSettings
+from deploy.operate.broker.access import USERS, url_variable
 
 BROKER_URLS = {url_variable(user): f"amqp://{user}:x@mq.example/shop" for user in USERS}
 

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from deploy.broker import access, management
 from deploy.local.errors import StartError
+from deploy.operate.broker import access, management
 
 app = typer.Typer(help="The broker's users and their rights, for a RabbitMQ of your own.")
 

@@ -13,7 +13,7 @@ from deploy.local.errors import StartError
 from deploy.local.processes import Identity, marked
 from deploy.local.supervisor import LOG_LIMIT_BYTES, Program, Supervisor, own_environment
 from deploy.local.system import CHECKOUT
-from deploy.tests.waiting import wait_for_text
+from deploy.local.tests.waiting import wait_for_text
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio

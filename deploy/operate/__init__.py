@@ -1,0 +1,1 @@
+"""What an operator does with a running system: audit, broker, dead letters, keys."""
