@@ -8,21 +8,11 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from gateway.bodies import Bodies, BodyLimits
-from gateway.circuits import Circuit
-from gateway.directory import Directory, Resolve, system_resolve
-from gateway.dispatch import Authenticate, Dispatcher
-from gateway.feed import Feed
-from gateway.forwarding import Forwarder
-from gateway.known_clients import KnownClients
-from gateway.pages import Pages
-from gateway.places import Places
-from gateway.protocol import HeadLimits, bounded_protocol
-from gateway.quotas import Quotas
-from gateway.relaying import Relay
-from gateway.revocations import Revocations
-from gateway.routes import ROUTES, Quota, RouteTable, Service
-from gateway.services import (
+from gateway.client.request_bodies import Bodies, BodyLimits
+from gateway.client.server_protocol import HeadLimits, bounded_protocol
+from gateway.dispatcher import Authenticate, Dispatcher
+from gateway.documents.gateway_endpoints import Pages
+from gateway.documents.upstream_documents import (
     Cached,
     MergedDocument,
     Readiness,
@@ -30,8 +20,18 @@ from gateway.services import (
     ready_check,
     revocation_list,
 )
+from gateway.limits.in_flight import Places
+from gateway.limits.quotas import Quotas
+from gateway.limits.returning_clients import KnownClients
+from gateway.response_stream import Relay
+from gateway.revocations.revocation_feed import Feed
+from gateway.revocations.revocation_store import Revocations
+from gateway.routes import ROUTES, Quota, RouteTable, Service
 from gateway.settings import Settings
-from gateway.upstreams import Upstream
+from gateway.upstream.circuit_breaker import Circuit
+from gateway.upstream.forwarder import Forwarder
+from gateway.upstream.instance_resolver import Directory, Resolve, system_resolve
+from gateway.upstream.instances import Upstream
 from shared.actors import Actor
 from shared.logging import configure_logging
 from shared.service import operations_port, uvicorn_config

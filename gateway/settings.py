@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from gateway.client import TrustedProxies
-from gateway.counting import STORE_SCHEMES, Limit
+from gateway.client.trusted_proxies import TrustedProxies
+from gateway.limits.rate_counters import STORE_SCHEMES, Limit
 from gateway.routes import Pace, Service
 from shared.settings import ProcessSettings, TokenSettings
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from gateway.exchange import Exchange
+from gateway.client.http_exchange import Exchange
 
 REQUESTS = Counter(
     "carnet_gateway_requests_total",

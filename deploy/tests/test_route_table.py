@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from gateway.openapi import Document, merge, route_of
+from gateway.documents.openapi_merge import Document, merge, route_of
 from gateway.routes import ROUTES, Access, Quota, Route, RouteTable, Service
 
 FIND = RouteTable().find

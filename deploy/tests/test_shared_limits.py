@@ -17,7 +17,7 @@ import pytest
 from deploy.local import debian
 from deploy.local.ports import Ports
 from gateway.tests.conftest import bearer, open_stack
-from gateway.tests.test_quotas import statuses
+from gateway.tests.limits.test_quotas import statuses
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio

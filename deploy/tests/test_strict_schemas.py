@@ -18,12 +18,12 @@ from fastapi.params import Body
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-import gateway.feed
 import services.organizations.schemas
 import services.vouchers.service.charges
 import services.vouchers.service.copies
 import services.vouchers.service.refund_calls
-from deploy.checks.event_shapes.consumers import all_readers
+from deploy.event_shapes.consumers import all_readers
+from gateway.revocations.revocation_feed import RevocationList
 from gateway.routes import Service
 from services.identity.schemas import OrganizationFacts
 from shared.events import Event
@@ -140,7 +140,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     services.vouchers.service.charges.Charge,
     services.vouchers.service.refund_calls.PaymentState,
     services.vouchers.service.refund_calls.RefundState,
-    gateway.feed.RevocationList,
+    RevocationList,
 )
 """What is read of the answers of other services."""
 

@@ -18,9 +18,9 @@ from joserfc.jwk import ECKey, KeySet
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import Gateway, server_config
-from gateway.directory import system_resolve
 from gateway.routes import Service
 from gateway.settings import Settings
+from gateway.upstream.instance_resolver import system_resolve
 from shared import broker_access
 
 ISSUER, AUDIENCE = "carnet-test", "carnet-test-api"

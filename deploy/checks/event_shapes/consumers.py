@@ -3,12 +3,12 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import gateway.feed
 import services.audit.handlers
 import services.identity.handlers
 import services.organizations.handlers
 import services.payments.handlers
 import services.vouchers.handlers
+from gateway.revocations import revocation_feed
 from services.payments.gateways import Gateways
 from shared.bus import Queue
 from shared.shapes import Readings
@@ -46,10 +46,10 @@ def all_readers() -> list[Reader]:
         _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
         Reader(
-            gateway.feed.QUEUE,
-            gateway.feed.BINDINGS,
+            revocation_feed.QUEUE,
+            revocation_feed.BINDINGS,
             None,
-            gateway.feed.READINGS,
+            revocation_feed.READINGS,
             is_durable=False,
         ),
     ]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.refusals import components, with_refusals
+from gateway.documents.openapi_errors import components, with_refusals
 from gateway.routes import Access, Route, Service
 from shared.openapi import DESCRIPTION
 

@@ -1,14 +1,14 @@
 """A service's answer on its way to the client: streamed, or visibly broken off."""
 
+from gateway.client.http_exchange import DisconnectWatch, Exchange
 from gateway.errors import AnswerBroken, UpstreamFailed
-from gateway.exchange import DisconnectWatch, Exchange
-from gateway.forwarding import Forwarder, Outgoing
 from gateway.headers import response_headers
-from gateway.known_clients import KnownClients
-from gateway.places import Claimant
+from gateway.limits.in_flight import Claimant
+from gateway.limits.returning_clients import KnownClients
 from gateway.routes import Quota
-from gateway.upstreams import Upstream
-from gateway.wire import Answer, AnswerGarbled
+from gateway.upstream.connection import Answer, AnswerGarbled
+from gateway.upstream.forwarder import Forwarder, Outgoing
+from gateway.upstream.instances import Upstream
 
 
 class Relay:

@@ -6,10 +6,10 @@ from ipaddress import ip_address
 from math import ceil
 from urllib.parse import urlsplit
 
-from gateway.circuits import Circuit
 from gateway.errors import UpstreamUnavailable
-from gateway.places import Places
+from gateway.limits.in_flight import Places
 from gateway.routes import Service
+from gateway.upstream.circuit_breaker import Circuit
 
 
 @dataclass(frozen=True, slots=True)

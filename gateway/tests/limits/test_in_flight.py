@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from gateway.app import allow_many_connections
 from gateway.errors import UpstreamBusy
-from gateway.known_clients import KnownClients
-from gateway.places import Claimant, Places
+from gateway.limits.in_flight import Claimant, Places
+from gateway.limits.returning_clients import KnownClients
 from gateway.routes import Quota
 from gateway.tests.conftest import (
     DEAD,

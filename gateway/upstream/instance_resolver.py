@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from gateway.upstreams import Instance, Origin, Upstream
+from gateway.upstream.instances import Instance, Origin, Upstream
 
 log = structlog.get_logger(__name__)
 

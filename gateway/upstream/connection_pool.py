@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 
-from gateway.wire import Connection
+from gateway.upstream.connection import Connection
 
 
 class CannotConnect(Exception):

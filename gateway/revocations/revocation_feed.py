@@ -18,7 +18,7 @@ from aio_pika.exceptions import AMQPError
 from pydantic import Field, SecretStr, ValidationError
 from uuid_utils import uuid7
 
-from gateway.revocations import Clock, Revocations
+from gateway.revocations.revocation_store import Clock, Revocations
 from shared import bus
 from shared.events import Event, EventData
 from shared.fields import KeyId, ServiceData

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import create_model
 
-from gateway.openapi import merge
+from gateway.documents.openapi_merge import merge
 from gateway.routes import RouteTable, Service
 from gateway.tests.conftest import DEAD, Stack, config_for, open_stack, running
 from shared.errors import Problem

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from gateway.tests.client.test_requests import LOGIN, SMUGGLED, parts
 from gateway.tests.conftest import Stack, open_stack
-from gateway.tests.test_requests import LOGIN, SMUGGLED, parts
 
 pytestmark = pytest.mark.anyio
 

@@ -2,10 +2,10 @@
 
 import json
 
-from gateway.documentation import PAGE_POLICY, pages
+from gateway.client.http_exchange import Exchange
+from gateway.documents.swagger_ui import PAGE_POLICY, pages
+from gateway.documents.upstream_documents import NOT_READY, Cached
 from gateway.errors import UnknownMethod
-from gateway.exchange import Exchange
-from gateway.services import NOT_READY, Cached
 
 _JSON = b"application/json"
 _DAY = {"Cache-Control": "public, max-age=86400"}

@@ -14,8 +14,8 @@ from prometheus_client import REGISTRY
 from uuid_utils import uuid7
 from yarl import URL
 
-from gateway.feed import RevocationList
-from gateway.revocations import REMEMBERED, Revocations
+from gateway.revocations.revocation_feed import RevocationList
+from gateway.revocations.revocation_store import REMEMBERED, Revocations
 from gateway.tests.conftest import (
     DEAD,
     INTERNAL_KEY,

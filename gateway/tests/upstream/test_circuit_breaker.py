@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import REGISTRY
 
-from gateway.circuits import Circuit
 from gateway.tests.conftest import DEAD, bearer, open_stack, raw_upstream, read_head
+from gateway.upstream.circuit_breaker import Circuit
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 
-from gateway.counting import Counters, Limit, MemoryCounters, SharedCounters
 from gateway.errors import TooManyRequests
+from gateway.limits.rate_counters import Counters, Limit, MemoryCounters, SharedCounters
 from gateway.routes import Quota
 from gateway.settings import Settings
 

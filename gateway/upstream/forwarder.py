@@ -10,9 +10,9 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.headers import RawHeaders
-from gateway.pool import CannotConnect, Pool
-from gateway.upstreams import Instance, Upstream
-from gateway.wire import Answer, AnswerGarbled, ConnectionBroken
+from gateway.upstream.connection import Answer, AnswerGarbled, ConnectionBroken
+from gateway.upstream.connection_pool import CannotConnect, Pool
+from gateway.upstream.instances import Instance, Upstream
 
 # RFC 9110 9.2.1: repeating these asks for nothing twice.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

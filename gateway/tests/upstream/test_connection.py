@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from gateway.errors import MalformedRequest
-from gateway.forwarding import Outgoing
 from gateway.headers import read_head as read_request_head
 from gateway.tests.conftest import Stack, bearer, open_stack, raw_upstream, read_head
+from gateway.upstream.forwarder import Outgoing
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 from pydantic import ValidationError
 
-from gateway.bodies import FLOOR, Bodies, BodyLimits
+from gateway.client.request_bodies import FLOOR, Bodies, BodyLimits
 from gateway.errors import BodyTooSlow, TooManyBodies
 from gateway.headers import RequestHead
+from gateway.tests.client.test_requests import LOGIN, parts
 from gateway.tests.conftest import DEAD, Stack, bearer, open_stack, settings_for
-from gateway.tests.test_requests import LOGIN, parts
 from shared.media_types import BodyTooLarge
 from shared.testing import until
 

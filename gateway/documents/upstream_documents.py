@@ -8,14 +8,14 @@ from contextlib import closing
 
 import structlog
 
+from gateway.documents.openapi_merge import Document, merge, parse
 from gateway.errors import UpstreamFailed
-from gateway.feed import ReadList
-from gateway.forwarding import Forwarder, Outgoing
 from gateway.headers import RawHeaders
-from gateway.openapi import Document, merge, parse
+from gateway.revocations.revocation_feed import ReadList
 from gateway.routes import RouteTable, Service
-from gateway.upstreams import Upstream
-from gateway.wire import Answer, AnswerGarbled
+from gateway.upstream.connection import Answer, AnswerGarbled
+from gateway.upstream.forwarder import Forwarder, Outgoing
+from gateway.upstream.instances import Upstream
 from shared.errors import AppError
 from shared.service import Check
 from shared.tokens import ServiceSigner

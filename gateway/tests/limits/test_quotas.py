@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.counting import Limit, MemoryCounters, SharedCounters
-from gateway.quotas import network_of
+from gateway.limits.quotas import network_of
+from gateway.limits.rate_counters import Limit, MemoryCounters, SharedCounters
 from gateway.tests.conftest import DEAD, Stack, bearer, open_stack, settings_for, token
 
 pytestmark = pytest.mark.anyio

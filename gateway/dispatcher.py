@@ -5,9 +5,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from gateway.bodies import Bodies
-from gateway.client import TrustedProxies
-from gateway.cors import Cors
+from gateway.client.cors import Cors
+from gateway.client.http_exchange import Exchange
+from gateway.client.request_bodies import Bodies
+from gateway.client.trusted_proxies import TrustedProxies
+from gateway.documents.gateway_endpoints import Pages
+from gateway.documents.upstream_documents import Upstreams
 from gateway.errors import (
     AnswerBroken,
     BodyTooSlow,
@@ -18,18 +21,15 @@ from gateway.errors import (
     UnknownMethod,
     UnknownPath,
 )
-from gateway.exchange import Exchange
-from gateway.forwarding import Outgoing
 from gateway.headers import RequestHead, read_head, security_headers
-from gateway.known_clients import KnownClients
-from gateway.pages import Pages
-from gateway.places import Claimant
-from gateway.quotas import Quotas, network_of
-from gateway.relaying import Relay
+from gateway.limits.in_flight import Claimant
+from gateway.limits.quotas import Quotas, network_of
+from gateway.limits.returning_clients import KnownClients
+from gateway.response_stream import Relay
 from gateway.routes import Access, Quota, Route, RouteTable
-from gateway.services import Upstreams
 from gateway.settings import Settings
 from gateway.telemetry import IN_FLIGHT, METHODS, access_log, observe
+from gateway.upstream.forwarder import Outgoing
 from shared.actors import Actor
 from shared.context import accepted_request_id
 from shared.errors import CLIENT_CLOSED, AppError, Unauthenticated
