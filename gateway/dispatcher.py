@@ -23,7 +23,7 @@ from gateway.errors import (
 )
 from gateway.headers import RequestHead, read_head, security_headers
 from gateway.limits.in_flight import Claimant
-from gateway.limits.quotas import Quotas, network_of
+from gateway.limits.quotas import Quotas
 from gateway.limits.returning_clients import KnownClients
 from gateway.response_stream import Relay
 from gateway.routes import Access, Quota, Route, RouteTable
@@ -33,6 +33,7 @@ from gateway.upstream.forwarder import Outgoing
 from shared.actors import Actor
 from shared.context import accepted_request_id
 from shared.errors import CLIENT_CLOSED, AppError, Unauthenticated
+from shared.networks import network_of
 
 log = structlog.get_logger(__name__)
 

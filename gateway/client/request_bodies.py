@@ -47,7 +47,7 @@ class Bodies:
         self._arriving_of: dict[str, dict[IncomingBody, None]] = {}
 
     def incoming(self, receive: Receive, head: RequestHead, network: str) -> "IncomingBody":
-        """The body of a request from an address (see quotas.network_of), as a context manager."""
+        """The body of a request from an address (see shared.networks), as a context manager."""
         return IncomingBody(self, receive, head, network)
 
     def add(self, body: "IncomingBody") -> None:

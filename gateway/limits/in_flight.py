@@ -12,7 +12,7 @@ from gateway.routes import Quota
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """The client of a request: its address (see quotas.network_of), and whether it is known."""
+    """The client of a request: its address (see shared.networks), and whether it is known."""
 
     network: str
     is_known: bool = False

@@ -1,15 +1,12 @@
 """How many requests one client may send: by address before anything else, by user afterwards."""
 
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 
 from gateway.errors import TooManyRequests
 from gateway.limits.rate_counters import Counters, Limit, MemoryCounters, SharedCounters
 from gateway.routes import Quota
 from gateway.settings import Settings
-
-_SUBSCRIBER = 64  # bits: what one IPv6 subscriber has at least (RFC 6177)
+from shared.networks import network_of
 
 
 class Quotas:
@@ -52,17 +49,3 @@ def _headers(limit: Limit, wait: int) -> dict[str, str]:
         "RateLimit-Policy": f'"{limit.name}";q={limit.amount};w={limit.period}',
         "RateLimit": f'"{limit.name}";r=0;t={wait}',
     }
-
-
-@lru_cache(maxsize=8192)
-def network_of(address: str) -> str:
-    """What one subscriber has: an IPv4 address, or the first 64 bits of an IPv6 address."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return "unknown"
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((parsed, _SUBSCRIBER), strict=False))

@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address
 from math import ceil
 
 from sqlalchemy import case, delete, func, select, update
@@ -46,19 +45,6 @@ class Counter:
     def key(self) -> bytes:
         """Return the key; hashed, because what people type as their address is theirs."""
         return hashlib.sha256(self.name.encode(errors="replace")).digest()
-
-
-def network_of(address: str | None) -> str:
-    """Return what one subscriber has: an IPv4 address, or the /64 of an IPv6 address."""
-    try:
-        parsed = ip_address(address or "")
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
-        return str(IPv6Address(int(parsed) >> 64 << 64))
-    return str(parsed)
 
 
 def account_of(user_id: int | None, email: str) -> str:

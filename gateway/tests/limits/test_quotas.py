@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from gateway.limits.quotas import network_of
 from gateway.limits.rate_counters import Limit, MemoryCounters, SharedCounters
 from gateway.tests.conftest import DEAD, Stack, bearer, open_stack, settings_for, token
 
@@ -68,20 +67,6 @@ async def test_the_gateways_own_pages_are_not_counted() -> None:
     async with open_stack(address_limit="1/minute") as stack:
         await statuses(stack, 2)
         assert (await stack.client.get("/health")).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("10.1.2.3", "10.1.2.3"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("::ffff:10.1.2.3", "10.1.2.3"),
-        ("", "unknown"),
-    ],
-)
-def test_what_one_subscriber_has(address: str, network: str) -> None:
-    assert network_of(address) == network
 
 
 @pytest.mark.parametrize("text", ["", "10", "10/fortnight", "ten/minute"])

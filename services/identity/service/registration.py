@@ -21,6 +21,7 @@ from services.identity.service import organizations
 from shared.actors import OWNER, Actor
 from shared.changes import record
 from shared.errors import Forbidden
+from shared.networks import network_of
 from shared.tenancy import EVERYTHING
 from shared.work import Work
 
@@ -66,7 +67,7 @@ async def register(work: Work, equipment: Equipment, body: Registration) -> User
     """
     if not equipment.settings.self_registration:
         raise RegistrationClosed
-    network = throttle.network_of(work.origin.ip_address)
+    network = network_of(work.origin.ip_address)
     limit = equipment.settings.registrations_per_address
     async with work.begin(EVERYTHING) as session:
         await throttle.attempt(session, throttle.of_registrations(network, limit))

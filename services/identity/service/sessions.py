@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity import queries, throttle
+from services.identity import queries
 from services.identity.answers import RefreshAnswers
 from services.identity.equipment import Equipment
 from services.identity.errors import InvalidRefreshToken, SessionNotFound
@@ -21,6 +21,7 @@ from shared.changes import act_as, record
 from shared.context import Origin
 from shared.db import now
 from shared.errors import AppError, Unauthenticated
+from shared.networks import network_of
 from shared.tenancy import EVERYTHING
 from shared.work import Work
 
@@ -44,7 +45,7 @@ async def open_session(
         expires_at=now() + IDLE,
         ip_address=origin.ip_address,
         user_agent=origin.user_agent,
-        network=throttle.network_of(origin.ip_address),
+        network=network_of(origin.ip_address),
     )
     session.add(opened)
     await session.flush()

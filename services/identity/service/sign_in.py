@@ -18,6 +18,7 @@ from services.identity.throttle import Counter
 from services.identity.tokens import Signer
 from shared.changes import act_as, note, record
 from shared.errors import AppError, ServiceUnavailable
+from shared.networks import network_of
 from shared.tenancy import EVERYTHING
 from shared.work import Work
 
@@ -49,7 +50,7 @@ async def sign_in(
     """
     started = time.monotonic()
     device = equipment.devices.read(cookie)
-    network = throttle.network_of(work.origin.ip_address)
+    network = network_of(work.origin.ip_address)
     try:
         with equipment.door.entered(network, by_known_device=device is not None) as is_known:
             # A flood of strangers' sign-ins leaves connections for everything else.
@@ -87,7 +88,7 @@ async def _begin(
     work: Work, equipment: Equipment, credentials: Credentials, device: Device | None
 ) -> _Attempt:
     """Find the account and count the attempt; raises TooManyAttempts, PasswordQueueFull."""
-    network = throttle.network_of(work.origin.ip_address)
+    network = network_of(work.origin.ip_address)
     spellings = credentials.spellings
     async with work.begin(EVERYTHING) as session:
         user = await queries.find_by_email(session, *spellings)

@@ -281,17 +281,3 @@ async def test_a_slow_hash_slows_the_refusals_of_nobodys_accounts_too(
             started = anyio.current_time()
             assert (await sign_in(client, email, "wrong", "203.0.113.9")).status_code == 401
             assert anyio.current_time() - started >= MOST * unit
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("203.0.113.9", "203.0.113.9"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("::ffff:203.0.113.9", "203.0.113.9"),
-        (None, "unknown"),
-        ("not an address", "unknown"),
-    ],
-)
-async def test_an_ipv6_subscriber_has_a_whole_network(address: str | None, network: str) -> None:
-    assert throttle.network_of(address) == network
