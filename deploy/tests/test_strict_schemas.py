@@ -22,7 +22,7 @@ import services.organizations.schemas
 import services.vouchers.service.charges
 import services.vouchers.service.copies
 import services.vouchers.service.refund_calls
-from deploy.event_shapes.consumers import all_readers
+from deploy.checks.event_shapes.consumers import all_readers
 from gateway.revocations.revocation_feed import RevocationList
 from gateway.routes import Service
 from services.identity.schemas import OrganizationFacts
