@@ -26,16 +26,16 @@ from deploy.local.supervisor import rotate
 
 ELSEWHERE: Mapping[str, str] = {
     "audit": "deploy.operate.audit",
-    "bench": "deploy.bench.command",
+    "bench": "deploy.proof.bench.command",
     "broker": "deploy.operate.broker.command",
-    "chaos": "deploy.chaos.command",
+    "chaos": "deploy.proof.chaos.command",
     "check-migrations": "deploy.checks.migrations",
     "check-source": "deploy.checks.source",
     "dead-letters": "deploy.operate.dead_letters",
     "demo": "deploy.demo.command",
     "event-shapes": "deploy.checks.event_shapes.command",
     "keys": "deploy.operate.keys",
-    "upgrade": "deploy.upgrade.command",
+    "upgrade": "deploy.upgrade.operator.command",
 }
 """Commands with modules of their own, each of which has an `app`.
 

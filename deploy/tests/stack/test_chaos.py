@@ -15,15 +15,15 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from deploy.chaos import checks_money, checks_told, checks_trail
-from deploy.chaos.checks import Check, Evidence, run_checks
-from deploy.chaos.client import History, Told
-from deploy.chaos.injector import SLOW_POINTS
-from deploy.chaos.platform import Platform, running_platform
-from deploy.chaos.points import all_points
-from deploy.chaos.report import show
-from deploy.chaos.run import Result, run
 from deploy.local.system import CHECKOUT
+from deploy.proof.chaos import checks_money, checks_told, checks_trail
+from deploy.proof.chaos.checks import Check, Evidence, run_checks
+from deploy.proof.chaos.client import History, Told
+from deploy.proof.chaos.injector import SLOW_POINTS
+from deploy.proof.chaos.platform import Platform, running_platform
+from deploy.proof.chaos.points import all_points
+from deploy.proof.chaos.report import show
+from deploy.proof.chaos.run import Result, run
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]

@@ -17,10 +17,10 @@ from deploy.local.preparation import Preparation
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import CHECKOUT
-from deploy.rehearsal.databases import drop, make_version_one
+from deploy.proof.rehearsal.databases import drop, make_version_one
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
-from deploy.tests.upgrade.commands import carnet_upgrade
-from deploy.upgrade.notices import UPGRADING
+from deploy.upgrade.run.notices import UPGRADING
+from deploy.upgrade.tests.commands import carnet_upgrade
 from shared.testing import until
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]

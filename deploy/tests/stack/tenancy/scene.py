@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 
 from deploy.api_client import Person, unique
-from deploy.chaos.disputes import signed
 from deploy.local.stack import WEBHOOK_PATH, Stack
+from deploy.proof.chaos.disputes import signed
 from deploy.tests.stack.tenancy.cast import PASSWORD, Caller, Cast, assemble
 from shared.testing import until
 

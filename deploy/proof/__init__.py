@@ -1,0 +1,1 @@
+"""What shows that Carnet is fast and loses nothing: measurements, chaos, rehearsal databases."""

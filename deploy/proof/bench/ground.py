@@ -1,0 +1,276 @@
+"""What measurements stand on: servers, databases and processes, each on the cores it is to have."""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+from pydantic import SecretStr
+
+from deploy.local.errors import StartError
+from deploy.local.ports import Ports
+from deploy.local.postgres import last_line
+from deploy.local.processes import before_exec, signal_group
+from deploy.local.servers import Servers, running_servers
+from deploy.local.supervisor import own_environment
+from deploy.local.system import CHECKOUT
+from deploy.proof.bench.cores import Cores, pinned_to
+from shared import migrations
+from shared.provisioning import database_url, in_database, provision
+from shared.settings import asyncpg_url
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done: `seconds` a run of load lasts, `events` and `rows` a run handles.
+
+    `vouchers` is the size of the large database, `users` that of version 1's, `million` how many
+    events the soak lets wait.
+    """
+
+    quick: bool
+    seconds: float
+    events: int
+    vouchers: int
+    users: int
+    million: int
+
+    @classmethod
+    def of(
+        cls, *, quick: bool = False, vouchers: int | None = None, users: int | None = None
+    ) -> "Scale":
+        """Return the usual sizes, or small ones that show that everything works."""
+        if quick:
+            return cls(True, 4.0, 4_000, vouchers or 20_000, users or 2_000, 50_000)
+        return cls(False, 6.0, 20_000, vouchers or 1_000_000, users or 200_000, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that runs, and where its output goes."""
+
+    pid: int
+    log: Path
+
+
+@dataclass(frozen=True)
+class BenchDatabase:
+    """A service's own migrated database."""
+
+    service: str
+    admin_url: str
+    password: str
+
+    @property
+    def url(self) -> SecretStr:
+        """The service's address of it."""
+        return SecretStr(database_url(self.admin_url, self.service, self.password))
+
+    @property
+    def owner_url(self) -> SecretStr:
+        """The schema owner's address of it."""
+        owner = database_url(self.admin_url, f"{self.service}_owner", self.password)
+        return asyncpg_url(SecretStr(owner))
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[asyncpg.Connection]:
+        """Yield a superuser's connection that finds the service's tables."""
+        connection = await asyncpg.connect(self.admin_url)
+        try:
+            await connection.execute(f'SET search_path = "{self.service}"')
+            yield connection
+        finally:
+            await connection.close()
+
+
+class Ground:
+    """Made by `prepared_ground`. Our own process and all servers keep off the tested core."""
+
+    def __init__(
+        self,
+        folder: Path,
+        cores: Cores,
+        scale: Scale,
+        say: Callable[[str], None],
+        stack: AsyncExitStack,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.cores = cores
+        self.scale = scale
+        self.say = say
+        self.ports = Ports(folder / "bench-ports.json")
+        self._stack = stack
+        self._servers: Servers | None = None
+
+    async def servers(self) -> Servers:
+        """Return PostgreSQL, safe against a crash as in production, and RabbitMQ; started once."""
+        if self._servers is None:
+            self._servers = await self._stack.enter_async_context(
+                running_servers(self.folder / "servers", self.say, durable=True)
+            )
+        return self._servers
+
+    async def database(self, service: str, *, name: str | None = None) -> BenchDatabase:
+        """Return a service's database, migrated and empty; one that has a name is kept."""
+        servers = await self.servers()
+        wanted = name or f"bench_{service}"
+        made = BenchDatabase(service, in_database(servers.database_url, wanted), "bench")
+        connection = await asyncpg.connect(servers.database_url)
+        try:
+            known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname=$1", wanted)
+            if name is None:
+                await connection.execute(f'DROP DATABASE IF EXISTS "{wanted}" WITH (FORCE)')
+            if name is None or not known:
+                await connection.execute(f'CREATE DATABASE "{wanted}"')
+        finally:
+            await connection.close()
+        await provision(made.admin_url, service, password="bench", owner_password="bench")  # noqa: S106
+        await migrations.upgrade(f"services.{service}", made.owner_url)
+        return made
+
+    @contextlib.contextmanager
+    def on_all_cores(self) -> Iterator[None]:
+        """Let us, and what is started meanwhile, use the tested core too."""
+        os.sched_setaffinity(0, self.cores.all)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, self.cores.others)
+
+    @asynccontextmanager
+    async def process(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        tested: bool = True,
+        ready: str | None = None,
+    ) -> AsyncIterator[Process]:
+        """Run a process on the tested core, or on the others; `ready` is an address to wait for.
+
+        Raises StartError when it ends or does not answer.
+        """
+        log = self.folder / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        child = await self._spawn(log, command, environment or {}, tested=tested)
+        try:
+            if ready is not None:
+                await _answering(ready, child, log, name)
+            yield Process(child.pid, log)
+        finally:
+            await _end(child)
+
+    async def task(self, name: str, arguments: Mapping[str, Any]) -> dict[str, float]:
+        """Run one of `tasks.py` on the tested core; return the figures it found.
+
+        Raises StartError when it fails.
+        """
+        log = self.folder / "logs" / f"task-{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = (sys.executable, "-m", "deploy.proof.bench.tasks", name, json.dumps(arguments))
+        child = await self._spawn(log, command, {}, tested=True, answer=True)
+        try:
+            out, _ = await child.communicate()
+        finally:
+            await _end(child)
+        if child.returncode != 0:
+            raise StartError(f"{name} failed: {last_line(log)}", f"Read {log}")
+        # Before it come the lines that its libraries log.
+        figures: dict[str, float] = json.loads(out.splitlines()[-1])
+        return figures
+
+    async def output(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        tested: bool = False,
+    ) -> str:
+        """Run a command to its end and return what it printed. Raises StartError."""
+        log = self.folder / "logs" / f"{Path(command[0]).name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        child = await self._spawn(log, command, environment or {}, tested=tested, answer=True)
+        try:
+            out, _ = await child.communicate()
+        finally:
+            await _end(child)
+        if child.returncode != 0:
+            raise StartError(f"{command[0]} failed: {last_line(log)}", f"Read {log}")
+        return out.decode()
+
+    async def _spawn(
+        self,
+        log: Path,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        tested: bool,
+        answer: bool = False,
+    ) -> asyncio.subprocess.Process:
+        cores = self.cores.tested if tested else self.cores.others
+        with log.open("wb") as out:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if answer else out,
+                stderr=out,
+                cwd=CHECKOUT,
+                env={**own_environment("LD_LIBRARY_PATH"), **environment},
+                start_new_session=True,
+                preexec_fn=pinned_to(cores, before_exec(signal.SIGKILL)),
+            )
+
+
+@asynccontextmanager
+async def prepared_ground(
+    folder: Path, scale: Scale, say: Callable[[str], None]
+) -> AsyncIterator[Ground]:
+    """Yield the ground; servers that were started end with it."""
+    cores = Cores.of_this_machine()
+    os.sched_setaffinity(0, cores.others)
+    try:
+        async with AsyncExitStack() as stack:
+            yield Ground(folder, cores, scale, say, stack)
+    finally:
+        os.sched_setaffinity(0, cores.all)
+
+
+def word() -> str:
+    """Return a word that no earlier run has used."""
+    return secrets.token_hex(4)
+
+
+async def _answering(address: str, child: asyncio.subprocess.Process, log: Path, name: str) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(timeout=2) as client:
+            while child.returncode is None:
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get(address)).status_code == 200:
+                        return
+                await asyncio.sleep(0.1)
+    raise StartError(f"{name} did not start: {last_line(log)}", f"Read {log}")
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        signal_group(child.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await child.wait()
+    signal_group(child.pid, signal.SIGKILL)
+    await child.wait()

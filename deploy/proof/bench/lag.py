@@ -1,0 +1,103 @@
+"""From the commit of a change to the commit of its audit row, under different loads."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import asyncpg
+
+from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.market import Market, open_market, percentile
+from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
+
+BUYERS = 16
+SUSTAINABLE = 0.8
+"""Of what buyers get who wait for nothing else: at all of it every queue would grow for ever."""
+EVENTS_OF_A_PURCHASE = 6
+FIFTY = 50 / EVENTS_OF_A_PURCHASE
+# Of the rows that a purchase makes the invoice is one that never changes: the transaction that
+# made it is still written on it.
+_LAGS = """
+SELECT extract(epoch FROM pg_xact_commit_timestamp(a.xmin) - pg_xact_commit_timestamp(i.xmin))
+FROM payments.invoices i
+JOIN audit.audit_logs a ON a.entity_type = 'invoice' AND a.entity_id = i.id
+    AND a.action = 'CREATE'
+WHERE a.created_at >= $1
+"""
+
+
+@asynccontextmanager
+async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
+    async with AsyncExitStack() as stack:
+        market = await stack.enter_async_context(open_market(ground))
+        if not await _tracks_commits(market):
+            ground.say("starting again: the server is to keep the time of each commit")
+            await stack.aclose()
+            market = await stack.enter_async_context(open_market(ground))
+        await market.sell(ground.scale.seconds / 2, buyers=BUYERS)
+        peak = await market.sell(ground.scale.seconds, buyers=BUYERS)
+        peak.require_all()
+        await market.drained()
+        most = peak.per_second * SUSTAINABLE
+        loads = {"50 events/s": FIFTY, "a tenth": most / 10, "half": most / 2, "all": most}
+        yield {name: partial(_sell, ground, market, load) for name, load in loads.items()}
+
+
+async def _tracks_commits(market: Market) -> bool:
+    """Tell whether the server keeps the time of each commit, and let it from the next start on."""
+    connection = await asyncpg.connect(market.stack.system.database_url)
+    try:
+        await connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
+        return bool(await connection.fetchval("SHOW track_commit_timestamp") == "on")
+    finally:
+        await connection.close()
+
+
+async def _sell(ground: Ground, market: Market, load: float) -> Figures:
+    began = datetime.now(UTC)
+    # At a low rate it takes longer to see enough of them.
+    sold = await market.sell_at(load, max(ground.scale.seconds, min(20 / load, 20)))
+    await market.drained()
+    sold.require_all()
+    connection = await asyncpg.connect(market.stack.system.database_url)
+    try:
+        lags = [float(row[0]) for row in await connection.fetch(_LAGS, began)]
+    finally:
+        await connection.close()
+    return {
+        "purchases_per_second": sold.per_second,
+        "events_per_second": sold.per_second * EVENTS_OF_A_PURCHASE,
+        "p50_ms": percentile(lags, 0.50) * 1e3,
+        "p99_ms": percentile(lags, 0.99) * 1e3,
+        "purchase_p50_ms": percentile(sold.latencies, 0.50) * 1e3,
+        "purchase_p99_ms": percentile(sold.latencies, 0.99) * 1e3,
+    }
+
+
+LAG = Measurement(
+    name="lag",
+    title="From commit to audit row",
+    note="Purchases begin at a steady rate; the lag of each invoice is the difference of the times "
+    "at which PostgreSQL committed it and its audit row. All of the sustainable load is 0.8 of "
+    "what 16 impatient buyers get; a purchase is 6 events. Everything shares all cores.",
+    opened=_opened,
+    aims=(
+        Aim(
+            "commit to audit row at 50 events/s, p50",
+            of="50 events/s.p50_ms",
+            solid=10,
+            ambitious=4,
+            at_most=True,
+            unit="ms",
+        ),
+        Aim(
+            "commit to audit row at 50 events/s, p99",
+            of="50 events/s.p99_ms",
+            solid=50,
+            ambitious=20,
+            at_most=True,
+            unit="ms",
+        ),
+    ),
+)

@@ -1,0 +1,95 @@
+"""Load from wrk: closed loop, some connections that each send the next request at once."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from deploy.local.errors import StartError
+from deploy.proof.bench.cores import cpu_seconds
+from deploy.proof.bench.ground import Ground, word
+from deploy.proof.bench.programs import Programs
+
+WARM_UP_SECONDS = 1
+
+_SCRIPT = """
+wrk.method = {method}
+wrk.body = {body}
+for name, value in pairs({headers}) do wrk.headers[name] = value end
+function done(summary, latency, requests)
+   local e = summary.errors
+   io.write(string.format(
+      '\\n@{{"requests":%d,"seconds":%f,"refused":%d,"broken":%d,"p50_ms":%f,"p99_ms":%f}}\\n',
+      summary.requests, summary.duration / 1e6, e.status, e.connect + e.read + e.write + e.timeout,
+      latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every connection sends."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+
+    def script(self) -> str:
+        """Return wrk's Lua script, which prints the summary as JSON behind an @."""
+        headers = ", ".join(f"[{_lua(n)}] = {_lua(v)}" for n, v in self.headers.items())
+        return _SCRIPT.format(
+            method=_lua(self.method),
+            body="nil" if self.body is None else _lua(self.body),
+            headers=f"{{{headers}}}",
+        )
+
+
+async def load(
+    ground: Ground, tools: Programs, request: Request, *, connections: int, pid: int
+) -> dict[str, float]:
+    """Send requests for a run's seconds; return requests per second, times, CPU of process `pid`.
+
+    Raises StartError when an answer was not 2xx or a connection broke.
+    """
+    script = ground.folder / f"load-{word()}.lua"
+    script.write_text(request.script())
+    command = (
+        tools.wrk,
+        "-t1",
+        "--timeout=20s",
+        f"-c{connections}",
+        "-s",
+        str(script),
+        request.url,
+    )
+    try:
+        # Connections are opened and code is warm before anything counts.
+        await _wrk(ground, tools, command, WARM_UP_SECONDS)
+        before = cpu_seconds([pid])
+        found = await _wrk(ground, tools, command, max(1, round(ground.scale.seconds)))
+        used = cpu_seconds([pid]) - before
+    finally:
+        script.unlink()
+    if not found["requests"]:
+        raise StartError(f"{request.url} answered nothing.", f"Read {ground.folder / 'logs'}")
+    return {
+        "per_second": found["requests"] / found["seconds"],
+        "p50_ms": found["p50_ms"],
+        "p99_ms": found["p99_ms"],
+        "cpu_us": used / found["requests"] * 1e6,
+    }
+
+
+async def _wrk(
+    ground: Ground, tools: Programs, command: Sequence[str], seconds: int
+) -> dict[str, float]:
+    out = await ground.output((*command, f"-d{seconds}s"), environment=tools.environment)
+    found: dict[str, float] = json.loads(out.rpartition("@")[2])
+    if found["refused"] or found["broken"]:
+        raise StartError(f"Not every request was answered: {found}", f"The last: {command[-1]}")
+    return found
+
+
+def _lua(text: str) -> str:
+    # JSON's escapes of ASCII text are Lua's.
+    return json.dumps(text)

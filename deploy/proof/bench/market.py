@@ -1,0 +1,164 @@
+"""The whole system with somebody to buy, and the load of many purchases."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import aiohttp
+import asyncpg
+import httpx
+
+from deploy.api_client import CardGateway, Person
+from deploy.demo.page import Page
+from deploy.demo.story import Story
+from deploy.local.errors import StartError
+from deploy.local.settings import StackSettings
+from deploy.local.stack import Stack, running_stack
+from deploy.local.system import SERVICES
+from deploy.proof.bench.cores import cpu_seconds
+from deploy.proof.bench.ground import Ground
+
+PATIENCE_SECONDS = 30
+DRAIN_SECONDS = 300
+SETTLE_SECONDS = 1.0
+_ENOUGH = "100000000/10 seconds"
+# Not ours: servers, and what stands for the card gateway.
+SERVERS = ("postgres", "rabbitmq", "epmd", "card-gateway")
+_OUTBOXES = " + ".join(f"(SELECT count(*) FROM {service}.outbox)" for service in SERVICES)  # noqa: S608 - names of our own
+
+
+@dataclass
+class Sold:
+    """What came of some load: how long each purchase took, in seconds, and how many failed."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    refused: int = 0
+
+    @property
+    def per_second(self) -> float:
+        """Purchases per second."""
+        return len(self.latencies) / self.seconds
+
+    def require_all(self) -> None:
+        """Raise StartError when a purchase was refused, or none was made."""
+        if self.refused or not self.latencies:
+            raise StartError(
+                f"{self.refused} of {self.refused + len(self.latencies)} purchases failed.",
+                "Read the logs of the stack in .carnet/bench.",
+            )
+
+
+@dataclass(frozen=True)
+class Market:
+    """A running system, and a client that may buy there."""
+
+    stack: Stack
+    token: str
+    voucher_type_id: int
+
+    def cpu(self) -> dict[str, float]:
+        """Return the processor seconds used so far by each process of the system."""
+        return {name: cpu_seconds([pid]) for name, pid in self.stack.pids().items()}
+
+    async def drained(self) -> None:
+        """Wait until every event has become an audit row."""
+        connection = await asyncpg.connect(self.stack.system.database_url)
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                before = -1
+                while True:
+                    waiting = await connection.fetchval(f"SELECT {_OUTBOXES}")
+                    rows = await connection.fetchval("SELECT max(id) FROM audit.audit_logs")
+                    if not waiting and rows == before:
+                        return
+                    before = rows
+                    await asyncio.sleep(SETTLE_SECONDS)
+        finally:
+            await connection.close()
+
+    async def sell(self, seconds: float, *, buyers: int) -> Sold:
+        """Let buyers buy one after the other for some seconds."""
+        sold = Sold()
+
+        async def buy_on(session: aiohttp.ClientSession, until: float) -> None:
+            while time.perf_counter() < until:
+                await self._buy(session, sold)
+
+        async with self._session() as session:
+            began = time.perf_counter()
+            await asyncio.gather(*(buy_on(session, began + seconds) for _ in range(buyers)))
+            sold.seconds = time.perf_counter() - began
+        return sold
+
+    async def sell_at(self, per_second: float, seconds: float) -> Sold:
+        """Begin so many purchases each second, however long they take."""
+        sold = Sold()
+        async with self._session() as session, asyncio.TaskGroup() as group:
+            began = time.perf_counter()
+            for number in range(max(1, int(per_second * seconds))):
+                await asyncio.sleep(began + number / per_second - time.perf_counter())
+                group.create_task(self._buy(session, sold))
+            sold.seconds = time.perf_counter() - began
+        return sold
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            base_url=self.stack.address,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0),
+        )
+
+    async def _buy(self, session: aiohttp.ClientSession, sold: Sold) -> None:
+        order = {
+            "voucher_type_id": self.voucher_type_id,
+            "payment_method": "credit_card",
+            "payment_token": "pm_card_visa",
+        }
+        began = time.perf_counter()
+        headers = {"Idempotency-Key": str(uuid4())}
+        async with session.post("/api/vouchers/purchase", json=order, headers=headers) as answer:
+            bought = await answer.json()
+        if answer.status == 201 and bought["status"] == "active":
+            sold.latencies.append(time.perf_counter() - began)
+        else:
+            sold.refused += 1
+
+
+@asynccontextmanager
+async def open_market(ground: Ground, instances: int = 1) -> AsyncIterator[Market]:
+    """Run the whole system on every core, with so many processes of what sells and is paid."""
+    many = {"vouchers": instances, "payments": instances} if instances > 1 else {}
+    folder = ground.folder / "stack"
+    settings = StackSettings(data=folder, port=0, instances=many)
+    # The card gateway of tests slows down with all it ever did.
+    (folder / "card-gateway.pickle").unlink(missing_ok=True)
+    limits = {"GATEWAY_ADDRESS_LIMIT": _ENOUGH, "GATEWAY_USER_LIMIT": _ENOUGH}
+    with ground.on_all_cores():
+        async with running_stack(settings, say=ground.say, extra={"gateway": limits}) as stack:
+            yield await _opened(stack)
+
+
+async def _opened(stack: Stack) -> Market:
+    async with (
+        httpx.AsyncClient(base_url=stack.address, timeout=PATIENCE_SECONDS) as api,
+        httpx.AsyncClient(base_url=stack.system.stripe_api_base) as cards,
+    ):
+        admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
+        page = Page()
+        page.console.quiet = True
+        story = Story(api, CardGateway(cards), admin, page)
+        await story.found_the_organization()
+        await story.make_a_voucher_type()
+        await story.let_a_client_in()
+        return Market(stack, str(story.client.token), int(story.voucher_type["id"]))
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """Return the value below which so large a part (0 to 1) of the values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]

@@ -1,0 +1,84 @@
+"""nginx as a proxy to compare with, and as an upstream that costs next to nothing."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from deploy.proof.bench.ground import Ground, Process
+from deploy.proof.bench.programs import Programs
+
+_CONFIGURATION = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr error;
+worker_rlimit_nofile 4096;
+events {{ worker_connections 1024; }}
+http {{
+  access_log {access_log};
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  default_type application/json;
+  keepalive_requests 1000000000; keepalive_timeout 75s;
+{http}
+  server {{ listen 127.0.0.1:{port} backlog=1024; {server} }}
+}}
+"""
+
+
+@asynccontextmanager
+async def _nginx(
+    ground: Ground, tools: Programs, name: str, port: int, *, tested: bool, **parts: str
+) -> AsyncIterator[Process]:
+    folder = ground.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {"http": "", "access_log": "off", **parts}
+    file = folder / "nginx.conf"
+    file.write_text(_CONFIGURATION.format(folder=folder, port=port, **parts))
+    command = (tools.nginx, "-p", str(folder), "-c", str(file))
+    async with ground.process(
+        name,
+        command,
+        tools.environment,
+        tested=tested,
+        ready=f"http://127.0.0.1:{port}/health",
+    ) as process:
+        yield process
+
+
+@asynccontextmanager
+async def upstream(
+    ground: Ground, tools: Programs, answers: Mapping[str, Any]
+) -> AsyncIterator[str]:
+    """Run a server that gives the same JSON for a path each time; yield its address."""
+    port = ground.ports.choose("upstream")
+    known = {"/health": {}, **answers}
+    server = " ".join(
+        f"location = {path} {{ return 200 '{json.dumps(answer)}'; }}"
+        for path, answer in known.items()
+    )
+    async with _nginx(ground, tools, "upstream", port, tested=False, server=server):
+        yield f"http://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def proxy(ground: Ground, tools: Programs, target: str) -> AsyncIterator[tuple[str, int]]:
+    """Run a proxy on the tested core; yield its address and its process id."""
+    port = ground.ports.choose("proxy")
+    host = target.removeprefix("http://")
+    log = ground.folder / "proxy" / "access.log"
+    async with _nginx(
+        ground,
+        tools,
+        "proxy",
+        port,
+        tested=True,
+        # The gateway too writes a line for each request, and several at once.
+        access_log=f"{log} combined buffer=64k flush=1s",
+        http=f"upstream there {{ server {host}; keepalive 64; keepalive_requests 1000000000; }}",
+        server="location / { proxy_pass http://there; proxy_http_version 1.1;"
+        ' proxy_set_header Connection ""; proxy_buffering on; }',
+    ) as process:
+        yield f"http://127.0.0.1:{port}", process.pid
+    log.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""nginx and wrk: the system's own, or Debian's packages unpacked beside the results."""
+
+import re
+import shutil
+from dataclasses import dataclass
+
+from deploy.local import debian
+from deploy.local.errors import StartError
+from deploy.proof.bench.ground import Ground
+
+_PACKAGES = debian.Packages(
+    folder="bench",
+    names=("nginx", "nginx-common", "wrk"),
+    wanted=re.compile(r"zlib1g|lib(ssl|pcre|crypt1|luajit).*"),
+    told="nginx and wrk",
+    remedy="install nginx and wrk so that they are on PATH",
+)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where the programs are, and where the libraries that came with them."""
+
+    nginx: str
+    wrk: str
+    libraries: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the programs need in their environment."""
+        return {"LD_LIBRARY_PATH": self.libraries} if self.libraries else {}
+
+
+def programs(ground: Ground) -> Programs:
+    """Return nginx and wrk. Raises StartError when they cannot be had."""
+    path = "/usr/local/sbin:/usr/sbin:/sbin"
+    nginx = shutil.which("nginx") or shutil.which("nginx", path=path)
+    wrk = shutil.which("wrk")
+    if nginx and wrk:
+        return Programs(nginx, wrk, "")
+    root = ground.folder / "programs"
+    if not root.exists():
+        if not debian.available():
+            raise StartError("nginx and wrk are not installed.", f"Please {_PACKAGES.remedy}.")
+        debian.unpack(_PACKAGES, root, lambda _: None, ground.say)
+    return Programs(
+        str(root / "usr/sbin/nginx"), str(root / "usr/bin/wrk"), debian.libraries_in(root)
+    )

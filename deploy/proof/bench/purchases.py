@@ -1,0 +1,72 @@
+"""Purchases through the whole system, with one, two and four processes of what sells."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.market import SERVERS, open_market, percentile
+from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
+
+BUYERS = 16
+WARM_UP_SECONDS = 3.0
+
+
+@asynccontextmanager
+async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
+    names = {1: "1 instance", 2: "2 instances", 4: "4 instances"}
+    yield {name: partial(_sell, ground, number) for number, name in names.items()}
+
+
+async def _sell(ground: Ground, instances: int) -> Figures:
+    async with open_market(ground, instances) as market:
+        await market.sell(WARM_UP_SECONDS, buyers=BUYERS)
+        await market.drained()
+        before = market.cpu()
+        sold = await market.sell(ground.scale.seconds, buyers=BUYERS)
+        await market.drained()
+        after = market.cpu()
+    sold.require_all()
+    used = {name: (after[name] - before[name]) / len(sold.latencies) * 1e3 for name in before}
+    ours = sum(cpu for name, cpu in used.items() if name not in SERVERS)
+    everything = ours + used["postgres"] + used["rabbitmq"]
+    return {
+        "per_second": sold.per_second,
+        "p50_ms": percentile(sold.latencies, 0.50) * 1e3,
+        "p99_ms": percentile(sold.latencies, 0.99) * 1e3,
+        "cpu_ms": ours,
+        "apis_cpu_ms": sum(cpu for name, cpu in used.items() if "-api" in name),
+        "workers_cpu_ms": sum(cpu for name, cpu in used.items() if "-worker" in name),
+        "gateway_cpu_ms": used["gateway"],
+        "postgres_cpu_ms": used["postgres"],
+        "rabbitmq_cpu_ms": used["rabbitmq"],
+        "gateway_share": used["gateway"] / everything,
+    }
+
+
+PURCHASES = Measurement(
+    name="purchases",
+    title="Purchases end to end",
+    note="16 buyers with cards through the gateway, all processes on all cores, with an "
+    "Idempotency-Key each. CPU is per purchase, until its last audit row is written; the card "
+    "gateway of tests and the buyers take their part of the same cores.",
+    opened=_opened,
+    aims=(
+        Aim(
+            "gateway's share of the CPU of a purchase",
+            of="1 instance.gateway_share",
+            solid=0.15,
+            ambitious=0.08,
+            at_most=True,
+        ),
+        Aim(
+            "two instances: CPU of a purchase, of one instance's",
+            of="2 instances.cpu_ms",
+            against="1 instance.cpu_ms",
+            solid=1.1,
+            ambitious=1.02,
+            at_most=True,
+            unit="×",
+        ),
+    ),
+)

@@ -1,0 +1,25 @@
+"""Runs every variant once a round, so that what else the machine does meets all of them alike."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.protocol import Measurement
+from deploy.proof.bench.results import Outcome, Runs
+
+
+async def measure(
+    measurement: Measurement, ground: Ground, rounds: int, say: Callable[[str], None]
+) -> Outcome:
+    """Return what `rounds` rounds of a measurement found."""
+    runs: Runs = {}
+    async with measurement.opened(ground) as variants:
+        for number in range(1, rounds + 1):
+            for variant, run in variants.items():
+                figures = await run()
+                for figure, value in figures.items():
+                    runs.setdefault(variant, {}).setdefault(figure, []).append(value)
+                told = ", ".join(f"{figure} {value:,.4g}" for figure, value in figures.items())
+                say(f"{measurement.name} {number}/{rounds} {variant}: {told}")
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    return Outcome(measurement.name, measurement.title, measurement.note, moment, runs)

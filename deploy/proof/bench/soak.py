@@ -1,0 +1,132 @@
+"""Very many events wait in the audit queue: are all taken, in steady memory and in sight?"""
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+
+from deploy.local.errors import StartError
+from deploy.proof.bench.cores import memory_mb
+from deploy.proof.bench.events import empty_queue, plain_url
+from deploy.proof.bench.ground import BenchDatabase, Ground, Process
+from deploy.proof.bench.identities import Issuer
+from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
+from shared.broker_access import broker_url
+
+CHUNK = 50_000
+SAMPLE_SECONDS = 1.0
+SETTLED_AFTER = 0.1
+"""The part of the events after which memory should not grow any more."""
+STALLED_SECONDS = 120
+_HANDLED = re.compile(r'carnet_messages_total\{outcome="handled",queue="audit.log"\} (\S+)')
+_WAITING = re.compile(r'carnet_queue_waiting_messages\{queue="audit.log"\} (\S+)')
+
+
+@asynccontextmanager
+async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
+    broker = f"{(await ground.servers()).rabbitmq_url}/"
+
+    async def soak() -> Figures:
+        database = await ground.database("audit")
+        await empty_queue(broker)
+        events = ground.scale.million
+        for done in range(0, events, CHUNK):
+            await ground.task("publish", {"broker": broker, "events": min(CHUNK, events - done)})
+            ground.say(f"{min(done + CHUNK, events):,} events wait")
+        return await _drain(ground, database, broker, events)
+
+    yield {"audit worker": soak}
+    await empty_queue(broker)
+
+
+async def _drain(
+    ground: Ground, database: BenchDatabase, broker: str, events: int
+) -> dict[str, float]:
+    port = ground.ports.choose("audit operations")
+    address = f"http://127.0.0.1:{port}"
+    values = {
+        "DATABASE_URL": plain_url(database),
+        "RABBITMQ_URL": broker_url(broker, "audit"),
+        "OPERATIONS_PORT": str(port),
+        "SEALS": str(ground.folder / "seals"),
+    }
+    environment = {f"AUDIT_{name}": value for name, value in values.items()}
+    async with ground.process(
+        "audit-worker",
+        (sys.executable, "-m", "services.audit.worker"),
+        {**Issuer().settings("AUDIT"), **environment},
+        ready=f"{address}/health",
+    ) as process:
+        figures = await _watched(ground, process, f"{address}/metrics", events)
+    async with database.admin() as admin:
+        stored = await admin.fetchval("SELECT count(*) FROM audit_logs")
+    if stored != events:
+        raise StartError(f"{stored:,} of {events:,} events became rows.", "Read audit-worker.log")
+    return figures
+
+
+async def _watched(ground: Ground, process: Process, metrics: str, events: int) -> dict[str, float]:
+    """Follow the metrics to the end. Raises StartError when they stand still."""
+    loop = asyncio.get_running_loop()
+    began = moved = loop.time()
+    seen, settled, peak, most_waiting = 0.0, 0.0, 0.0, 0.0
+    async with httpx.AsyncClient(timeout=10) as client:
+        while seen < events:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            told = (await client.get(metrics)).text
+            handled, now = _number(_HANDLED, told), loop.time()
+            most_waiting = max(most_waiting, _number(_WAITING, told))
+            memory = memory_mb(process.pid)
+            peak = max(peak, memory)
+            if handled <= events * SETTLED_AFTER:
+                settled = max(settled, memory)
+            if handled > seen:
+                moved = now
+            elif now - moved > STALLED_SECONDS:
+                raise StartError(
+                    f"It stands still at {handled:,.0f} events.", f"Read {process.log}"
+                )
+            seen = handled
+            ground.say(f"{seen:,.0f} of {events:,} events, {memory:.0f} MiB")
+    return {
+        "per_second": events / (loop.time() - began),
+        "memory_mb": settled,
+        "peak_memory_mb": peak,
+        "memory_growth": peak / settled,
+        "waiting_seen": most_waiting / events,
+    }
+
+
+def _number(pattern: re.Pattern[str], told: str) -> float:
+    found = pattern.search(told)
+    return float(found[1]) if found else 0.0
+
+
+SOAK = Measurement(
+    name="soak",
+    title="A million events waiting",
+    note="1,000,000 events wait in the quorum queue when the audit worker starts on one core. "
+    "Memory is the worker's after the first tenth of them and at its most; progress and what still "
+    "waits are read from its metrics, and every event is a row in the end.",
+    opened=_opened,
+    aims=(
+        Aim(
+            "a million waiting events: memory, of that after the first tenth",
+            of="audit worker.memory_growth",
+            solid=1.2,
+            ambitious=1.05,
+            at_most=True,
+            unit="×",
+        ),
+        Aim(
+            "a million waiting events: seen waiting in the metrics",
+            of="audit worker.waiting_seen",
+            solid=0.5,
+            ambitious=0.9,
+        ),
+    ),
+    by_default=False,
+)

@@ -1,0 +1,195 @@
+"""Work that is measured in a process of its own.
+
+    python -m deploy.proof.bench.tasks NAME ARGUMENTS
+
+Prints what it found as JSON; the harness chooses the core.
+"""
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import uvloop
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from deploy.proof.bench.sample_events import sample_events
+from services.audit import ingestion
+from services.audit.drafts import Draft, read, row_of
+from services.audit.events import CATALOGUE
+from services.audit.handlers import BATCH, QUEUE, handle
+from shared import bus, inbox
+from shared.broker_access import broker_url
+from shared.consumer import Consumer
+from shared.db import make_engine
+from shared.events import Event
+from shared.outbox_relay import BATCH as RELAY_BATCH
+from shared.outbox_relay import OutboxRelay
+from shared.publishers import service_in
+from shared.settings import asyncpg_url
+from shared.transactions import Transactions
+
+Figures = dict[str, float]
+POLL_SECONDS = 0.01
+
+
+@contextmanager
+def timed(figures: Figures, events: int) -> Iterator[None]:
+    """Measure a block that handles so many events."""
+    began, used = time.perf_counter(), time.process_time()
+    yield
+    figures["per_second"] = events / (time.perf_counter() - began)
+    figures["cpu_us"] = (time.process_time() - used) / events * 1e6
+
+
+def _events(number: int) -> list[Event]:
+    return [Event.model_validate(event) for event in sample_events(number)]
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+async def ingest(url: str, events: int) -> Figures:
+    """Write events to the audit trail as the consumer does, inbox and chains included."""
+    figures: Figures = {}
+    engine = make_engine(asyncpg_url(SecretStr(url)))
+    transactions = Transactions(engine, "carnet/audit", CATALOGUE)
+    bodies = [json.dumps(event).encode() for event in sample_events(events)]
+    arrived: asyncio.Queue[Draft] = asyncio.Queue(2 * BATCH)
+    # A consumer never holds them all: searching them for garbage is not its work.
+    gc.collect()
+    gc.freeze()
+    with timed(figures, events):
+        arriving = asyncio.ensure_future(_arrive(bodies, arrived))
+        for size in (len(batch) for batch in _batches(bodies, BATCH)):
+            batch = [await arrived.get() for _ in range(size)]
+            async with transactions.system(causation=batch[0]) as session:
+                new = await inbox.take(session, QUEUE.name, batch)
+                await ingestion.store(session, new)
+        await arriving
+    await engine.dispose()
+    return figures
+
+
+async def _arrive(bodies: Sequence[bytes], arrived: asyncio.Queue[Draft]) -> None:
+    for body in bodies:
+        await arrived.put(read(body))
+        # Each message of the broker's is a turn of the loop.
+        await asyncio.sleep(0)
+
+
+async def copy(url: str, events: int) -> Figures:
+    """Put the same rows, ready-made, into the same table with COPY, batch by batch."""
+    figures: Figures = {}
+    columns = [*ingestion._ROW_COLUMNS]
+    connection = await asyncpg.connect(url)
+    await connection.execute("SET search_path = audit")
+    made = [
+        _record(row_of(event)[0], columns, place) for place, event in enumerate(_events(events))
+    ]
+    with timed(figures, events):
+        for batch in _batches(made, BATCH):
+            await connection.copy_records_to_table("audit_logs", records=batch, columns=columns)
+    await connection.close()
+    return figures
+
+
+def _record(row: Mapping[str, Any], columns: Sequence[str], place: int) -> tuple[Any, ...]:
+    linked = {
+        **{name: json.dumps(row[name]) for name in ("old_values", "new_values", "envelope")},
+        "id": place,
+        "position": place,
+        "previous_hash": bytes(32),
+        "hash": bytes(32),
+    }
+    return tuple(linked[name] if name in linked else row[name] for name in columns)
+
+
+async def relay(url: str, broker: str, events: int) -> Figures:
+    """Relay what waits in an outbox until none is left."""
+    figures: Figures = {}
+    connection = await asyncpg.connect(url)
+    relaying = OutboxRelay("bench", SecretStr(url), SecretStr(broker_url(broker, "vouchers")))
+    with timed(figures, events):
+        running = asyncio.ensure_future(relaying.run())
+        while await connection.fetchval("SELECT 1 FROM outbox LIMIT 1"):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+    running.cancel()
+    await asyncio.wait([running])
+    await connection.close()
+    return figures
+
+
+async def publish(broker: str, events: int) -> Figures:
+    """Publish the same events, ready-made, with confirmations and nothing else."""
+    figures: Figures = {}
+    made = [
+        bus.Outgoing(
+            event["type"],
+            event["id"],
+            json.dumps(event, separators=(",", ":")).encode(),
+            service_in(event["type"]),
+        )
+        for event in sample_events(events)
+    ]
+    with timed(figures, events):
+        async with bus.connected(broker, name="bench") as connection:
+            channel = await bus.publishing_channel(connection)
+            for batch in _batches(made, RELAY_BATCH):
+                failed = [each for each in await bus.publish_all(channel, batch) if each]
+                if failed:
+                    raise RuntimeError(f"not confirmed: {failed[0]!r}")
+    return figures
+
+
+async def pipeline(source: str, target: str, broker: str, events: int) -> Figures:
+    """Carry what waits in an outbox to the audit trail: relay and consumer share the core."""
+    figures: Figures = {}
+    handled, done = 0, asyncio.Event()
+
+    async def counted(session: AsyncSession, batch: Sequence[Draft]) -> None:
+        nonlocal handled
+        await handle(session, batch)
+        handled += len(batch)
+        if handled >= events:
+            done.set()
+
+    engine = make_engine(asyncpg_url(SecretStr(target)))
+    transactions = Transactions(engine, "carnet/audit", CATALOGUE)
+    relaying = OutboxRelay("bench", SecretStr(source), SecretStr(broker_url(broker, "vouchers")))
+    consumed = SecretStr(broker_url(broker, "audit"))
+    consumer = Consumer(QUEUE, counted, transactions, consumed, batch=BATCH, read=read)
+    with timed(figures, events):
+        running = [asyncio.ensure_future(each.run()) for each in (consumer, relaying)]
+        await done.wait()
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    await engine.dispose()
+    return figures
+
+
+TASKS: Mapping[str, Callable[..., Awaitable[Figures]]] = {
+    each.__name__: each for each in (ingest, copy, relay, publish, pipeline)
+}
+
+
+def main() -> None:
+    """Run the task that the command line names."""
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+
+    async def run() -> Figures:
+        return await TASKS[name](**arguments)
+
+    print(json.dumps(uvloop.run(run())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The system under test: two of each process, on two hosts, with proxies before the servers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+from aio_pika.abc import AbstractChannel
+
+from deploy.api_client import CardGateway
+from deploy.checks.event_shapes.consumers import all_readers, matches
+from deploy.local.settings import StackSettings
+from deploy.local.stack import Stack, running_stack
+from deploy.local.system import SERVICES, System
+from deploy.proof.chaos.namespaces import Network, NoNamespaces, own_network
+from deploy.proof.chaos.proxy import Proxy
+from shared.bus import EXCHANGE, Queue, connected
+from shared.failpoints import LOG
+
+INSTANCES = dict.fromkeys(SERVICES, 2)
+RECONCILE_AFTER_SECONDS = 15
+ANSWERS_WITHIN = 20.0
+BOOKS_WITHIN = 180.0
+"""The card gateway of tests reads all of its books for each page of them."""
+LOCKED_WITHIN = "5s"
+
+
+@dataclass
+class Platform:
+    """A running system, the ways to it, and what only its administrator sees."""
+
+    stack: Stack
+    database: Proxy
+    broker: Proxy
+    network: Network | None
+    second_host: str
+    """Where it is, or why there is none."""
+    points: Path
+    api: httpx.AsyncClient
+    cards: CardGateway
+    bank: httpx.AsyncClient
+
+    async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        """Return rows as the database's administrator sees them, past every proxy and policy."""
+        connection = await asyncpg.connect(self.stack.system.database_url, timeout=10)
+        try:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """Open a channel to the broker, past the proxy. Raises OSError, AMQPError, TimeoutError."""
+        # A quick look first: a connection refused inside aio_pika is noisy in its logs.
+        _, writer = await asyncio.open_connection("127.0.0.1", self.broker.target)
+        writer.close()
+        async with connected(self.stack.system.rabbitmq_url, name="chaos") as connection:
+            yield await connection.channel()
+
+    async def waiting_messages(self) -> dict[str, int]:
+        """Return how many messages each queue holds, those for later and the parked included."""
+        async with self.channel() as channel:
+            found = {}
+            for queue in consumed_queues():
+                for name in (queue.name, queue.retry, queue.dead):
+                    declared = await channel.declare_queue(name, passive=True)
+                    found[name] = declared.declaration_result.message_count or 0
+            return found
+
+    async def waiting_events(self) -> dict[str, int]:
+        """Return how many events each service has not published yet."""
+        found = {}
+        for name in SERVICES:
+            [row] = await self.rows(f"SELECT count(*) AS n FROM {name}.outbox")  # noqa: S608
+            found[name] = row["n"]
+        return found
+
+    async def is_at_rest(self) -> bool:
+        """Say whether no event waits in an outbox and no message in a queue."""
+        if any((await self.waiting_events()).values()):
+            return False
+        return not any((await self.waiting_messages()).values())
+
+    async def bindings_of(self, queue: Queue) -> set[str]:
+        """Return the event types that are brought to a queue, as the broker itself lists them."""
+        broker, supervisor = self.stack.rabbitmq, self.stack.supervisor
+        assert broker is not None, "the broker is the run's own"
+        columns = ("source_name", "destination_name", "routing_key")
+        if await broker.control(supervisor, "list_bindings", "--quiet", *columns):
+            return set()
+        lines = supervisor.log_of("rabbitmqctl").read_text().splitlines()
+        rows = [line.split("\t") for line in lines]
+        return {row[2] for row in rows if row[:2] == [EXCHANGE, queue.name]}
+
+    @asynccontextmanager
+    async def outboxes_closed(self) -> AsyncIterator[None]:
+        """Let no transaction write an event: not those of requests, timers or consumers.
+
+        Raises asyncpg.PostgresError when those under way do not end.
+        """
+        connection = await asyncpg.connect(self.stack.system.database_url, timeout=10)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{LOCKED_WITHIN}'")
+                tables = ", ".join(f"{name}.outbox" for name in SERVICES)
+                await connection.execute(f"LOCK TABLE {tables} IN SHARE MODE")
+                yield
+        finally:
+            await connection.close()
+
+    def passed_points(self) -> set[str]:
+        """Return the fail points that any process has passed."""
+        return self._told("passed")
+
+    def killed_points(self) -> set[str]:
+        """Return the fail points at which any process has died."""
+        return self._told("killed")
+
+    def deaths(self) -> int:
+        """Return how many processes have died at fail points."""
+        return sum(line.startswith("killed ") for line in self._lines())
+
+    def _told(self, word: str) -> set[str]:
+        return {line[len(word) + 1 :] for line in self._lines() if line.startswith(f"{word} ")}
+
+    def _lines(self) -> list[str]:
+        return self.points.read_text().splitlines() if self.points.exists() else []
+
+
+def consumed_queues() -> list[Queue]:
+    """Return the queue of every consumer that must miss nothing."""
+    readers = [reader for reader in all_readers() if reader.is_durable]
+    return [Queue(reader.name, reader.bindings) for reader in readers]
+
+
+@asynccontextmanager
+async def running_platform(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Platform]:
+    """Start a system in a fresh folder, and stop it at the end.
+
+    Raises StartError.
+    """
+    points = folder / "failpoints.log"
+    settings = StackSettings(data=folder, port=0, instances=INSTANCES)
+    async with AsyncExitStack() as opened:
+        network, second_host = await _network(opened, folder, say)
+        database, broker, cards = [
+            await opened.enter_async_context(
+                Proxy().running(network.listener() if network else None)
+            )
+            for _ in range(3)
+        ]
+
+        def arranged(system: System) -> System:
+            extra = _environments(system, database, broker, cards, points)
+            told = replace(system, extra=extra)
+            return network.house(told) if network else told
+
+        stack = await opened.enter_async_context(running_stack(settings, say=say, arrange=arranged))
+        api = await opened.enter_async_context(
+            httpx.AsyncClient(base_url=stack.address, timeout=ANSWERS_WITHIN)
+        )
+        bank = await opened.enter_async_context(
+            httpx.AsyncClient(
+                base_url=stack.system.stripe_api_base,
+                timeout=BOOKS_WITHIN,
+                auth=(stack.system.stripe_api_key, ""),
+            )
+        )
+        yield Platform(
+            stack, database, broker, network, second_host, points, api, CardGateway(bank), bank
+        )
+
+
+async def _network(
+    opened: AsyncExitStack, folder: Path, say: Callable[[str], None]
+) -> tuple[Network | None, str]:
+    """Make a second host if the machine lets us; return what there is to say of it, too."""
+    log = folder / "logs" / "outpost.log"
+    try:
+        network = await opened.enter_async_context(own_network(log, say))
+    except NoNamespaces as reason:
+        return None, f"no second host, as no namespace can be made here ({reason}): proxies drop"
+    return network, "the second process of each kind is on a second host, a network namespace"
+
+
+def _environments(
+    system: System, database: Proxy, broker: Proxy, cards: Proxy, points: Path
+) -> dict[str, Mapping[str, str]]:
+    """Return what makes processes go through the proxies, which are told the way on."""
+    database.target, broker.target = _port(system.database_url), _port(system.rabbitmq_url)
+    cards.target = _port(system.stripe_api_base)
+    broker_urls = {user: _through(url, broker) for user, url in system.broker_urls.items()}
+    environments: dict[str, dict[str, str]] = {
+        name: {
+            f"{name.upper()}_DATABASE_URL": _through(system.role_url(name), database),
+            f"{name.upper()}_RABBITMQ_URL": broker_urls[name],
+            LOG: str(points),
+        }
+        for name in SERVICES
+    }
+    # As soon as is safe: by default a payment is left alone for half a minute.
+    environments["payments"]["PAYMENTS_RECONCILE_AFTER_SECONDS"] = str(RECONCILE_AFTER_SECONDS)
+    environments["payments"]["PAYMENTS_STRIPE_API_BASE"] = _through(system.stripe_api_base, cards)
+    return {**environments, "gateway": {"GATEWAY_RABBITMQ_URL": broker_urls["gateway"]}}
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None, "the servers are our own"
+    return port
+
+
+def _through(url: str, proxy: Proxy) -> str:
+    return url.replace(f"127.0.0.1:{_port(url)}", proxy.address)
+
+
+Rows = Callable[..., Awaitable[list[dict[str, Any]]]]
+"""Answers a query with its arguments."""
+
+
+async def untaken_events(rows: Rows) -> list[object]:
+    """Find events that a consumer's queue should have had and its inbox does not know.
+
+    Among them are those that a consumer holds and has not handled: the broker's count of messages
+    leaves them out.
+    """
+    types = [row["type"] for row in await rows("SELECT DISTINCT type FROM chaos.recorded")]
+    missing: list[object] = []
+    for queue in consumed_queues():
+        service = queue.name.partition(".")[0]
+        taken = [t for t in types if any(matches(binding, t) for binding in queue.bindings)]
+        missing += await rows(
+            "SELECT r.event_id, r.type, $1::text AS queue FROM chaos.recorded r"  # noqa: S608
+            f" LEFT JOIN {service}.inbox i ON i.event_id = r.event_id AND i.queue = $1"
+            " WHERE r.type = ANY($2::text[]) AND i.event_id IS NULL",
+            queue.name,
+            taken,
+        )
+    return missing

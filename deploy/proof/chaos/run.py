@@ -1,0 +1,196 @@
+"""One run: open the shops, let people act and things fail, heal, wait for rest, check."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.proof.chaos import checks_money, checks_told, checks_trail
+from deploy.proof.chaos.checks import Evidence, Finding, run_checks
+from deploy.proof.chaos.driver import Driver
+from deploy.proof.chaos.faults import CARD_GATEWAY, reset_watermark
+from deploy.proof.chaos.injector import Injector
+from deploy.proof.chaos.platform import Platform
+from deploy.proof.chaos.recording import record_everything
+
+WARM_UP_SECONDS = 8.0
+"""RabbitMQ 3.10 that is killed in a queue's first seconds may never find its leader again."""
+READY_AGAIN_SECONDS = 120.0
+DRAINED_SECONDS = 30.0
+ANSWERED_SECONDS = 120.0
+AT_REST_SECONDS = 300.0
+WEBHOOK_SECONDS = 3.0
+CHECKS = [*checks_told.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
+
+_BACKLOG = """
+SELECT count(*) AS n FROM chaos.recorded r WHERE r.seq <= $1
+AND NOT EXISTS (SELECT FROM audit.audit_logs a WHERE a.event_id = r.event_id)
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did and found."""
+
+    seed: int
+    seconds: float
+    told: dict[str, int]
+    events: int
+    kills: int
+    faults: dict[str, int]
+    missed: dict[str, int]
+    points_passed: frozenset[str]
+    points_killed: frozenset[str]
+    commits_cut: int
+    ready_after: float
+    drained_after: float | None
+    at_rest_after: float | None
+    second_host: str
+    findings: list[Finding]
+
+    @property
+    def in_order(self) -> bool:
+        """Say whether nothing was found and everything came to rest in time."""
+        drained = self.drained_after is not None and self.drained_after <= DRAINED_SECONDS
+        return (
+            drained and self.at_rest_after is not None and not any(f.wrong for f in self.findings)
+        )
+
+
+async def run(
+    platform: Platform,
+    *,
+    seconds: float,
+    seed: int,
+    say: Callable[[str], None],
+    required: Collection[str] = (),
+) -> Result:
+    """Torment a platform for so long, then hold everything against everything.
+
+    At each of the `required` fail points somebody dies, if that takes some minutes longer.
+    Raises UnexpectedAnswer, TimeoutError or StartError when it is not even there at first, or not
+    again when it is left in peace.
+    """
+    driver = Driver(platform, seed)
+    injector = Injector(platform, driver, seed)
+    await driver.open_shops()
+    await _wait(platform.is_at_rest, AT_REST_SECONDS)
+    await record_everything(platform.stack.system.database_url)
+    say(f"{len(driver.shops)} shops are open; everything fails for {seconds:.0f} s from now on")
+    acting = asyncio.create_task(driver.run(impatient_seconds=seconds * 0.4))
+    try:
+        await _beside(acting, _torment(injector, seconds, required))
+        say("no more faults; waiting for everything to be as it should")
+        ready_after = await _heal(platform)
+        driver.stop(patience=ANSWERED_SECONDS)
+        healed = time.monotonic()
+        drained = await _drained(platform, healed)
+        await acting
+    finally:
+        acting.cancel()
+    at_rest = await _at_rest(platform, driver, healed)
+    evidence = _evidence(platform, driver)
+    findings = await run_checks(CHECKS, evidence)
+    faults = injector.faults
+    deaths = platform.deaths()
+    return Result(
+        seed=seed,
+        seconds=seconds,
+        told={kind: len(driver.history.of(kind)) for kind in driver.history.attempts},
+        events=(await platform.rows("SELECT count(*) AS n FROM chaos.recorded"))[0]["n"],
+        kills=deaths + sum(faults.counts[f"{what} killed"] for what in ("process", "broker")),
+        faults=dict(faults.counts),
+        missed=dict(faults.missed),
+        points_passed=frozenset(platform.passed_points()),
+        points_killed=frozenset(platform.killed_points()),
+        commits_cut=platform.database.commits_cut,
+        ready_after=ready_after,
+        drained_after=drained,
+        at_rest_after=at_rest,
+        second_host=platform.second_host,
+        findings=findings,
+    )
+
+
+async def _torment(injector: Injector, seconds: float, required: Collection[str]) -> None:
+    await asyncio.sleep(WARM_UP_SECONDS)
+    await injector.run(seconds, required=required)
+
+
+async def _beside(acting: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+    """Do something while people act; what one of them did not expect ends it at once."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait({acting, working}, return_when=asyncio.FIRST_COMPLETED)
+        if acting.done():
+            acting.result()
+        await working
+    finally:
+        working.cancel()
+
+
+def _evidence(platform: Platform, driver: Driver) -> Evidence:
+    return Evidence(platform, driver.history, tuple(shop.organization_id for shop in driver.shops))
+
+
+async def _heal(platform: Platform) -> float:
+    """Take back whatever a fault may have left behind; return the seconds until all is ready."""
+    stack, began = platform.stack, time.monotonic()
+    for proxy in (platform.database, platform.broker):
+        proxy.cut_commits(0)
+    for name in [*(i.name for i in stack.system.instances), "rabbitmq", CARD_GATEWAY]:
+        stack.kill(name, signal.SIGCONT)
+    await reset_watermark(platform)
+    await stack.wait_until_ready(seconds=READY_AGAIN_SECONDS)
+    return time.monotonic() - began
+
+
+async def _drained(platform: Platform, healed: float) -> float | None:
+    """Return when every event from before the healing was in the audit trail."""
+    [row] = await platform.rows("SELECT coalesce(max(seq), 0) AS last FROM chaos.recorded")
+
+    async def drained() -> bool:
+        [waiting] = await platform.rows(_BACKLOG, row["last"])
+        return not waiting["n"]
+
+    if await _comes(drained, AT_REST_SECONDS):
+        return time.monotonic() - healed
+    return None
+
+
+async def _at_rest(platform: Platform, driver: Driver, healed: float) -> float | None:
+    """Return when nothing was under way any more: no message, no saga.
+
+    The card gateway sends what happened a second later: it is looked for twice.
+    """
+    evidence = _evidence(platform, driver)
+
+    async def settled() -> bool:
+        findings = await run_checks(checks_told.SETTLED, evidence)
+        return not any(f.wrong for f in findings) and await platform.is_at_rest()
+
+    async def twice() -> bool:
+        if not await settled():
+            return False
+        await asyncio.sleep(WEBHOOK_SECONDS)
+        return await settled()
+
+    if await _comes(twice, AT_REST_SECONDS):
+        return time.monotonic() - healed
+    return None
+
+
+async def _wait(check: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    if not await _comes(check, seconds):
+        raise TimeoutError
+
+
+async def _comes(check: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not await check():
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(0.3)
+    return True

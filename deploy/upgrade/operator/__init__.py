@@ -1,0 +1,1 @@
+"""What an operator uses and reads: the command, the preflight, the pages and the report."""

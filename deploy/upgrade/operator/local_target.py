@@ -1,0 +1,106 @@
+"""The target when no addresses are given: the system of the data folder, running or not."""
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from deploy.local.console import say
+from deploy.local.credentials import service_credentials
+from deploy.local.ports import Ports
+from deploy.local.preparation import EMBEDDED_DATABASE, ensure_database
+from deploy.local.processes import Identity
+from deploy.local.secret_store import SecretStore
+from deploy.local.servers import locked, postgres_of
+from deploy.local.settings import StackSettings
+from deploy.local.stack import STACK_FILE
+from deploy.local.supervisor import Supervisor
+from deploy.local.system import SERVICES
+from deploy.upgrade.run.reporting import ROLE
+from deploy.upgrade.targets import Target
+from shared.provisioning import database_url, provision
+
+
+@asynccontextmanager
+async def local_target(settings: StackSettings) -> AsyncIterator[Target]:
+    """Yield the data folder's system as a target, starting its PostgreSQL if it does not run.
+
+    Its roles and schemas are made as `make run` makes them. Raises StartError.
+    """
+    running = _running(settings.data)
+    if running is not None:
+        yield await _prepared(running["database_url"], settings.data)
+        return
+    with locked(settings.data):
+        if settings.database_url is not None:
+            yield await _prepared(settings.database_url, settings.data)
+            return
+        async with _embedded(settings.data) as url:
+            yield await _prepared(url, settings.data)
+
+
+def running_target(settings: StackSettings) -> Target | None:
+    """Return the system that runs in the data folder, or None."""
+    running = _running(settings.data)
+    if running is None:
+        return None
+    return _target(running["database_url"], _secrets(settings.data))
+
+
+def _running(folder: Path) -> Mapping[str, Any] | None:
+    """Return the description of the system that runs in a folder, or None."""
+    try:
+        described: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    alive = [pid for pid in described["pids"].values() if Identity.of(pid)]
+    return described if alive else None
+
+
+@asynccontextmanager
+async def _embedded(folder: Path) -> AsyncIterator[str]:
+    """Run the folder's PostgreSQL, and it alone; yield the administrator's URL."""
+    supervisor = Supervisor(folder, say)
+    await supervisor.end_leftovers()
+    postgres = postgres_of(folder, Ports(folder / "ports.json"), _secrets(folder))
+    try:
+        await postgres.start(supervisor)
+        yield postgres.url_of(EMBEDDED_DATABASE)
+    finally:
+        await supervisor.stop()
+
+
+def _secrets(folder: Path) -> SecretStore:
+    return SecretStore(folder / "secrets.json")
+
+
+async def _prepared(administrator: str, folder: Path) -> Target:
+    """Make what is missing of the database, its roles and schemas."""
+    store = _secrets(folder)
+    await ensure_database(administrator)
+    for service, secret in service_credentials(store).items():
+        await provision(
+            administrator,
+            service,
+            password=secret.password,
+            owner_password=secret.owner_password,
+        )
+    return _target(administrator, store)
+
+
+def _target(administrator: str, store: SecretStore) -> Target:
+    credentials = service_credentials(store)
+    report_password = store.get("report_password", lambda: secrets.token_urlsafe(24))
+    return Target(
+        services={
+            name: database_url(administrator, name, credentials[name].password) for name in SERVICES
+        },
+        owners={
+            name: database_url(administrator, f"{name}_owner", credentials[name].owner_password)
+            for name in SERVICES
+        },
+        report=database_url(administrator, ROLE, report_password),
+        administrator=administrator,
+    )

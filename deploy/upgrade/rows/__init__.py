@@ -1,0 +1,1 @@
+"""What becomes of each table's rows: conversions, findings and expectations."""

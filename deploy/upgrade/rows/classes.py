@@ -1,0 +1,99 @@
+"""Version 1's classes, their sessions and reservations: kept whole, with an organization."""
+
+from deploy.upgrade.rows.copy_step import (
+    CREATED,
+    OF_EVERY_TABLE,
+    UPDATED,
+    CopyStep,
+    Finding,
+    moment,
+    not_one_of,
+    outside_moments,
+    taken_as,
+)
+
+_DATED = "coalesce(r.session_date::timestamp, r.created_at::timestamp, {began_at})"
+_SESSION_DATE = f"({moment(_DATED)}) AT TIME ZONE 'UTC'"
+
+# A client's reservations of a class are told apart by their dates.
+_APART = "abs(r.id::bigint) * interval '1 microsecond'"
+_RESERVED_DATE = f"({moment(_DATED, apart=_APART)}) AT TIME ZONE 'UTC'"
+
+_SESSION_STATUSES = "'scheduled', 'completed', 'cancelled'"
+_RESERVATION_STATUSES = f"{_SESSION_STATUSES.replace('scheduled', 'pending')}, 'confirmed'"
+
+
+def _status(words: str) -> str:
+    return f"CASE WHEN r.status IN ({words}) THEN r.status::text END"
+
+
+def _findings(statuses: str) -> dict[str, Finding]:
+    return {
+        "date_unknown": taken_as("session_date", _DATED),
+        "date_outside_the_calendar": outside_moments("session_date"),
+        "status_unknown": not_one_of("status", statuses, "NULL"),
+        **OF_EVERY_TABLE,
+    }
+
+
+_NAME = "coalesce(r.name::text, 'Class ' || r.id)"
+
+THERAPY_CLASSES = CopyStep(
+    name="therapy_classes",
+    service="vouchers",
+    columns={
+        "id": "r.id::bigint",
+        "organization_id": "{organization}::bigint",
+        "name": _NAME,
+        "description": "r.description::text",
+        "duration_minutes": "coalesce(r.duration_minutes, 0)::bigint",
+        "capacity": "coalesce(r.capacity, 1)::bigint",
+        "therapist_id": "r.therapist_id::bigint",
+        "is_active": "coalesce(r.is_active, true)",
+        "created_at": CREATED,
+        "updated_at": UPDATED,
+    },
+    read="public.therapy_classes r WHERE r.id BETWEEN $1 AND $2",
+    findings={
+        "name_unknown": taken_as("name", _NAME),
+        "duration_unknown": taken_as("duration_minutes", "0"),
+        "capacity_unknown": taken_as("capacity", "1"),
+        "is_active_unknown": taken_as("is_active", "true"),
+        **OF_EVERY_TABLE,
+    },
+)
+
+SESSIONS = CopyStep(
+    name="sessions",
+    service="vouchers",
+    columns={
+        "id": "r.id::bigint",
+        "organization_id": "{organization}::bigint",
+        "therapy_class_id": "r.therapy_class_id::bigint",
+        "session_date": _SESSION_DATE,
+        "status": _status(_SESSION_STATUSES),
+        "notes": "r.notes::text",
+        "created_at": CREATED,
+        "updated_at": UPDATED,
+    },
+    read="public.sessions r WHERE r.id BETWEEN $1 AND $2",
+    findings=_findings(_SESSION_STATUSES),
+)
+
+RESERVATIONS = CopyStep(
+    name="reservations",
+    service="vouchers",
+    columns={
+        "id": "r.id::bigint",
+        "organization_id": "{organization}::bigint",
+        "client_id": "r.client_id::bigint",
+        "therapy_class_id": "r.therapy_class_id::bigint",
+        "session_date": _RESERVED_DATE,
+        "voucher_code_id": "r.voucher_code_id::bigint",
+        "status": _status(_RESERVATION_STATUSES),
+        "created_at": CREATED,
+        "updated_at": UPDATED,
+    },
+    read="public.reservations r WHERE r.id BETWEEN $1 AND $2",
+    findings=_findings(_RESERVATION_STATUSES),
+)

@@ -1,0 +1,294 @@
+"""What every row of version 2 must be, said a second time, in version 1's own columns.
+
+The conversion runs in the target, these expressions in the source: neither is made from the other,
+so that a mistake in one shows against the other. Every value is text, written alike on both sides;
+the expressions of `source` and `target` stand in the same order.
+"""
+
+from dataclasses import dataclass
+
+from deploy.upgrade.rows.users import MISSING, SUFFIX
+from deploy.upgrade.rows.vouchers import UNNAMED
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One table: what its rows must be (of version 1), and what they are (in version 2).
+
+    In `source` the words in braces are replaced by the plan's values.
+    """
+
+    table: str
+    service: str
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    source_from: str
+    target_from: str
+
+
+def _utc(column: str) -> str:
+    return f"({column} AT TIME ZONE 'UTC')::text"
+
+
+_EARLIEST, _LATEST = "timestamp '1000-01-01'", "timestamp '8999-12-31'"
+
+
+def _day(column: str) -> str:
+    first, last = "date '1000-01-01'", "date '8999-12-31'"
+    bounded = f"greatest(least({column}, {last}), {first})"
+    return f"(CASE WHEN {column} IS NOT NULL THEN {bounded} END)::text"
+
+
+def _moment(column: str, more: str = "interval '0'") -> str:
+    inside = f"date_part('year', {column}) BETWEEN 1000 AND 8999"
+    late = f"{column} > {_LATEST}"
+    return (
+        f"(CASE WHEN isfinite({column}) AND {inside} THEN {column}"
+        f" WHEN {late} THEN {_LATEST} + {more} WHEN {column} IS NOT NULL"
+        f" THEN {_EARLIEST} + {more} END)::text"
+    )
+
+
+def _known(*columns: str) -> str:
+    return _moment(f"coalesce({', '.join(columns)}, {{began_at}})")
+
+
+_CREATED, _UPDATED = (
+    _known("r.created_at", "r.updated_at"),
+    _known("r.updated_at", "r.created_at"),
+)
+
+_EMAIL = (
+    "CASE WHEN r.email ~ '[^[:space:]]' THEN"
+    r" regexp_replace(r.email, '^[ \t\n\r\f\v]+|[ \t\n\r\f\v]+$', '', 'g')"
+    f" ELSE format('user-%s{MISSING}', r.id) END"
+)
+
+USERS = Expectation(
+    table="users",
+    service="identity",
+    source=(
+        "r.id::text",
+        f"{_EMAIL} || CASE WHEN r.id = ANY({{set_aside}}) THEN '{SUFFIX}' || r.id || '.invalid'"
+        " ELSE '' END",
+        "CASE WHEN r.name IS NULL THEN format('User %s', r.id) ELSE r.name END",
+        "CASE WHEN r.password_hash IS NULL THEN '!' ELSE r.password_hash END",
+        "CASE r.role WHEN 'therapist' THEN 'therapist' WHEN 'admin' THEN"
+        " CASE r.id WHEN {system_admin} THEN 'admin' ELSE 'organization_owner' END"
+        " ELSE 'client' END",
+        "coalesce(r.role = 'admin' AND r.id <> {system_admin}, false)::text",
+        "{organization}::text",
+        "(r.is_active IS NOT FALSE AND NOT r.id = ANY({set_aside}) "
+        " AND coalesce(r.email ~ '[^[:space:]]', false))"
+        "::text",
+        _CREATED,
+        _CREATED,
+        _UPDATED,
+    ),
+    target=(
+        "r.id::text",
+        "r.email",
+        "r.name",
+        "r.password_hash",
+        "r.role",
+        "r.is_organization_owner::text",
+        "r.organization_id::text",
+        "r.is_active::text",
+        _utc("r.created_at"),
+        _utc("r.approved_at"),
+        _utc("r.updated_at"),
+    ),
+    source_from="public.users r",
+    target_from="users r",
+)
+
+THERAPY_CLASSES = Expectation(
+    table="therapy_classes",
+    service="vouchers",
+    source=(
+        "r.id::text",
+        "{organization}::text",
+        "CASE WHEN r.name IS NULL THEN format('Class %s', r.id) ELSE r.name END",
+        "r.description",
+        "CASE WHEN r.duration_minutes IS NULL THEN '0' ELSE r.duration_minutes::text END",
+        "CASE WHEN r.capacity IS NULL THEN '1' ELSE r.capacity::text END",
+        "r.therapist_id::text",
+        "(r.is_active IS NOT FALSE)::text",
+        _CREATED,
+        _UPDATED,
+    ),
+    target=(
+        "r.id::text",
+        "r.organization_id::text",
+        "r.name",
+        "r.description",
+        "r.duration_minutes::text",
+        "r.capacity::text",
+        "r.therapist_id::text",
+        "r.is_active::text",
+        _utc("r.created_at"),
+        _utc("r.updated_at"),
+    ),
+    source_from="public.therapy_classes r",
+    target_from="therapy_classes r",
+)
+
+_SPENT = "least(greatest(coalesce(r.used_sessions, 0), 0), greatest(r.total_sessions, 0))"
+_OF_TYPE = (
+    "CASE WHEN r.total_sessions = 10 AND c.capacity <= 1 THEN 'Standard Individual Therapy'"
+    " WHEN r.total_sessions = 8 AND c.capacity > 1 THEN 'Group Therapy Package'"
+    " WHEN r.total_sessions = 20 AND c.capacity <= 1 THEN 'Intensive Daily Sessions' END"
+)
+_PURCHASED = (
+    "CASE WHEN r.purchase_date IS NOT NULL THEN r.purchase_date"
+    " WHEN r.created_at IS NOT NULL THEN r.created_at::date"
+    " WHEN r.updated_at IS NOT NULL THEN r.updated_at::date ELSE {today} END"
+)
+
+VOUCHERS = Expectation(
+    table="vouchers",
+    service="vouchers",
+    source=(
+        "r.id::text",
+        "{organization}::text",
+        "r.client_id::text",
+        "r.therapy_class_id::text",
+        _OF_TYPE,
+        f"coalesce(c.name, '{UNNAMED}')",
+        "c.duration_minutes::text",
+        "c.capacity::text",
+        "greatest(r.total_sessions, 0)::text",
+        f"{_SPENT}::text",
+        "(SELECT count(*) FROM public.voucher_codes k WHERE k.voucher_id = r.id AND k.is_spare)"
+        "::text",
+        "(SELECT count(*) FROM public.voucher_codes k"
+        " WHERE k.voucher_id = r.id AND k.is_spare AND k.is_used)::text",
+        _day(f"({_PURCHASED})"),
+        _day(f"({_PURCHASED})"),
+        _day("r.valid_until"),
+        "CASE WHEN r.is_active IS FALSE OR r.client_id IS NULL OR r.valid_until IS NULL"
+        " THEN 'cancelled'"
+        " WHEN r.valid_until < {today} THEN 'expired'"
+        f" WHEN {_SPENT} = greatest(r.total_sessions, 0) THEN 'completed' ELSE 'active' END",
+        "'paid'",
+        _CREATED,
+        _UPDATED,
+    ),
+    target=(
+        "r.id::text",
+        "r.organization_id::text",
+        "r.client_id::text",
+        "r.therapy_class_id::text",
+        "(SELECT t.name FROM voucher_types t WHERE t.id = r.voucher_type_id)",
+        "r.name",
+        "r.session_duration_minutes::text",
+        "r.max_clients_per_session::text",
+        "r.total_sessions::text",
+        "r.used_sessions::text",
+        "r.backup_sessions::text",
+        "r.used_backup_sessions::text",
+        "r.purchase_date::text",
+        "r.valid_from::text",
+        "r.valid_until::text",
+        "r.status",
+        "r.payment_status",
+        _utc("r.created_at"),
+        _utc("r.updated_at"),
+    ),
+    source_from="public.vouchers r LEFT JOIN public.therapy_classes c ON c.id = r.therapy_class_id",
+    target_from="vouchers r",
+)
+
+VOUCHER_CODES = Expectation(
+    table="voucher_codes",
+    service="vouchers",
+    source=(
+        "r.id::text",
+        "{organization}::text",
+        "r.voucher_id::text",
+        "(SELECT v.client_id FROM public.vouchers v WHERE v.id = r.voucher_id)::text",
+        "CASE WHEN r.code IS NULL THEN format('WITHOUT-CODE-%s', r.id) ELSE r.code END",
+        "(r.is_spare IS TRUE)::text",
+        "(r.is_used IS TRUE)::text",
+        f"CASE WHEN r.is_used THEN {_moment('r.used_date')} END",
+        _CREATED,
+    ),
+    target=(
+        "r.id::text",
+        "r.organization_id::text",
+        "r.voucher_id::text",
+        "r.client_id::text",
+        "r.code",
+        "r.is_backup::text",
+        "r.is_used::text",
+        _utc("r.used_at"),
+        _utc("r.created_at"),
+    ),
+    source_from="public.voucher_codes r",
+    target_from="voucher_codes r",
+)
+
+_DATED = "coalesce(r.session_date, r.created_at, {began_at})"
+
+
+def _word(column: str, known: str) -> str:
+    return f"CASE WHEN {column} ~ '^({known})$' THEN {column} END"
+
+
+SESSIONS = Expectation(
+    table="sessions",
+    service="vouchers",
+    source=(
+        "r.id::text",
+        "{organization}::text",
+        "r.therapy_class_id::text",
+        _moment(_DATED),
+        _word("r.status", "scheduled|completed|cancelled"),
+        "r.notes",
+        _CREATED,
+        _UPDATED,
+    ),
+    target=(
+        "r.id::text",
+        "r.organization_id::text",
+        "r.therapy_class_id::text",
+        _utc("r.session_date"),
+        "r.status",
+        "r.notes",
+        _utc("r.created_at"),
+        _utc("r.updated_at"),
+    ),
+    source_from="public.sessions r",
+    target_from="sessions r",
+)
+
+RESERVATIONS = Expectation(
+    table="reservations",
+    service="vouchers",
+    source=(
+        "r.id::text",
+        "{organization}::text",
+        "r.client_id::text",
+        "r.therapy_class_id::text",
+        _moment(_DATED, "make_interval(secs => abs(r.id::numeric)::float8 / 1000000)"),
+        "r.voucher_code_id::text",
+        _word("r.status", "pending|confirmed|cancelled|completed"),
+        _CREATED,
+        _UPDATED,
+    ),
+    target=(
+        "r.id::text",
+        "r.organization_id::text",
+        "r.client_id::text",
+        "r.therapy_class_id::text",
+        _utc("r.session_date"),
+        "r.voucher_code_id::text",
+        "r.status",
+        _utc("r.created_at"),
+        _utc("r.updated_at"),
+    ),
+    source_from="public.reservations r",
+    target_from="reservations r",
+)
+
+EXPECTATIONS = (USERS, THERAPY_CLASSES, VOUCHERS, VOUCHER_CODES, SESSIONS, RESERVATIONS)

@@ -1,0 +1,1 @@
+"""The steps of the upgrade: backup, structure, data, verification and rollback."""

@@ -1,0 +1,21 @@
+"""`carnet upgrade structure`: every service's migrations, and the role for reports."""
+
+from deploy.local.system import SERVICES
+from deploy.upgrade.run import reporting
+from deploy.upgrade.targets import Target, driver_url
+from shared.migrations import head_of, upgrade
+
+
+async def upgrade_structure(target: Target) -> dict[str, str]:
+    """Bring every schema to its newest revision; return the revisions. Safe to repeat.
+
+    Raises UpgradeError when an address is missing.
+    """
+    addresses = {service: target.owner(service) for service in SERVICES}
+    revisions = {}
+    for service, url in addresses.items():
+        await upgrade(f"services.{service}", driver_url(url))
+        revisions[service] = head_of(f"services.{service}") or "none"
+    if await reporting.make_role(target):
+        revisions[reporting.ROLE] = "may read"
+    return revisions

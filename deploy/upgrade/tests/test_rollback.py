@@ -1,0 +1,141 @@
+"""A rollback takes this upgrade's rows, all of them, and nobody else's."""
+
+from typing import Any
+
+import pytest
+
+from deploy.proof.rehearsal.databases import VersionOne, VersionTwo, upgraded
+from deploy.upgrade.errors import UpgradeError
+from deploy.upgrade.run.progress import Silence
+from deploy.upgrade.run.rollback import roll_back
+from deploy.upgrade.run.verification import verify
+
+pytestmark = pytest.mark.anyio
+
+TABLES = (
+    "organizations.organizations",
+    "organizations.outbox",
+    "identity.users",
+    "identity.permissions",
+    "identity.organization_copies",
+    "vouchers.client_copies",
+    "vouchers.organization_copies",
+    "vouchers.voucher_types",
+    "vouchers.vouchers",
+    "vouchers.voucher_codes",
+    "vouchers.redemptions",
+    "vouchers.therapy_classes",
+    "vouchers.sessions",
+    "vouchers.reservations",
+    "vouchers.outbox",
+)
+LATER_USER = (
+    "INSERT INTO identity.users (id, email, name, password_hash, role, is_organization_owner,"
+    " is_active, approved_at, approved_by, created_at, updated_at, version, organization_id)"
+    " VALUES (900, 'later@example.org', 'Later', 'h', 'client', false, true, now(), {by}, now(),"
+    " now(), 1, {organization})"
+)
+STRUCTURE = """
+    SELECT schemaname || '.' || indexname AS name, indexdef AS definition FROM pg_indexes
+    WHERE schemaname IN ('identity', 'organizations', 'vouchers')
+    UNION ALL
+    SELECT connamespace::regnamespace || '.' || conname, pg_get_constraintdef(oid)
+    FROM pg_constraint
+    WHERE connamespace::regnamespace::text IN ('identity', 'organizations', 'vouchers')
+    UNION ALL
+    SELECT oid::regclass::text, 'holds its owner: ' || relforcerowsecurity FROM pg_class
+    WHERE relrowsecurity
+    ORDER BY 1, 2
+"""
+
+
+async def content(v2: VersionTwo) -> dict[str, list[dict[str, Any]]]:
+    return {table: await v2.rows(f"SELECT * FROM {table} ORDER BY 1") for table in TABLES}
+
+
+async def test_what_was_there_before_is_there_again(v1: VersionOne, v2: VersionTwo) -> None:
+    await v2.execute(LATER_USER.format(by="NULL", organization="NULL"))
+    before, structure = await content(v2), await v2.rows(STRUCTURE)
+    await upgraded(v1, v2)
+    removed = await roll_back(v2.target, Silence(), force=False)
+    assert removed["users"] == 8
+    assert removed["redemptions"] == 9
+    assert await content(v2) == before
+    assert await v2.rows(STRUCTURE) == structure
+
+
+async def test_the_trail_tells_of_both(v1: VersionOne, v2: VersionTwo) -> None:
+    await upgraded(v1, v2)
+    await roll_back(v2.target, Silence(), force=False)
+    told = await v2.rows(
+        "SELECT new_values->>'outcome' AS outcome FROM audit.audit_logs"
+        " WHERE action = 'migration' ORDER BY id"
+    )
+    assert [row["outcome"] for row in told] == ["completed", "rolled_back"]
+
+
+async def test_again_after_a_rollback(v1: VersionOne, v2: VersionTwo) -> None:
+    await upgraded(v1, v2)
+    await roll_back(v2.target, Silence(), force=False)
+    await v1.execute("INSERT INTO sessions (session_date) VALUES ('2030-01-01')")
+    await upgraded(v1, v2)
+    assert (await verify(v2.target, v1.reader)).passed
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("1 new users", LATER_USER.format(by="2", organization="{organization}")),
+        ("1 changed users", "UPDATE identity.users SET version = 2 WHERE id = 7"),
+        ("1 changed vouchers", "UPDATE vouchers.vouchers SET version = 2 WHERE id = 1"),
+        (
+            "1 redemptions",
+            "INSERT INTO vouchers.redemptions (organization_id, voucher_id, kind, session_date,"
+            " created_at, updated_at, version)"
+            " VALUES ({organization}, 1, 'regular', now(), now(), now(), 1)",
+        ),
+        (
+            "1 sign-ins",
+            "INSERT INTO identity.sign_in_sessions (id, user_id, started_at, last_used_at,"
+            " expires_at, network) VALUES (gen_random_uuid(), 7, now(), now(), now(), 'n')",
+        ),
+        (
+            "1 new vouchers",
+            "INSERT INTO vouchers.vouchers (organization_id, voucher_type_id, name, total_sessions,"
+            " backup_sessions, booking_rules, used_sessions, used_backup_sessions, purchase_date,"
+            " status, payment_status, created_at, updated_at, version)"
+            " SELECT organization_id, id, 'new', 1, 0, '{{}}', 0, 0, now(), 'pending', 'pending',"
+            " now(), now(), 1 FROM vouchers.voucher_types LIMIT 1",
+        ),
+    ],
+)
+async def test_refused_when_users_worked_with_it_since(
+    v1: VersionOne, v2: VersionTwo, what: str, change: str
+) -> None:
+    before = {table: rows for table, rows in (await content(v2)).items() if table != TABLES[2]}
+    told = await upgraded(v1, v2)
+    await v2.execute(change.format(organization=told["organization_id"]))
+    with pytest.raises(UpgradeError, match=what):
+        await roll_back(v2.target, Silence(), force=False)
+    assert (await v2.value("SELECT count(*) FROM identity.users WHERE id <= 12")) == 8
+    await roll_back(v2.target, Silence(), force=True)
+    after = await content(v2)
+    assert {table: rows for table, rows in after.items() if table != TABLES[2]} == before
+    assert [row["organization_id"] for row in after["identity.users"]] in ([], [None])
+
+
+async def test_an_interrupted_rollback_must_be_finished(v1: VersionOne, v2: VersionTwo) -> None:
+    await upgraded(v1, v2)
+    await v2.execute(
+        "UPDATE organizations.upgrade_plan SET rolling_back = true",
+        "DELETE FROM vouchers.reservations WHERE id = 1",
+    )
+    with pytest.raises(UpgradeError, match="rollback was begun"):
+        await upgraded(v1, v2)
+    await roll_back(v2.target, Silence(), force=False)
+    assert await v2.value("SELECT count(*) FROM vouchers.vouchers") == 0
+
+
+async def test_nothing_to_roll_back(v2: VersionTwo) -> None:
+    with pytest.raises(UpgradeError, match="No data was upgraded"):
+        await roll_back(v2.target, Silence(), force=False)
