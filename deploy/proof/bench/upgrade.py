@@ -27,7 +27,7 @@ from deploy.proof.rehearsal.databases import (
     unique,
     upgraded,
 )
-from deploy.upgrade.run.copying import CHUNK_ROWS
+from deploy.upgrade.run.table_copy import CHUNK_ROWS
 from deploy.upgrade.source import TABLES
 from shared.provisioning import in_database
 

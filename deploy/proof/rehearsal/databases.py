@@ -13,8 +13,8 @@ import asyncpg
 
 from deploy.local.system import SERVICES
 from deploy.upgrade.run.data import upgrade_data
-from deploy.upgrade.run.progress import Silence
-from deploy.upgrade.run.reporting import ROLE
+from deploy.upgrade.run.progress import NoProgress
+from deploy.upgrade.run.report_role import ROLE
 from deploy.upgrade.run.structure import upgrade_structure
 from deploy.upgrade.targets import Target
 from shared.provisioning import database_url, in_database, provision
@@ -208,4 +208,6 @@ async def upgraded(
     v1: VersionOne, v2: VersionTwo, *, system_admin: str | None = None, chunk_rows: int = 50_000
 ) -> dict[str, Any]:
     """Upgrade the data as a user who may only read; return the report."""
-    return await upgrade_data(v2.target, v1.reader, system_admin, Silence(), chunk_rows=chunk_rows)
+    return await upgrade_data(
+        v2.target, v1.reader, system_admin, NoProgress(), chunk_rows=chunk_rows
+    )

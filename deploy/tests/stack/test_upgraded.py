@@ -19,7 +19,7 @@ from deploy.local.stack import Stack, running_stack
 from deploy.local.system import CHECKOUT
 from deploy.proof.rehearsal.databases import drop, make_version_one
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
-from deploy.upgrade.run.notices import UPGRADING
+from deploy.upgrade.run.maintenance_notice import UPGRADING
 from deploy.upgrade.tests.commands import carnet_upgrade
 from shared.testing import until
 

@@ -14,13 +14,13 @@ from rich.console import Console
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.operator import pages, report
 from deploy.upgrade.operator.addresses import Addresses
-from deploy.upgrade.operator.preflight import Findings, inspect
+from deploy.upgrade.operator.preflight import PreflightResult, inspect
 from deploy.upgrade.run.backup import Backup, back_up
-from deploy.upgrade.run.copying import CHUNK_ROWS
 from deploy.upgrade.run.data import upgrade_data, write_report
-from deploy.upgrade.run.progress import teller
+from deploy.upgrade.run.progress import progress_display
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.structure import upgrade_structure
+from deploy.upgrade.run.table_copy import CHUNK_ROWS
 from deploy.upgrade.run.verification import Verdict, verify
 from deploy.upgrade.targets import Target
 
@@ -203,7 +203,9 @@ def run_all(
     _exit_unless(passed)
 
 
-async def _preflight(addresses: Addresses, source: str, system_admin: str | None) -> Findings:
+async def _preflight(
+    addresses: Addresses, source: str, system_admin: str | None
+) -> PreflightResult:
     return await inspect(source, await addresses.target_if_there(), system_admin)
 
 
@@ -223,7 +225,7 @@ async def _data(
 ) -> dict[str, Any]:
     async with addresses.target() as target:
         told = await upgrade_data(
-            target, source, system_admin, teller(quiet=quiet), chunk_rows=chunk_rows
+            target, source, system_admin, progress_display(quiet=quiet), chunk_rows=chunk_rows
         )
         if report_file is not None:
             await write_report(target, report_file)
@@ -237,7 +239,7 @@ async def _verify(addresses: Addresses, source: str) -> Verdict:
 
 async def _rollback(addresses: Addresses, *, force: bool, quiet: bool) -> dict[str, int]:
     async with addresses.target() as target:
-        return await roll_back(target, teller(quiet=quiet), force=force)
+        return await roll_back(target, progress_display(quiet=quiet), force=force)
 
 
 async def _whole(
@@ -278,7 +280,9 @@ async def _into(
     revisions = result["structure"] = await upgrade_structure(target)
     _show(quiet, lambda: pages.show_structure(revisions, console))
     _title(quiet, "4 of 5: data")
-    told = result["data"] = await upgrade_data(target, source, system_admin, teller(quiet=quiet))
+    told = result["data"] = await upgrade_data(
+        target, source, system_admin, progress_display(quiet=quiet)
+    )
     if report_file is not None:
         await write_report(target, report_file)
     _show(quiet, lambda: report.show(told, console))

@@ -18,7 +18,7 @@ from deploy.local.settings import StackSettings
 from deploy.local.stack import STACK_FILE
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES
-from deploy.upgrade.run.reporting import ROLE
+from deploy.upgrade.run.report_role import ROLE
 from deploy.upgrade.targets import Target
 from shared.provisioning import database_url, provision
 

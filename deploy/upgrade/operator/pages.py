@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from deploy.upgrade.operator.preflight import Findings
+from deploy.upgrade.operator.preflight import PreflightResult
 from deploy.upgrade.operator.report import show_groups
 from deploy.upgrade.run.backup import Backup
-from deploy.upgrade.run.user_queries import Answer
+from deploy.upgrade.run.user_queries import QueryAnswer
 from deploy.upgrade.run.verification import Verdict
 
 _SHOWN = 3
@@ -25,7 +25,7 @@ def size_of(count: float) -> str:
     return f"{count:,.1f} {_UNITS[-1]}"
 
 
-def show_preflight(findings: Findings, console: Console) -> None:
+def show_preflight(findings: PreflightResult, console: Console) -> None:
     """Print what a preflight found."""
     console.print(f"Version 1: {findings.source}, PostgreSQL {findings.server}")
     for table, extent in findings.extents.items():
@@ -76,7 +76,7 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
         console.print(f"[red]Not as it must be:[/red] {escape(', '.join(failed))}")
 
 
-def _show_answer(answer: Answer, console: Console) -> None:
+def _show_answer(answer: QueryAnswer, console: Console) -> None:
     console.print(f"\ncarnet=> {escape(answer.query)};")
     for row in answer.rows[:_SHOWN]:
         console.print("  " + escape(", ".join(f"{name} {value}" for name, value in row.items())))
@@ -92,7 +92,7 @@ def show_rollback(removed: Mapping[str, int], console: Console) -> None:
 
 def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict for machines."""
-    answers: Sequence[Answer] = verdict.answers or ()
+    answers: Sequence[QueryAnswer] = verdict.answers or ()
     return {
         "passed": verdict.passed,
         "checks": [vars(check) for check in verdict.checks],

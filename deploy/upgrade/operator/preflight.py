@@ -12,9 +12,9 @@ from deploy.upgrade.rows.steps import COPIES
 from deploy.upgrade.rows.users import ADDRESS, EMAIL_SET_ASIDE
 from deploy.upgrade.rows.vouchers import SESSIONS_SPENT
 from deploy.upgrade.run import plan as plans
-from deploy.upgrade.run.alone import at_work
-from deploy.upgrade.run.literals import literals
+from deploy.upgrade.run.exclusive_lock import services_running
 from deploy.upgrade.run.plan import REDEMPTIONS, Plan
+from deploy.upgrade.run.sql_literals import plan_literals
 from deploy.upgrade.source import APPLICATION, TABLES, Extent, Source, open_source
 from deploy.upgrade.targets import Target, service_connections
 from shared.text import fold
@@ -86,7 +86,7 @@ _ADMIN = "SELECT id, email, coalesce(is_active, true) AS is_active FROM public.u
 
 
 @dataclass(frozen=True)
-class Findings:
+class PreflightResult:
     """What a preflight found; `problems` stop the upgrade, `warnings` do not.
 
     `found` lists every rule with its rows. `changes` counts some of them under other names, for
@@ -133,7 +133,7 @@ class Findings:
         }
 
 
-async def inspect(dsn: str, target: Target | None, system_admin: str | None) -> Findings:
+async def inspect(dsn: str, target: Target | None, system_admin: str | None) -> PreflightResult:
     """Look at version 1, and at version 2 if it is there. Raises UpgradeError."""
     async with open_source(dsn) as source:
         admin_id = await plans.find_system_admin(source, system_admin)
@@ -145,7 +145,7 @@ async def inspect(dsn: str, target: Target | None, system_admin: str | None) -> 
         return findings
 
 
-async def _of_source(source: Source, admin_id: int | None) -> Findings:
+async def _of_source(source: Source, admin_id: int | None) -> PreflightResult:
     connection = source.connection
     spent = await connection.fetchval(SESSIONS_SPENT)
     changes = {
@@ -154,7 +154,7 @@ async def _of_source(source: Source, admin_id: int | None) -> Findings:
     }
     set_aside = await _set_aside(connection)
     changes[_SAME_ADDRESS] = len(set_aside)
-    return Findings(
+    return PreflightResult(
         source=source.name,
         server=source.version,
         extents={**await source.extents(), REDEMPTIONS: Extent(spent, spent)},
@@ -197,7 +197,7 @@ async def _found(
         timezone="UTC",
         today=datetime.now(UTC).date(),
     )
-    values = literals(plan, ())
+    values = plan_literals(plan, ())
     found: list[dict[str, Any]] = []
     for step in COPIES:
         if step.findings:
@@ -213,7 +213,7 @@ async def _found(
     return [group | {"meaning": MEANINGS[group["rule"]]} for group in found]
 
 
-async def _warn(findings: Findings, source: Source, admin_id: int | None) -> None:
+async def _warn(findings: PreflightResult, source: Source, admin_id: int | None) -> None:
     others = await source.connection.fetchval(_OTHERS, APPLICATION)
     if others:
         findings.warnings.append(
@@ -229,12 +229,12 @@ async def _warn(findings: Findings, source: Source, admin_id: int | None) -> Non
         )
 
 
-async def _look_at_target(findings: Findings, target: Target) -> None:
+async def _look_at_target(findings: PreflightResult, target: Target) -> None:
     async with service_connections(target) as targets:
         if not await targets["vouchers"].fetchval("SELECT to_regclass('vouchers') IS NOT NULL"):
             findings.warnings.append("Version 2 has no tables yet: run `carnet upgrade structure`.")
             return
-        if await at_work(targets):
+        if await services_running(targets):
             findings.warnings.append("Version 2 is at work: stop it before `data`.")
         if await plans.load(targets["organizations"]) is not None:
             findings.warnings.append("An upgrade has begun here already: `data` goes on with it.")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.upgrade.run.copying import BEFORE_THE_FIRST_ID, ends_of_chunks
+from deploy.upgrade.run.table_copy import BEFORE_THE_FIRST_ID, ends_of_chunks
 
 RANGE_ROWS = 50_000
 NAMED = 20

@@ -16,14 +16,21 @@ from deploy.upgrade.rows import users as identity_rows
 from deploy.upgrade.rows import vouchers as voucher_rows
 from deploy.upgrade.rows.copy_step import CopyStep
 from deploy.upgrade.rows.steps import COPIES
-from deploy.upgrade.run import copying, notices, sequences, suspension, trail, workspace
+from deploy.upgrade.run import (
+    audit_event,
+    deferred_indexes,
+    maintenance_notice,
+    sequences,
+    table_copy,
+    workspace,
+)
 from deploy.upgrade.run import plan as plans
-from deploy.upgrade.run.alone import alone, require_rest
-from deploy.upgrade.run.copying import CHUNK_ROWS, mark_finished, progress_of
 from deploy.upgrade.run.default_types import default_types, ensure_default_types
-from deploy.upgrade.run.literals import literals, voucher_types
+from deploy.upgrade.run.exclusive_lock import acquire_lock, require_services_stopped
 from deploy.upgrade.run.plan import Plan
-from deploy.upgrade.run.progress import Told
+from deploy.upgrade.run.progress import ProgressDisplay
+from deploy.upgrade.run.sql_literals import plan_literals, voucher_types_table
+from deploy.upgrade.run.table_copy import CHUNK_ROWS, mark_finished, progress_of
 from deploy.upgrade.source import Source, open_source
 from deploy.upgrade.targets import (
     Connections,
@@ -54,7 +61,7 @@ async def upgrade_data(
     target: Target,
     dsn: str,
     system_admin: str | None,
-    told: Told,
+    told: ProgressDisplay,
     *,
     chunk_rows: int = CHUNK_ROWS,
 ) -> dict[str, Any]:
@@ -68,15 +75,17 @@ async def upgrade_data(
         owner_connections(target) as owners,
         service_connections(target) as targets,
     ):
-        await alone(targets, owners)
+        await acquire_lock(targets, owners)
         if not await plans.is_finished(targets["organizations"]):
-            await require_rest(targets)
+            await require_services_stopped(targets)
         await workspace.make_tables(owners)
         plan = await _plan(source, targets, system_admin)
         if plan.finished_at is None:
             await _Upgrade(target, source, targets, owners, told, chunk_rows).follow(plan)
         else:
-            await notices.take_down(targets)  # an earlier run may have been killed before it did
+            await maintenance_notice.remove(
+                targets
+            )  # an earlier run may have been killed before it did
             await _require_same_source(plan, source)
         return await report.summary(await plans.load_begun(targets["organizations"]), targets)
 
@@ -132,7 +141,7 @@ class _Upgrade:
         source: Source,
         targets: Connections,
         owners: Connections,
-        told: Told,
+        told: ProgressDisplay,
         chunk_rows: int,
     ) -> None:
         self._target = target
@@ -146,14 +155,14 @@ class _Upgrade:
     async def follow(self, plan: Plan) -> None:
         """Do what the plan says and is not done yet."""
         await _require_same_source(plan, self._source)
-        await notices.put_up(notices.UPGRADING, self._targets)
+        await maintenance_notice.publish(maintenance_notice.UPGRADING, self._targets)
         plan = await self._organization(plan)
         await plans.spread(plan, self._targets)
         await sequences.leave_room(plan, self._owners)
         await self._copies_of_organization(plan)
         await self._default_types(plan)
         await self._emails()
-        await suspension.suspend(self._owners)
+        await deferred_indexes.defer(self._owners)
         await self._tables(plan)
         await self._foreign_keys()
         await self._permissions(plan)
@@ -203,7 +212,7 @@ class _Upgrade:
             return
         await workspace.make_emails(self._owners)
         async with seeing_everything(identity):
-            await copying.stream(
+            await table_copy.stream_rows(
                 self._source.connection,
                 identity_rows.EMAILS,
                 (),
@@ -223,10 +232,10 @@ class _Upgrade:
         """
         set_aside = [id_ for [id_] in await self._owners["identity"].fetch(identity_rows.SET_ASIDE)]
         kinds = await default_types(self._targets["vouchers"])
-        values = {**literals(plan, set_aside), "voucher_types": voucher_types(kinds)}
+        values = {**plan_literals(plan, set_aside), "voucher_types": voucher_types_table(kinds)}
         fill = partial(self._table, plan=plan, values=values, set_aside=set_aside)
         with self._told:
-            if await suspension.independent(self._owners):
+            if await deferred_indexes.are_tables_independent(self._owners):
                 await _together([fill(step) for step in COPIES])
             else:
                 for step in COPIES:
@@ -248,10 +257,10 @@ class _Upgrade:
             extent = plan.extents[plans.extent_of(step.name)]
             counting = self._told.begin(step.name, extent.rows, done.rows)
             last = plan.extents[step.ids_of].last_id
-            await copying.copy(
+            await table_copy.copy_table(
                 step, values, set_aside, origin, target, last, counting, size=self._chunk_rows
             )
-            await copying.find(step, values, origin, target)
+            await table_copy.record_findings(step, values, origin, target)
             counting.end()
         await self._keys(step)
 
@@ -259,34 +268,34 @@ class _Upgrade:
         """Build a table's indexes, side by side with each other and with what others copy."""
         counting = self._told.begin(f"keys of {step.name}", 0, 0)
         async with self._owner_of(step.service) as target:
-            indexes = await suspension.indexes_of(target, step.table)
+            indexes = await deferred_indexes.list_indexes(target, step.table)
             await _together([self._index(step, position) for position in indexes])
-            await suspension.restore(target, suspension.KEY, step.table)
+            await deferred_indexes.restore(target, deferred_indexes.KEY, step.table)
             # Before anybody asks, `verify` first: the server would plan by an empty table's size.
             await target.execute(f"ANALYZE {step.table}")
         counting.end()
 
     async def _index(self, step: CopyStep, position: int) -> None:
         async with self._places, self._owner_of(step.service) as owner:
-            await suspension.restore_one(owner, position)
+            await deferred_indexes.restore_one(owner, position)
 
     async def _foreign_keys(self) -> None:
         with self._told:
             counting = self._told.begin("foreign keys", 0, 0)
-            await suspension.restore_everywhere(self._owners, suspension.FOREIGN_KEY)
+            await deferred_indexes.restore_everywhere(self._owners, deferred_indexes.FOREIGN_KEY)
             await _together(
                 [
                     self._check(service, table)
-                    for service in suspension.FILLED
-                    for table in await suspension.tables_to_check(self._owners[service])
+                    for service in deferred_indexes.FILLED
+                    for table in await deferred_indexes.list_tables_to_check(self._owners[service])
                 ]
             )
-            await suspension.restore_everywhere(self._owners, suspension.OWNER_POLICY)
+            await deferred_indexes.restore_everywhere(self._owners, deferred_indexes.OWNER_POLICY)
             counting.end()
 
     async def _check(self, service: str, table: str) -> None:
         async with self._places, self._owner_of(service) as owner:
-            await suspension.restore(owner, suspension.CHECK, table)
+            await deferred_indexes.restore(owner, deferred_indexes.CHECK, table)
 
     @asynccontextmanager
     async def _owner_of(self, service: str) -> AsyncIterator[Any]:
@@ -302,10 +311,10 @@ class _Upgrade:
     async def _end(self, plan: Plan) -> None:
         told = await report.summary(plan, self._targets)
         await workspace.drop_emails(self._owners)
-        event = trail.event_of(plan, "completed", _for_the_trail(told))
-        await trail.write(self._target.service("audit"), event)
+        event = audit_event.build_event(plan, "completed", _for_the_trail(told))
+        await audit_event.append(self._target.service("audit"), event)
         await plans.finish(self._targets["organizations"])
-        await notices.take_down(self._targets)
+        await maintenance_notice.remove(self._targets)
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from deploy.upgrade.run.literals import DefaultType
+from deploy.upgrade.run.sql_literals import DefaultType
 from deploy.upgrade.targets import seeing_everything
 from services.vouchers.bootstrap import default_type
 from services.vouchers.defaults import DEFAULT_VOUCHER_TYPES

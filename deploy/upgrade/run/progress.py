@@ -16,7 +16,7 @@ from rich.progress import (
 LINE_EVERY_SECONDS = 5.0
 
 
-class Counting(Protocol):
+class TableProgress(Protocol):
     """Is told how far one table is."""
 
     def advance(self, rows: int) -> None:
@@ -26,10 +26,10 @@ class Counting(Protocol):
         """Finish the table."""
 
 
-class Told(Protocol):
+class ProgressDisplay(Protocol):
     """Is told what is worked at, and shows it; several tables may be under way at once."""
 
-    def begin(self, what: str, total: int, done: int) -> Counting:
+    def begin(self, what: str, total: int, done: int) -> TableProgress:
         """Begin with a table of `total` rows, of which some are done already."""
 
     def __enter__(self) -> Self:
@@ -39,10 +39,10 @@ class Told(Protocol):
         """Leave what was shown."""
 
 
-class Silence:
+class NoProgress:
     """Tells nobody."""
 
-    def begin(self, what: str, total: int, done: int) -> Counting:
+    def begin(self, what: str, total: int, done: int) -> TableProgress:
         """Tell nothing."""
         return self
 
@@ -60,12 +60,12 @@ class Silence:
         """Tell nothing."""
 
 
-class Lines:
+class ProgressLines:
     """Plain lines on standard error, for logs: one when a table ends, one each few seconds."""
 
-    def begin(self, what: str, total: int, done: int) -> Counting:
+    def begin(self, what: str, total: int, done: int) -> TableProgress:
         """Begin with a table."""
-        return _CountedInLines(what, total, done)
+        return _LineProgress(what, total, done)
 
     def __enter__(self) -> Self:
         """Begin to tell."""
@@ -75,7 +75,7 @@ class Lines:
         """Tell nothing more."""
 
 
-class _CountedInLines:
+class _LineProgress:
     def __init__(self, what: str, total: int, done: int) -> None:
         self._what, self._total, self._done, self._before = what, total, done, done
         self._began = self._told = time.monotonic()
@@ -104,7 +104,7 @@ class _CountedInLines:
         )
 
 
-class Bars:
+class ProgressBars:
     """One bar for each table, with its rate and the time that remains."""
 
     def __init__(self, console: Console) -> None:
@@ -118,9 +118,9 @@ class Bars:
             console=console,
         )
 
-    def begin(self, what: str, total: int, done: int) -> Counting:
+    def begin(self, what: str, total: int, done: int) -> TableProgress:
         """Begin with a table."""
-        return _CountedInBars(self._progress, what, total, done)
+        return _BarProgress(self._progress, what, total, done)
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -132,7 +132,7 @@ class Bars:
         self._progress.stop()
 
 
-class _CountedInBars:
+class _BarProgress:
     def __init__(self, progress: Progress, what: str, total: int, done: int) -> None:
         self._progress = progress
         self._task = progress.add_task(what, total=total, completed=done, rate="–")
@@ -147,9 +147,9 @@ class _CountedInBars:
         self._progress.stop_task(self._task)
 
 
-def teller(*, quiet: bool) -> Told:
+def progress_display(*, quiet: bool) -> ProgressDisplay:
     """Return what suits where the output goes."""
     if quiet:
-        return Silence()
+        return NoProgress()
     console = Console(stderr=True)
-    return Bars(console) if console.is_terminal else Lines()
+    return ProgressBars(console) if console.is_terminal else ProgressLines()

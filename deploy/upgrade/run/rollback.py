@@ -8,12 +8,12 @@ from typing import Any
 
 from deploy.local.servers import one_failure
 from deploy.upgrade.errors import UpgradeError
-from deploy.upgrade.run import notices, suspension, trail, workspace
+from deploy.upgrade.run import audit_event, deferred_indexes, maintenance_notice, workspace
 from deploy.upgrade.run import plan as plans
-from deploy.upgrade.run.alone import alone, require_rest
+from deploy.upgrade.run.changes_since import count_changes
+from deploy.upgrade.run.exclusive_lock import acquire_lock, require_services_stopped
 from deploy.upgrade.run.plan import HOMES, REDEMPTIONS, Plan
-from deploy.upgrade.run.progress import Told
-from deploy.upgrade.run.since import made_since
+from deploy.upgrade.run.progress import ProgressDisplay
 from deploy.upgrade.targets import (
     Connections,
     Target,
@@ -75,7 +75,7 @@ _HANGING_ON_USERS = (
 _UNPUBLISHED = "DELETE FROM outbox WHERE (body::jsonb #>> '{data,organization_id}')::bigint = $1"
 
 
-async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int]:
+async def roll_back(target: Target, told: ProgressDisplay, *, force: bool) -> dict[str, int]:
     """Take this upgrade's rows away again; return how many of each table. Version 1 is untouched.
 
     Raises UpgradeError when users have worked with version 2 since, unless forced.
@@ -85,24 +85,31 @@ async def roll_back(target: Target, told: Told, *, force: bool) -> dict[str, int
         owner_connections(target) as owners,
         service_connections(target) as targets,
     ):
-        await alone(targets, owners)
+        await acquire_lock(targets, owners)
         plan = await _plan(targets, owners)
         if not force and not plan.rolling_back:
-            _refuse(await made_since(plan, targets))
-        await require_rest(targets)
+            _refuse(await count_changes(plan, targets))
+        await require_services_stopped(targets)
         # A rollback that was killed as it ended has dropped the tables of some schemas.
         await workspace.make_tables(owners)
         await _announce(plan, targets)
         await plans.begin_rolling_back(targets["organizations"])
-        await suspension.restore_everywhere(owners, suspension.INDEX, suspension.KEY)
+        await deferred_indexes.restore_everywhere(
+            owners, deferred_indexes.INDEX, deferred_indexes.KEY
+        )
         with told:
             removed = await _remove(plan, owners, told)
-        await suspension.restore_everywhere(
-            owners, suspension.FOREIGN_KEY, suspension.CHECK, suspension.OWNER_POLICY
+        await deferred_indexes.restore_everywhere(
+            owners,
+            deferred_indexes.FOREIGN_KEY,
+            deferred_indexes.CHECK,
+            deferred_indexes.OWNER_POLICY,
         )
-        await trail.write(target.service("audit"), trail.event_of(plan, "rolled_back", removed))
+        await audit_event.append(
+            target.service("audit"), audit_event.build_event(plan, "rolled_back", removed)
+        )
         await workspace.drop_emails(owners)
-        await suspension.forget(owners)
+        await deferred_indexes.drop_lists(owners)
         await workspace.drop_tables(owners)
         return removed
 
@@ -118,10 +125,10 @@ async def _plan(targets: Connections, owners: Connections) -> Plan:
 async def _announce(plan: Plan, targets: Connections) -> None:
     """Let nobody start from here on; a finished upgrade that stays as it is needs no notice."""
     try:
-        await notices.put_up(notices.ROLLING_BACK, targets)
+        await maintenance_notice.publish(maintenance_notice.ROLLING_BACK, targets)
     except UpgradeError:
         if plan.finished_at is not None and not plan.rolling_back:
-            await notices.take_down(targets)
+            await maintenance_notice.remove(targets)
         raise
 
 
@@ -134,7 +141,7 @@ def _refuse(found: dict[str, int]) -> None:
         )
 
 
-async def _remove(plan: Plan, owners: Connections, told: Told) -> dict[str, int]:
+async def _remove(plan: Plan, owners: Connections, told: ProgressDisplay) -> dict[str, int]:
     await _change_indexes(owners, "CREATE INDEX IF NOT EXISTS {name} ON {columns}")
     await _remove_hanging(plan, owners)
     removed = {
@@ -172,7 +179,7 @@ def _with_used(statement: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (statement, *(arguments[number - 1] for number in used))
 
 
-async def _remove_table(owner: Any, table: str, plan: Plan, told: Told) -> int:
+async def _remove_table(owner: Any, table: str, plan: Plan, told: ProgressDisplay) -> int:
     """Delete what the upgrade wrote: ids up to the extent are its own and nobody else's."""
     extent = plan.extents[table]
     counting = told.begin(table, extent.rows, 0)

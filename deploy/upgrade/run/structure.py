@@ -1,7 +1,7 @@
 """`carnet upgrade structure`: every service's migrations, and the role for reports."""
 
 from deploy.local.system import SERVICES
-from deploy.upgrade.run import reporting
+from deploy.upgrade.run import report_role
 from deploy.upgrade.targets import Target, driver_url
 from shared.migrations import head_of, upgrade
 
@@ -16,6 +16,6 @@ async def upgrade_structure(target: Target) -> dict[str, str]:
     for service, url in addresses.items():
         await upgrade(f"services.{service}", driver_url(url))
         revisions[service] = head_of(f"services.{service}") or "none"
-    if await reporting.make_role(target):
-        revisions[reporting.ROLE] = "may read"
+    if await report_role.ensure_role(target):
+        revisions[report_role.ROLE] = "may read"
     return revisions

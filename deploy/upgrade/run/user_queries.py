@@ -26,7 +26,7 @@ QUERIES = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryAnswer:
     """A query and its rows."""
 
     query: str
@@ -49,11 +49,11 @@ def _readable(value: bytes) -> str:
     return value.decode("ascii") if len(value) == 1 else rf"\x{value.hex()}"
 
 
-async def ask(report_url: str) -> list[Answer]:
+async def ask(report_url: str) -> list[QueryAnswer]:
     """Run every query as the role for reports. Raises UpgradeError when it cannot sign in."""
     async with signed_in(report_url, "the target as carnet_report") as connection:
         return [await _answer(connection, query) for query in QUERIES]
 
 
-async def _answer(connection: Any, query: str) -> Answer:
-    return Answer(query, [_as_psql_shows(row) for row in await connection.fetch(query)])
+async def _answer(connection: Any, query: str) -> QueryAnswer:
+    return QueryAnswer(query, [_as_psql_shows(row) for row in await connection.fetch(query)])

@@ -14,9 +14,9 @@ from deploy.upgrade.rows.vouchers import SESSIONS_SPENT
 from deploy.upgrade.run import plan as plans
 from deploy.upgrade.run import sequences, user_queries
 from deploy.upgrade.run.checksums import Comparison, Side, compare
-from deploy.upgrade.run.literals import literals
 from deploy.upgrade.run.plan import REDEMPTIONS, Plan
-from deploy.upgrade.run.user_queries import Answer
+from deploy.upgrade.run.sql_literals import plan_literals
+from deploy.upgrade.run.user_queries import QueryAnswer
 from deploy.upgrade.source import Source, open_source
 from deploy.upgrade.targets import (
     COPIED_INTO,
@@ -70,7 +70,7 @@ class Verdict:
     """Every check, and the answers to the user's queries (None: they could not be asked)."""
 
     checks: Sequence[Check]
-    answers: Sequence[Answer] | None
+    answers: Sequence[QueryAnswer] | None
 
     @property
     def passed(self) -> bool:
@@ -138,7 +138,7 @@ async def _rows(
 
 
 def _with_values(columns: Sequence[str], plan: Plan, set_aside: list[int]) -> tuple[str, ...]:
-    values = literals(plan, set_aside)
+    values = plan_literals(plan, set_aside)
     return tuple(column.format(**values) for column in columns)
 
 
@@ -194,7 +194,9 @@ async def _trail(plan: Plan, target: Target) -> Check:
     return Check("migration in the audit trail", found == 1, f"{found} of 1")
 
 
-async def _user_checks(plan: Plan, targets: Connections, answers: Sequence[Answer]) -> list[Check]:
+async def _user_checks(
+    plan: Plan, targets: Connections, answers: Sequence[QueryAnswer]
+) -> list[Check]:
     by_query = {answer.query: answer for answer in answers}
     async with seeing_everything(targets["identity"]):
         # An administrator that version 2 made for itself belongs to no organization.

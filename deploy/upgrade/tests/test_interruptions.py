@@ -23,7 +23,7 @@ from deploy.proof.rehearsal.databases import (
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.operator import command
 from deploy.upgrade.operator.preflight import inspect
-from deploy.upgrade.run.progress import Silence
+from deploy.upgrade.run.progress import NoProgress
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.verification import verify
 from deploy.upgrade.source import APPLICATION
@@ -189,7 +189,7 @@ async def test_killed_before_the_first_row_and_rolled_back(
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
     await v2.execute("DROP TRIGGER stand ON vouchers.voucher_codes")
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     assert await v2.rows(STRUCTURE) == structure
     assert await v2.value("SELECT count(*) FROM identity.users") == 0
     assert await v2.value("SELECT count(*) FROM organizations.organizations") == 0
@@ -254,7 +254,7 @@ async def test_rolled_back_in_the_middle(many: VersionOne, v2: VersionTwo) -> No
     assert await v2.value("SELECT count(*) FROM vouchers.upgrade_suspended") > 0
     assert await v2.value("SELECT count(*) FROM vouchers.voucher_codes") > 0
     await v2.execute("DROP TRIGGER full_disk ON vouchers.voucher_codes")
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     assert await v2.rows(STRUCTURE) == structure
     assert await v2.value("SELECT count(*) FROM vouchers.voucher_codes") == 0
     await finish(many, v2)
@@ -291,7 +291,7 @@ async def test_refused_while_a_service_is_at_work(v1: VersionOne, v2: VersionTwo
     try:
         assert await upgraded(v1, v2) == first, "what is done already hurts nobody"
         with pytest.raises(UpgradeError, match="Version 2 is at work: vouchers"):
-            await roll_back(v2.target, Silence(), force=False)
+            await roll_back(v2.target, NoProgress(), force=False)
     finally:
         await at_work.close()
     assert (await verify(v2.target, v1.reader)).passed

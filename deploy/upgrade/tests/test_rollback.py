@@ -6,7 +6,7 @@ import pytest
 
 from deploy.proof.rehearsal.databases import VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
-from deploy.upgrade.run.progress import Silence
+from deploy.upgrade.run.progress import NoProgress
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.verification import verify
 
@@ -57,7 +57,7 @@ async def test_what_was_there_before_is_there_again(v1: VersionOne, v2: VersionT
     await v2.execute(LATER_USER.format(by="NULL", organization="NULL"))
     before, structure = await content(v2), await v2.rows(STRUCTURE)
     await upgraded(v1, v2)
-    removed = await roll_back(v2.target, Silence(), force=False)
+    removed = await roll_back(v2.target, NoProgress(), force=False)
     assert removed["users"] == 8
     assert removed["redemptions"] == 9
     assert await content(v2) == before
@@ -66,7 +66,7 @@ async def test_what_was_there_before_is_there_again(v1: VersionOne, v2: VersionT
 
 async def test_the_trail_tells_of_both(v1: VersionOne, v2: VersionTwo) -> None:
     await upgraded(v1, v2)
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     told = await v2.rows(
         "SELECT new_values->>'outcome' AS outcome FROM audit.audit_logs"
         " WHERE action = 'migration' ORDER BY id"
@@ -76,7 +76,7 @@ async def test_the_trail_tells_of_both(v1: VersionOne, v2: VersionTwo) -> None:
 
 async def test_again_after_a_rollback(v1: VersionOne, v2: VersionTwo) -> None:
     await upgraded(v1, v2)
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     await v1.execute("INSERT INTO sessions (session_date) VALUES ('2030-01-01')")
     await upgraded(v1, v2)
     assert (await verify(v2.target, v1.reader)).passed
@@ -116,9 +116,9 @@ async def test_refused_when_users_worked_with_it_since(
     told = await upgraded(v1, v2)
     await v2.execute(change.format(organization=told["organization_id"]))
     with pytest.raises(UpgradeError, match=what):
-        await roll_back(v2.target, Silence(), force=False)
+        await roll_back(v2.target, NoProgress(), force=False)
     assert (await v2.value("SELECT count(*) FROM identity.users WHERE id <= 12")) == 8
-    await roll_back(v2.target, Silence(), force=True)
+    await roll_back(v2.target, NoProgress(), force=True)
     after = await content(v2)
     assert {table: rows for table, rows in after.items() if table != TABLES[2]} == before
     assert [row["organization_id"] for row in after["identity.users"]] in ([], [None])
@@ -132,10 +132,10 @@ async def test_an_interrupted_rollback_must_be_finished(v1: VersionOne, v2: Vers
     )
     with pytest.raises(UpgradeError, match="rollback was begun"):
         await upgraded(v1, v2)
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     assert await v2.value("SELECT count(*) FROM vouchers.vouchers") == 0
 
 
 async def test_nothing_to_roll_back(v2: VersionTwo) -> None:
     with pytest.raises(UpgradeError, match="No data was upgraded"):
-        await roll_back(v2.target, Silence(), force=False)
+        await roll_back(v2.target, NoProgress(), force=False)

@@ -19,8 +19,8 @@ from deploy.local.stack import Stack
 from deploy.local.system import CHECKOUT, System
 from deploy.proof.rehearsal.databases import VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
-from deploy.upgrade.run import notices
-from deploy.upgrade.run.progress import Silence
+from deploy.upgrade.run import maintenance_notice
+from deploy.upgrade.run.progress import NoProgress
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.verification import verify
 from deploy.upgrade.run.workspace import make_tables
@@ -150,7 +150,7 @@ async def test_everything_starts_after_a_rollback(
 ) -> None:
     await v1.execute(MANY)
     assert await kill_after(v2, await start(v1, v2), 700)
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     await all_end_well(services)
     async with services.running("services.vouchers.worker"):
         pass
@@ -174,7 +174,7 @@ async def test_a_rollback_that_was_killed_must_be_finished(
     reason = "A rollback of the upgrade from version 1 was begun and is not finished."
     for module, (code, said) in (await services.ended(services.jobs())).items():
         assert (code, said) == (1, f"{reason} Finish it: carnet upgrade rollback.\n"), module
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     assert not await v2.value("SELECT to_regclass('identity.maintenance') IS NOT NULL")
 
 
@@ -187,23 +187,23 @@ async def test_a_rollback_that_was_killed_at_its_end_can_be_finished(
         "DROP TABLE vouchers.upgrade_plan, vouchers.upgrade_steps, vouchers.upgrade_findings,"
         " vouchers.upgrade_voucher_types, vouchers.maintenance",
     )
-    await roll_back(v2.target, Silence(), force=False)
+    await roll_back(v2.target, NoProgress(), force=False)
     assert await v2.value("SELECT count(*) FROM identity.users") == 0
 
 
-async def put_up(v2: VersionTwo) -> None:
+async def publish(v2: VersionTwo) -> None:
     """Put the notices up as an upgrade does, and go no further."""
     async with owner_connections(v2.target) as owners, service_connections(v2.target) as targets:
         await make_tables(owners)
-        await notices.put_up(notices.UPGRADING, targets)
+        await maintenance_notice.publish(maintenance_notice.UPGRADING, targets)
 
 
 async def test_notices_of_an_upgrade_that_had_no_plan_yet(v1: VersionOne, v2: VersionTwo) -> None:
-    await put_up(v2)
+    await publish(v2)
     with pytest.raises(UpgradeError, match="No data was upgraded"):
-        await roll_back(v2.target, Silence(), force=False)
+        await roll_back(v2.target, NoProgress(), force=False)
     assert not await v2.value("SELECT to_regclass('organizations.maintenance') IS NOT NULL")
-    await put_up(v2)
+    await publish(v2)
     await upgraded(v1, v2)
     assert await v2.rows(NOTICES) == []
 
@@ -212,7 +212,7 @@ async def test_notices_that_an_upgrade_left_when_it_was_finished(
     v1: VersionOne, v2: VersionTwo
 ) -> None:
     first = await upgraded(v1, v2)
-    await put_up(v2)
+    await publish(v2)
     assert len(await v2.rows(NOTICES)) == 3
     assert await upgraded(v1, v2) == first
     assert await v2.rows(NOTICES) == []
@@ -224,7 +224,7 @@ async def test_whoever_started_just_before_the_notices_is_seen(
     started = await asyncpg.connect(v2.target.service("identity"))
     try:
         with pytest.raises(UpgradeError, match="Version 2 is at work: identity"):
-            await put_up(v2)
+            await publish(v2)
     finally:
         await started.close()
     await upgraded(v1, v2)
@@ -246,7 +246,7 @@ async def test_a_rollback_that_could_not_begin_leaves_no_notice(
     """The upgrade was finished, people work: what is started again must start."""
     await upgraded(v1, v2)
     await v2.execute(SLOWLY)
-    rolling_back = asyncio.create_task(roll_back(v2.target, Silence(), force=True))
+    rolling_back = asyncio.create_task(roll_back(v2.target, NoProgress(), force=True))
 
     async def announcing() -> bool:
         return bool(await v2.rows(WAITING))
@@ -265,11 +265,11 @@ async def test_a_rollback_that_could_not_begin_leaves_no_notice(
 async def test_a_schema_whose_plan_is_kept_keeps_its_notice(v1: VersionOne, v2: VersionTwo) -> None:
     """The schemas may lie on three servers, and one of them may be of another day."""
     await upgraded(v1, v2)
-    await put_up(v2)
+    await publish(v2)
     async with owner_connections(v2.target) as owners:
         await owners["organizations"].execute("DELETE FROM upgrade_plan")
     with pytest.raises(UpgradeError, match="No data was upgraded"):
-        await roll_back(v2.target, Silence(), force=False)
+        await roll_back(v2.target, NoProgress(), force=False)
     assert len(await v2.rows("SELECT FROM vouchers.maintenance")) == 1
 
 

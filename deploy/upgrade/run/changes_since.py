@@ -46,7 +46,7 @@ _SINCE: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-async def made_since(plan: Plan, targets: Connections) -> dict[str, int]:
+async def count_changes(plan: Plan, targets: Connections) -> dict[str, int]:
     """Count what users made or changed since; what there is none of is left out."""
     found = {}
     for what, (service, table, query) in _SINCE.items():

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.upgrade.rows.copy_step import FINDING_COLUMNS, CopyStep
-from deploy.upgrade.run.literals import ids
-from deploy.upgrade.run.progress import Counting
+from deploy.upgrade.run.progress import TableProgress
+from deploy.upgrade.run.sql_literals import id_array
 
 CHUNK_ROWS = 100_000
 BEFORE_THE_FIRST_ID = -(2**31) - 1
@@ -31,7 +31,7 @@ _MARK = """
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """How far a step is: all up to `last_id` is done."""
 
     last_id: int = BEFORE_THE_FIRST_ID
@@ -39,14 +39,14 @@ class Progress:
     finished: bool = False
 
 
-async def progress_of(connection: Any, step: str) -> Progress:
+async def progress_of(connection: Any, step: str) -> StepProgress:
     """Return how far a step is."""
     row = await connection.fetchrow(
         "SELECT last_id, rows, finished_at IS NOT NULL AS finished FROM upgrade_steps"
         " WHERE step = $1",
         step,
     )
-    return Progress(**row) if row else Progress()
+    return StepProgress(**row) if row else StepProgress()
 
 
 async def mark_finished(connection: Any, step: str) -> None:
@@ -68,14 +68,14 @@ async def ends_of_chunks(
         after = last
 
 
-async def copy(
+async def copy_table(
     step: CopyStep,
     values: Mapping[str, str],
     set_aside: Sequence[int],
     origin: Any,
     target: Any,
     through: int,
-    counting: Counting,
+    counting: TableProgress,
     *,
     size: int,
 ) -> None:
@@ -88,28 +88,30 @@ async def copy(
     async for first, last in ends_of_chunks(origin, table, done.last_id, through, size):
         # A long list of ids in each chunk's statement would be looked through for every row.
         here = [id_ for id_ in set_aside if first <= id_ <= last]
-        query = step.extract({**values, "set_aside": ids(here), "given": str(given)})
+        query = step.extract({**values, "set_aside": id_array(here), "given": str(given)})
         async with target.transaction():
             columns = list(step.columns)
-            copied = await stream(origin, query, (first, last), target, step.table, columns)
+            copied = await stream_rows(origin, query, (first, last), target, step.table, columns)
             await target.execute(_MARK, step.name, last, copied)
         given += copied
         counting.advance(copied)
     await mark_finished(target, step.name)
 
 
-async def find(step: CopyStep, values: Mapping[str, str], origin: Any, target: Any) -> None:
+async def record_findings(
+    step: CopyStep, values: Mapping[str, str], origin: Any, target: Any
+) -> None:
     """Note what is changed or set aside of a table, once, in one transaction."""
     name = f"findings of {step.name}"
     if not step.findings or (await progress_of(target, name)).finished:
         return
     async with target.transaction():
         columns = list(FINDING_COLUMNS)
-        await stream(origin, step.find(values), (), target, "upgrade_findings", columns)
+        await stream_rows(origin, step.find(values), (), target, "upgrade_findings", columns)
         await mark_finished(target, name)
 
 
-async def stream(
+async def stream_rows(
     origin: Any,
     query: str,
     arguments: tuple[Any, ...],

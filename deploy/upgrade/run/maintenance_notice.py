@@ -5,7 +5,7 @@ So wherever a run is killed, half a database has its notice; at worst one stands
 half, and the command that it names takes it down.
 """
 
-from deploy.upgrade.run.alone import require_rest
+from deploy.upgrade.run.exclusive_lock import require_services_stopped
 from deploy.upgrade.targets import COPIED_INTO, Connections
 from shared.maintenance import Notice
 
@@ -24,14 +24,14 @@ _PUT_UP = (
 )
 
 
-async def put_up(notice: Notice, targets: Connections) -> None:
+async def publish(notice: Notice, targets: Connections) -> None:
     """Let nobody start from here on. Raises UpgradeError when somebody did just before."""
     for service in COPIED_INTO:
         await targets[service].execute(_PUT_UP, notice.reason, notice.remedy)
-    await require_rest(targets)
+    await require_services_stopped(targets)
 
 
-async def take_down(targets: Connections) -> None:
+async def remove(targets: Connections) -> None:
     """Let version 2 start again."""
     for service in COPIED_INTO:
         await targets[service].execute("DELETE FROM maintenance")

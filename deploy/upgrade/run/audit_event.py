@@ -22,7 +22,7 @@ ACTION = "migration"
 SOURCE = "carnet/upgrade"
 
 
-def event_of(plan: Plan, outcome: str, details: dict[str, Any]) -> Event:
+def build_event(plan: Plan, outcome: str, details: dict[str, Any]) -> Event:
     """Return the event of an outcome; its id is the same however often it is told."""
     correlation = str(plan.upgrade_id)
     data = EventData(
@@ -46,7 +46,7 @@ def event_of(plan: Plan, outcome: str, details: dict[str, Any]) -> Event:
     )
 
 
-async def write(audit_url: str, event: Event) -> None:
+async def append(audit_url: str, event: Event) -> None:
     """Append an event to the audit trail, once."""
     engine = make_engine(driver_url(audit_url), pool_size=1)
     try:

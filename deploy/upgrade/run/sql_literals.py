@@ -19,25 +19,25 @@ class DefaultType:
     in_group: bool
 
 
-def literals(plan: Plan, set_aside: Collection[int]) -> dict[str, str]:
+def plan_literals(plan: Plan, set_aside: Collection[int]) -> dict[str, str]:
     """Return the plan's values by the names by which statements call them."""
     began = plan.began_at.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
     return {
         "organization": str(plan.organization_id),
         "system_admin": str(plan.system_admin_id or 0),
-        "set_aside": ids(set_aside),
+        "set_aside": id_array(set_aside),
         "today": f"date '{plan.today}'",
         "timezone": "'" + str(plan.timezone).replace("'", "''") + "'",
         "began_at": f"timestamp '{began}'",
     }
 
 
-def ids(numbers: Collection[int]) -> str:
+def id_array(numbers: Collection[int]) -> str:
     """Return ids as an array."""
     return f"'{{{','.join(map(str, numbers))}}}'::bigint[]"
 
 
-def voucher_types(kinds: Sequence[DefaultType]) -> str:
+def voucher_types_table(kinds: Sequence[DefaultType]) -> str:
     """Return the default types as a table: of two that are alike, the older."""
     distinct: dict[tuple[int, bool], DefaultType] = {}
     for kind in sorted(kinds, key=lambda kind: kind.id):

@@ -26,7 +26,7 @@ _SERVICES = """
 """
 
 
-async def alone(targets: Connections, owners: Connections) -> None:
+async def acquire_lock(targets: Connections, owners: Connections) -> None:
     """Make sure that no other upgrade is at work, and that an earlier one has come to its end.
 
     When a run is killed the server still finishes the statement that it was given, perhaps a
@@ -38,7 +38,7 @@ async def alone(targets: Connections, owners: Connections) -> None:
         await _wait_until_none(owners[service], _LEFT)
 
 
-async def require_rest(targets: Connections) -> None:
+async def require_services_stopped(targets: Connections) -> None:
     """Make sure that version 2's services do not run. Raises UpgradeError."""
     for service in COPIED_INTO:
         try:
@@ -52,7 +52,7 @@ async def require_rest(targets: Connections) -> None:
             ) from error
 
 
-async def at_work(targets: Connections) -> bool:
+async def services_running(targets: Connections) -> bool:
     """Say whether version 2's services run."""
     return any([await targets[service].fetchval(_SERVICES, APPLICATION) for service in COPIED_INTO])
 

@@ -25,7 +25,7 @@ _WITHHELD_COLUMNS = {"voucher_codes": {"code"}}
 """Whoever knows a code is believed."""
 
 
-async def make_role(target: Target) -> bool:
+async def ensure_role(target: Target) -> bool:
     """Make the role and let it read; return whether there was enough to make it with.
 
     Raises UpgradeError.

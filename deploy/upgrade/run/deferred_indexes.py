@@ -83,7 +83,7 @@ _NEXT = """
 _RESTORED = "DELETE FROM upgrade_suspended WHERE position = $1"
 
 
-async def suspend(owners: Connections) -> None:
+async def defer(owners: Connections) -> None:
     """Take away what waits, and write down how to restore it.
 
     Done once: what an earlier run has taken away is not taken again after its restoring began.
@@ -98,7 +98,7 @@ async def suspend(owners: Connections) -> None:
             await _let_owner_in(owner, tables)
 
 
-async def independent(owners: Connections) -> bool:
+async def are_tables_independent(owners: Connections) -> bool:
     """Say whether the tables may be filled in any order: no foreign key is left between them."""
     return not any(
         [
@@ -178,14 +178,14 @@ async def restore_one(owner: Any, position: int) -> None:
         await owner.execute(_RESTORED, position)
 
 
-async def indexes_of(owner: Any, table: str) -> list[int]:
+async def list_indexes(owner: Any, table: str) -> list[int]:
     """Return which indexes of a table are still to be made, as positions in the list."""
     if not await _has_list(owner):
         return []
     return [position for [position] in await owner.fetch(_WAITING, INDEX, table)]
 
 
-async def tables_to_check(owner: Any) -> list[str]:
+async def list_tables_to_check(owner: Any) -> list[str]:
     """Return the tables of a schema whose foreign keys are still to be checked."""
     if not await _has_list(owner):
         return []
@@ -199,7 +199,7 @@ async def restore_everywhere(owners: Connections, *kinds: str) -> None:
             await restore(owners[service], kind)
 
 
-async def forget(owners: Connections) -> None:
+async def drop_lists(owners: Connections) -> None:
     """Remove the lists, which are empty."""
     for service in FILLED:
         await owners[service].execute("DROP TABLE IF EXISTS upgrade_suspended")
