@@ -16,9 +16,9 @@ from pathlib import Path
 
 import asyncpg
 
-from deploy.local.account import Account, able_to, account_for
 from deploy.local.errors import StartError
 from deploy.local.processes import Identity, end
+from deploy.local.run_as import SystemUser, user_to_run_as, with_access
 from deploy.local.supervisor import Program, Supervisor, own_environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ class Postgres:
         self._password = password
         self._durable = durable
         self._bin = programs_folder()
-        self._account: Account | None = None
+        self._user: SystemUser | None = None
 
     @property
     def url(self) -> str:
@@ -68,7 +68,7 @@ class Postgres:
     @property
     def runs_as(self) -> str | None:
         """The user it runs as when that is not ours."""
-        return self._account.name if self._account else None
+        return self._user.name if self._user else None
 
     async def start(self, supervisor: Supervisor) -> None:
         """Create the cluster if there is none, start it and wait until it answers.
@@ -81,19 +81,19 @@ class Postgres:
 
     def _prepare(self) -> None:
         self._home.mkdir(mode=0o700, exist_ok=True)
-        self._account = self._choose_account()
+        self._user = self._choose_user()
         if not self._cluster.exists():
             self._create()
         self._check()
 
-    def _choose_account(self) -> Account | None:
-        account = account_for(self._cluster if self._cluster.exists() else CHECKOUT)
-        if account is None:
+    def _choose_user(self) -> SystemUser | None:
+        user = user_to_run_as(self._cluster if self._cluster.exists() else CHECKOUT)
+        if user is None:
             return None
-        os.chown(self._home, account.uid, account.gid)
+        os.chown(self._home, user.uid, user.gid)
         read = self._bin.parent / "share" / "postgresql" / "postgres.bki"
         command = [str(self._bin / "postgres"), "--version"]
-        return able_to(account, command, read=read, write=self._home)
+        return with_access(user, command, read=read, write=self._home)
 
     def _create(self) -> None:
         """Run initdb beside the final place: a cluster exists whole or not at all."""
@@ -102,8 +102,8 @@ class Postgres:
         secret = self._home / "superuser.password"
         secret.touch(mode=0o600)
         secret.write_text(self._password)
-        if self._account:
-            os.chown(secret, self._account.uid, self._account.gid)
+        if self._user:
+            os.chown(secret, self._user.uid, self._user.gid)
         try:
             self._initdb(unfinished, secret)
         finally:
@@ -125,7 +125,7 @@ class Postgres:
             command,
             cwd=self._home,
             env=own_environment(),
-            preexec_fn=self._account.become if self._account else None,
+            preexec_fn=self._user.become if self._user else None,
             capture_output=True,
             text=True,
             check=False,
@@ -163,7 +163,7 @@ class Postgres:
                 "Dump it with the programs that made it, or choose another CARNET_DATA.",
             )
         owner = self._cluster.stat().st_uid
-        if owner != (self._account.uid if self._account else os.geteuid()):
+        if owner != (self._user.uid if self._user else os.geteuid()):
             raise StartError(
                 f"{self._cluster} belongs to another user (uid {owner}).",
                 "Run as the user who made it, or choose another CARNET_DATA.",
@@ -179,7 +179,7 @@ class Postgres:
             stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
             death_signal=signal.SIGINT,
             stop_seconds=30,
-            become=self._account.become if self._account else None,
+            become=self._user.become if self._user else None,
             before_start=self._end_former,
         )
 

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.local.births import Births, Process
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
+from deploy.local.fork_client import ForkClient, Process
 from deploy.local.processes import LINUX, MARK, Identity, before_exec, end, marked, signal_group
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
@@ -73,7 +73,7 @@ class Supervisor:
         self._record = folder / "processes.json"
         self._say = say
         self._children: dict[str, _Child] = {}
-        self._births = Births(folder, own_environment() | {MARK: str(folder)})
+        self._fork_client = ForkClient(folder, own_environment() | {MARK: str(folder)})
         self._changed = asyncio.Condition()
 
     async def end_leftovers(self) -> None:
@@ -109,7 +109,7 @@ class Supervisor:
         for stage in stages:
             chosen = [c for c in self._children.values() if c.program.stage == stage]
             await asyncio.gather(*(self._stop(child) for child in chosen))
-        await self._births.close()
+        await self._fork_client.close()
         self._children.clear()
         self._record.unlink(missing_ok=True)
 
@@ -161,7 +161,7 @@ class Supervisor:
         environment = {**program.environment, MARK: str(self._folder)}
         try:
             if program.module is not None and LINUX and program.become is None:
-                return await self._births.fork(
+                return await self._fork_client.fork(
                     program.name,
                     program.module,
                     environment,

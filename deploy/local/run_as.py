@@ -27,7 +27,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Account:
+class SystemUser:
     """A user to become, and the capability to keep while becoming it (None: none is needed)."""
 
     name: str
@@ -49,7 +49,7 @@ class Account:
             _keep_only(self.capability)
 
 
-def account_for(owned: Path) -> Account | None:
+def user_to_run_as(owned: Path) -> SystemUser | None:
     """Return the user a server runs as: None unless we are root, else the owner of `owned`.
 
     For what root owns it is `nobody`. Raises StartError when the system has no such user.
@@ -58,7 +58,7 @@ def account_for(owned: Path) -> Account | None:
         return None
     owner = owned.stat()
     if owner.st_uid != 0:
-        return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
+        return SystemUser(_name(owner.st_uid), owner.st_uid, owner.st_gid)
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError as error:
@@ -66,7 +66,7 @@ def account_for(owned: Path) -> Account | None:
             "PostgreSQL does not run as root, and this system has no other user to run it as.",
             "Run as an ordinary user, or add a user named 'nobody'.",
         ) from error
-    return Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
+    return SystemUser(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
 
 
 def _name(uid: int) -> str:
@@ -76,26 +76,26 @@ def _name(uid: int) -> str:
         return str(uid)
 
 
-def able_to(account: Account, command: list[str], *, read: Path, write: Path) -> Account:
-    """Return `account` with what it needs to run `command`, read a file and write a folder.
+def with_access(user: SystemUser, command: list[str], *, read: Path, write: Path) -> SystemUser:
+    """Return `user` with what it needs to run `command`, read a file and write a folder.
 
     Raises StartError when no capability that we hold is enough.
     """
     for capability in (None, _DAC_READ_SEARCH, _DAC_OVERRIDE):
-        candidate = Account(account.name, account.uid, account.gid, capability)
+        candidate = SystemUser(user.name, user.uid, user.gid, capability)
         if _works(candidate, command, read, write):
             return candidate
     raise StartError(
-        f"PostgreSQL does not run as root, and user '{account.name}' cannot reach {write} "
+        f"PostgreSQL does not run as root, and user '{user.name}' cannot reach {write} "
         "or the programs of the virtual environment.",
         "Clone where every user may pass (below /srv or /opt), or run as an ordinary user, "
         "or use a server of your own with CARNET_DATABASE_URL.",
     )
 
 
-def _works(account: Account, command: list[str], read: Path, write: Path) -> bool:
+def _works(user: SystemUser, command: list[str], read: Path, write: Path) -> bool:
     def probe() -> None:
-        account.become()
+        user.become()
         read.open("rb").close()
         if not os.access(command[0], os.R_OK | os.X_OK):
             raise PermissionError(command[0])

@@ -1,4 +1,4 @@
-"""How a process comes to be: executed, or forked from the nursery when it is a module of ours."""
+"""The client of the fork server: it requests a process for one of our modules."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from deploy.local.nursery import Request
+from deploy.local.fork_server import ForkRequest
 from deploy.local.processes import before_exec, signal_group
 
 
@@ -31,8 +31,8 @@ class Process(Protocol):
         """Wait for its end and return the exit code."""
 
 
-class Forked:
-    """A child of the nursery."""
+class ForkedProcess:
+    """A child of the fork server."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -50,10 +50,10 @@ class Forked:
         self._ended.set()
 
 
-class Births:
-    """The supervisor's side of the nursery, which is started with the first request.
+class ForkClient:
+    """The supervisor's side of the fork server, which is started with the first request.
 
-    Should the nursery be killed, its children die with it, are said to be killed, and the next
+    Should the fork server be killed, its children die with it, are said to be killed, and the next
     request starts another one.
     """
 
@@ -61,10 +61,10 @@ class Births:
         self._folder = folder
         self._environment = environment
         self._numbers = count(1)
-        self._asked: dict[int, asyncio.Future[Forked]] = {}
-        self._children: dict[int, Forked] = {}
+        self._asked: dict[int, asyncio.Future[ForkedProcess]] = {}
+        self._children: dict[int, ForkedProcess] = {}
         self._starting = asyncio.Lock()
-        self._nursery: asyncio.subprocess.Process | None = None
+        self._server: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listener: asyncio.Task[None] | None = None
 
@@ -77,14 +77,14 @@ class Births:
         log: Path,
         death_signal: signal.Signals,
         namespaces: Sequence[str] = (),
-    ) -> Forked:
+    ) -> ForkedProcess:
         """Run a module in a process of its own. Raises OSError when there can be none.
 
         Cancelled, it leaves no process behind.
         """
         writer = await self._connected()
         number = next(self._numbers)
-        request = Request(
+        request = ForkRequest(
             number,
             name,
             module,
@@ -94,7 +94,7 @@ class Births:
             int(death_signal),
             list(namespaces),
         )
-        born: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
+        born: asyncio.Future[ForkedProcess] = asyncio.get_running_loop().create_future()
         self._asked[number] = born
         writer.write(json.dumps(asdict(request)).encode() + b"\n")
         try:
@@ -104,13 +104,13 @@ class Births:
             raise
 
     async def close(self) -> None:
-        """End the nursery, whose children have ended before."""
-        if self._nursery is None or self._writer is None or self._listener is None:
+        """End the fork server, whose children have ended before."""
+        if self._server is None or self._writer is None or self._listener is None:
             return
         self._writer.close()
-        await self._nursery.wait()
+        await self._server.wait()
         await self._listener
-        self._nursery = None
+        self._server = None
 
     async def _connected(self) -> asyncio.StreamWriter:
         async with self._starting:
@@ -121,8 +121,8 @@ class Births:
     async def _start(self) -> asyncio.StreamWriter:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._nursery = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "deploy.local.nursery", str(theirs.fileno())),
+            self._server = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "deploy.local.fork_server", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 env=dict(self._environment),
@@ -132,7 +132,7 @@ class Births:
                 preexec_fn=before_exec(signal.SIGKILL),
             )
         reader, writer = await asyncio.open_connection(sock=ours)
-        self._listener = asyncio.create_task(self._listen(reader, writer), name="nursery")
+        self._listener = asyncio.create_task(self._listen(reader, writer), name="fork server")
         return writer
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,10 +155,10 @@ class Births:
         if "problem" in message:
             asked.set_exception(OSError(message["problem"]))
             return
-        child = self._children[message["pid"]] = Forked(message["pid"])
+        child = self._children[message["pid"]] = ForkedProcess(message["pid"])
         asked.set_result(child)
 
 
-def _unwanted(born: asyncio.Future[Forked]) -> None:
+def _unwanted(born: asyncio.Future[ForkedProcess]) -> None:
     if born.exception() is None:
         signal_group(born.result().pid, signal.SIGKILL)

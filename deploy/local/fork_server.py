@@ -1,12 +1,12 @@
-"""Where our own Python processes are born: forked from one that has imported the libraries.
+"""The fork server of `make run`: forks our Python processes from one that imported the libraries.
 
 Eleven processes that import the same libraries need two seconds of processor time each; a fork of
-one that has them needs none. Only libraries are imported before the fork: what our own modules
-read of their environment, they read in the process they run in.
+a process that imported them needs none. Only libraries are imported before the fork: our own
+modules are imported in the child, so they read the environment of the child.
 
-This file is the program of the parent; `deploy.local.births` is its other side. It takes requests
-from a socket, a line of JSON each, and says there what became of them: `{"number": 1, "pid": 42}`
-or `{"number": 1, "problem": "…"}`, and in the end `{"pid": 42, "code": -9}`.
+`deploy.local.fork_client` starts this program and sends it requests over a socket, one line of JSON
+each. The answer to a request is `{"number": 1, "pid": 42}` or `{"number": 1, "problem": "…"}`. When
+a child ends, the line `{"pid": 42, "code": -9}` follows.
 """
 
 import ctypes
@@ -64,7 +64,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Request:
+class ForkRequest:
     """A process that is to be: `module` is run as `python -m` does, in the folder `directory`."""
 
     number: int
@@ -77,7 +77,7 @@ class Request:
     namespaces: list[str]
 
 
-class Nursery:
+class ForkServer:
     """The parent's loop: one request, one fork."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -91,7 +91,7 @@ class Nursery:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the descriptor wakes us
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal
 
-    def serve(self) -> Request | None:
+    def serve(self) -> ForkRequest | None:
         """Fork until the other side is gone (None), or return, in a child, what it is to run."""
         while True:
             sources: list[socket.socket | int] = [self._connection, self._wake_up]
@@ -104,7 +104,7 @@ class Nursery:
                 if not received:
                     return None
                 for line in self._lines(received):
-                    request = Request(**json.loads(line))
+                    request = ForkRequest(**json.loads(line))
                     if self._fork(request):
                         return request
 
@@ -112,7 +112,7 @@ class Nursery:
         *lines, self._buffer = (self._buffer + received).split(b"\n")
         return lines
 
-    def _fork(self, request: Request) -> bool:
+    def _fork(self, request: ForkRequest) -> bool:
         """Return whether this is the child."""
         parent = os.getpid()
         left, leaving = os.pipe()
@@ -133,7 +133,7 @@ class Nursery:
         self._tell(number=request.number, pid=pid)
         return False
 
-    def _leave(self, request: Request, parent: int) -> None:
+    def _leave(self, request: ForkRequest, parent: int) -> None:
         """Become a process of its own, as if it had been executed."""
         os.setsid()
         signal.set_wakeup_fd(-1)
@@ -191,8 +191,8 @@ def main() -> None:
         importlib.import_module(library)
     gc.collect()
     gc.freeze()  # the children's collections leave the pages alone that they share
-    show_title("nursery")
-    request = Nursery(connection).serve()
+    show_title("fork-server")
+    request = ForkServer(connection).serve()
     if request is not None:
         sys.argv[1:] = []
         runpy.run_module(request.module, run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""Processes forked from the nursery are like executed ones, and end with it."""
+"""Processes forked from the fork server are like executed ones, and end with it."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.births import Births, Forked
+from deploy.local.fork_client import ForkClient, ForkedProcess
 from deploy.local.processes import Identity, signal_group
 from deploy.local.supervisor import Program, Supervisor, own_environment
 from deploy.local.tests.waiting import wait_for_text
@@ -29,10 +29,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def births(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Births]:
-    births = Births(tmp_path_factory.mktemp("nursery"), own_environment())
-    yield births
-    await births.close()
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ForkClient]:
+    client = ForkClient(tmp_path_factory.mktemp("fork-server"), own_environment())
+    yield client
+    await client.close()
 
 
 @pytest.fixture
@@ -42,8 +42,10 @@ def log(tmp_path: Path) -> Path:
     return file
 
 
-async def fork(births: Births, log: Path, module: str = MODULE, **environment: str) -> Forked:
-    return await births.fork("child", module, environment, log.parent, log, signal.SIGKILL)
+async def fork(
+    client: ForkClient, log: Path, module: str = MODULE, **environment: str
+) -> ForkedProcess:
+    return await client.fork("child", module, environment, log.parent, log, signal.SIGKILL)
 
 
 def lines(log: Path) -> list[str]:
@@ -70,8 +72,8 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-async def test_a_forked_process_is_what_it_was_asked_to_be(births: Births, log: Path) -> None:
-    child = await fork(births, log, EXIT="3", COLOUR="blue")
+async def test_a_forked_process_is_what_it_was_asked_to_be(client: ForkClient, log: Path) -> None:
+    child = await fork(client, log, EXIT="3", COLOUR="blue")
     assert await child.wait() == child.returncode == 3
     assert lines(log) == [
         f"argv [] in {log.parent} as group {child.pid}",
@@ -79,51 +81,53 @@ async def test_a_forked_process_is_what_it_was_asked_to_be(births: Births, log: 
     ]
 
 
-async def test_it_ends_by_the_signals_it_gets(births: Births, log: Path) -> None:
+async def test_it_ends_by_the_signals_it_gets(client: ForkClient, log: Path) -> None:
     codes = {}
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
-        child = await fork(births, log)
+        child = await fork(client, log)
         signal_group(child.pid, number)
         codes[number] = await child.wait()
     # Python turns SIGINT into KeyboardInterrupt, and that at the end into the signal again.
     assert codes == {number: -number for number in codes}
 
 
-async def test_a_module_that_does_not_exist_says_so_in_its_log(births: Births, log: Path) -> None:
-    child = await fork(births, log, "deploy.local.tests.nowhere")
+async def test_a_module_that_does_not_exist_says_so_in_its_log(
+    client: ForkClient, log: Path
+) -> None:
+    child = await fork(client, log, "deploy.local.tests.nowhere")
     assert await child.wait() == 1
     assert "No module named deploy.local.tests.nowhere" in lines(log)[-1]
 
 
-async def test_operators_see_its_name(births: Births, log: Path) -> None:
-    child = await fork(births, log)
+async def test_operators_see_its_name(client: ForkClient, log: Path) -> None:
+    child = await fork(client, log)
     assert name_of(child.pid) == "child"
     assert title_of(child.pid) == "carnet: child"
-    assert title_of(parent_of(child.pid)) == "carnet: nursery"
+    assert title_of(parent_of(child.pid)) == "carnet: fork server"
     signal_group(child.pid, signal.SIGKILL)
 
 
-async def test_the_nursery_has_one_thread_and_no_connection_but_ours(
-    births: Births, log: Path
+async def test_the_fork_server_has_one_thread_and_no_connection_but_ours(
+    client: ForkClient, log: Path
 ) -> None:
     """What a library left behind at its import, every child would have half of."""
-    child = await fork(births, log)
+    child = await fork(client, log)
     await wait_for_text(log, "environment")
-    nursery = parent_of(child.pid)
-    assert threads(nursery) == 1
-    assert len([file for file in open_files(nursery) if file.startswith("socket")]) == 1
+    server = parent_of(child.pid)
+    assert threads(server) == 1
+    assert len([file for file in open_files(server) if file.startswith("socket")]) == 1
     assert open_files(child.pid) == {os.devnull, str(log)}
     signal_group(child.pid, signal.SIGKILL)
 
 
-async def test_a_cancelled_birth_leaves_no_process(births: Births, log: Path) -> None:
-    await (await fork(births, log, EXIT="0")).wait()
-    birth = asyncio.create_task(fork(births, log))
+async def test_a_cancelled_fork_leaves_no_process(client: ForkClient, log: Path) -> None:
+    await (await fork(client, log, EXIT="0")).wait()
+    task = asyncio.create_task(fork(client, log))
     await asyncio.sleep(0)
-    birth.cancel()
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await birth
-    seen = await fork(births, log, EXIT="0")
+        await task
+    seen = await fork(client, log, EXIT="0")
     await seen.wait()
     # Asked for before `seen`: had it lived, its group would be there.
     groups = [line.split()[-1] for line in lines(log) if "group" in line]
@@ -135,7 +139,7 @@ async def test_a_cancelled_birth_leaves_no_process(births: Births, log: Path) ->
     await until(all_gone)
 
 
-async def test_without_its_nursery_a_process_dies_and_is_started_again(
+async def test_without_the_fork_server_a_process_dies_and_is_started_again(
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:
     program = Program("child", (), own_environment(), tmp_path, module=MODULE)
