@@ -15,8 +15,8 @@ from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import accounts_for_tests, rabbitmq_of
 from deploy.local.supervisor import Supervisor
-from services.audit.drafts import Draft, read
 from services.audit.events import CATALOGUE
+from services.audit.evidence.drafts import Draft, read
 from services.audit.handlers import QUEUE, handle
 from shared import bus
 from shared.changes import note

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings
 
 from deploy.local.system import CHECKOUT
 from gateway.settings import Settings as GatewaySettings
-from services.audit.retention import RetentionSettings
+from services.audit.settings import RetentionSettings
 from services.audit.settings import Settings as AuditSettings
 from services.identity.settings import Settings as IdentitySettings
 from services.organizations.settings import Settings as OrganizationsSettings

@@ -4,8 +4,8 @@ from fastapi import FastAPI
 
 from services.audit.endpoints import admin, members
 from services.audit.events import CATALOGUE
-from services.audit.seal_stores import store_at
-from services.audit.seals import SealReader
+from services.audit.evidence.seal_stores import store_at
+from services.audit.service.seals import SealReader
 from services.audit.settings import Settings
 from shared.service import create_service, serve
 from shared.settings import load_settings

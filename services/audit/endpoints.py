@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
-from services.audit import reading
 from services.audit.errors import OrganizationNotFound
-from services.audit.evidence import Evidence
+from services.audit.evidence.sealed_heads import Evidence
 from services.audit.schemas import (
     AuditLogRead,
     ChainReport,
@@ -17,8 +16,9 @@ from services.audit.schemas import (
     Filters,
     FiltersDep,
 )
-from services.audit.seals import SealReader
-from services.audit.verification import verify_chain, verify_everything
+from services.audit.service import audit_logs
+from services.audit.service.seals import SealReader
+from services.audit.service.verification import verify_chain, verify_everything
 from shared import csv_files
 from shared.actors import Actor
 from shared.auth import ActorDep
@@ -53,12 +53,12 @@ members = router(
 
 
 async def _admin(actor: ActorDep) -> Actor:
-    reading.require_admin(actor)
+    audit_logs.require_admin(actor)
     return actor
 
 
 async def _reader(organization_id: Id, actor: ActorDep) -> Actor:
-    reading.require_reader(actor, organization_id)
+    audit_logs.require_reader(actor, organization_id)
     return actor
 
 
@@ -112,7 +112,7 @@ async def list_all_rows(
     filters: EverywhereDep, page: PageDep, session: SessionDep
 ) -> list[AuditLogRead]:
     """List changes in the whole system, newest first."""
-    return await reading.list_rows(session, page, filters)
+    return await audit_logs.list_rows(session, page, filters)
 
 
 @admin.get("/export", response_class=StreamingResponse, responses=_EXPORTED)
@@ -137,7 +137,7 @@ async def verify_all_chains(
     """Walk every chain, or one organization's or a range of it, and report on each."""
     if organization_id is None and within != Range(1, None):
         raise Invalid("organization_id", "is needed with first and last: each has its own chain")
-    reading.record_reading(session, "verify", Filters(organization_id=organization_id))
+    audit_logs.record_reading(session, "verify", Filters(organization_id=organization_id))
     if organization_id is None:
         return await verify_everything(session, evidence)
     first, last = within.first, within.last
@@ -149,7 +149,7 @@ async def list_rows(
     organization_id: Id, filters: WithinDep, page: PageDep, session: SessionDep
 ) -> list[AuditLogRead]:
     """List an organization's changes, newest first."""
-    return await reading.list_rows(session, page, filters)
+    return await audit_logs.list_rows(session, page, filters)
 
 
 @members.get("/export", response_class=StreamingResponse, responses=_EXPORTED)
@@ -173,7 +173,7 @@ async def verify_rows(
     within: RangeDep,
 ) -> ChainReport:
     """Walk an organization's chain, or a range of it, and name the first row that is wrong."""
-    reading.record_reading(session, "verify", Filters(organization_id=organization_id))
+    audit_logs.record_reading(session, "verify", Filters(organization_id=organization_id))
     first, last = within.first, within.last
     return await verify_chain(session, organization_id, evidence, first=first, last=last)
 
@@ -183,11 +183,11 @@ async def _export(
 ) -> StreamingResponse:
     csv_files.check_bom(with_bom, is_csv=form is ExportFormat.CSV)
     async with work.begin() as session:
-        reading.record_reading(session, f"export as {form}", filters)
+        audit_logs.record_reading(session, f"export as {form}", filters)
 
     async def written() -> AsyncIterator[bytes]:
         async with work.begin() as session:
-            async for piece in reading.export_rows(session, filters, form, with_bom=with_bom):
+            async for piece in audit_logs.export_rows(session, filters, form, with_bom=with_bom):
                 yield piece
 
     headers = {"Content-Disposition": f'attachment; filename="audit-logs.{form}"'}

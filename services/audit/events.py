@@ -12,7 +12,10 @@ CATALOGUE: Catalogue = {
     ("request", "DENIED"): "audit.request.denied.v1",
 }
 
-LISTENERS = ("audit.log",)
+QUEUE_NAME = "audit.log"
+"""The queue of this service, which takes every event of every service."""
+
+LISTENERS = (QUEUE_NAME,)
 """The queues that take some of them: none leaves before all of these are there."""
 
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.audit.drafts import Draft
-from services.audit.ingestion import store
+from services.audit.events import QUEUE_NAME
+from services.audit.evidence.drafts import Draft
+from services.audit.service.ingestion import store
 from shared.bus import Queue
 
-QUEUE = Queue("audit.log", ("#",))
+QUEUE = Queue(QUEUE_NAME, ("#",))
 BATCH = 1000
 """At most so many events a transaction: what a batch costs by itself, seven ways to the database
 and back and a commit, is then little beside its rows."""

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Date, Select, cast, func, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.audit.chain import GENESIS, Head
+from services.audit.evidence.chain import GENESIS, Head
+from services.audit.evidence.personal import filled, references
 from services.audit.models import (
     NO_ORGANIZATION,
     Archive,
@@ -19,7 +20,6 @@ from services.audit.models import (
     Erasure,
     PersonalValue,
 )
-from services.audit.personal import filled, references
 from services.audit.schemas import Filters
 from shared.errors import Invalid
 from shared.paging import Page

@@ -1,9 +1,12 @@
-"""Settings of the audit service, prefix AUDIT_."""
+"""Settings of the audit service, of its verification and of its retention, prefix AUDIT_."""
 
-from pydantic_settings import SettingsConfigDict
+from pathlib import Path
 
-from services.audit.seal_stores import SealsPlace
-from shared.settings import ServiceSettings
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.audit.evidence.seal_stores import SealsPlace
+from shared.settings import DatabaseUrl, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -15,3 +18,26 @@ class Settings(ServiceSettings):
     """Where the signed heads of the chains are kept: a folder, best on another machine's disk, or
     `s3://`, `gs://` or `az://bucket/prefix`. Without it nothing outside the database can contradict
     somebody who rewrites all of it."""
+
+
+class VerificationSettings(BaseSettings):
+    """What verifying needs of the service's settings, prefix AUDIT_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AUDIT_", extra="ignore", hide_input_in_errors=True
+    )
+
+    database_url: DatabaseUrl
+    internal_jwks: str
+    seals: SealsPlace | None = None
+    archive: Path | None = None
+
+
+class RetentionSettings(BaseSettings):
+    """Who may take months away, where they go, and when; prefix AUDIT_."""
+
+    model_config = SettingsConfigDict(env_prefix="AUDIT_", extra="ignore")
+
+    owner_database_url: DatabaseUrl
+    archive: Path
+    retention_months: int = Field(default=72, ge=1)

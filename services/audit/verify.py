@@ -12,36 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from services.audit import queries
 from services.audit.app import NAME
 from services.audit.errors import SealsUnreachable
 from services.audit.events import CATALOGUE
+from services.audit.evidence.seal_stores import store_at
 from services.audit.models import Archive
 from services.audit.schemas import ChainReport
-from services.audit.seal_stores import SealsPlace, store_at
-from services.audit.seals import SealReader
-from services.audit.verification import verify_chain, verify_everything
+from services.audit.service.seals import SealReader
+from services.audit.service.verification import verify_chain, verify_everything
+from services.audit.settings import VerificationSettings
 from shared.db import make_engine
-from shared.settings import DatabaseUrl, load_settings
+from shared.settings import load_settings
 from shared.transactions import Transactions
 
 UNREADABLE = 2
 """The exit code when nothing was verified, because the seals could not be read."""
-
-
-class VerificationSettings(BaseSettings):
-    """What verifying needs of the service's settings, prefix AUDIT_."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="AUDIT_", extra="ignore", hide_input_in_errors=True
-    )
-
-    database_url: DatabaseUrl
-    internal_jwks: str
-    seals: SealsPlace | None = None
-    archive: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

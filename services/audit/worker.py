@@ -6,12 +6,12 @@ import structlog
 
 from services.audit import queries
 from services.audit.app import NAME
-from services.audit.drafts import read
 from services.audit.events import CATALOGUE, LISTENERS
+from services.audit.evidence.drafts import read
+from services.audit.evidence.seal_stores import store_at
 from services.audit.handlers import BATCH, QUEUE, handle
-from services.audit.ingestion import ensure_partition
-from services.audit.seal_stores import store_at
-from services.audit.seals import Sealer, SealReader, SealSigner
+from services.audit.service.ingestion import ensure_partition
+from services.audit.service.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from shared.consumer import Consumer
 from shared.db import make_engine, now

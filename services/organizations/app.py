@@ -3,9 +3,9 @@
 import httpx
 from fastapi import FastAPI
 
-from services.organizations.endpoints import admin, members
+from services.organizations.endpoints.internal import internal
+from services.organizations.endpoints.organizations import admin, members
 from services.organizations.events import CATALOGUE
-from services.organizations.internal import internal
 from services.organizations.settings import Settings
 from shared.clients import ServiceClients
 from shared.service import create_service, serve

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.organizations import service
+from services.organizations.service import organizations
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
@@ -23,7 +23,7 @@ async def make_requested(session: AsyncSession, event: Event) -> None:
     if event.data.entity_id is None:
         raise ValueError(f"{event.type} names no owner")
     wish = OrganizationRequest.model_validate(event.data.new_values)
-    await service.make_for_owner(session, wish.organization_name, event.data.entity_id)
+    await organizations.make_for_owner(session, wish.organization_name, event.data.entity_id)
 
 
 HANDLERS: dict[str, Handler] = {"identity.organization.requested.v1": make_requested}

@@ -7,8 +7,8 @@ further step can be forgotten.
 from services.organizations.app import NAME, clients_of
 from services.organizations.bootstrap import ensure_default_organization
 from services.organizations.events import CATALOGUE, LISTENERS
-from services.organizations.founding import settle_interrupted
 from services.organizations.handlers import HANDLERS, QUEUE
+from services.organizations.service.founding import settle_interrupted
 from services.organizations.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine

@@ -18,8 +18,8 @@ from deploy.checks.event_shapes.contracts import faults_of
 from deploy.checks.event_shapes.examples import full, least
 from deploy.local.system import CHECKOUT, SERVICES
 from services.audit.app import NAME as AUDIT
-from services.audit.drafts import draft_of
 from services.audit.events import CATALOGUE
+from services.audit.evidence.drafts import draft_of
 from services.audit.handlers import handle
 from shared.asyncapi import asyncapi_router
 from shared.changes import note

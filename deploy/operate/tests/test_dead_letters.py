@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli import app
 from deploy.operate.dead_letters import known_queues
-from services.audit.drafts import read
 from services.audit.events import CATALOGUE
+from services.audit.evidence.drafts import read
 from services.audit.handlers import QUEUE, handle
 from shared import bus
 from shared.consumer import Consumer, read_event

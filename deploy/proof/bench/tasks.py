@@ -20,10 +20,10 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from deploy.proof.bench.sample_events import sample_events
-from services.audit import ingestion
-from services.audit.drafts import Draft, read, row_of
 from services.audit.events import CATALOGUE
+from services.audit.evidence.drafts import Draft, read, row_of
 from services.audit.handlers import BATCH, QUEUE, handle
+from services.audit.service import ingestion
 from shared import bus, inbox
 from shared.broker_access import broker_url
 from shared.consumer import Consumer

@@ -11,8 +11,8 @@ from uuid import uuid5
 from deploy.upgrade.run.plan import Plan
 from deploy.upgrade.targets import driver_url
 from services.audit import handlers
-from services.audit.drafts import draft_of
 from services.audit.events import CATALOGUE
+from services.audit.evidence.drafts import draft_of
 from shared import inbox
 from shared.db import make_engine, now
 from shared.events import Event, EventActor, EventData

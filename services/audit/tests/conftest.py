@@ -13,11 +13,11 @@ import pytest
 from uuid_utils import uuid7
 
 from services.audit.app import NAME, create_app
-from services.audit.drafts import draft_of
 from services.audit.events import CATALOGUE
+from services.audit.evidence.drafts import draft_of
+from services.audit.evidence.seal_stores import store_at
 from services.audit.handlers import QUEUE, handle
-from services.audit.seal_stores import store_at
-from services.audit.seals import Sealer, SealReader, SealSigner
+from services.audit.service.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from shared import inbox
 from shared.db import make_engine, now

@@ -6,9 +6,9 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.audit.canonical import canonical, storable
-from services.audit.chain import Text, hash_of
-from services.audit.drafts import row_of
+from services.audit.evidence.canonical import canonical, storable
+from services.audit.evidence.chain import Text, hash_of
+from services.audit.evidence.drafts import row_of
 from services.audit.tests.conftest import event
 
 SAFE = st.integers(-(2**53) + 1, 2**53 - 1)

@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 from sqlalchemy import text
 
-from services.audit.reading import export_rows
 from services.audit.schemas import ExportFormat, Filters
+from services.audit.service.audit_logs import export_rows
 from services.audit.tests.volume import fill
 from shared.testing import Database
 from shared.transactions import Transactions

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from services.audit.drafts import read
-from services.audit.evidence import Evidence
+from services.audit.evidence.drafts import read
+from services.audit.evidence.sealed_heads import Evidence
 from services.audit.handlers import QUEUE, handle
+from services.audit.service.verification import verify_everything
 from services.audit.tests.conftest import deliver, event, rows_of
-from services.audit.verification import verify_everything
 from shared import bus
 from shared.consumer import Consumer
 from shared.events import Event

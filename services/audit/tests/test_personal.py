@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.audit.evidence import Evidence
-from services.audit.personal import ERASED, MARK, Commitments
+from services.audit.evidence.personal import ERASED, MARK, Commitments
+from services.audit.evidence.sealed_heads import Evidence
+from services.audit.service.verification import verify_everything
 from services.audit.tests.conftest import deliver, event, rows_of
-from services.audit.verification import verify_everything
 from shared.events import Event
 from shared.testing import Database, Tokens
 from shared.transactions import Transactions

@@ -10,15 +10,11 @@ from typing import Any
 
 import pytest
 
-from services.audit.evidence import Evidence
-from services.audit.retention import (
-    RetentionSettings,
-    RowAltered,
-    archive_due,
-    months_due,
-)
+from services.audit.evidence.sealed_heads import Evidence
+from services.audit.service.retention import RowAltered, archive_due, months_due
+from services.audit.service.verification import verify_chain, verify_everything
+from services.audit.settings import RetentionSettings
 from services.audit.tests.conftest import deliver, event, rows_of
-from services.audit.verification import verify_chain, verify_everything
 from shared.events import Event
 from shared.testing import Database
 from shared.transactions import Transactions

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from services.audit.ingestion import ensure_partition
 from services.audit.models import Base
+from services.audit.service.ingestion import ensure_partition
 from services.audit.tests.conftest import deliver, event, rows_of
 from services.audit.worker import make_months
 from shared.migrations import drift

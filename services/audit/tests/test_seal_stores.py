@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from services.audit.app import create_app
 from services.audit.errors import SealsUnreachable
-from services.audit.evidence import Evidence, Seal, digest
-from services.audit.seal_stores import Overtaken, store_at
-from services.audit.seals import Sealer, SealReader, SealSigner
+from services.audit.evidence.seal_stores import Overtaken, store_at
+from services.audit.evidence.sealed_heads import Evidence, Seal, digest
+from services.audit.service.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from services.audit.tests.conftest import SECRET, deliver, event
 from services.audit.tests.test_endpoints import ADMIN

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.seal_stores import store_at
-from services.audit.seals import Sealer, SealReader, SealSigner
+from services.audit.evidence.seal_stores import store_at
+from services.audit.service.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
 from services.audit.tests.conftest import deliver, event
 from services.audit.worker import seal_heads

@@ -9,15 +9,15 @@ import asyncpg
 import httpx
 import pytest
 
-from services.audit.chain import Head, Text, append
-from services.audit.drafts import row_of
-from services.audit.evidence import Evidence
+from services.audit.evidence.chain import Head, Text, append
+from services.audit.evidence.drafts import row_of
+from services.audit.evidence.seal_stores import store_at
+from services.audit.evidence.sealed_heads import Evidence
 from services.audit.schemas import ChainReport
-from services.audit.seal_stores import store_at
-from services.audit.seals import Sealer, SealReader, SealSigner
+from services.audit.service.seals import Sealer, SealReader, SealSigner
+from services.audit.service.verification import verify_chain, verify_everything
 from services.audit.settings import Settings
 from services.audit.tests.conftest import deliver, event
-from services.audit.verification import verify_chain, verify_everything
 from services.audit.worker import seal_heads
 from shared.db import now
 from shared.testing import Database, Tokens

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.retention import RetentionSettings, archive_due
-from services.audit.settings import Settings
+from services.audit.service.retention import archive_due
+from services.audit.settings import RetentionSettings, Settings
 from services.audit.tests.conftest import deliver, event
 from services.audit.tests.test_retention import NOW, OLD, tell
 from shared.testing import Database

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from services.organizations.app import clients_of
-from services.organizations.founding import settle_interrupted
 from services.organizations.models import Founding
+from services.organizations.service.founding import settle_interrupted
 from services.organizations.settings import Settings
 from services.organizations.telemetry import FAILING, SETTLED
 from services.organizations.tests.conftest import Identity

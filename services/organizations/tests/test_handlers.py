@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from uuid_utils import uuid7
 
-from services.organizations import service
 from services.organizations.handlers import HANDLERS, QUEUE
+from services.organizations.service import founding as foundings
 from shared import inbox
 from shared.consumer import one_by_one
 from shared.context import system_origin
@@ -89,13 +89,13 @@ async def test_a_name_that_ends_in_a_number_gets_no_slug_that_is_just_being_prom
 ) -> None:
     await deliver(transactions, requested(31, founded))
     async with transactions.system() as session:
-        founding = await service.begin_founding(session, system_origin(), {"name": founded})
+        founding = await foundings.begin_founding(session, system_origin(), {"name": founded})
         wish = requested(32, requested_name)
         meanwhile = asyncio.ensure_future(deliver(transactions, wish))
         await _waits(database, meanwhile)
     await meanwhile
     async with transactions.system() as session:
-        await service.complete_founding(session, founding.organization_id)
+        await foundings.complete_founding(session, founding.organization_id)
     rows = await database.rows("SELECT slug FROM organizations")
     assert len({row["slug"] for row in rows}) == 3
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from services.audit.canonical import Writer, canonical
+from services.audit.evidence.canonical import Writer, canonical
 from services.audit.models import NO_ORGANIZATION, AuditLog
 
 GENESIS = bytes(32)

@@ -1,6 +1,5 @@
 """Use cases: found, read, change and deactivate organizations."""
 
-from datetime import datetime
 from typing import Any
 
 from slugify import slugify
@@ -8,10 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.organizations import policies, queries
 from services.organizations.errors import OrganizationNotFound
-from services.organizations.models import Founding, Organization
+from services.organizations.models import Organization
 from shared.actors import Actor
-from shared.changes import act_as, record
-from shared.context import Origin
+from shared.changes import record
 from shared.errors import Forbidden
 from shared.preconditions import Precondition
 
@@ -31,20 +29,6 @@ async def visible(session: AsyncSession, actor: Actor, organization_id: int) -> 
     return await queries.get(session, organization_id)
 
 
-async def begin_founding(session: AsyncSession, origin: Origin, fields: dict[str, Any]) -> Founding:
-    """Promise an id and a slug to an organization whose owner is yet to be made."""
-    founding = Founding(
-        organization_id=await queries.next_organization_id(session),
-        slug=await free_slug(session, fields["name"]),
-        fields=fields,
-        user_id=origin.user_id,
-        role=origin.role,
-    )
-    session.add(founding)
-    await session.flush()
-    return founding
-
-
 async def free_slug(session: AsyncSession, name: str) -> str:
     """Return a slug for a name in any script, numbered from `-2` when it is taken."""
     slug = slugify(name, max_length=MAX_SLUG_LENGTH) or "organization"
@@ -54,21 +38,6 @@ async def free_slug(session: AsyncSession, name: str) -> str:
     return slug if slug not in taken else next(s for s in numbered if s not in taken)
 
 
-async def complete_founding(session: AsyncSession, organization_id: int) -> Organization:
-    """Make the organization real: its owner exists. Safe to repeat."""
-    founding = await queries.lock_founding(session, organization_id)
-    if founding is None:
-        return await queries.get(session, organization_id)
-    organization = founding.organization()
-    session.add(organization)
-    await session.delete(founding)
-    if founding.user_id is not None:
-        act_as(session, founding.user_id, founding.role)
-    record(session, "CREATE", organization)
-    await session.flush()
-    return organization
-
-
 async def make_for_owner(session: AsyncSession, name: str, owner_id: int) -> Organization:
     """Make an organization that a user waits for; its event tells identity for whom it is."""
     organization = Organization(name=name, slug=await free_slug(session, name))
@@ -76,30 +45,6 @@ async def make_for_owner(session: AsyncSession, name: str, owner_id: int) -> Org
     record(session, "CREATE", organization, owner_id=owner_id)
     await session.flush()
     return organization
-
-
-async def abandon_founding(
-    session: AsyncSession, organization_id: int, *, started_before: datetime | None = None
-) -> bool:
-    """Give id and slug up: there is no owner, so there will be no organization.
-
-    Returns False, and leaves the founding alone, if a request has resumed it since
-    `started_before`.
-    """
-    founding = await queries.lock_founding(session, organization_id)
-    if founding is None:
-        return True
-    if started_before is not None and founding.started_at >= started_before:
-        return False
-    await session.delete(founding)
-    return True
-
-
-async def postpone_settling(session: AsyncSession, organization_id: int) -> None:
-    """Note that an interrupted founding could not be settled; it is tried again later."""
-    founding = await queries.lock_founding(session, organization_id)
-    if founding is not None:
-        founding.postpone()
 
 
 async def update(

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.audit.canonical import canonical
+from services.audit.evidence.canonical import canonical
 
 MARK = "$personal"
 ERASED = "[erased]"

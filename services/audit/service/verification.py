@@ -8,12 +8,12 @@ from anyio import to_thread
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
-from services.audit.chain import GENESIS, chain_of, hash_of
-from services.audit.evidence import Evidence, Sealed
+from services.audit.evidence.chain import GENESIS, chain_of, hash_of
+from services.audit.evidence.personal import is_kept, references
+from services.audit.evidence.sealed_heads import Evidence, Sealed
 from services.audit.models import NO_ORGANIZATION, ArchivedRange, PersonalValue
-from services.audit.personal import is_kept, references
-from services.audit.retention import pieces_digest
 from services.audit.schemas import ChainReport, Failure
+from services.audit.service.retention import pieces_digest
 
 Row = queries.Row
 Kind = Literal["altered", "inserted", "removed", "missing_at_the_end", "rewritten", "seal_broken"]

@@ -10,14 +10,17 @@ from typing import Any
 
 import httpx
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.organizations import queries, service
+from services.organizations import queries
 from services.organizations.errors import EmailTaken
 from services.organizations.models import Founding, Organization
 from services.organizations.schemas import OrganizationCopy, OrganizationCreate, OwnerRead
+from services.organizations.service.organizations import free_slug
 from services.organizations.telemetry import FAILING, SETTLED
+from shared.changes import act_as, record
 from shared.clients import ServiceClients
-from shared.context import system_origin
+from shared.context import Origin, system_origin
 from shared.db import now
 from shared.errors import Invalid, ServiceUnavailable
 from shared.failpoints import failpoint
@@ -51,10 +54,10 @@ async def found(
     failpoint("founding.owner_answered")
     if answer.status_code >= 400:
         async with work.begin() as session:
-            await service.abandon_founding(session, founding.organization_id)
+            await abandon_founding(session, founding.organization_id)
         raise _refusal(answer)
     async with work.begin() as session:
-        organization = await service.complete_founding(session, founding.organization_id)
+        organization = await complete_founding(session, founding.organization_id)
     failpoint("founding.completed")
     return organization, OwnerRead.model_validate_json(answer.content)
 
@@ -71,7 +74,7 @@ async def _begin(work: Work, body: OrganizationCreate) -> Founding | Organizatio
             made = await queries.find(session, work.claim.resource_id)
             if made is not None:
                 return made
-        founding = await service.begin_founding(session, work.origin, body.organization())
+        founding = await begin_founding(session, work.origin, body.organization())
         if work.claim:
             await work.claim.attach(session, founding.organization_id)
         return founding
@@ -123,7 +126,7 @@ async def settle_interrupted(transactions: Transactions, clients: ServiceClients
             SETTLED.labels("failed").inc()
             log.error("founding_not_settled", organization_id=organization_id, exc_info=error)
             async with transactions.system() as session:
-                await service.postpone_settling(session, organization_id)
+                await postpone_settling(session, organization_id)
         else:
             SETTLED.labels(outcome).inc()
     async with transactions.system() as session:
@@ -148,10 +151,61 @@ async def _settle(
         raise ServiceUnavailable(f"Identity answered {answer.status_code}.")
     async with transactions.system() as session:
         if answer.status_code == 200:
-            await service.complete_founding(session, organization_id)
+            await complete_founding(session, organization_id)
             return "completed"
         # A request may have resumed it since the list was read: identity may make the owner now.
-        abandoned = await service.abandon_founding(
-            session, organization_id, started_before=started_before
-        )
+        abandoned = await abandon_founding(session, organization_id, started_before=started_before)
         return "abandoned" if abandoned else "resumed"
+
+
+async def begin_founding(session: AsyncSession, origin: Origin, fields: dict[str, Any]) -> Founding:
+    """Promise an id and a slug to an organization whose owner is yet to be made."""
+    founding = Founding(
+        organization_id=await queries.next_organization_id(session),
+        slug=await free_slug(session, fields["name"]),
+        fields=fields,
+        user_id=origin.user_id,
+        role=origin.role,
+    )
+    session.add(founding)
+    await session.flush()
+    return founding
+
+
+async def complete_founding(session: AsyncSession, organization_id: int) -> Organization:
+    """Make the organization real: its owner exists. Safe to repeat."""
+    founding = await queries.lock_founding(session, organization_id)
+    if founding is None:
+        return await queries.get(session, organization_id)
+    organization = founding.organization()
+    session.add(organization)
+    await session.delete(founding)
+    if founding.user_id is not None:
+        act_as(session, founding.user_id, founding.role)
+    record(session, "CREATE", organization)
+    await session.flush()
+    return organization
+
+
+async def abandon_founding(
+    session: AsyncSession, organization_id: int, *, started_before: datetime | None = None
+) -> bool:
+    """Give id and slug up: there is no owner, so there will be no organization.
+
+    Returns False, and leaves the founding alone, if a request has resumed it since
+    `started_before`.
+    """
+    founding = await queries.lock_founding(session, organization_id)
+    if founding is None:
+        return True
+    if started_before is not None and founding.started_at >= started_before:
+        return False
+    await session.delete(founding)
+    return True
+
+
+async def postpone_settling(session: AsyncSession, organization_id: int) -> None:
+    """Note that an interrupted founding could not be settled; it is tried again later."""
+    founding = await queries.lock_founding(session, organization_id)
+    if founding is not None:
+        founding.postpone()

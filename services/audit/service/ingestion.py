@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.audit import chain
-from services.audit.chain import Head
-from services.audit.drafts import Draft
+from services.audit.evidence import chain
+from services.audit.evidence.chain import Head
+from services.audit.evidence.drafts import Draft
 
 # The months that are still missing are made first.
 _NEXT_IDS = text(

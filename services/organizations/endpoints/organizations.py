@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
 
-from services.organizations import founding, queries, service
+from services.organizations import queries
 from services.organizations.errors import EmailTaken, OrganizationNotFound
 from services.organizations.models import Organization
 from services.organizations.schemas import (
@@ -15,6 +15,7 @@ from services.organizations.schemas import (
     OrganizationUpdate,
     OwnerRead,
 )
+from services.organizations.service import founding, organizations
 from shared.actors import Actor
 from shared.auth import ActorDep
 from shared.clients import ServiceClients
@@ -38,7 +39,7 @@ members = router(
 
 
 async def _admin(actor: ActorDep) -> Actor:
-    service.require_admin(actor)
+    organizations.require_admin(actor)
     return actor
 
 
@@ -101,7 +102,9 @@ async def update_organization_as_admin(
     response: TaggedResponse,
 ) -> OrganizationRead:
     """Change any organization; `is_active` closes and reopens it."""
-    changed = await service.update(session, actor, organization_id, body.changes(), precondition)
+    changed = await organizations.update(
+        session, actor, organization_id, body.changes(), precondition
+    )
     return _shown(response, changed)
 
 
@@ -110,7 +113,7 @@ async def deactivate_organization(
     organization_id: Id, session: SessionDep, _admin: AdminDep
 ) -> dict[str, str]:
     """Deactivate an organization; nothing of it is deleted."""
-    await service.deactivate(session, organization_id)
+    await organizations.deactivate(session, organization_id)
     return {"message": "Organization deactivated successfully"}
 
 
@@ -119,7 +122,7 @@ async def get_organization(
     organization_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> OrganizationRead:
     """Show one's own organization."""
-    return _shown(response, await service.visible(session, actor, organization_id))
+    return _shown(response, await organizations.visible(session, actor, organization_id))
 
 
 @members.put("/{organization_id}", responses=responses(StaleVersion))
@@ -132,5 +135,7 @@ async def update_organization(
     response: TaggedResponse,
 ) -> OrganizationRead:
     """Change the settings of one's own organization."""
-    changed = await service.update(session, actor, organization_id, body.changes(), precondition)
+    changed = await organizations.update(
+        session, actor, organization_id, body.changes(), precondition
+    )
     return _shown(response, changed)

@@ -10,7 +10,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from pydantic import BaseModel
 
-from services.audit.chain import chain_of
+from services.audit.evidence.chain import chain_of
 
 _TABLE = (
     "CREATE TABLE heads (chain INTEGER, position INTEGER, hash BLOB,"

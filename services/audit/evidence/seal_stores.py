@@ -20,7 +20,7 @@ from obstore.store import from_url
 from pydantic import AfterValidator
 
 from services.audit.errors import SealsUnreachable
-from services.audit.evidence import Seal, seal_of
+from services.audit.evidence.sealed_heads import Seal, seal_of
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from services.audit.canonical import Writer, storable
-from services.audit.chain import Text, chain_of
-from services.audit.personal import Commitments
+from services.audit.evidence.canonical import Writer, storable
+from services.audit.evidence.chain import Text, chain_of
+from services.audit.evidence.personal import Commitments
 from shared.events import Event, EventActor, EventData
 
 _JSON = ("old_values", "new_values", "envelope")

@@ -13,9 +13,9 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 
-from services.audit.chain import Head
-from services.audit.evidence import Evidence, Seal, digest, seal_of
-from services.audit.seal_stores import Overtaken, SealStore
+from services.audit.evidence.chain import Head
+from services.audit.evidence.seal_stores import Overtaken, SealStore
+from services.audit.evidence.sealed_heads import Evidence, Seal, digest, seal_of
 from shared.tokens import ALGORITHM
 
 SEAL_TYPE = "audit-seal+jws"

@@ -1,0 +1,1 @@
+"""Use cases of the audit service: write, read, export, verify, seal and archive the trail."""
