@@ -1,0 +1,51 @@
+"""Queries of archives and of the pieces of chains that they hold."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Date, Select, cast, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.audit.models import Archive, ArchivedRange, AuditLog
+from services.audit.queries.rows import Row
+
+
+async def archived_ranges(session: AsyncSession, chain: int) -> dict[int, ArchivedRange]:
+    """Return the pieces of a chain that went to the archive, by their first position."""
+    statement = select(ArchivedRange).where(ArchivedRange.organization_id == chain)
+    return {piece.first_position: piece for piece in await session.scalars(statement)}
+
+
+async def archives(session: AsyncSession) -> list[tuple[Archive, list[Row]]]:
+    """Return the archives whose own entry in the trail is not archived yet, with their pieces."""
+    archived_months = select(Archive.month).scalar_subquery()
+    told_in = cast(func.date_trunc("month", func.timezone("UTC", Archive.archived_at)), Date)
+    found = await session.scalars(
+        select(Archive).where(told_in.not_in(archived_months)).order_by(Archive.id)
+    )
+    columns = list(ArchivedRange.__table__.columns)
+    return [
+        (archive, list((await session.execute(_pieces(columns, archive.id))).mappings()))
+        for archive in found
+    ]
+
+
+async def archive_files(session: AsyncSession) -> Sequence[Archive]:
+    """Return every archive, oldest first."""
+    return (await session.scalars(select(Archive).order_by(Archive.id))).all()
+
+
+def _pieces(columns: Sequence[Any], archive_id: int) -> Select[Any]:
+    return select(*columns).where(ArchivedRange.archive_id == archive_id)
+
+
+async def told_of_archive(session: AsyncSession, archive_id: int) -> tuple[Any, Any] | None:
+    """Return the hashes of an archive and of its pieces as the trail has them, or None."""
+    statement = select(AuditLog.new_values).where(
+        AuditLog.entity_type == "audit_log",
+        AuditLog.entity_id == archive_id,
+        AuditLog.action == "ARCHIVE",
+        AuditLog.organization_id.is_(None),
+    )
+    told = (await session.scalars(statement)).first()
+    return (told.get("sha256"), told.get("pieces_sha256")) if told else None

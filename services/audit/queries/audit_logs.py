@@ -1,0 +1,86 @@
+"""Queries of audit rows with their personal data: pages and exports."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.audit.evidence.personal import filled, references
+from services.audit.models import AuditLog
+from services.audit.queries.personal_values import personal_values_of
+from services.audit.queries.rows import CHUNK, COLUMNS, Row
+from services.audit.schemas import Filters
+from shared.errors import Invalid
+from shared.paging import Page
+
+_SLOW_READER = text("SET LOCAL idle_in_transaction_session_timeout = '15min'")
+"""How long whoever reads an export may take over a thousand rows."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EQUAL = ("user_id", "organization_id", "entity_type", "entity_id", "correlation_id")
+
+
+def _wanted(filters: Filters) -> Select[Any]:
+    statement = select(*COLUMNS)
+    for name in _EQUAL:
+        value = getattr(filters, name)
+        if value is not None:
+            statement = statement.where(getattr(AuditLog, name) == value)
+    if filters.action is not None:
+        # All but the upgrade's `migration` are in capitals.
+        spellings = {filters.action, filters.action.upper()}
+        statement = statement.where(AuditLog.action.in_(sorted(spellings)))
+    if filters.begin is not None:
+        statement = statement.where(AuditLog.created_at >= filters.begin)
+    if filters.end is not None:
+        statement = statement.where(AuditLog.created_at < filters.end)
+    return statement.order_by(AuditLog.created_at.desc(), AuditLog.id.desc())
+
+
+async def page_of_rows(session: AsyncSession, page: Page, filters: Filters) -> list[Row]:
+    """Return a page of rows, newest first, with their personal data."""
+    statement = _wanted(filters)
+    if page.after is not None:
+        statement = statement.where(*_behind(page.after))
+    found = (await session.execute(statement.limit(page.limit + 1))).mappings().all()
+    rows = page.cut(found, lambda row: (_microseconds(row["created_at"]), row["id"]))
+    return await _with_personal(session, rows)
+
+
+def _behind(after: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return the conditions of a row's lying behind a cursor.
+
+    The first one alone is what lets PostgreSQL pass over the months of newer rows.
+    """
+    try:
+        microseconds, id_ = after
+        instant = _EPOCH + timedelta(microseconds=microseconds)
+    except (ValueError, OverflowError):
+        raise Invalid("cursor", "is not a cursor of this list") from None
+    position = tuple_(AuditLog.created_at, AuditLog.id)
+    return AuditLog.created_at <= instant, position < tuple_(instant, id_)
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+async def stream_rows(session: AsyncSession, filters: Filters) -> AsyncIterator[list[Row]]:
+    """Yield rows by the thousand, newest first, from a cursor in the server."""
+    await session.execute(_SLOW_READER)
+    streamed = await session.stream(_wanted(filters), execution_options={"yield_per": CHUNK})
+    async for rows in streamed.mappings().partitions():
+        yield await _with_personal(session, rows)
+
+
+async def _with_personal(session: AsyncSession, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with the personal values that their commitments stand for."""
+    columns = ("old_values", "new_values")
+    wanted = {mark for row in rows for column in columns for mark in references(row[column])}
+    if not wanted:
+        return list(rows)
+    known = await personal_values_of(session, wanted)
+    return [{**row, **{name: filled(row[name], known) for name in columns}} for row in rows]
