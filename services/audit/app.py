@@ -2,7 +2,8 @@
 
 from fastapi import FastAPI
 
-from services.audit.endpoints import admin, members
+from services.audit.endpoints.admin import admin
+from services.audit.endpoints.members import members
 from services.audit.events import CATALOGUE
 from services.audit.evidence.seal_stores import store_at
 from services.audit.service.seals import SealReader
@@ -16,7 +17,7 @@ NAME = "audit"
 def create_app(settings: Settings) -> FastAPI:
     """Return the application."""
     app = create_service(NAME, settings, CATALOGUE, [admin, members], title="Carnet audit")
-    app.state.seals = SealReader(store_at(settings.seals), settings.internal_jwks)
+    app.state.seal_reader = SealReader(store_at(settings.seals), settings.internal_jwks)
     return app
 
 

@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import Depends, Query
 from pydantic import BaseModel
-
-from shared.fields import Instant, Name, QueryId
 
 
 class AuditLogRead(BaseModel):
@@ -42,7 +39,7 @@ class ExportFormat(StrEnum):
 
 
 class Filters(BaseModel):
-    """Which rows are asked for; a filter that is not given lets everything through."""
+    """Which rows are requested; a filter that is None lets every row through."""
 
     user_id: int | None = None
     action: str | None = None
@@ -53,37 +50,13 @@ class Filters(BaseModel):
     end: datetime | None = None
     organization_id: int | None = None
 
-    def given(self) -> dict[str, Any]:
-        """Return the filters that were given, as JSON holds them."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the filters that are set, as JSON values."""
         return self.model_dump(mode="json", exclude_none=True)
 
-
-Id = Annotated[QueryId | None, Query()]
-Line = Annotated[Name | None, Query()]
-
-
-async def wanted_rows(
-    user_id: Annotated[QueryId | None, Query(description="Who made the change")] = None,
-    action: Line = None,
-    entity_type: Line = None,
-    entity_id: Id = None,
-    correlation_id: Annotated[Name | None, Query(description="The request id")] = None,
-    begin: Annotated[Instant | None, Query(alias="from", description="Inclusive")] = None,
-    end: Annotated[Instant | None, Query(alias="to", description="Exclusive")] = None,
-) -> Filters:
-    """Read the filters of a request."""
-    return Filters(
-        user_id=user_id,
-        action=action,
-        entity_type=entity_type,
-        entity_id=entity_id,
-        correlation_id=correlation_id,
-        begin=begin,
-        end=end,
-    )
-
-
-FiltersDep = Annotated[Filters, Depends(wanted_rows)]
+    def within(self, organization_id: int | None) -> "Filters":
+        """Return the same filters for one organization, or for all if it is None."""
+        return self.model_copy(update={"organization_id": organization_id})
 
 
 class Failure(BaseModel):
@@ -112,7 +85,7 @@ class ChainReport(BaseModel):
     sealed: int | None
 
 
-def shown(row: Mapping[str, Any]) -> AuditLogRead:
-    """Return a stored row as it goes out: hashes in hexadecimal."""
+def audit_log_read(row: Mapping[str, Any]) -> AuditLogRead:
+    """Return a stored row as the API shows it, with hashes in hexadecimal."""
     hashes = {name: row[name].hex() for name in ("hash", "previous_hash")}
     return AuditLogRead.model_validate({**row, **hashes})

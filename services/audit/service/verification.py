@@ -8,12 +8,17 @@ from anyio import to_thread
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
+from services.audit.access import require_admin, require_reader
 from services.audit.evidence.chain import GENESIS, chain_of, hash_of
 from services.audit.evidence.personal import is_kept, references
 from services.audit.evidence.sealed_heads import Evidence, Sealed
 from services.audit.models import NO_ORGANIZATION, ArchivedRange, PersonalValue
-from services.audit.schemas import ChainReport, Failure
+from services.audit.schemas import ChainReport, Failure, Filters
+from services.audit.service.audit_logs import record_reading
 from services.audit.service.retention import pieces_digest
+from services.audit.service.seals import SealReader
+from shared.actors import Actor
+from shared.work import Work
 
 Row = queries.Row
 Kind = Literal["altered", "inserted", "removed", "missing_at_the_end", "rewritten", "seal_broken"]
@@ -98,6 +103,49 @@ def _failure(kind: Kind, position: int, row: Row | None, detail: str) -> Failure
         event_id=row["event_id"] if row else None,
         detail=detail,
     )
+
+
+async def verify_all_chains(
+    work: Work,
+    actor: Actor,
+    seals: SealReader,
+    organization_id: int | None,
+    *,
+    first: int,
+    last: int | None,
+) -> list[ChainReport]:
+    """Verify every chain, or a range of one organization's, and report on each.
+
+    Raises Forbidden for everyone except administrators of the system, and SealsUnreachable.
+    """
+    require_admin(actor)
+    # No transaction is open while the seals are fetched.
+    evidence = await seals.evidence()
+    async with work.begin() as session:
+        record_reading(session, "verify", Filters(organization_id=organization_id))
+        if organization_id is None:
+            return await verify_everything(session, evidence)
+        return [await verify_chain(session, organization_id, evidence, first=first, last=last)]
+
+
+async def verify_rows(
+    work: Work,
+    actor: Actor,
+    seals: SealReader,
+    organization_id: int,
+    *,
+    first: int,
+    last: int | None,
+) -> ChainReport:
+    """Verify a range of an organization's chain, and report on it.
+
+    Raises OrganizationNotFound, Forbidden and SealsUnreachable.
+    """
+    require_reader(actor, organization_id)
+    evidence = await seals.evidence()
+    async with work.begin() as session:
+        record_reading(session, "verify", Filters(organization_id=organization_id))
+        return await verify_chain(session, organization_id, evidence, first=first, last=last)
 
 
 async def verify_everything(session: AsyncSession, evidence: Evidence) -> list[ChainReport]:

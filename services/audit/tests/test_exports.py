@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from services.audit.schemas import ExportFormat, Filters
-from services.audit.service.audit_logs import export_rows
+from services.audit.service.exports import stream_export
 from services.audit.tests.volume import fill
 from shared.testing import Database
 from shared.transactions import Transactions
@@ -23,7 +23,7 @@ async def _peak(transactions: Transactions, form: ExportFormat) -> tuple[int, in
     tracemalloc.start()
     try:
         async with transactions.system() as session:
-            async for piece in export_rows(session, Filters(), form):
+            async for piece in stream_export(session, Filters(), form):
                 lines += piece.count(b"\n")
         return lines, tracemalloc.get_traced_memory()[1]
     finally:
@@ -51,7 +51,7 @@ async def test_a_reader_may_take_longer_than_a_transaction_may_rest(
     async with transactions.system() as session:
         # In milliseconds: a minute as the roles have it.
         await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 50"))
-        pieces = export_rows(session, Filters(), ExportFormat.NDJSON)
+        pieces = stream_export(session, Filters(), ExportFormat.NDJSON)
         lines = (await anext(pieces)).count(b"\n")
         await asyncio.sleep(0.5)
         lines += sum([piece.count(b"\n") async for piece in pieces])

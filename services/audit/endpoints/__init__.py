@@ -1,0 +1,1 @@
+"""HTTP routes of the audit service: a route parses, calls one use case and returns its result."""
