@@ -19,11 +19,9 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 import services.organizations.schemas
-import services.vouchers.service.charges
-import services.vouchers.service.copies
-import services.vouchers.service.refund_calls
+import services.vouchers.service.payments_client
+import services.vouchers.service.remote_copies
 from deploy.checks.event_shapes.consumers import all_readers
-from gateway.revocations.revocation_feed import RevocationList
 from gateway.routes import Service
 from services.identity.schemas import OrganizationFacts
 from shared.events import Event
@@ -135,11 +133,11 @@ def _passing(schema: Mapping[str, Any]) -> Iterator[str]:
 ANSWERS: tuple[type[BaseModel], ...] = (
     OrganizationFacts,
     services.organizations.schemas.OwnerRead,
-    services.vouchers.service.copies.OrganizationState,
-    services.vouchers.service.copies.ClientState,
-    services.vouchers.service.charges.Charge,
-    services.vouchers.service.refund_calls.PaymentState,
-    services.vouchers.service.refund_calls.RefundState,
+    services.vouchers.service.remote_copies.OrganizationState,
+    services.vouchers.service.remote_copies.ClientState,
+    services.vouchers.service.payments_client.Charge,
+    services.vouchers.service.payments_client.PaymentState,
+    services.vouchers.service.payments_client.RefundState,
     RevocationList,
 )
 """What is read of the answers of other services."""

@@ -5,10 +5,10 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers.bootstrap import DEFAULT_ORGANIZATION_SLUG, ensure_default_types
 from services.vouchers.models import Base, ClientCopy, OrganizationCopy
 from services.vouchers.service import refunds, settlement
-from services.vouchers.service.copies import ClientState, OrganizationState, keep
+from services.vouchers.service.default_types import DEFAULT_ORGANIZATION_SLUG, ensure_default_types
+from services.vouchers.service.remote_copies import ClientState, OrganizationState, keep
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event

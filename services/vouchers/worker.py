@@ -5,11 +5,11 @@ from datetime import timedelta
 import structlog
 
 from services.vouchers.app import NAME, clients_of
-from services.vouchers.bootstrap import make_up_for_missed_creation
 from services.vouchers.events import CATALOGUE, LISTENERS
 from services.vouchers.handlers import QUEUES
-from services.vouchers.service import charges, quotes, vouchers
-from services.vouchers.service.copies import Directory
+from services.vouchers.service import expiry, payments_client, refund_quotes, unpaid_vouchers
+from services.vouchers.service.default_types import make_up_for_missed_creation
+from services.vouchers.service.remote_copies import RemoteCopies, learn_organizations
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
 from shared.consumer import Consumer, one_by_one, read_event
@@ -59,9 +59,9 @@ def consumers_of(settings: Settings, transactions: Transactions) -> list[Consume
     ]
 
 
-def patience_of(settings: Settings) -> vouchers.Patience:
+def patience_of(settings: Settings) -> unpaid_vouchers.Patience:
     """Return how long vouchers wait for their money."""
-    return vouchers.Patience(
+    return unpaid_vouchers.Patience(
         cards=timedelta(hours=settings.pending_hours), others=timedelta(days=settings.pending_days)
     )
 
@@ -72,33 +72,33 @@ def timers_of(
     """Return what is due by the clock: vouchers that run out, vouchers that nobody paid."""
     patience = patience_of(settings)
 
-    def directory() -> Directory:
+    def remote_copies() -> RemoteCopies:
         # Each run's own: its calls are found together in the logs, and apart from other runs'.
-        return Directory(clients, system_origin(), transactions.system)
+        return RemoteCopies(clients, system_origin(), transactions.system)
 
     async def expire() -> None:
-        await vouchers.expire_run_out(transactions)
+        await expiry.expire_run_out(transactions)
 
     async def learn() -> None:
-        await vouchers.learn_organizations(transactions, directory())
+        await learn_organizations(transactions, remote_copies())
 
     async def cancel() -> None:
         origin = system_origin()
 
         async def close(voucher_id: int) -> None:
-            await charges.close(clients, origin, voucher_id)
+            await payments_client.close(clients, origin, voucher_id)
 
         try:
-            await vouchers.cancel_unpaid(transactions, close, patience)
+            await unpaid_vouchers.cancel_unpaid(transactions, close, patience)
         except ServiceUnavailable as error:
             log.warning("unpaid_vouchers_wait", cause=error.detail)
 
     async def forget() -> None:
-        await quotes.forget_untaken(transactions)
+        await refund_quotes.forget_untaken(transactions)
 
     async def bootstrap() -> None:
         try:
-            await make_up_for_missed_creation(transactions, directory())
+            await make_up_for_missed_creation(transactions, remote_copies())
         except ServiceUnavailable as error:
             # Everything starts at once on a fresh installation: not worth an error.
             log.info("bootstrap_waits", cause=error.detail)

@@ -7,9 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from deploy.upgrade.run.sql_literals import DefaultType
 from deploy.upgrade.targets import seeing_everything
-from services.vouchers.bootstrap import default_type
-from services.vouchers.defaults import DEFAULT_VOUCHER_TYPES
 from services.vouchers.models import OrganizationCopy, VoucherType
+from services.vouchers.service.default_types import DEFAULT_VOUCHER_TYPES, default_type
 from shared.changes import record
 from shared.transactions import Transactions
 

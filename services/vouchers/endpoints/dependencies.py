@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from services.vouchers.errors import OrganizationNotFound
 from services.vouchers.models import OrganizationCopy
 from services.vouchers.service import voucher_types
-from services.vouchers.service.copies import Directory
+from services.vouchers.service.remote_copies import RemoteCopies
 from shared.auth import ActorDep
 from shared.clients import ServiceClients
 from shared.fields import Id
@@ -36,8 +36,8 @@ async def _managed_organization(
     organization_id: Id, actor: ActorDep, work: UnclaimedWorkDep, clients: ClientsDep
 ) -> OrganizationCopy:
     voucher_types.require_manager(actor, organization_id)
-    directory = Directory(clients, work.origin, lambda: work.begin(EVERYTHING))
-    organization = await directory.find_organization(organization_id)
+    remote_copies = RemoteCopies(clients, work.origin, lambda: work.begin(EVERYTHING))
+    organization = await remote_copies.find_organization(organization_id)
     if organization is None:
         raise OrganizationNotFound
     return organization

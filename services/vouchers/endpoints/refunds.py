@@ -21,7 +21,7 @@ from services.vouchers.schemas.refunds import (
     RefundQuoteRead,
     VoucherRefund,
 )
-from services.vouchers.service import quotes
+from services.vouchers.service import refund_quotes
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, ServiceUnavailable, Unauthenticated, responses
 from shared.fields import Id
@@ -56,7 +56,7 @@ async def quote_refund(
 ) -> RefundQuoteRead:
     """Say what the voucher's unused regular sessions bring, pro rata of what was paid."""
     sessions = body.sessions if body else None
-    made = await quotes.quote(work, clients, actor, voucher_id, sessions)
+    made = await refund_quotes.quote(work, clients, actor, voucher_id, sessions)
     return RefundQuoteRead.model_validate(made)
 
 
@@ -75,7 +75,7 @@ async def refund_voucher(
     voucher_id: Id, body: RefundFromQuote, work: WorkDep, actor: ActorDep, clients: ClientsDep
 ) -> VoucherRefund:
     """Give back what a quote says, unless the voucher was used or changed since it was made."""
-    quote, made = await quotes.give_back(
+    quote, made = await refund_quotes.give_back(
         work, clients, actor, voucher_id, body.quote_id, body.reason
     )
     return VoucherRefund(

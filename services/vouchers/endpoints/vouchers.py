@@ -37,7 +37,6 @@ from services.vouchers.schemas.vouchers import (
 )
 from services.vouchers.service import purchase
 from services.vouchers.service import vouchers as service
-from services.vouchers.service.own import with_days
 from shared.auth import ActorDep
 from shared.errors import (
     Forbidden,
@@ -126,7 +125,7 @@ async def list_my_vouchers(
 ) -> list[MyVoucher]:
     """List one's own vouchers, newest first, with the days of the last and the next session."""
     rows = await queries.page_of_own_vouchers(session, page, actor.user_id, status=status)
-    return await with_days(session, rows)
+    return await service.with_days(session, rows)
 
 
 @vouchers.get("/{voucher_id}", responses=responses(VoucherNotFound))

@@ -30,10 +30,10 @@ from services.vouchers.models import (
     VoucherStatus,
     VoucherType,
 )
-from services.vouchers.service import charges, settlement
+from services.vouchers.service import payments_client, settlement
 from services.vouchers.service.calendar import day_in
-from services.vouchers.service.charges import Charge
-from services.vouchers.service.copies import Directory
+from services.vouchers.service.payments_client import Charge
+from services.vouchers.service.remote_copies import RemoteCopies
 from shared.actors import Actor
 from shared.changes import record
 from shared.clients import ServiceClients
@@ -92,13 +92,13 @@ async def buy(
     ServiceUnavailable; after the last one the same Idempotency-Key goes on from where this attempt
     ended.
     """
-    directory = Directory(clients, work.origin, lambda: work.begin(EVERYTHING))
-    begun = await _begun(work) or await _begin(work, directory, actor, order, organization_id)
+    remote_copies = RemoteCopies(clients, work.origin, lambda: work.begin(EVERYTHING))
+    begun = await _begun(work) or await _begin(work, remote_copies, actor, order, organization_id)
     voucher, parties = begun
     failpoint("purchase.begun")
     try:
         charge = await _charge(work, clients, voucher, parties, order.payment_token)
-    except charges.ChargeRefused as refusal:
+    except payments_client.ChargeRefused as refusal:
         await _give_up(work, voucher, parties)
         raise Invalid(refusal.field, refusal.message) from None
     failpoint("purchase.charged")
@@ -122,7 +122,7 @@ async def _begun(work: Work) -> tuple[Voucher, Parties] | None:
 
 
 async def _begin(
-    work: Work, directory: Directory, actor: Actor, order: Order, organization_id: int | None
+    work: Work, remote_copies: RemoteCopies, actor: Actor, order: Order, organization_id: int | None
 ) -> tuple[Voucher, Parties]:
     """Sell in one transaction; in a second one, if our copies would make us refuse."""
     async with work.begin(EVERYTHING) as session:
@@ -132,7 +132,7 @@ async def _begin(
             await limit_to(session, parties.tenant)
             return await _sell(work, session, order, offer.type, parties), parties
     parties = Parties(
-        await _open_organization(directory, offer), await _buyer(directory, order, offer)
+        await _open_organization(remote_copies, offer), await _buyer(remote_copies, order, offer)
     )
     async with work.begin(parties.tenant) as session:
         offer = await queries.hold_offer(session, order.voucher_type_id, order.client_id)
@@ -163,19 +163,19 @@ def _belongs(client: ClientCopy | None, order: Order, kind: VoucherType) -> Type
     return client is not None and client.organization_id in homes
 
 
-async def _open_organization(directory: Directory, offer: queries.Offer) -> OrganizationCopy:
+async def _open_organization(remote_copies: RemoteCopies, offer: queries.Offer) -> OrganizationCopy:
     copy = offer.organization
     if not _is_open(copy):
-        copy = await directory.fetch_organization(offer.type.organization_id)
+        copy = await remote_copies.fetch_organization(offer.type.organization_id)
     if not _is_open(copy):
         raise OrganizationInactive
     return copy
 
 
-async def _buyer(directory: Directory, order: Order, offer: queries.Offer) -> ClientCopy:
+async def _buyer(remote_copies: RemoteCopies, order: Order, offer: queries.Offer) -> ClientCopy:
     copy = offer.client
     if not _may_buy(copy, order, offer.type):
-        copy = await directory.fetch_client(order.client_id)
+        copy = await remote_copies.fetch_client(order.client_id)
     if not _belongs(copy, order, offer.type):
         raise ClientNotFound
     if not copy.is_active:
@@ -202,8 +202,8 @@ async def _sell(
         session,
         "PURCHASE",
         voucher,
-        buyer=charges.buyer_of(parties.client),
-        seller=charges.seller_of(parties.organization),
+        buyer=payments_client.buyer_of(parties.client),
+        seller=payments_client.seller_of(parties.organization),
     )
     await session.flush()
     if work.claim:
@@ -218,15 +218,15 @@ async def _charge(
     parties: Parties,
     payment_token: str | None,
 ) -> Charge:
-    buyer = charges.buyer_of(parties.client)
-    seller = charges.seller_of(parties.organization)
-    order = charges.order_of(voucher, buyer, seller, payment_token)
-    return await charges.charge(clients, work.origin, order)
+    buyer = payments_client.buyer_of(parties.client)
+    seller = payments_client.seller_of(parties.organization)
+    order = payments_client.order_of(voucher, buyer, seller, payment_token)
+    return await payments_client.charge(clients, work.origin, order)
 
 
 def _refusal(charge: Charge) -> AppError:
     failure = charge.failure
-    if failure is not None and failure.code == charges.CARD_TOKEN_UNKNOWN:
+    if failure is not None and failure.code == payments_client.CARD_TOKEN_UNKNOWN:
         return CardTokenUnknown()
     return PaymentDeclined((failure and failure.message) or "")
 

@@ -20,8 +20,9 @@ from services.vouchers.models import (
     VoucherDispute,
     VoucherStatus,
 )
-from services.vouchers.service import codes, ending
+from services.vouchers.service import codes
 from services.vouchers.service.pro_rata import sessions_for
+from services.vouchers.service.vouchers import mark_cancelled
 from shared.changes import record
 from shared.db import now
 
@@ -97,7 +98,7 @@ async def _apply(session: AsyncSession, voucher: Voucher, sessions: int, *, in_f
         voucher.payment_status = (PaymentStatus.REFUNDED if in_full else part).value
     nothing_left = voucher.regular_sessions_left == 0 and not others_open
     if voucher.status in _ENDING and (in_full or nothing_left):
-        ending.cancel(session, voucher, REFUNDED)
+        mark_cancelled(session, voucher, REFUNDED)
     elif sessions:
         left = voucher.regular_sessions_left
         record(session, "REDUCE", voucher, sessions=sessions, regular_sessions_left=left)
@@ -131,9 +132,9 @@ async def reopen(session: AsyncSession, voucher: Voucher) -> None:
     record(session, "REOPEN", voucher)
     await session.flush()
     if await queries.has_lost_dispute(session, voucher):
-        ending.cancel(session, voucher, DISPUTE_LOST)
+        mark_cancelled(session, voucher, DISPUTE_LOST)
     elif voucher.payment_status == PaymentStatus.REFUNDED:
-        ending.cancel(session, voucher, REFUNDED)
+        mark_cancelled(session, voucher, REFUNDED)
 
 
 async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, status: str) -> None:
@@ -156,7 +157,7 @@ async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, s
     dispute.is_open, dispute.is_lost = status == "open", status == "lost"
     await session.flush()
     if status == "lost" and voucher.status in _ENDING:
-        ending.cancel(session, voucher, DISPUTE_LOST)
+        mark_cancelled(session, voucher, DISPUTE_LOST)
     still_open = await queries.has_open_dispute(session, voucher)
     if still_open != (voucher.disputed_at is not None):
         voucher.disputed_at = now() if still_open else None

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import queries
 from services.vouchers.errors import OrganizationNotFound
 from services.vouchers.models import PaymentStatus, Voucher, VoucherStatus
-from services.vouchers.service import codes, ending
+from services.vouchers.service import codes
 from services.vouchers.service.calendar import day_in
+from services.vouchers.service.vouchers import mark_cancelled
 from shared.changes import record
 from shared.db import now
 
@@ -99,6 +100,6 @@ def _unpaid(session: AsyncSession, voucher: Voucher) -> None:
         return
     voucher.payment_status = PaymentStatus.FAILED.value
     if voucher.status == VoucherStatus.PENDING:
-        ending.cancel(session, voucher, PAYMENT_FAILED)
+        mark_cancelled(session, voucher, PAYMENT_FAILED)
     else:
         record(session, "UPDATE", voucher)

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 
 from services.vouchers.app import NAME, create_app
 from services.vouchers.events import CATALOGUE
-from services.vouchers.service.vouchers import Patience, cancel_unpaid, expire_run_out
+from services.vouchers.service.expiry import expire_run_out
+from services.vouchers.service.unpaid_vouchers import Patience, cancel_unpaid
 from services.vouchers.tests.environment import settings_of, transports_of
 from services.vouchers.tests.events import (
     deliver,

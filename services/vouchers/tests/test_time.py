@@ -9,14 +9,10 @@ from sqlalchemy import text
 
 from services.vouchers.app import clients_of
 from services.vouchers.schemas.vouchers import VoucherRead
-from services.vouchers.service.copies import Directory
-from services.vouchers.service.quotes import forget_untaken
-from services.vouchers.service.vouchers import (
-    Patience,
-    cancel_unpaid,
-    expire_run_out,
-    learn_organizations,
-)
+from services.vouchers.service.expiry import expire_run_out
+from services.vouchers.service.refund_quotes import forget_untaken
+from services.vouchers.service.remote_copies import RemoteCopies, learn_organizations
+from services.vouchers.service.unpaid_vouchers import Patience, cancel_unpaid
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports
 from services.vouchers.tests.outside import ORGANIZATION, OTHER_ORGANIZATION, Payments
@@ -157,8 +153,8 @@ async def test_an_organization_whose_clock_is_unknown_is_asked_for(
     later = now() + timedelta(days=91)
     assert await expire_run_out(transactions, later) == 0
     clients = clients_of(settings, transports)
-    directory = Directory(clients, system_origin(), transactions.system)
-    await learn_organizations(transactions, directory)
+    remote_copies = RemoteCopies(clients, system_origin(), transactions.system)
+    await learn_organizations(transactions, remote_copies)
     await clients.aclose()
     assert await expire_run_out(transactions, later) == 1
     assert await _statuses(database) == {voucher["id"]: "expired"}

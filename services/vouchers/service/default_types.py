@@ -4,17 +4,52 @@ Whoever installs Carnet starts workers, so no further step can be forgotten. On 
 all of them start at once, and what is published before our queue exists never reaches it.
 """
 
+from decimal import Decimal
+from typing import Any
+
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
-from services.vouchers.defaults import DEFAULT_VOUCHER_TYPES
-from services.vouchers.models import OrganizationCopy, VoucherType
-from services.vouchers.service.copies import Directory, keep
+from services.vouchers.models import Frequency, OrganizationCopy, VoucherType
+from services.vouchers.service.remote_copies import RemoteCopies, keep
 from shared.changes import record
 from shared.transactions import Transactions
 
 DEFAULT_ORGANIZATION_SLUG = "default-org"
+
+DEFAULT_VOUCHER_TYPES: tuple[dict[str, Any], ...] = (
+    {
+        "name": "Standard Individual Therapy",
+        "total_sessions": 10,
+        "backup_sessions": 2,
+        "session_duration_minutes": 60,
+        "max_clients_per_session": 1,
+        "frequency": Frequency.WEEKLY.value,
+        "price": Decimal("399.99"),
+        "validity_days": 365,
+    },
+    {
+        "name": "Group Therapy Package",
+        "total_sessions": 8,
+        "backup_sessions": 2,
+        "session_duration_minutes": 90,
+        "max_clients_per_session": 8,
+        "frequency": Frequency.WEEKLY.value,
+        "price": Decimal("199.99"),
+        "validity_days": 365,
+    },
+    {
+        "name": "Intensive Daily Sessions",
+        "total_sessions": 20,
+        "backup_sessions": 4,
+        "session_duration_minutes": 45,
+        "max_clients_per_session": 1,
+        "frequency": Frequency.DAILY.value,
+        "price": Decimal("799.99"),
+        "validity_days": 365,
+    },
+)
 
 
 async def ensure_default_types(session: AsyncSession, organization: OrganizationCopy) -> int:
@@ -32,8 +67,10 @@ async def ensure_default_types(session: AsyncSession, organization: Organization
     return len(DEFAULT_VOUCHER_TYPES)
 
 
-async def make_up_for_missed_creation(transactions: Transactions, directory: Directory) -> None:
-    """Ask for the default organization as long as we have not heard of it, and do the same.
+async def make_up_for_missed_creation(
+    transactions: Transactions, remote_copies: RemoteCopies
+) -> None:
+    """Fetch the default organization while it is missing, and do the same.
 
     Types that somebody deleted are not made again: then its copy is here.
     Raises ServiceUnavailable.
@@ -41,7 +78,7 @@ async def make_up_for_missed_creation(transactions: Transactions, directory: Dir
     async with transactions.system() as session:
         if await queries.knows_slug(session, DEFAULT_ORGANIZATION_SLUG):
             return
-    state = await directory.ask_by_slug(DEFAULT_ORGANIZATION_SLUG)
+    state = await remote_copies.ask_by_slug(DEFAULT_ORGANIZATION_SLUG)
     if state is None:
         return
     async with transactions.system() as session:

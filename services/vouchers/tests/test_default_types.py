@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from services.vouchers.app import clients_of
-from services.vouchers.bootstrap import (
+from services.vouchers.handlers import organization_created
+from services.vouchers.models import OrganizationCopy
+from services.vouchers.service.default_types import (
     DEFAULT_ORGANIZATION_SLUG,
     ensure_default_types,
     make_up_for_missed_creation,
 )
-from services.vouchers.handlers import organization_created
-from services.vouchers.models import OrganizationCopy
-from services.vouchers.service.copies import Directory
+from services.vouchers.service.remote_copies import RemoteCopies
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports
 from services.vouchers.tests.outside import ORGANIZATION, Organizations
@@ -114,16 +114,16 @@ async def test_a_creation_that_was_missed_is_made_up_for_once(
     database: Database,
 ) -> None:
     clients = clients_of(settings, transports)
-    directory = Directory(clients, system_origin(), transactions.system)
-    await make_up_for_missed_creation(transactions, directory)
+    remote_copies = RemoteCopies(clients, system_origin(), transactions.system)
+    await make_up_for_missed_creation(transactions, remote_copies)
     assert await database.rows("SELECT 1 FROM organization_copies") == [], "there is none yet"
     organizations.known[ORGANIZATION]["slug"] = DEFAULT_ORGANIZATION_SLUG
-    await make_up_for_missed_creation(transactions, directory)
+    await make_up_for_missed_creation(transactions, remote_copies)
     assert len(await database.rows("SELECT 1 FROM voucher_types")) == 3
     async with database.admin() as connection:
         await connection.execute("DELETE FROM voucher_types")
     calls = organizations.calls
-    await make_up_for_missed_creation(transactions, directory)
+    await make_up_for_missed_creation(transactions, remote_copies)
     assert await database.rows("SELECT 1 FROM voucher_types") == [], "deleted on purpose"
     assert organizations.calls == calls
     await clients.aclose()

@@ -8,11 +8,13 @@ from pydantic import BaseModel
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.vouchers import queries
 from services.vouchers.models import Base, ClientCopy, OrganizationCopy
 from shared.clients import ServiceClients
 from shared.context import Origin
 from shared.errors import ServiceUnavailable
 from shared.fields import ServiceData
+from shared.transactions import Transactions
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 Copy = TypeVar("Copy", OrganizationCopy, ClientCopy)
@@ -61,7 +63,7 @@ async def keep(session: AsyncSession, model: type[Base], state: Mapping[str, Any
     )
 
 
-class Directory:
+class RemoteCopies:
     """Asks the owners of organizations and users, and keeps what they answer.
 
     A copy that would make us refuse is asked for again first: the change that allows it may be
@@ -120,3 +122,11 @@ class Directory:
         async with self._begin() as session:
             await keep(session, model, values)
             return await session.get(model, values["id"])
+
+
+async def learn_organizations(transactions: Transactions, remote_copies: RemoteCopies) -> None:
+    """Fetch the organizations whose voucher types are here but whose time zone is not known."""
+    async with transactions.system() as session:
+        unknown = await queries.organizations_without_copy(session)
+    for organization_id in unknown:
+        await remote_copies.find_organization(organization_id)

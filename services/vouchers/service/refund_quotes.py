@@ -24,8 +24,8 @@ from services.vouchers.errors import (
     VoucherUnpaid,
 )
 from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherStatus
-from services.vouchers.service import pro_rata, refund_calls, refunds
-from services.vouchers.service.refund_calls import PaymentState, RefundState
+from services.vouchers.service import payments_client, pro_rata, refunds
+from services.vouchers.service.payments_client import PaymentState, RefundState
 from services.vouchers.service.vouchers import lock_readable, readable
 from shared.actors import Actor
 from shared.clients import ServiceClients
@@ -60,7 +60,7 @@ async def quote(
     # The voucher as it is after would not fit an answer in which its last refund is missing.
     async with work.begin() as session:
         voucher = await _quotable(session, actor, voucher_id)
-    payment = await refund_calls.find_payment(clients, work.origin, voucher_id)
+    payment = await payments_client.find_payment(clients, work.origin, voucher_id)
     if payment is None:
         raise NothingToRefund
     if payment.pending_amount:
@@ -143,7 +143,7 @@ async def give_back(
         await _require_money(work, clients, actor, voucher_id, quote_id)
         taken = await _take(work, actor, voucher_id, quote_id, reason)
     failpoint("quote.withheld")
-    made = await refund_calls.refund(clients, work.origin, taken)
+    made = await payments_client.refund(clients, work.origin, taken)
     failpoint("quote.answered")
     async with work.begin() as session:
         if made.status == "succeeded":
@@ -175,7 +175,7 @@ async def _require_money(
     """
     async with work.begin() as session:
         _, quote = await _takeable(session, actor, voucher_id, quote_id)
-    payment = await refund_calls.find_payment(clients, work.origin, voucher_id)
+    payment = await payments_client.find_payment(clients, work.origin, voucher_id)
     if payment is not None and payment.refundable_amount >= quote.amount:
         return
     async with work.begin() as session:
