@@ -16,7 +16,7 @@ from deploy.local.stack import SECRETS_FILE, description_of
 from services.identity import keys
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE
-from services.identity.keyring import PUBLISHED_BEFORE_USE
+from services.identity.service.keyring import PUBLISHED_BEFORE_USE
 from services.identity.settings import KeySettings
 from shared.db import make_engine
 from shared.transactions import Transactions

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from gateway.headers import RawHeaders
 
-# Identity's, see services/identity/devices.py; browsers enforce the prefixes (RFC 6265bis).
+# See services/identity/security/device_cookies.py. Browsers enforce the prefixes (RFC 6265bis).
 _COOKIE = b"carnet_device"
 _COOKIE_NAMES = frozenset({_COOKIE, b"__Host-" + _COOKIE, b"__Secure-" + _COOKIE})
 _REMEMBERED = 20_000  # of each kind; the one that was used least recently is forgotten

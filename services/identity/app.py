@@ -5,10 +5,10 @@ from fastapi import FastAPI
 
 from services.identity.endpoints.admin import admin
 from services.identity.endpoints.auth import auth, keys
+from services.identity.endpoints.internal import internal
 from services.identity.endpoints.members import members
-from services.identity.equipment import Equipment
 from services.identity.events import CATALOGUE
-from services.identity.internal import internal
+from services.identity.service.resources import Equipment
 from services.identity.settings import Settings
 from shared.clients import ServiceClients
 from shared.service import create_service, serve

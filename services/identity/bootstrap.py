@@ -21,8 +21,8 @@ from services.identity import queries
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE
 from services.identity.models import User
-from services.identity.password_rule import new_password, require_strong
-from services.identity.passwords import Passwords
+from services.identity.security.password_rule import new_password, require_strong
+from services.identity.security.passwords import Passwords
 from shared.actors import ADMIN
 from shared.changes import record
 from shared.db import make_engine

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
-from services.identity import keyring
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE
-from services.identity.keyring import PUBLISHED_BEFORE_USE
 from services.identity.models import SigningKey
+from services.identity.security.key_encryption import Vault
+from services.identity.service import keyring
+from services.identity.service.keyring import PUBLISHED_BEFORE_USE
 from services.identity.settings import KeySettings
-from services.identity.vault import Vault
 from shared.db import make_engine, now
 from shared.settings import load_settings
 from shared.transactions import Transactions

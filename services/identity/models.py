@@ -265,7 +265,7 @@ class RefreshToken(Base):
     issued_at: Mapped[datetime] = mapped_column(default=now)
     used_at: Mapped[datetime | None]
     answer: Mapped[str | None] = mapped_column(info=SECRET)
-    """What it was exchanged for, encrypted (see answers.py); erased when it is of no more use."""
+    """The tokens it was exchanged for, encrypted (see refresh_answers.py); erased after use."""
 
 
 class SigningKey(Base):
@@ -276,7 +276,7 @@ class SigningKey(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     public_key: Mapped[dict[str, Any]]
     private_key: Mapped[str | None] = mapped_column(info=SECRET)
-    """Encrypted (see vault.py); erased once the key signs no more."""
+    """Encrypted (see key_encryption.py); erased once the key signs no more."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     signs_from: Mapped[datetime]
     published_until: Mapped[datetime | None]

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from services.identity.models import SignInSession
-from services.identity.password_rule import MAX_LENGTH, MIN_LENGTH, new_password
+from services.identity.security.password_rule import MAX_LENGTH, MIN_LENGTH, new_password
 from shared.actors import OWNER
 from shared.fields import BodyId, Email, Name, Phone, RequestBody, ServiceData, without_defaults
 

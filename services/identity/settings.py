@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.identity.vault import key_of
+from services.identity.security.key_encryption import key_of
 from shared.settings import DatabaseUrl, ServiceSettings
 
 

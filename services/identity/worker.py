@@ -1,9 +1,10 @@
 """The identity service's background work: its relay, news of organizations, forgetting."""
 
-from services.identity import keyring, queries, throttle
+from services.identity import queries
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE, LISTENERS
 from services.identity.handlers import HANDLERS, QUEUE
+from services.identity.service import attempt_limits, keyring
 from services.identity.service.sessions import REMEMBERED, REPEATABLE
 from services.identity.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
@@ -20,7 +21,7 @@ async def forget(transactions: Transactions) -> None:
     async with transactions.system() as session:
         await queries.forget_sessions(session, now() - REMEMBERED)
         await queries.erase_answers(session, now() - REPEATABLE)
-        await throttle.forget_ended(session)
+        await attempt_limits.forget_ended(session)
         await keyring.retire(session)
 
 

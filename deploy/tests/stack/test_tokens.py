@@ -16,7 +16,7 @@ from deploy.local.stack import Stack
 from deploy.local.system import SERVICES, TOKEN_AUDIENCE, TOKEN_ISSUER
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 from deploy.tests.stack.tenancy.scene import Scene
-from services.identity.vault import Vault
+from services.identity.security.key_encryption import Vault
 from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM, MAX_TOKEN_BYTES, ServiceSigner
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]

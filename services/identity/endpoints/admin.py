@@ -17,7 +17,6 @@ from services.identity.errors import (
     OwnerNeedsOrganization,
     UserNotFound,
 )
-from services.identity.passwords import PasswordQueueFull
 from services.identity.queries import UserFilter
 from services.identity.schemas import (
     Message,
@@ -27,6 +26,7 @@ from services.identity.schemas import (
     UserRead,
     UserUpdate,
 )
+from services.identity.security.passwords import PasswordQueueFull
 from services.identity.service import registration, users
 from shared.errors import (
     Forbidden,

@@ -7,13 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Form, Request, Response
 from pydantic import BaseModel
 
-from services.identity.devices import COOKIE, HTTPS_COOKIE, MAX_AGE
 from services.identity.endpoints.dependencies import (
     AnonymousClaimedWorkDep,
     AnonymousWorkDep,
     EquipmentDep,
 )
-from services.identity.equipment import Equipment
 from services.identity.errors import (
     AccountDeactivated,
     AwaitingApproval,
@@ -27,7 +25,6 @@ from services.identity.errors import (
     SessionNotFound,
     TooManyAttempts,
 )
-from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import (
     Credentials,
     LogoutRequest,
@@ -42,7 +39,10 @@ from services.identity.schemas import (
     TokensRead,
     UserRead,
 )
+from services.identity.security.device_cookies import COOKIE, HTTPS_COOKIE, MAX_AGE
+from services.identity.security.passwords import PasswordQueueFull
 from services.identity.service import profile, registration, sessions, sign_in
+from services.identity.service.resources import Equipment
 from shared import auth as tokens
 from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses

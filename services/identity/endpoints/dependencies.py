@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from services.identity.equipment import Equipment
 from services.identity.models import User
 from services.identity.schemas import UserRead
+from services.identity.service.resources import Equipment
 from shared.actors import Actor
 from shared.auth import ActorDep
 from shared.context import request_origin

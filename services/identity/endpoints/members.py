@@ -18,7 +18,6 @@ from services.identity.errors import (
     RoleHoldsNoPermissions,
     UserNotFound,
 )
-from services.identity.passwords import PasswordQueueFull
 from services.identity.queries import UserFilter
 from services.identity.schemas import (
     MemberCreate,
@@ -30,6 +29,7 @@ from services.identity.schemas import (
     Role,
     UserRead,
 )
+from services.identity.security.passwords import PasswordQueueFull
 from services.identity.service import permissions, registration, users
 from shared.auth import ActorDep
 from shared.errors import (

@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity import queries, throttle
-from services.identity.equipment import Equipment
+from services.identity import queries
 from services.identity.errors import PresentPasswordWrong
 from services.identity.models import User
-from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import PasswordChange, ProfileRead, UserRead
-from services.identity.service import users
+from services.identity.security.passwords import PasswordQueueFull
+from services.identity.service import attempt_limits, users
+from services.identity.service.resources import Equipment
 from services.identity.service.sessions import session_id_of
 from shared.actors import Actor
 from shared.changes import record
@@ -60,11 +60,11 @@ async def change_password(
     Raises PresentPasswordWrong, TooManyAttempts, Invalid (a weak password, or the present one),
     PasswordQueueFull.
     """
-    counters = throttle.of_password_change(actor.user_id)
+    counters = attempt_limits.of_password_change(actor.user_id)
     async with work.begin() as session:
         user = await get(session, actor)
         about = await users.about_password(session, user)
-        await throttle.attempt(session, counters)
+        await attempt_limits.attempt(session, counters)
     try:
         verdict = await equipment.passwords.verify(body.current_password, user.password_hash)
         if not verdict.matches:
@@ -73,10 +73,10 @@ async def change_password(
             body.new_password, about, present=body.current_password, field="new_password"
         )
     except (PasswordQueueFull, Invalid):
-        await throttle.give_back(work, counters)
+        await attempt_limits.give_back(work, counters)
         raise
     async with work.begin() as session:
-        await throttle.succeeded(session, counters)
+        await attempt_limits.succeeded(session, counters)
         await _replace(session, actor, user.password_hash, hashed)
     return equipment.devices.make(user.id)
 

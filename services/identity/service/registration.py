@@ -7,8 +7,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity import policies, queries, throttle
-from services.identity.equipment import Equipment
+from services.identity import policies, queries
 from services.identity.errors import (
     EmailTaken,
     OrganizationNotFound,
@@ -17,7 +16,8 @@ from services.identity.errors import (
 )
 from services.identity.models import CLIENT, User
 from services.identity.schemas import MemberCreate, OwnerOrder, Registration, UserCreate
-from services.identity.service import organizations
+from services.identity.service import attempt_limits, organizations
+from services.identity.service.resources import Equipment
 from shared.actors import OWNER, Actor
 from shared.changes import record
 from shared.errors import Forbidden
@@ -70,7 +70,7 @@ async def register(work: Work, equipment: Equipment, body: Registration) -> User
     network = network_of(work.origin.ip_address)
     limit = equipment.settings.registrations_per_address
     async with work.begin(EVERYTHING) as session:
-        await throttle.attempt(session, throttle.of_registrations(network, limit))
+        await attempt_limits.attempt(session, attempt_limits.of_registrations(network, limit))
     organization_id = await _registered_with(work, equipment, body.organization_slug)
     about = about_password(body, body.organization_slug)
     hashed = await equipment.passwords.hash_new(body.password, about)

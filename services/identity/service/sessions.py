@@ -9,13 +9,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
-from services.identity.answers import RefreshAnswers
-from services.identity.equipment import Equipment
 from services.identity.errors import InvalidRefreshToken, SessionNotFound
 from services.identity.models import RefreshToken, SignInSession, User
 from services.identity.schemas import TokensRead
+from services.identity.security.tokens import TOKEN_SECONDS, Signer, hash_of, new_refresh_token
 from services.identity.service import admission
-from services.identity.tokens import TOKEN_SECONDS, Signer, hash_of, new_refresh_token
+from services.identity.service.refresh_answers import RefreshAnswers
+from services.identity.service.resources import Equipment
 from shared.actors import Actor
 from shared.changes import act_as, record
 from shared.context import Origin

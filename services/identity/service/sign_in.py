@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity import queries, throttle
-from services.identity.devices import Device
-from services.identity.equipment import Equipment
+from services.identity import queries
 from services.identity.errors import InvalidCredentials, TooManyAttempts
 from services.identity.models import User
-from services.identity.passwords import PasswordQueueFull
 from services.identity.schemas import Credentials, TokensRead
-from services.identity.service import admission, organizations, sessions
-from services.identity.throttle import Counter
-from services.identity.tokens import Signer
+from services.identity.security.device_cookies import Device
+from services.identity.security.passwords import PasswordQueueFull
+from services.identity.security.tokens import Signer
+from services.identity.service import admission, attempt_limits, organizations, sessions
+from services.identity.service.attempt_limits import Counter
+from services.identity.service.resources import Equipment
 from shared.changes import act_as, note, record
 from shared.errors import AppError, ServiceUnavailable
 from shared.networks import network_of
@@ -74,10 +74,10 @@ async def _finish(
             await organizations.find(work, equipment.clients, user.organization_id)
         signer = await equipment.issuer.signer()
     except ServiceUnavailable:  # a full queue of passwords is one
-        await throttle.give_back(work, attempt.counters)
+        await attempt_limits.give_back(work, attempt.counters)
         raise
     async with work.begin(EVERYTHING) as session:
-        await throttle.succeeded(session, attempt.counters)
+        await attempt_limits.succeeded(session, attempt.counters)
         outcome = await _open(session, work, signer, user)
     if isinstance(outcome, AppError):
         raise outcome
@@ -93,20 +93,20 @@ async def _begin(
     async with work.begin(EVERYTHING) as session:
         user = await queries.find_by_email(session, *spellings)
         # Another spelling must not be another chance, whether there is an account or not.
-        account = throttle.account_of(user.id if user else None, spellings[-1])
+        account = attempt_limits.account_of(user.id if user else None, spellings[-1])
         user_id, since = (user.id, user.known_since) if user else (0, None)
         knows_network = await queries.knows_network(session, user_id, network, since)
         knows_device = device is not None and device.is_known_to(user_id, since)
         is_known = knows_device or knows_network
         if knows_device:
-            counters = throttle.of_known_device(account, since)
+            counters = attempt_limits.of_known_device(account, since)
         elif knows_network:
-            counters = throttle.of_known_network(account, since, network)
+            counters = attempt_limits.of_known_network(account, since, network)
         else:
-            counters = throttle.of_stranger(account, network)
+            counters = attempt_limits.of_stranger(account, network)
         equipment.passwords.require_place(trusted=is_known)
         try:
-            await throttle.attempt(session, counters)
+            await attempt_limits.attempt(session, counters)
         except TooManyAttempts as refusal:
             raise _about(refusal, user) from None
     return _Attempt(user, counters, trusted=is_known)

@@ -16,8 +16,8 @@ from fastapi import FastAPI
 
 from services.identity.app import NAME, create_app
 from services.identity.events import CATALOGUE
+from services.identity.security.key_encryption import Vault
 from services.identity.settings import Settings
-from services.identity.vault import Vault
 from shared.db import make_engine
 from shared.testing import Database, Tokens, client_of, service_database
 from shared.transactions import Transactions

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from services.identity.service.attempt_limits import PER_ACCOUNT_AND_ADDRESS
 from services.identity.tests.conftest import MINE, PASSWORD, People, Person
-from services.identity.throttle import PER_ACCOUNT_AND_ADDRESS
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio

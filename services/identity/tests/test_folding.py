@@ -9,9 +9,9 @@ from alembic import command
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from services.identity.service.attempt_limits import PER_ACCOUNT_AND_ADDRESS
 from services.identity.tests.conftest import MINE, People
-from services.identity.tests.test_throttle import sign_in
-from services.identity.throttle import PER_ACCOUNT_AND_ADDRESS
+from services.identity.tests.test_attempt_limits import sign_in
 from shared.migrations import config_of, upgrade
 from shared.testing import Database
 from shared.text import fold

@@ -12,13 +12,13 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 from pydantic import SecretStr
 
-from services.identity import keyring
 from services.identity.app import create_app
-from services.identity.keyring import Keyring
 from services.identity.keys import run
+from services.identity.security.key_encryption import Vault
+from services.identity.service import keyring
+from services.identity.service.keyring import Keyring
 from services.identity.settings import KeySettings, Settings
 from services.identity.tests.conftest import People, Person
-from services.identity.vault import Vault
 from services.identity.worker import forget
 from shared.testing import AUDIENCE, ISSUER, Database, client_of
 from shared.tokens import Keys, TokenVerifier

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from argon2 import PasswordHasher
 
-from services.identity.password_rule import (
+from services.identity.security.password_rule import (
     MAX_LENGTH,
     MIN_LENGTH,
     WeakPassword,
@@ -18,7 +18,7 @@ from services.identity.password_rule import (
     prepared,
     require_strong,
 )
-from services.identity.passwords import Passwords, Verdict
+from services.identity.security.passwords import Passwords, Verdict
 from services.identity.tests.conftest import MINE, PASSWORD, People
 from services.identity.tests.test_registration import _order
 from shared.testing import Database, Tokens

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import anyio
 import pytest
 
-from services.identity.password_rule import require_strong
-from services.identity.passwords import PasswordQueueFull, Passwords, Verdict
+from services.identity.security.password_rule import require_strong
+from services.identity.security.passwords import PasswordQueueFull, Passwords, Verdict
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio

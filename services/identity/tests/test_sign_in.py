@@ -9,11 +9,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.identity.answers import RefreshAnswers
 from services.identity.app import create_app
+from services.identity.security.key_encryption import Vault
+from services.identity.service.refresh_answers import RefreshAnswers
 from services.identity.settings import Settings
 from services.identity.tests.conftest import HASHED, MINE, PASSWORD, Organizations, People, Person
-from services.identity.vault import Vault
 from services.identity.worker import forget
 from shared.testing import AUDIENCE, ISSUER, Database, Tokens, client_of
 from shared.tokens import Keys, TokenVerifier

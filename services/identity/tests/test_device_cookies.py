@@ -8,13 +8,17 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from services.identity import throttle
 from services.identity.app import create_app
-from services.identity.devices import MAX_AGE, Device, DeviceCookies
+from services.identity.security.device_cookies import MAX_AGE, Device, DeviceCookies
+from services.identity.security.key_encryption import Vault
+from services.identity.service import attempt_limits
+from services.identity.service.attempt_limits import (
+    PER_ACCOUNT,
+    PER_ACCOUNT_AND_ADDRESS,
+    PER_KNOWN_DEVICE,
+)
 from services.identity.settings import Settings
 from services.identity.tests.conftest import PASSWORD, People, Person
-from services.identity.throttle import PER_ACCOUNT, PER_ACCOUNT_AND_ADDRESS, PER_KNOWN_DEVICE
-from services.identity.vault import Vault
 from shared.db import now
 from shared.testing import Database, client_of
 from shared.transactions import Transactions
@@ -94,10 +98,10 @@ async def test_the_device_that_changes_the_password_stays_known(
     await _sign_in(client, person, PASSWORD, "203.0.113.9")
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     changed = await client.put("/api/auth/password", json=body, headers=person.headers)
-    counters = throttle.of_stranger(f"user {person.id}", "203.0.113.9")
+    counters = attempt_limits.of_stranger(f"user {person.id}", "203.0.113.9")
     for _ in range(PER_ACCOUNT_AND_ADDRESS):
         async with transactions.system() as session:
-            await throttle.attempt(session, counters)
+            await attempt_limits.attempt(session, counters)
     refused = await _sign_in(client, person, NEW_PASSWORD, "203.0.113.9")
     assert refused.status_code == 429
     cookie = changed.cookies["carnet_device"]
@@ -113,10 +117,10 @@ async def test_collected_networks_are_bounded_together(
     for network in networks:
         assert (await _sign_in(client, person, PASSWORD, network)).status_code == 200
     for network in networks[:-1]:
-        counters = throttle.of_known_network(f"user {person.id}", None, network)
+        counters = attempt_limits.of_known_network(f"user {person.id}", None, network)
         for _ in range(PER_KNOWN_DEVICE):
             async with transactions.system() as session:
-                await throttle.attempt(session, counters)
+                await attempt_limits.attempt(session, counters)
     assert (await _sign_in(client, person, "wrong", networks[-1])).status_code == 429
 
 

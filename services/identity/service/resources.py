@@ -4,15 +4,15 @@ import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
-from services.identity.answers import RefreshAnswers
-from services.identity.devices import DeviceCookies
-from services.identity.door import Door
-from services.identity.keyring import Keyring
-from services.identity.pace import Pace
-from services.identity.passwords import Passwords
+from services.identity.security.device_cookies import DeviceCookies
+from services.identity.security.key_encryption import Vault
+from services.identity.security.passwords import Passwords
+from services.identity.security.tokens import TokenIssuer
+from services.identity.service.keyring import Keyring
+from services.identity.service.refresh_answers import RefreshAnswers
+from services.identity.service.refusal_delay import Pace
+from services.identity.service.sign_in_limiter import Door
 from services.identity.settings import Settings
-from services.identity.tokens import TokenIssuer
-from services.identity.vault import Vault
 from shared.clients import ServiceClients
 from shared.transactions import Transactions
 

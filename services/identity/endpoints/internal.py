@@ -3,9 +3,9 @@
 from services.identity import queries
 from services.identity.endpoints.dependencies import EquipmentDep
 from services.identity.errors import UserNotFound
-from services.identity.keyring import LAST_TOKEN
 from services.identity.schemas import OwnerOrder, Revocations, UserCopy, UserRead
 from services.identity.service import registration, users
+from services.identity.service.keyring import LAST_TOKEN
 from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import router

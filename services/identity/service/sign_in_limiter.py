@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.identity.passwords import PasswordQueueFull
+from services.identity.security.passwords import PasswordQueueFull
 
 STRANGERS = 24
 EVERYBODY = 64

@@ -7,20 +7,20 @@ import bcrypt
 import httpx
 import pytest
 
-from services.identity import throttle
 from services.identity.app import create_app
-from services.identity.pace import MOST
-from services.identity.passwords import PasswordQueueFull, Passwords
-from services.identity.settings import Settings
-from services.identity.tests.conftest import PASSWORD, Organizations, People, Person
-from services.identity.tests.test_passwords import busy
-from services.identity.throttle import (
+from services.identity.security.passwords import PasswordQueueFull, Passwords
+from services.identity.service import attempt_limits
+from services.identity.service.attempt_limits import (
     PER_ACCOUNT,
     PER_ACCOUNT_AND_ADDRESS,
     PER_ADDRESS,
     PER_KNOWN_DEVICE,
     Counter,
 )
+from services.identity.service.refusal_delay import MOST
+from services.identity.settings import Settings
+from services.identity.tests.conftest import PASSWORD, Organizations, People, Person
+from services.identity.tests.test_passwords import busy
 from shared.testing import Database, client_of, until
 from shared.transactions import Transactions
 
@@ -42,7 +42,7 @@ async def _exhaust(transactions: Transactions, counters: list[Counter], count: i
     """Count attempts as `count` requests would have, without their argon2."""
     for _ in range(count):
         async with transactions.system() as session:
-            await throttle.attempt(session, counters)
+            await attempt_limits.attempt(session, counters)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -84,14 +84,14 @@ async def test_a_window_ends(
     client: httpx.AsyncClient, people: People, transactions: Transactions, database: Database
 ) -> None:
     person = await people.add("client")
-    counters = throttle.of_stranger(f"user {person.id}", "203.0.113.9")
+    counters = attempt_limits.of_stranger(f"user {person.id}", "203.0.113.9")
     await _exhaust(transactions, counters, PER_ACCOUNT_AND_ADDRESS)
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
     async with database.admin() as admin:
         await admin.execute("UPDATE attempt_counts SET ends_at = now()")
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 200
     async with transactions.system() as session:
-        await throttle.forget_ended(session)
+        await attempt_limits.forget_ended(session)
 
 
 async def test_one_address_cannot_try_every_account(
@@ -99,7 +99,7 @@ async def test_one_address_cannot_try_every_account(
 ) -> None:
     person = await people.add("client")
     for number in range(PER_ADDRESS):
-        counters = throttle.of_stranger(f"address {number}@example.org", "203.0.113.9")
+        counters = attempt_limits.of_stranger(f"address {number}@example.org", "203.0.113.9")
         await _exhaust(transactions, counters, 1)
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.10")).status_code == 200
@@ -111,7 +111,7 @@ async def test_an_attacked_owner_still_gets_in(
     home = "198.51.100.7"
     assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
     for number in range(PER_ACCOUNT):
-        counters = throttle.of_stranger(f"user {owner.id}", f"203.0.113.{number}")
+        counters = attempt_limits.of_stranger(f"user {owner.id}", f"203.0.113.{number}")
         await _exhaust(transactions, counters, 1)
     assert (await sign_in(client, owner.email, PASSWORD, "192.0.2.1")).status_code == 429
     assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
@@ -124,10 +124,14 @@ async def test_a_known_device_gets_in_from_the_attackers_address(
     signed_in = await sign_in(client, owner.email, PASSWORD, address)
     cookie = signed_in.cookies["carnet_device"]
     await _exhaust(
-        transactions, throttle.of_known_network(f"user {owner.id}", None, address), PER_KNOWN_DEVICE
+        transactions,
+        attempt_limits.of_known_network(f"user {owner.id}", None, address),
+        PER_KNOWN_DEVICE,
     )
     await _exhaust(
-        transactions, throttle.of_stranger(f"user {owner.id}", address), PER_ACCOUNT_AND_ADDRESS
+        transactions,
+        attempt_limits.of_stranger(f"user {owner.id}", address),
+        PER_ACCOUNT_AND_ADDRESS,
     )
     assert (await sign_in(client, owner.email, PASSWORD, address)).status_code == 429
     headers = {"X-Client-Address": address, "Cookie": f"carnet_device={cookie}"}
@@ -143,7 +147,7 @@ async def test_a_forged_device_is_no_device(
     signed_in = await sign_in(client, theirs.email, PASSWORD, "192.0.2.1")
     await _exhaust(
         transactions,
-        throttle.of_stranger(f"user {mine.id}", "203.0.113.9"),
+        attempt_limits.of_stranger(f"user {mine.id}", "203.0.113.9"),
         PER_ACCOUNT_AND_ADDRESS,
     )
     for cookie in (forgery, signed_in.cookies["carnet_device"]):
@@ -254,9 +258,9 @@ async def test_ones_own_password_cannot_be_guessed_with_a_stolen_token(
     body = {"current_password": "wrong", "new_password": "another good one"}
     statuses = [
         (await client.put("/api/auth/password", json=body, headers=owner.headers)).status_code
-        for _ in range(throttle.PER_USER_PASSWORD_CHANGE + 1)
+        for _ in range(attempt_limits.PER_USER_PASSWORD_CHANGE + 1)
     ]
-    assert statuses == [403] * throttle.PER_USER_PASSWORD_CHANGE + [429]
+    assert statuses == [403] * attempt_limits.PER_USER_PASSWORD_CHANGE + [429]
 
 
 async def test_refusals_take_a_whole_number_of_units(settings: Settings, owner: Person) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils import uuid7
 
 from services.identity.models import SigningKey
-from services.identity.vault import Vault
+from services.identity.security.key_encryption import Vault
 from shared.context import system_origin
 from shared.db import now
 from shared.tenancy import NOTHING

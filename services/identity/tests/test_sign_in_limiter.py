@@ -4,8 +4,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.identity.door import EVERYBODY, REMEMBERED_NETWORKS, STRANGERS, Door
-from services.identity.passwords import PasswordQueueFull
+from services.identity.security.passwords import PasswordQueueFull
+from services.identity.service.sign_in_limiter import (
+    EVERYBODY,
+    REMEMBERED_NETWORKS,
+    STRANGERS,
+    Door,
+)
 
 
 def test_strangers_leave_places_to_the_known() -> None:

@@ -19,7 +19,7 @@ import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.identity.vault import Vault
+from services.identity.security.key_encryption import Vault
 from shared.db import now
 
 COOKIE = "carnet_device"

@@ -10,8 +10,8 @@ from uuid import UUID
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from services.identity.keyring import TOKEN_LIFETIME, Keyring
 from services.identity.models import User
+from services.identity.service.keyring import TOKEN_LIFETIME, Keyring
 from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM
 
 REFRESH_TOKEN_BYTES = 32

@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from services.identity.schemas import TokensRead
-from services.identity.vault import Vault
+from services.identity.security.key_encryption import Vault
 
 _HEADER = {"alg": "dir", "enc": "A256GCM"}
 _ALGORITHMS = ["dir", "A256GCM"]

@@ -1,6 +1,6 @@
 """The moments at which refusals are answered."""
 
-from services.identity.pace import MOST, REMEMBERED, Pace
+from services.identity.service.refusal_delay import MOST, REMEMBERED, Pace
 
 
 class Clock:

@@ -18,7 +18,7 @@ import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from services.identity.password_rule import WeakPassword, prepared, require_strong
+from services.identity.security.password_rule import WeakPassword, prepared, require_strong
 from shared.errors import Invalid, ServiceUnavailable
 
 BCRYPT_BYTES = 72
