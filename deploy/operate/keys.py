@@ -16,7 +16,7 @@ from deploy.local.stack import SECRETS_FILE, description_of
 from services.identity import keys
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE
-from services.identity.service.keyring import PUBLISHED_BEFORE_USE
+from services.identity.service.keyring import PUBLICATION_LEAD
 from services.identity.settings import KeySettings
 from shared.db import make_engine
 from shared.transactions import Transactions
@@ -41,7 +41,7 @@ def rotate(
             metavar="SECONDS",
             help="When the new key takes over; less than 300 may cost requests a 401.",
         ),
-    ] = int(PUBLISHED_BEFORE_USE.total_seconds()),
+    ] = int(PUBLICATION_LEAD.total_seconds()),
 ) -> None:
     """Publish a new key that takes over in a while; the old one counts until its tokens died."""
     _run(["rotate", "--after", str(after)])

@@ -8,7 +8,7 @@ from services.identity.endpoints.auth import auth, keys
 from services.identity.endpoints.internal import internal
 from services.identity.endpoints.members import members
 from services.identity.events import CATALOGUE
-from services.identity.service.resources import Equipment
+from services.identity.service.resources import Resources
 from services.identity.settings import Settings
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
@@ -42,14 +42,14 @@ def create_app(
         title="Carnet identity",
         clients=clients,
     )
-    equipment = Equipment.of(settings, app.state.transactions, clients)
-    app.state.equipment = equipment
+    resources = Resources.of(settings, app.state.transactions, clients)
+    app.state.resources = resources
     # Our own keys are in our own database: no need to ask ourselves over HTTP.
-    verifier_keys = Keys(fetch=equipment.keyring.key_set)
+    verifier_keys = Keys(fetch=resources.keyring.key_set)
     app.state.verifier = TokenVerifier(
         verifier_keys, settings.token_issuer, settings.token_audience
     )
-    app.state.checks["sign-in keys"] = equipment.keyring.ready
+    app.state.checks["sign-in keys"] = resources.keyring.ready
     return app
 
 

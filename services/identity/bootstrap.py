@@ -76,7 +76,7 @@ class BootstrapSettings(AdministratorSettings):
     admin_outcome_file: Path | None = None
 
 
-class LaterSettings(BootstrapSettings):
+class ExistingAdministratorSettings(BootstrapSettings):
     """The same where an administrator exists: values that are compared and not used otherwise."""
 
     admin_email: str
@@ -106,9 +106,9 @@ async def bootstrap(transactions: Transactions, settings: AdministratorSettings)
     given = settings.admin_password.get_secret_value()
     hashed = await passwords.hash(given)
     async with transactions.system() as session:
-        first = await queries.first_administrator(session)
+        first = await queries.find_first_administrator(session)
         if first is None:
-            if await queries.find_by_email(session, settings.admin_email) is not None:
+            if await queries.find_user_by_email(session, settings.admin_email) is not None:
                 raise AddressTaken
             _make(session, settings, hashed)
             return Outcome(settings.admin_email, made=True, password_matches=True)
@@ -137,7 +137,7 @@ def report(outcome: Outcome, settings: AdministratorSettings) -> list[str]:
 
 def _make(session: AsyncSession, settings: AdministratorSettings, password_hash: str) -> None:
     user = User(email=settings.admin_email, name=settings.admin_name, password_hash=password_hash)
-    user.take_role(ADMIN)
+    user.set_role(ADMIN)
     user.approve(None)
     session.add(user)
     record(session, "CREATE", user)
@@ -150,8 +150,10 @@ async def read_administrator(transactions: Transactions) -> BootstrapSettings:
     Raises SystemExit with a line for each variable that cannot be used.
     """
     async with transactions.system() as session:
-        exists = await queries.first_administrator(session) is not None
-    return load_settings(LaterSettings if exists else BootstrapSettings, names=_NAMES)
+        exists = await queries.find_first_administrator(session) is not None
+    return load_settings(
+        ExistingAdministratorSettings if exists else BootstrapSettings, names=_NAMES
+    )
 
 
 async def _main() -> None:

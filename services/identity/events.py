@@ -37,14 +37,14 @@ class TokensVoided(TypedDict):
     tokens_not_before: float
 
 
-class TokensPerhapsVoided(TypedDict, total=False):
+class OptionalTokensVoided(TypedDict, total=False):
     """The same, of a change that does not always end tokens."""
 
     user_id: int
     tokens_not_before: float
 
 
-class PasswordChanged(TokensPerhapsVoided):
+class PasswordChanged(OptionalTokensVoided):
     """Somebody else's password ends every token, one's own all other sessions."""
 
     ended_sessions: NotRequired[list[str]]
@@ -62,7 +62,7 @@ class LoginFailed(TypedDict):
     reason: str
 
 
-class LoggedOut(TokensPerhapsVoided):
+class LoggedOut(OptionalTokensVoided):
     """Why sessions ended: these, or all of the user's."""
 
     reason: str
@@ -77,7 +77,7 @@ class OrganizationRequested(TypedDict):
 
 SHAPES: Shapes = {
     "identity.user.created.v1": new_row(),
-    "identity.user.updated.v1": change(TokensPerhapsVoided),
+    "identity.user.updated.v1": change(OptionalTokensVoided),
     "identity.user.deleted.v1": removal(TokensVoided),
     "identity.user.password_changed.v1": change(PasswordChanged),
     "identity.user.logged_in.v1": change(LoggedIn),
@@ -85,6 +85,6 @@ SHAPES: Shapes = {
     "identity.user.logged_out.v1": change(LoggedOut),
     "identity.organization.requested.v1": change(OrganizationRequested),
     "identity.permission.granted.v1": new_row(TokensVoided),
-    "identity.permission.revoked.v1": removal(TokensPerhapsVoided),
+    "identity.permission.revoked.v1": removal(OptionalTokensVoided),
     "identity.request.denied.v1": denials.SHAPE,
 }

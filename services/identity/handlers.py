@@ -14,7 +14,7 @@ from shared.shapes import Reading, Readings
 QUEUE = Queue("identity.organizations", ("organizations.organization.*.v1",))
 
 
-class OrganizationNews(ServiceData):
+class OrganizationChange(ServiceData):
     """What we read of an organization's event; what did not change is missing."""
 
     slug: str | None = None
@@ -23,12 +23,12 @@ class OrganizationNews(ServiceData):
     """The user for whom the organization was made, if identity had asked for it."""
 
 
-async def take_news(session: AsyncSession, event: Event) -> None:
+async def apply_organization_change(session: AsyncSession, event: Event) -> None:
     """Merge what changed into our copy; an organization that was asked for gets its owner."""
     organization_id = event.data.entity_id
     if organization_id is None:
         return
-    news = OrganizationNews.model_validate(event.data.new_values)
+    news = OrganizationChange.model_validate(event.data.new_values)
     if news.slug is not None or news.is_active is not None:
         await organizations.merge(
             session,
@@ -50,9 +50,9 @@ async def _give_to_owner(session: AsyncSession, organization_id: int, owner_id: 
 
 
 HANDLERS: dict[str, Handler] = {
-    "organizations.organization.created.v1": take_news,
-    "organizations.organization.updated.v1": take_news,
-    "organizations.organization.deactivated.v1": take_news,
+    "organizations.organization.created.v1": apply_organization_change,
+    "organizations.organization.updated.v1": apply_organization_change,
+    "organizations.organization.deactivated.v1": apply_organization_change,
 }
 
-READINGS: Readings = {kind: Reading(OrganizationNews) for kind in HANDLERS}
+READINGS: Readings = {kind: Reading(OrganizationChange) for kind in HANDLERS}

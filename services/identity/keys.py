@@ -12,9 +12,9 @@ from datetime import timedelta
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE
 from services.identity.models import SigningKey
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from services.identity.service import keyring
-from services.identity.service.keyring import PUBLISHED_BEFORE_USE
+from services.identity.service.keyring import PUBLICATION_LEAD
 from services.identity.settings import KeySettings
 from shared.db import make_engine, now
 from shared.settings import load_settings
@@ -32,7 +32,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     rotate.add_argument(
         "--after",
         type=int,
-        default=int(PUBLISHED_BEFORE_USE.total_seconds()),
+        default=int(PUBLICATION_LEAD.total_seconds()),
         metavar="SECONDS",
         help="when it takes over; less than 300 may cost requests a 401 (default: %(default)s)",
     )
@@ -59,8 +59,8 @@ async def run(transactions: Transactions, settings: KeySettings, given: Sequence
     async with transactions.system() as session:
         if arguments.command == "rotate":
             lead = timedelta(seconds=arguments.after)
-            await keyring.rotate(session, Vault(settings.signing_secret), lead)
-        return [described(key) for key in await keyring.all_keys(session)]
+            await keyring.rotate(session, KeyEncryption(settings.signing_secret), lead)
+        return [described(key) for key in await keyring.list_keys(session)]
 
 
 async def _main(given: Sequence[str]) -> None:

@@ -121,11 +121,11 @@ class User(Entity, Base):
         return self.approved_at is None
 
     @property
-    def is_working_owner(self) -> bool:
+    def is_active_owner(self) -> bool:
         """Say whether this user can act as an organization's owner."""
         return self.role == OWNER and self.is_active and self.organization_id is not None
 
-    def take_role(self, role: str) -> None:
+    def set_role(self, role: str) -> None:
         """Change the role; being an owner is a matter of the role alone."""
         self.role = role
         self.is_organization_owner = role == OWNER
@@ -138,7 +138,7 @@ class User(Entity, Base):
         if self.organization_id is not None:
             self._left_organization_id = self.organization_id
             if self.role == OWNER or (organization_id is None and self.role != ADMIN):
-                self.take_role(CLIENT)
+                self.set_role(CLIENT)
         self.organization_id = organization_id
         if organization_id is not None:
             self.requested_organization = None
@@ -158,20 +158,20 @@ class User(Entity, Base):
         self.tokens_not_before = datetime.fromtimestamp(instant, UTC)
         return {"user_id": self.id, "tokens_not_before": instant}
 
-    def take_password(self, password_hash: str) -> None:
+    def set_password(self, password_hash: str) -> None:
         """Set a new password; no device and no network is known until the user signs in there."""
         self.password_hash = password_hash
         self.known_since = now()
 
-    def take_address(self, email: str) -> None:
+    def set_email(self, email: str) -> None:
         """Change the e-mail address; nobody else may have it in any spelling."""
         if fold(email) != fold(self.email):
             self.shares_address = False
         self.email = email
 
-    def become_pseudonym(self) -> None:
+    def pseudonymize(self) -> None:
         """Take the person out of the row and free the e-mail address; the id and history stay."""
-        self.take_address(f"deleted-{self.id}@carnet.invalid")
+        self.set_email(f"deleted-{self.id}@carnet.invalid")
         self.name = f"Deleted user {self.id}"
         self.phone = None
         self.password_hash = NO_PASSWORD

@@ -86,7 +86,7 @@ def _one_user(user_id: int, organization_id: int | None) -> Select[User]:
     return statement
 
 
-async def find_by_email(session: AsyncSession, *spellings: str) -> User | None:
+async def find_user_by_email(session: AsyncSession, *spellings: str) -> User | None:
     """Return the user with this address, however it is spelt, or None; the first spelling counts
     before the others.
 
@@ -117,7 +117,7 @@ async def is_last_owner(session: AsyncSession, user: User) -> bool:
     return await _alone(session, f"owners {user.organization_id}", user, others)
 
 
-async def first_administrator(session: AsyncSession) -> User | None:
+async def find_first_administrator(session: AsyncSession) -> User | None:
     """Return the oldest active system administrator, or None where none was made yet.
 
     Whoever asks in order to make one is alone until the transaction's end.
@@ -156,7 +156,7 @@ async def find_permission(
     )
 
 
-async def lock_copy(session: AsyncSession, organization_id: int) -> None:
+async def lock_organization_copy(session: AsyncSession, organization_id: int) -> None:
     """Let nobody else write our copy of an organization, or make its first owner, until we have.
 
     Not the row's lock: there may be no row yet.
@@ -165,19 +165,23 @@ async def lock_copy(session: AsyncSession, organization_id: int) -> None:
     await session.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-async def find_copy(session: AsyncSession, organization_id: int) -> OrganizationCopy | None:
+async def find_organization_copy(
+    session: AsyncSession, organization_id: int
+) -> OrganizationCopy | None:
     """Return a whole copy of an organization, or None."""
     copy = await session.get(OrganizationCopy, organization_id)
     return copy if copy is not None and copy.is_complete else None
 
 
-async def find_copy_by_slug(session: AsyncSession, slug: str) -> OrganizationCopy | None:
+async def find_organization_copy_by_slug(
+    session: AsyncSession, slug: str
+) -> OrganizationCopy | None:
     """Return a whole copy of the organization with this slug, or None."""
     copy = await session.scalar(select(OrganizationCopy).where(OrganizationCopy.slug == slug))
     return copy if copy is not None and copy.is_complete else None
 
 
-async def knows_network(
+async def has_signed_in_from(
     session: AsyncSession, user_id: int, network: str, since: datetime | None
 ) -> bool:
     """Say whether the user has signed in from there before (as far as we keep sessions).
@@ -192,7 +196,7 @@ async def knows_network(
     return await session.scalar(statement.limit(1)) is not None
 
 
-async def live_sessions(session: AsyncSession, user_id: int) -> Sequence[SignInSession]:
+async def list_live_sessions(session: AsyncSession, user_id: int) -> Sequence[SignInSession]:
     """Return a user's live sessions, the one used last first."""
     statement = select(SignInSession).where(
         SignInSession.user_id == user_id,
@@ -238,19 +242,19 @@ async def end_sessions(
     return [str(id_) for id_ in ended]
 
 
-async def erase_answers(session: AsyncSession, before: datetime) -> None:
+async def erase_refresh_answers(session: AsyncSession, before: datetime) -> None:
     """Erase what refresh tokens were exchanged for that were used before an instant."""
     old = (RefreshToken.used_at < before) & RefreshToken.answer.is_not(None)
     await session.execute(update(RefreshToken).where(old).values(answer=None))
 
 
-async def forget_sessions(session: AsyncSession, before: datetime) -> None:
+async def delete_expired_sessions(session: AsyncSession, before: datetime) -> None:
     """Drop the sessions that ended or ran out before an instant, with their tokens."""
     old = (SignInSession.ended_at < before) | (SignInSession.expires_at < before)
     await session.execute(delete(SignInSession).where(old))
 
 
-async def revoked_since(
+async def list_revocations(
     session: AsyncSession, age: timedelta
 ) -> tuple[list[str], dict[int, float], dict[int, int]]:
     """Return what became void within `age`: sessions, users' tokens (with the instant from which

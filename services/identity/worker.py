@@ -5,7 +5,7 @@ from services.identity.app import NAME
 from services.identity.events import CATALOGUE, LISTENERS
 from services.identity.handlers import HANDLERS, QUEUE
 from services.identity.service import attempt_limits, keyring
-from services.identity.service.sessions import REMEMBERED, REPEATABLE
+from services.identity.service.sessions import REPEAT_WINDOW, RETENTION
 from services.identity.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine, now
@@ -13,15 +13,15 @@ from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
-FORGET_EVERY = 600.0
+DELETE_EXPIRED_EVERY = 600.0
 
 
-async def forget(transactions: Transactions) -> None:
+async def delete_expired(transactions: Transactions) -> None:
     """Drop what is of no more use: sessions, answers, counts, private parts of retired keys."""
     async with transactions.system() as session:
-        await queries.forget_sessions(session, now() - REMEMBERED)
-        await queries.erase_answers(session, now() - REPEATABLE)
-        await attempt_limits.forget_ended(session)
+        await queries.delete_expired_sessions(session, now() - RETENTION)
+        await queries.erase_refresh_answers(session, now() - REPEAT_WINDOW)
+        await attempt_limits.delete_expired(session)
         await keyring.retire(session)
 
 
@@ -31,7 +31,7 @@ def create_worker(settings: Settings) -> Worker:
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
 
     async def run() -> None:
-        await forget(transactions)
+        await delete_expired(transactions)
 
     return Worker(
         NAME,
@@ -43,7 +43,7 @@ def create_worker(settings: Settings) -> Worker:
                 QUEUE, one_by_one(HANDLERS), transactions, settings.rabbitmq_url, read=read_event
             )
         ],
-        timers=[Timer("forget", FORGET_EVERY, run)],
+        timers=[Timer("forget", DELETE_EXPIRED_EVERY, run)],
     )
 
 

@@ -16,7 +16,7 @@ from deploy.local.stack import Stack
 from deploy.local.system import SERVICES, TOKEN_AUDIENCE, TOKEN_ISSUER
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
 from deploy.tests.stack.tenancy.scene import Scene
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM, MAX_TOKEN_BYTES, ServiceSigner
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
@@ -93,8 +93,8 @@ async def forger(stack: Stack, rows: Rows, scene: Scene) -> Forger:
         "SELECT id, private_key FROM identity.signing_keys"
         " WHERE private_key IS NOT NULL AND signs_from <= now() ORDER BY signs_from DESC LIMIT 1"
     )
-    vault = Vault(SecretStr(stack.system.signing_secret))
-    return Forger(vault.open(row["private_key"], row["id"]), scene.cast.admin.id)
+    key_encryption = KeyEncryption(SecretStr(stack.system.signing_secret))
+    return Forger(key_encryption.decrypt(row["private_key"], row["id"]), scene.cast.admin.id)
 
 
 async def statuses(stack: Stack, token: str) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query
 
 from services.identity import queries
-from services.identity.endpoints.dependencies import AdminDep, EquipmentDep, shown
+from services.identity.endpoints.dependencies import AdminDep, ResourcesDep, user_response
 from services.identity.errors import (
     AlreadyApproved,
     EmailTaken,
@@ -73,14 +73,14 @@ async def list_users(
     responses=responses(OrganizationNotFound, EmailTaken, ServiceUnavailable, PasswordQueueFull),
 )
 async def create_user(
-    body: UserCreate, actor: AdminDep, work: WorkDep, equipment: EquipmentDep
+    body: UserCreate, actor: AdminDep, work: WorkDep, resources: ResourcesDep
 ) -> UserRead:
     """Add a user, active at once.
 
     With `organization_name` the organization is made a moment later, and the user belongs to it
     then; until that `requested_organization` names it.
     """
-    return UserRead.model_validate(await registration.add_user(work, equipment, actor, body))
+    return UserRead.model_validate(await registration.add_user(work, resources, actor, body))
 
 
 @admin.get("/{user_id}", responses=responses(UserNotFound))
@@ -88,7 +88,7 @@ async def get_user(
     user_id: Id, session: SessionDep, _admin: AdminDep, response: TaggedResponse
 ) -> UserRead:
     """Show any user."""
-    return shown(response, await users.get(session, user_id))
+    return user_response(response, await users.get(session, user_id))
 
 
 @admin.put(
@@ -109,17 +109,17 @@ async def update_user(
     body: UserUpdate,
     actor: AdminDep,
     work: UnclaimedWorkDep,
-    equipment: EquipmentDep,
+    resources: ResourcesDep,
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> UserRead:
     """Change any user; role and organization too."""
     if body.organization_id is not None:
-        await registration.require_organization(work, equipment, body.organization_id)
+        await registration.require_organization(work, resources, body.organization_id)
     async with work.begin() as session:
         user = await users.lock(session, actor, user_id)
         await users.update(session, actor, user, body.changes(), precondition)
-    return shown(response, user)
+    return user_response(response, user)
 
 
 @admin.delete("/{user_id}", responses=responses(UserNotFound, *_LAST))
@@ -136,12 +136,12 @@ async def set_password(
     body: NewPasswordBody,
     actor: AdminDep,
     work: UnclaimedWorkDep,
-    equipment: EquipmentDep,
+    resources: ResourcesDep,
 ) -> Message:
     """Give a user a new password; all sessions of the user end."""
     async with work.begin() as session:
         about = await users.about_password(session, await users.get(session, user_id))
-    hashed = await equipment.passwords.hash_new(body.password, about)
+    hashed = await resources.passwords.hash_new(body.password, about)
     async with work.begin() as session:
         await users.set_password(session, await users.lock(session, actor, user_id), hashed)
     return Message(message="Password updated successfully")
@@ -153,4 +153,4 @@ async def approve_user(
 ) -> UserRead:
     """Let a registered user in."""
     user = await users.lock(session, actor, user_id)
-    return shown(response, await users.approve(session, actor, user))
+    return user_response(response, await users.approve(session, actor, user))

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from services.identity.endpoints.dependencies import (
     AnonymousClaimedWorkDep,
     AnonymousWorkDep,
-    EquipmentDep,
+    ResourcesDep,
 )
 from services.identity.errors import (
     AccountDeactivated,
@@ -42,7 +42,7 @@ from services.identity.schemas import (
 from services.identity.security.device_cookies import COOKIE, HTTPS_COOKIE, MAX_AGE
 from services.identity.security.passwords import PasswordQueueFull
 from services.identity.service import profile, registration, sessions, sign_in
-from services.identity.service.resources import Equipment
+from services.identity.service.resources import Resources
 from shared import auth as tokens
 from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses
@@ -85,10 +85,10 @@ class PasswordForm(BaseModel):
     ),
 )
 async def register(
-    body: Registration, work: AnonymousClaimedWorkDep, equipment: EquipmentDep
+    body: Registration, work: AnonymousClaimedWorkDep, resources: ResourcesDep
 ) -> UserRead:
     """Register as a client; an owner of the organization, or an administrator, lets you in."""
-    return UserRead.model_validate(await registration.register(work, equipment, body))
+    return UserRead.model_validate(await registration.register(work, resources, body))
 
 
 @auth.post("/login", responses=_SIGN_IN_ERRORS)
@@ -97,10 +97,10 @@ async def login(
     request: Request,
     response: Response,
     work: AnonymousWorkDep,
-    equipment: EquipmentDep,
+    resources: ResourcesDep,
 ) -> TokensRead:
     """Sign in with e-mail address and password."""
-    return await _sign_in(request, response, work, equipment, body)
+    return await _sign_in(request, response, work, resources, body)
 
 
 @auth.post("/token", responses=_SIGN_IN_ERRORS)
@@ -109,31 +109,31 @@ async def token(
     request: Request,
     response: Response,
     work: AnonymousWorkDep,
-    equipment: EquipmentDep,
+    resources: ResourcesDep,
 ) -> TokensRead:
     """Sign in by an OAuth2 password form, for tools."""
     credentials = Credentials(email=form.username, password=form.password)
-    return await _sign_in(request, response, work, equipment, credentials)
+    return await _sign_in(request, response, work, resources, credentials)
 
 
 async def _sign_in(
     request: Request,
     response: Response,
     work: Work,
-    equipment: Equipment,
+    resources: Resources,
     credentials: Credentials,
 ) -> TokensRead:
     cookie = request.cookies.get(HTTPS_COOKIE) or request.cookies.get(COOKIE)
-    signed_in = await sign_in.sign_in(work, equipment, credentials, cookie)
+    signed_in = await sign_in.sign_in(work, resources, credentials, cookie)
     response.headers["Cache-Control"] = "no-store"
-    _set_device_cookie(request, response, equipment, signed_in.device_cookie)
+    _set_device_cookie(request, response, resources, signed_in.device_cookie)
     return signed_in.tokens
 
 
 def _set_device_cookie(
-    request: Request, response: Response, equipment: Equipment, cookie: str
+    request: Request, response: Response, resources: Resources, cookie: str
 ) -> None:
-    is_secure = equipment.settings.secure_cookies
+    is_secure = resources.settings.secure_cookies
     response.set_cookie(
         HTTPS_COOKIE if is_secure else COOKIE,
         cookie,
@@ -155,7 +155,7 @@ def _set_device_cookie(
     ),
 )
 async def refresh(
-    body: RefreshRequest, response: Response, work: AnonymousWorkDep, equipment: EquipmentDep
+    body: RefreshRequest, response: Response, work: AnonymousWorkDep, resources: ResourcesDep
 ) -> TokensRead:
     """Exchange a refresh token for new tokens.
 
@@ -163,7 +163,7 @@ async def refresh(
     refresh token was exchanged, it ends the session.
     """
     response.headers["Cache-Control"] = "no-store"
-    return await sessions.refresh(work, equipment, body.refresh_token)
+    return await sessions.refresh(work, resources, body.refresh_token)
 
 
 @auth.post("/logout", responses=responses(InvalidRefreshToken, SessionNotFound))
@@ -211,11 +211,11 @@ async def change_password(
     response: Response,
     work: UnclaimedWorkDep,
     actor: ActorDep,
-    equipment: EquipmentDep,
+    resources: ResourcesDep,
 ) -> Message:
     """Change one's own password; every other session ends."""
-    cookie = await profile.change_password(work, equipment, actor, body)
-    _set_device_cookie(request, response, equipment, cookie)
+    cookie = await profile.change_password(work, resources, actor, body)
+    _set_device_cookie(request, response, resources, cookie)
     return Message(message="Password updated successfully")
 
 
@@ -244,9 +244,9 @@ async def end_session(session_id: PathUuid, session: SessionDep, actor: ActorDep
 
 
 @keys.get("/.well-known/jwks.json")
-async def get_jwks(equipment: EquipmentDep, response: TaggedResponse) -> dict[str, Any]:
+async def get_jwks(resources: ResourcesDep, response: TaggedResponse) -> dict[str, Any]:
     """Publish the keys that access tokens are verified with (RFC 7517)."""
-    published = await equipment.keyring.public_keys()
+    published = await resources.keyring.public_keys()
     digest = hashlib.sha256(json.dumps(published, sort_keys=True).encode()).hexdigest()
     response.headers["ETag"] = f'"{digest[:32]}"'
     # Far less than a new key is published before it signs.

@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Response
 
 from services.identity.models import User
 from services.identity.schemas import UserRead
-from services.identity.service.resources import Equipment
+from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.auth import ActorDep
 from shared.context import request_origin
@@ -19,12 +19,12 @@ from shared.tenancy import NOTHING
 from shared.work import Work
 
 
-async def _equipment(request: Request) -> Equipment:
-    equipment: Equipment = request.app.state.equipment
-    return equipment
+async def _resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
 
 
-EquipmentDep = Annotated[Equipment, Depends(_equipment)]
+ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
 async def _anonymous_work(request: Request) -> Work:
@@ -54,7 +54,7 @@ async def _admin(actor: ActorDep) -> Actor:
 AdminDep = Annotated[Actor, Depends(_admin)]
 
 
-def shown(response: Response, user: User) -> UserRead:
+def user_response(response: Response, user: User) -> UserRead:
     """Return a user as read, with its ETag."""
     set_etag(response, user.version)
     return UserRead.model_validate(user)

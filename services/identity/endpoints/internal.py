@@ -1,11 +1,11 @@
 """What Carnet's own processes may ask; never routed by the gateway."""
 
 from services.identity import queries
-from services.identity.endpoints.dependencies import EquipmentDep
+from services.identity.endpoints.dependencies import ResourcesDep
 from services.identity.errors import UserNotFound
 from services.identity.schemas import OwnerOrder, Revocations, UserCopy, UserRead
 from services.identity.service import registration, users
-from services.identity.service.keyring import LAST_TOKEN
+from services.identity.service.keyring import VERIFICATION_PERIOD
 from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import router
@@ -15,9 +15,9 @@ internal = router(prefix="/internal", include_in_schema=False)
 
 
 @internal.post("/owners", status_code=201, dependencies=[called_by("organizations")])
-async def make_owner(body: OwnerOrder, work: InternalWorkDep, equipment: EquipmentDep) -> UserRead:
+async def make_owner(body: OwnerOrder, work: InternalWorkDep, resources: ResourcesDep) -> UserRead:
     """Make the owner of an organization that is being founded; once per organization."""
-    return UserRead.model_validate(await registration.make_owner(work, equipment, body))
+    return UserRead.model_validate(await registration.make_owner(work, resources, body))
 
 
 @internal.get("/owners/{organization_id}", dependencies=[called_by("organizations")])
@@ -48,7 +48,7 @@ async def list_revocations(session: InternalSessionDep) -> Revocations:
     that nothing falls in between, and may forget an entry after eleven minutes, when all such
     tokens have run out.
     """
-    sessions, instants, closed = await queries.revoked_since(session, LAST_TOKEN)
+    sessions, instants, closed = await queries.list_revocations(session, VERIFICATION_PERIOD)
     return Revocations(
         revoked_sessions=sessions,
         users=instants,

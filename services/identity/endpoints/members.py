@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query
 
 from services.identity import queries
-from services.identity.endpoints.dependencies import EquipmentDep, shown
+from services.identity.endpoints.dependencies import ResourcesDep, user_response
 from services.identity.errors import (
     AlreadyApproved,
     EmailTaken,
@@ -79,11 +79,11 @@ async def create_member(
     body: MemberCreate,
     actor: ActorDep,
     work: WorkDep,
-    equipment: EquipmentDep,
+    resources: ResourcesDep,
 ) -> UserRead:
     """Add a user to the organization, active at once; nobody gives a role that brings more than
     they hold."""
-    user = await registration.add_member(work, equipment, actor, organization_id, body)
+    user = await registration.add_member(work, resources, actor, organization_id, body)
     return UserRead.model_validate(user)
 
 
@@ -93,7 +93,7 @@ async def get_member(
 ) -> UserRead:
     """Show a user of the organization."""
     registration.require_manager(actor, organization_id)
-    return shown(response, await users.get(session, user_id, organization_id))
+    return user_response(response, await users.get(session, user_id, organization_id))
 
 
 @members.put(
@@ -115,7 +115,7 @@ async def update_member(
     registration.require_manager(actor, organization_id)
     user = await users.lock(session, actor, user_id, organization_id)
     await users.update(session, actor, user, body.changes(), precondition)
-    return shown(response, user)
+    return user_response(response, user)
 
 
 @members.delete("/{user_id}", responses=responses(UserNotFound, OwnAccount, LastOwner))
@@ -139,7 +139,7 @@ async def approve_member(
     """Let a user in who registered with the organization and holds no more than you do."""
     registration.require_manager(actor, organization_id)
     user = await users.lock(session, actor, user_id, organization_id)
-    return shown(response, await users.approve(session, actor, user))
+    return user_response(response, await users.approve(session, actor, user))
 
 
 @members.get("/{user_id}/permissions", responses=responses(UserNotFound))

@@ -19,7 +19,7 @@ import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from shared.db import now
 
 COOKIE = "carnet_device"
@@ -43,7 +43,7 @@ class Device:
     user_id: int
     known_from: datetime
 
-    def is_known_to(self, user_id: int, known_since: datetime | None) -> bool:
+    def is_valid_for(self, user_id: int, known_since: datetime | None) -> bool:
         """Say whether it is this user's, and no password was set since."""
         is_current = known_since is None or self.known_from >= known_since
         return self.user_id == user_id and is_current
@@ -52,8 +52,8 @@ class Device:
 class DeviceCookies:
     """Makes and reads device cookies; each is good for one account."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._key = vault.derived("device cookies")
+    def __init__(self, key_encryption: KeyEncryption) -> None:
+        self._key = key_encryption.derive_key("device cookies")
 
     def make(self, user_id: int) -> str:
         """Return a new cookie for a user who has just proven the password."""

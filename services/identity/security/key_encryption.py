@@ -24,19 +24,19 @@ def key_of(secret: SecretStr) -> OctKey:
     return OctKey.import_key(raw)
 
 
-class Vault:
+class KeyEncryption:
     """Locks private keys away (JWE, AES-256-GCM) and opens them again."""
 
     def __init__(self, secret: SecretStr) -> None:
         self._key = key_of(secret)
 
-    def lock(self, key: ECKey) -> str:
+    def encrypt(self, key: ECKey) -> str:
         """Return the private key encrypted, bound to its key id."""
         plain = json.dumps(key.as_dict(private=True)).encode()
         header = {**_HEADER, "kid": key.kid}
         return jwe.encrypt_compact(header, plain, self._key, algorithms=_ALGORITHMS)
 
-    def open(self, locked: str, key_id: str) -> ECKey:
+    def decrypt(self, locked: str, key_id: str) -> ECKey:
         """Return a private key.
 
         Raises ValueError or a JoseError when the secret is another one, or the row was exchanged.
@@ -46,6 +46,6 @@ class Vault:
             raise ValueError("this private key belongs to another key id")
         return ECKey.import_key(json.loads(opened.plaintext))
 
-    def derived(self, purpose: str) -> bytes:
+    def derive_key(self, purpose: str) -> bytes:
         """Return a key for another purpose (HKDF's idea with one HMAC: the secret is uniform)."""
         return hmac.digest(self._key.raw_value, purpose.encode(), hashlib.sha256)

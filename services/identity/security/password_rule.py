@@ -20,15 +20,15 @@ MIN_LENGTH = 10
 MAX_LENGTH = 128
 PRODUCT = "carnet"
 
-LEAST_SCORE = 3
+MIN_SCORE = 3
 """Of zxcvbn's scores from 0 to 4: at least 100 million guesses."""
 WINDOW = 16
 """How many characters zxcvbn reads: its time grows out of bounds with the length (2 s for 40)."""
-LEAST_REST = 6
+MIN_OTHER_CHARACTERS = 6
 """How many letters and digits a password needs beside its owner's own words."""
-LEAST_WORD = 3
+MIN_WORD_LENGTH = 3
 
-Prepared = NewType("Prepared", str)
+PreparedPassword = NewType("PreparedPassword", str)
 """A password in the form in which it is hashed."""
 
 _OPAQUE_STRING = get_profile("OpaqueString")
@@ -38,7 +38,7 @@ class WeakPassword(ValueError):
     """A new password that somebody would guess; the text says why, after the field's name."""
 
 
-def prepared(password: str) -> Prepared:
+def prepare(password: str) -> PreparedPassword:
     """Return a password as RFC 8265's OpaqueString: NFC, and every space an ASCII space.
 
     One with characters that the profile forbids is returned as it is: version 1 took them. One
@@ -46,15 +46,15 @@ def prepared(password: str) -> Prepared:
     """
     normalized = unicodedata.normalize("NFC", password)
     if len(normalized) > MAX_LENGTH:
-        return Prepared(normalized)
+        return PreparedPassword(normalized)
     try:
-        return Prepared(_OPAQUE_STRING.enforce(normalized))
+        return PreparedPassword(_OPAQUE_STRING.enforce(normalized))
     except UnicodeEncodeError:
-        return Prepared(password)
+        return PreparedPassword(password)
 
 
 def new_password(password: str) -> str:
-    """Return a new password prepared.
+    """Return a new password, prepared for hashing.
 
     Raises ValueError for forbidden characters and for a length that is not allowed.
     """
@@ -105,7 +105,7 @@ def _words(texts: Iterable[str]) -> set[str]:
         for spelling in (text, slugify(text, separator=" ")):
             parts = re.findall(r"[^\W_]+", spelling)
             words |= {spelling, "".join(parts), "".join(reversed(parts)), *parts}
-    return {word for word in words if len(word) >= LEAST_WORD}
+    return {word for word in words if len(word) >= MIN_WORD_LENGTH}
 
 
 def _is_made_of(password: str, words: set[str]) -> bool:
@@ -113,10 +113,10 @@ def _is_made_of(password: str, words: set[str]) -> bool:
     folded = rest = fold(password)
     for word in sorted(words, key=len, reverse=True):
         rest = rest.replace(word, " ")
-    return rest != folded and sum(map(str.isalnum, rest)) < LEAST_REST
+    return rest != folded and sum(map(str.isalnum, rest)) < MIN_OTHER_CHARACTERS
 
 
 def _is_hard_to_guess(password: str, words: set[str]) -> bool:
     """Say whether the beginning or the end is strong enough: the whole is at least as strong."""
     windows = (password[:WINDOW], password[-WINDOW:])
-    return any(zxcvbn(part, user_inputs=sorted(words))["score"] >= LEAST_SCORE for part in windows)
+    return any(zxcvbn(part, user_inputs=sorted(words))["score"] >= MIN_SCORE for part in windows)

@@ -18,7 +18,7 @@ import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from services.identity.security.password_rule import WeakPassword, prepared, require_strong
+from services.identity.security.password_rule import WeakPassword, prepare, require_strong
 from shared.errors import Invalid, ServiceUnavailable
 
 BCRYPT_BYTES = 72
@@ -78,7 +78,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """Return the password's hash; raises PasswordQueueFull."""
-        return await self._run(lambda: self._hasher.hash(prepared(password)))
+        return await self._run(lambda: self._hasher.hash(prepare(password)))
 
     async def hash_new(
         self,
@@ -95,7 +95,7 @@ class Passwords:
 
         def work() -> str:
             require_strong(password, about, present)
-            return self._hasher.hash(prepared(password))
+            return self._hasher.hash(prepare(password))
 
         try:
             return await self._run(work)
@@ -143,7 +143,7 @@ class Passwords:
 
     def _verify(self, password: str, hashed: str) -> Verdict:
         """Check the prepared password, and what was typed once, as older hashes have it."""
-        verdict = self._verify_text(text := prepared(password), hashed)
+        verdict = self._verify_text(text := prepare(password), hashed)
         if verdict.matches or text == password:
             return verdict
         return Verdict(self._verify_text(password, hashed).matches, outdated=True)

@@ -19,7 +19,7 @@ TOKEN_SECONDS = int(TOKEN_LIFETIME.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class TokenSigner:
     """Signs access tokens with the key of the moment."""
 
     key: ECKey
@@ -56,13 +56,13 @@ class TokenIssuer:
     issuer: str
     audience: str
 
-    async def signer(self) -> Signer:
+    async def signer(self) -> TokenSigner:
         """Return what signs now.
 
         Ask before a transaction begins and not within one: the keys may have to be read, and a
         connection that waits for another one soon has the whole pool waiting.
         """
-        return Signer(await self.keyring.signing_key(), self.issuer, self.audience)
+        return TokenSigner(await self.keyring.signing_key(), self.issuer, self.audience)
 
 
 def new_refresh_token() -> str:
@@ -70,6 +70,6 @@ def new_refresh_token() -> str:
     return secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
 
 
-def hash_of(refresh_token: str) -> bytes:
+def hash_refresh_token(refresh_token: str) -> bytes:
     """Return what is kept of a refresh token."""
     return hashlib.sha256(refresh_token.encode()).digest()

@@ -47,12 +47,12 @@ class Counter:
         return hashlib.sha256(self.name.encode(errors="replace")).digest()
 
 
-def account_of(user_id: int | None, email: str) -> str:
+def account_key(user_id: int | None, email: str) -> str:
     """Return by what an account is counted: its user's id, or without one the address, folded."""
     return f"user {user_id}" if user_id is not None else f"address {fold(email)}"
 
 
-def of_stranger(account: str, network: str) -> list[Counter]:
+def unknown_client_counters(account: str, network: str) -> list[Counter]:
     """Return the counters of a sign-in from where the account is not known."""
     return [
         Counter(f"account and address\n{account}\n{network}", PER_ACCOUNT_AND_ADDRESS),
@@ -61,12 +61,12 @@ def of_stranger(account: str, network: str) -> list[Counter]:
     ]
 
 
-def of_known_device(account: str, since: datetime | None) -> list[Counter]:
+def known_device_counters(account: str, since: datetime | None) -> list[Counter]:
     """Return the counter of sign-ins from devices that know the password set at an instant."""
     return [Counter(f"known devices\n{account}\n{since}", PER_KNOWN_DEVICE)]
 
 
-def of_known_network(account: str, since: datetime | None, network: str) -> list[Counter]:
+def known_network_counters(account: str, since: datetime | None, network: str) -> list[Counter]:
     """Return the counters of a sign-in from an address where the account is known."""
     return [
         Counter(f"known address\n{account}\n{since}\n{network}", PER_KNOWN_DEVICE),
@@ -74,17 +74,17 @@ def of_known_network(account: str, since: datetime | None, network: str) -> list
     ]
 
 
-def of_registrations(network: str, limit: int) -> list[Counter]:
+def registration_counters(network: str, limit: int) -> list[Counter]:
     """Return the counter of registrations from an address."""
     return [Counter(f"registrations\n{network}", limit, timedelta(hours=1))]
 
 
-def of_password_change(user_id: int) -> list[Counter]:
+def password_change_counters(user_id: int) -> list[Counter]:
     """Return the counter of a signed-in user's wrong present passwords."""
     return [Counter(f"password change\n{user_id}", PER_USER_PASSWORD_CHANGE)]
 
 
-async def attempt(session: AsyncSession, counters: Sequence[Counter]) -> None:
+async def count_attempt(session: AsyncSession, counters: Sequence[Counter]) -> None:
     """Count an attempt under each counter; raises TooManyAttempts, then nothing is counted."""
     await _refuse_when_full(session, counters)
     table = AttemptCount.__table__.c
@@ -119,7 +119,7 @@ async def _refuse_when_full(session: AsyncSession, counters: Sequence[Counter]) 
         raise TooManyAttempts(ceil((max(full) - now()).total_seconds()))
 
 
-async def succeeded(session: AsyncSession, counters: Sequence[Counter]) -> None:
+async def withdraw_attempt(session: AsyncSession, counters: Sequence[Counter]) -> None:
     """Take an attempt back: it was none against the account."""
     keys = sorted(counter.key for counter in counters)
     locked = select(AttemptCount.key).where(AttemptCount.key.in_(keys)).order_by(AttemptCount.key)
@@ -131,12 +131,12 @@ async def succeeded(session: AsyncSession, counters: Sequence[Counter]) -> None:
     )
 
 
-async def give_back(work: Work, counters: Sequence[Counter]) -> None:
+async def withdraw_attempt_now(work: Work, counters: Sequence[Counter]) -> None:
     """Take an attempt back in a transaction of its own, before its error leaves."""
     async with work.begin(EVERYTHING) as session:
-        await succeeded(session, counters)
+        await withdraw_attempt(session, counters)
 
 
-async def forget_ended(session: AsyncSession) -> None:
+async def delete_expired(session: AsyncSession) -> None:
     """Drop the counts whose window is over."""
     await session.execute(delete(AttemptCount).where(AttemptCount.ends_at < now()))

@@ -17,20 +17,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils import uuid7
 
 from services.identity.models import SigningKey
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from shared.context import system_origin
 from shared.db import now
 from shared.tenancy import NOTHING
 from shared.transactions import Transactions
 
 TOKEN_LIFETIME = timedelta(minutes=10)
-CLOCKS_DIFFER = timedelta(minutes=1)
+CLOCK_TOLERANCE = timedelta(minutes=1)
 """How far our instances' and the verifiers' clocks may be apart."""
 
-LAST_TOKEN = TOKEN_LIFETIME + CLOCKS_DIFFER
+VERIFICATION_PERIOD = TOKEN_LIFETIME + CLOCK_TOLERANCE
 """How long after its last signature a key is needed."""
 
-PUBLISHED_BEFORE_USE = timedelta(minutes=10)
+PUBLICATION_LEAD = timedelta(minutes=10)
 """Longer than any verifier keeps a key set (five minutes, see shared.tokens.Keys.MAX_AGE)."""
 
 _LOCK = select(
@@ -40,14 +40,16 @@ _LOCK = select(
 )
 
 
-async def make_key(session: AsyncSession, vault: Vault, signs_from: datetime) -> SigningKey:
+async def create_key(
+    session: AsyncSession, key_encryption: KeyEncryption, signs_from: datetime
+) -> SigningKey:
     """Add a key that signs from an instant on."""
     key_id = str(uuid7())
     key = ECKey.generate_key("P-256", {"kid": key_id, "use": "sig", "alg": "ES256"}, private=True)
     row = SigningKey(
         id=key_id,
         public_key=key.as_dict(private=False),
-        private_key=vault.lock(key),
+        private_key=key_encryption.encrypt(key),
         signs_from=signs_from,
     )
     session.add(row)
@@ -56,15 +58,15 @@ async def make_key(session: AsyncSession, vault: Vault, signs_from: datetime) ->
 
 
 async def rotate(
-    session: AsyncSession, vault: Vault, lead: timedelta = PUBLISHED_BEFORE_USE
+    session: AsyncSession, key_encryption: KeyEncryption, lead: timedelta = PUBLICATION_LEAD
 ) -> SigningKey:
     """Publish a new key that takes over after `lead`; the old ones stay until their tokens died.
 
     A key that was waiting for its turn is not needed any more, but may be known: it stays as long.
     """
     await session.execute(_LOCK)
-    new = await make_key(session, vault, now() + lead)
-    last_token_dies = new.signs_from + LAST_TOKEN
+    new = await create_key(session, key_encryption, now() + lead)
+    last_token_dies = new.signs_from + VERIFICATION_PERIOD
     await session.execute(
         update(SigningKey)
         .where(SigningKey.id != new.id, SigningKey.published_until.is_(None))
@@ -73,7 +75,7 @@ async def rotate(
     return new
 
 
-async def all_keys(session: AsyncSession) -> Sequence[SigningKey]:
+async def list_keys(session: AsyncSession) -> Sequence[SigningKey]:
     """Return every key, the newest first."""
     statement = select(SigningKey).order_by(SigningKey.signs_from.desc())
     return (await session.scalars(statement)).all()
@@ -93,7 +95,7 @@ class Keyring:
     """The keys as this process knows them, read again every few seconds."""
 
     transactions: Transactions
-    vault: Vault
+    key_encryption: KeyEncryption
     max_age: float = 5.0
     _rows: Sequence[SigningKey] = ()
     _read_at: float = float("-inf")
@@ -107,7 +109,9 @@ class Keyring:
         if current.id not in self._opened:
             if current.private_key is None:
                 raise ValueError(f"the private part of key {current.id} is gone")
-            self._opened = {current.id: self.vault.open(current.private_key, current.id)}
+            self._opened = {
+                current.id: self.key_encryption.decrypt(current.private_key, current.id)
+            }
         return self._opened[current.id]
 
     async def public_keys(self) -> dict[str, Any]:
@@ -142,13 +146,13 @@ class Keyring:
             # The very first start. Of several instances one makes the key, the others find it.
             await session.execute(_LOCK)
             if not await _published(session):
-                await make_key(session, self.vault, now())
+                await create_key(session, self.key_encryption, now())
             return await _published(session)
 
 
 def _signs(row: SigningKey, moment: datetime) -> bool:
     """Say whether it is this key's turn: from its start until that of the key after it."""
-    if row.published_until is not None and moment >= row.published_until - LAST_TOKEN:
+    if row.published_until is not None and moment >= row.published_until - VERIFICATION_PERIOD:
         return False
     return row.signs_from <= moment
 

@@ -31,7 +31,7 @@ async def merge(
     transaction ends: ON CONFLICT covers one unique key, and of two who insert the same
     organization at once the second could fail by the other one, the slug.
     """
-    await queries.lock_copy(session, organization_id)
+    await queries.lock_organization_copy(session, organization_id)
     table = OrganizationCopy.__table__.c
     known: dict[str, Any] = {"slug": slug, "is_active": is_active}
     row: dict[str, Any] = {"id": organization_id, "updated_at": now()}
@@ -59,7 +59,7 @@ async def find(
     Raises ServiceUnavailable when it is needed and its service does not answer.
     """
     async with work.begin(EVERYTHING) as session:
-        copy = await queries.find_copy(session, organization_id)
+        copy = await queries.find_organization_copy(session, organization_id)
     if copy is not None:
         return copy
     return await _ask(work, clients, f"/internal/organizations/{organization_id}")
@@ -68,7 +68,7 @@ async def find(
 async def find_by_slug(work: Work, clients: ServiceClients, slug: str) -> OrganizationCopy | None:
     """Return the same by its slug."""
     async with work.begin(EVERYTHING) as session:
-        copy = await queries.find_copy_by_slug(session, slug)
+        copy = await queries.find_organization_copy_by_slug(session, slug)
     if copy is not None:
         return copy
     return await _ask(work, clients, "/internal/organizations", {"slug": slug})
@@ -85,4 +85,4 @@ async def _ask(
     facts = OrganizationFacts.model_validate_json(answer.content)
     async with work.begin(EVERYTHING) as session:
         await take(session, facts)
-        return await queries.find_copy(session, facts.id)
+        return await queries.find_organization_copy(session, facts.id)

@@ -10,7 +10,7 @@ from services.identity.models import User
 from services.identity.schemas import PasswordChange, ProfileRead, UserRead
 from services.identity.security.passwords import PasswordQueueFull
 from services.identity.service import attempt_limits, users
-from services.identity.service.resources import Equipment
+from services.identity.service.resources import Resources
 from services.identity.service.sessions import session_id_of
 from shared.actors import Actor
 from shared.changes import record
@@ -51,7 +51,7 @@ async def update(
 
 
 async def change_password(
-    work: Work, equipment: Equipment, actor: Actor, body: PasswordChange
+    work: Work, resources: Resources, actor: Actor, body: PasswordChange
 ) -> str:
     """Change one's own password and end every other session.
 
@@ -60,32 +60,32 @@ async def change_password(
     Raises PresentPasswordWrong, TooManyAttempts, Invalid (a weak password, or the present one),
     PasswordQueueFull.
     """
-    counters = attempt_limits.of_password_change(actor.user_id)
+    counters = attempt_limits.password_change_counters(actor.user_id)
     async with work.begin() as session:
         user = await get(session, actor)
         about = await users.about_password(session, user)
-        await attempt_limits.attempt(session, counters)
+        await attempt_limits.count_attempt(session, counters)
     try:
-        verdict = await equipment.passwords.verify(body.current_password, user.password_hash)
+        verdict = await resources.passwords.verify(body.current_password, user.password_hash)
         if not verdict.matches:
             raise PresentPasswordWrong
-        hashed = await equipment.passwords.hash_new(
+        hashed = await resources.passwords.hash_new(
             body.new_password, about, present=body.current_password, field="new_password"
         )
     except (PasswordQueueFull, Invalid):
-        await attempt_limits.give_back(work, counters)
+        await attempt_limits.withdraw_attempt_now(work, counters)
         raise
     async with work.begin() as session:
-        await attempt_limits.succeeded(session, counters)
+        await attempt_limits.withdraw_attempt(session, counters)
         await _replace(session, actor, user.password_hash, hashed)
-    return equipment.devices.make(user.id)
+    return resources.devices.make(user.id)
 
 
 async def _replace(session: AsyncSession, actor: Actor, old_hash: str, new_hash: str) -> None:
     user = await queries.lock_user(session, actor.user_id)
     if user is None or user.password_hash != old_hash:
         raise PresentPasswordWrong
-    user.take_password(new_hash)
+    user.set_password(new_hash)
     ended = await queries.end_sessions(
         session, user.id, "password_changed", but=session_id_of(actor)
     )

@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from services.identity.schemas import TokensRead
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 
 _HEADER = {"alg": "dir", "enc": "A256GCM"}
 _ALGORITHMS = ["dir", "A256GCM"]
@@ -23,17 +23,17 @@ _ALGORITHMS = ["dir", "A256GCM"]
 class RefreshAnswers:
     """Encrypts the answers to exchanged refresh tokens, and decrypts them."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._key = vault.derived("answers to refresh tokens")
+    def __init__(self, key_encryption: KeyEncryption) -> None:
+        self._key = key_encryption.derive_key("answers to refresh tokens")
 
-    def seal(self, refresh_token: str, tokens: TokensRead) -> str:
+    def encrypt(self, refresh_token: str, tokens: TokensRead) -> str:
         """Return the encrypted tokens that a refresh token was exchanged for."""
         plain = tokens.model_dump_json().encode()
         return jwe.encrypt_compact(
             _HEADER, plain, self._key_for(refresh_token), algorithms=_ALGORITHMS
         )
 
-    def open(self, refresh_token: str, sealed: str) -> TokensRead | None:
+    def decrypt(self, refresh_token: str, sealed: str) -> TokensRead | None:
         """Return the tokens, or None when they were encrypted with another secret."""
         try:
             opened = jwe.decrypt_compact(

@@ -11,12 +11,12 @@ import math
 import time
 from collections.abc import Callable
 
-REMEMBERED = 60.0  # seconds
-MOST = 6
+MEMORY_SECONDS = 60.0  # seconds
+MAX_UNITS = 6
 """Units that a slow refusal makes the others wait at most: no flood may slow them down at will."""
 
 
-class Pace:
+class RefusalDelay:
     """The pace of refusals in this process; `unit` is in seconds, zero for none."""
 
     def __init__(self, unit: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,6 +35,6 @@ class Pace:
         """Return after how many units a refusal that took so long is answered."""
         now = self._clock()
         needed = max(1, math.ceil(elapsed / self._unit))
-        if needed >= self._units or now - self._noted_at > REMEMBERED:
-            self._units, self._noted_at = min(needed, MOST), now
+        if needed >= self._units or now - self._noted_at > MEMORY_SECONDS:
+            self._units, self._noted_at = min(needed, MAX_UNITS), now
         return max(needed, self._units)

@@ -17,7 +17,7 @@ from services.identity.errors import (
 from services.identity.models import CLIENT, User
 from services.identity.schemas import MemberCreate, OwnerOrder, Registration, UserCreate
 from services.identity.service import attempt_limits, organizations
-from services.identity.service.resources import Equipment
+from services.identity.service.resources import Resources
 from shared.actors import OWNER, Actor
 from shared.changes import record
 from shared.errors import Forbidden
@@ -55,47 +55,49 @@ def new_user(
         organization_id=organization_id,
         is_active=False,
     )
-    user.take_role(role)
+    user.set_role(role)
     return user
 
 
-async def register(work: Work, equipment: Equipment, body: Registration) -> User:
+async def register(work: Work, resources: Resources, body: Registration) -> User:
     """Register a client, who waits for approval.
 
     Raises RegistrationClosed, TooManyAttempts, EmailTaken, OrganizationNotFound (also for a closed
     one), Invalid (a weak password), ServiceUnavailable.
     """
-    if not equipment.settings.self_registration:
+    if not resources.settings.self_registration:
         raise RegistrationClosed
     network = network_of(work.origin.ip_address)
-    limit = equipment.settings.registrations_per_address
+    limit = resources.settings.registrations_per_address
     async with work.begin(EVERYTHING) as session:
-        await attempt_limits.attempt(session, attempt_limits.of_registrations(network, limit))
-    organization_id = await _registered_with(work, equipment, body.organization_slug)
+        await attempt_limits.count_attempt(
+            session, attempt_limits.registration_counters(network, limit)
+        )
+    organization_id = await _registered_with(work, resources, body.organization_slug)
     about = about_password(body, body.organization_slug)
-    hashed = await equipment.passwords.hash_new(body.password, about)
+    hashed = await resources.passwords.hash_new(body.password, about)
     return await _insert(work, new_user(body, hashed, CLIENT, organization_id))
 
 
-async def _registered_with(work: Work, equipment: Equipment, slug: str | None) -> int | None:
+async def _registered_with(work: Work, resources: Resources, slug: str | None) -> int | None:
     if slug is None:
         return None
-    organization = await organizations.find_by_slug(work, equipment.clients, slug)
+    organization = await organizations.find_by_slug(work, resources.clients, slug)
     if organization is None or not organization.is_active:
         raise OrganizationNotFound
     return organization.id
 
 
-async def add_user(work: Work, equipment: Equipment, actor: Actor, body: UserCreate) -> User:
+async def add_user(work: Work, resources: Resources, actor: Actor, body: UserCreate) -> User:
     """Add a user as an administrator, active at once; with a new organization when one is named.
 
     Raises EmailTaken, OrganizationNotFound, Invalid (a weak password), ServiceUnavailable.
     """
     organization = body.organization_name
     if body.organization_id is not None:
-        organization = await require_organization(work, equipment, body.organization_id)
+        organization = await require_organization(work, resources, body.organization_id)
     about = about_password(body, organization)
-    hashed = await equipment.passwords.hash_new(body.password, about)
+    hashed = await resources.passwords.hash_new(body.password, about)
     user = new_user(body, hashed, body.role, body.organization_id)
     user.requested_organization = body.organization_name
     user.approve(actor.user_id)
@@ -103,13 +105,13 @@ async def add_user(work: Work, equipment: Equipment, actor: Actor, body: UserCre
 
 
 async def require_organization(
-    work: Work, equipment: Equipment, organization_id: int
+    work: Work, resources: Resources, organization_id: int
 ) -> str | None:
     """Return an organization's slug.
 
     Raises OrganizationNotFound, or ServiceUnavailable when it cannot be known just now.
     """
-    organization = await organizations.find(work, equipment.clients, organization_id)
+    organization = await organizations.find(work, resources.clients, organization_id)
     if organization is None:
         raise OrganizationNotFound
     return organization.slug
@@ -123,7 +125,7 @@ def about_password(
 
 
 async def add_member(
-    work: Work, equipment: Equipment, actor: Actor, organization_id: int, body: MemberCreate
+    work: Work, resources: Resources, actor: Actor, organization_id: int, body: MemberCreate
 ) -> User:
     """Add a user to an organization, active at once.
 
@@ -133,8 +135,8 @@ async def add_member(
     require_manager(actor, organization_id)
     if not policies.can_give_role(actor, body.role, organization_id):
         raise Forbidden(f"the role {body.role} brings rights that you do not hold")
-    about = about_password(body, await require_organization(work, equipment, organization_id))
-    hashed = await equipment.passwords.hash_new(body.password, about)
+    about = about_password(body, await require_organization(work, resources, organization_id))
+    hashed = await resources.passwords.hash_new(body.password, about)
     user = new_user(body, hashed, body.role, organization_id)
     user.approve(actor.user_id)
     return await _insert(work, user)
@@ -150,7 +152,7 @@ def require_manager(actor: Actor, organization_id: int) -> None:
 async def require_managed(session: AsyncSession, actor: Actor, organization_id: int) -> None:
     """The same, and OrganizationNotFound for an administrator too when there is none."""
     require_manager(actor, organization_id)
-    if actor.is_admin and await queries.find_copy(session, organization_id) is None:
+    if actor.is_admin and await queries.find_organization_copy(session, organization_id) is None:
         raise OrganizationNotFound
 
 
@@ -177,7 +179,7 @@ async def _add(session: AsyncSession, user: User) -> None:
     await session.flush()
 
 
-async def make_owner(work: Work, equipment: Equipment, order: OwnerOrder) -> User:
+async def make_owner(work: Work, resources: Resources, order: OwnerOrder) -> User:
     """Make the owner of an organization that is being founded; asked again, the same one.
 
     Raises EmailTaken, OwnerExists, Invalid (a weak password).
@@ -187,7 +189,7 @@ async def make_owner(work: Work, equipment: Equipment, order: OwnerOrder) -> Use
     if made is not None:
         return made
     about = about_password(order, order.organization.slug)
-    hashed = await equipment.passwords.hash_new(order.password, about)
+    hashed = await resources.passwords.hash_new(order.password, about)
     user = new_user(order, hashed, OWNER, order.organization.id)
     user.approve(work.origin.user_id)
     async with address_must_be_free(), work.begin() as session:
@@ -203,7 +205,7 @@ async def _find_owner(session: AsyncSession, order: OwnerOrder) -> User | None:
     owners = await queries.owners_of(session, order.organization.id)
     if not owners:
         return None
-    same = await queries.find_by_email(session, order.email)
+    same = await queries.find_user_by_email(session, order.email)
     if same is None or same.id not in {owner.id for owner in owners}:
         raise OwnerExists
     return same

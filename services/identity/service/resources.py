@@ -5,20 +5,20 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from services.identity.security.device_cookies import DeviceCookies
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from services.identity.security.passwords import Passwords
 from services.identity.security.tokens import TokenIssuer
 from services.identity.service.keyring import Keyring
 from services.identity.service.refresh_answers import RefreshAnswers
-from services.identity.service.refusal_delay import Pace
-from services.identity.service.sign_in_limiter import Door
+from services.identity.service.refusal_delay import RefusalDelay
+from services.identity.service.sign_in_limiter import SignInLimiter
 from services.identity.settings import Settings
 from shared.clients import ServiceClients
 from shared.transactions import Transactions
 
 
 @dataclass(frozen=True, slots=True)
-class Equipment:
+class Resources:
     """Made once when the application is composed."""
 
     settings: Settings
@@ -28,28 +28,28 @@ class Equipment:
     passwords: Passwords
     devices: DeviceCookies
     answers: RefreshAnswers
-    door: Door
-    pace: Pace
+    sign_in_limiter: SignInLimiter
+    refusal_delay: RefusalDelay
     strangers: asyncio.Semaphore
     """How many strangers' sign-ins may be at the database at once, to find their accounts."""
 
     @classmethod
     def of(
         cls, settings: Settings, transactions: Transactions, clients: ServiceClients
-    ) -> "Equipment":
+    ) -> "Resources":
         """Build what the settings describe."""
-        vault = Vault(settings.signing_secret)
-        keyring = Keyring(transactions, vault)
+        key_encryption = KeyEncryption(settings.signing_secret)
+        keyring = Keyring(transactions, key_encryption)
         return cls(
             settings=settings,
             clients=clients,
             keyring=keyring,
             issuer=TokenIssuer(keyring, settings.token_issuer, settings.token_audience),
             passwords=Passwords(settings.password_queue),
-            devices=DeviceCookies(vault),
-            answers=RefreshAnswers(vault),
-            door=Door(),
-            pace=Pace(settings.failed_sign_in_seconds),
+            devices=DeviceCookies(key_encryption),
+            answers=RefreshAnswers(key_encryption),
+            sign_in_limiter=SignInLimiter(),
+            refusal_delay=RefusalDelay(settings.failed_sign_in_seconds),
             strangers=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
         )
 

@@ -12,10 +12,15 @@ from services.identity import queries
 from services.identity.errors import InvalidRefreshToken, SessionNotFound
 from services.identity.models import RefreshToken, SignInSession, User
 from services.identity.schemas import TokensRead
-from services.identity.security.tokens import TOKEN_SECONDS, Signer, hash_of, new_refresh_token
+from services.identity.security.tokens import (
+    TOKEN_SECONDS,
+    TokenSigner,
+    hash_refresh_token,
+    new_refresh_token,
+)
 from services.identity.service import admission
 from services.identity.service.refresh_answers import RefreshAnswers
-from services.identity.service.resources import Equipment
+from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.changes import act_as, record
 from shared.context import Origin
@@ -25,24 +30,24 @@ from shared.networks import network_of
 from shared.tenancy import EVERYTHING
 from shared.work import Work
 
-IDLE = timedelta(days=30)
-LONGEST = timedelta(days=180)
-REMEMBERED = timedelta(days=90)
+IDLE_LIFETIME = timedelta(days=30)
+MAX_LIFETIME = timedelta(days=180)
+RETENTION = timedelta(days=90)
 """How long an ended session tells that its address is the user's."""
-REPEATABLE = timedelta(seconds=10)
+REPEAT_WINDOW = timedelta(seconds=10)
 """How long the same refresh token gives the same answer again; after that it ends the session."""
 
 log = structlog.get_logger(__name__)
 
 
 async def open_session(
-    session: AsyncSession, signer: Signer, user: User, origin: Origin
+    session: AsyncSession, signer: TokenSigner, user: User, origin: Origin
 ) -> TokensRead:
     """Open a session for a locked user and record the sign-in."""
     opened = SignInSession(
         id=uuid4(),
         user_id=user.id,
-        expires_at=now() + IDLE,
+        expires_at=now() + IDLE_LIFETIME,
         ip_address=origin.ip_address,
         user_agent=origin.user_agent,
         network=network_of(origin.ip_address),
@@ -55,10 +60,10 @@ async def open_session(
 
 
 async def _issue(
-    session: AsyncSession, signer: Signer, user: User, opened: SignInSession
+    session: AsyncSession, signer: TokenSigner, user: User, opened: SignInSession
 ) -> TokensRead:
     refresh_token = new_refresh_token()
-    session.add(RefreshToken(token_hash=hash_of(refresh_token), session_id=opened.id))
+    session.add(RefreshToken(token_hash=hash_refresh_token(refresh_token), session_id=opened.id))
     permissions = [granted.permission for granted in await queries.permissions_of(session, user.id)]
     return TokensRead(
         access_token=signer.access_token(user, opened.id, permissions),
@@ -68,7 +73,7 @@ async def _issue(
     )
 
 
-async def refresh(work: Work, equipment: Equipment, refresh_token: str) -> TokensRead:
+async def refresh(work: Work, resources: Resources, refresh_token: str) -> TokensRead:
     """Exchange a refresh token for new tokens.
 
     Within ten seconds the same token gives the same tokens again, if none of them was exchanged
@@ -76,19 +81,19 @@ async def refresh(work: Work, equipment: Equipment, refresh_token: str) -> Token
 
     Raises InvalidRefreshToken, AccountDeactivated, OrganizationDeactivated.
     """
-    signer = await equipment.issuer.signer()
+    signer = await resources.issuer.signer()
     async with work.begin(EVERYTHING) as session:
-        outcome = await _exchange(session, signer, equipment.answers, refresh_token)
+        outcome = await _exchange(session, signer, resources.answers, refresh_token)
     if isinstance(outcome, AppError):
         raise outcome
     return outcome
 
 
 async def _exchange(
-    session: AsyncSession, signer: Signer, answers: RefreshAnswers, refresh_token: str
+    session: AsyncSession, signer: TokenSigner, answers: RefreshAnswers, refresh_token: str
 ) -> TokensRead | AppError:
     """Do it, or return the refusal: what a refusal changes must be committed."""
-    found = await queries.find_refresh_token(session, hash_of(refresh_token))
+    found = await queries.find_refresh_token(session, hash_refresh_token(refresh_token))
     # The user first, as everywhere; two exchanges of one user's tokens follow each other.
     user = await queries.lock_user(session, found[0].user_id) if found else None
     if found is None or user is None:
@@ -102,16 +107,16 @@ async def _exchange(
         # Two hold this token, and one of them has stolen it; which one cannot be known.
         await _end(session, user, opened, "refresh_token_reused")
         return InvalidRefreshToken()
-    refusal = await admission.why_not(session, user)
+    refusal = await admission.refusal_of(session, user)
     if refusal is not None:
         return refusal
     if repeated is not None:
         log.info("refresh_repeated", session_id=str(opened.id), user_id=user.id)
         return repeated
     found[1].used_at = opened.last_used_at = now()
-    opened.expires_at = min(now() + IDLE, opened.started_at + LONGEST)
+    opened.expires_at = min(now() + IDLE_LIFETIME, opened.started_at + MAX_LIFETIME)
     issued = await _issue(session, signer, user, opened)
-    found[1].answer = answers.seal(refresh_token, issued)
+    found[1].answer = answers.encrypt(refresh_token, issued)
     return issued
 
 
@@ -127,10 +132,10 @@ async def _answer_again(
     if exchanged.used_at is None or exchanged.answer is None:
         return None
     age = now() - exchanged.used_at
-    tokens = answers.open(refresh_token, exchanged.answer) if age <= REPEATABLE else None
+    tokens = answers.decrypt(refresh_token, exchanged.answer) if age <= REPEAT_WINDOW else None
     if tokens is None:
         return None
-    successor = await session.get(RefreshToken, hash_of(tokens.refresh_token))
+    successor = await session.get(RefreshToken, hash_refresh_token(tokens.refresh_token))
     if successor is None or successor.used_at is not None:
         return None
     return tokens.model_copy(update={"expires_in": TOKEN_SECONDS - ceil(age.total_seconds())})
@@ -149,7 +154,7 @@ async def sign_out(work: Work, refresh_token: str) -> None:
     Raises InvalidRefreshToken for a token that never was.
     """
     async with work.begin(EVERYTHING) as session:
-        found = await queries.find_refresh_token(session, hash_of(refresh_token))
+        found = await queries.find_refresh_token(session, hash_refresh_token(refresh_token))
         user = await queries.lock_user(session, found[0].user_id) if found else None
         if found is None or user is None:
             raise InvalidRefreshToken
@@ -185,7 +190,7 @@ def session_id_of(actor: Actor) -> UUID | None:
 
 async def list_own(session: AsyncSession, actor: Actor) -> Sequence[SignInSession]:
     """Return the actor's live sessions, the one used last first."""
-    return await queries.live_sessions(session, actor.user_id)
+    return await queries.list_live_sessions(session, actor.user_id)
 
 
 async def end_own(session: AsyncSession, actor: Actor, session_id: UUID) -> None:

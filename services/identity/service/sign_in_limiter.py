@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 from services.identity.security.passwords import PasswordQueueFull
 
-STRANGERS = 24
-EVERYBODY = 64
-REMEMBERED_NETWORKS = 10_000
+MAX_UNKNOWN_SIGN_INS = 24
+MAX_SIGN_INS = 64
+MAX_KNOWN_NETWORKS = 10_000
 
 
-class Door:
+class SignInLimiter:
     """Counts who is inside, and remembers the networks of those who were let in lately."""
 
     def __init__(self) -> None:
@@ -24,13 +24,13 @@ class Door:
         self._networks: OrderedDict[str, None] = OrderedDict()
 
     @contextmanager
-    def entered(self, network: str, *, by_known_device: bool) -> Iterator[bool]:
+    def admitted(self, network: str, *, by_known_device: bool) -> Iterator[bool]:
         """Be inside for the block; raises PasswordQueueFull when there is no place.
 
         Yields whether somebody is known from there.
         """
         is_known = by_known_device or network in self._networks
-        if self._inside >= (EVERYBODY if is_known else STRANGERS):
+        if self._inside >= (MAX_SIGN_INS if is_known else MAX_UNKNOWN_SIGN_INS):
             raise PasswordQueueFull(retry_after=1)
         self._inside += 1
         try:
@@ -38,9 +38,9 @@ class Door:
         finally:
             self._inside -= 1
 
-    def remember(self, network: str) -> None:
+    def remember_network(self, network: str) -> None:
         """Know a network from which somebody has just signed in."""
         self._networks[network] = None
         self._networks.move_to_end(network)
-        if len(self._networks) > REMEMBERED_NETWORKS:
+        if len(self._networks) > MAX_KNOWN_NETWORKS:
             self._networks.popitem(last=False)

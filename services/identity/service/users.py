@@ -93,7 +93,7 @@ async def _require_possible(
 
 async def require_not_last(session: AsyncSession, user: User) -> None:
     """Raise LastOwner or LastAdministrator when nobody could take the user's place."""
-    if user.is_working_owner and await queries.is_last_owner(session, user):
+    if user.is_active_owner and await queries.is_last_owner(session, user):
         raise LastOwner
     if user.role == ADMIN and user.is_active and await queries.is_last_administrator(session, user):
         raise LastAdministrator
@@ -111,9 +111,9 @@ async def _apply(
         await limit_to(session, EVERYTHING)
         user.move_to(changes["organization_id"])
     if "role" in changes:
-        user.take_role(changes["role"])
+        user.set_role(changes["role"])
     if "email" in changes:
-        user.take_address(changes["email"])
+        user.set_email(changes["email"])
     for name in ("name", "phone", "is_active"):
         if name in changes:
             setattr(user, name, changes[name])
@@ -179,7 +179,7 @@ async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     await require_not_last(session, user)
     await revoke_all(session, user)
     await queries.end_sessions(session, user.id, "deleted")
-    user.become_pseudonym()
+    user.pseudonymize()
     record(session, "DELETE", user, **user.invalidate_tokens())
     await session.flush()
 
@@ -188,14 +188,14 @@ async def about_password(session: AsyncSession, user: User) -> list[str]:
     """Return the texts about a user that a new password must not consist of."""
     copy = None
     if user.organization_id is not None:
-        copy = await queries.find_copy(session, user.organization_id)
+        copy = await queries.find_organization_copy(session, user.organization_id)
     organization = copy.slug if copy else user.requested_organization
     return [text for text in (user.email, user.name, organization) if text]
 
 
 async def set_password(session: AsyncSession, user: User, password_hash: str) -> None:
     """Give a user a new password and end every session."""
-    user.take_password(password_hash)
+    user.set_password(password_hash)
     await queries.end_sessions(session, user.id, "password_changed")
     record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
     await session.flush()

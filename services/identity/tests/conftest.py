@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from services.identity.app import NAME, create_app
 from services.identity.events import CATALOGUE
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from services.identity.settings import Settings
 from shared.db import make_engine
 from shared.testing import Database, Tokens, client_of, service_database
@@ -96,7 +96,7 @@ async def app(
             "INSERT INTO signing_keys (id, public_key, private_key, created_at, signs_from)"
             " VALUES ('test', $1, $2, now(), now())",
             json.dumps(tokens.key.as_dict(private=False)),
-            Vault(settings.signing_secret).lock(tokens.key),
+            KeyEncryption(settings.signing_secret).encrypt(tokens.key),
         )
     return create_app(settings, organizations=httpx.MockTransport(organizations))
 

@@ -17,7 +17,7 @@ from services.identity.service.attempt_limits import (
     PER_KNOWN_DEVICE,
     Counter,
 )
-from services.identity.service.refusal_delay import MOST
+from services.identity.service.refusal_delay import MAX_UNITS
 from services.identity.settings import Settings
 from services.identity.tests.conftest import PASSWORD, Organizations, People, Person
 from services.identity.tests.test_passwords import busy
@@ -42,7 +42,7 @@ async def _exhaust(transactions: Transactions, counters: list[Counter], count: i
     """Count attempts as `count` requests would have, without their argon2."""
     for _ in range(count):
         async with transactions.system() as session:
-            await attempt_limits.attempt(session, counters)
+            await attempt_limits.count_attempt(session, counters)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -84,14 +84,14 @@ async def test_a_window_ends(
     client: httpx.AsyncClient, people: People, transactions: Transactions, database: Database
 ) -> None:
     person = await people.add("client")
-    counters = attempt_limits.of_stranger(f"user {person.id}", "203.0.113.9")
+    counters = attempt_limits.unknown_client_counters(f"user {person.id}", "203.0.113.9")
     await _exhaust(transactions, counters, PER_ACCOUNT_AND_ADDRESS)
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
     async with database.admin() as admin:
         await admin.execute("UPDATE attempt_counts SET ends_at = now()")
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 200
     async with transactions.system() as session:
-        await attempt_limits.forget_ended(session)
+        await attempt_limits.delete_expired(session)
 
 
 async def test_one_address_cannot_try_every_account(
@@ -99,7 +99,9 @@ async def test_one_address_cannot_try_every_account(
 ) -> None:
     person = await people.add("client")
     for number in range(PER_ADDRESS):
-        counters = attempt_limits.of_stranger(f"address {number}@example.org", "203.0.113.9")
+        counters = attempt_limits.unknown_client_counters(
+            f"address {number}@example.org", "203.0.113.9"
+        )
         await _exhaust(transactions, counters, 1)
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.9")).status_code == 429
     assert (await sign_in(client, person.email, PASSWORD, "203.0.113.10")).status_code == 200
@@ -111,7 +113,7 @@ async def test_an_attacked_owner_still_gets_in(
     home = "198.51.100.7"
     assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
     for number in range(PER_ACCOUNT):
-        counters = attempt_limits.of_stranger(f"user {owner.id}", f"203.0.113.{number}")
+        counters = attempt_limits.unknown_client_counters(f"user {owner.id}", f"203.0.113.{number}")
         await _exhaust(transactions, counters, 1)
     assert (await sign_in(client, owner.email, PASSWORD, "192.0.2.1")).status_code == 429
     assert (await sign_in(client, owner.email, PASSWORD, home)).status_code == 200
@@ -125,12 +127,12 @@ async def test_a_known_device_gets_in_from_the_attackers_address(
     cookie = signed_in.cookies["carnet_device"]
     await _exhaust(
         transactions,
-        attempt_limits.of_known_network(f"user {owner.id}", None, address),
+        attempt_limits.known_network_counters(f"user {owner.id}", None, address),
         PER_KNOWN_DEVICE,
     )
     await _exhaust(
         transactions,
-        attempt_limits.of_stranger(f"user {owner.id}", address),
+        attempt_limits.unknown_client_counters(f"user {owner.id}", address),
         PER_ACCOUNT_AND_ADDRESS,
     )
     assert (await sign_in(client, owner.email, PASSWORD, address)).status_code == 429
@@ -147,7 +149,7 @@ async def test_a_forged_device_is_no_device(
     signed_in = await sign_in(client, theirs.email, PASSWORD, "192.0.2.1")
     await _exhaust(
         transactions,
-        attempt_limits.of_stranger(f"user {mine.id}", "203.0.113.9"),
+        attempt_limits.unknown_client_counters(f"user {mine.id}", "203.0.113.9"),
         PER_ACCOUNT_AND_ADDRESS,
     )
     for cookie in (forgery, signed_in.cookies["carnet_device"]):
@@ -174,7 +176,7 @@ async def test_a_full_queue_is_said_and_not_held_against_anybody(
             assert answer.headers["retry-after"] == "1"
 
     async with client_of(app) as client:
-        with busy(app.state.equipment.passwords) as free:
+        with busy(app.state.resources.passwords) as free:
             async with anyio.create_task_group() as group:
                 for _ in range(PER_ACCOUNT_AND_ADDRESS):
                     group.start_soon(one)
@@ -213,7 +215,7 @@ async def test_a_full_queue_only_puts_off_the_renewal_of_a_hash(
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     person = await people.add("client", password_hash=hashed)
     app = create_app(settings.model_copy(update={"password_queue": 1}))
-    passwords = app.state.equipment.passwords
+    passwords = app.state.resources.passwords
     async with client_of(app) as client:
         other = asyncio.ensure_future(_take_the_place_that_is_given_back(passwords))
         answer = await client.post("/api/auth/login", json=person.credentials)
@@ -240,7 +242,7 @@ async def test_a_full_queue_is_not_held_against_who_changes_a_password(
 ) -> None:
     person = await people.add("client")
     app = create_app(settings.model_copy(update={"password_queue": 1}))
-    passwords = app.state.equipment.passwords
+    passwords = app.state.resources.passwords
     body = {"current_password": PASSWORD, "new_password": "another good one"}
     async with client_of(app) as client:
         signed_in = (await client.post("/api/auth/login", json=person.credentials)).json()
@@ -284,4 +286,4 @@ async def test_a_slow_hash_slows_the_refusals_of_nobodys_accounts_too(
         for email in (old.email, "nobody@example.org"):
             started = anyio.current_time()
             assert (await sign_in(client, email, "wrong", "203.0.113.9")).status_code == 401
-            assert anyio.current_time() - started >= MOST * unit
+            assert anyio.current_time() - started >= MAX_UNITS * unit

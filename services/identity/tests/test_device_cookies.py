@@ -10,7 +10,7 @@ import pytest
 
 from services.identity.app import create_app
 from services.identity.security.device_cookies import MAX_AGE, Device, DeviceCookies
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from services.identity.service import attempt_limits
 from services.identity.service.attempt_limits import (
     PER_ACCOUNT,
@@ -30,7 +30,7 @@ NEW_PASSWORD = "another good one"
 
 @pytest.fixture
 def cookies(settings: Settings) -> DeviceCookies:
-    return DeviceCookies(Vault(settings.signing_secret))
+    return DeviceCookies(KeyEncryption(settings.signing_secret))
 
 
 async def _sign_in(
@@ -98,10 +98,10 @@ async def test_the_device_that_changes_the_password_stays_known(
     await _sign_in(client, person, PASSWORD, "203.0.113.9")
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     changed = await client.put("/api/auth/password", json=body, headers=person.headers)
-    counters = attempt_limits.of_stranger(f"user {person.id}", "203.0.113.9")
+    counters = attempt_limits.unknown_client_counters(f"user {person.id}", "203.0.113.9")
     for _ in range(PER_ACCOUNT_AND_ADDRESS):
         async with transactions.system() as session:
-            await attempt_limits.attempt(session, counters)
+            await attempt_limits.count_attempt(session, counters)
     refused = await _sign_in(client, person, NEW_PASSWORD, "203.0.113.9")
     assert refused.status_code == 429
     cookie = changed.cookies["carnet_device"]
@@ -117,10 +117,10 @@ async def test_collected_networks_are_bounded_together(
     for network in networks:
         assert (await _sign_in(client, person, PASSWORD, network)).status_code == 200
     for network in networks[:-1]:
-        counters = attempt_limits.of_known_network(f"user {person.id}", None, network)
+        counters = attempt_limits.known_network_counters(f"user {person.id}", None, network)
         for _ in range(PER_KNOWN_DEVICE):
             async with transactions.system() as session:
-                await attempt_limits.attempt(session, counters)
+                await attempt_limits.count_attempt(session, counters)
     assert (await _sign_in(client, person, "wrong", networks[-1])).status_code == 429
 
 
@@ -134,9 +134,9 @@ async def test_a_device_is_known_to_its_user_until_the_next_password(
     device = cookies.read(cookie)
     assert device is not None
     [user] = await database.rows("SELECT id, known_since FROM users")
-    assert device.is_known_to(user["id"], user["known_since"])
-    assert not device.is_known_to(user["id"] + 1, None)
-    assert not device.is_known_to(user["id"], now() + timedelta(seconds=1))
+    assert device.is_valid_for(user["id"], user["known_since"])
+    assert not device.is_valid_for(user["id"] + 1, None)
+    assert not device.is_valid_for(user["id"], now() + timedelta(seconds=1))
 
 
 async def test_a_cookie_has_a_date_under_its_mac(
@@ -157,7 +157,7 @@ async def test_a_cookie_has_a_date_under_its_mac(
 
 
 def _signed(settings: Settings, body: bytes) -> str:
-    key = Vault(settings.signing_secret).derived("device cookies")
+    key = KeyEncryption(settings.signing_secret).derive_key("device cookies")
     return base64.urlsafe_b64encode(body + hmac.digest(key, body, hashlib.sha256)[:16]).decode()
 
 

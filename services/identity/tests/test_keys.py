@@ -14,12 +14,12 @@ from pydantic import SecretStr
 
 from services.identity.app import create_app
 from services.identity.keys import run
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from services.identity.service import keyring
 from services.identity.service.keyring import Keyring
 from services.identity.settings import KeySettings, Settings
 from services.identity.tests.conftest import People, Person
-from services.identity.worker import forget
+from services.identity.worker import delete_expired
 from shared.testing import AUDIENCE, ISSUER, Database, client_of
 from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that starts without any key and reads its keys each time."""
     app = create_app(settings)
-    app.state.equipment.keyring.max_age = 0
+    app.state.resources.keyring.max_age = 0
     async with client_of(app) as client:
         yield client
 
@@ -72,11 +72,11 @@ async def test_the_first_start_makes_a_key(
 async def test_many_instances_start_with_one_key(
     settings: Settings, database: Database, transactions: Transactions
 ) -> None:
-    vault = Vault(settings.signing_secret)
+    key_encryption = KeyEncryption(settings.signing_secret)
     ids: list[str | None] = []
 
     async def start() -> None:
-        ids.append((await Keyring(transactions, vault).signing_key()).kid)
+        ids.append((await Keyring(transactions, key_encryption).signing_key()).kid)
 
     async with anyio.create_task_group() as group:
         for _ in range(6):
@@ -101,15 +101,15 @@ async def test_a_rotation_costs_nobody_a_401(
     assert len(published) == 2
     waiting = await _sign_in(client, person)
     assert _kid(waiting) == _kid(old), "published, but not in use yet"
-    await _pass(database, keyring.PUBLISHED_BEFORE_USE)
+    await _pass(database, keyring.PUBLICATION_LEAD)
     new = await _sign_in(client, person)
     assert _kid(new) == published[0]["kid"] != _kid(old)
     for token in (old, waiting, new):
         assert await _me(client, token) == 200
-    await _pass(database, keyring.LAST_TOKEN)
+    await _pass(database, keyring.VERIFICATION_PERIOD)
     published = (await client.get("/.well-known/jwks.json")).json()["keys"]
     assert [key["kid"] for key in published] == [_kid(new)]
-    await forget(transactions)
+    await delete_expired(transactions)
     rows = await database.rows("SELECT * FROM signing_keys ORDER BY signs_from")
     assert [row["private_key"] is None for row in rows] == [True, False]
     lines = await run(transactions, keys, ["list"])
@@ -130,7 +130,7 @@ async def test_a_second_rotation_overtakes_the_first(
     await run(transactions, keys, ["rotate", "--after", "0"])
     rows = await database.rows("SELECT id FROM signing_keys WHERE published_until IS NULL")
     assert _kid(await _sign_in(client, person)) == rows[0]["id"]
-    await _pass(database, keyring.PUBLISHED_BEFORE_USE)
+    await _pass(database, keyring.PUBLICATION_LEAD)
     token = await _sign_in(client, person)
     assert _kid(token) == rows[0]["id"], "the one that was overtaken never signs"
     assert await _me(client, token) == 200
@@ -165,14 +165,14 @@ async def test_another_secret_opens_nothing_and_the_service_is_not_ready(
 
 
 async def test_a_private_key_is_bound_to_its_row(settings: Settings) -> None:
-    vault = Vault(settings.signing_secret)
+    key_encryption = KeyEncryption(settings.signing_secret)
     key = ECKey.generate_key("P-256", {"kid": "one"}, private=True)
-    locked = vault.lock(key)
-    assert vault.open(locked, "one").as_dict(private=True) == key.as_dict(private=True)
+    locked = key_encryption.encrypt(key)
+    assert key_encryption.decrypt(locked, "one").as_dict(private=True) == key.as_dict(private=True)
     with pytest.raises(ValueError, match="another key id"):
-        vault.open(locked, "two")
+        key_encryption.decrypt(locked, "two")
     with pytest.raises((JoseError, ValueError)):
-        vault.open(locked[:-8] + "AAAAAAAA", "one")
+        key_encryption.decrypt(locked[:-8] + "AAAAAAAA", "one")
 
 
 @pytest.mark.parametrize("secret", ["", "short", "ż" * 43, "A" * 44])

@@ -15,7 +15,7 @@ from services.identity.security.password_rule import (
     MIN_LENGTH,
     WeakPassword,
     new_password,
-    prepared,
+    prepare,
     require_strong,
 )
 from services.identity.security.passwords import Passwords, Verdict
@@ -102,7 +102,7 @@ async def test_a_long_text_of_any_characters_takes_no_long_time(char: str) -> No
     started = time.process_time()
     with pytest.raises(ValueError, match="from 10 to 128"):
         new_password(char * 1024)
-    assert prepared(char * 1024) == char * 1024
+    assert prepare(char * 1024) == char * 1024
     assert time.process_time() - started < 0.05
 
 
@@ -131,7 +131,7 @@ async def test_a_character_that_nobody_sees_is_refused(char: str) -> None:
     assert "correct" not in repr(refused.value)
     assert refused.value.__suppress_context__
     old = f"old{char}one"
-    assert prepared(old) == old, "version 1 took it"
+    assert prepare(old) == old, "version 1 took it"
 
 
 async def test_two_forms_of_one_text_are_one_password() -> None:

@@ -1,6 +1,6 @@
 """The moments at which refusals are answered."""
 
-from services.identity.service.refusal_delay import MOST, REMEMBERED, Pace
+from services.identity.service.refusal_delay import MAX_UNITS, MEMORY_SECONDS, RefusalDelay
 
 
 class Clock:
@@ -12,29 +12,29 @@ class Clock:
 
 
 def test_a_refusal_takes_whole_units() -> None:
-    pace = Pace(0.5, Clock())
-    assert [pace.units(elapsed) for elapsed in (0.0, 0.1, 0.5)] == [1, 1, 1]
-    assert pace.units(0.51) == 2
+    delay = RefusalDelay(0.5, Clock())
+    assert [delay.units(elapsed) for elapsed in (0.0, 0.1, 0.5)] == [1, 1, 1]
+    assert delay.units(0.51) == 2
 
 
 def test_after_a_slow_one_all_are_as_slow_for_a_minute() -> None:
     clock = Clock()
-    pace = Pace(0.5, clock)
-    assert [pace.units(elapsed) for elapsed in (0.1, 1.2, 0.1, 0.6)] == [1, 3, 3, 3]
-    clock.now += REMEMBERED + 1
-    assert pace.units(0.1) == 1
+    delay = RefusalDelay(0.5, clock)
+    assert [delay.units(elapsed) for elapsed in (0.1, 1.2, 0.1, 0.6)] == [1, 3, 3, 3]
+    clock.now += MEMORY_SECONDS + 1
+    assert delay.units(0.1) == 1
 
 
 def test_another_slow_one_begins_the_minute_anew() -> None:
     clock = Clock()
-    pace = Pace(0.5, clock)
+    delay = RefusalDelay(0.5, clock)
     for _ in range(3):
-        assert pace.units(1.2) == 3
-        clock.now += REMEMBERED - 1
-        assert pace.units(0.1) == 3
+        assert delay.units(1.2) == 3
+        clock.now += MEMORY_SECONDS - 1
+        assert delay.units(0.1) == 3
 
 
 def test_a_very_slow_one_slows_the_others_down_within_bounds() -> None:
-    pace = Pace(0.5, Clock())
-    assert pace.units(60.0) == 120
-    assert pace.units(0.1) == MOST
+    delay = RefusalDelay(0.5, Clock())
+    assert delay.units(60.0) == 120
+    assert delay.units(0.1) == MAX_UNITS

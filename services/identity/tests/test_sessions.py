@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from services.identity.tests.conftest import MINE, PASSWORD, People, Person
-from services.identity.worker import forget
+from services.identity.worker import delete_expired
 from shared.testing import Database, Tokens
 from shared.transactions import Transactions
 
@@ -157,7 +157,7 @@ async def test_the_worker_forgets_what_is_over(
             " WHERE id = (SELECT id FROM sign_in_sessions LIMIT 1)"
         )
         await admin.execute("UPDATE attempt_counts SET ends_at = now()")
-    await forget(transactions)
+    await delete_expired(transactions)
     assert len(await database.rows("SELECT * FROM sign_in_sessions")) == 1
     assert len(await database.rows("SELECT * FROM refresh_tokens")) == 1
     assert await database.rows("SELECT * FROM attempt_counts") == []

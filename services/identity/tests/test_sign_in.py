@@ -10,11 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from services.identity.app import create_app
-from services.identity.security.key_encryption import Vault
+from services.identity.security.key_encryption import KeyEncryption
 from services.identity.service.refresh_answers import RefreshAnswers
 from services.identity.settings import Settings
 from services.identity.tests.conftest import HASHED, MINE, PASSWORD, Organizations, People, Person
-from services.identity.worker import forget
+from services.identity.worker import delete_expired
 from shared.testing import AUDIENCE, ISSUER, Database, Tokens, client_of
 from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions
@@ -247,15 +247,15 @@ async def test_what_is_kept_of_an_exchange_is_encrypted_and_erased(
     for token in (signed_in["refresh_token"], exchanged["refresh_token"]):
         assert token not in everything
     assert exchanged["access_token"].split(".")[2] not in everything
-    answers = RefreshAnswers(Vault(settings.signing_secret))
-    assert answers.open(exchanged["refresh_token"], answer["answer"]) is None, "another token"
-    other = RefreshAnswers(Vault(SecretStr("A" * 43)))
-    assert other.open(signed_in["refresh_token"], answer["answer"]) is None, "another secret"
-    await forget(transactions)
+    answers = RefreshAnswers(KeyEncryption(settings.signing_secret))
+    assert answers.decrypt(exchanged["refresh_token"], answer["answer"]) is None, "another token"
+    other = RefreshAnswers(KeyEncryption(SecretStr("A" * 43)))
+    assert other.decrypt(signed_in["refresh_token"], answer["answer"]) is None, "another secret"
+    await delete_expired(transactions)
     assert (await refresh(client, signed_in["refresh_token"])).status_code == 200
     async with database.admin() as admin:
         await admin.execute("UPDATE refresh_tokens SET used_at = used_at - interval '11 seconds'")
-    await forget(transactions)
+    await delete_expired(transactions)
     kept = await database.rows("SELECT answer FROM refresh_tokens")
     assert [row["answer"] for row in kept] == [None, None]
     assert (await refresh(client, signed_in["refresh_token"])).status_code == 401
