@@ -1,23 +1,22 @@
-"""Users, permissions, sign-in sessions, signing keys, and our copy of organizations."""
+"""Users and their roles."""
 
 from datetime import UTC, datetime
 from math import ceil
 from typing import Any, cast
-from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from services.identity.models.base import Base, one_of
 from shared.actors import ADMIN, OWNER
-from shared.db import BOOKKEEPING, SECRET, TYPES, Entity, metadata, now
+from shared.db import BOOKKEEPING, SECRET, Entity, now
 from shared.text import fold
 
 THERAPIST = "therapist"
@@ -27,29 +26,7 @@ ROLES = (ADMIN, OWNER, THERAPIST, CLIENT, STAFF)
 GRANTABLE_ROLES = frozenset({THERAPIST, STAFF})
 """Who holds what was granted: owners and admins hold all by role, clients hold nothing."""
 
-PERMISSIONS = (
-    "manage_organization",
-    "manage_users",
-    "manage_voucher_types",
-    "manage_vouchers",
-    "manage_payments",
-    "view_payments",
-    "view_audit_logs",
-    "all",
-)
-
 NO_PASSWORD = "!"  # noqa: S105 - the hash of no password at all, as in Unix
-
-
-def _one_of(column: str, values: tuple[str, ...]) -> str:
-    return f"{column} IN ({', '.join(repr(value) for value in values)})"
-
-
-class Base(DeclarativeBase):
-    """Root of this service's tables."""
-
-    metadata = metadata()
-    type_annotation_map = TYPES
 
 
 class User(Entity, Base):
@@ -77,7 +54,7 @@ class User(Entity, Base):
         ),
         # What permissions point at, so that none outlives a membership.
         UniqueConstraint("organization_id", "id"),
-        CheckConstraint(_one_of("role", ROLES), name="role"),
+        CheckConstraint(one_of("role", ROLES), name="role"),
         CheckConstraint(f"is_organization_owner = (role = '{OWNER}')", name="owner_by_role"),
         CheckConstraint("NOT is_active OR approved_at IS NOT NULL", name="active_when_approved"),
         CheckConstraint("NOT is_active OR deleted_at IS NULL", name="deleted_is_inactive"),
@@ -178,116 +155,3 @@ class User(Entity, Base):
         self.requested_organization = None
         self.is_active = False
         self.deleted_at = now()
-
-
-class Permission(Entity, Base):
-    """What a member of an organization may do there beyond what the role allows."""
-
-    __tablename__ = "permissions"
-    __table_args__ = (
-        UniqueConstraint("user_id", "organization_id", "permission"),
-        # Together: a permission in an organization that its user does not belong to cannot be.
-        ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
-        CheckConstraint(_one_of("permission", PERMISSIONS), name="permission"),
-    )
-    entity_type = "permission"
-
-    user_id: Mapped[int]
-    organization_id: Mapped[int] = mapped_column(index=True)
-    permission: Mapped[str]
-    granted_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
-    granted_at: Mapped[datetime] = mapped_column(default=now)
-
-
-class OrganizationCopy(Base):
-    """What sign-in must know of an organization.
-
-    Each field carries the version it is from, so that copies, events and look-ups come to the same
-    whatever their order. A field is null until it is known.
-    """
-
-    __tablename__ = "organization_copies"
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    slug: Mapped[str | None] = mapped_column(unique=True)
-    slug_version: Mapped[int] = mapped_column(default=0)
-    is_active: Mapped[bool | None]
-    is_active_version: Mapped[int] = mapped_column(default=0)
-    updated_at: Mapped[datetime] = mapped_column(default=now, index=True)
-
-    @property
-    def is_complete(self) -> bool:
-        """Say whether this is a whole copy, not what a single event told."""
-        return self.slug is not None and self.is_active is not None
-
-
-class SignInSession(Base):
-    """One signed-in client program; it lives as long as its refresh tokens are exchanged."""
-
-    __tablename__ = "sign_in_sessions"
-    __table_args__ = (Index("ix_sign_in_sessions_user_id_network", "user_id", "network"),)
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
-    started_at: Mapped[datetime] = mapped_column(default=now)
-    last_used_at: Mapped[datetime] = mapped_column(default=now)
-    expires_at: Mapped[datetime] = mapped_column(index=True)
-    ended_at: Mapped[datetime | None] = mapped_column(index=True)
-    end_reason: Mapped[str | None]
-    ip_address: Mapped[str | None]
-    user_agent: Mapped[str | None]
-    network: Mapped[str]
-    """Where it was opened, as throttling sees addresses."""
-
-    @property
-    def is_live(self) -> bool:
-        """Say whether the session has neither been ended nor run out."""
-        return self.ended_at is None and self.expires_at > now()
-
-
-class RefreshToken(Base):
-    """The SHA-256 of a refresh token: 256 random bits need no slow hash. Used ones are kept, so
-    that one presented again is known for what it is."""
-
-    __tablename__ = "refresh_tokens"
-    __table_args__ = (
-        Index(
-            "ix_refresh_tokens_answered",
-            "used_at",
-            postgresql_where=text("answer IS NOT NULL"),
-        ),
-    )
-
-    token_hash: Mapped[bytes] = mapped_column(primary_key=True)
-    session_id: Mapped[UUID] = mapped_column(
-        ForeignKey("sign_in_sessions.id", ondelete="CASCADE"), index=True
-    )
-    issued_at: Mapped[datetime] = mapped_column(default=now)
-    used_at: Mapped[datetime | None]
-    answer: Mapped[str | None] = mapped_column(info=SECRET)
-    """The tokens it was exchanged for, encrypted (see refresh_answers.py); erased after use."""
-
-
-class SigningKey(Base):
-    """A key that signs access tokens from `signs_from` on, until a newer one does."""
-
-    __tablename__ = "signing_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    public_key: Mapped[dict[str, Any]]
-    private_key: Mapped[str | None] = mapped_column(info=SECRET)
-    """Encrypted (see key_encryption.py); erased once the key signs no more."""
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    signs_from: Mapped[datetime]
-    published_until: Mapped[datetime | None]
-    """When its last token has died; null while no newer key has been made."""
-
-
-class AttemptCount(Base):
-    """How often something was tried within the window that ends at `ends_at`."""
-
-    __tablename__ = "attempt_counts"
-
-    key: Mapped[bytes] = mapped_column(primary_key=True)
-    count: Mapped[int]
-    ends_at: Mapped[datetime] = mapped_column(index=True)
