@@ -22,6 +22,7 @@ import services.organizations.schemas
 import services.vouchers.service.payments_client
 import services.vouchers.service.remote_copies
 from deploy.checks.event_shapes.consumers import all_readers
+from gateway.revocations.listener import RevocationList
 from gateway.routes import Service
 from services.identity.schemas import OrganizationFacts
 from shared.events import Event

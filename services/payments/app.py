@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 import anyio
 from fastapi import APIRouter, FastAPI
 
-from services.payments.endpoints import gateway_webhooks, payments
+from services.payments.documents.logos import Logos
+from services.payments.endpoints.internal import internal
+from services.payments.endpoints.invoices import of_organization, of_payment
+from services.payments.endpoints.organizations import organization
+from services.payments.endpoints.payments import gateway_webhooks, payments
 from services.payments.events import CATALOGUE
 from services.payments.gateways import Gateways
-from services.payments.internal import internal
-from services.payments.invoice_endpoints import of_organization, of_payment
-from services.payments.logos import Logos
-from services.payments.organization_endpoints import organization
 from services.payments.settings import Settings
 from shared.service import create_service, serve
 from shared.settings import load_settings

@@ -2,10 +2,11 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import invoicing, queries, refunding, service
+from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.models import Method
 from services.payments.schemas import Buyer, QuotedRefund, Seller, Terms
+from services.payments.service import invoices, payments, refunds
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
@@ -106,7 +107,7 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
         voucher = PurchasedVoucher.model_validate(event.data.new_values)
         terms = voucher.terms(_voucher_id(event))
         if await queries.lock_of_voucher(session, terms.voucher_id) is None:
-            await service.open_payment(session, gateways, terms, attempting=False)
+            await payments.open_payment(session, gateways, terms, attempting=False)
 
     async def cancelled(session: AsyncSession, event: Event) -> None:
         """Void the payment of a voucher that never became active.
@@ -115,7 +116,7 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
         """
         payment = await queries.lock_of_voucher(session, _voucher_id(event))
         if payment is not None and was_never_active(event):
-            await service.void(session, payment)
+            await payments.void(session, payment)
 
     async def refund_requested(session: AsyncSession, event: Event) -> None:
         """Note the refund, if the call that should have did not come or was lost.
@@ -123,7 +124,7 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
         The timer of refunds makes it.
         """
         requested = RequestedRefund.model_validate(event.data.new_values)
-        await refunding.promise_quoted(session, requested.order())
+        await refunds.promise_quoted(session, requested.order())
 
     return {
         "vouchers.voucher.purchased.v1": purchased,
@@ -138,7 +139,7 @@ async def organization_changed(session: AsyncSession, event: Event) -> None:
         raise ValueError(f"{event.type} names no organization")
     changes = Seller.changes_in(event.data.new_values)
     version = event.data.entity_version
-    await invoicing.seller_changed(session, event.data.entity_id, version, changes)
+    await invoices.seller_changed(session, event.data.entity_id, version, changes)
 
 
 def _voucher_id(event: Event) -> int:

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from services.payments import webhooks
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE, LISTENERS
 from services.payments.handlers import (
@@ -11,7 +10,8 @@ from services.payments.handlers import (
     VOUCHERS,
     handlers,
 )
-from services.payments.reconciling import Reconciler
+from services.payments.service import webhooks
+from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import make_engine

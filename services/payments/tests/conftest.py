@@ -10,13 +10,13 @@ import pytest
 from pydantic import SecretStr
 
 from services.payments.app import NAME, create_app
-from services.payments.charging import Cashier
 from services.payments.events import CATALOGUE
 from services.payments.gateways import Gateways
 from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method
-from services.payments.reconciling import Reconciler
+from services.payments.service.charges import Cashier
+from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer

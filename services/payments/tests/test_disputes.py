@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.payments import webhooks
 from services.payments.gateways import Gateways
+from services.payments.service import webhooks
 from services.payments.telemetry import DISPUTES
 from services.payments.tests.signals import (
     CLIENT,

@@ -14,7 +14,7 @@ from fontTools.ttLib import TTFont
 from pypdf import PageObject, PdfReader
 from pypdf.generic import ContentStream
 
-from services.payments.documents import render
+from services.payments.documents.pdf import render
 from services.payments.schemas import InvoiceRead
 from services.payments.tests.signals import order
 

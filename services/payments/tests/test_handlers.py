@@ -8,7 +8,7 @@ from uuid_utils import uuid7
 
 from services.payments.gateways import Gateways
 from services.payments.handlers import handlers
-from services.payments.reconciling import Reconciler
+from services.payments.service.reconciliation import Reconciler
 from services.payments.tests.signals import CLIENT, ORGANIZATION, CardIssuer, order
 from services.payments.tests.test_charges import charge, types
 from shared.db import now

@@ -12,8 +12,10 @@ import httpx
 import pytest
 from pypdf import PdfReader
 
-from services.payments import queries, reports, service
+from services.payments import queries
+from services.payments.queries import reports
 from services.payments.schemas import DayTotal
+from services.payments.service import payments
 from services.payments.tests.signals import CLIENT, ORGANIZATION, OTHER_ORGANIZATION, order
 from services.payments.tests.test_charges import charge
 from shared.db import now
@@ -39,7 +41,7 @@ async def _pay_and_crash(transactions: Transactions, payment_id: int) -> None:
     with pytest.raises(Crash):
         async with transactions.system() as session:
             payment = await queries.lock(session, payment_id)
-            await service.mark_paid(session, payment, None)
+            await payments.mark_paid(session, payment, None)
             await session.flush()
             raise Crash
 
@@ -64,7 +66,7 @@ async def test_fifty_at_once_with_crashes_leave_no_gap(
 
     async def pay(payment_id: int) -> None:
         async with transactions.system() as session:
-            await service.mark_paid(session, await queries.lock(session, payment_id), None)
+            await payments.mark_paid(session, await queries.lock(session, payment_id), None)
 
     await asyncio.gather(
         *(_pay_and_crash(transactions, payment_id) for payment_id in ids[::4]),

@@ -27,17 +27,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from services.payments import queries, refunding, service, webhooks
+from services.payments import queries
 from services.payments.app import NAME
-from services.payments.charging import Cashier
 from services.payments.events import CATALOGUE
 from services.payments.gateways import Gateways
 from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method, RefundSource
-from services.payments.reconciling import Reconciler
-from services.payments.refund_desk import RefundDesk
 from services.payments.schemas import ChargeCreate, QuotedRefund
+from services.payments.service import payments, refunds, webhooks
+from services.payments.service.charges import Cashier
+from services.payments.service.reconciliation import Reconciler
+from services.payments.service.refund_attempts import RefundDesk
 from services.payments.settings import Settings
 from services.payments.tests.network import Crash, UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, dispute_of, event, order, signature
@@ -177,7 +178,7 @@ class Books(RuleBasedStateMachine):
         async with self.world.transactions.system() as session:
             payment = await queries.lock(session, payment_id)
             amount = Decimal(part) if part else None
-            promised = await refunding.promise(session, payment, amount, source=RefundSource.STAFF)
+            promised = await refunds.promise(session, payment, amount, source=RefundSource.STAFF)
         await self.world.desk.carry_on(promised.id)
 
     @rule(
@@ -202,7 +203,7 @@ class Books(RuleBasedStateMachine):
         )
         for _ in range(2):
             async with self.world.transactions.system() as session:
-                promised = await refunding.promise_quoted(session, order)
+                promised = await refunds.promise_quoted(session, order)
         await self.world.desk.carry_on(promised.id)
 
     @rule(
@@ -236,7 +237,7 @@ class Books(RuleBasedStateMachine):
 
     async def _void(self, payment_id: int) -> None:
         async with self.world.transactions.system() as session:
-            await service.void(session, await queries.lock(session, payment_id))
+            await payments.void(session, await queries.lock(session, payment_id))
 
     @rule(target=bodies, body=orders)
     def the_gateway_tells(self, body: ChargeCreate) -> bytes:

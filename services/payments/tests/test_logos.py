@@ -15,9 +15,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from services.payments.logos import KEPT, KEPT_BYTES, MAX_PARTS, LogoCache, Logos
-from services.payments.picture_program import MAX_BYTES, MAX_PIXELS
-from services.payments.pictures import AT_ONCE, NotAPicture, PictureStudio
+from services.payments.documents.logos import KEPT, KEPT_BYTES, MAX_PARTS, LogoCache, Logos
+from services.payments.documents.picture_program import MAX_BYTES, MAX_PIXELS
+from services.payments.documents.pictures import AT_ONCE, NotAPicture, PictureStudio
 from shared.errors import AppError
 
 pytestmark = pytest.mark.anyio

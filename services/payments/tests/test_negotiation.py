@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.payments.negotiation import preferred
+from services.payments.endpoints.negotiation import preferred
 
 JSON, PDF = "application/json", "application/pdf"
 

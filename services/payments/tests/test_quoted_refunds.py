@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services.payments import queries, refunding
+from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.handlers import handlers
 from services.payments.models import RefundSource
-from services.payments.reconciling import Reconciler
+from services.payments.service import refunds
+from services.payments.service.reconciliation import Reconciler
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import ORGANIZATION, CardIssuer, order
 from services.payments.tests.test_charges import charge
@@ -47,7 +48,7 @@ async def test_asking_how_much_is_there_waits_for_nobody(
     path = f"/internal/vouchers/{body['voucher_id']}/payment"
     async with transactions.system() as session:
         payment = await queries.lock(session, paid["transaction_id"])
-        await refunding.promise(session, payment, Decimal(100), source=RefundSource.STAFF)
+        await refunds.promise(session, payment, Decimal(100), source=RefundSource.STAFF)
         async with asyncio.timeout(5):
             before = (await client.get(path, headers=vouchers)).json()
     assert (before["refundable_amount"], before["pending_amount"]) == (399.99, 0)

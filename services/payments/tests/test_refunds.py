@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.payments.reconciling import Reconciler
+from services.payments.service.reconciliation import Reconciler
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import CLIENT, ORGANIZATION, CardIssuer, order
 from services.payments.tests.test_charges import charge, types

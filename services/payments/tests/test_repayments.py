@@ -7,12 +7,13 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from services.payments import queries, refunding
+from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import Failure
 from services.payments.handlers import handlers
 from services.payments.models import RefundSource
-from services.payments.reconciling import Reconciler
+from services.payments.service import refunds
+from services.payments.service.reconciliation import Reconciler
 from services.payments.tests.signals import CLIENT, ORGANIZATION, OTHER_ORGANIZATION, order
 from services.payments.tests.test_charges import charge, types
 from services.payments.tests.test_handlers import cancelled
@@ -191,8 +192,8 @@ async def test_a_refund_that_the_gateway_refuses_is_due_by_hand(
     async with transactions.system() as session:
         payment = await queries.lock(session, paid["transaction_id"])
         source = RefundSource.CANCELLATION
-        refund = await refunding.promise(session, payment, None, source=source)
-        await refunding.fail(session, payment, refund, Failure("refund_failed", "No way back."))
+        refund = await refunds.promise(session, payment, None, source=source)
+        await refunds.fail(session, payment, refund, Failure("refund_failed", "No way back."))
     [row] = await _listed(client, owner)
     assert (row["reason"], row["amount"], row["status"]) == ("refund_failed", 399.99, "due")
     path = f"{BASE}/payments/repayments/{row['id']}/settle"
@@ -209,8 +210,8 @@ async def test_a_refund_that_fails_again_is_due_once(
         async with transactions.system() as session:
             payment = await queries.lock(session, paid["transaction_id"])
             source = RefundSource.CANCELLATION
-            refund = await refunding.promise(session, payment, None, source=source)
-            await refunding.fail(session, payment, refund, Failure("refund_failed", "No."))
+            refund = await refunds.promise(session, payment, None, source=source)
+            await refunds.fail(session, payment, refund, Failure("refund_failed", "No."))
     [row] = await _listed(client, owner, status="due")
     assert (row["reason"], row["amount"]) == ("refund_failed", 399.99)
 

@@ -6,14 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from services.payments import webhooks
 from services.payments.app import create_app
 from services.payments.gateways import GatewayNotOpen, Gateways
 from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.protocol import Gateway
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method
-from services.payments.reconciling import Reconciler
+from services.payments.service import webhooks
+from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from services.payments.tests.network import SlowRefunds, UnreliableNetwork
 from services.payments.tests.signals import ORGANIZATION, CardIssuer, deliver, event, order

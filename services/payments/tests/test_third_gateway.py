@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from services.payments import gateways as package
-from services.payments import webhooks
 from services.payments.app import create_app
+from services.payments.service import webhooks
 from services.payments.settings import Settings
 from services.payments.tests.signals import CLIENT, ORGANIZATION, order
 from services.payments.tests.test_charges import charge

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.payments import webhooks
 from services.payments.gateways import Gateways
-from services.payments.reconciling import Reconciler
+from services.payments.service import webhooks
+from services.payments.service.reconciliation import Reconciler
 from services.payments.telemetry import QUARANTINED
 from services.payments.tests.signals import (
     CLIENT,

@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from services.payments import queries, refunding, repayment_queries, service, webhooks
-from services.payments.charging import Cashier
+from services.payments import queries
 from services.payments.gateways import GatewayNotOpen, Gateways
 from services.payments.gateways.protocol import (
     Failure,
@@ -21,7 +20,10 @@ from services.payments.gateways.protocol import (
     Outcome,
 )
 from services.payments.models import PaymentTransaction
-from services.payments.refund_desk import RefundDesk
+from services.payments.queries import repayments as repayment_queries
+from services.payments.service import payments, refunds, webhooks
+from services.payments.service.charges import Cashier
+from services.payments.service.refund_attempts import RefundDesk
 from services.payments.settings import Settings
 from services.payments.states import RepaymentReason, Status
 from services.payments.telemetry import REPAYMENTS_DUE
@@ -120,9 +122,9 @@ class Reconciler:
                 return
             interrupted = payment.status == Status.PROCESSING
             if interrupted and self._older(payment, self.settings.give_up_after_seconds):
-                service.fail(session, payment, INTERRUPTED)
+                payments.fail(session, payment, INTERRUPTED)
             elif self._expired(payment):
-                service.cancel(session, payment)
+                payments.cancel(session, payment)
 
     def _expired(self, payment: PaymentTransaction) -> bool:
         waits_for_payer = payment.status in (Status.PENDING, Status.REQUIRES_ACTION)
@@ -140,7 +142,7 @@ class Reconciler:
         before = now() - CLOSED_FOR
         async with self.transactions.system() as session:
             for payment in await queries.closed_before(session, before, BATCH):
-                service.cancel(session, payment)
+                payments.cancel(session, payment)
 
     async def count_repayments(self) -> None:
         """Set the metric of repayments that are due, by reason."""
@@ -190,4 +192,4 @@ class Reconciler:
         async for report in gateway.refunds_since(since):
             with _left_alone("refund", report.gateway_id):
                 async with self.transactions.system() as session:
-                    await refunding.enter(session, gateway.name, report)
+                    await refunds.enter(session, gateway.name, report)

@@ -20,8 +20,8 @@ from fpdf.enums import TextDirection
 from fpdf.fonts import Glyph, HarfBuzzFont, SubsetMap, TTFFont
 from fpdf.line_break import Fragment, TextLine
 
-from services.payments import typefaces
-from services.payments.typefaces import Typeface
+from services.payments.documents import typefaces
+from services.payments.documents.typefaces import Typeface
 
 MARK = "\N{BALLOT BOX}"
 _VARIATIONS = frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))

@@ -9,18 +9,20 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Header, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import documents, queries, reports
+from services.payments import queries
+from services.payments.documents import pdf
+from services.payments.documents.logos import Logos
+from services.payments.endpoints.negotiation import preferred
+from services.payments.endpoints.organizations import require_view
 from services.payments.errors import (
     InvoiceNotFound,
     NotAcceptable,
     OrganizationNotFound,
     PaymentNotFound,
 )
-from services.payments.logos import Logos
 from services.payments.models import Invoice, InvoiceKind
-from services.payments.negotiation import preferred
-from services.payments.organization_endpoints import require_view
 from services.payments.policies import can_see
+from services.payments.queries import reports
 from services.payments.schemas import DayTotal, InvoiceRead, SeriesGaps
 from shared import csv_files
 from shared.actors import Actor
@@ -87,7 +89,7 @@ async def _shown(invoice: Invoice, wanted: str, printing: Printing) -> InvoiceRe
     if wanted != PDF:
         return shown
     logo = await printing.logos.find(shown.seller.logo_url)
-    page = await anyio.to_thread.run_sync(documents.render, shown, logo, limiter=printing.limit)
+    page = await anyio.to_thread.run_sync(pdf.render, shown, logo, limiter=printing.limit)
     headers = {"Content-Disposition": f'inline; filename="{_file_name(shown.number)}"'}
     return Response(page, media_type=PDF, headers=headers | VARIES)
 

@@ -3,11 +3,11 @@
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import balances, queries, refunding, service
-from services.payments.charging import Cashier
+from services.payments import queries
+from services.payments.endpoints.views import charge_read
 from services.payments.errors import PaymentNotFound
 from services.payments.gateways.minor_units import smallest_unit
-from services.payments.refund_desk import RefundDesk
+from services.payments.queries import balances
 from services.payments.schemas import (
     ChargeCreate,
     ChargeRead,
@@ -15,7 +15,9 @@ from services.payments.schemas import (
     QuotedRefund,
     QuotedRefundRead,
 )
-from services.payments.views import charge_read
+from services.payments.service import payments, refunds
+from services.payments.service.charges import Cashier
+from services.payments.service.refund_attempts import RefundDesk
 from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import router
@@ -63,14 +65,14 @@ async def close_payment(voucher_id: Id, session: InternalSessionDep) -> None:
 
     409 `payment_made` when it came already. Safe to repeat.
     """
-    await service.close_by_hand(session, voucher_id)
+    await payments.close_by_hand(session, voucher_id)
 
 
 @internal.post("/refunds", dependencies=[called_by("vouchers")])
 async def refund(body: QuotedRefund, work: InternalWorkDep, request: Request) -> QuotedRefundRead:
     """Give back what a quote says: once, however often this is called."""
     async with work.begin() as session:
-        refund_id = (await refunding.promise_quoted(session, body)).id
+        refund_id = (await refunds.promise_quoted(session, body)).id
     await RefundDesk(work.begin, request.app.state.gateways).carry_on(refund_id)
     async with work.begin() as session:
         made = await queries.get_refund(session, refund_id)

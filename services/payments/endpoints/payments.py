@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
-from services.payments import queries, webhooks
-from services.payments.charging import Cashier
+from services.payments import queries
+from services.payments.endpoints.views import payment_read
 from services.payments.errors import (
     FirstCardUnderWay,
     GatewayNotFound,
@@ -17,7 +17,8 @@ from services.payments.gateways import Gateways
 from services.payments.models import PaymentTransaction
 from services.payments.policies import can_see, is_payer
 from services.payments.schemas import PaymentConfirm, PaymentRead
-from services.payments.views import payment_read
+from services.payments.service import webhooks
+from services.payments.service.charges import Cashier
 from shared.actors import Actor
 from shared.auth import ActorDep
 from shared.errors import (

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import invoicing, queries, repaying
+from services.payments import queries
 from services.payments.errors import PaymentDisputed, PaymentNotPaid, RefundExceedsPayment
 from services.payments.events import announce
 from services.payments.gateways.manual import BY_HAND
@@ -18,6 +18,7 @@ from services.payments.gateways.minor_units import smallest_unit
 from services.payments.gateways.protocol import Failure, RefundOutcome, RefundReport
 from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
 from services.payments.schemas import QuotedRefund
+from services.payments.service import invoices, repayments
 from services.payments.states import PAID, RepaymentReason, after_refund
 from services.payments.telemetry import CONTRADICTIONS, REFUNDS
 from shared.changes import record
@@ -135,7 +136,7 @@ async def give_back_all(session: AsyncSession, payment: PaymentTransaction) -> N
     if left <= 0:
         return
     if payment.payment_gateway == BY_HAND:
-        await repaying.note(session, payment, left, RepaymentReason.VOUCHER_CANCELLED)
+        await repayments.note(session, payment, left, RepaymentReason.VOUCHER_CANCELLED)
     else:
         await promise(session, payment, None, source=RefundSource.CANCELLATION)
 
@@ -188,7 +189,7 @@ async def _came_back(
     REFUNDS.labels("returned").inc()
     log.error("refund_came_back", payment_id=payment.id, refund_id=refund.id)
     reason = RepaymentReason.REFUND_RETURNED
-    await repaying.note(session, payment, refund.amount, reason, refund)
+    await repayments.note(session, payment, refund.amount, reason, refund)
     return True
 
 
@@ -224,7 +225,7 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
     payment.refunded_amount += refund.amount
     if payment.status in PAID:
         payment.status = after_refund(payment.captured_amount, payment.refunded_amount)
-    note = await invoicing.credit(session, payment, refund)
+    note = await invoices.credit(session, payment, refund)
     details = {
         "refunded_amount": payment.refunded_amount,
         "credit_note_number": note.number if note else None,
@@ -244,7 +245,7 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
         **details,
     )
     REFUNDS.labels(refund.status).inc()
-    await repaying.refund_made(session, payment)
+    await repayments.refund_made(session, payment)
 
 
 async def fail(
@@ -261,7 +262,7 @@ async def fail(
     REFUNDS.labels(refund.status).inc()
     if refund.source == RefundSource.CANCELLATION:
         reason = RepaymentReason.REFUND_FAILED
-        await repaying.note(session, payment, refund.amount, reason, refund)
+        await repayments.note(session, payment, refund.amount, reason, refund)
 
 
 def _record_failure(

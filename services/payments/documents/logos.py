@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import structlog
 
-from services.payments.bounded_http import BoundedTransport
-from services.payments.picture_program import MAX_BYTES
-from services.payments.pictures import NotAPicture, PictureStudio
+from services.payments.documents.bounded_http import BoundedTransport
+from services.payments.documents.picture_program import MAX_BYTES
+from services.payments.documents.pictures import NotAPicture, PictureStudio
 from shared.public_addresses import PublicUrl, check_url, is_public
 
 log = structlog.get_logger(__name__)

@@ -11,8 +11,8 @@ from decimal import Decimal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import repayment_queries
 from services.payments.models import PaymentTransaction, Refund, Repayment
+from services.payments.queries import repayments as repayment_queries
 from services.payments.states import RepaymentReason, RepaymentStatus
 from services.payments.telemetry import REPAYMENTS
 from shared.changes import record

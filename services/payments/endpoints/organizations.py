@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import Query
 
-from services.payments import policies, queries, refunding, repayment_queries, service
-from services.payments.endpoints import GatewaysDep
+from services.payments import policies, queries
+from services.payments.endpoints.payments import GatewaysDep
+from services.payments.endpoints.views import payment_read
 from services.payments.errors import (
     NotPaidByHand,
     OrganizationNotFound,
@@ -18,7 +19,7 @@ from services.payments.errors import (
     RepaymentSettled,
 )
 from services.payments.models import DisputeStatus, Method, PaymentTransaction, RefundSource
-from services.payments.refund_desk import RefundDesk
+from services.payments.queries import repayments as repayment_queries
 from services.payments.schemas import (
     DisputeRead,
     PaymentMarkPaid,
@@ -28,8 +29,9 @@ from services.payments.schemas import (
     RepaymentRead,
     RepaymentSettle,
 )
+from services.payments.service import payments, refunds
+from services.payments.service.refund_attempts import RefundDesk
 from services.payments.states import RepaymentStatus, Status
-from services.payments.views import payment_read
 from shared.actors import Actor
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
@@ -107,7 +109,7 @@ async def mark_paid(
     require_manage(actor, organization_id)
     payment = await queries.lock(session, payment_id)
     _of(organization_id, payment)
-    await service.mark_paid(session, payment, body.note if body else None)
+    await payments.mark_paid(session, payment, body.note if body else None)
     paid, number = await queries.get_with_number(session, payment_id)
     return payment_read(paid, number, actor)
 
@@ -134,7 +136,7 @@ async def refund_payment(
         async with work.begin() as session:
             payment = await queries.lock(session, payment_id)
             _of(organization_id, payment)
-            refund = await refunding.promise(
+            refund = await refunds.promise(
                 session, payment, wanted.amount, source=RefundSource.STAFF, reason=wanted.reason
             )
             refund_id = refund.id
@@ -183,7 +185,7 @@ async def settle_repayment(
     """Note that money was given back by hand; the books and a credit note follow."""
     require_manage(actor, organization_id)
     text = body.note if body else None
-    settled = await service.settle_repayment(session, organization_id, repayment_id, text)
+    settled = await payments.settle_repayment(session, organization_id, repayment_id, text)
     return RepaymentRead.model_validate(settled)
 
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import disputing, queries, refunding, service
+from services.payments import queries
 from services.payments.errors import WebhookNotVerified
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import (
@@ -23,6 +23,7 @@ from services.payments.gateways.protocol import (
     WebhookRefused,
 )
 from services.payments.models import PaymentTransaction, WebhookEvent, WebhookOutcome
+from services.payments.service import disputes, payments, refunds
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
 from shared.failpoints import failpoint
@@ -118,7 +119,7 @@ async def enter(
     if isinstance(report, DisputeReport):
         return await _enter_dispute(session, gateway, report)
     if isinstance(report, RefundReport):
-        return await refunding.enter(session, gateway.name, report)
+        return await refunds.enter(session, gateway.name, report)
     payment = await find_payment(session, gateway, report)
     if payment is None:
         return False
@@ -126,12 +127,12 @@ async def enter(
     if payment.gateway_transaction_id is None and report.captured > 0 and payment.is_unfinished:
         payment.gateway_transaction_id = report.gateway_id
     if payment.gateway_transaction_id == report.gateway_id:
-        await service.settle(session, payment, report, live=gateway.live)
+        await payments.settle(session, payment, report, live=gateway.live)
         for refund in report.refunds or ():
-            await refunding.settle(session, payment, refund)
+            await refunds.settle(session, payment, refund)
     elif report.captured > 0 and payment.is_unfinished:
         reason = "an intent took money that was never written down for this payment"
-        service.quarantine(session, payment, reason, report.captured)
+        payments.quarantine(session, payment, reason, report.captured)
     await session.flush()
     return payment.version != before
 
@@ -142,7 +143,7 @@ async def _enter_dispute(
     payment = await queries.lock_by_gateway_id(session, gateway.name, report.payment_id)
     if payment is None:
         return False
-    return await disputing.settle(session, payment, report, live=gateway.live)
+    return await disputes.settle(session, payment, report, live=gateway.live)
 
 
 async def find_payment(

@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 
-from services.payments import picture_program
+from services.payments.documents import picture_program
 
 DRAW_SECONDS = 5.0
 AT_ONCE = 2

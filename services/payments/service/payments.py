@@ -6,7 +6,7 @@ from decimal import Decimal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import invoicing, queries, refunding, repaying, repayment_queries
+from services.payments import queries
 from services.payments.errors import (
     ChargeDiffers,
     NotPaidByHand,
@@ -19,7 +19,9 @@ from services.payments.gateways import Gateways
 from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.protocol import Failure, OnlineGateway, Report
 from services.payments.models import PaymentTransaction, RefundSource, Repayment
+from services.payments.queries import repayments as repayment_queries
 from services.payments.schemas import Terms, plain
+from services.payments.service import invoices, refunds, repayments
 from services.payments.states import (
     PAID,
     Expected,
@@ -124,7 +126,7 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, captured:
     payment.status = Status.SUCCEEDED
     payment.captured_amount = captured
     payment.completed_at = now()
-    invoice = await invoicing.issue(session, payment)
+    invoice = await invoices.issue(session, payment)
     announce(
         session,
         "SUCCEED",
@@ -133,7 +135,7 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, captured:
         completed_at=payment.completed_at,
     )
     if payment.void_requested_at is not None:
-        await refunding.give_back_all(session, payment)
+        await refunds.give_back_all(session, payment)
 
 
 def quarantine(
@@ -212,12 +214,12 @@ async def settle_repayment(
     if repayment.status != RepaymentStatus.DUE:
         raise RepaymentSettled
     amount = repayment.amount
-    repaying.settle(session, repayment, text)
+    repayments.settle(session, repayment, text)
     if repayment.reason != RepaymentReason.REFUND_RETURNED:
-        refund = await refunding.promise(
+        refund = await refunds.promise(
             session, payment, amount, source=RefundSource.STAFF, reason=text, by_hand=True
         )
-        await refunding.settle(session, payment, handed_over(refund.order()))
+        await refunds.settle(session, payment, handed_over(refund.order()))
     return repayment
 
 
@@ -232,4 +234,4 @@ async def void(session: AsyncSession, payment: PaymentTransaction) -> None:
     elif payment.is_unfinished:
         payment.void_requested_at = payment.void_requested_at or now()
     elif payment.status in PAID:
-        await refunding.give_back_all(session, payment)
+        await refunds.give_back_all(session, payment)

@@ -7,8 +7,7 @@ from decimal import Decimal
 
 import structlog
 
-from services.payments import queries, refunding
-from services.payments.charging import Begin
+from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import (
     Gateway,
@@ -19,6 +18,8 @@ from services.payments.gateways.protocol import (
     RefundReport,
 )
 from services.payments.models import RefundStatus
+from services.payments.service import refunds
+from services.payments.service.charges import Begin
 from shared.db import now
 from shared.failpoints import failpoint
 
@@ -63,7 +64,7 @@ class RefundDesk:
             failpoint("refund.made")
             async with self.begin() as session:
                 payment = await queries.lock(session, attempt.payment_id)
-                await refunding.settle(session, payment, report)
+                await refunds.settle(session, payment, report)
             failpoint("refund.entered")
 
     async def _attempt(self, refund_id: int, untouched_since: datetime | None) -> Attempt | None:
@@ -119,7 +120,7 @@ class RefundDesk:
         """Give it back, unless the console has given back so much that too little is left."""
         gone = sum((r.amount for r in known if r.outcome is not RefundOutcome.FAILED), Decimal(0))
         if gone + attempt.order.amount > attempt.captured:
-            raise GatewayRefused(refunding.EXCEEDS)
+            raise GatewayRefused(refunds.EXCEEDS)
         return await gateway.refund(attempt.gateway_id, attempt.order)
 
     async def _refused(self, attempt: Attempt, refusal: GatewayRefused) -> None:
@@ -127,7 +128,7 @@ class RefundDesk:
             payment = await queries.lock(session, attempt.payment_id)
             refund = await queries.lock_refund(session, attempt.order.refund_id)
             if refund is not None and refund.status == RefundStatus.PENDING:
-                await refunding.fail(session, payment, refund, refusal.failure)
+                await refunds.fail(session, payment, refund, refusal.failure)
 
 
 def _made(attempt: Attempt, known: Sequence[RefundReport]) -> RefundReport | None:

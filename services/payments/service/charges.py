@@ -13,7 +13,7 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries, service
+from services.payments import queries
 from services.payments.errors import FirstCardUnderWay, PaymentNotPending
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import (
@@ -26,6 +26,7 @@ from services.payments.gateways.protocol import (
 )
 from services.payments.models import PaymentTransaction
 from services.payments.schemas import ChargeCreate
+from services.payments.service import payments
 from services.payments.states import Status
 from shared.errors import Invalid, ServiceUnavailable
 from shared.failpoints import failpoint
@@ -67,7 +68,7 @@ class Cashier:
         """
         attempting = body.payment_token is not None
         async with self.begin() as session:
-            payment = await service.open_payment(
+            payment = await payments.open_payment(
                 session, self.gateways, body, attempting=attempting
             )
             attempt = self._attempt(session, payment, body.payment_token)
@@ -127,7 +128,7 @@ class Cashier:
             return None
         if not prepared and token is None:
             return None
-        service.begin_attempt(session, payment)
+        payments.begin_attempt(session, payment)
         return Attempt(gateway, payment.order(), payment.gateway_transaction_id)
 
     async def _prepare(self, attempt: Attempt, token: SecretStr) -> str | None:
@@ -159,7 +160,7 @@ class Cashier:
         async with self.begin() as session:
             payment = await queries.lock(session, payment_id)
             if payment.is_unfinished and payment.gateway_transaction_id is None:
-                service.fail(session, payment, failure)
+                payments.fail(session, payment, failure)
 
     async def _confirm(self, attempt: Attempt, gateway_id: str) -> None:
         """Charge it. When the answer is lost nobody knows yet: the reconciler will ask."""
@@ -189,7 +190,7 @@ class Cashier:
         """Enter a gateway's answer; what failed is closed there, so that nobody pays it later."""
         async with self.begin() as session:
             payment = await queries.lock(session, payment_id)
-            await service.settle(session, payment, report, live=gateway.live)
+            await payments.settle(session, payment, report, live=gateway.live)
             failed = payment.status == Status.FAILED
         failpoint("charge.entered")
         if failed:
