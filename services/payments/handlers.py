@@ -106,7 +106,7 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
         """Make the payment, if the call that should have did not come or was lost."""
         voucher = PurchasedVoucher.model_validate(event.data.new_values)
         terms = voucher.terms(_voucher_id(event))
-        if await queries.lock_of_voucher(session, terms.voucher_id) is None:
+        if await queries.lock_payment_of_voucher(session, terms.voucher_id) is None:
             await payments.open_payment(session, gateways, terms, attempting=False)
 
     async def cancelled(session: AsyncSession, event: Event) -> None:
@@ -114,7 +114,7 @@ def handlers(gateways: Gateways) -> dict[str, Handler]:
 
         What an active voucher's buyer gets back is decided by staff, by the refund's quote.
         """
-        payment = await queries.lock_of_voucher(session, _voucher_id(event))
+        payment = await queries.lock_payment_of_voucher(session, _voucher_id(event))
         if payment is not None and was_never_active(event):
             await payments.void(session, payment)
 

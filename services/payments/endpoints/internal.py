@@ -7,7 +7,6 @@ from services.payments import queries
 from services.payments.endpoints.views import charge_read
 from services.payments.errors import PaymentNotFound
 from services.payments.gateways.minor_units import smallest_unit
-from services.payments.queries import balances
 from services.payments.schemas import (
     ChargeCreate,
     ChargeRead,
@@ -42,7 +41,7 @@ async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> Paym
     A pure read of one instant: it waits for nobody and keeps nobody waiting. What is promised a
     moment later is refused when the money is to go.
     """
-    balance = await balances.balance_of_voucher(session, voucher_id)
+    balance = await queries.find_balance_of_voucher(session, voucher_id)
     if balance is None:
         raise PaymentNotFound
     payment = balance.payment
@@ -76,7 +75,7 @@ async def refund(body: QuotedRefund, work: InternalWorkDep, request: Request) ->
     await RefundDesk(work.begin, request.app.state.gateways).carry_on(refund_id)
     async with work.begin() as session:
         made = await queries.get_refund(session, refund_id)
-        payment = await queries.get(session, made.transaction_id)
+        payment = await queries.get_payment(session, made.transaction_id)
         return QuotedRefundRead(
             id=made.id,
             status=made.status,
@@ -87,5 +86,5 @@ async def refund(body: QuotedRefund, work: InternalWorkDep, request: Request) ->
 
 
 async def _read(session: AsyncSession, payment_id: int) -> ChargeRead:
-    payment, number = await queries.get_with_number(session, payment_id)
+    payment, number = await queries.get_payment_with_number(session, payment_id)
     return charge_read(payment, number)

@@ -116,7 +116,7 @@ async def list_invoices(
 async def find_gaps(organization_id: Id, session: SessionDep, actor: ActorDep) -> list[SeriesGaps]:
     """Prove that no number is missing: each series with its missing numbers."""
     require_view(actor, organization_id)
-    return await reports.gaps(session, organization_id)
+    return await queries.list_series_gaps(session, organization_id)
 
 
 @of_organization.get("/invoices/{invoice_id}", response_model=InvoiceRead, responses=_DOCUMENT)
@@ -160,7 +160,7 @@ async def get_totals(
         raise Invalid("to", f"must be from `from` to {reports.LONGEST_DAYS} days after it")
     is_csv = (form or preferred(accept or [], (JSON, CSV))) in ("csv", CSV)
     csv_files.check_bom(with_bom, is_csv=is_csv)
-    rows = await reports.totals(session, organization_id, first, last)
+    rows = await queries.list_day_totals(session, organization_id, first, last)
     if is_csv:
         written = reports.as_csv(rows, with_bom=with_bom)
         return Response(written, media_type=csv_files.MEDIA_TYPE, headers=VARIES)
@@ -216,5 +216,5 @@ async def get_credit_note(
 
 
 async def _check_visible(session: AsyncSession, actor: Actor, payment_id: int) -> None:
-    if not can_see(actor, await queries.get(session, payment_id)):
+    if not can_see(actor, await queries.get_payment(session, payment_id)):
         raise PaymentNotFound

@@ -19,7 +19,6 @@ from services.payments.errors import (
     RepaymentSettled,
 )
 from services.payments.models import DisputeStatus, Method, PaymentTransaction, RefundSource
-from services.payments.queries import repayments as repayment_queries
 from services.payments.schemas import (
     DisputeRead,
     PaymentMarkPaid,
@@ -107,10 +106,10 @@ async def mark_paid(
 ) -> PaymentRead:
     """Note that the money came in cash or by transfer."""
     require_manage(actor, organization_id)
-    payment = await queries.lock(session, payment_id)
+    payment = await queries.lock_payment(session, payment_id)
     _of(organization_id, payment)
     await payments.mark_paid(session, payment, body.note if body else None)
-    paid, number = await queries.get_with_number(session, payment_id)
+    paid, number = await queries.get_payment_with_number(session, payment_id)
     return payment_read(paid, number, actor)
 
 
@@ -134,7 +133,7 @@ async def refund_payment(
     refund_id = work.claim.resource_id if work.claim else None
     if refund_id is None:
         async with work.begin() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             _of(organization_id, payment)
             refund = await refunds.promise(
                 session, payment, wanted.amount, source=RefundSource.STAFF, reason=wanted.reason
@@ -153,7 +152,7 @@ async def list_refunds(
 ) -> list[RefundRead]:
     """List what was given back of a payment, oldest first."""
     require_view(actor, organization_id)
-    _of(organization_id, await queries.get(session, payment_id))
+    _of(organization_id, await queries.get_payment(session, payment_id))
     return [RefundRead.model_validate(r) for r in await queries.refunds_of(session, payment_id)]
 
 
@@ -167,7 +166,7 @@ async def list_repayments(
 ) -> list[RepaymentRead]:
     """List the money that staff must give back by hand, or have given back, newest first."""
     require_view(actor, organization_id)
-    rows = await repayment_queries.page_of(session, page, organization_id, status)
+    rows = await queries.page_of_repayments(session, page, organization_id, status)
     return [RepaymentRead.model_validate(row) for row in rows]
 
 

@@ -66,7 +66,7 @@ async def list_my_payments(
 @payments.get("/{payment_id}", responses=responses(PaymentNotFound))
 async def get_payment(payment_id: Id, session: SessionDep, actor: ActorDep) -> PaymentRead:
     """Show a payment to its payer and to who may view the organization's payments."""
-    payment, number = await queries.get_with_number(session, payment_id)
+    payment, number = await queries.get_payment_with_number(session, payment_id)
     if not can_see(actor, payment):
         raise PaymentNotFound
     return payment_read(payment, number, actor)
@@ -86,13 +86,13 @@ async def confirm_payment(
     cashier = Cashier(lambda: work.begin(EVERYTHING), gateways)
     await cashier.confirm(payment_id, body.payment_token)
     async with work.begin() as session:
-        payment, number = await queries.get_with_number(session, payment_id)
+        payment, number = await queries.get_payment_with_number(session, payment_id)
         return payment_read(payment, number, actor)
 
 
 async def _check_payer(work: Work, actor: Actor, payment_id: int) -> None:
     async with work.begin() as session:
-        payment = await queries.get(session, payment_id)
+        payment = await queries.get_payment(session, payment_id)
     if not can_see(actor, payment):
         raise PaymentNotFound
     if not is_payer(actor, payment):

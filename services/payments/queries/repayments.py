@@ -11,7 +11,9 @@ from services.payments.states import RepaymentStatus
 from shared.paging import Page
 
 
-async def find(session: AsyncSession, payment_id: int, refund_id: int | None) -> Repayment | None:
+async def find_repayment(
+    session: AsyncSession, payment_id: int, refund_id: int | None
+) -> Repayment | None:
     """Return what is due or was settled for a refund, or is due for no refund; or None."""
     statement = select(Repayment).where(Repayment.transaction_id == payment_id)
     if refund_id is None:
@@ -23,7 +25,9 @@ async def find(session: AsyncSession, payment_id: int, refund_id: int | None) ->
     return await session.scalar(statement)
 
 
-async def get(session: AsyncSession, organization_id: int, repayment_id: int) -> Repayment:
+async def get_repayment(
+    session: AsyncSession, organization_id: int, repayment_id: int
+) -> Repayment:
     """Return an organization's repayment as it is now; raises RepaymentNotFound."""
     found = await session.get(Repayment, repayment_id, populate_existing=True)
     if found is None or found.organization_id != organization_id:
@@ -31,7 +35,7 @@ async def get(session: AsyncSession, organization_id: int, repayment_id: int) ->
     return found
 
 
-async def due_of(session: AsyncSession, payment_id: int) -> Sequence[Repayment]:
+async def due_repayments_of(session: AsyncSession, payment_id: int) -> Sequence[Repayment]:
     """Return what is due of a payment, oldest first."""
     statement = select(Repayment).where(
         Repayment.transaction_id == payment_id, Repayment.status == RepaymentStatus.DUE
@@ -39,7 +43,7 @@ async def due_of(session: AsyncSession, payment_id: int) -> Sequence[Repayment]:
     return (await session.scalars(statement.order_by(Repayment.id))).all()
 
 
-async def page_of(
+async def page_of_repayments(
     session: AsyncSession, page: Page, organization_id: int, status: RepaymentStatus | None
 ) -> Sequence[Repayment]:
     """Return a page of an organization's repayments, newest first."""
@@ -50,7 +54,7 @@ async def page_of(
     return page.cut(rows, lambda row: (row.id,))
 
 
-async def count_due(session: AsyncSession) -> dict[str, int]:
+async def count_due_repayments(session: AsyncSession) -> dict[str, int]:
     """Return how many are due, by reason."""
     statement = (
         select(Repayment.reason, func.count())

@@ -27,7 +27,7 @@ _MISSING = text(
 )
 
 
-async def gaps(session: AsyncSession, organization_id: int) -> list[SeriesGaps]:
+async def list_series_gaps(session: AsyncSession, organization_id: int) -> list[SeriesGaps]:
     """Return every series of an organization with the numbers that are missing in it: none."""
     rows = await session.execute(_MISSING, {"organization_id": organization_id})
     return [
@@ -42,7 +42,7 @@ async def gaps(session: AsyncSession, organization_id: int) -> list[SeriesGaps]:
     ]
 
 
-async def totals(
+async def list_day_totals(
     session: AsyncSession, organization_id: int, first: date, last: date
 ) -> list[DayTotal]:
     """Return what came in and went back on each day of the organization, both days included.

@@ -83,7 +83,7 @@ class Cashier:
         is needed), ServiceUnavailable.
         """
         async with self.begin() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             gateway = self.gateways.online(payment.payment_gateway)
         if gateway is None or not payment.is_unfinished:
             raise PaymentNotPending
@@ -101,7 +101,7 @@ class Cashier:
     async def carry_on(self, payment_id: int, token: SecretStr | None) -> None:
         """Take a payment as far as it goes now; safe to repeat and to race."""
         async with self.begin() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             attempt = self._attempt(session, payment, token)
         await self._make(attempt, token)
 
@@ -148,7 +148,7 @@ class Cashier:
             raise ServiceUnavailable("The payment gateway does not answer.") from error
         failpoint("charge.prepared")
         async with self.begin() as session:
-            payment = await queries.lock(session, attempt.order.transaction_id)
+            payment = await queries.lock_payment(session, attempt.order.transaction_id)
             if payment.is_unfinished and payment.gateway_transaction_id is None:
                 payment.gateway_transaction_id = report.gateway_id
             chosen = payment.gateway_transaction_id
@@ -158,7 +158,7 @@ class Cashier:
 
     async def _fail(self, payment_id: int, failure: Failure) -> None:
         async with self.begin() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             if payment.is_unfinished and payment.gateway_transaction_id is None:
                 payments.fail(session, payment, failure)
 
@@ -189,7 +189,7 @@ class Cashier:
     async def enter(self, gateway: OnlineGateway, payment_id: int, report: Report) -> None:
         """Enter a gateway's answer; what failed is closed there, so that nobody pays it later."""
         async with self.begin() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             await payments.settle(session, payment, report, live=gateway.live)
             failed = payment.status == Status.FAILED
         failpoint("charge.entered")

@@ -90,8 +90,8 @@ async def _issue(
 ) -> Invoice:
     # The lock before the time: whoever waits for it must not have taken its time already.
     await queries.lock_series(session, payment.organization_id, kind)
-    seller = payment.seller | await queries.changes_of_seller(session, payment.organization_id)
-    last = await queries.last_document(session, payment.organization_id, kind)
+    seller = payment.seller | await queries.seller_changes_of(session, payment.organization_id)
+    last = await queries.find_last_document(session, payment.organization_id, kind)
     dated = dating(now(), _zone(seller), _dating_of(last), _dating_of(corrected))
     sequence = await _next(session, payment.organization_id, kind, dated.year)
     invoice = Invoice(

@@ -19,7 +19,6 @@ from services.payments.gateways import Gateways
 from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.protocol import Failure, OnlineGateway, Report
 from services.payments.models import PaymentTransaction, RefundSource, Repayment
-from services.payments.queries import repayments as repayment_queries
 from services.payments.schemas import Terms, plain
 from services.payments.service import invoices, refunds, repayments
 from services.payments.states import (
@@ -45,7 +44,7 @@ async def open_payment(
     Raises ChargeDiffers when there is one of other terms.
     """
     await queries.lock_voucher(session, terms.voucher_id)
-    known = await queries.lock_of_voucher(session, terms.voucher_id)
+    known = await queries.lock_payment_of_voucher(session, terms.voucher_id)
     if known is not None:
         _check_same(known, terms)
         return known
@@ -191,7 +190,7 @@ async def close_by_hand(session: AsyncSession, voucher_id: int) -> None:
     The payment's lock decides which of the two comes first. Raises PaymentMade when the money did.
     A payment at a gateway is left alone: its money goes back by itself.
     """
-    payment = await queries.lock_of_voucher(session, voucher_id)
+    payment = await queries.lock_payment_of_voucher(session, voucher_id)
     if payment is None or payment.payment_gateway != BY_HAND:
         return
     if payment.captured_amount > payment.refunded_amount:
@@ -208,9 +207,9 @@ async def settle_repayment(
     Raises RepaymentNotFound, RepaymentSettled, and RefundExceedsPayment or PaymentDisputed when
     something else has taken the money meanwhile.
     """
-    known = await repayment_queries.get(session, organization_id, repayment_id)
-    payment = await queries.lock(session, known.transaction_id)
-    repayment = await repayment_queries.get(session, organization_id, repayment_id)
+    known = await queries.get_repayment(session, organization_id, repayment_id)
+    payment = await queries.lock_payment(session, known.transaction_id)
+    repayment = await queries.get_repayment(session, organization_id, repayment_id)
     if repayment.status != RepaymentStatus.DUE:
         raise RepaymentSettled
     amount = repayment.amount

@@ -20,7 +20,6 @@ from services.payments.gateways.protocol import (
     Outcome,
 )
 from services.payments.models import PaymentTransaction
-from services.payments.queries import repayments as repayment_queries
 from services.payments.service import payments, refunds, webhooks
 from services.payments.service.charges import Cashier
 from services.payments.service.refund_attempts import RefundDesk
@@ -71,7 +70,7 @@ class Reconciler:
         """Take payments that were left alone long enough; others leave them alone from now on."""
         names = [gateway.name for gateway in self.gateways.all_online()]
         async with self.transactions.system() as session:
-            payments = await queries.unfinished_before(session, names, before, BATCH)
+            payments = await queries.lock_unfinished_payments(session, names, before, BATCH)
             for payment in payments:
                 payment.checked_at = now()
         return payments
@@ -117,7 +116,7 @@ class Reconciler:
     async def _end_unprepared(self, payment_id: int) -> None:
         """End what no gateway knows: its token is gone, or its payer never came."""
         async with self.transactions.system() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             if not payment.is_unfinished or payment.gateway_transaction_id is not None:
                 return
             interrupted = payment.status == Status.PROCESSING
@@ -141,13 +140,13 @@ class Reconciler:
         """
         before = now() - CLOSED_FOR
         async with self.transactions.system() as session:
-            for payment in await queries.closed_before(session, before, BATCH):
+            for payment in await queries.lock_closed_payments(session, before, BATCH):
                 payments.cancel(session, payment)
 
     async def count_repayments(self) -> None:
         """Set the metric of repayments that are due, by reason."""
         async with self.transactions.system() as session:
-            due = await repayment_queries.count_due(session)
+            due = await queries.count_due_repayments(session)
         for reason in RepaymentReason:
             REPAYMENTS_DUE.labels(reason).set(due.get(reason, 0))
 
@@ -155,7 +154,7 @@ class Reconciler:
         """Carry on every refund that nobody is working on."""
         before = now() - timedelta(seconds=self.settings.reconcile_after_seconds)
         async with self.transactions.system() as session:
-            waiting = await queries.pending_refunds_before(
+            waiting = await queries.list_pending_refunds(
                 session, self.gateways.names, before, BATCH
             )
         desk = RefundDesk(self.transactions.system, self.gateways)
@@ -166,7 +165,7 @@ class Reconciler:
     async def tell_of_missing_gateways(self) -> None:
         """Log which gateways are waited for and not open: what is with them stays as it is."""
         async with self.transactions.system() as session:
-            waited_for = await queries.gateways_waited_for(session)
+            waited_for = await queries.list_awaited_gateways(session)
         for name in sorted(set(waited_for) - set(self.gateways.names)):
             log.error("gateway_missing", cause=str(GatewayNotOpen(name)))
 

@@ -63,7 +63,7 @@ class RefundDesk:
         else:
             failpoint("refund.made")
             async with self.begin() as session:
-                payment = await queries.lock(session, attempt.payment_id)
+                payment = await queries.lock_payment(session, attempt.payment_id)
                 await refunds.settle(session, payment, report)
             failpoint("refund.entered")
 
@@ -76,7 +76,7 @@ class RefundDesk:
             before = refund.attempted_at
             if before is not None and (untouched_since is None or before >= untouched_since):
                 return None
-            payment = await queries.get(session, refund.transaction_id)
+            payment = await queries.get_payment(session, refund.transaction_id)
             refund.attempted_at = now()
             return Attempt(
                 gateway=refund.payment_gateway,
@@ -125,7 +125,7 @@ class RefundDesk:
 
     async def _refused(self, attempt: Attempt, refusal: GatewayRefused) -> None:
         async with self.begin() as session:
-            payment = await queries.lock(session, attempt.payment_id)
+            payment = await queries.lock_payment(session, attempt.payment_id)
             refund = await queries.lock_refund(session, attempt.order.refund_id)
             if refund is not None and refund.status == RefundStatus.PENDING:
                 await refunds.fail(session, payment, refund, refusal.failure)

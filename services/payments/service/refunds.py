@@ -89,7 +89,7 @@ async def promise_quoted(session: AsyncSession, order: QuotedRefund) -> Refund:
     When the money is not there any more, or not in the payment's currency, it is noted as failed:
     the voucher's sessions that went with it are free again then. Raises PaymentNotFound.
     """
-    payment = await queries.lock(session, order.transaction_id)
+    payment = await queries.lock_payment(session, order.transaction_id)
     known = await queries.find_refund_of_quote(session, order.quote_id)
     if known is not None:
         return known
@@ -145,7 +145,7 @@ async def enter(session: AsyncSession, gateway: str, report: RefundReport) -> bo
     """Enter what a gateway says of a refund of its own accord; say whether it changed anything."""
     if report.payment_id is None:
         return False
-    payment = await queries.lock_by_gateway_id(session, gateway, report.payment_id)
+    payment = await queries.lock_payment_by_gateway_id(session, gateway, report.payment_id)
     if payment is None or not payment.captured_amount:
         return False
     return await settle(session, payment, report)

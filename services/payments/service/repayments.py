@@ -11,8 +11,8 @@ from decimal import Decimal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.payments import queries
 from services.payments.models import PaymentTransaction, Refund, Repayment
-from services.payments.queries import repayments as repayment_queries
 from services.payments.states import RepaymentReason, RepaymentStatus
 from services.payments.telemetry import REPAYMENTS
 from shared.changes import record
@@ -33,7 +33,7 @@ async def note(
     Never more is due than our books have. The payment must be locked.
     """
     refund_id = refund.id if refund else None
-    if await repayment_queries.find(session, payment.id, refund_id) is not None:
+    if await queries.find_repayment(session, payment.id, refund_id) is not None:
         return
     if reason != RepaymentReason.REFUND_RETURNED:
         kept = payment.captured_amount - payment.refunded_amount
@@ -78,7 +78,7 @@ async def _due_from_books(
     session: AsyncSession, payment: PaymentTransaction
 ) -> Sequence[Repayment]:
     """Return what is due of the money that our books still have."""
-    due = await repayment_queries.due_of(session, payment.id)
+    due = await queries.due_repayments_of(session, payment.id)
     return [each for each in due if each.reason != RepaymentReason.REFUND_RETURNED]
 
 

@@ -71,7 +71,7 @@ async def process_waiting(transactions: Transactions, gateways: Gateways) -> Non
     """Deal with every webhook that is due."""
     while True:
         async with transactions.system() as session:
-            waiting = await queries.waiting_webhooks(session, gateways.names, now(), BATCH)
+            waiting = await queries.list_waiting_webhooks(session, gateways.names, now(), BATCH)
         for webhook_id in waiting:
             await _process(transactions, gateways, webhook_id)
         if len(waiting) < BATCH:
@@ -140,7 +140,7 @@ async def enter(
 async def _enter_dispute(
     session: AsyncSession, gateway: OnlineGateway, report: DisputeReport
 ) -> bool:
-    payment = await queries.lock_by_gateway_id(session, gateway.name, report.payment_id)
+    payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.payment_id)
     if payment is None:
         return False
     return await disputes.settle(session, payment, report, live=gateway.live)
@@ -150,9 +150,9 @@ async def find_payment(
     session: AsyncSession, gateway: OnlineGateway, report: Report
 ) -> PaymentTransaction | None:
     """Return the payment that a report is about, locked, or None when it is not one of ours."""
-    found = await queries.lock_by_gateway_id(session, gateway.name, report.gateway_id)
+    found = await queries.lock_payment_by_gateway_id(session, gateway.name, report.gateway_id)
     if found is None and report.transaction_id is not None:
-        return await queries.lock_named(session, gateway.name, report.transaction_id)
+        return await queries.lock_payment_of_gateway(session, gateway.name, report.transaction_id)
     return found
 
 
@@ -180,7 +180,7 @@ async def forget_bodies(transactions: Transactions, kept_for: timedelta) -> int:
     before, forgotten = now() - kept_for, 0
     while True:
         async with transactions.system() as session:
-            number = await queries.forget_webhook_bodies(session, before, FORGOTTEN_AT_ONCE)
+            number = await queries.delete_webhook_bodies(session, before, FORGOTTEN_AT_ONCE)
         forgotten += number
         if number < FORGOTTEN_AT_ONCE:
             break

@@ -40,7 +40,7 @@ class Crash(Exception):
 async def _pay_and_crash(transactions: Transactions, payment_id: int) -> None:
     with pytest.raises(Crash):
         async with transactions.system() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             await payments.mark_paid(session, payment, None)
             await session.flush()
             raise Crash
@@ -66,7 +66,7 @@ async def test_fifty_at_once_with_crashes_leave_no_gap(
 
     async def pay(payment_id: int) -> None:
         async with transactions.system() as session:
-            await payments.mark_paid(session, await queries.lock(session, payment_id), None)
+            await payments.mark_paid(session, await queries.lock_payment(session, payment_id), None)
 
     await asyncio.gather(
         *(_pay_and_crash(transactions, payment_id) for payment_id in ids[::4]),

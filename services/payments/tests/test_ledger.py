@@ -176,7 +176,7 @@ class Books(RuleBasedStateMachine):
 
     async def _refund(self, payment_id: int, part: str | None) -> None:
         async with self.world.transactions.system() as session:
-            payment = await queries.lock(session, payment_id)
+            payment = await queries.lock_payment(session, payment_id)
             amount = Decimal(part) if part else None
             promised = await refunds.promise(session, payment, amount, source=RefundSource.STAFF)
         await self.world.desk.carry_on(promised.id)
@@ -237,7 +237,7 @@ class Books(RuleBasedStateMachine):
 
     async def _void(self, payment_id: int) -> None:
         async with self.world.transactions.system() as session:
-            await payments.void(session, await queries.lock(session, payment_id))
+            await payments.void(session, await queries.lock_payment(session, payment_id))
 
     @rule(target=bodies, body=orders)
     def the_gateway_tells(self, body: ChargeCreate) -> bytes:

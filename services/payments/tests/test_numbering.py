@@ -59,7 +59,7 @@ async def test_forty_at_once_are_numbered_in_the_order_of_time(
 
     async def pay(payment_id: int) -> None:
         async with transactions.system() as session:
-            await payments.mark_paid(session, await queries.lock(session, payment_id), None)
+            await payments.mark_paid(session, await queries.lock_payment(session, payment_id), None)
 
     async def give_back(payment_id: int) -> None:
         path = f"{BASE}/payments/{payment_id}/refunds"

@@ -47,7 +47,7 @@ async def test_asking_how_much_is_there_waits_for_nobody(
     paid = await charge(client, vouchers, body)
     path = f"/internal/vouchers/{body['voucher_id']}/payment"
     async with transactions.system() as session:
-        payment = await queries.lock(session, paid["transaction_id"])
+        payment = await queries.lock_payment(session, paid["transaction_id"])
         await refunds.promise(session, payment, Decimal(100), source=RefundSource.STAFF)
         async with asyncio.timeout(5):
             before = (await client.get(path, headers=vouchers)).json()

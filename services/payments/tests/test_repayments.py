@@ -190,7 +190,7 @@ async def test_a_refund_that_the_gateway_refuses_is_due_by_hand(
     """Nobody asked for the refund of a cancelled voucher, so nobody would see that it failed."""
     paid = await charge(client, vouchers, order())
     async with transactions.system() as session:
-        payment = await queries.lock(session, paid["transaction_id"])
+        payment = await queries.lock_payment(session, paid["transaction_id"])
         source = RefundSource.CANCELLATION
         refund = await refunds.promise(session, payment, None, source=source)
         await refunds.fail(session, payment, refund, Failure("refund_failed", "No way back."))
@@ -208,7 +208,7 @@ async def test_a_refund_that_fails_again_is_due_once(
     paid = await charge(client, vouchers, order())
     for _ in range(2):
         async with transactions.system() as session:
-            payment = await queries.lock(session, paid["transaction_id"])
+            payment = await queries.lock_payment(session, paid["transaction_id"])
             source = RefundSource.CANCELLATION
             refund = await refunds.promise(session, payment, None, source=source)
             await refunds.fail(session, payment, refund, Failure("refund_failed", "No."))

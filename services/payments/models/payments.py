@@ -1,0 +1,123 @@
+"""Payments: the money for one voucher each."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.payments.gateways.manual import BY_HAND
+from services.payments.gateways.protocol import Order
+from services.payments.models.base import Base
+from services.payments.states import UNFINISHED, Status
+from shared.db import BOOKKEEPING, SECRET, Entity, now
+
+_UNFINISHED = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(UNFINISHED)))
+
+
+class Method(StrEnum):
+    """How the buyer pays."""
+
+    CREDIT_CARD = "credit_card"
+    BANK_TRANSFER = "bank_transfer"
+    CASH = "cash"
+    OTHER = "other"
+
+
+class PaymentTransaction(Entity, Base):
+    """One payment of one voucher, from the intent to the last refund.
+
+    `captured_amount` is what the payer gave, `refunded_amount` what went back to them, and
+    `disputed_amount` what the payer's bank wants back or has taken back.
+    """
+
+    __tablename__ = "payment_transactions"
+    __table_args__ = (
+        UniqueConstraint("payment_gateway", "gateway_transaction_id"),
+        UniqueConstraint("organization_id", "id"),
+        CheckConstraint("amount >= 0", name="amount_not_negative"),
+        CheckConstraint(
+            "0 <= refunded_amount AND refunded_amount <= captured_amount",
+            name="refunded_at_most_captured",
+        ),
+        Index(
+            "uq_payment_transactions_unfinished_voucher_id",
+            "voucher_id",
+            unique=True,
+            postgresql_where=text(_UNFINISHED),
+        ),
+        Index(
+            "ix_payment_transactions_unfinished_checked_at",
+            "checked_at",
+            postgresql_where=text(_UNFINISHED),
+        ),
+        Index("ix_payment_transactions_voucher_id", "voucher_id"),
+        Index("ix_payment_transactions_client_id_id", "client_id", "id"),
+        Index(
+            "ix_payment_transactions_organization_id_completed_at",
+            "organization_id",
+            "completed_at",
+        ),
+    )
+    entity_type = "payment_transaction"
+
+    organization_id: Mapped[int]
+    voucher_id: Mapped[int]
+    client_id: Mapped[int]
+    amount: Mapped[Decimal]
+    currency: Mapped[str]
+    payment_method: Mapped[str]
+    payment_gateway: Mapped[str]
+    gateway_transaction_id: Mapped[str | None] = mapped_column(info=BOOKKEEPING)
+    status: Mapped[str] = mapped_column(default=Status.PENDING)
+    failure_code: Mapped[str | None]
+    failure_message: Mapped[str | None]
+    quarantine_reason: Mapped[str | None]
+    captured_amount: Mapped[Decimal] = mapped_column(default=Decimal(0))
+    refunded_amount: Mapped[Decimal] = mapped_column(default=Decimal(0))
+    disputed_amount: Mapped[Decimal] = mapped_column(
+        default=Decimal(0), server_default=text("0"), info=BOOKKEEPING
+    )
+    description: Mapped[str]
+    completed_at: Mapped[datetime | None]
+    # Copied to the invoice, whose own event tells of them; here they would be told three times.
+    buyer: Mapped[dict[str, Any]] = mapped_column(info=SECRET)
+    seller: Mapped[dict[str, Any]] = mapped_column(info=SECRET)
+    next_action: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), info=SECRET
+    )
+    gateway_response: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), info=SECRET
+    )
+    void_requested_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+    checked_at: Mapped[datetime] = mapped_column(default=now, info=BOOKKEEPING)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Say whether it may still be paid."""
+        return self.status in UNFINISHED
+
+    @property
+    def note(self) -> str | None:
+        """What staff noted of the money that came by hand."""
+        told = self.gateway_response if self.payment_gateway == BY_HAND else None
+        return told.get("note") if told else None
+
+    def order(self) -> Order:
+        """Return what the gateway is told."""
+        return Order(
+            transaction_id=self.id,
+            voucher_id=self.voucher_id,
+            organization_id=self.organization_id,
+            amount=self.amount,
+            currency=self.currency,
+            description=self.description,
+        )

@@ -1,0 +1,126 @@
+"""Refunds by a gateway, and repayments by hand."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.payments.gateways.protocol import RefundOrder
+from services.payments.models.base import Base
+from services.payments.states import RepaymentStatus
+from shared.db import BOOKKEEPING, SECRET, Entity
+
+
+class RefundStatus(StrEnum):
+    """Where a refund stands."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class RefundSource(StrEnum):
+    """Who asked for a refund."""
+
+    STAFF = "staff"
+    GATEWAY = "gateway"  # at the gateway's own console
+    CANCELLATION = "cancellation"  # the voucher was cancelled
+
+
+class Refund(Entity, Base):
+    """Money on its way back; while it is pending its amount is taken from what may be refunded."""
+
+    __tablename__ = "refunds"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "transaction_id"],
+            ["payment_transactions.organization_id", "payment_transactions.id"],
+        ),
+        UniqueConstraint("organization_id", "id"),
+        UniqueConstraint("payment_gateway", "gateway_refund_id"),
+        UniqueConstraint("quote_id"),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        Index("ix_refunds_transaction_id", "transaction_id"),
+        Index(
+            "ix_refunds_pending_attempted_at",
+            "attempted_at",
+            postgresql_where=text("status = 'pending'"),
+        ),
+    )
+    entity_type = "refund"
+
+    organization_id: Mapped[int]
+    transaction_id: Mapped[int]
+    client_id: Mapped[int]
+    amount: Mapped[Decimal]
+    currency: Mapped[str]
+    reason: Mapped[str | None]
+    quote_id: Mapped[int | None]
+    source: Mapped[str]
+    status: Mapped[str] = mapped_column(default=RefundStatus.PENDING)
+    failure_message: Mapped[str | None]
+    payment_gateway: Mapped[str]
+    gateway_refund_id: Mapped[str | None] = mapped_column(info=BOOKKEEPING)
+    gateway_response: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), info=SECRET
+    )
+    completed_at: Mapped[datetime | None]
+    attempted_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+
+    def order(self) -> RefundOrder:
+        """Return what the gateway is told."""
+        return RefundOrder(refund_id=self.id, amount=self.amount, currency=self.currency)
+
+
+class Repayment(Entity, Base):
+    """Money that a person must give back, because no gateway does.
+
+    `refund_id` is the refund that failed or came back; `amount` is what is still due, or was.
+    """
+
+    __tablename__ = "repayments"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "transaction_id"],
+            ["payment_transactions.organization_id", "payment_transactions.id"],
+        ),
+        ForeignKeyConstraint(
+            ["organization_id", "refund_id"], ["refunds.organization_id", "refunds.id"]
+        ),
+        UniqueConstraint("refund_id"),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("status IN ('due', 'settled')", name="status_known"),
+        CheckConstraint("(status = 'due') = (settled_at IS NULL)", name="settled_at"),
+        Index(
+            "uq_repayments_due_transaction_id",
+            "transaction_id",
+            unique=True,
+            postgresql_where=text("status = 'due' AND refund_id IS NULL"),
+        ),
+        Index("ix_repayments_transaction_id", "transaction_id"),
+        Index("ix_repayments_organization_id_id", "organization_id", "id"),
+        Index("ix_repayments_due_reason", "reason", postgresql_where=text("status = 'due'")),
+    )
+    entity_type = "repayment"
+
+    organization_id: Mapped[int]
+    transaction_id: Mapped[int]
+    voucher_id: Mapped[int]
+    client_id: Mapped[int]
+    refund_id: Mapped[int | None]
+    amount: Mapped[Decimal]
+    currency: Mapped[str]
+    reason: Mapped[str]
+    status: Mapped[str] = mapped_column(default=RepaymentStatus.DUE)
+    note: Mapped[str | None] = mapped_column(info=SECRET)
+    settled_at: Mapped[datetime | None]
