@@ -8,29 +8,29 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from gateway.client.request_bodies import Bodies, BodyLimits
+from gateway.client.request_bodies import BodyLimits, RequestBodies
 from gateway.client.server_protocol import HeadLimits, bounded_protocol
 from gateway.dispatcher import Authenticate, Dispatcher
-from gateway.documents.gateway_endpoints import Pages
+from gateway.documents.gateway_endpoints import GatewayEndpoints
 from gateway.documents.upstream_documents import (
-    Cached,
+    CachedBytes,
     MergedDocument,
     Readiness,
     Upstreams,
     ready_check,
-    revocation_list,
+    revocation_list_fetcher,
 )
-from gateway.limits.in_flight import Places
+from gateway.limits.in_flight import InFlightLimit
 from gateway.limits.quotas import Quotas
-from gateway.limits.returning_clients import KnownClients
-from gateway.response_stream import Relay
-from gateway.revocations.revocation_feed import Feed
-from gateway.revocations.revocation_store import Revocations
+from gateway.limits.returning_clients import ReturningClients
+from gateway.response_stream import ResponseStream
+from gateway.revocations.revocation_feed import RevocationFeed
+from gateway.revocations.revocation_store import RevocationStore
 from gateway.routes import ROUTES, Quota, RouteTable, Service
 from gateway.settings import Settings
-from gateway.upstream.circuit_breaker import Circuit
+from gateway.upstream.circuit_breaker import CircuitBreaker
 from gateway.upstream.forwarder import Forwarder
-from gateway.upstream.instance_resolver import Directory, Resolve, system_resolve
+from gateway.upstream.instance_resolver import InstanceResolver, ResolveName, system_resolve
 from gateway.upstream.instances import Upstream
 from shared.actors import Actor
 from shared.logging import configure_logging
@@ -45,27 +45,27 @@ _READINESS_SECONDS = 1.0
 class Gateway:
     """The ASGI application. Its session to the services lives as long as the server does."""
 
-    def __init__(self, settings: Settings, *, resolve: Resolve = system_resolve) -> None:
+    def __init__(self, settings: Settings, *, resolve: ResolveName = system_resolve) -> None:
         verifier = TokenVerifier.from_settings(settings)
         table, upstreams = RouteTable(), _upstreams(settings)
         self.upstreams = upstreams
-        known = KnownClients()
-        self.bodies = Bodies(_body_limits(settings))
+        returning_clients = ReturningClients()
+        self.bodies = RequestBodies(_body_limits(settings))
         self._forwarder = Forwarder(
             connect_timeout=settings.connect_timeout, idle_timeout=settings.idle_timeout
         )
-        self._directory = Directory(
+        self._resolver = InstanceResolver(
             upstreams.values(),
-            self._forwarder.forget,
+            self._forwarder.close_connections,
             every=settings.resolve_seconds,
             resolve=resolve,
         )
-        self.revocations = Revocations(blind_limit=settings.blind_limit)
+        self.revocations = RevocationStore(blind_limit=settings.blind_limit)
         signer = ServiceSigner(settings.internal_key.get_secret_value())
-        self.feed = Feed(
+        self.revocation_feed = RevocationFeed(
             self.revocations,
             settings.rabbitmq_url,
-            revocation_list(self._forwarder, upstreams[Service.IDENTITY], signer),
+            revocation_list_fetcher(self._forwarder, upstreams[Service.IDENTITY], signer),
         )
         self._quotas = Quotas(settings)
         readiness = _readiness(self._forwarder, upstreams, verifier, self.revocations)
@@ -75,20 +75,20 @@ class Gateway:
             settings,
             table=table,
             upstreams=upstreams,
-            relay=Relay(self._forwarder, known),
-            pages=Pages(
-                document=Cached(document.fetch, seconds=_DOCUMENT_SECONDS),
-                readiness=Cached(readiness.fetch, seconds=_READINESS_SECONDS),
+            response_stream=ResponseStream(self._forwarder, returning_clients),
+            endpoints=GatewayEndpoints(
+                document=CachedBytes(document.fetch, seconds=_DOCUMENT_SECONDS),
+                readiness=CachedBytes(readiness.fetch, seconds=_READINESS_SECONDS),
             ),
             quotas=self._quotas,
             bodies=self.bodies,
-            known=known,
+            returning_clients=returning_clients,
             authenticate=_authenticate(verifier, self.revocations),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._dispatcher.answer(scope, receive, send)
+            await self._dispatcher.handle(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -96,14 +96,14 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with self._forwarder, self._directory.running(), self.feed.running():
+        async with self._forwarder, self._resolver.running(), self.revocation_feed.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await self._quotas.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _authenticate(verifier: TokenVerifier, revocations: Revocations) -> Authenticate:
+def _authenticate(verifier: TokenVerifier, revocations: RevocationStore) -> Authenticate:
     async def authenticate(token: str) -> Actor:
         actor = await verifier.verify(token)
         # After the verifier, which remembers good tokens: a revocation ends them all the same.
@@ -117,12 +117,12 @@ def _readiness(
     forwarder: Forwarder,
     upstreams: Upstreams,
     verifier: TokenVerifier,
-    revocations: Revocations,
+    revocations: RevocationStore,
 ) -> Readiness:
-    async def revocations_known() -> bool:
-        return revocations.known
+    async def revocations_are_current() -> bool:
+        return revocations.is_current
 
-    own = {"sign-in keys": verifier.keys.ready, "revocations": revocations_known}
+    own = {"sign-in keys": verifier.keys.ready, "revocations": revocations_are_current}
     services = {
         service.value: ready_check(forwarder, upstream) for service, upstream in upstreams.items()
     }
@@ -134,9 +134,9 @@ def _upstreams(settings: Settings) -> Upstreams:
         service: Upstream(
             service,
             settings.instances(service),
-            places=_places(service, settings),
+            in_flight=_in_flight_limit(service, settings),
             circuit=partial(
-                Circuit,
+                CircuitBreaker,
                 service.value,
                 failures=settings.circuit_failures,
                 pause=settings.circuit_pause,
@@ -147,14 +147,14 @@ def _upstreams(settings: Settings) -> Upstreams:
     }
 
 
-def _places(service: Service, settings: Settings) -> Places:
+def _in_flight_limit(service: Service, settings: Settings) -> InFlightLimit:
     """The places at a service: a class has some of its own where the service has routes of it."""
     classes = {route.quota for route in ROUTES if route.service is service}
     own = {
         Quota.SIGN_IN: settings.sign_in_in_flight_limit,
         Quota.WEBHOOK: settings.webhook_in_flight_limit,
     }
-    return Places(
+    return InFlightLimit(
         settings.in_flight_limit,
         {quota: limit for quota, limit in own.items() if quota in classes},
     )
@@ -164,9 +164,9 @@ def _body_limits(settings: Settings) -> BodyLimits:
     return BodyLimits(
         size=settings.body_limit,
         memory=settings.body_memory,
-        patience=settings.body_timeout,
+        timeout=settings.body_timeout,
         rate=settings.body_rate,
-        longest=settings.body_longest,
+        max_seconds=settings.body_longest,
     )
 
 

@@ -6,30 +6,30 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from gateway.client.cors import Cors
-from gateway.client.http_exchange import Exchange
-from gateway.client.request_bodies import Bodies
+from gateway.client.http_exchange import HttpExchange
+from gateway.client.request_bodies import RequestBodies
 from gateway.client.trusted_proxies import TrustedProxies
-from gateway.documents.gateway_endpoints import Pages
+from gateway.documents.gateway_endpoints import GatewayEndpoints
 from gateway.documents.upstream_documents import Upstreams
 from gateway.errors import (
-    AnswerBroken,
     BodyTooSlow,
     ClientDisconnected,
     InternalError,
     MalformedRequest,
+    ResponseInterrupted,
     TooManyBodies,
     UnknownMethod,
     UnknownPath,
 )
 from gateway.headers import RequestHead, read_head, security_headers
-from gateway.limits.in_flight import Claimant
+from gateway.limits.in_flight import RequestSource
 from gateway.limits.quotas import Quotas
-from gateway.limits.returning_clients import KnownClients
-from gateway.response_stream import Relay
+from gateway.limits.returning_clients import ReturningClients
+from gateway.response_stream import ResponseStream
 from gateway.routes import Access, Quota, Route, RouteTable
 from gateway.settings import Settings
 from gateway.telemetry import IN_FLIGHT, METHODS, access_log, observe
-from gateway.upstream.forwarder import Outgoing
+from gateway.upstream.forwarder import UpstreamRequest
 from shared.actors import Actor
 from shared.context import accepted_request_id
 from shared.errors import CLIENT_CLOSED, AppError, Unauthenticated
@@ -50,68 +50,70 @@ class Dispatcher:
         *,
         table: RouteTable,
         upstreams: Upstreams,
-        relay: Relay,
-        pages: Pages,
+        response_stream: ResponseStream,
+        endpoints: GatewayEndpoints,
         quotas: Quotas,
-        bodies: Bodies,
-        known: KnownClients,
+        bodies: RequestBodies,
+        returning_clients: ReturningClients,
         authenticate: Authenticate,
     ) -> None:
         self._settings = settings
         self._table = table
         self._upstreams = upstreams
-        self._relay = relay
-        self._pages = pages
+        self._response_stream = response_stream
+        self._endpoints = endpoints
         self._quotas = quotas
         self._bodies = bodies
-        self._known = known
+        self._returning_clients = returning_clients
         self._authenticate = authenticate
         self._cors = Cors(settings.cors_origins)
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._security = security_headers(tls=settings.tls)
         self._access_log = access_log(level=settings.log_level, style=settings.log_format)
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever comes; then count it and write its line."""
         request_id = _request_id(scope)
-        exchange = Exchange(scope, receive, send, request_id, self._security)
+        exchange = HttpExchange(scope, receive, send, request_id, self._security)
         IN_FLIGHT.inc()
         try:
-            await self._guarded(exchange)
+            await self._handle_errors(exchange)
         except ClientDisconnected:
             exchange.log_status = CLIENT_CLOSED
-        except AnswerBroken as broken:
+        except ResponseInterrupted as broken:
             # Returning without the last piece makes our server close the connection.
             log.warning("answer_broken", request_id=request_id, error=repr(broken.__cause__))
         finally:
             IN_FLIGHT.dec()
             observe(self._access_log, exchange)
 
-    async def _guarded(self, exchange: Exchange) -> None:
+    async def _handle_errors(self, exchange: HttpExchange) -> None:
         head: RequestHead | None = None
         try:
             head = read_head(exchange.scope["headers"], exchange.scope["http_version"])
             if self._cors.is_on:
-                exchange.add_to_every_answer(self._cors.headers(head))
-            await self._checked(exchange, head)
+                exchange.add_response_headers(self._cors.headers(head))
+            await self._route_request(exchange, head)
         except AppError as error:
             await self._refuse(exchange, head, error)
-        except (ClientDisconnected, AnswerBroken):
+        except (ClientDisconnected, ResponseInterrupted):
             raise
         except Exception:
             log.exception("request_failed", request_id=exchange.request_id)
             await self._refuse(exchange, head, InternalError())
 
-    async def _refuse(self, exchange: Exchange, head: RequestHead | None, error: AppError) -> None:
+    async def _refuse(
+        self, exchange: HttpExchange, head: RequestHead | None, error: AppError
+    ) -> None:
         if exchange.started:
-            raise AnswerBroken from error
+            raise ResponseInterrupted from error
         # A short body is read and forgotten by our server; an endless one must not be.
         unfinished = isinstance(error, BodyTooSlow | TooManyBodies)
         endless = head is None or head.chunked or unfinished
         too_long = head is not None and (head.content_length or 0) > self._settings.body_limit
-        await exchange.refuse(error, linger=endless or too_long)
+        await exchange.send_problem(error, linger=endless or too_long)
 
-    async def _checked(self, exchange: Exchange, head: RequestHead) -> None:
+    async def _route_request(self, exchange: HttpExchange, head: RequestHead) -> None:
         scope = exchange.scope
         peer = scope["client"][0] if scope["client"] else ""
         forwarded_for = head.read.get(b"x-forwarded-for")
@@ -123,16 +125,16 @@ class Dispatcher:
         if self._cors.is_on and await self._preflight(exchange, head):
             return
         raw_path: bytes = scope["raw_path"]
-        if await self._pages.answer(exchange, raw_path):
+        if await self._endpoints.handle(exchange, raw_path):
             return
         route = self._table.find(raw_path)
         if route is None:
             raise UnknownPath
         exchange.template = route.template
         exchange.service = route.service.value
-        await self._carry(exchange, head, route)
+        await self._authorize_and_forward(exchange, head, route)
 
-    async def _preflight(self, exchange: Exchange, head: RequestHead) -> bool:
+    async def _preflight(self, exchange: HttpExchange, head: RequestHead) -> bool:
         headers = self._cors.preflight(exchange.scope["method"], head)
         if headers is None:
             return False
@@ -141,7 +143,9 @@ class Dispatcher:
         await exchange.finish()
         return True
 
-    async def _carry(self, exchange: Exchange, head: RequestHead, route: Route) -> None:
+    async def _authorize_and_forward(
+        self, exchange: HttpExchange, head: RequestHead, route: Route
+    ) -> None:
         network = network_of(exchange.client_address)
         await self._quotas.take_from_address(route.quota, exchange.client_address)
         if route.access is Access.PROTECTED:
@@ -152,15 +156,15 @@ class Dispatcher:
             await self._forward(exchange, head, route, network, None)
             return
         with self._bodies.incoming(exchange.receive, head, network) as incoming:
-            body = await incoming.whole()
-            if incoming.slow and route.access is Access.PROTECTED:
+            body = await incoming.receive()
+            if incoming.arrived_in_pieces and route.access is Access.PROTECTED:
                 # The token may have expired or been revoked meanwhile.
                 await self._authenticate(_bearer_token(head))
             await self._forward(exchange, head, route, network, body)
 
     async def _forward(
         self,
-        exchange: Exchange,
+        exchange: HttpExchange,
         head: RequestHead,
         route: Route,
         network: str,
@@ -171,22 +175,23 @@ class Dispatcher:
         headers = head.forwarded
         headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
         headers.append((b"x-client-address", exchange.client_address.encode("ascii")))
-        request = Outgoing(
+        request = UpstreamRequest(
             scope["method"],
             scope["raw_path"],
             scope["query_string"],
             headers,
             body,
-            self._settings.silence(route.pace),
+            self._settings.silence_timeout(route.timeout),
             # Signing in and webhooks ignore the key; every protected POST honours it.
-            has_key=route.access is Access.PROTECTED and b"idempotency-key" in head.read,
+            has_idempotency_key=route.access is Access.PROTECTED
+            and b"idempotency-key" in head.read,
         )
-        is_known = route.quota is Quota.SIGN_IN and self._known.recognizes(
+        is_returning = route.quota is Quota.SIGN_IN and self._returning_clients.recognizes(
             head.read.get(b"cookie"), network
         )
-        claimant = Claimant(network, is_known)
+        source = RequestSource(network, is_returning)
         upstream = self._upstreams[route.service]
-        await self._relay.carry(exchange, upstream, route.quota, claimant, request)
+        await self._response_stream.forward(exchange, upstream, route.quota, source, request)
 
 
 def _request_id(scope: Scope) -> str:

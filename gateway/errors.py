@@ -102,5 +102,5 @@ class ClientDisconnected(Exception):
     """The client went away before its answer was complete."""
 
 
-class AnswerBroken(Exception):
+class ResponseInterrupted(Exception):
     """The service broke off in the middle of its answer; the client's connection must say so."""

@@ -1,67 +1,69 @@
 """A service's answer on its way to the client: streamed, or visibly broken off."""
 
-from gateway.client.http_exchange import DisconnectWatch, Exchange
-from gateway.errors import AnswerBroken, UpstreamFailed
+from gateway.client.http_exchange import DisconnectWatch, HttpExchange
+from gateway.errors import ResponseInterrupted, UpstreamFailed
 from gateway.headers import response_headers
-from gateway.limits.in_flight import Claimant
-from gateway.limits.returning_clients import KnownClients
+from gateway.limits.in_flight import RequestSource
+from gateway.limits.returning_clients import ReturningClients
 from gateway.routes import Quota
-from gateway.upstream.connection import Answer, AnswerGarbled
-from gateway.upstream.forwarder import Forwarder, Outgoing
+from gateway.upstream.connection import InvalidResponse, UpstreamResponse
+from gateway.upstream.forwarder import Forwarder, UpstreamRequest
 from gateway.upstream.instances import Upstream
 
 
-class Relay:
+class ResponseStream:
     """Carries one request to a service and the service's answer back."""
 
-    def __init__(self, forwarder: Forwarder, known: KnownClients) -> None:
+    def __init__(self, forwarder: Forwarder, returning_clients: ReturningClients) -> None:
         self._forwarder = forwarder
-        self._known = known
+        self._returning_clients = returning_clients
 
-    async def carry(
+    async def forward(
         self,
-        exchange: Exchange,
+        exchange: HttpExchange,
         upstream: Upstream,
         quota: Quota,
-        claimant: Claimant,
-        request: Outgoing,
+        source: RequestSource,
+        request: UpstreamRequest,
     ) -> None:
         """Forward, and stream the answer with as much memory as one piece takes.
 
-        Raises what Forwarder.answer raises while nothing was sent yet, AnswerBroken when the
+        Raises what Forwarder.send raises while nothing was sent yet, ResponseInterrupted when the
         service breaks off later, ClientDisconnected when nobody is left to answer.
         """
-        upstream.places.enter(quota, claimant)
+        upstream.in_flight.acquire(quota, source)
         try:
             async with DisconnectWatch(exchange.receive) as watch:
                 watch.begin()
-                answer = await self._forwarder.answer(upstream, request)
+                response = await self._forwarder.send(upstream, request)
                 try:
                     if quota is Quota.SIGN_IN:
-                        self._known.learn(answer.headers, claimant.network)
-                    await _stream(exchange, answer, watch)
+                        self._returning_clients.record_sign_in(response.headers, source.network)
+                    await _stream(exchange, response, watch)
                 finally:
-                    answer.close()
+                    response.close()
         finally:
-            upstream.places.leave(quota, claimant)
+            upstream.in_flight.release(quota, source)
 
 
-async def _stream(exchange: Exchange, answer: Answer, watch: DisconnectWatch) -> None:
-    if answer.status < 200:
+async def _stream(
+    exchange: HttpExchange, response: UpstreamResponse, watch: DisconnectWatch
+) -> None:
+    if response.status < 200:
         raise UpstreamFailed  # 101: nobody asked for another protocol
-    await exchange.start(answer.status, response_headers(answer.headers, answer.status))
-    last = await _all_but_last(exchange, answer)
+    await exchange.start(response.status, response_headers(response.headers, response.status))
+    last = await _all_but_last(exchange, response)
     watch.end()
     await exchange.finish(last)
 
 
-async def _all_but_last(exchange: Exchange, answer: Answer) -> bytes:
+async def _all_but_last(exchange: HttpExchange, response: UpstreamResponse) -> bytes:
     """Pass the pieces on as they come and return the last one, for one write less."""
     try:
-        piece, last = await answer.next()
+        piece, last = await response.next()
         while not last:
             await exchange.write(piece)
-            piece, last = await answer.next()
-    except (AnswerGarbled, TimeoutError) as error:
-        raise AnswerBroken from error
+            piece, last = await response.next()
+    except (InvalidResponse, TimeoutError) as error:
+        raise ResponseInterrupted from error
     return piece

@@ -28,7 +28,7 @@ class Access(StrEnum):
     PROTECTED = "protected"
 
 
-class Pace(StrEnum):
+class TimeoutClass(StrEnum):
     """The timeout class of a route; the settings say how many seconds each one is."""
 
     STANDARD = "standard"
@@ -51,7 +51,7 @@ class Route:
     template: str
     service: Service
     access: Access = Access.PROTECTED
-    pace: Pace = Pace.STANDARD
+    timeout: TimeoutClass = TimeoutClass.STANDARD
     quota: Quota = Quota.GENERAL
 
 
@@ -74,31 +74,35 @@ ROUTES: tuple[Route, ...] = (
     *_tree("/api/admin/users", Service.IDENTITY),
     *_tree(f"{_ORGANIZATION}/users", Service.IDENTITY),
     # Creating an organization creates its owner in identity before it answers.
-    Route("/api/admin/organizations", Service.ORGANIZATIONS, pace=Pace.PAYING),
+    Route("/api/admin/organizations", Service.ORGANIZATIONS, timeout=TimeoutClass.PAYING),
     Route("/api/admin/organizations/*", Service.ORGANIZATIONS),
     Route(_ORGANIZATION, Service.ORGANIZATIONS),
     *_tree(f"{_ORGANIZATION}/voucher-types", Service.VOUCHERS),
     Route(f"{_ORGANIZATION}/vouchers", Service.VOUCHERS),
     Route("/api/voucher-types/*", Service.VOUCHERS),
-    Route("/api/vouchers/purchase", Service.VOUCHERS, pace=Pace.PAYING),
+    Route("/api/vouchers/purchase", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     # A quote asks payments what was paid; the refund waits for the card gateway.
-    Route("/api/vouchers/{id}/refund-quote", Service.VOUCHERS, pace=Pace.PAYING),
-    Route("/api/vouchers/{id}/refunds", Service.VOUCHERS, pace=Pace.PAYING),
+    Route("/api/vouchers/{id}/refund-quote", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
+    Route("/api/vouchers/{id}/refunds", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     # Payments closes the payment before the voucher is cancelled.
-    Route("/api/vouchers/{id}/cancel", Service.VOUCHERS, pace=Pace.PAYING),
+    Route("/api/vouchers/{id}/cancel", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     Route("/api/vouchers/*", Service.VOUCHERS),
     Route("/api/payments/webhooks/*", Service.PAYMENTS, Access.PUBLIC, quota=Quota.WEBHOOK),
-    Route("/api/payments/{id}/confirm", Service.PAYMENTS, pace=Pace.PAYING),
+    Route("/api/payments/{id}/confirm", Service.PAYMENTS, timeout=TimeoutClass.PAYING),
     Route("/api/payments/*", Service.PAYMENTS),
     *_tree(f"{_ORGANIZATION}/payments", Service.PAYMENTS),
-    Route(f"{_ORGANIZATION}/payments/{{tx}}/refunds", Service.PAYMENTS, pace=Pace.PAYING),
+    Route(
+        f"{_ORGANIZATION}/payments/{{tx}}/refunds",
+        Service.PAYMENTS,
+        timeout=TimeoutClass.PAYING,
+    ),
     *_tree(f"{_ORGANIZATION}/invoices", Service.PAYMENTS),
     Route("/api/admin/audit-logs", Service.AUDIT),
-    Route("/api/admin/audit-logs/export", Service.AUDIT, pace=Pace.EXPORTING),
-    Route("/api/admin/audit-logs/verify", Service.AUDIT, pace=Pace.EXPORTING),
+    Route("/api/admin/audit-logs/export", Service.AUDIT, timeout=TimeoutClass.EXPORTING),
+    Route("/api/admin/audit-logs/verify", Service.AUDIT, timeout=TimeoutClass.EXPORTING),
     Route(f"{_ORGANIZATION}/audit-logs", Service.AUDIT),
-    Route(f"{_ORGANIZATION}/audit-logs/export", Service.AUDIT, pace=Pace.EXPORTING),
-    Route(f"{_ORGANIZATION}/audit-logs/verify", Service.AUDIT, pace=Pace.EXPORTING),
+    Route(f"{_ORGANIZATION}/audit-logs/export", Service.AUDIT, timeout=TimeoutClass.EXPORTING),
+    Route(f"{_ORGANIZATION}/audit-logs/verify", Service.AUDIT, timeout=TimeoutClass.EXPORTING),
 )
 
 # RFC 3986 path characters without `;` (parameters that servers strip or keep as they like), and

@@ -7,19 +7,19 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway.client.trusted_proxies import TrustedProxies
-from gateway.limits.rate_counters import STORE_SCHEMES, Limit
-from gateway.routes import Pace, Service
+from gateway.limits.rate_counters import STORE_SCHEMES, RateLimit
+from gateway.routes import Service, TimeoutClass
 from shared.settings import ProcessSettings, TokenSettings
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
-def _parsed(text: str) -> str:
-    Limit.parse("", text)
+def _require_rate_limit(text: str) -> str:
+    RateLimit.parse("", text)
     return text
 
 
-RateLimit = Annotated[str, AfterValidator(_parsed)]
+RateLimitText = Annotated[str, AfterValidator(_require_rate_limit)]
 
 
 class Settings(ProcessSettings, TokenSettings):
@@ -63,11 +63,11 @@ class Settings(ProcessSettings, TokenSettings):
 
     # How many requests pass in how long a time, as the `limits` library writes it. From one address
     # (the /64 of IPv6) by class of route, and from one user whatever the route.
-    address_limit: RateLimit = "3000/10 seconds"
+    address_limit: RateLimitText = "3000/10 seconds"
     # As many sign-ins as one identity process can hash; guesses are its own business to count.
-    sign_in_limit: RateLimit = "300/10 seconds"
-    webhook_limit: RateLimit = "2000/10 seconds"
-    user_limit: RateLimit = "2000/10 seconds"
+    sign_in_limit: RateLimitText = "300/10 seconds"
+    webhook_limit: RateLimitText = "2000/10 seconds"
+    user_limit: RateLimitText = "2000/10 seconds"
     # redis:// or valkey:// when several gateways count together; each counts for itself without.
     limits_store: SecretStr | None = None
 
@@ -170,11 +170,11 @@ class Settings(ProcessSettings, TokenSettings):
         }
         return urls[service]
 
-    def silence(self, pace: Pace) -> float:
+    def silence_timeout(self, timeout_class: TimeoutClass) -> float:
         """How long a service may stay silent on a route of this class, in seconds."""
         seconds = {
-            Pace.STANDARD: self.standard_timeout,
-            Pace.PAYING: self.paying_timeout,
-            Pace.EXPORTING: self.exporting_timeout,
+            TimeoutClass.STANDARD: self.standard_timeout,
+            TimeoutClass.PAYING: self.paying_timeout,
+            TimeoutClass.EXPORTING: self.exporting_timeout,
         }
-        return seconds[pace]
+        return seconds[timeout_class]

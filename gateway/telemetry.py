@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from gateway.client.http_exchange import Exchange
+from gateway.client.http_exchange import HttpExchange
 
 REQUESTS = Counter(
     "carnet_gateway_requests_total",
@@ -41,12 +41,12 @@ def _seconds(service: str) -> Histogram:
 class AccessLog(Protocol):
     """Writes one line per request."""
 
-    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+    def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
         """Write a finished request's line; `elapsed` is in seconds."""
 
 
 class _NoLines:
-    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+    def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
         """Write nothing: the level is above that of these lines."""
 
 
@@ -54,7 +54,7 @@ class _ConsoleLines:
     def __init__(self) -> None:
         self._log = structlog.get_logger("access")
 
-    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+    def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
         """Write the line as every other is written."""
         self._log.info(
             "request",
@@ -89,7 +89,7 @@ class _JsonLines:
     def __init__(self) -> None:
         self._lines: list[str] = []
 
-    def write(self, exchange: Exchange, method: str, elapsed: float) -> None:
+    def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
         """Write the line as JSON."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -115,7 +115,7 @@ def access_log(*, level: str = "INFO", style: str = "json") -> AccessLog:
     return _ConsoleLines() if style == "console" else _JsonLines()
 
 
-def observe(log: AccessLog, exchange: Exchange) -> None:
+def observe(log: AccessLog, exchange: HttpExchange) -> None:
     """Count one finished request and write its line to the log."""
     elapsed = time.perf_counter() - exchange.started_at
     sent: str = exchange.scope["method"]

@@ -16,13 +16,13 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Body
 from fastapi.routing import APIRoute, iter_route_contexts
-from gateway.revocations.revocation_feed import RevocationList
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 import services.organizations.schemas
 import services.vouchers.service.payments_client
 import services.vouchers.service.remote_copies
 from deploy.checks.event_shapes.consumers import all_readers
+from gateway.revocations.revocation_feed import RevocationList
 from gateway.routes import Service
 from services.identity.schemas import OrganizationFacts
 from shared.events import Event

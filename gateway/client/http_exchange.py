@@ -23,7 +23,7 @@ _LINGER_SECONDS = 2.0
 _NOT_STORED = (b"cache-control", b"no-store")
 
 
-class Exchange:
+class HttpExchange:
     """The answering side of one request. Nothing is sent to the client around it."""
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Exchange:
         self.client_address = ""
         self.user_id: int | None = None  # once the access token was verified
 
-    def add_to_every_answer(self, headers: RawHeaders) -> None:
+    def add_response_headers(self, headers: RawHeaders) -> None:
         """Carry these too, whatever the answer will be."""
         self._security = self._security + headers
 
@@ -93,7 +93,7 @@ class Exchange:
         self._finished = True
         await self._send({"type": "http.response.body", "body": piece, "more_body": False})
 
-    async def answer(
+    async def respond(
         self,
         status: int,
         media_type: bytes,
@@ -122,14 +122,14 @@ class Exchange:
             body = b""
         await self.finish(body)
 
-    async def refuse(self, error: AppError, *, linger: bool = False) -> None:
+    async def send_problem(self, error: AppError, *, linger: bool = False) -> None:
         """Answer with problem+json."""
         token = current_request_id.set(self.request_id)
         try:
             response = problem_of(_bare_request(self.scope), error)
         finally:
             current_request_id.reset(token)
-        await self.answer(
+        await self.respond(
             response.status_code,
             response.headers["content-type"].encode("latin-1"),
             bytes(response.body),

@@ -16,7 +16,7 @@ from gateway.errors import BodyTooSlow, ClientDisconnected, TooManyBodies
 from gateway.headers import RequestHead
 from shared.media_types import BodyTooLarge
 
-FLOOR: Final = 16 * 1024  # bytes: the least that an unfinished body is counted as
+MINIMUM_CHARGE: Final = 16 * 1024  # bytes: the least that an unfinished body is counted as
 _SHARES: Final = 4  # one address may have a quarter of the memory
 
 
@@ -26,12 +26,12 @@ class BodyLimits:
 
     size: int
     memory: int  # of all bodies that are held
-    patience: float  # for any body; each `rate` bytes that have arrived add a second to it
+    timeout: float  # for any body; each `rate` bytes that have arrived add a second to it
     rate: float
-    longest: float  # however fast it is
+    max_seconds: float  # however fast it is
 
 
-class Bodies:
+class RequestBodies:
     """The bodies that are arriving or on their way to a service, and the memory they take.
 
     When memory runs out, of one address or altogether, the body that has been arriving for longest
@@ -40,8 +40,8 @@ class Bodies:
 
     def __init__(self, limits: BodyLimits) -> None:
         self.limits = limits
-        self.held = 0  # bytes
-        self._held_by: dict[str, int] = {}
+        self.memory_used = 0  # bytes
+        self._memory_used_by: dict[str, int] = {}
         # In the order in which they began; dictionaries keep it.
         self._arriving: dict[IncomingBody, None] = {}
         self._arriving_of: dict[str, dict[IncomingBody, None]] = {}
@@ -54,38 +54,38 @@ class Bodies:
         """Count a body that begins to arrive."""
         self._arriving[body] = None
         self._arriving_of.setdefault(body.network, {})[body] = None
-        self.charge(body, FLOOR)
+        self.charge(body, MINIMUM_CHARGE)
 
     def charge(self, body: "IncomingBody", size: int) -> None:
         """Count `size` bytes for a body, and make room for them. May evict the body itself."""
         self._count(body, size)
         share = self.limits.memory // _SHARES
-        while self._held_by[body.network] > share:
-            if not self._evict_first(self._arriving_of.get(body.network, {}), sparing=body):
+        while self._memory_used_by[body.network] > share:
+            if not self._evict_first(self._arriving_of.get(body.network, {}), spared=body):
                 break
-        while self.held > self.limits.memory:
-            if not self._evict_first(self._arriving, sparing=body):
+        while self.memory_used > self.limits.memory:
+            if not self._evict_first(self._arriving, spared=body):
                 break
 
     def complete(self, body: "IncomingBody", size: int) -> None:
         """Note that a body has arrived: it stays counted, if it is large, and is not evicted."""
-        self._forget(body)
-        self._count(body, size if size > FLOOR else 0)
+        self._remove_arriving(body)
+        self._count(body, size if size > MINIMUM_CHARGE else 0)
 
     def remove(self, body: "IncomingBody") -> None:
         """Stop counting a body."""
-        self._forget(body)
+        self._remove_arriving(body)
         self._count(body, 0)
-        if not self._held_by[body.network]:
-            del self._held_by[body.network]
+        if not self._memory_used_by[body.network]:
+            del self._memory_used_by[body.network]
 
     def _count(self, body: "IncomingBody", size: int) -> None:
         more = size - body.charged
-        self.held += more
-        self._held_by[body.network] = self._held_by.get(body.network, 0) + more
+        self.memory_used += more
+        self._memory_used_by[body.network] = self._memory_used_by.get(body.network, 0) + more
         body.charged = size
 
-    def _forget(self, body: "IncomingBody") -> None:
+    def _remove_arriving(self, body: "IncomingBody") -> None:
         if body in self._arriving:
             del self._arriving[body]
             of_network = self._arriving_of[body.network]
@@ -93,14 +93,12 @@ class Bodies:
             if not of_network:
                 del self._arriving_of[body.network]
 
-    def _evict_first(
-        self, arriving: "dict[IncomingBody, None]", *, sparing: "IncomingBody"
-    ) -> bool:
+    def _evict_first(self, arriving: "dict[IncomingBody, None]", *, spared: "IncomingBody") -> bool:
         """Evict the oldest of these; a small body is spared while it is the only one."""
         oldest = next(iter(arriving), None)
-        if oldest is None or (oldest is sparing and oldest.charged <= FLOOR):
+        if oldest is None or (oldest is spared and oldest.charged <= MINIMUM_CHARGE):
             return False
-        self._forget(oldest)
+        self._remove_arriving(oldest)
         self._count(oldest, 0)
         oldest.evict()
         return True
@@ -109,12 +107,23 @@ class Bodies:
 class IncomingBody:
     """One body; use as a context manager, for as long as the bytes are needed."""
 
-    __slots__ = ("_bodies", "_evicted", "_head", "_receive", "_timer", "charged", "network", "slow")
+    __slots__ = (
+        "_bodies",
+        "_evicted",
+        "_head",
+        "_receive",
+        "_timer",
+        "arrived_in_pieces",
+        "charged",
+        "network",
+    )
 
-    def __init__(self, bodies: Bodies, receive: Receive, head: RequestHead, network: str) -> None:
+    def __init__(
+        self, bodies: RequestBodies, receive: Receive, head: RequestHead, network: str
+    ) -> None:
         self.network = network
         self.charged = 0  # bytes
-        self.slow = False  # whether more arrived after the first piece
+        self.arrived_in_pieces = False  # whether more arrived after the first piece
         self._bodies = bodies
         self._receive = receive
         self._head = head
@@ -138,7 +147,7 @@ class IncomingBody:
         if self._timer is not None and not self._timer.expired():
             self._timer.reschedule(asyncio.get_running_loop().time())
 
-    async def whole(self) -> bytes:
+    async def receive(self) -> bytes:
         """Receive all of it.
 
         Raises BodyTooLarge (413), BodyTooSlow (408), TooManyBodies (503), ClientDisconnected.
@@ -148,7 +157,7 @@ class IncomingBody:
             raise BodyTooLarge
         began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout_at(began + min(limits.patience, limits.longest)) as timer:
+            async with asyncio.timeout_at(began + min(limits.timeout, limits.max_seconds)) as timer:
                 self._timer = timer
                 self._bodies.add(self)
                 body = await self._receive_all(timer, began)
@@ -161,13 +170,13 @@ class IncomingBody:
         limits = self._bodies.limits
         body, more = await self._next()
         if more:
-            self.slow = True
+            self.arrived_in_pieces = True
             # One growing array: pieces of a byte each would take fifty times their size.
             whole = bytearray(body)
             while more:
-                self._hold(len(whole))
-                allowed = limits.patience + len(whole) / limits.rate
-                timer.reschedule(began + min(allowed, limits.longest))
+                self._count_received(len(whole))
+                allowed = limits.timeout + len(whole) / limits.rate
+                timer.reschedule(began + min(allowed, limits.max_seconds))
                 piece, more = await self._next()
                 whole += piece
             body = bytes(whole)
@@ -175,7 +184,7 @@ class IncomingBody:
             raise BodyTooLarge
         return body
 
-    def _hold(self, size: int) -> None:
+    def _count_received(self, size: int) -> None:
         """Count what has arrived so far."""
         if size > self._bodies.limits.size:
             raise BodyTooLarge

@@ -2,25 +2,25 @@
 
 import json
 
-from gateway.client.http_exchange import Exchange
-from gateway.documents.swagger_ui import PAGE_POLICY, pages
-from gateway.documents.upstream_documents import NOT_READY, Cached
+from gateway.client.http_exchange import HttpExchange
+from gateway.documents.swagger_ui import PAGE_POLICY, static_files
+from gateway.documents.upstream_documents import NOT_READY, CachedBytes
 from gateway.errors import UnknownMethod
 
 _JSON = b"application/json"
 _DAY = {"Cache-Control": "public, max-age=86400"}
 
 
-class Pages:
+class GatewayEndpoints:
     """Health, readiness, the merged OpenAPI document and its page."""
 
-    def __init__(self, *, document: Cached, readiness: Cached) -> None:
+    def __init__(self, *, document: CachedBytes, readiness: CachedBytes) -> None:
         self._document = document
         self._readiness = readiness
-        self._files = pages()
+        self._files = static_files()
         self._paths = {b"/health", b"/health/ready", b"/openapi.json"} | self._files.keys()
 
-    async def answer(self, exchange: Exchange, raw_path: bytes) -> bool:
+    async def handle(self, exchange: HttpExchange, raw_path: bytes) -> bool:
         """Answer if the path is one of these. Raises UnknownMethod (405) for anything but reads."""
         if raw_path not in self._paths:
             return False
@@ -30,17 +30,17 @@ class Pages:
         if raw_path in self._files:
             await self._file(exchange, raw_path)
         elif raw_path == b"/openapi.json":
-            await exchange.answer(200, _JSON, await self._document.get())
+            await exchange.respond(200, _JSON, await self._document.get())
         elif raw_path == b"/health/ready":
             body = await self._readiness.get()
             not_ready = json.loads(body)["status"] == NOT_READY
-            await exchange.answer(503 if not_ready else 200, _JSON, body)
+            await exchange.respond(503 if not_ready else 200, _JSON, body)
         else:
-            await exchange.answer(200, _JSON, b'{"status":"alive"}')
+            await exchange.respond(200, _JSON, b'{"status":"alive"}')
         return True
 
-    async def _file(self, exchange: Exchange, raw_path: bytes) -> None:
+    async def _file(self, exchange: HttpExchange, raw_path: bytes) -> None:
         media_type, content = self._files[raw_path]
         asset = raw_path != b"/docs"
         headers = _DAY if asset else None
-        await exchange.answer(200, media_type, content, headers, policy=PAGE_POLICY)
+        await exchange.respond(200, media_type, content, headers, policy=PAGE_POLICY)

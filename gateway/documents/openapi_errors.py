@@ -17,7 +17,7 @@ from shared.errors import PROBLEM, AppError, Problem, Unauthenticated
 from shared.media_types import BodyTooLarge
 from shared.openapi import HEADERS, with_headers
 
-Described = dict[str, Any]
+OpenAPIObject = dict[str, Any]
 
 _ALWAYS: tuple[type[AppError], ...] = (
     MalformedRequest,
@@ -34,7 +34,7 @@ _RETRY_AFTER = {
 }
 
 
-def components() -> dict[str, dict[str, Described]]:
+def components() -> dict[str, dict[str, OpenAPIObject]]:
     """The components that the answers refer to."""
     errors: tuple[type[AppError], ...] = (Unauthenticated, *_ALWAYS, *_WITH_A_BODY)
     return {
@@ -44,8 +44,8 @@ def components() -> dict[str, dict[str, Described]]:
     }
 
 
-def _response(error: type[AppError]) -> Described:
-    described: Described = {
+def _response(error: type[AppError]) -> OpenAPIObject:
+    described: OpenAPIObject = {
         "description": (error.__doc__ or "").strip().splitlines()[0],
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
@@ -56,7 +56,7 @@ def _response(error: type[AppError]) -> Described:
     return with_headers(described, REQUEST_ID_HEADER)
 
 
-def with_refusals(operation: Described, route: Route) -> Described:
+def with_gateway_errors(operation: OpenAPIObject, route: Route) -> OpenAPIObject:
     """An operation with what the gateway may answer in the service's place.
 
     Where the service documents the same status itself, its description stays: the shape is one.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.documents.openapi_errors import components, with_refusals
+from gateway.documents.openapi_errors import components, with_gateway_errors
 from gateway.routes import Access, Route, Service
 from shared.openapi import DESCRIPTION
 
@@ -68,7 +68,7 @@ def route_of(template: str, find: Callable[[bytes], Route | None]) -> Route | No
 def _completed(item: Document, security: object, route: Route) -> Document:
     implied = {} if security is None else {"security": security}
     return {
-        key: with_refusals(_secured({**implied, **value}, route), route)
+        key: with_gateway_errors(_secured({**implied, **value}, route), route)
         if key in _OPERATIONS
         else value
         for key, value in item.items()

@@ -46,7 +46,7 @@ _PACKAGED = {
 }
 
 
-def pages() -> dict[bytes, tuple[bytes, bytes]]:
+def static_files() -> dict[bytes, tuple[bytes, bytes]]:
     """Every file of the documentation by its path: media type and content, read once."""
     static = files("fastapi_offline") / "static"
     served = {

@@ -11,10 +11,10 @@ import structlog
 from gateway.documents.openapi_merge import Document, merge, parse
 from gateway.errors import UpstreamFailed
 from gateway.headers import RawHeaders
-from gateway.revocations.revocation_feed import ReadList
+from gateway.revocations.revocation_feed import FetchRevocationList
 from gateway.routes import RouteTable, Service
-from gateway.upstream.connection import Answer, AnswerGarbled
-from gateway.upstream.forwarder import Forwarder, Outgoing
+from gateway.upstream.connection import InvalidResponse, UpstreamResponse
+from gateway.upstream.forwarder import Forwarder, UpstreamRequest
 from gateway.upstream.instances import Upstream
 from shared.errors import AppError
 from shared.service import Check
@@ -25,17 +25,17 @@ log = structlog.get_logger(__name__)
 _PATIENCE = 2.0  # seconds a service has to answer
 _LIST_PATIENCE = 10.0  # the same for identity's list, without which no token can be trusted
 _DOCUMENT_LIMIT = 8 * 1024 * 1024  # bytes
-_UNANSWERED = (AppError, AnswerGarbled, TimeoutError, ValueError)
+_UNANSWERED = (AppError, InvalidResponse, TimeoutError, ValueError)
 
 NOT_READY = "not ready"
 
 Upstreams = Mapping[Service, Upstream]
 
-Ask = Callable[[Upstream, Outgoing], Awaitable[Answer]]
+SendRequest = Callable[[Upstream, UpstreamRequest], Awaitable[UpstreamResponse]]
 """Sends a request to a service: one of the Forwarder's methods."""
 
 
-class Cached:
+class CachedBytes:
     """Bytes that are made again once they are older than `seconds`; callers share one making."""
 
     def __init__(self, make: Callable[[], Awaitable[bytes]], *, seconds: float) -> None:
@@ -68,15 +68,15 @@ class MergedDocument:
 
     async def fetch(self) -> bytes:
         """Ask every service for its part and merge what is known, as JSON."""
-        await asyncio.gather(*(self._ask(upstream) for upstream in self._upstreams.values()))
+        await asyncio.gather(*(self._fetch_part(upstream) for upstream in self._upstreams.values()))
         known = {service: self._known[service] for service in Service if service in self._known}
         missing = tuple(service for service in Service if service not in known)
         document = merge(known, self._table.find, version=self._version, incomplete=missing)
         return json.dumps(document, separators=(",", ":")).encode()
 
-    async def _ask(self, upstream: Upstream) -> None:
+    async def _fetch_part(self, upstream: Upstream) -> None:
         try:
-            status, body = await _get(self._forwarder.answer, upstream, b"/openapi.json")
+            status, body = await fetch_document(self._forwarder.send, upstream, b"/openapi.json")
             if status == 200:
                 self._known[upstream.service] = parse(body)
         except _UNANSWERED:
@@ -124,7 +124,7 @@ def ready_check(forwarder: Forwarder, upstream: Upstream) -> Check:
 
     async def check() -> bool:
         try:
-            status, _ = await _get(forwarder.answer, upstream, b"/health/ready")
+            status, _ = await fetch_document(forwarder.send, upstream, b"/health/ready")
         except _UNANSWERED:
             return False
         return status == 200
@@ -132,14 +132,16 @@ def ready_check(forwarder: Forwarder, upstream: Upstream) -> Check:
     return check
 
 
-def revocation_list(forwarder: Forwarder, identity: Upstream, signer: ServiceSigner) -> ReadList:
+def revocation_list_fetcher(
+    forwarder: Forwarder, identity: Upstream, signer: ServiceSigner
+) -> FetchRevocationList:
     """What reads identity's list of revocations, as a service does."""
 
     async def read() -> bytes | None:
         headers = [(b"authorization", f"Bearer {signer.token_for('identity')}".encode())]
         try:
-            status, body = await _get(
-                forwarder.answer_despite_circuits,
+            status, body = await fetch_document(
+                forwarder.send_ignoring_circuits,
                 identity,
                 b"/internal/revocations",
                 headers,
@@ -156,8 +158,8 @@ def revocation_list(forwarder: Forwarder, identity: Upstream, signer: ServiceSig
     return read
 
 
-async def _get(
-    ask: Ask,
+async def fetch_document(
+    send: SendRequest,
     upstream: Upstream,
     path: bytes,
     headers: RawHeaders | None = None,
@@ -165,14 +167,14 @@ async def _get(
     seconds: float = _PATIENCE,
 ) -> tuple[int, bytes]:
     """Fetch a small document from a service: its status and its body."""
-    request = Outgoing("GET", path, b"", headers or [], None, seconds)
+    request = UpstreamRequest("GET", path, b"", headers or [], None, seconds)
     async with asyncio.timeout(seconds):
-        answer = await ask(upstream, request)
-        with closing(answer):
-            body, last = await answer.next()
+        response = await send(upstream, request)
+        with closing(response):
+            body, last = await response.next()
             while not last:
                 if len(body) >= _DOCUMENT_LIMIT:
                     raise UpstreamFailed("The service's document is too large.")
-                piece, last = await answer.next()
+                piece, last = await response.next()
                 body += piece
-            return answer.status, body
+            return response.status, body

@@ -3,7 +3,7 @@
 from math import ceil
 
 from gateway.errors import TooManyRequests
-from gateway.limits.rate_counters import Counters, Limit, MemoryCounters, SharedCounters
+from gateway.limits.rate_counters import MemoryCounters, RateCounters, RateLimit, SharedCounters
 from gateway.routes import Quota
 from gateway.settings import Settings
 from shared.networks import network_of
@@ -14,13 +14,13 @@ class Quotas:
 
     def __init__(self, settings: Settings) -> None:
         self._by_address = {
-            Quota.GENERAL: Limit.parse("address", settings.address_limit),
-            Quota.SIGN_IN: Limit.parse("sign-in", settings.sign_in_limit),
-            Quota.WEBHOOK: Limit.parse("webhook", settings.webhook_limit),
+            Quota.GENERAL: RateLimit.parse("address", settings.address_limit),
+            Quota.SIGN_IN: RateLimit.parse("sign-in", settings.sign_in_limit),
+            Quota.WEBHOOK: RateLimit.parse("webhook", settings.webhook_limit),
         }
-        self._by_user = Limit.parse("user", settings.user_limit)
+        self._by_user = RateLimit.parse("user", settings.user_limit)
         store = settings.limits_store
-        self._counters: Counters = (
+        self._counters: RateCounters = (
             SharedCounters(store.get_secret_value()) if store else MemoryCounters()
         )
 
@@ -36,13 +36,13 @@ class Quotas:
         """Let go of the shared store."""
         await self._counters.close()
 
-    async def _take(self, limit: Limit, key: str) -> None:
+    async def _take(self, limit: RateLimit, key: str) -> None:
         wait = await self._counters.hit(limit, key)
         if wait is not None:
             raise TooManyRequests(headers=_headers(limit, ceil(wait)))
 
 
-def _headers(limit: Limit, wait: int) -> dict[str, str]:
+def _headers(limit: RateLimit, wait: int) -> dict[str, str]:
     """RFC 9110's Retry-After, and the fields of draft-ietf-httpapi-ratelimit-headers-10."""
     return {
         "Retry-After": str(wait),

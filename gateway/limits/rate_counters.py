@@ -26,7 +26,7 @@ STORE_PAUSE = 2.0  # seconds in which a store that failed is left alone
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RateLimit:
     """How many hits of a name a key may have in any `period` seconds."""
 
     name: str
@@ -34,7 +34,7 @@ class Limit:
     period: int
 
     @classmethod
-    def parse(cls, name: str, text: str) -> "Limit":
+    def parse(cls, name: str, text: str) -> "RateLimit":
         """Read the notation of the `limits` library: `100/10 seconds`. Raises ValueError."""
         item = parse(text)
         return cls(name, item.amount, item.get_expiry())
@@ -45,10 +45,10 @@ class Limit:
         return RateLimitItemPerSecond(self.amount, self.period, namespace=self.name)
 
 
-class Counters(Protocol):
+class RateCounters(Protocol):
     """Counts hits by key."""
 
-    async def hit(self, limit: Limit, key: str) -> float | None:
+    async def hit(self, limit: RateLimit, key: str) -> float | None:
         """Count one and return None; when that is too many, the seconds until one more fits."""
 
     async def close(self) -> None:
@@ -79,7 +79,7 @@ class MemoryCounters:
         self._clock = clock
         self._windows: dict[str, _Windows] = {}
 
-    async def hit(self, limit: Limit, key: str) -> float | None:
+    async def hit(self, limit: RateLimit, key: str) -> float | None:
         """Count one and return None; when that is too many, the seconds until one more fits."""
         windows = self._windows.get(limit.name)
         if windows is None:
@@ -134,7 +134,7 @@ class SharedCounters:
         self._own = MemoryCounters()
         self._resting_until = 0.0
 
-    async def hit(self, limit: Limit, key: str) -> float | None:
+    async def hit(self, limit: RateLimit, key: str) -> float | None:
         """Count one and return None; when that is too many, the seconds until one more fits."""
         item = limit.item
         if time.monotonic() < self._resting_until:

@@ -16,12 +16,12 @@ _COOKIE_NAMES = frozenset({_COOKIE, b"__Host-" + _COOKIE, b"__Secure-" + _COOKIE
 _REMEMBERED = 20_000  # of each kind; the one that was used least recently is forgotten
 
 
-class KnownClients:
+class ReturningClients:
     """Remembers devices and addresses from which somebody has signed in."""
 
     def __init__(self, *, remembered: int = _REMEMBERED) -> None:
-        self._devices = _Recent(remembered)
-        self._networks = _Recent(remembered)
+        self._devices = _LruSet(remembered)
+        self._networks = _LruSet(remembered)
 
     def recognizes(self, cookies: bytes | None, network: str) -> bool:
         """Whether a request's `Cookie` header or its address is known."""
@@ -30,7 +30,7 @@ class KnownClients:
         devices = _devices_in(cookies.split(b";")) if cookies else []
         return any(device in self._devices for device in devices)
 
-    def learn(self, answer: RawHeaders, network: str) -> None:
+    def record_sign_in(self, answer: RawHeaders, network: str) -> None:
         """Remember the client, if the answer's headers show that its sign-in has succeeded."""
         cookies = [value.partition(b";")[0] for name, value in answer if name == b"set-cookie"]
         for device in _devices_in(cookies):
@@ -38,7 +38,7 @@ class KnownClients:
             self._networks.add(network)
 
 
-class _Recent:
+class _LruSet:
     """A set of texts that forgets those it has not seen for longest."""
 
     def __init__(self, size: int) -> None:

@@ -18,7 +18,7 @@ from aio_pika.exceptions import AMQPError
 from pydantic import Field, SecretStr, ValidationError
 from uuid_utils import uuid7
 
-from gateway.revocations.revocation_store import Clock, Revocations
+from gateway.revocations.revocation_store import Clock, RevocationStore
 from shared import bus
 from shared.events import Event, EventData
 from shared.fields import KeyId, ServiceData
@@ -42,9 +42,9 @@ BINDINGS = (
 RECONNECT = 1.0
 PROBE = 2.0
 READ_WHILE_LISTENING = 10.0
-READ_WHILE_DEAF = 1.0
+READ_WHILE_DISCONNECTED = 1.0
 
-ReadList = Callable[[], Awaitable[bytes | None]]
+FetchRevocationList = Callable[[], Awaitable[bytes | None]]
 """Fetches identity's list as JSON; None when it cannot be had."""
 
 
@@ -57,17 +57,17 @@ class RevocationList(ServiceData):
     organization_versions: dict[KeyId, int] = Field(default_factory=dict)
     """As of which version each is closed; an identity from before this field does not say."""
 
-    def tell(self, revocations: Revocations) -> None:
+    def apply_to(self, revocations: RevocationStore) -> None:
         """Add it to what is known."""
         revocations.end_sessions(self.revoked_sessions)
         for user_id, not_before in self.users.items():
-            revocations.renew_user(user_id, not_before)
+            revocations.revoke_user_tokens_before(user_id, not_before)
         for organization_id in self.organizations:
             version = self.organization_versions.get(organization_id)
             revocations.close_organization(organization_id, version)
 
 
-class News(ServiceData):
+class ChangedValues(ServiceData):
     """What we read of an event's new values; most events say nothing of the kind."""
 
     ended_sessions: list[str] = Field(default_factory=list)
@@ -75,31 +75,31 @@ class News(ServiceData):
     is_active: bool | None = None
 
 
-class Holder(ServiceData):
+class PermissionHolder(ServiceData):
     """Whose permission it is; a removed one says it among the old values."""
 
     user_id: int
 
 
-_NEWS = Reading(News)
+_CHANGED_VALUES = Reading(ChangedValues)
 READINGS: Readings = {
-    "identity.user.updated.v1": _NEWS,
-    "identity.user.deleted.v1": _NEWS,
-    "identity.user.password_changed.v1": _NEWS,
-    "identity.user.logged_out.v1": _NEWS,
-    "identity.permission.granted.v1": _NEWS,
-    "identity.permission.revoked.v1": Reading(News, old_values=Holder),
-    "organizations.organization.updated.v1": _NEWS,
-    "organizations.organization.deactivated.v1": _NEWS,
+    "identity.user.updated.v1": _CHANGED_VALUES,
+    "identity.user.deleted.v1": _CHANGED_VALUES,
+    "identity.user.password_changed.v1": _CHANGED_VALUES,
+    "identity.user.logged_out.v1": _CHANGED_VALUES,
+    "identity.permission.granted.v1": _CHANGED_VALUES,
+    "identity.permission.revoked.v1": Reading(ChangedValues, old_values=PermissionHolder),
+    "organizations.organization.updated.v1": _CHANGED_VALUES,
+    "organizations.organization.deactivated.v1": _CHANGED_VALUES,
 }
 
 
-def tell(revocations: Revocations, event: Event) -> None:
+def apply_event(revocations: RevocationStore, event: Event) -> None:
     """Add what an event says to what is known."""
-    data, news = event.data, News.model_validate(event.data.new_values)
+    data, news = event.data, ChangedValues.model_validate(event.data.new_values)
     revocations.end_sessions(news.ended_sessions)
     if news.tokens_not_before is not None:
-        revocations.renew_user(_user_of(data), news.tokens_not_before)
+        revocations.revoke_user_tokens_before(_user_of(data), news.tokens_not_before)
     if data.entity_type == "organization" and data.entity_id is not None:
         if news.is_active is False:
             revocations.close_organization(data.entity_id, data.entity_version)
@@ -111,45 +111,48 @@ def _user_of(data: EventData) -> int:
     """The user an event is about: a removed permission names its user among the old values."""
     if data.entity_type == "user" and data.entity_id is not None:
         return data.entity_id
-    return Holder.model_validate(data.old_values | data.new_values).user_id
+    return PermissionHolder.model_validate(data.old_values | data.new_values).user_id
 
 
-class Feed:
+class RevocationFeed:
     """Keeps one gateway's revocations up to date while its `running` block lasts."""
 
     def __init__(
         self,
-        revocations: Revocations,
+        revocations: RevocationStore,
         rabbitmq_url: SecretStr,
-        read_list: ReadList,
+        fetch_list: FetchRevocationList,
         *,
         clock: Clock = time.monotonic,
     ) -> None:
         self._revocations = revocations
         self._rabbitmq_url = rabbitmq_url
-        self._read_list = read_list
+        self._fetch_list = fetch_list
         self._clock = clock
         self.queue_name = f"{QUEUE}.{uuid7()}"
-        self._bound_at: float | None = None  # when the queue was made
-        self._complete = False  # the list was read after the queue was bound
+        self._queue_created_at: float | None = None  # when the queue was made
+        self._list_applied = False  # the list was read after the queue was bound
         self._consuming = False
-        self._read_now = asyncio.Event()
+        self._list_requested = asyncio.Event()
 
     @property
     def listening(self) -> bool:
         """Whether events bring the news, and nothing from before was missed."""
-        return self._consuming and self._complete
+        return self._consuming and self._list_applied
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the news in the background until the block ends."""
-        tasks = [asyncio.ensure_future(self._listen_on()), asyncio.ensure_future(self._read_on())]
+        tasks = [
+            asyncio.ensure_future(self._listen_forever()),
+            asyncio.ensure_future(self._read_list_forever()),
+        ]
         try:
             yield
         finally:
             await _end(tasks)
 
-    async def _listen_on(self) -> None:
+    async def _listen_forever(self) -> None:
         """Listen until cancelled; whatever breaks, connect again after a moment."""
         while True:
             try:
@@ -160,35 +163,35 @@ class Feed:
                 log.warning("revocation_events_interrupted", cause=repr(error))
             finally:
                 self._consuming = False
-                self._read_now.set()
+                self._list_requested.set()
             await asyncio.sleep(RECONNECT)
 
     async def _listen(self, broker: AbstractConnection) -> None:
         if not await bus.is_queue(broker, self.queue_name):
             # What was published since the last connection ended is lost: only the list has it.
-            self._bound_at, self._complete = None, False
+            self._queue_created_at, self._list_applied = None, False
         channel = await broker.channel()
         queue = await bus.declare_lasting_queue(
             channel, self.queue_name, BINDINGS, seconds=QUEUE_LIFETIME
         )
-        if self._bound_at is None:
-            self._bound_at = self._clock()
-        await queue.consume(self._take)
+        if self._queue_created_at is None:
+            self._queue_created_at = self._clock()
+        await queue.consume(self._on_message)
         self._consuming = True
-        self._read_now.set()
+        self._list_requested.set()
         while True:
             started_at = self._clock()
             # A connection can look alive for long after the broker froze.
-            if await bus.is_drained(channel, queue) and self._complete:
-                self._revocations.up_to_date(started_at)
+            if await bus.is_drained(channel, queue) and self._list_applied:
+                self._revocations.confirm_current(started_at)
             await asyncio.sleep(PROBE)
 
-    async def _take(self, message: AbstractIncomingMessage) -> None:
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
         try:
             event = Event.model_validate_json(message.body)
             key = message.routing_key or ""
             require_publisher(event, message.user_id, key, message.headers, owner=OWNER)
-            tell(self._revocations, event)
+            apply_event(self._revocations, event)
         except ForgedMessage as error:
             FORGED.labels(QUEUE).inc()
             log.critical(
@@ -204,32 +207,36 @@ class Feed:
         with suppress(AMQPError, OSError, RuntimeError):
             await message.ack()
 
-    async def _read_on(self) -> None:
+    async def _read_list_forever(self) -> None:
         """Read the list until cancelled: at once when asked to, else every few seconds."""
         while True:
-            self._read_now.clear()
-            bound_at = self._bound_at
-            if await self._read() and bound_at is not None and bound_at == self._bound_at:
-                self._complete = True
-            pause = READ_WHILE_LISTENING if self.listening else READ_WHILE_DEAF
+            self._list_requested.clear()
+            bound_at = self._queue_created_at
+            if (
+                await self._apply_list()
+                and bound_at is not None
+                and bound_at == self._queue_created_at
+            ):
+                self._list_applied = True
+            pause = READ_WHILE_LISTENING if self.listening else READ_WHILE_DISCONNECTED
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._read_now.wait()
+                    await self._list_requested.wait()
 
-    async def _read(self) -> bool:
-        asked_at = self._clock()
+    async def _apply_list(self) -> bool:
+        as_of = self._clock()
         try:
-            body = await self._read_list()
+            body = await self._fetch_list()
             if body is None:
                 return False
-            RevocationList.model_validate_json(body).tell(self._revocations)
+            RevocationList.model_validate_json(body).apply_to(self._revocations)
         except ValidationError as error:
             log.error("revocation_list_not_understood", cause=repr(error))
             return False
         except Exception:
             log.exception("revocation_list_not_read")
             return False
-        self._revocations.up_to_date(asked_at)
+        self._revocations.confirm_current(as_of)
         return True
 
 

@@ -254,7 +254,7 @@ async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
         )
         async with asyncio.timeout(30):
-            while not (blind or gateway.revocations.known):
+            while not (blind or gateway.revocations.is_current):
                 await asyncio.sleep(0.005)
         yield Stack(port, client, recorder, gateway)
 

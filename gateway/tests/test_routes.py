@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import MalformedPath
-from gateway.routes import Access, Pace, RouteTable, Service
+from gateway.routes import Access, RouteTable, Service, TimeoutClass
 
 TABLE = RouteTable()
 
@@ -143,7 +143,7 @@ def test_a_literal_beats_a_parameter_beats_the_rest() -> None:
     exporting = TABLE.find(b"/api/organizations/3/audit-logs/export")
     other = TABLE.find(b"/api/organizations/3/payments/17")
     assert exporting is not None
-    assert exporting.pace is Pace.EXPORTING
+    assert exporting.timeout is TimeoutClass.EXPORTING
     assert other is not None
     assert other.template == "/api/organizations/{id}/payments/*"
 

@@ -13,7 +13,7 @@ OPEN = Gauge(
 )
 
 
-class Circuit:
+class CircuitBreaker:
     """Opens after `failures` attempts in a row that got no answer, or one refused connection.
 
     While it is open no requests go there, but for one every `pause` seconds that tries whether the
@@ -43,21 +43,21 @@ class Circuit:
         self._gauge = OPEN.labels(service)
 
     @property
-    def rest(self) -> float:
+    def seconds_until_retry(self) -> float:
         """Seconds until a request may go there; zero when it may now."""
         return max(0.0, self._next_try - self._clock()) if self._is_open else 0.0
 
-    def lets_in(self) -> bool:
+    def admit(self) -> bool:
         """Begin an attempt, if one may go there now."""
         if not self._is_open:
             return not self._retired
-        if self.rest > 0:
+        if self.seconds_until_retry > 0:
             return False
         # This attempt is the try. Should it never come back, the next one follows in its time.
         self._next_try = self._clock() + self._pause
         return True
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         """The instance answered."""
         self._failures = 0
         self._refusal_pause = self._first_pause
@@ -65,13 +65,13 @@ class Circuit:
             self._close()
             log.warning("circuit_closed", **self._names)
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         """The instance broke off, or let the time run out."""
         self._failures += 1
         if self._failures >= self._limit:
             self._open_for(self._pause)
 
-    def refused(self) -> None:
+    def record_refusal(self) -> None:
         """The instance could not be connected to: it received nothing, and will not just now."""
         self._open_for(self._refusal_pause)
         self._refusal_pause = min(2 * self._refusal_pause, self._pause)

@@ -3,14 +3,14 @@
 import asyncio
 import ssl
 
-from gateway.upstream.connection import Connection
+from gateway.upstream.connection import UpstreamConnection
 
 
 class CannotConnect(Exception):
     """There is no connection to be had, so nothing of the request was received."""
 
 
-class Pool:
+class ConnectionPool:
     """The idle connections to one address. Seconds.
 
     How many there are is bounded by the requests that may be at a service at the same time.
@@ -31,10 +31,10 @@ class Pool:
         self._tls = ssl.create_default_context() if tls_name else None
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
-        self._idle: list[Connection] = []
+        self._idle: list[UpstreamConnection] = []
         self._closed = False
 
-    async def take(self) -> Connection:
+    async def acquire(self) -> UpstreamConnection:
         """An idle connection, the one used last, or a new one. Raises CannotConnect."""
         idle = self._idle
         if idle:
@@ -47,7 +47,7 @@ class Pool:
                     return connection
         return await self._connect()
 
-    def drop_idle(self) -> None:
+    def close_idle(self) -> None:
         """Close what is idle: the other end may have gone without our having noticed yet."""
         while self._idle:
             self._idle.pop().close()
@@ -55,14 +55,14 @@ class Pool:
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it becomes free."""
         self._closed = True
-        self.drop_idle()
+        self.close_idle()
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._free),
+                    lambda: UpstreamConnection(self._release),
                     self._host,
                     self._port,
                     ssl=self._tls,
@@ -72,7 +72,7 @@ class Pool:
             raise CannotConnect from error
         return connection
 
-    def _free(self, connection: Connection) -> None:
+    def _release(self, connection: UpstreamConnection) -> None:
         if self._closed:
             connection.close()
         else:

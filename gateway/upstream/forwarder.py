@@ -10,8 +10,8 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.headers import RawHeaders
-from gateway.upstream.connection import Answer, AnswerGarbled, ConnectionBroken
-from gateway.upstream.connection_pool import CannotConnect, Pool
+from gateway.upstream.connection import ConnectionLost, InvalidResponse, UpstreamResponse
+from gateway.upstream.connection_pool import CannotConnect, ConnectionPool
 from gateway.upstream.instances import Instance, Upstream
 
 # RFC 9110 9.2.1: repeating these asks for nothing twice.
@@ -20,8 +20,8 @@ _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 
 
 @dataclass(slots=True)
-class Outgoing:
-    """A request as it goes on to a service. `silence` is in seconds, see Settings.
+class UpstreamRequest:
+    """A request as it goes on to a service. `silence_timeout` is in seconds, see Settings.
 
     `has_key`: the service executes it once, however often it arrives with its Idempotency-Key.
     """
@@ -31,17 +31,17 @@ class Outgoing:
     query_string: bytes
     headers: RawHeaders
     body: bytes | None
-    silence: float
-    has_key: bool = False
+    silence_timeout: float
+    has_idempotency_key: bool = False
 
     @property
-    def repeatable(self) -> bool:
+    def is_repeatable(self) -> bool:
         """Whether it may be sent again when it may have been received before."""
-        if self.has_key and self.method == "POST":
+        if self.has_idempotency_key and self.method == "POST":
             return True
         return self.body is None and self.method in _SAFE_METHODS
 
-    def head(self, host: bytes) -> bytes:
+    def encode(self, host: bytes) -> bytes:
         """The request line and the headers, with the body behind them.
 
         The length is that of the body which is there, never one that a client announced.
@@ -69,7 +69,7 @@ class Forwarder:
     def __init__(self, *, connect_timeout: float = 2, idle_timeout: float = 30) -> None:
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
-        self._pools: dict[Instance, Pool] = {}
+        self._pools: dict[Instance, ConnectionPool] = {}
         self._is_open = False
 
     async def __aenter__(self) -> "Forwarder":
@@ -82,13 +82,13 @@ class Forwarder:
             pool.close()
         self._pools.clear()
 
-    def forget(self, instance: Instance) -> None:
+    def close_connections(self, instance: Instance) -> None:
         """Close the connections to an instance; what is under way there ends by itself."""
         pool = self._pools.pop(instance, None)
         if pool is not None:
             pool.close()
 
-    async def answer(self, upstream: Upstream, request: Outgoing) -> Answer:
+    async def send(self, upstream: Upstream, request: UpstreamRequest) -> UpstreamResponse:
         """Send a request to an instance of a service; the answer's body is still to be read.
 
         An instance that cannot be connected to has received nothing, so the next one is tried
@@ -98,64 +98,66 @@ class Forwarder:
         MalformedRequest (400).
         """
         try:
-            return await self._first_connected(upstream, request)
-        except ConnectionBroken:
-            if not request.repeatable:
+            return await self._send_once(upstream, request)
+        except ConnectionLost:
+            if not request.is_repeatable:
                 raise UpstreamFailed from None
         try:
-            return await self._first_connected(upstream, request)
-        except ConnectionBroken:
+            return await self._send_once(upstream, request)
+        except ConnectionLost:
             raise UpstreamUnavailable from None
 
-    async def answer_despite_circuits(self, upstream: Upstream, request: Outgoing) -> Answer:
+    async def send_ignoring_circuits(
+        self, upstream: Upstream, request: UpstreamRequest
+    ) -> UpstreamResponse:
         """Send the gateway's own safe request, also to an instance whose circuit is open.
 
         Clients' requests would take the few attempts that an open circuit allows. Raises
         UpstreamUnavailable (503) when no instance answers.
         """
-        for instance in upstream.every_instance():
-            with suppress(CannotConnect, ConnectionBroken, UpstreamFailed, UpstreamTimedOut):
-                return await self._attempt(instance, request)
+        for instance in upstream.all_instances():
+            with suppress(CannotConnect, ConnectionLost, UpstreamFailed, UpstreamTimedOut):
+                return await self._send_to(instance, request)
         raise UpstreamUnavailable
 
-    async def _first_connected(self, upstream: Upstream, request: Outgoing) -> Answer:
-        for instance in upstream.in_turn():
+    async def _send_once(self, upstream: Upstream, request: UpstreamRequest) -> UpstreamResponse:
+        for instance in upstream.available_instances():
             try:
-                answer = await self._attempt(instance, request)
+                response = await self._send_to(instance, request)
             except CannotConnect:
-                instance.circuit.refused()
-            except (ConnectionBroken, UpstreamFailed, UpstreamTimedOut):
-                instance.circuit.failed()
+                instance.circuit.record_refusal()
+            except (ConnectionLost, UpstreamFailed, UpstreamTimedOut):
+                instance.circuit.record_failure()
                 raise
             else:
-                instance.circuit.answered()
-                return answer
+                instance.circuit.record_success()
+                return response
         raise AssertionError("in_turn raises when no instance is left")
 
-    async def _attempt(self, instance: Instance, request: Outgoing) -> Answer:
-        head = request.head(instance.origin.authority)
+    async def _send_to(self, instance: Instance, request: UpstreamRequest) -> UpstreamResponse:
+        encoded = request.encode(instance.origin.authority)
         pool = self._pool(instance)
-        connection = await pool.take()
+        connection = await pool.acquire()
         try:
-            return await connection.ask(
-                head, is_head=request.method == "HEAD", silence=request.silence
+            return await connection.send(
+                encoded, is_head=request.method == "HEAD", silence_timeout=request.silence_timeout
             )
-        except ConnectionBroken:
+        except ConnectionLost:
             # Where one has ended the others have too: the next attempt needs a new connection.
-            pool.drop_idle()
+            pool.close_idle()
             raise
-        except AnswerGarbled as error:
+        except InvalidResponse as error:
             raise UpstreamFailed from error
         except TimeoutError:
             raise UpstreamTimedOut from None
 
-    def _pool(self, instance: Instance) -> Pool:
+    def _pool(self, instance: Instance) -> ConnectionPool:
         if not self._is_open:
             raise UpstreamUnavailable
         pool = self._pools.get(instance)
         if pool is None:
             origin = instance.origin
-            pool = self._pools[instance] = Pool(
+            pool = self._pools[instance] = ConnectionPool(
                 instance.host,
                 origin.port,
                 tls_name=origin.name if origin.tls else None,

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from gateway.upstream.instances import Instance, Origin, Upstream
+from gateway.upstream.instances import Instance, Upstream, UpstreamOrigin
 
 log = structlog.get_logger(__name__)
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+ResolveName = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a name and port; raises OSError when there is no answer."""
 
 _PATIENCE = 5.0  # seconds for one look-up
@@ -29,22 +29,22 @@ async def system_resolve(name: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-class Directory:
+class InstanceResolver:
     """Keeps the upstreams' instances up to date while its `running` block lasts.
 
-    `gone` is told of each instance that is there no longer. `every` is in seconds.
+    `on_removed` is called with each instance that is there no longer. `every` is in seconds.
     """
 
     def __init__(
         self,
         upstreams: Iterable[Upstream],
-        gone: Callable[[Instance], None],
+        on_removed: Callable[[Instance], None],
         *,
         every: float,
-        resolve: Resolve = system_resolve,
+        resolve: ResolveName = system_resolve,
     ) -> None:
         self._upstreams = [u for u in upstreams if not all(o.is_numeric for o in u.origins)]
-        self._gone = gone
+        self._on_removed = on_removed
         self._every = every
         self._resolve = resolve
 
@@ -62,12 +62,12 @@ class Directory:
     async def _follow(self, upstream: Upstream) -> None:
         while True:
             found = {o: await self._look_up(o) for o in upstream.origins if not o.is_numeric}
-            for instance in upstream.renew(found):
+            for instance in upstream.update(found):
                 log.info("instance_gone", upstream=upstream.service.value, address=instance.host)
-                self._gone(instance)
+                self._on_removed(instance)
             await asyncio.sleep(self._every)
 
-    async def _look_up(self, origin: Origin) -> Sequence[str]:
+    async def _look_up(self, origin: UpstreamOrigin) -> Sequence[str]:
         """The addresses of a name, none when they cannot be had just now."""
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_PATIENCE):

@@ -7,13 +7,13 @@ from math import ceil
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamUnavailable
-from gateway.limits.in_flight import Places
+from gateway.limits.in_flight import InFlightLimit
 from gateway.routes import Service
-from gateway.upstream.circuit_breaker import Circuit
+from gateway.upstream.circuit_breaker import CircuitBreaker
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class UpstreamOrigin:
     """An address as the settings have it; behind a name there may be several processes."""
 
     name: str
@@ -22,7 +22,7 @@ class Origin:
     authority: bytes  # what the Host header says
 
     @classmethod
-    def parse(cls, address: str) -> "Origin":
+    def parse(cls, address: str) -> "UpstreamOrigin":
         """Read `http://name:port`."""
         parts = urlsplit(address)
         tls = parts.scheme == "https"
@@ -44,13 +44,13 @@ class Instance:
 
     __slots__ = ("circuit", "host", "origin")
 
-    def __init__(self, origin: Origin, host: str, circuit: Circuit) -> None:
+    def __init__(self, origin: UpstreamOrigin, host: str, circuit: CircuitBreaker) -> None:
         self.origin = origin
         self.host = host  # where to connect to: the name itself until it has been looked up
         self.circuit = circuit
 
 
-MakeCircuit = Callable[[str], Circuit]
+CircuitBreakerFactory = Callable[[str], CircuitBreaker]
 """Makes the circuit of the instance at an address."""
 
 
@@ -62,20 +62,20 @@ class Upstream:
         service: Service,
         addresses: Sequence[str],
         *,
-        places: Places,
-        circuit: MakeCircuit | None = None,
+        in_flight: InFlightLimit,
+        circuit: CircuitBreakerFactory | None = None,
     ) -> None:
         self.service = service
-        self.places = places
-        self.origins = tuple(Origin.parse(address) for address in addresses)
-        self._circuit = circuit or (lambda address: Circuit(service.value, address))
+        self.in_flight = in_flight
+        self.origins = tuple(UpstreamOrigin.parse(address) for address in addresses)
+        self._circuit = circuit or (lambda address: CircuitBreaker(service.value, address))
         self._instances = [self._instance(origin, origin.name) for origin in self.origins]
         self._turn = 0
 
-    def _instance(self, origin: Origin, host: str) -> Instance:
+    def _instance(self, origin: UpstreamOrigin, host: str) -> Instance:
         return Instance(origin, host, self._circuit(f"{host}:{origin.port}"))
 
-    def renew(self, found: Mapping[Origin, Sequence[str]]) -> list[Instance]:
+    def update(self, found: Mapping[UpstreamOrigin, Sequence[str]]) -> list[Instance]:
         """Take what was found behind the names; returns the instances that are there no longer.
 
         Of a name about which nothing was found the last known instances stay.
@@ -94,18 +94,18 @@ class Upstream:
             instance.circuit.retire()
         return gone
 
-    def in_turn(self) -> Iterator[Instance]:
+    def available_instances(self) -> Iterator[Instance]:
         """The instances that may be tried, each once, starting with the one whose turn it is.
 
         Raises UpstreamUnavailable (503) when the last of them was tried in vain.
         """
-        for instance in self.every_instance():
-            if instance.circuit.lets_in():
+        for instance in self.all_instances():
+            if instance.circuit.admit():
                 yield instance
-        rest = min(instance.circuit.rest for instance in self._instances)
+        rest = min(instance.circuit.seconds_until_retry for instance in self._instances)
         raise UpstreamUnavailable(retry_after=max(1, ceil(rest)))
 
-    def every_instance(self) -> list[Instance]:
+    def all_instances(self) -> list[Instance]:
         """Return all instances, whatever their circuits say, the one whose turn it is first."""
         start = self._turn % len(self._instances)
         self._turn = start + 1

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from pydantic import ValidationError
 
-from gateway.client.request_bodies import FLOOR, Bodies, BodyLimits
+from gateway.client.request_bodies import MINIMUM_CHARGE, BodyLimits, RequestBodies
 from gateway.errors import BodyTooSlow, TooManyBodies
 from gateway.headers import RequestHead
 from gateway.tests.client.test_requests import LOGIN, parts
@@ -120,7 +120,7 @@ async def test_a_token_that_is_revoked_while_the_body_arrives_counts_no_longer()
             b"POST /api/vouchers/purchase HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\n"
             b"Content-Length: 4\r\n\r\nha" % token
         )
-        await until(lambda: stack.gateway.bodies.held > 0)
+        await until(lambda: stack.gateway.bodies.memory_used > 0)
         stack.gateway.revocations.end_sessions(["session-1"])
         writer.write(b"lf")
         assert (await reader.readline()).startswith(b"HTTP/1.1 401")
@@ -134,7 +134,7 @@ async def test_a_token_that_is_revoked_while_the_body_arrives_counts_no_longer()
 class Client:
     """What a server's `receive` gives: the pieces that a test sends."""
 
-    def __init__(self, bodies: Bodies, network: str = "a", length: int = 0) -> None:
+    def __init__(self, bodies: RequestBodies, network: str = "a", length: int = 0) -> None:
         self.pieces: asyncio.Queue[tuple[bytes, bool]] = asyncio.Queue()
         head = RequestHead(content_length=length or None, chunked=not length)
         self.incoming = bodies.incoming(self._receive, head, network)
@@ -147,7 +147,7 @@ class Client:
 
     async def _read(self) -> int:
         with self.incoming as incoming:
-            size = len(await incoming.whole())
+            size = len(await incoming.receive())
             await self.carried.wait()
             return size
 
@@ -157,8 +157,10 @@ class Client:
             await asyncio.sleep(0)
 
 
-def bodies(memory: int, *, size: int = 1_000_000) -> Bodies:
-    return Bodies(BodyLimits(size=size, memory=memory, patience=30, rate=1000, longest=60))
+def bodies(memory: int, *, size: int = 1_000_000) -> RequestBodies:
+    return RequestBodies(
+        BodyLimits(size=size, memory=memory, timeout=30, rate=1000, max_seconds=60)
+    )
 
 
 async def outcome(client: Client) -> type[BaseException] | int:
@@ -171,90 +173,90 @@ async def outcome(client: Client) -> type[BaseException] | int:
 
 
 async def test_memory_never_exceeds_its_bound_and_the_oldest_gives_way() -> None:
-    memory = 40 * FLOOR
+    memory = 40 * MINIMUM_CHARGE
     all_bodies = bodies(memory)
     clients = [Client(all_bodies, f"network-{number}") for number in range(8)]
     for _ in range(8):
         for client in clients:
-            await client.send(FLOOR)
-            assert all_bodies.held <= memory
+            await client.send(MINIMUM_CHARGE)
+            assert all_bodies.memory_used <= memory
     done = [client.task.done() for client in clients]
     assert done == sorted(done, reverse=True), "the first ones gave way"
     assert 0 < sum(done) < len(clients)
     for client in clients:
         await client.send(1, more=False)
     results = [await outcome(client) for client in clients]
-    assert results == [TooManyBodies if evicted else 8 * FLOOR + 1 for evicted in done]
-    assert all_bodies.held == 0
+    assert results == [TooManyBodies if evicted else 8 * MINIMUM_CHARGE + 1 for evicted in done]
+    assert all_bodies.memory_used == 0
 
 
 async def test_an_address_has_a_share_and_takes_from_nobody_else() -> None:
-    all_bodies = bodies(40 * FLOOR)
+    all_bodies = bodies(40 * MINIMUM_CHARGE)
     other = Client(all_bodies, "other")
-    await other.send(FLOOR)
+    await other.send(MINIMUM_CHARGE)
     greedy = [Client(all_bodies, "greedy") for _ in range(50)]
     for client in greedy:
         await client.send(10)
-    assert all_bodies.held == 11 * FLOOR
+    assert all_bodies.memory_used == 11 * MINIMUM_CHARGE
     assert [client.task.done() for client in greedy] == [True] * 40 + [False] * 10
     assert not other.task.done()
     for client in (*greedy, other):
         await client.send(1, more=False)
         await outcome(client)
-    assert all_bodies.held == 0
+    assert all_bodies.memory_used == 0
 
 
 async def test_a_small_body_gets_in_although_memory_is_full_of_bodies_under_way() -> None:
-    all_bodies = bodies(8 * FLOOR)
+    all_bodies = bodies(8 * MINIMUM_CHARGE)
     full = [Client(all_bodies, f"network-{number}") for number in range(4)]
     for client in full:
-        await client.send(FLOOR)
-        await client.send(FLOOR, more=False)
-    assert all_bodies.held == 8 * FLOOR
+        await client.send(MINIMUM_CHARGE)
+        await client.send(MINIMUM_CHARGE, more=False)
+    assert all_bodies.memory_used == 8 * MINIMUM_CHARGE
     large, small = Client(all_bodies, "late"), Client(all_bodies, "later")
     await large.send(100)
     await small.send(100)
     await small.send(100, more=False)
     assert await outcome(small) == 200
     assert await outcome(large) is TooManyBodies
-    assert [await outcome(client) for client in full] == [2 * FLOOR] * 4
-    assert all_bodies.held == 0
+    assert [await outcome(client) for client in full] == [2 * MINIMUM_CHARGE] * 4
+    assert all_bodies.memory_used == 0
 
 
 async def test_a_body_that_gave_way_takes_the_memory_of_no_other() -> None:
-    all_bodies = bodies(8 * FLOOR)
+    all_bodies = bodies(8 * MINIMUM_CHARGE)
     first, second = Client(all_bodies), Client(all_bodies)
     await first.send(10)
     await second.send(10)
     third = Client(all_bodies)  # takes the first one's memory before the next piece is read
-    await first.send(3 * FLOOR)
+    await first.send(3 * MINIMUM_CHARGE)
     assert [client.task.done() for client in (first, second, third)] == [True, False, False]
     for client in (second, third):
         await client.send(1, more=False)
     assert [await outcome(client) for client in (second, third)] == [11, 1]
     assert await outcome(first) is TooManyBodies
-    assert all_bodies.held == 0
+    assert all_bodies.memory_used == 0
 
 
 @pytest.mark.parametrize("pieces", [(101,), (50, 51), (100, 0, 1)])
 @pytest.mark.parametrize("length", [0, 101])
 async def test_a_body_over_its_limit_is_refused(pieces: tuple[int, ...], length: int) -> None:
-    all_bodies = bodies(8 * FLOOR, size=100)
+    all_bodies = bodies(8 * MINIMUM_CHARGE, size=100)
     client = Client(all_bodies, length=length)
     for number, size in enumerate(pieces):
         await client.send(size, more=number + 1 < len(pieces))
     assert await outcome(client) is BodyTooLarge
-    assert all_bodies.held == 0
+    assert all_bodies.memory_used == 0
 
 
 async def test_a_request_that_ends_early_leaves_nothing_behind() -> None:
-    all_bodies = bodies(8 * FLOOR)
+    all_bodies = bodies(8 * MINIMUM_CHARGE)
     client = Client(all_bodies)
     await client.send(10)
     client.task.cancel()
     await asyncio.gather(client.task, return_exceptions=True)
-    assert all_bodies.held == 0
-    assert not all_bodies._held_by
+    assert all_bodies.memory_used == 0
+    assert not all_bodies._memory_used_by
     assert not all_bodies._arriving
     assert not all_bodies._arriving_of
 

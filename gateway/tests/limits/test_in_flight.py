@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from gateway.app import allow_many_connections
 from gateway.errors import UpstreamBusy
-from gateway.limits.in_flight import Claimant, Places
-from gateway.limits.returning_clients import KnownClients
+from gateway.limits.in_flight import InFlightLimit, RequestSource
+from gateway.limits.returning_clients import ReturningClients
 from gateway.routes import Quota
 from gateway.tests.conftest import (
     DEAD,
@@ -28,12 +28,14 @@ pytestmark = pytest.mark.anyio
 COOKIE = [(b"set-cookie", b"carnet_device=abc; Max-Age=9; HttpOnly; Path=/api/auth")]
 
 
-def enter(places: Places, quota: Quota, networks: Iterable[str], *, is_known: bool = False) -> int:
+def enter(
+    places: InFlightLimit, quota: Quota, networks: Iterable[str], *, is_returning: bool = False
+) -> int:
     """Let these addresses ask for a place, one after the other; how many got one."""
     entered = 0
     for network in networks:
         try:
-            places.enter(quota, Claimant(network, is_known))
+            places.acquire(quota, RequestSource(network, is_returning))
         except UpstreamBusy:
             continue
         entered += 1
@@ -45,14 +47,14 @@ def addresses(count: int) -> list[str]:
 
 
 def test_one_address_leaves_places_to_others() -> None:
-    places = Places(512)
+    places = InFlightLimit(512)
     assert enter(places, Quota.GENERAL, ["greedy"] * 1000) == 257
     assert enter(places, Quota.GENERAL, ["second"] * 1000) == 128
     assert enter(places, Quota.GENERAL, addresses(100)) == 100
 
 
 def test_each_of_many_greedy_addresses_gets_as_much() -> None:
-    places = Places(512)
+    places = InFlightLimit(512)
     counts = dict.fromkeys(addresses(7), 0)
     for _ in range(200):
         for network in counts:
@@ -62,27 +64,27 @@ def test_each_of_many_greedy_addresses_gets_as_much() -> None:
 
 
 def test_places_are_given_back() -> None:
-    places = Places(4)
+    places = InFlightLimit(4)
     assert enter(places, Quota.GENERAL, ["a", "a", "b", "c", "d"]) == 4
     for network in ("a", "a", "b", "c"):
-        places.leave(Quota.GENERAL, Claimant(network))
+        places.release(Quota.GENERAL, RequestSource(network))
     assert enter(places, Quota.GENERAL, ["a", "a", "b", "c", "d"]) == 4
     assert not places._classes[Quota.SIGN_IN].taken_by
 
 
 @pytest.mark.parametrize("own", [Quota.SIGN_IN, Quota.WEBHOOK])
 def test_each_class_keeps_its_places(own: Quota) -> None:
-    places = Places(512, {own: 64})
+    places = InFlightLimit(512, {own: 64})
     everybody = [f"{network}-{turn}" for turn in range(4) for network in addresses(200)]
     assert enter(places, Quota.GENERAL, everybody) == 448
     assert enter(places, own, everybody) == (64 if own is Quota.WEBHOOK else 48)
 
 
 def test_known_clients_have_places_that_strangers_cannot_take() -> None:
-    places = Places(512, {Quota.SIGN_IN: 64})
+    places = InFlightLimit(512, {Quota.SIGN_IN: 64})
     assert enter(places, Quota.SIGN_IN, addresses(200)) == 48
-    assert enter(places, Quota.SIGN_IN, ["home"] * 200, is_known=True) == 9
-    assert enter(places, Quota.SIGN_IN, addresses(200), is_known=True) == 7
+    assert enter(places, Quota.SIGN_IN, ["home"] * 200, is_returning=True) == 9
+    assert enter(places, Quota.SIGN_IN, addresses(200), is_returning=True) == 7
 
 
 def test_the_process_may_have_as_many_connections_as_the_system_allows() -> None:
@@ -99,10 +101,10 @@ def test_the_process_may_have_as_many_connections_as_the_system_allows() -> None
 
 @pytest.mark.parametrize("prefix", [b"", b"__Host-", b"__Secure-"])
 def test_a_device_is_known_after_a_sign_in_from_everywhere(prefix: bytes) -> None:
-    known = KnownClients()
+    known = ReturningClients()
     cookie = prefix + b"carnet_device=abc"
     assert not known.recognizes(cookie, "elsewhere")
-    known.learn([(b"set-cookie", prefix + COOKIE[0][1])], "home")
+    known.record_sign_in([(b"set-cookie", prefix + COOKIE[0][1])], "home")
     assert known.recognizes(b"theme=dark; " + cookie, "elsewhere")
     assert known.recognizes(None, "home")
     for other in (b"carnet_device=abd", b"x_carnet_device=abc", b"carnet_device=", b";;="):
@@ -110,16 +112,16 @@ def test_a_device_is_known_after_a_sign_in_from_everywhere(prefix: bytes) -> Non
 
 
 def test_an_answer_without_a_device_cookie_teaches_nothing() -> None:
-    known = KnownClients()
-    known.learn([(b"set-cookie", b"other=abc"), (b"content-type", b"a/b")], "home")
-    known.learn([(b"set-cookie", b"carnet_device=; Max-Age=0")], "home")
+    known = ReturningClients()
+    known.record_sign_in([(b"set-cookie", b"other=abc"), (b"content-type", b"a/b")], "home")
+    known.record_sign_in([(b"set-cookie", b"carnet_device=; Max-Age=0")], "home")
     assert not known.recognizes(b"other=abc", "home")
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    known = KnownClients(remembered=2)
+    known = ReturningClients(remembered=2)
     for number in (b"1", b"2", b"1", b"3"):
-        known.learn([(b"set-cookie", b"carnet_device=" + number)], number.decode())
+        known.record_sign_in([(b"set-cookie", b"carnet_device=" + number)], number.decode())
     assert [known.recognizes(None, network) for network in "123"] == [True, False, True]
 
 
@@ -158,7 +160,7 @@ async def test_an_owner_signs_in_beside_strangers_who_hold_every_place() -> None
 
 def _taken(stack: Stack) -> int:
     upstream = next(iter(stack.gateway.upstreams.values()))
-    return upstream.places._classes[Quota.SIGN_IN].taken
+    return upstream.in_flight._classes[Quota.SIGN_IN].taken
 
 
 @pytest.mark.parametrize("own", ["sign_in_in_flight_limit", "webhook_in_flight_limit"])

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.limits.rate_counters import Limit, MemoryCounters, SharedCounters
+from gateway.limits.rate_counters import MemoryCounters, RateLimit, SharedCounters
 from gateway.tests.conftest import DEAD, Stack, bearer, open_stack, settings_for, token
 
 pytestmark = pytest.mark.anyio
 
-TEN = Limit.parse("test", "10/10 seconds")
+TEN = RateLimit.parse("test", "10/10 seconds")
 
 
 async def statuses(stack: Stack, count: int, path: str = "/api/vouchers/1", **options: Any) -> Any:
@@ -72,7 +72,7 @@ async def test_the_gateways_own_pages_are_not_counted() -> None:
 @pytest.mark.parametrize("text", ["", "10", "10/fortnight", "ten/minute"])
 def test_a_limit_that_says_nothing_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"limit|granularity"):
-        Limit.parse("test", text)
+        RateLimit.parse("test", text)
 
 
 async def test_waiting_as_long_as_told_is_enough_and_less_is_not() -> None:

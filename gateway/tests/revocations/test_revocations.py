@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 from yarl import URL
 
 from gateway.revocations.revocation_feed import RevocationList
-from gateway.revocations.revocation_store import REMEMBERED, Revocations
+from gateway.revocations.revocation_store import RETENTION, RevocationStore
 from gateway.tests.conftest import (
     DEAD,
     INTERNAL_KEY,
@@ -99,7 +99,7 @@ async def becomes(stack: Stack, access_token: str, expected: int, within: float 
 
 async def listening(*stacks: Stack) -> None:
     """Wait until the gateways have bound their queues and read the list afterwards."""
-    await until(lambda: all(stack.gateway.feed.listening for stack in stacks))
+    await until(lambda: all(stack.gateway.revocation_feed.listening for stack in stacks))
 
 
 async def test_an_ended_session_stops_at_every_gateway() -> None:
@@ -269,7 +269,7 @@ async def test_what_was_missed_while_the_broker_was_away_is_read_from_the_list()
     async with line_to_broker() as (line, url), open_stack(rabbitmq_url=url) as stack:
         await listening(stack)
         line.cut()
-        await until(lambda: not stack.gateway.feed.listening)
+        await until(lambda: not stack.gateway.revocation_feed.listening)
         stack.upstream.identity.sessions = ["ended"]
         await becomes(stack, held, 401)
         line.mend()
@@ -289,7 +289,7 @@ async def test_a_gateway_that_reconnects_needs_no_list_from_an_overloaded_identi
         await listening(stack)
         stack.upstream.identity.status = 503
         line.cut()
-        await until(lambda: not stack.gateway.feed.listening)
+        await until(lambda: not stack.gateway.revocation_feed.listening)
         async with publisher() as exchange:
             changes = {"ended_sessions": ["ended"]}
             await publish(exchange, "identity.user.logged_out.v1", ("user", 7), changes)
@@ -307,7 +307,7 @@ async def test_a_queue_that_is_gone_is_made_again_and_the_list_read() -> None:
         async with bus.connected(broker_url(), name="test") as broker:
             channel = await broker.channel()
             stack.upstream.identity.sessions = ["ended"]
-            await channel.queue_delete(stack.gateway.feed.queue_name)
+            await channel.queue_delete(stack.gateway.revocation_feed.queue_name)
         await until(lambda: len(stack.upstream.identity.reads) > reads)
         await becomes(stack, ended, 401)
         await listening(stack)
@@ -380,32 +380,32 @@ async def test_a_list_that_is_not_one_is_no_news() -> None:
 
 def test_entries_are_forgotten_once_their_tokens_have_run_out() -> None:
     now = 0.0
-    revocations = Revocations(blind_limit=30, clock=lambda: now)
+    revocations = RevocationStore(blind_limit=30, clock=lambda: now)
     actor = Actor(7, "client", 3, session_id="ended", issued_at=99.0)
     revocations.end_sessions(["ended"])
-    now = REMEMBERED - 1
-    revocations.up_to_date(now)
+    now = RETENTION - 1
+    revocations.confirm_current(now)
     with pytest.raises(Unauthenticated):
         revocations.check(actor)
-    now = REMEMBERED + 1
-    revocations.up_to_date(now)
+    now = RETENTION + 1
+    revocations.confirm_current(now)
     revocations.check(actor)
 
 
 def test_an_entry_that_is_noted_again_lasts_longer() -> None:
     now = 0.0
-    revocations = Revocations(blind_limit=30, clock=lambda: now)
-    revocations.renew_user(7, 100.0)
-    now = REMEMBERED - 1
-    revocations.renew_user(7, 50.0)
-    now = REMEMBERED + 1
-    revocations.up_to_date(now)
+    revocations = RevocationStore(blind_limit=30, clock=lambda: now)
+    revocations.revoke_user_tokens_before(7, 100.0)
+    now = RETENTION - 1
+    revocations.revoke_user_tokens_before(7, 50.0)
+    now = RETENTION + 1
+    revocations.confirm_current(now)
     with pytest.raises(Unauthenticated):
         revocations.check(Actor(7, "client", issued_at=99.0))
 
 
-def _is_open(revocations: Revocations) -> bool:
-    revocations.up_to_date(0.0)
+def _is_open(revocations: RevocationStore) -> bool:
+    revocations.confirm_current(0.0)
     try:
         revocations.check(Actor(7, "client", 3))
     except Unauthenticated:
@@ -424,33 +424,33 @@ def _list(versions: dict[int, int]) -> RevocationList:
 
 
 def test_a_list_that_lags_behind_the_events_does_not_close_an_organization_again() -> None:
-    revocations = Revocations(blind_limit=30, clock=lambda: 0.0)
+    revocations = RevocationStore(blind_limit=30, clock=lambda: 0.0)
     revocations.close_organization(3, 5)
     assert not _is_open(revocations)
     revocations.reopen_organization(3, 6)
-    _list({3: 5}).tell(revocations)
+    _list({3: 5}).apply_to(revocations)
     assert _is_open(revocations)
-    _list({3: 7}).tell(revocations)
+    _list({3: 7}).apply_to(revocations)
     assert not _is_open(revocations), "it closed a second time, and only the list tells"
 
 
 def test_a_closed_organization_stays_closed_when_in_doubt() -> None:
-    revocations = Revocations(blind_limit=30, clock=lambda: 0.0)
-    _list({3: 7}).tell(revocations)
+    revocations = RevocationStore(blind_limit=30, clock=lambda: 0.0)
+    _list({3: 7}).apply_to(revocations)
     revocations.reopen_organization(3, 6)
     assert not _is_open(revocations), "the event is older than what the list tells"
     revocations.reopen_organization(3, 8)
     assert _is_open(revocations)
-    _list({}).tell(revocations)
+    _list({}).apply_to(revocations)
     assert not _is_open(revocations), "an identity that tells no versions"
 
 
 def test_the_bound_of_blindness() -> None:
     now = 1000.0
-    revocations = Revocations(blind_limit=30, clock=lambda: now)
-    assert not revocations.known
-    revocations.up_to_date(now)
+    revocations = RevocationStore(blind_limit=30, clock=lambda: now)
+    assert not revocations.is_current
+    revocations.confirm_current(now)
     now += 30
-    assert revocations.known
+    assert revocations.is_current
     now += 0.1
-    assert not revocations.known
+    assert not revocations.is_current

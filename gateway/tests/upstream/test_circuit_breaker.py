@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.tests.conftest import DEAD, bearer, open_stack, raw_upstream, read_head
-from gateway.upstream.circuit_breaker import Circuit
+from gateway.upstream.circuit_breaker import CircuitBreaker
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio
@@ -31,79 +31,81 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def circuit(clock: Clock) -> Iterator[Circuit]:
-    circuit = Circuit("test", failures=3, pause=5, refusal_pause=1, clock=clock)
+def circuit(clock: Clock) -> Iterator[CircuitBreaker]:
+    circuit = CircuitBreaker("test", failures=3, pause=5, refusal_pause=1, clock=clock)
     yield circuit
     circuit.retire()
     assert gauge() == 0
 
 
-def fail(circuit: Circuit, times: int) -> None:
+def fail(circuit: CircuitBreaker, times: int) -> None:
     for _ in range(times):
-        assert circuit.lets_in()
-        circuit.failed()
+        assert circuit.admit()
+        circuit.record_failure()
 
 
-def test_an_answer_between_failures_keeps_it_closed(circuit: Circuit) -> None:
+def test_an_answer_between_failures_keeps_it_closed(circuit: CircuitBreaker) -> None:
     for _ in range(5):
         fail(circuit, 2)
-        assert circuit.lets_in()
-        circuit.answered()
+        assert circuit.admit()
+        circuit.record_success()
     assert gauge() == 0
 
 
-def test_it_opens_and_says_when_to_return(circuit: Circuit, clock: Clock) -> None:
+def test_it_opens_and_says_when_to_return(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit, 3)
     assert gauge() == 1
     clock.now += 1.5
-    assert not circuit.lets_in()
-    assert circuit.rest == 3.5
+    assert not circuit.admit()
+    assert circuit.seconds_until_retry == 3.5
 
 
-def test_one_try_at_a_time(circuit: Circuit, clock: Clock) -> None:
+def test_one_try_at_a_time(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit, 3)
     clock.now += 5
-    assert circuit.lets_in()
-    assert not circuit.lets_in()
+    assert circuit.admit()
+    assert not circuit.admit()
     clock.now += 1
-    circuit.failed()
+    circuit.record_failure()
     clock.now += 4.9
-    assert not circuit.lets_in()
+    assert not circuit.admit()
     clock.now += 0.1
-    assert circuit.lets_in()
-    circuit.answered()
+    assert circuit.admit()
+    circuit.record_success()
     assert gauge() == 0
-    assert all(circuit.lets_in() for _ in range(3))
+    assert all(circuit.admit() for _ in range(3))
 
 
-def test_a_try_that_never_comes_back_is_followed_by_another(circuit: Circuit, clock: Clock) -> None:
+def test_a_try_that_never_comes_back_is_followed_by_another(
+    circuit: CircuitBreaker, clock: Clock
+) -> None:
     fail(circuit, 3)
     clock.now += 5
-    assert circuit.lets_in()
+    assert circuit.admit()
     clock.now += 5
-    assert circuit.lets_in()
+    assert circuit.admit()
 
 
 def test_a_refused_connection_opens_it_at_once_and_longer_each_time(
-    circuit: Circuit, clock: Clock
+    circuit: CircuitBreaker, clock: Clock
 ) -> None:
     for pause in (1, 2, 4, 5, 5):
-        assert circuit.lets_in()
-        circuit.refused()
-        assert circuit.rest == pause
-        assert not circuit.lets_in()
+        assert circuit.admit()
+        circuit.record_refusal()
+        assert circuit.seconds_until_retry == pause
+        assert not circuit.admit()
         clock.now += pause
-    assert circuit.lets_in()
-    circuit.answered()
-    circuit.refused()
-    assert circuit.rest == 1
+    assert circuit.admit()
+    circuit.record_success()
+    circuit.record_refusal()
+    assert circuit.seconds_until_retry == 1
 
 
-def test_of_an_instance_that_is_gone_nothing_is_told(circuit: Circuit) -> None:
+def test_of_an_instance_that_is_gone_nothing_is_told(circuit: CircuitBreaker) -> None:
     fail(circuit, 2)
     circuit.retire()
-    circuit.failed()
-    assert not circuit.lets_in()
+    circuit.record_failure()
+    assert not circuit.admit()
     assert gauge() == 0
 
 

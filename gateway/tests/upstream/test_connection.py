@@ -12,7 +12,7 @@ import pytest
 from gateway.errors import MalformedRequest
 from gateway.headers import read_head as read_request_head
 from gateway.tests.conftest import Stack, bearer, open_stack, raw_upstream, read_head
-from gateway.upstream.forwarder import Outgoing
+from gateway.upstream.forwarder import UpstreamRequest
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio
@@ -264,18 +264,18 @@ async def test_a_service_that_reads_slowly_gets_the_whole_body() -> None:
 @pytest.mark.parametrize("value", [b"a\r\nEvil: 1", b"a\nEvil: 1", b"a\rb"])
 def test_no_line_break_ever_reaches_a_service(value: bytes) -> None:
     for request in (
-        Outgoing("GET", b"/x", b"", [(b"x-a", value)], None, 1),
-        Outgoing("GET", b"/x", value, [], None, 1),
-        Outgoing("GET", value, b"", [], None, 1),
+        UpstreamRequest("GET", b"/x", b"", [(b"x-a", value)], None, 1),
+        UpstreamRequest("GET", b"/x", value, [], None, 1),
+        UpstreamRequest("GET", value, b"", [], None, 1),
     ):
         with pytest.raises(MalformedRequest):
-            request.head(b"service")
+            request.encode(b"service")
 
 
 def test_the_framing_is_said_when_the_client_did_not_have_to() -> None:
-    assert b"content-length: 0" in Outgoing("POST", b"/x", b"", [], None, 1).head(b"h")
-    assert b"content-length" not in Outgoing("GET", b"/x", b"", [], None, 1).head(b"h")
-    whole = Outgoing("PUT", b"/x", b"a=b", [], b"body", 1).head(b"h")
+    assert b"content-length: 0" in UpstreamRequest("POST", b"/x", b"", [], None, 1).encode(b"h")
+    assert b"content-length" not in UpstreamRequest("GET", b"/x", b"", [], None, 1).encode(b"h")
+    whole = UpstreamRequest("PUT", b"/x", b"a=b", [], b"body", 1).encode(b"h")
     assert whole == b"PUT /x?a=b HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody"
 
 
