@@ -1,6 +1,7 @@
 """A service's answer on its way to the client: streamed, or visibly broken off."""
 
-from gateway.client.http_exchange import DisconnectWatch, HttpExchange
+from gateway.client.disconnect_watch import DisconnectWatch
+from gateway.client.http_exchange import HttpExchange
 from gateway.errors import ResponseInterrupted, UpstreamFailed
 from gateway.headers import response_headers
 from gateway.limits.in_flight import RequestSource
