@@ -1,7 +1,7 @@
 """The broker: what exists on it, and how a message is published. RabbitMQ 3.10 and later."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,7 +9,13 @@ from typing import Any, cast
 import aio_pika
 import aiormq
 from aio_pika import DeliveryMode, ExchangeType, Message
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
 from aio_pika.exceptions import (
     AMQPError,
     ChannelNotFoundEntity,
@@ -231,6 +237,57 @@ async def is_drained(channel: AbstractChannel, queue: AbstractQueue) -> bool:
     state = await channel.declare_queue(queue.name, passive=True, timeout=CLOSE_TIMEOUT)
     result = state.declaration_result
     return not result.message_count and result.consumer_count == 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A message as a consumer receives it. `user` is the publisher that the broker vouches for."""
+
+    id: str | None
+    routing_key: str
+    user: str | None
+    headers: Mapping[str, Any]
+    body: bytes
+
+
+class LastingQueue:
+    """A queue that this process alone consumes and that outlives its connection for a while."""
+
+    def __init__(self, channel: AbstractChannel, queue: AbstractQueue) -> None:
+        self._channel = channel
+        self._queue = queue
+
+    async def is_drained(self) -> bool:
+        """Return whether every message of the queue was received, and by this process."""
+        return await is_drained(self._channel, self._queue)
+
+
+async def consume_lasting_queue(
+    connection: AbstractConnection,
+    name: str,
+    bindings: Iterable[str],
+    handle: Callable[[ReceivedMessage], None],
+    *,
+    seconds: float,
+) -> LastingQueue:
+    """Declare a queue that outlives its connection by `seconds`, and handle all of its messages.
+
+    A message is acknowledged after `handle` has returned. If the connection breaks before that,
+    the next connection delivers the message again.
+    """
+
+    async def receive(message: AbstractIncomingMessage) -> None:
+        key = message.routing_key or ""
+        handle(
+            ReceivedMessage(message.message_id, key, message.user_id, message.headers, message.body)
+        )
+        with suppress(AMQPError, OSError, RuntimeError):
+            await message.ack()
+
+    channel = await connection.channel()
+    queue = await declare_lasting_queue(channel, name, bindings, seconds=seconds)
+    await queue.consume(receive)
+    return LastingQueue(channel, queue)
 
 
 def _quorum() -> dict[str, Any]:

@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError
 from pydantic import Field, SecretStr, ValidationError
 from uuid_utils import uuid7
 
@@ -153,11 +151,10 @@ class RevocationFeed:
             await _end(tasks)
 
     async def _listen_forever(self) -> None:
-        """Listen until cancelled; whatever breaks, connect again after a moment."""
+        """Receive events until cancelled; after any failure, connect again in a moment."""
         while True:
             try:
-                async with bus.connected(self._rabbitmq_url, name=QUEUE) as broker:
-                    await self._listen(broker)
+                await self._listen()
             except (Exception, asyncio.CancelledError) as error:
                 bus.raise_if_cancelled(error)
                 log.warning("revocation_events_interrupted", cause=repr(error))
@@ -166,46 +163,45 @@ class RevocationFeed:
                 self._list_requested.set()
             await asyncio.sleep(RECONNECT)
 
-    async def _listen(self, broker: AbstractConnection) -> None:
-        if not await bus.is_queue(broker, self.queue_name):
-            # What was published since the last connection ended is lost: only the list has it.
-            self._queue_created_at, self._list_applied = None, False
-        channel = await broker.channel()
-        queue = await bus.declare_lasting_queue(
-            channel, self.queue_name, BINDINGS, seconds=QUEUE_LIFETIME
-        )
-        if self._queue_created_at is None:
-            self._queue_created_at = self._clock()
-        await queue.consume(self._on_message)
-        self._consuming = True
-        self._list_requested.set()
-        while True:
-            started_at = self._clock()
-            # A connection can look alive for long after the broker froze.
-            if await bus.is_drained(channel, queue) and self._list_applied:
-                self._revocations.confirm_current(started_at)
-            await asyncio.sleep(PROBE)
+    async def _listen(self) -> None:
+        """Receive events until the connection breaks. Raises what the broker's library raises."""
+        async with bus.connected(self._rabbitmq_url, name=QUEUE) as connection:
+            if not await bus.is_queue(connection, self.queue_name):
+                # Events since the end of the last connection are lost: only the list has them.
+                self._queue_created_at, self._list_applied = None, False
+            queue = await bus.consume_lasting_queue(
+                connection, self.queue_name, BINDINGS, self._handle, seconds=QUEUE_LIFETIME
+            )
+            if self._queue_created_at is None:
+                self._queue_created_at = self._clock()
+            self._consuming = True
+            self._list_requested.set()
+            while True:
+                as_of = self._clock()
+                # A connection can look alive for long after the broker froze.
+                if await queue.is_drained() and self._list_applied:
+                    self._revocations.confirm_current(as_of)
+                await asyncio.sleep(PROBE)
 
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+    def _handle(self, message: bus.ReceivedMessage) -> None:
+        """Apply one event; one that is forged or cannot be understood is only reported."""
         try:
             event = Event.model_validate_json(message.body)
-            key = message.routing_key or ""
-            require_publisher(event, message.user_id, key, message.headers, owner=OWNER)
+            require_publisher(
+                event, message.user, message.routing_key, message.headers, owner=OWNER
+            )
             apply_event(self._revocations, event)
         except ForgedMessage as error:
             FORGED.labels(QUEUE).inc()
             log.critical(
                 "message_forged",
                 queue=QUEUE,
-                event_id=message.message_id,
-                user=message.user_id,
+                event_id=message.id,
+                user=message.user,
                 cause=str(error),
             )
         except (ValidationError, KeyError, TypeError, ValueError):
-            log.exception("revocation_event_not_understood", event_id=message.message_id)
-        # Not before: what is lost with the connection is delivered by the next one.
-        with suppress(AMQPError, OSError, RuntimeError):
-            await message.ack()
+            log.exception("revocation_event_not_understood", event_id=message.id)
 
     async def _read_list_forever(self) -> None:
         """Read the list until cancelled: at once when asked to, else every few seconds."""

@@ -8,9 +8,11 @@ import warnings
 import pytest
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError, PublishError
+from pydantic import SecretStr
 from uuid_utils import uuid7
 
 from shared import bus
+from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -91,3 +93,30 @@ def test_a_connection_that_was_refused_is_garbage_like_any_other(
         del refused  # with its traceback goes the connection, while no loop runs
         gc.collect()
     assert [str(warning.message) for warning in told] == []
+
+
+async def test_a_lasting_queue_keeps_what_arrives_between_two_connections(
+    rabbitmq_url: SecretStr,
+) -> None:
+    name = f"sample.test.{uuid7()}"
+    messages: asyncio.Queue[bus.ReceivedMessage] = asyncio.Queue()
+    async with bus.connected(rabbitmq_url, name="test") as publisher:
+        channel = await publisher.channel()
+        exchange = await bus.events_exchange(channel)
+        for number in ("1", "2"):
+            async with bus.connected(rabbitmq_url, name="test") as connection:
+                queue = await bus.consume_lasting_queue(
+                    connection, name, ["sample.lasting"], messages.put_nowait, seconds=60
+                )
+                await until(queue.is_drained)
+                if number == "2":
+                    async with asyncio.timeout(30):
+                        message = await messages.get()
+                    assert (message.id, message.routing_key) == ("1", "sample.lasting")
+                    assert (message.user, message.body) == ("sample", b"body 1")
+                    assert message.headers["x"] == 1
+            sent = bus.persistent(b"body %b" % number.encode(), number, {"x": 1}, user="sample")
+            await bus.publish(exchange, "sample.lasting", sent)
+        state = await channel.declare_queue(name, passive=True)
+        assert state.declaration_result.message_count == 1, "the first message is acknowledged"
+        await channel.queue_delete(name)
