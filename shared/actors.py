@@ -25,11 +25,11 @@ class Actor:
 
     @property
     def is_admin(self) -> bool:
-        """Say whether this is an administrator of the whole system."""
+        """Return whether this is an administrator of the whole system."""
         return self.role == ADMIN
 
     def may(self, permission: str, organization_id: int | None) -> bool:
-        """Say whether the actor holds a permission in an organization."""
+        """Return whether the actor holds a permission in an organization."""
         if self.is_admin:
             return True
         if organization_id is None or organization_id != self.organization_id:
@@ -39,7 +39,8 @@ class Actor:
     def require(self, permission: str, organization_id: int | None) -> None:
         """Raise Forbidden when the actor does not hold the permission there."""
         if not self.may(permission, organization_id):
-            raise Forbidden(f"needs the permission {permission}")
+            detail = f"This needs the permission {permission}. Ask an owner of the organization."
+            raise Forbidden(detail)
 
 
 def actor_of(claims: Mapping[str, Any]) -> Actor:

@@ -61,7 +61,7 @@ class AllowedCallers:
     async def __call__(self, caller: CallingServiceDep) -> None:
         """Raise Forbidden when the calling service is not one of the route's callers."""
         if caller.name not in self.names:
-            raise Forbidden(f"this route is not for the {caller.name} service")
+            raise Forbidden(f"The service {caller.name} may not call this route.")
 
 
 def called_by(*services: str) -> Any:

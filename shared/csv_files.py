@@ -30,7 +30,7 @@ WithBom = Annotated[
 def check_bom(with_bom: bool, *, is_csv: bool) -> None:
     """Raise Invalid if a byte order mark is asked for in a form that has none."""
     if with_bom and not is_csv:
-        raise Invalid("bom", "is for CSV alone: ask for it with format=csv, or leave bom out")
+        raise Invalid("bom", "is for CSV only; send format=csv with it, or leave it out")
 
 
 def head(columns: Iterable[str], *, with_bom: bool) -> bytes:

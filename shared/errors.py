@@ -22,36 +22,45 @@ _LONGEST_PATH = 2_000
 
 
 class AppError(Exception):
-    """A fact that the caller must be told; the snake_case of its class name is its `code`."""
+    """An error that is reported to the client; its `code` is its class name in snake case.
+
+    The first paragraph of a subclass's docstring is its default `detail`. Every detail is made of
+    full sentences that say what is wrong and, where the client can change it, what to do.
+    """
 
     status: ClassVar[int] = 500
     title: ClassVar[str | None] = None
     denies: ClassVar[bool] = False
-    """Whether auditors must see it: somebody was refused what they are not allowed to do."""
+    """Whether it is recorded in the audit trail: a caller was not authorized."""
 
     about_user_id: int | None = None
-    """The account that a denial is about, and its organization, when nobody is signed in."""
+    """The account that a denial is about, and its organization, when no user is signed in."""
     about_organization_id: int | None = None
 
     def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
-        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.detail = detail or self.summary()
         self.headers = dict(headers or {})
         super().__init__(self.detail)
 
     @classmethod
     def code(cls) -> str:
-        """Return the stable name that clients may switch on."""
+        """Return the stable name of this kind of error, for programs."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first paragraph of the class's docstring on one line."""
+        return " ".join((cls.__doc__ or cls.code()).strip().partition("\n\n")[0].split())
 
 
 class NotFound(AppError):
-    """There is no such thing, or it is not yours to see."""
+    """This does not exist, or you may not see it. Check the address and the id."""
 
     status = 404
 
 
 class Unauthenticated(AppError):
-    """A valid access token is needed."""
+    """A valid access token is needed. Sign in and send the token as `Authorization: Bearer`."""
 
     status = 401
 
@@ -60,29 +69,29 @@ class Unauthenticated(AppError):
 
 
 class Forbidden(AppError):
-    """Not authorized."""
+    """Not authorized. Your role and permissions do not allow this."""
 
     status = 403
     denies = True
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(f"Not authorized: {reason}" if reason else "Not authorized")
+        super().__init__(f"Not authorized. {reason}" if reason else "")
 
 
 class Conflict(AppError):
-    """The present state does not allow this."""
+    """The present state does not allow this. Read it again before you repeat the request."""
 
     status = 409
 
 
 class StaleVersion(AppError):
-    """It was changed since you read it: read it again and repeat the change."""
+    """This was changed after you read it. Read it again and repeat your change."""
 
     status = 412
 
 
 class ServiceUnavailable(AppError):
-    """Something this needs is not available at the moment; try again."""
+    """A part of the system is not available at the moment. Try again in a few seconds."""
 
     status = 503
 
@@ -91,23 +100,26 @@ class ServiceUnavailable(AppError):
 
 
 class Invalid(AppError):
-    """The request has fields that cannot be accepted."""
+    """Some fields of the request are not valid. Correct them and send the request again.
+
+    `message` continues a sentence that begins with the field's name: "must be later than today".
+    """
 
     status = 422
 
     def __init__(self, field: str, message: str) -> None:
         error = field_error(field, message)
-        super().__init__(f"{error['field']}: {message}")
+        super().__init__(field_sentence(error))
         self.errors = [error]
 
     @classmethod
     def code(cls) -> str:
-        """Return the same for a refused field whoever refused it, a schema or a rule."""
+        """Return the code that a schema's refusal has too."""
         return INVALID_REQUEST if cls is Invalid else super().code()
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details, as every error answers."""
+    """The problem document (RFC 9457) in the body of every error response."""
 
     type: str
     title: str
@@ -119,18 +131,21 @@ class Problem(BaseModel):
 
 
 class FieldError(BaseModel):
-    """Where in the request, and what is wrong there."""
+    """A field, parameter or header of the request, and the rule that it breaks."""
 
     field: str
-    message: str
+    message: str = Field(
+        description="Continues a sentence that begins with the field, such as `must be true or"
+        " false`; the problem's `detail` is made of full sentences"
+    )
 
 
 class ValidationProblem(Problem):
-    """A problem with the fields that caused it."""
+    """A problem document with the fields that caused it."""
 
     errors: Annotated[list[FieldError], Field(max_length=MOST_ERRORS)]
     error_count: int = Field(
-        ge=1, description=f"How many are wrong; `errors` holds the first {MOST_ERRORS} of them"
+        ge=1, description=f"How many errors there are; `errors` holds the first {MOST_ERRORS}"
     )
 
 
@@ -154,30 +169,35 @@ def problem_document(
 
 
 def field_error(field: str, message: str) -> dict[str, str]:
-    """Return one entry of `errors`: bounded, because an unknown field has any name at all."""
+    """Return one entry of `errors`: of bounded size, because an unknown field may have any name."""
     return {"field": printable(field, _LONGEST_FIELD), "message": message[:_LONGEST_MESSAGE]}
 
 
+def field_sentence(error: Mapping[str, str]) -> str:
+    """Return an entry of `errors` as a full sentence."""
+    subject = "The body" if error["field"] == "body" else f"The field {error['field']}"
+    return f"{subject} {error['message'].rstrip('.')}."
+
+
 def printable(text: str, longest: int) -> str:
-    """Return a client's text cut to a length, and without what UTF-8 cannot encode."""
-    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return cut.encode(errors="replace").decode()
+    """Return a client's text of at most `longest` characters, all of which UTF-8 can encode."""
+    short = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return short.encode(errors="replace").decode()
 
 
 def responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Declare errors in OpenAPI: `@router.get(..., responses=responses(NotFound, Forbidden))`."""
-    declared: dict[int | str, dict[str, Any]] = {}
+    declarations: dict[int | str, dict[str, Any]] = {}
     for error in errors:
-        text = (error.__doc__ or error.code()).strip().splitlines()[0]
-        known = declared.get(error.status)
-        described = f"{known['description']} {text}" if known else text
+        text = error.summary()
+        other = declarations.get(error.status)
         schema = ValidationProblem if error is Invalid else Problem
-        declared[error.status] = {
-            "description": described,
+        declarations[error.status] = {
+            "description": f"{other['description']} {text}" if other else text,
             "content": {PROBLEM: {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}},
             **_HEADERS.get(error.status, {}),
         }
-    return declared
+    return declarations
 
 
 _HEADERS: dict[int, dict[str, Any]] = {

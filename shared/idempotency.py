@@ -32,14 +32,14 @@ MAX_KEY_LENGTH = 255
 
 
 class RequestInProgress(Conflict):
-    """A request with this Idempotency-Key is still running; ask again in a moment."""
+    """A request with this Idempotency-Key is still running. Try again in a second."""
 
 
 class IdempotencyKeyReused(Invalid):
-    """This Idempotency-Key was used with another body."""
+    """This Idempotency-Key was used with another body. Use a new key for a new request."""
 
     def __init__(self) -> None:
-        super().__init__(HEADER, "was used with another body")
+        super().__init__(HEADER, "was used with another body; use a new key for a new request")
 
 
 class IdempotencyReplay(Exception):

@@ -35,13 +35,13 @@ _BRACKET = re.compile(r"[\[{]|[\]}]")
 
 
 class MalformedJson(AppError):
-    """The body is not valid JSON."""
+    """The body is not valid JSON. Correct it and send it again."""
 
     status = 400
 
 
 class DuplicateKey(MalformedJson):
-    """The body has a key twice in one object."""
+    """The body has a key twice in one object. Send each key once."""
 
 
 class _Duplicate(Exception):
@@ -114,7 +114,7 @@ def _decode(text: str) -> Any:
     except _Duplicate:
         path = ".".join(next(_duplicates(_PAIRS_DECODER.decode(text), ())))
     shown = printable(path, _LONGEST_PATH)
-    raise DuplicateKey(f"The body has {shown} twice; an object may have a key only once.")
+    raise DuplicateKey(f"The body has {shown} twice. Send each key of an object once.")
 
 
 def _duplicates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

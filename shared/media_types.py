@@ -13,13 +13,13 @@ bytes when each of them is escaped; the search for card numbers takes 0.2 s for 
 
 
 class BodyTooLarge(AppError):
-    """The body is larger than this interface accepts."""
+    """The body is too large. Send a smaller one."""
 
     status = 413
 
 
 class UnsupportedMediaType(AppError):
-    """The body is of a type, or compressed in a way, that is not read here."""
+    """The type or the compression of the body is not supported here. Send JSON, uncompressed."""
 
     status = 415
 
@@ -31,19 +31,19 @@ async def require_readable(request: Request, media_type: str | None) -> None:
     """
     coding = request.headers.get("content-encoding", "").strip().lower() or "identity"
     if coding != "identity" and await request.body():
-        detail = "The body must not be compressed."
+        detail = "The body is compressed. Send it without compression."
         raise UnsupportedMediaType(detail, headers={"Accept-Encoding": "identity"})
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type is None or _fits(sent, media_type) or not await request.body():
         return
-    detail = f"The body must be {media_type}, and its Content-Type say so."
+    detail = f"The body must be {media_type}. Send it with this Content-Type."
     raise UnsupportedMediaType(detail, headers={"Accept": media_type})
 
 
 def require_small(body: bytes) -> None:
     """Raise BodyTooLarge for more than MAX_BYTES."""
     if len(body) > MAX_BYTES:
-        raise BodyTooLarge(f"The body has {len(body):,} bytes; at most {MAX_BYTES:,} are read.")
+        raise BodyTooLarge(f"The body has {len(body):,} bytes. Send at most {MAX_BYTES:,}.")
 
 
 def _fits(sent: str, media_type: str) -> bool:

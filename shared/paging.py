@@ -18,6 +18,7 @@ from shared.fields import QueryNumber
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+_CURSOR_RULE = "is not a cursor of this list; take one from the header Link of a page"
 
 Row = TypeVar("Row")
 Model = TypeVar("Model", bound=BaseModel)
@@ -41,7 +42,10 @@ class Page:
         """
         if self.after is not None:
             if len(self.after) != len(keys):
-                raise Invalid("cursor", "is not a cursor of this list")
+                raise Invalid(
+                    "cursor",
+                    _CURSOR_RULE,
+                )
             # Typed by hand: a bare number would be sent as a 32-bit integer.
             position = [literal(part, BigInteger) for part in self.after]
             statement = statement.where(tuple_(*keys) < tuple_(*position))
@@ -80,7 +84,10 @@ def _decode(cursor: str) -> tuple[int, ...]:
         if any(abs(part) >= 2**63 for part in position):
             raise ValueError(cursor)
     except (ValueError, binascii.Error, RecursionError):
-        raise Invalid("cursor", "is not a cursor that this list gave out") from None
+        raise Invalid(
+            "cursor",
+            _CURSOR_RULE,
+        ) from None
     return tuple(position)
 
 

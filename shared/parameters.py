@@ -41,7 +41,7 @@ def require_known(request: Request, known: frozenset[str]) -> None:
     sent = Counter(name for name, _ in request.query_params.multi_items())
     takes = f"this path takes {', '.join(sorted(known)) or 'none'}"
     unknown = [
-        _wrong("query", name, "extra_forbidden", f"is not a query parameter here: {takes}")
+        _wrong("query", name, "unknown", f"is not a query parameter here: {takes}")
         for name in sent
         if name not in known
     ]

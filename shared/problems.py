@@ -27,11 +27,21 @@ from shared.errors import (
     Invalid,
     ServiceUnavailable,
     field_error,
+    field_sentence,
     problem_document,
 )
 from shared.outages import is_outage
+from shared.validation import rule_of
 
 log = structlog.get_logger(__name__)
+
+_MOST_SENTENCES = 3
+"""At most this many wrong fields are described in `detail`."""
+
+_FRAMEWORK_DETAILS = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this path. Check the address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This path does not offer this method. Use another one.",
+}
 
 
 def problem(
@@ -43,57 +53,68 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **extra: Any,
 ) -> JSONResponse:
-    """Render one problem as a response."""
-    body = problem_document(
+    """Return the response with a problem document."""
+    document = problem_document(
         status, code, detail, path=request.url.path, request_id=request_id.get(), **extra
     )
-    return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=PROBLEM)
+    return JSONResponse(
+        document, status_code=status, headers=dict(headers or {}), media_type=PROBLEM
+    )
 
 
 def problem_of(request: Request, error: AppError) -> JSONResponse:
-    """Render an AppError."""
-    extra = _extra_of(error) if isinstance(error, Invalid) else {}
+    """Return the response to a request that ended with an AppError."""
+    extra: dict[str, Any] = {}
+    if isinstance(error, Invalid):
+        extra = {"errors": error.errors, "error_count": len(error.errors)}
     return problem(
         request, error.status, error.code(), error.detail, headers=error.headers, **extra
     )
 
 
-def _extra_of(error: Invalid) -> dict[str, Any]:
-    return {"errors": error.errors, "error_count": len(error.errors)}
+def _error_of(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entry of `errors` for one of the validator's errors.
 
-
-def _field(location: tuple[int | str, ...]) -> str:
-    """Name a field as the client wrote it: without FastAPI's leading `body`, `query` or `path`."""
-    return ".".join(str(part) for part in location[1:]) or str(location[0])
-
-
-def _message(text: str) -> str:
-    """Say what is wrong without the validator's own prefix."""
-    return text.removeprefix("Value error, ")
+    A field is named as the client wrote it: without FastAPI's leading `body`, `query` or `path`.
+    """
+    place = item["loc"]
+    field = ".".join(str(part) for part in place[1:]) or str(place[0])
+    return field_error(field, rule_of(item["type"], item["msg"]))
 
 
 def validation_problem(request: Request, error: RequestValidationError) -> JSONResponse:
-    """Say which fields are wrong; never repeat what was sent, it may be a password."""
+    """Return the response that names the wrong fields.
+
+    It never contains a value of the request, which may be a password.
+    """
     # `PUT /vouchers/my` is no change of a voucher with the id `my`.
-    if refused := method_not_offered(request):
-        return refused
-    wrong = error.errors()
-    fields = [
-        field_error(_field(item["loc"]), _message(item["msg"])) for item in wrong[:MOST_ERRORS]
-    ]
-    summary = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:3])
-    if len(wrong) > 3:
-        summary += f"; and {len(wrong) - 3} more"
-    return problem(request, 422, INVALID_REQUEST, summary, errors=fields, error_count=len(wrong))
+    if response := method_not_offered(request):
+        return response
+    items = error.errors()
+    errors = [_error_of(item) for item in items[:MOST_ERRORS]]
+    sentences = [field_sentence(each) for each in errors[:_MOST_SENTENCES]]
+    if (more := len(items) - _MOST_SENTENCES) > 0:
+        sentences.append(f"{more} more {'field is' if more == 1 else 'fields are'} not valid.")
+    return problem(
+        request,
+        422,
+        INVALID_REQUEST,
+        " ".join(sentences),
+        errors=errors,
+        error_count=len(items),
+    )
 
 
 def documented_operations(app: FastAPI, path: str) -> dict[str, Any]:
-    """Return what the document says of a path; of two that fit, the more literal counts."""
+    """Return the operations of a path by method, as the OpenAPI document describes them.
+
+    Of two templates that match the path, the one with fewer parameters counts.
+    """
     paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
-    fitting = [template for template in paths if _fits(template, path)]
-    if not fitting:
+    matches = [template for template in paths if _pattern_of(template).fullmatch(path)]
+    if not matches:
         return {}
-    return paths[min(fitting, key=lambda template: template.count("{"))]
+    return paths[min(matches, key=lambda template: template.count("{"))]
 
 
 @lru_cache(maxsize=1024)
@@ -101,48 +122,48 @@ def _pattern_of(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{.*?\\\}", "[^/]+", re.escape(template)))
 
 
-def _fits(template: str, path: str) -> bool:
-    return _pattern_of(template).fullmatch(path) is not None
-
-
 def method_not_offered(request: Request) -> JSONResponse | None:
-    """Answer 405 with every method that the path has, when the request's is not among them.
+    """Return a 405 response when the path is offered with other methods only, else None.
 
-    The framework knows one route at a time, and names its methods alone in `Allow`.
+    Its header `Allow` has every method of the path; the framework would name those of one route.
     """
     methods = {method.upper() for method in documented_operations(request.app, request.url.path)}
     methods |= {"HEAD"} if "GET" in methods else set()
     if not methods or request.method in methods:
         return None
-    headers = {"Allow": ", ".join(sorted(methods))}
-    return problem(request, 405, "method_not_allowed", "Method Not Allowed", headers=headers)
+    allow = ", ".join(sorted(methods))
+    detail = f"This path does not offer {request.method}. Use one of its methods: {allow}."
+    return problem(request, 405, "method_not_allowed", detail, headers={"Allow": allow})
 
 
 def http_problem(request: Request, error: HTTPException) -> JSONResponse:
-    """Render what the framework itself refuses: unknown paths, methods, broken bodies."""
-    if error.status_code == 405 and (refused := method_not_offered(request)):
-        return refused
-    code = HTTPStatus(error.status_code).name.lower()
-    return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
+    """Return the response to what the framework refuses: unknown paths, methods, broken bodies."""
+    if error.status_code == 405 and (response := method_not_offered(request)):
+        return response
+    status = HTTPStatus(error.status_code)
+    detail = _FRAMEWORK_DETAILS.get(status, f"{str(error.detail).rstrip('.')}.")
+    return problem(request, status, status.name.lower(), detail, headers=error.headers)
 
 
 def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
-    """Answer 500 without a word about the cause, which goes to the log alone; 503 when the cause
-    is a database that is away, for then the same request may be answered in a moment."""
+    """Return a 500 response without the cause, which is logged.
+
+    While the database is away it is 503: the same request may succeed in a moment.
+    """
     if is_outage(error):
         log.warning("surroundings_failed", cause=repr(error), path=request.url.path)
-        return problem_of(request, ServiceUnavailable("Something we need is away; try again."))
+        return problem_of(request, ServiceUnavailable())
     log.error("request_failed", exc_info=error, path=request.url.path)
-    return problem(request, 500, "internal_error", "Something went wrong on our side.")
+    detail = "An internal error occurred. Report it with the request id if it occurs again."
+    return problem(request, 500, "internal_error", detail)
 
 
 class UnexpectedErrors:
-    """Pure ASGI middleware: what nobody foresaw is a 500 with the request's id.
+    """Pure ASGI middleware: an an error without a handler becomes a 500 with the request's id.
 
-    A client that disconnects in the middle of its body is not an error: the access log says 499,
-    and no answer is sent.
-
-    The framework's own place for this lies outside every middleware, where the id is forgotten.
+    A client that disconnects in the middle of its body is not an error: no response is sent, and
+    the access log has 499. The framework's own handler runs outside of every middleware, where the
+    request's id is unknown.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -154,13 +175,13 @@ class UnexpectedErrors:
             return
         started = False
 
-        async def send_noting_start(message: Message) -> None:
+        async def send_and_record_start(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self.app(scope, receive, send_noting_start)
+            await self.app(scope, receive, send_and_record_start)
         except ClientDisconnect:
             if not started:
                 await Response(status_code=CLIENT_CLOSED)(scope, receive, send)
@@ -172,19 +193,19 @@ class UnexpectedErrors:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make every error of the application a problem+json answer."""
+    """Make every error of the application a response with a problem document."""
 
     async def app_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, AppError)
         return problem_of(request, error)
 
     async def stale(request: Request, _error: Exception) -> JSONResponse:
-        return problem_of(
-            request, Conflict("It was changed by somebody else meanwhile; try again.")
-        )
+        detail = "Another request changed this at the same time. Try again."
+        return problem_of(request, Conflict(detail))
 
     async def exhausted(request: Request, _error: Exception) -> JSONResponse:
-        return problem_of(request, ServiceUnavailable("Too much is asked at once; try again."))
+        detail = "There are too many requests at the moment. Try again in a few seconds."
+        return problem_of(request, ServiceUnavailable(detail))
 
     async def validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

@@ -15,6 +15,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from sqlalchemy.engine import make_url
 
+from shared.validation import rule_of
+
 
 def asyncpg_url(url: SecretStr) -> SecretStr:
     """Accept any `postgresql://` spelling; the driver is ours to choose. Raises ValueError."""
@@ -25,11 +27,9 @@ def asyncpg_url(url: SecretStr) -> SecretStr:
     return SecretStr(parsed.render_as_string(hide_password=False))
 
 
-Chosen = TypeVar("Chosen", bound=BaseSettings)
+SettingsType = TypeVar("SettingsType", bound=BaseSettings)
 
-# How pydantic begins a rule: "Input should be greater than or equal to 1".
-_SUBJECT = re.compile(r"^(Value error, |Assertion failed, )?(\w+ should|value is) ")
-# Of a SecretStr it speaks of items, of which a text has none.
+# pydantic counts the characters of a SecretStr as items.
 _SECRET_LENGTH = re.compile(r"^(Value should have at \w+ \d+) items? after validation")
 _FIELD_IN_SOURCE = re.compile(r'field "(\w+)"')
 
@@ -43,8 +43,8 @@ class BadSettings(Exception):
 
 
 def read_settings(
-    kind: type[Chosen], *, names: Mapping[str, str] | None = None, **given: Any
-) -> Chosen:
+    kind: type[SettingsType], *, names: Mapping[str, str] | None = None, **given: Any
+) -> SettingsType:
     """Read settings from the environment, or as `given`. Raises BadSettings.
 
     `names` are variables' names where a field is set by another one than PREFIX_FIELD.
@@ -58,15 +58,15 @@ def read_settings(
         return kind(**given)
     except ValidationError as error:
         # Without the values, which may be secrets, and without links to pydantic's pages.
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = [_problem(part["loc"], part["type"], part["msg"], name_of) for part in found]
+        parts = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [_problem(part["loc"], part["type"], part["msg"], name_of) for part in parts]
     except SettingsError as error:  # a list or a mapping that is not JSON
         field = _FIELD_IN_SOURCE.search(str(error))
         problems = [f"{name_of(field[1]) if field else prefix}: must be JSON"]
     raise BadSettings(problems)
 
 
-def load_settings(kind: type[Chosen], **given: Any) -> Chosen:
+def load_settings(kind: type[SettingsType], **given: Any) -> SettingsType:
     """Read the settings of this process, or end it with a line for each variable at fault."""
     try:
         return read_settings(kind, **given)
@@ -77,20 +77,12 @@ def load_settings(kind: type[Chosen], **given: Any) -> Chosen:
 def _problem(
     place: tuple[int | str, ...], kind: str, message: str, name_of: Callable[[str], str]
 ) -> str:
-    rule = "is not set" if kind == "missing" else _rule(message)
+    message = _SECRET_LENGTH.sub(r"\1 characters", message)
+    rule = "is not set" if kind == "missing" else rule_of(kind, message)
     if not place:
         return rule
     inside = "".join(f"[{part}]" for part in place[1:])
     return f"{name_of(str(place[0]))}{inside}: {rule}"
-
-
-def _rule(message: str) -> str:
-    """Turn "Input should be at least 1" into "must be at least 1"."""
-    message = _SECRET_LENGTH.sub(r"\1 characters", message)
-    begun = _SUBJECT.sub(
-        lambda found: "is " if found[2] == "value is" else "must ", message, count=1
-    )
-    return begun.removeprefix("Value error, ")
 
 
 def _none_for_empty(value: Any) -> Any:

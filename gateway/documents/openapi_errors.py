@@ -46,7 +46,7 @@ def components() -> dict[str, dict[str, OpenAPIObject]]:
 
 def _response(error: type[AppError]) -> OpenAPIObject:
     described: OpenAPIObject = {
-        "description": (error.__doc__ or "").strip().splitlines()[0],
+        "description": error.summary(),
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     if error.status in (429, 503):

@@ -111,7 +111,7 @@ async def _misbehave(name: str, session: Any) -> None:
     if name.startswith("too expensive"):
         raise TooExpensive
     if name.startswith("forbidden"):
-        raise Forbidden("for the owner")
+        raise Forbidden("This is for the owner.")
     if name.startswith("unavailable"):
         raise ServiceUnavailable
     if name.startswith("crash"):

@@ -104,7 +104,7 @@ async def test_a_minute_of_one_actor_at_one_route_is_one_row(
         "method": "PUT",
         "route": "/api/things/{thing_id}",
         "refusal": "forbidden",
-        "reason": "Not authorized: for the owner",
+        "reason": "Not authorized. This is for the owner.",
         "count": 3,
         "first_at": START.isoformat(),
         "last_at": (START + timedelta(seconds=10)).isoformat(),

@@ -73,7 +73,7 @@ async def test_processes_answer_monitors_whatever_they_add(client: httpx.AsyncCl
 def test_a_key_stands_once(content: str, path: str) -> None:
     with pytest.raises(DuplicateKey) as refusal:
         read_json(content.encode())
-    assert refusal.value.detail.startswith(f"The body has {path} twice;")
+    assert refusal.value.detail.startswith(f"The body has {path} twice.")
 
 
 def test_a_long_key_is_not_repeated_as_a_whole() -> None:

@@ -73,7 +73,7 @@ async def test_every_change_needs_what_the_other_holds(
         )
         assert answer.status_code == (200 if allowed else 403), (method, body, answer.text)
         if not allowed:
-            assert answer.json()["detail"].startswith("Not authorized: ")
+            assert answer.json()["detail"].startswith("Not authorized. ")
             assert await database.rows("SELECT * FROM users WHERE id = $1", other.id) == before
 
 
