@@ -1,9 +1,9 @@
 """Every error detail that a client can read is made of full sentences.
 
 A sentence begins with a capital and ends with a full stop. The reason of `Forbidden(…)` is one or
-more sentences after "Not authorized.". The message of `Invalid(field, …)` is a rule that continues "The field name …":
-`errors[].message` of the OpenAPI document. A validator's ValueError is such a rule too, or what
-follows "is not valid:" (see `shared.validation`).
+more sentences after "Not authorized.". The message of `Invalid(field, …)` is a rule that continues
+"The field name …": `errors[].message` of the OpenAPI document. A validator's ValueError is such a
+rule too, or what follows "is not valid:" (see `shared.validation`).
 """
 
 import ast
