@@ -1,1 +1,1 @@
-"""The upgrade from version 1: `carnet upgrade`. Version 1's tables are only ever read."""
+"""The upgrade from version 1, `carnet upgrade`. It only reads version 1's tables."""

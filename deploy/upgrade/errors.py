@@ -1,7 +1,7 @@
-"""What an operator is told when the upgrade cannot go on."""
+"""The error that stops the upgrade."""
 
 from deploy.local.errors import StartError
 
 
 class UpgradeError(StartError):
-    """The upgrade stops here: what is wrong, and what to do about it."""
+    """The upgrade stops. The error states the problem and what the operator can do about it."""

@@ -1,4 +1,4 @@
-"""Version 1's database: read in one snapshot, written to by nothing."""
+"""Version 1's database, which is read in one snapshot and never written to."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,9 +22,9 @@ SESSION = {
     "idle_in_transaction_session_timeout": "0",
     "work_mem": "64MB",
 }
-"""Of every session: the same instant has the same text on both sides; neither a long copy nor the
-snapshot, which is held to the end, is cut off by a limit that was set for clerks at work; and what
-is sorted of a chunk is sorted in memory."""
+"""The settings of every session. With them an instant has the same text on both sides, limits that
+were set for interactive users end neither a long copy nor the snapshot, and a chunk is sorted in
+memory."""
 
 TABLES = ("users", "therapy_classes", "vouchers", "voucher_codes", "sessions", "reservations")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ _OF_EVERY_TABLE = ("id", "created_at", "updated_at")
 
 _FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError)
 
-_COLUMNS_THERE = """
+_EXISTING_COLUMNS = """
     SELECT c.relname AS table_name, array_agg(a.attname::text) AS columns,
            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
     FROM pg_catalog.pg_class c
@@ -53,7 +53,7 @@ _COLUMNS_THERE = """
     WHERE n.nspname = 'public' AND c.relname = ANY($1::text[])
     GROUP BY n.oid, c.oid, c.relname
 """
-# Null where the sequence was never used, or is not ours to read.
+# Null if the sequence was never used or may not be read.
 _SEQUENCE = """
     SELECT last_value FROM pg_catalog.pg_sequences
     WHERE schemaname || '.' || sequencename = pg_get_serial_sequence($1, 'id')
@@ -62,7 +62,7 @@ _SEQUENCE = """
 
 @dataclass(frozen=True)
 class Extent:
-    """What version 1 holds of a table: how many rows, and the highest id that it ever gave."""
+    """The number of rows of a table of version 1, and the highest id that it ever assigned."""
 
     rows: int
     last_id: int
@@ -79,8 +79,8 @@ class Source:
     version: int
 
     @asynccontextmanager
-    async def another(self) -> AsyncIterator[Any]:
-        """Open one more connection that sees the same snapshot. Raises UpgradeError."""
+    async def second_connection(self) -> AsyncIterator[Any]:
+        """Open another connection that sees the same snapshot. Raises UpgradeError."""
         connection = await connect(self.dsn, "version 1's database", "--source")
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -90,31 +90,30 @@ class Source:
             await connection.close(timeout=CONNECT_SECONDS)
 
     async def require_timezone(self, name: str) -> None:
-        """Make sure that version 1's server knows a time zone. Raises UpgradeError."""
+        """Check that version 1's server knows a time zone. Raises UpgradeError if it does not."""
         try:
             async with self.connection.transaction():
                 await self.connection.fetchval("SELECT now() AT TIME ZONE $1::text", name)
         except asyncpg.InvalidParameterValueError as error:
             raise UpgradeError(
-                f"Version 1's server does not know the time zone {name}, which is the default"
-                " organization's.",
-                "Let the organization have an older name of it until the upgrade is done.",
+                f"Version 1's server does not know the default organization's time zone {name}.",
+                "Set an older name of the same zone in the organization until the upgrade is done.",
             ) from error
 
     async def extents(self) -> dict[str, Extent]:
-        """Count every table."""
+        """Return the extent of every table."""
         return {table: await self._extent(table) for table in TABLES}
 
     async def _extent(self, table: str) -> Extent:
-        # Names of tables are this module's own constants, here and below.
-        found = await self.connection.fetchrow(
+        # The names of tables are constants of this module, here and below.
+        row = await self.connection.fetchrow(
             f"SELECT count(*) AS rows, coalesce(max(id), 0) AS last_id FROM public.{table}"  # noqa: S608
         )
-        given = await self.connection.fetchval(_SEQUENCE, f"public.{table}")
-        return Extent(found["rows"], max(found["last_id"], given or 0))
+        last_assigned = await self.connection.fetchval(_SEQUENCE, f"public.{table}")
+        return Extent(row["rows"], max(row["last_id"], last_assigned or 0))
 
     async def highest_ids(self) -> dict[str, int]:
-        """Return the highest id that a row of each table has."""
+        """Return the highest id of each table's rows."""
         return {
             table: await self.connection.fetchval(
                 f"SELECT coalesce(max(id), 0) FROM public.{table}"  # noqa: S608
@@ -127,12 +126,12 @@ class Source:
 async def open_source(dsn: str) -> AsyncIterator[Source]:
     """Open version 1's database for reading: one snapshot, in a transaction that cannot write.
 
-    Raises UpgradeError when it cannot be reached, or is not version 1's.
+    Raises UpgradeError if it cannot be reached or is not a database of version 1.
     """
     connection = await connect(dsn, "version 1's database", "--source")
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await _check(connection)
+            await _require_version_1(connection)
             yield Source(
                 dsn,
                 connection,
@@ -144,8 +143,8 @@ async def open_source(dsn: str) -> AsyncIterator[Source]:
         await connection.close(timeout=CONNECT_SECONDS)
 
 
-async def connect(dsn: str, what: str, where_from: str) -> Any:
-    """Open a connection with our session settings. Raises UpgradeError."""
+async def connect(dsn: str, database: str, origin: str) -> Any:
+    """Open a connection with the settings of `SESSION`. Raises UpgradeError."""
     try:
         url = make_url(dsn).set(drivername="postgresql")
         return await asyncpg.connect(
@@ -155,41 +154,42 @@ async def connect(dsn: str, what: str, where_from: str) -> Any:
         )
     except ArgumentError as error:
         raise UpgradeError(
-            f"{where_from} is no address of a database.",
+            f"{origin} is not the address of a database.",
             "Write it as postgresql://user:password@host:5432/database.",
         ) from error
     except _FAILURES as error:
         raise UpgradeError(
-            f"Cannot sign in to {what}: {error}", f"Check {where_from}: address, user, password."
+            f"Cannot sign in to {database}: {error}",
+            f"Check address, user and password of {origin}.",
         ) from error
 
 
-async def _check(connection: Any) -> None:
+async def _require_version_1(connection: Any) -> None:
     if connection.get_server_version().major < OLDEST_SERVER:
         raise UpgradeError(
             f"Version 1's server is PostgreSQL {connection.get_server_version().major}.",
             f"The upgrade reads PostgreSQL {OLDEST_SERVER} and later: upgrade the server first.",
         )
-    found = {row["table_name"]: row for row in await connection.fetch(_COLUMNS_THERE, TABLES)}
+    tables = {row["table_name"]: row for row in await connection.fetch(_EXISTING_COLUMNS, TABLES)}
     for table in TABLES:
-        _check_table(table, found.get(table))
+        _require_table(table, tables.get(table))
 
 
-def _check_table(table: str, found: Mapping[str, Any] | None) -> None:
-    if found is None:
+def _require_table(table: str, description: Mapping[str, Any] | None) -> None:
+    if description is None:
         raise UpgradeError(
             f"There is no table public.{table}: this is not version 1's database.",
             "Check the name of the database in --source.",
         )
-    missing = [c for c in (*_OF_EVERY_TABLE, *COLUMNS[table]) if c not in found["columns"]]
+    missing = [c for c in (*_OF_EVERY_TABLE, *COLUMNS[table]) if c not in description["columns"]]
     if missing:
         raise UpgradeError(
-            f"public.{table} lacks {', '.join(missing)}: it is not as version 1 made it.",
-            "Compare it with version 1's schema; nothing was changed.",
+            f"public.{table} lacks {', '.join(missing)}: this is not version 1's table.",
+            "Compare it with version 1's schema. Nothing was changed.",
         )
-    if not found["readable"]:
+    if not description["readable"]:
         raise UpgradeError(
             f"The user of --source may not read public.{table}.",
-            f"As its owner: GRANT USAGE ON SCHEMA public, then GRANT SELECT ON {', '.join(TABLES)}"
-            " to that user.",
+            "As the owner, grant that user USAGE ON SCHEMA public and SELECT ON"
+            f" {', '.join(TABLES)}.",
         )

@@ -1,1 +1,1 @@
-"""Databases of both versions, made for a test or a measurement of the upgrade and removed again."""
+"""Temporary databases of both versions, for tests and measurements of the upgrade."""

@@ -1,4 +1,4 @@
-"""Version 1's databases and version 2's targets, each in a database of its own."""
+"""Databases of version 1 and targets of version 2, each in its own database."""
 
 import asyncio
 import os
@@ -24,18 +24,18 @@ DATA = Path(__file__).parent / "data"
 READER = "v1_reader"
 _numbers = count(1)
 
-# Roles belong to the whole server, and tests run side by side.
+# Roles belong to the whole server, and tests run in parallel.
 _LOCK = "SELECT pg_advisory_lock(hashtextextended('carnet.test', 0))"
 
 
 def unique(prefix: str) -> str:
-    """Return a name for a database that no other test has."""
+    """Return a database name that no other test uses."""
     return f"{prefix}_{os.getpid()}_{next(_numbers)}"
 
 
 @asynccontextmanager
 async def administering(admin_url: str) -> AsyncIterator[Any]:
-    """Open the server as its administrator, alone among the tests."""
+    """Connect to the server as its administrator, under a lock that excludes other tests."""
     connection = await asyncpg.connect(in_database(admin_url, "postgres"))
     try:
         await connection.execute(_LOCK)
@@ -48,14 +48,14 @@ _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE da
 
 
 async def drop(admin_url: str, name: str) -> None:
-    """Drop a database and whoever uses it: PostgreSQL 12 has no word for both."""
+    """End a database's sessions and drop it: PostgreSQL 12 has no DROP DATABASE … WITH (FORCE)."""
     async with administering(admin_url) as connection:
         await connection.execute(_END_SESSIONS, name)
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
 
 
 async def execute(url: str, *statements: str) -> None:
-    """Run statements, each of which may be several."""
+    """Run statements; each may contain several."""
     connection = await asyncpg.connect(url)
     try:
         for statement in statements:
@@ -65,7 +65,7 @@ async def execute(url: str, *statements: str) -> None:
 
 
 async def rows(url: str, query: str, *arguments: Any) -> list[dict[str, Any]]:
-    """Return what is in a database, as whoever the URL signs in."""
+    """Return the rows of a query as the user of the URL."""
     connection = await asyncpg.connect(url)
     try:
         return [dict(row) for row in await connection.fetch(query, *arguments)]
@@ -75,7 +75,7 @@ async def rows(url: str, query: str, *arguments: Any) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class VersionOne:
-    """A database of version 1: as the superuser, and as a user who may only read."""
+    """A database of version 1, with the addresses of the superuser and of a read-only user."""
 
     admin_url: str
     name: str
@@ -93,7 +93,7 @@ class VersionOne:
 
 @dataclass(frozen=True)
 class VersionTwo:
-    """A migrated database of version 2, and the addresses that the upgrade is given."""
+    """A migrated database of version 2, with the addresses for the upgrade."""
 
     admin_url: str
     name: str
@@ -110,7 +110,7 @@ class VersionTwo:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The same as environment variables."""
+        """The target's addresses as environment variables."""
         target = self.target
         addresses = {f"{n.upper()}_DATABASE_URL": url for n, url in target.services.items()}
         owners = {f"{n.upper()}_OWNER_DATABASE_URL": url for n, url in target.owners.items()}
@@ -128,31 +128,31 @@ class VersionTwo:
 
 @dataclass(frozen=True)
 class Upgraded:
-    """Both versions after an upgrade, and what it told."""
+    """Both versions after an upgrade, and its summary."""
 
     v1: VersionOne
     v2: VersionTwo
-    told: dict[str, Any]
+    summary: dict[str, Any]
 
 
 def server_of_version_one(otherwise: str) -> str:
-    """Return the administrator's address of the server on which the tests make version 1.
+    """Return the administrator's address of the server for version 1's databases.
 
-    CARNET_TEST_V1_DATABASE_URL names one, for instance of PostgreSQL 12.
+    CARNET_TEST_V1_DATABASE_URL can name another server, for instance one of PostgreSQL 12.
     """
     return os.environ.get("CARNET_TEST_V1_DATABASE_URL") or otherwise
 
 
 async def make_version_one(admin_url: str, *files: str) -> VersionOne:
-    """Make a database of version 1 from files of the data folder."""
+    """Create a database of version 1 from SQL files of the data folder."""
     name = unique("upgrade_v1")
-    made = VersionOne(in_database(admin_url, name), name)
+    database = VersionOne(in_database(admin_url, name), name)
     async with administering(admin_url) as connection:
         await connection.execute(f'CREATE DATABASE "{name}"')
         await make_reader(connection)
     texts = await asyncio.to_thread(lambda: [(DATA / file).read_text() for file in files])
-    await made.execute(*texts, *READERS_GRANTS)
-    return made
+    await database.execute(*texts, *READERS_GRANTS)
+    return database
 
 
 READERS_GRANTS = (
@@ -163,28 +163,28 @@ READERS_GRANTS = (
 
 
 async def make_reader(connection: Any) -> None:
-    """Make version 1's user who may only read, once."""
+    """Create version 1's read-only user, unless it exists."""
     if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", READER):
         await connection.execute(f"CREATE ROLE {READER} LOGIN PASSWORD '{PASSWORD}'")
     await connection.execute(f"ALTER ROLE {READER} SET default_transaction_read_only = on")
 
 
 async def make_template(admin_url: str) -> str:
-    """Make a migrated database of version 2 to copy from; return its name."""
+    """Create a migrated database of version 2 as a template; return its name."""
     name = unique("upgrade_template")
-    made = VersionTwo(in_database(admin_url, name), name)
+    database = VersionTwo(in_database(admin_url, name), name)
     async with administering(admin_url) as connection:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
         for service in SERVICES:
-            await provision(made.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
-        await upgrade_structure(replace(made.target, administrator=made.admin_url))
+            await provision(database.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
+        await upgrade_structure(replace(database.target, administrator=database.admin_url))
     return name
 
 
 async def copy_template(admin_url: str, template: str) -> VersionTwo:
-    """Make a migrated database of version 2."""
+    """Create a migrated database of version 2 from the template."""
     name = unique("upgrade_v2")
-    made = VersionTwo(in_database(admin_url, name), name)
+    database = VersionTwo(in_database(admin_url, name), name)
     async with administering(admin_url) as connection:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         # Settings of a role in a database are not copied with a template.
@@ -195,19 +195,19 @@ async def copy_template(admin_url: str, template: str) -> VersionTwo:
                 )
         path = ", ".join(SERVICES)
         await connection.execute(f'ALTER ROLE {ROLE} IN DATABASE "{name}" SET search_path = {path}')
-    await made.execute(
+    await database.execute(
         *(
             f'GRANT CONNECT ON DATABASE "{name}" TO "{role}"'
             for role in (*SERVICES, *(f"{s}_owner" for s in SERVICES), ROLE)
         )
     )
-    return made
+    return database
 
 
 async def upgraded(
     v1: VersionOne, v2: VersionTwo, *, system_admin: str | None = None, chunk_rows: int = 50_000
 ) -> dict[str, Any]:
-    """Upgrade the data as a user who may only read; return the report."""
+    """Upgrade the data as the read-only user; return the summary."""
     return await upgrade_data(
         v2.target, v1.reader, system_admin, NoProgress(), chunk_rows=chunk_rows
     )

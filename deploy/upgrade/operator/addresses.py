@@ -1,4 +1,4 @@
-"""Where the target is: as the operator says, or else the system of the data folder."""
+"""The target: the addresses that the operator sets, or the system of the data folder."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +15,7 @@ ADMINISTRATOR_VARIABLE = "CARNET_ADMIN_DATABASE_URL"
 
 
 class Addresses:
-    """The addresses that options and environment gave, all of the services' or none."""
+    """The addresses from options and environment: of all services, or none."""
 
     def __init__(
         self, services: Mapping[str, str | None], environment: Mapping[str, str] = os.environ
@@ -26,36 +26,36 @@ class Addresses:
         self._report = environment.get(REPORT_VARIABLE)
         self._administrator = environment.get(ADMINISTRATOR_VARIABLE)
 
-    def _given(self) -> Target | None:
-        """Return the target that was given, or None. Raises UpgradeError when half of it was."""
+    def _explicit_target(self) -> Target | None:
+        """Return the target of the addresses, or None. Raises UpgradeError if some are missing."""
         if not self._services and not self._owners:
             return None
         missing = [
             f"{name.upper()}_{kind}"
-            for kind, known in (
+            for kind, urls in (
                 ("DATABASE_URL", self._services),
                 ("OWNER_DATABASE_URL", self._owners),
             )
             for name in SERVICES
-            if name not in known
+            if name not in urls
         ]
         if missing:
             raise UpgradeError(
                 f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set.",
-                "Set them too, or none at all to use the system of the data folder.",
+                "Set all of them, or none to use the system of the data folder.",
             )
         return Target(self._services, self._owners, self._report, self._administrator)
 
     @asynccontextmanager
     async def target(self) -> AsyncIterator[Target]:
-        """Yield the target, starting the data folder's database if need be. Raises StartError."""
-        given = self._given()
-        if given is not None:
-            yield given
+        """Yield the target; start the data folder's database if necessary. Raises StartError."""
+        target = self._explicit_target()
+        if target is not None:
+            yield target
             return
         async with local_target(StackSettings.from_environment()) as local:
             yield local
 
-    async def target_if_there(self) -> Target | None:
-        """Return the target if it can be looked at without starting or making anything."""
-        return self._given() or running_target(StackSettings.from_environment())
+    async def target_if_running(self) -> Target | None:
+        """Return the target if it can be read without starting or creating anything."""
+        return self._explicit_target() or running_target(StackSettings.from_environment())

@@ -1,4 +1,4 @@
-"""`carnet upgrade …`: version 1's data becomes version 2's, and back again if need be."""
+"""The command `carnet upgrade`: copies version 1's data into version 2, and rolls it back."""
 
 import asyncio
 import json
@@ -16,22 +16,22 @@ from deploy.upgrade.operator import pages, report
 from deploy.upgrade.operator.addresses import Addresses
 from deploy.upgrade.operator.preflight import PreflightResult, inspect
 from deploy.upgrade.run.backup import Backup, back_up
-from deploy.upgrade.run.data import upgrade_data, write_report
+from deploy.upgrade.run.data import upgrade_data
 from deploy.upgrade.run.progress import progress_display
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.structure import upgrade_structure
 from deploy.upgrade.run.table_copy import CHUNK_ROWS
-from deploy.upgrade.run.verification import Verdict, verify
+from deploy.upgrade.run.verification import verify
 from deploy.upgrade.targets import Target
 
-app = typer.Typer(help="Upgrade from version 1. Its tables are only read.", no_args_is_help=True)
+app = typer.Typer(help="Upgrade from version 1, which is only read.", no_args_is_help=True)
 console = Console(highlight=False, soft_wrap=True)
 
 Result = TypeVar("Result")
 
-# The driver calls a connection that ends between two messages an internal error:
+# The driver reports a connection that ends between two messages as an internal error:
 # https://github.com/MagicStack/asyncpg/issues/784
-_REFUSALS = (
+_DATABASE_ERRORS = (
     OSError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -44,13 +44,15 @@ SourceOption = Annotated[
         envvar="CARNET_UPGRADE_SOURCE",
         show_envvar=True,
         help="Version 1's database, postgresql://user:password@host:5432/therapy_system. The user"
-        " need only be able to read.",
+        " only needs to read.",
     ),
 ]
 ChunkOption = Annotated[
     int,
     typer.Option(
-        "--chunk-rows", min=1, help="Rows in one transaction: what an interruption costs at most."
+        "--chunk-rows",
+        min=1,
+        help="Rows of one transaction; an interruption loses at most one chunk of each table.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -60,7 +62,7 @@ AdminOption = Annotated[
         "--system-admin",
         metavar="EMAIL",
         help="The administrator of version 1 who stays administrator of the system; by default the"
-        " one of lowest id. The others become owners of the organization.",
+        " one with the lowest id. The others become owners of the organization.",
     ),
 ]
 ReportOption = Annotated[
@@ -68,10 +70,10 @@ ReportOption = Annotated[
     typer.Option("--report", help="Also write every changed row into this file, as JSON lines."),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="Where the dump goes; made anew by default.")
+    Path | None, typer.Option("--output", help="The file of the dump; by default a new one.")
 ]
 PgDumpOption = Annotated[
-    Path | None, typer.Option("--pg-dump", help="A pg_dump that fits version 1's server.")
+    Path | None, typer.Option("--pg-dump", help="A pg_dump that can read version 1's server.")
 ]
 
 
@@ -81,7 +83,7 @@ def _address(service: str) -> Any:
         envvar=f"{service.upper()}_DATABASE_URL",
         show_envvar=True,
         metavar="DSN",
-        help=f"The database as {service}'s own role. Its owner's: "
+        help=f"The database as {service}'s own role. The address of the schema's owner is "
         f"{service.upper()}_OWNER_DATABASE_URL.",
     )
 
@@ -95,7 +97,7 @@ def upgrade(
     payments: Annotated[str | None, _address("payments")] = None,
     audit: Annotated[str | None, _address("audit")] = None,
 ) -> None:
-    """Upgrade from version 1, whose tables are only read.
+    """Upgrade from version 1, which is only read.
 
     Without addresses the target is the system of the data folder (CARNET_DATA), running or not.
     """
@@ -117,10 +119,10 @@ def preflight(
     system_admin: AdminOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what would happen: counts, collisions, changes, disk and time. Reads alone."""
-    findings = run(_preflight(context.obj, source, system_admin))
-    _tell(as_json, findings.as_json(), lambda: pages.show_preflight(findings, console))
-    _exit_unless(not findings.problems)
+    """Show what the upgrade would do: counts, changes, problems, disk and time. Only reads."""
+    result = run(_preflight(context.obj, source, system_admin))
+    _print(as_json, result.as_json(), lambda: pages.show_preflight(result, console))
+    _exit_unless(not result.problems)
 
 
 @app.command()
@@ -130,16 +132,16 @@ def backup(
     pg_dump: PgDumpOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Dump version 1, read the dump back, print its size and SHA-256."""
-    made = run(back_up(source, output or _dump_name(), pg_dump))
-    _tell(as_json, _of_backup(made), lambda: pages.show_backup(made, console))
+    """Dump version 1, read the dump back, and print its size and SHA-256."""
+    dump = run(back_up(source, output or _dump_name(), pg_dump))
+    _print(as_json, _backup_as_json(dump), lambda: pages.show_backup(dump, console))
 
 
 @app.command()
 def structure(context: typer.Context, as_json: JsonOption = False) -> None:
     """Bring every service's schema to its newest revision."""
-    revisions = run(_structure(context.obj))
-    _tell(as_json, revisions, lambda: pages.show_structure(revisions, console))
+    revisions = run(_with_target(context.obj, upgrade_structure))
+    _print(as_json, revisions, lambda: pages.show_structure(revisions, console))
 
 
 @app.command()
@@ -151,28 +153,39 @@ def data(
     chunk_rows: ChunkOption = CHUNK_ROWS,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy and convert version 1's rows; go on where an earlier run stopped."""
-    told = run(_data(context.obj, source, system_admin, report_file, chunk_rows, quiet=as_json))
-    _tell(as_json, told, lambda: report.show(told, console))
+    """Copy and convert version 1's rows; continue where an earlier run stopped."""
+
+    async def copy(target: Target) -> dict[str, Any]:
+        display = progress_display(quiet=as_json)
+        summary = await upgrade_data(target, source, system_admin, display, chunk_rows=chunk_rows)
+        if report_file is not None:
+            await report.write_report(target, report_file)
+        return summary
+
+    summary = run(_with_target(context.obj, copy))
+    _print(as_json, summary, lambda: report.show(summary, console))
 
 
 @app.command("verify")
 def verify_(context: typer.Context, source: SourceOption, as_json: JsonOption = False) -> None:
-    """Compare every row with version 1's, and run the verification queries; 1 when one fails."""
-    verdict = run(_verify(context.obj, source))
-    _tell(as_json, pages.verdict_as_json(verdict), lambda: pages.show_verdict(verdict, console))
+    """Compare every row with version 1 and run the queries; exit code 1 if a check fails."""
+    verdict = run(_with_target(context.obj, lambda target: verify(target, source)))
+    _print(as_json, pages.verdict_as_json(verdict), lambda: pages.show_verdict(verdict, console))
     _exit_unless(verdict.passed)
 
 
 @app.command()
 def rollback(
     context: typer.Context,
-    force: Annotated[bool, typer.Option("--force", help="Even if users would lose work.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Roll back even if users lose their work.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take this upgrade's rows out of version 2 again. Version 1 was never written to."""
-    removed = run(_rollback(context.obj, force=force, quiet=as_json))
-    _tell(as_json, removed, lambda: pages.show_rollback(removed, console))
+    """Remove this upgrade's rows from version 2. Version 1 never changed."""
+    display = progress_display(quiet=as_json)
+    counts = run(_with_target(context.obj, lambda target: roll_back(target, display, force=force)))
+    _print(as_json, counts, lambda: pages.show_rollback(counts, console))
 
 
 @app.command("run")
@@ -185,144 +198,107 @@ def run_all(
     report_file: ReportOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Preflight, backup, structure, data, verify: all of it, stopping at the first failure."""
-    result: dict[str, Any] = {}
-    passed = run(
-        _whole(
-            context.obj,
-            source,
-            system_admin,
-            dump=(output or _dump_name(), pg_dump),
-            report_file=report_file,
-            result=result,
-            quiet=as_json,
-        )
-    )
+    """Run preflight, backup, structure, data and verify; stop at the first failure."""
+    steps = _AllSteps(context.obj, source, system_admin, report_file, quiet=as_json)
+    success = run(steps.run(output or _dump_name(), pg_dump))
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, indent=2, default=str))
-    _exit_unless(passed)
+        print(json.dumps(steps.document, ensure_ascii=False, indent=2, default=str))
+    _exit_unless(success)
+
+
+class _AllSteps:
+    """Runs all steps and prints each result, or collects them in `document` if quiet."""
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        source: str,
+        system_admin: str | None,
+        report_file: Path | None,
+        *,
+        quiet: bool,
+    ) -> None:
+        self.document: dict[str, Any] = {}
+        self._addresses = addresses
+        self._source = source
+        self._system_admin = system_admin
+        self._report_file = report_file
+        self._quiet = quiet
+
+    async def run(self, dump_file: Path, pg_dump: Path | None) -> bool:
+        """Return whether every step succeeded."""
+        self._begin("1 of 5: preflight")
+        preflight = await _preflight(self._addresses, self._source, self._system_admin)
+        self._end(
+            "preflight", preflight.as_json(), lambda: pages.show_preflight(preflight, console)
+        )
+        if preflight.problems:
+            return False
+        self._begin("2 of 5: backup")
+        dump = await back_up(self._source, dump_file, pg_dump)
+        self._end("backup", _backup_as_json(dump), lambda: pages.show_backup(dump, console))
+        async with self._addresses.target() as target:
+            return await self._fill(target)
+
+    async def _fill(self, target: Target) -> bool:
+        self._begin("3 of 5: structure")
+        revisions = await upgrade_structure(target)
+        self._end("structure", revisions, lambda: pages.show_structure(revisions, console))
+        self._begin("4 of 5: data")
+        display = progress_display(quiet=self._quiet)
+        summary = await upgrade_data(target, self._source, self._system_admin, display)
+        if self._report_file is not None:
+            await report.write_report(target, self._report_file)
+        self._end("data", summary, lambda: report.show(summary, console))
+        self._begin("5 of 5: verify")
+        verdict = await verify(target, self._source)
+        document = pages.verdict_as_json(verdict)
+        self._end("verify", document, lambda: pages.show_verdict(verdict, console))
+        return verdict.passed
+
+    def _begin(self, title: str) -> None:
+        if not self._quiet:
+            console.print(f"\n[bold]{title}[/bold]")
+
+    def _end(self, step: str, document: Any, show: Callable[[], None]) -> None:
+        self.document[step] = document
+        if not self._quiet:
+            show()
 
 
 async def _preflight(
     addresses: Addresses, source: str, system_admin: str | None
 ) -> PreflightResult:
-    return await inspect(source, await addresses.target_if_there(), system_admin)
+    return await inspect(source, await addresses.target_if_running(), system_admin)
 
 
-async def _structure(addresses: Addresses) -> dict[str, str]:
+async def _with_target(
+    addresses: Addresses, work: Callable[[Target], Coroutine[Any, Any, Result]]
+) -> Result:
     async with addresses.target() as target:
-        return await upgrade_structure(target)
-
-
-async def _data(
-    addresses: Addresses,
-    source: str,
-    system_admin: str | None,
-    report_file: Path | None,
-    chunk_rows: int,
-    *,
-    quiet: bool,
-) -> dict[str, Any]:
-    async with addresses.target() as target:
-        told = await upgrade_data(
-            target, source, system_admin, progress_display(quiet=quiet), chunk_rows=chunk_rows
-        )
-        if report_file is not None:
-            await write_report(target, report_file)
-        return told
-
-
-async def _verify(addresses: Addresses, source: str) -> Verdict:
-    async with addresses.target() as target:
-        return await verify(target, source)
-
-
-async def _rollback(addresses: Addresses, *, force: bool, quiet: bool) -> dict[str, int]:
-    async with addresses.target() as target:
-        return await roll_back(target, progress_display(quiet=quiet), force=force)
-
-
-async def _whole(
-    addresses: Addresses,
-    source: str,
-    system_admin: str | None,
-    *,
-    dump: tuple[Path, Path | None],
-    report_file: Path | None,
-    result: dict[str, Any],
-    quiet: bool,
-) -> bool:
-    """Do every step and show each as it ends; fill `result`; return whether all of it is well."""
-    _title(quiet, "1 of 5: preflight")
-    findings = await _preflight(addresses, source, system_admin)
-    result["preflight"] = findings.as_json()
-    _show(quiet, lambda: pages.show_preflight(findings, console))
-    if findings.problems:
-        return False
-    _title(quiet, "2 of 5: backup")
-    made = await back_up(source, *dump)
-    result["backup"] = _of_backup(made)
-    _show(quiet, lambda: pages.show_backup(made, console))
-    async with addresses.target() as target:
-        return await _into(target, source, system_admin, report_file, result, quiet=quiet)
-
-
-async def _into(
-    target: Target,
-    source: str,
-    system_admin: str | None,
-    report_file: Path | None,
-    result: dict[str, Any],
-    *,
-    quiet: bool,
-) -> bool:
-    _title(quiet, "3 of 5: structure")
-    revisions = result["structure"] = await upgrade_structure(target)
-    _show(quiet, lambda: pages.show_structure(revisions, console))
-    _title(quiet, "4 of 5: data")
-    told = result["data"] = await upgrade_data(
-        target, source, system_admin, progress_display(quiet=quiet)
-    )
-    if report_file is not None:
-        await write_report(target, report_file)
-    _show(quiet, lambda: report.show(told, console))
-    _title(quiet, "5 of 5: verify")
-    verdict = await verify(target, source)
-    result["verify"] = pages.verdict_as_json(verdict)
-    _show(quiet, lambda: pages.show_verdict(verdict, console))
-    return verdict.passed
+        return await work(target)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work; a server's refusal becomes something that an operator can act on."""
+    """Run the work. Raises UpgradeError if a database refuses a statement or cannot be reached."""
     try:
         return asyncio.run(work)
-    except _REFUSALS as error:
+    except _DATABASE_ERRORS as error:
         raise UpgradeError(
-            f"A database refused or went away: {error or type(error).__name__}",
-            "Nothing is half done. Mend it, and give the same command again.",
+            f"A database returned an error or disconnected: {error or type(error).__name__}",
+            "No change is half done. Fix the cause and repeat the command.",
         ) from error
 
 
-def _tell(as_json: bool, document: Any, show: Callable[[], None]) -> None:
+def _print(as_json: bool, document: Any, show: Callable[[], None]) -> None:
     if as_json:
         print(json.dumps(document, ensure_ascii=False, indent=2, default=str))
     else:
         show()
 
 
-def _title(quiet: bool, title: str) -> None:
-    if not quiet:
-        console.print(f"\n[bold]{title}[/bold]")
-
-
-def _show(quiet: bool, show: Callable[[], None]) -> None:
-    if not quiet:
-        show()
-
-
-def _exit_unless(well: bool) -> None:
-    if not well:
+def _exit_unless(success: bool) -> None:
+    if not success:
         raise typer.Exit(1)
 
 
@@ -330,5 +306,5 @@ def _dump_name() -> Path:
     return Path(f"carnet-v1-{time.strftime('%Y%m%dT%H%M%S')}.dump")
 
 
-def _of_backup(made: Backup) -> dict[str, Any]:
-    return {**vars(made), "file": str(made.file)}
+def _backup_as_json(dump: Backup) -> dict[str, Any]:
+    return {**vars(dump), "file": str(dump.file)}

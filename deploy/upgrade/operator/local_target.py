@@ -1,4 +1,4 @@
-"""The target when no addresses are given: the system of the data folder, running or not."""
+"""The target without explicit addresses: the system of the data folder, running or not."""
 
 import json
 import secrets
@@ -25,43 +25,43 @@ from shared.provisioning import database_url, provision
 
 @asynccontextmanager
 async def local_target(settings: StackSettings) -> AsyncIterator[Target]:
-    """Yield the data folder's system as a target, starting its PostgreSQL if it does not run.
+    """Yield the data folder's system as a target; start its PostgreSQL if it does not run.
 
-    Its roles and schemas are made as `make run` makes them. Raises StartError.
+    Roles and schemas are created as by `make run`. Raises StartError.
     """
-    running = _running(settings.data)
+    running = _description_of(settings.data)
     if running is not None:
-        yield await _prepared(running["database_url"], settings.data)
+        yield await _prepare(running["database_url"], settings.data)
         return
     with locked(settings.data):
         if settings.database_url is not None:
-            yield await _prepared(settings.database_url, settings.data)
+            yield await _prepare(settings.database_url, settings.data)
             return
-        async with _embedded(settings.data) as url:
-            yield await _prepared(url, settings.data)
+        async with _embedded_postgres(settings.data) as url:
+            yield await _prepare(url, settings.data)
 
 
 def running_target(settings: StackSettings) -> Target | None:
     """Return the system that runs in the data folder, or None."""
-    running = _running(settings.data)
+    running = _description_of(settings.data)
     if running is None:
         return None
     return _target(running["database_url"], _secrets(settings.data))
 
 
-def _running(folder: Path) -> Mapping[str, Any] | None:
+def _description_of(folder: Path) -> Mapping[str, Any] | None:
     """Return the description of the system that runs in a folder, or None."""
     try:
-        described: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
+        description: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
     except (OSError, ValueError):
         return None
-    alive = [pid for pid in described["pids"].values() if Identity.of(pid)]
-    return described if alive else None
+    is_alive = any(Identity.of(pid) for pid in description["pids"].values())
+    return description if is_alive else None
 
 
 @asynccontextmanager
-async def _embedded(folder: Path) -> AsyncIterator[str]:
-    """Run the folder's PostgreSQL, and it alone; yield the administrator's URL."""
+async def _embedded_postgres(folder: Path) -> AsyncIterator[str]:
+    """Run only the folder's PostgreSQL; yield the administrator's URL."""
     supervisor = Supervisor(folder, say)
     await supervisor.end_leftovers()
     postgres = postgres_of(folder, Ports(folder / "ports.json"), _secrets(folder))
@@ -76,8 +76,8 @@ def _secrets(folder: Path) -> SecretStore:
     return SecretStore(folder / "secrets.json")
 
 
-async def _prepared(administrator: str, folder: Path) -> Target:
-    """Make what is missing of the database, its roles and schemas."""
+async def _prepare(administrator: str, folder: Path) -> Target:
+    """Create the database, its roles and schemas if they are missing."""
     store = _secrets(folder)
     await ensure_database(administrator)
     for service, secret in service_credentials(store).items():

@@ -1,4 +1,4 @@
-"""`carnet upgrade preflight`: what would happen, found out by reading alone."""
+"""`carnet upgrade preflight`: shows what the upgrade would do. It only reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from deploy.upgrade.operator.report import EXAMPLES, MEANINGS
+from deploy.upgrade.rows.rules import MEANINGS
 from deploy.upgrade.rows.soundness import faults
 from deploy.upgrade.rows.steps import COPIES
 from deploy.upgrade.rows.users import ADDRESS, EMAIL_SET_ASIDE
@@ -15,12 +15,13 @@ from deploy.upgrade.run import plan as plans
 from deploy.upgrade.run.exclusive_lock import services_running
 from deploy.upgrade.run.plan import REDEMPTIONS, Plan
 from deploy.upgrade.run.sql_literals import plan_literals
+from deploy.upgrade.run.summary import EXAMPLES
 from deploy.upgrade.source import APPLICATION, TABLES, Extent, Source, open_source
 from deploy.upgrade.targets import Target, service_connections
 from shared.text import fold
 
-# On the careful side of what was measured on two busy cores: 25,000 to 95,000 rows a second, and
-# 1.7 to 1.9 bytes for each byte of version 1's tables and indexes.
+# Cautious values: measured were 25,000 to 95,000 rows a second on two busy cores, and 1.7 to 1.9
+# bytes for each byte of version 1's tables and indexes.
 ROWS_A_SECOND = 25_000
 GROWTH = 2.2
 
@@ -58,7 +59,7 @@ _COUNTS = {
 _ADDRESSES = f"""
     SELECT r.id, {ADDRESS} AS address FROM public.users r ORDER BY r.created_at NULLS LAST, r.id
 """  # noqa: S608
-# Nothing happens to them, so the copy has no rule for them.
+# The copy does not change them, so it has no rule for them.
 _CODES_ALIKE = """
     SELECT coalesce(sum(codes - 1), 0)::bigint AS rows,
         (array_agg(first ORDER BY first))[1:$1] AS ids
@@ -67,7 +68,7 @@ _CODES_ALIKE = """
         GROUP BY lower(code) HAVING count(*) > 1
     ) alike
 """
-_FOUND = """
+_CHANGES_BY_RULE = """
     SELECT f.table_name, f.rule, count(*) AS rows,
         (array_agg(f.id ORDER BY f.id))[1:$1] AS ids
     FROM ({query}) AS f (table_name, rule, id, detail) GROUP BY 1, 2 ORDER BY 1, 2
@@ -77,19 +78,21 @@ _SIZE = """
     SELECT sum(pg_total_relation_size(('public.' || name)::regclass))::bigint
     FROM unnest($1::text[]) AS name
 """
-_OTHERS = (
+_OTHER_SESSIONS = (
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     " AND coalesce(application_name, '') <> $1"
 )
-_ADMIN = "SELECT id, email, coalesce(is_active, true) AS is_active FROM public.users WHERE id = $1"
+_ADMINISTRATOR = (
+    "SELECT id, email, coalesce(is_active, true) AS is_active FROM public.users WHERE id = $1"
+)
 
 
 @dataclass(frozen=True)
 class PreflightResult:
-    """What a preflight found; `problems` stop the upgrade, `warnings` do not.
+    """The result of a preflight. `problems` stop the upgrade, `warnings` do not.
 
-    `found` lists every rule with its rows. `changes` counts some of them under other names, for
+    `groups` lists every rule with its rows. `changes` counts some of them under other names, for
     programs that read the JSON document of an earlier version.
     """
 
@@ -97,7 +100,7 @@ class PreflightResult:
     server: int
     extents: dict[str, Extent]
     changes: dict[str, int]
-    found: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
     size: int
     system_admin: str | None
     problems: list[str] = field(default_factory=list)
@@ -105,28 +108,28 @@ class PreflightResult:
 
     @property
     def rows(self) -> int:
-        """All rows that will be written."""
+        """The number of rows that will be written."""
         return sum(extent.rows for extent in self.extents.values())
 
     @property
     def seconds(self) -> float:
-        """An estimate of how long copying takes on two cores."""
+        """The estimated seconds of copying on two cores."""
         return self.rows / ROWS_A_SECOND
 
     @property
     def disk(self) -> int:
-        """An estimate of the bytes that version 2 will take."""
+        """The estimated bytes of version 2 on disk."""
         return int(self.size * GROWTH)
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything, for machines."""
+        """Return the result as a JSON document."""
         return {
             "source": self.source,
             "server": self.server,
             "rows": {name: extent.rows for name, extent in self.extents.items()},
             "system_admin": self.system_admin,
             "changes": self.changes,
-            "found": self.found,
+            "found": self.groups,
             "estimate": {"seconds": round(self.seconds), "disk_bytes": self.disk},
             "problems": self.problems,
             "warnings": self.warnings,
@@ -134,32 +137,32 @@ class PreflightResult:
 
 
 async def inspect(dsn: str, target: Target | None, system_admin: str | None) -> PreflightResult:
-    """Look at version 1, and at version 2 if it is there. Raises UpgradeError."""
+    """Inspect version 1, and version 2 if a target is passed. Raises UpgradeError."""
     async with open_source(dsn) as source:
         admin_id = await plans.find_system_admin(source, system_admin)
-        findings = await _of_source(source, admin_id)
-        findings.problems.extend([fault async for fault in faults(source.connection)])
-        await _warn(findings, source, admin_id)
+        result = await _inspect_source(source, admin_id)
+        result.problems.extend([fault async for fault in faults(source.connection)])
+        await _warn(result, source, admin_id)
         if target is not None:
-            await _look_at_target(findings, target)
-        return findings
+            await _inspect_target(result, target)
+        return result
 
 
-async def _of_source(source: Source, admin_id: int | None) -> PreflightResult:
+async def _inspect_source(source: Source, admin_id: int | None) -> PreflightResult:
     connection = source.connection
-    spent = await connection.fetchval(SESSIONS_SPENT)
+    redemptions = await connection.fetchval(SESSIONS_SPENT)
     changes = {
-        what: await connection.fetchval(query, *([admin_id] if "$1" in query else []))
-        for what, query in _COUNTS.items()
+        name: await connection.fetchval(query, *([admin_id] if "$1" in query else []))
+        for name, query in _COUNTS.items()
     }
-    set_aside = await _set_aside(connection)
+    set_aside = await _list_equal_addresses(connection)
     changes[_SAME_ADDRESS] = len(set_aside)
     return PreflightResult(
         source=source.name,
         server=source.version,
-        extents={**await source.extents(), REDEMPTIONS: Extent(spent, spent)},
-        changes={what: count for what, count in changes.items() if count},
-        found=await _found(connection, admin_id, set_aside),
+        extents={**await source.extents(), REDEMPTIONS: Extent(redemptions, redemptions)},
+        changes={name: count for name, count in changes.items() if count},
+        groups=await _group_changes(connection, admin_id, set_aside),
         size=await connection.fetchval(_SIZE, TABLES),
         system_admin=await connection.fetchval(
             "SELECT email FROM public.users WHERE id = $1", admin_id
@@ -167,25 +170,25 @@ async def _of_source(source: Source, admin_id: int | None) -> PreflightResult:
     )
 
 
-async def _set_aside(connection: Any) -> list[int]:
-    """Return who has an address that an older user has in another spelling, in order of their ids.
+async def _list_equal_addresses(connection: Any) -> list[int]:
+    """Return the ids of users whose address equals an older user's in another spelling.
 
-    Version 1's server may be too old to know normalization, so it is not asked to compare them.
+    They are compared here, because version 1's server may be too old for Unicode normalization.
     """
-    seen: set[str] = set()
+    addresses: set[str] = set()
     ids: list[int] = []
     async for row in connection.cursor(_ADDRESSES, prefetch=10_000):
         address = fold(row["address"])
-        if address in seen:
+        if address in addresses:
             ids.append(row["id"])
-        seen.add(address)
+        addresses.add(address)
     return sorted(ids)
 
 
-async def _found(
+async def _group_changes(
     connection: Any, admin_id: int | None, set_aside: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return what the copy will change or set aside, by rule, with the first ids of each."""
+    """Return the rows that will be changed or set aside, by rule, with the first ids of each."""
     plan = Plan(
         upgrade_id=UUID(int=0),
         began_at=datetime.now(UTC),
@@ -198,48 +201,47 @@ async def _found(
         today=datetime.now(UTC).date(),
     )
     values = plan_literals(plan, ())
-    found: list[dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
     for step in COPIES:
         if step.findings:
-            query = _FOUND.format(query=step.find(values))
-            found += map(dict, await connection.fetch(query, EXAMPLES))
+            query = _CHANGES_BY_RULE.format(query=step.find(values))
+            groups += map(dict, await connection.fetch(query, EXAMPLES))
     alike = await connection.fetchrow(_CODES_ALIKE, EXAMPLES)
     if alike["rows"]:
-        found.append({"table_name": "voucher_codes", "rule": "code_differs_in_case", **alike})
+        groups.append({"table_name": "voucher_codes", "rule": "code_differs_in_case", **alike})
     if set_aside:
-        first = list(set_aside[:EXAMPLES])
-        rows = {"rows": len(set_aside), "ids": first}
-        found.append({"table_name": "users", "rule": EMAIL_SET_ASIDE, **rows})
-    return [group | {"meaning": MEANINGS[group["rule"]]} for group in found]
+        rows = {"rows": len(set_aside), "ids": list(set_aside[:EXAMPLES])}
+        groups.append({"table_name": "users", "rule": EMAIL_SET_ASIDE, **rows})
+    return [group | {"meaning": MEANINGS[group["rule"]]} for group in groups]
 
 
-async def _warn(findings: PreflightResult, source: Source, admin_id: int | None) -> None:
-    others = await source.connection.fetchval(_OTHERS, APPLICATION)
-    if others:
-        findings.warnings.append(
-            f"{others} other sessions are on version 1's database: stop version 1 before `data`."
+async def _warn(result: PreflightResult, source: Source, admin_id: int | None) -> None:
+    sessions = await source.connection.fetchval(_OTHER_SESSIONS, APPLICATION)
+    if sessions:
+        result.warnings.append(
+            f"{sessions} other sessions use version 1's database. Stop version 1 before `data`."
         )
-    admin = await source.connection.fetchrow(_ADMIN, admin_id)
+    admin = await source.connection.fetchrow(_ADMINISTRATOR, admin_id)
     if admin is None:
-        findings.warnings.append("Version 1 has no administrator: none will be in version 2.")
+        result.warnings.append("Version 1 has no administrator, so version 2 will have none.")
     elif not admin["is_active"]:
-        findings.warnings.append(
-            f"{admin['email']} would be the system's administrator, and is not active:"
-            " name another with --system-admin."
+        result.warnings.append(
+            f"{admin['email']} would be the system's administrator but is not active. Choose"
+            " another one with --system-admin."
         )
 
 
-async def _look_at_target(findings: PreflightResult, target: Target) -> None:
+async def _inspect_target(result: PreflightResult, target: Target) -> None:
     async with service_connections(target) as targets:
         if not await targets["vouchers"].fetchval("SELECT to_regclass('vouchers') IS NOT NULL"):
-            findings.warnings.append("Version 2 has no tables yet: run `carnet upgrade structure`.")
+            result.warnings.append("Version 2 has no tables yet. Run `carnet upgrade structure`.")
             return
         if await services_running(targets):
-            findings.warnings.append("Version 2 is at work: stop it before `data`.")
+            result.warnings.append("Version 2 is running. Stop it before `data`.")
         if await plans.load(targets["organizations"]) is not None:
-            findings.warnings.append("An upgrade has begun here already: `data` goes on with it.")
+            result.warnings.append("An upgrade was started here already. `data` continues it.")
             return
-        in_the_way = await plans.ids_in_the_way(findings.extents, targets)
-    findings.problems.extend(plans.in_the_way(*found) for found in in_the_way.items())
-    if in_the_way:
-        findings.problems.append(plans.FRESH_TARGET)
+        conflicts = await plans.find_id_conflicts(result.extents, targets)
+    result.problems.extend(plans.describe_id_conflict(*conflict) for conflict in conflicts.items())
+    if conflicts:
+        result.problems.append(plans.FRESH_TARGET)

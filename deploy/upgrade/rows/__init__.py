@@ -1,1 +1,1 @@
-"""What becomes of each table's rows: conversions, findings and expectations."""
+"""The conversion of each table's rows, what is reported about them, and what is verified."""

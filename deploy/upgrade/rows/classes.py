@@ -1,4 +1,4 @@
-"""Version 1's classes, their sessions and reservations: kept whole, with an organization."""
+"""Version 1's classes, their sessions and reservations, copied with an organization's id."""
 
 from deploy.upgrade.rows.copy_step import (
     CREATED,
@@ -15,7 +15,7 @@ from deploy.upgrade.rows.copy_step import (
 _DATED = "coalesce(r.session_date::timestamp, r.created_at::timestamp, {began_at})"
 _SESSION_DATE = f"({moment(_DATED)}) AT TIME ZONE 'UTC'"
 
-# A client's reservations of a class are told apart by their dates.
+# A client's reservations of a class must differ in their dates.
 _APART = "abs(r.id::bigint) * interval '1 microsecond'"
 _RESERVED_DATE = f"({moment(_DATED, apart=_APART)}) AT TIME ZONE 'UTC'"
 

@@ -1,8 +1,8 @@
-"""What every row of version 2 must be, said a second time, in version 1's own columns.
+"""What every row of version 2 must be, expressed a second time in version 1's columns.
 
-The conversion runs in the target, these expressions in the source: neither is made from the other,
-so that a mistake in one shows against the other. Every value is text, written alike on both sides;
-the expressions of `source` and `target` stand in the same order.
+These expressions are written independently of the conversion in the copy steps, so that a mistake
+in one of them is found by the other. Every value is text in the same format on both sides. The
+expressions of `source` and `target` have the same order.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from deploy.upgrade.rows.vouchers import UNNAMED
 
 @dataclass(frozen=True)
 class Expectation:
-    """One table: what its rows must be (of version 1), and what they are (in version 2).
+    """The expected rows of one table (from version 1), and the actual rows (of version 2).
 
-    In `source` the words in braces are replaced by the plan's values.
+    In `source` the names in braces are replaced by the plan's values.
     """
 
     table: str
@@ -35,8 +35,8 @@ _EARLIEST, _LATEST = "timestamp '1000-01-01'", "timestamp '8999-12-31'"
 
 def _day(column: str) -> str:
     first, last = "date '1000-01-01'", "date '8999-12-31'"
-    bounded = f"greatest(least({column}, {last}), {first})"
-    return f"(CASE WHEN {column} IS NOT NULL THEN {bounded} END)::text"
+    within_bounds = f"greatest(least({column}, {last}), {first})"
+    return f"(CASE WHEN {column} IS NOT NULL THEN {within_bounds} END)::text"
 
 
 def _moment(column: str, more: str = "interval '0'") -> str:
@@ -49,13 +49,13 @@ def _moment(column: str, more: str = "interval '0'") -> str:
     )
 
 
-def _known(*columns: str) -> str:
+def _first_known(*columns: str) -> str:
     return _moment(f"coalesce({', '.join(columns)}, {{began_at}})")
 
 
 _CREATED, _UPDATED = (
-    _known("r.created_at", "r.updated_at"),
-    _known("r.updated_at", "r.created_at"),
+    _first_known("r.created_at", "r.updated_at"),
+    _first_known("r.updated_at", "r.created_at"),
 )
 
 _EMAIL = (

@@ -1,7 +1,7 @@
-"""What version 1's own constraints forbid, where somebody has dropped them.
+"""Finds rows that violate version 1's own constraints where these constraints were dropped.
 
-Rows that break a key or point at nothing have no place in version 2, and which of them is the right
-one only their owner knows. They stop the upgrade before anything is written, by name.
+Version 2 cannot store rows that violate a key or a foreign key, and only their owner can decide
+which row is right. They stop the upgrade before anything is written.
 """
 
 from collections.abc import AsyncIterator
@@ -55,53 +55,52 @@ _DANGLING = """
 """
 _ENCODING = "SELECT current_setting('server_encoding')"
 
-REMEDY = (
-    "Version 1 needs its constraints back: mend these rows there, and add the constraint again."
-)
+REMEDY = "Correct these rows in version 1, and add the constraint again."
 
 
 async def faults(connection: Any) -> AsyncIterator[str]:
-    """Yield what stops the upgrade; a constraint that is in force saves looking at the rows."""
+    """Yield the problems that stop the upgrade. Rows under a valid constraint are not read."""
     if await connection.fetchval(_ENCODING) == "SQL_ASCII":
         yield (
-            "Version 1's database has no encoding (SQL_ASCII): dump it, and restore the dump into"
-            " one with the encoding that its texts were written in."
+            "Version 1's database has no encoding (SQL_ASCII). Dump it, and restore the dump into a"
+            " database with the encoding of its texts."
         )
     for table in TABLES:
-        async for fault in _of_keys(connection, table):
+        async for fault in _find_key_violations(connection, table):
             yield fault
     for table, column, of in REFERENCES:
         names = (f"public.{table}", column, f"public.{of}")
         if not await connection.fetchval(_IS_REFERENCE, *names):
             query = _DANGLING.format(table=table, column=column, of=of)
-            found = await connection.fetchrow(query, EXAMPLES)
-            if found["rows"]:
-                yield f"{found['rows']:,} {table} name {of} that are not there: {_named(found)}."
+            violations = await connection.fetchrow(query, EXAMPLES)
+            if violations["rows"]:
+                ids = _list_ids(violations)
+                yield f"{violations['rows']:,} {table} refer to {of} that do not exist: {ids}."
 
 
-async def _of_keys(connection: Any, table: str) -> AsyncIterator[str]:
-    # Names of tables and columns are this module's own constants.
+async def _find_key_violations(connection: Any, table: str) -> AsyncIterator[str]:
+    # The names of tables and columns are constants of this module.
     for columns in KEYS[table]:
         if await connection.fetchval(_IS_KEY, f"public.{table}", sorted(columns)):
             continue
         query = _TWICE.format(table=table, columns=", ".join(columns))
-        found = await connection.fetchrow(query, EXAMPLES)
-        if found["rows"]:
+        duplicates = await connection.fetchrow(query, EXAMPLES)
+        if duplicates["rows"]:
             yield (
-                f"{found['rows']:,} times several {table} have the same {', '.join(columns)}:"
-                f" {_named(found)}."
+                f"{duplicates['rows']:,} groups of {table} have the same {', '.join(columns)}:"
+                f" {_list_ids(duplicates)}."
             )
-    without = await connection.fetchval(_WITHOUT_ID.format(table=table))
-    if without:
-        yield f"{without:,} {table} have no id."
+    without_id = await connection.fetchval(_WITHOUT_ID.format(table=table))
+    if without_id:
+        yield f"{without_id:,} {table} have no id."
 
 
-def _named(found: Any) -> str:
-    more = " …" if found["rows"] > len(found["ids"]) else ""
-    return "ids " + ", ".join(map(str, found["ids"])) + more
+def _list_ids(group: Any) -> str:
+    more = " …" if group["rows"] > len(group["ids"]) else ""
+    return "ids " + ", ".join(map(str, group["ids"])) + more
 
 
 async def require_sound(connection: Any) -> None:
-    """Raise UpgradeError for the first thing that stops the upgrade."""
+    """Raise UpgradeError for the first problem that stops the upgrade."""
     async for fault in faults(connection):
         raise UpgradeError(fault, REMEDY)

@@ -1,4 +1,4 @@
-"""Every table that is copied, in the order in which rows need each other."""
+"""Every table that is copied, in the order of their references."""
 
 from deploy.upgrade.rows.classes import RESERVATIONS, SESSIONS, THERAPY_CLASSES
 from deploy.upgrade.rows.copy_step import CopyStep

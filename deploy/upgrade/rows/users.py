@@ -1,4 +1,4 @@
-"""Users: into identity, and into the copies that vouchers keeps of them."""
+"""Users: copied into identity, and into the copies of users that vouchers stores."""
 
 from deploy.upgrade.rows.copy_step import (
     CREATED,
@@ -11,12 +11,12 @@ from deploy.upgrade.rows.copy_step import (
 from services.identity.models import NO_PASSWORD
 
 SUFFIX = ".duplicate-"
-"""What follows an address that somebody else had first, before the user's id and `.invalid`, a
-domain that never receives mail (RFC 2606, section 2)."""
+"""Appended, with the user's id and `.invalid`, to an address that an older user has. The domain
+`.invalid` never receives mail (RFC 2606, section 2)."""
 
 EMAIL_SET_ASIDE = "email_set_aside"
 
-# The addresses are equal by the rule of the index that would refuse them: the target's folded().
+# Addresses are equal by the rule of the index that would refuse them: the target's folded().
 FIND_COLLISIONS = f"""
     INSERT INTO upgrade_findings (table_name, rule, id, detail)
     SELECT 'users', '{EMAIL_SET_ASIDE}', id, jsonb_build_object(
@@ -47,7 +47,7 @@ _ROLES = "'admin', 'therapist', 'client'"
 _ROLE = f"CASE WHEN r.role IN ({_ROLES}) THEN r.role::text ELSE 'client' END"
 _NAME = "coalesce(r.name::text, 'User ' || r.id)"
 _IS_OWNER = "(r.role IS NOT DISTINCT FROM 'admin' AND r.id <> {system_admin})"
-# Who is set aside: at most a few of a chunk, wherefore a list is as good as a join.
+# A chunk has at most a few users who are set aside, so a list is as fast as a join.
 _IS_SET_ASIDE = "r.id = ANY({set_aside})"
 _COPIED = {
     "id": "r.id::bigint",
@@ -79,7 +79,7 @@ USERS = CopyStep(
         "admin_made_owner": Finding(
             _IS_OWNER, "jsonb_build_object('was', 'admin', 'is', 'organization_owner')"
         ),
-        # Version 2 asks for an address of this form when somebody signs in.
+        # A sign-in in version 2 requires an address of this form.
         "email_without_its_form": Finding(
             f"({TRIMMED} !~ '^[^@[:space:]]+@[^@[:space:].]+[.]' OR length({TRIMMED}) > 254)",
             "jsonb_build_object('email', r.email)",

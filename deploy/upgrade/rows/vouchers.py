@@ -1,4 +1,4 @@
-"""Vouchers, their codes, and the ledger of sessions that version 1 only counted."""
+"""Vouchers, their codes, and the ledger of used sessions, which version 1 only counted."""
 
 from deploy.upgrade.rows.copy_step import (
     CREATED,
@@ -14,7 +14,7 @@ from deploy.upgrade.rows.copy_step import (
 )
 
 UNNAMED = "Voucher of version 1"
-"""The name of a voucher that was for no class."""
+"""The name of a voucher without a class."""
 
 _TOTAL = "greatest(r.total_sessions, 0)"
 _USED = f"least(greatest(coalesce(r.used_sessions, 0), 0), {_TOTAL})"
@@ -105,9 +105,9 @@ VOUCHERS = CopyStep(
 _CODE = "coalesce(r.code::text, 'WITHOUT-CODE-' || r.id)"
 _USED_AT = moment("r.used_date::timestamp")
 
-# The codes of a chunk belong to vouchers made at about the same time: without their bounds the
-# server would read all vouchers for every chunk. By `+ 0` it counts through the chunk, where an
-# index on voucher_id would lead it through all codes.
+# The codes of a chunk belong to vouchers of about the same time. Without these bounds the server
+# would read all vouchers for every chunk. `+ 0` makes it scan the chunk; with an index on
+# voucher_id it would scan all codes.
 VOUCHER_CODES = CopyStep(
     name="voucher_codes",
     service="vouchers",
@@ -150,17 +150,16 @@ VOUCHER_CODES = CopyStep(
 
 _OF_VOUCHER = f"r.id, r.client_id, {_PURCHASED} AS purchase_date, r.created_at, r.updated_at"
 
-# One row for each session that version 1 counted as used. The nth used code of a voucher stands
-# for its nth session; a session without a code, or one used on an unknown day, is booked on the
-# day of purchase. A spare code that was used is a backup session spent. Sessions without a code
-# are counted up only where there are any: the server expects a thousand of each voucher, and
-# would spread a join of them all over the disk.
+# One row for each session that version 1 counted as used. The nth used code of a voucher is its nth
+# session. A session without a code, or with an unknown day, is dated on the day of purchase. A used
+# spare code is a used backup session. Sessions without a code are generated only for vouchers that
+# have some: the server estimates a thousand for each voucher, and would join them on disk.
 REDEMPTIONS = CopyStep(
     name="redemptions",
     service="vouchers",
     counted="vouchers",
     columns={
-        "id": "{given}::bigint + row_number() OVER (ORDER BY r.id, r.is_backup, r.nth)",
+        "id": "{written}::bigint + row_number() OVER (ORDER BY r.id, r.is_backup, r.nth)",
         "organization_id": "{organization}::bigint",
         "voucher_id": "r.id::bigint",
         "client_id": "r.client_id::bigint",
@@ -197,7 +196,7 @@ REDEMPTIONS = CopyStep(
     """,  # noqa: S608
 )
 
-# As many rows as the ledger will have, told by version 1.
+# The number of rows that the ledger will have.
 SESSIONS_SPENT = """
     SELECT (SELECT coalesce(sum(least(greatest(coalesce(used_sessions, 0), 0),
                                       greatest(total_sessions, 0))), 0)::bigint

@@ -1,8 +1,8 @@
 """The upgrade's own rows in the audit trail.
 
-The services rest while the upgrade runs, so nobody would take an event from an outbox to the
-trail before the operator verifies. The event is therefore handed to audit's own code as its
-consumer would: inbox row and audit row in one transaction, chained as any other.
+The services do not run during the upgrade, so an event in an outbox would not reach the audit trail
+before the operator verifies the upgrade. Therefore the event is passed to audit's own code as its
+consumer does: inbox row and audit row in one transaction, with the chain's hash.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ SOURCE = "carnet/upgrade"
 
 
 def build_event(plan: Plan, outcome: str, details: dict[str, Any]) -> Event:
-    """Return the event of an outcome; its id is the same however often it is told."""
+    """Return the event of an outcome. Its id is the same in every run of one upgrade."""
     correlation = str(plan.upgrade_id)
     data = EventData(
         action=ACTION,
@@ -47,7 +47,7 @@ def build_event(plan: Plan, outcome: str, details: dict[str, Any]) -> Event:
 
 
 async def append(audit_url: str, event: Event) -> None:
-    """Append an event to the audit trail, once."""
+    """Append an event to the audit trail, unless it is there."""
     engine = make_engine(driver_url(audit_url), pool_size=1)
     try:
         transactions = Transactions(engine, SOURCE, CATALOGUE)

@@ -1,4 +1,4 @@
-"""`carnet upgrade backup`: a dump of version 1, read back before anybody relies on it."""
+"""`carnet upgrade backup`: dumps version 1 and reads the dump back."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ from deploy.local.postgres import programs_folder
 from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.source import TABLES, open_source
 
-_DEBIANS = Path("/usr/lib/postgresql")
+_DEBIAN_FOLDER = Path("/usr/lib/postgresql")
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,31 @@ async def back_up(dsn: str, file: Path, pg_dump: Path | None = None) -> Backup:
     """
     async with open_source(dsn) as source:
         version = source.version
-    programs = await _programs(version, pg_dump)
-    with _unfinished(file) as unfinished:
+    programs = await _find_programs(version, pg_dump)
+    with _temporary_file(file) as temporary:
         await _run(
             [
                 str(programs / "pg_dump"),
                 "--format=custom",
                 "--schema=public",
-                f"--file={unfinished}",
+                f"--file={temporary}",
             ],
-            _connection(dsn),
+            _libpq_variables(dsn),
         )
-        tables = await _read_back(programs, unfinished)
-        size, digest = await asyncio.to_thread(_measure, unfinished)
-        _put_in_place(unfinished, file)
+        tables = await _read_back(programs, temporary)
+        size, digest = await asyncio.to_thread(_measure, temporary)
+        try:
+            os.link(temporary, file)
+        except FileExistsError:  # another backup created it in the meantime
+            _require_absent(file)
     return Backup(file, size, digest, tables, str(programs / "pg_dump"))
 
 
 @contextmanager
-def _unfinished(file: Path) -> Iterator[Path]:
-    """Make a private file of our own beside the final place; none is left behind.
+def _temporary_file(file: Path) -> Iterator[Path]:
+    """Create a private file in the same folder, and delete it at the end.
 
-    A dump is there whole and read back, or not at all.
+    So the dump's name exists only once the dump is complete and was read back.
     """
     _require_absent(file)
     descriptor, name = tempfile.mkstemp(
@@ -73,30 +76,22 @@ def _unfinished(file: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def _put_in_place(unfinished: Path, file: Path) -> None:
-    """Give the dump its name, unless another backup was given that name meanwhile."""
-    try:
-        os.link(unfinished, file)
-    except FileExistsError:
-        _require_absent(file)
-
-
 def _require_absent(file: Path) -> None:
     if file.exists():
-        raise UpgradeError(f"{file} exists already.", "Name another file with --output.")
+        raise UpgradeError(f"{file} exists already.", "Choose another file with --output.")
 
 
 async def _read_back(programs: Path, file: Path) -> int:
-    """Read every byte of the dump as a restore would; return how many tables' rows it holds."""
+    """Read the dump as a restore would; return the number of tables with rows in it."""
     restore = str(programs / "pg_restore")
     await _run([restore, f"--file={os.devnull}", str(file)], {})
     listing = await _run([restore, "--list", str(file)], {})
-    held = set(re.findall(r" TABLE DATA public (\S+) ", listing))
-    if missing := [table for table in TABLES if table not in held]:
+    tables = set(re.findall(r" TABLE DATA public (\S+) ", listing))
+    if missing := [table for table in TABLES if table not in tables]:
         raise UpgradeError(
             f"The dump {file} lacks {', '.join(missing)}.", "Back up as a user who may read them."
         )
-    return len(held)
+    return len(tables)
 
 
 def _measure(file: Path) -> tuple[int, str]:
@@ -105,9 +100,9 @@ def _measure(file: Path) -> tuple[int, str]:
     return file.stat().st_size, digest
 
 
-async def _programs(server: int, pg_dump: Path | None) -> Path:
-    """Return the folder of a pg_dump that is not older than the server: the nearest to it."""
-    candidates = [pg_dump.parent] if pg_dump else list(dict.fromkeys(_folders()))
+async def _find_programs(server: int, pg_dump: Path | None) -> Path:
+    """Return the folder of the oldest pg_dump that is at least as new as the server."""
+    candidates = [pg_dump.parent] if pg_dump else list(dict.fromkeys(_program_folders()))
     fitting = []
     for folder in candidates:
         version = await _version(folder)
@@ -115,17 +110,16 @@ async def _programs(server: int, pg_dump: Path | None) -> Path:
             fitting.append((version, folder))
     if not fitting:
         raise UpgradeError(
-            f"There is no pg_dump of PostgreSQL {server} or later here.",
-            "Install PostgreSQL's client programs, or name one with --pg-dump.",
+            f"There is no pg_dump of PostgreSQL {server} or later on this machine.",
+            "Install PostgreSQL's client programs, or set the path with --pg-dump.",
         )
-    return min(fitting, key=lambda found: found[0])[1]
+    return min(fitting, key=lambda candidate: candidate[0])[1]
 
 
-def _folders() -> Iterator[Path]:
-    found = shutil.which("pg_dump")
-    if found:
-        yield Path(found).parent
-    yield from sorted(_DEBIANS.glob("*/bin"))
+def _program_folders() -> Iterator[Path]:
+    if program := shutil.which("pg_dump"):
+        yield Path(program).parent
+    yield from sorted(_DEBIAN_FOLDER.glob("*/bin"))
     try:
         yield programs_folder()
     except StartError:
@@ -135,12 +129,12 @@ def _folders() -> Iterator[Path]:
 async def _version(folder: Path) -> int | None:
     if not ((folder / "pg_dump").exists() and (folder / "pg_restore").exists()):
         return None
-    told = re.search(r"(\d+)", await _run([str(folder / "pg_dump"), "--version"], {}))
-    return int(told[1]) if told else None
+    match = re.search(r"(\d+)", await _run([str(folder / "pg_dump"), "--version"], {}))
+    return int(match[1]) if match else None
 
 
-def _connection(dsn: str) -> Mapping[str, str]:
-    """Return the address as libpq's variables: a password in an argument is everybody's to see."""
+def _libpq_variables(dsn: str) -> Mapping[str, str]:
+    """Return the address as libpq's variables: other users can see a process's arguments."""
     url = make_url(dsn)
     values = {
         "PGHOST": url.host,
@@ -167,11 +161,11 @@ async def _run(command: list[str], environment: Mapping[str, str]) -> str:
         await process.wait()
         raise
     if process.returncode != 0:
-        last = problems.decode(errors="replace").strip().rpartition("\n")[2]
-        last = last or f"it ended with code {process.returncode}"
+        last_line = problems.decode(errors="replace").strip().rpartition("\n")[2]
+        last_line = last_line or f"it ended with code {process.returncode}"
         raise UpgradeError(
-            f"{Path(command[0]).name} failed: {last}",
-            "The user of --source must be able to read version 1's tables and sequences, and there"
-            " must be room where --output points.",
+            f"{Path(command[0]).name} failed: {last_line}",
+            "The user of --source must be able to read version 1's tables and sequences, and the"
+            " disk of --output must have free space.",
         )
     return out.decode(errors="replace")

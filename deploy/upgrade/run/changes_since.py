@@ -1,13 +1,13 @@
-"""What users have made or changed in version 2 since the upgrade: what a rollback would lose."""
+"""Counts what users created or changed in version 2 since the upgrade: a rollback loses it."""
 
 from collections.abc import Mapping
 
 from deploy.upgrade.run.plan import REDEMPTIONS, Plan
 from deploy.upgrade.targets import Connections, seeing_everything
 
-# Of each: the service, the table whose extent is $2, and the count. $1 is the organization, $3 the
-# moment at which the upgrade began: rows that are older were there before it.
-_SINCE: Mapping[str, tuple[str, str, str]] = {
+# For each kind: the service, the table whose extent is $2, and the query. $1 is the organization,
+# $3 the moment at which the upgrade began; older rows existed before it.
+_COUNTS: Mapping[str, tuple[str, str, str]] = {
     "new users": (
         "identity",
         "users",
@@ -33,7 +33,7 @@ _SINCE: Mapping[str, tuple[str, str, str]] = {
     "changed vouchers": (
         "vouchers",
         "vouchers",
-        # A row written by the upgrade has version 1, whenever that was.
+        # Rows that the upgrade wrote have version 1, so their age does not matter.
         "SELECT count(*) FROM vouchers WHERE organization_id = $1 AND id <= $2 AND version > 1"
         " AND $3::timestamptz IS NOT NULL",
     ),
@@ -47,13 +47,13 @@ _SINCE: Mapping[str, tuple[str, str, str]] = {
 
 
 async def count_changes(plan: Plan, targets: Connections) -> dict[str, int]:
-    """Count what users made or changed since; what there is none of is left out."""
-    found = {}
-    for what, (service, table, query) in _SINCE.items():
+    """Return how many rows users created or changed, by kind; kinds without any are left out."""
+    counts = {}
+    for kind, (service, table, query) in _COUNTS.items():
         async with seeing_everything(targets[service]):
             count = await targets[service].fetchval(
                 query, plan.organization_id, plan.extents[table].last_id, plan.began_at
             )
         if count:
-            found[what] = count
-    return found
+            counts[kind] = count
+    return counts

@@ -1,4 +1,4 @@
-"""Nobody else at work: no other upgrade, nothing that one left behind, none of the services."""
+"""Makes sure that no other upgrade and none of version 2's services run."""
 
 import asyncio
 from typing import Any
@@ -8,17 +8,17 @@ from deploy.upgrade.source import APPLICATION
 from deploy.upgrade.targets import COPIED_INTO, Connections
 
 GRACE_SECONDS = 5.0
-"""How long a service's sessions may take to end: those of one that was stopped just now."""
-_LOOK_EVERY_SECONDS = 0.1
+"""The time in which the sessions of a service that was stopped just now must end."""
+_POLL_SECONDS = 0.1
 
-_ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('carnet.upgrade', 0))"
-_LEFT = """
+_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('carnet.upgrade', 0))"
+_UPGRADE_SESSIONS = """
     SELECT EXISTS (
         SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
         AND usename = current_user AND pid <> pg_backend_pid() AND application_name = $1
     )
 """
-_SERVICES = """
+_SERVICE_SESSIONS = """
     SELECT EXISTS (
         SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
         AND usename = current_user AND pid <> pg_backend_pid() AND application_name <> $1
@@ -27,15 +27,15 @@ _SERVICES = """
 
 
 async def acquire_lock(targets: Connections, owners: Connections) -> None:
-    """Make sure that no other upgrade is at work, and that an earlier one has come to its end.
+    """Take the lock of the upgrade, and wait until the sessions of an earlier run have ended.
 
-    When a run is killed the server still finishes the statement that it was given, perhaps a
-    commit: what is done must not be read before that. Raises UpgradeError.
+    The server still finishes the statement, perhaps a commit, of a run that was killed. Its result
+    must not be read before. Raises UpgradeError if another upgrade runs.
     """
-    if not await targets["organizations"].fetchval(_ONE_AT_A_TIME):
-        raise UpgradeError("Another upgrade is at work.", "Wait until it has ended.")
+    if not await targets["organizations"].fetchval(_LOCK):
+        raise UpgradeError("Another upgrade is running.", "Wait until it has ended.")
     for service in COPIED_INTO:
-        await _wait_until_none(owners[service], _LEFT)
+        await _wait_until_none(owners[service], _UPGRADE_SESSIONS)
 
 
 async def require_services_stopped(targets: Connections) -> None:
@@ -43,22 +43,23 @@ async def require_services_stopped(targets: Connections) -> None:
     for service in COPIED_INTO:
         try:
             async with asyncio.timeout(GRACE_SECONDS):
-                await _wait_until_none(targets[service], _SERVICES)
+                await _wait_until_none(targets[service], _SERVICE_SESSIONS)
         except TimeoutError as error:
             raise UpgradeError(
-                f"Version 2 is at work: {service} has sessions on its database.",
-                "Stop version 2 (Ctrl-C where `make run` runs, or your services), then give the"
-                " same command again.",
+                f"Version 2 is running: {service} has sessions on its database.",
+                "Stop version 2 (Ctrl-C in the terminal of `make run`, or your services), then"
+                " repeat the command.",
             ) from error
 
 
 async def services_running(targets: Connections) -> bool:
-    """Say whether version 2's services run."""
-    return any([await targets[service].fetchval(_SERVICES, APPLICATION) for service in COPIED_INTO])
+    """Return whether any of version 2's services runs."""
+    for service in COPIED_INTO:
+        if await targets[service].fetchval(_SERVICE_SESSIONS, APPLICATION):
+            return True
+    return False
 
 
 async def _wait_until_none(connection: Any, query: str) -> None:
-    while True:
-        if not await connection.fetchval(query, APPLICATION):
-            return
-        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+    while await connection.fetchval(query, APPLICATION):  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)

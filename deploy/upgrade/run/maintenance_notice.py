@@ -1,8 +1,8 @@
-"""The notices in the schemas that the upgrade fills, which keep version 2 from starting meanwhile.
+"""The notices in the schemas that the upgrade fills. They prevent version 2 from starting.
 
-They stand in every schema before the plan is kept in one, and until the plan is finished or gone.
-So wherever a run is killed, half a database has its notice; at worst one stands where nothing is
-half, and the command that it names takes it down.
+They are stored in every schema before the plan is stored in one, and deleted after the plan is
+finished or removed. So a half-copied database has its notice wherever a run is killed. At worst a
+notice remains in a complete database, and the command that it names deletes it.
 """
 
 from deploy.upgrade.run.exclusive_lock import require_services_stopped
@@ -10,28 +10,28 @@ from deploy.upgrade.targets import COPIED_INTO, Connections
 from shared.maintenance import Notice
 
 UPGRADING = Notice(
-    "An upgrade from version 1 was begun and is not finished.",
-    "Finish it: carnet upgrade data; or take it back: carnet upgrade rollback.",
+    "An upgrade from version 1 was started and is not finished.",
+    "Finish it: carnet upgrade data; or undo it: carnet upgrade rollback.",
 )
 ROLLING_BACK = Notice(
-    "A rollback of the upgrade from version 1 was begun and is not finished.",
+    "A rollback of the upgrade from version 1 was started and is not finished.",
     "Finish it: carnet upgrade rollback.",
 )
 
-_PUT_UP = (
+_STORE = (
     "INSERT INTO maintenance (reason, remedy) VALUES ($1, $2) ON CONFLICT (only_one)"
     " DO UPDATE SET reason = excluded.reason, remedy = excluded.remedy"
 )
 
 
 async def publish(notice: Notice, targets: Connections) -> None:
-    """Let nobody start from here on. Raises UpgradeError when somebody did just before."""
+    """Prevent services from starting. Raises UpgradeError if one started just before."""
     for service in COPIED_INTO:
-        await targets[service].execute(_PUT_UP, notice.reason, notice.remedy)
+        await targets[service].execute(_STORE, notice.reason, notice.remedy)
     await require_services_stopped(targets)
 
 
 async def remove(targets: Connections) -> None:
-    """Let version 2 start again."""
+    """Allow version 2 to start again."""
     for service in COPIED_INTO:
         await targets[service].execute("DELETE FROM maintenance")

@@ -1,4 +1,4 @@
-"""The upgrade's plan: made once, kept in every schema that gets rows, followed to the end."""
+"""The upgrade's plan: created once and stored in every schema that receives rows."""
 
 import json
 from dataclasses import dataclass, replace
@@ -19,40 +19,40 @@ from services.organizations.bootstrap import DEFAULT_SLUG
 
 REDEMPTIONS = "redemptions"
 HOMES = {"users": "identity", **dict.fromkeys((*TABLES[1:], REDEMPTIONS), "vouchers")}
-"""Table → the service that gets its rows."""
+"""Table → the service that receives its rows."""
 
 _COLUMNS = (
     "upgrade_id, began_at, source, extents, system_admin_id, organization_made,"
     " organization_id, timezone, today, finished_at, rolling_back"
 )
-
+_HAS_ORGANIZATION = "SELECT true FROM organizations WHERE slug = $1"
 
 FRESH_TARGET = (
-    "Version 1's clients hold its ids, so they must be free. A first start already makes an"
-    " administrator with id 1. Upgrade into a fresh target, in this order:\n"
+    "Rows keep their ids from version 1, so version 2 must not use them. Its first start already"
+    " creates an administrator with id 1. Upgrade into a new target, in this order:\n"
     "        1. Stop version 2.\n"
-    "        2. In a data folder: choose one that does not exist yet,\n"
+    "        2. With a data folder: choose one that does not exist yet,\n"
     "             export CARNET_DATA=/path/of/a/new/folder\n"
-    "           On a server of your own: a new database, named by every ..._DATABASE_URL.\n"
+    "           On your own server: a new database, set in every ..._DATABASE_URL.\n"
     "        3. carnet upgrade run --source ...\n"
     "        4. Start version 2 with the same CARNET_DATA, or the same addresses.\n"
-    "        What version 2 has now stays where it is, and is not carried over."
+    "        Version 2's present data stays where it is and is not copied."
 )
-"""What to do when version 2 was started before its upgrade."""
+"""The remedy if version 2 was started before its upgrade."""
 
 
-def in_the_way(table: str, first: int) -> str:
-    """Return what is wrong when version 2 uses ids of version 1."""
-    return f"Version 2 has {table} of its own under ids of version 1, {first} among them."
+def describe_id_conflict(table: str, first: int) -> str:
+    """Return the problem that version 2 uses ids of version 1 in a table."""
+    return f"Version 2 has its own {table} with ids of version 1, for instance id {first}."
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one upgrade does. Ids up to an extent's `last_id` are version 1's, and nobody else's.
+    """The decisions of one upgrade. Ids up to an extent's `last_id` belong to version 1's rows.
 
-    `today` is the day in the organization's zone on which the upgrade began: a voucher's status
-    must not depend on whether the upgrade was interrupted before midnight. A plan that is kept
-    knows it, and the organization.
+    `today` is the day in the organization's zone on which the upgrade began, so that a voucher's
+    status does not depend on an interruption before midnight. A stored plan has `today` and
+    `organization_id`.
     """
 
     upgrade_id: UUID
@@ -69,78 +69,77 @@ class Plan:
 
 
 def extent_of(table: str) -> str:
-    """Return by what a table's extent is known: the copies are of users."""
+    """Return the table whose extent applies to a table: the copies are copies of users."""
     return "users" if table == "client_copies" else table
 
 
 async def load(connection: Any) -> Plan | None:
-    """Return the plan that a schema holds, or None when no upgrade has begun there."""
+    """Return the plan stored in a schema, or None if no upgrade was started there."""
     if not await workspace.exists(connection):
         return None
     row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM upgrade_plan")  # noqa: S608
     if row is None:
         return None
     values = dict(row)
-    kept = json.loads(values.pop("extents"))
-    extents = {table: Extent(**extent) for table, extent in kept.items()}
-    return Plan(**values, extents=extents)
+    extents = json.loads(values.pop("extents"))
+    return Plan(**values, extents={name: Extent(**extent) for name, extent in extents.items()})
 
 
 async def is_finished(connection: Any) -> bool:
-    """Say whether an upgrade was made here, to its end."""
+    """Return whether an upgrade has finished here."""
     plan = await load(connection)
     return plan is not None and plan.finished_at is not None and not plan.rolling_back
 
 
 async def load_begun(connection: Any) -> Plan:
-    """Return the plan of an upgrade that has begun. Raises UpgradeError when none has."""
+    """Return the plan of the started upgrade. Raises UpgradeError if there is none."""
     plan = await load(connection)
     if plan is None:
-        raise UpgradeError("No data was upgraded here.", "Begin with: carnet upgrade data")
+        raise UpgradeError("No data was upgraded here.", "Start with: carnet upgrade data")
     return plan
 
 
-async def make(source: Source, targets: Connections, system_admin: str | None) -> Plan:
-    """Decide what this upgrade does. Raises UpgradeError when the target is in its way."""
+async def create(source: Source, targets: Connections, system_admin: str | None) -> Plan:
+    """Return a new plan. Raises UpgradeError if the source or the target prevents the upgrade."""
     await require_sound(source.connection)
     extents = await source.extents()
-    spent = await source.connection.fetchval(SESSIONS_SPENT)
+    redemptions = await source.connection.fetchval(SESSIONS_SPENT)
+    organizations = targets["organizations"]
+    async with seeing_everything(organizations):
+        has_default = await organizations.fetchval(_HAS_ORGANIZATION, DEFAULT_SLUG)
     plan = Plan(
         upgrade_id=UUID(str(uuid7())),
         began_at=datetime.now(UTC),
         source=source.name,
-        extents={**extents, REDEMPTIONS: Extent(spent, spent)},
+        extents={**extents, REDEMPTIONS: Extent(redemptions, redemptions)},
         system_admin_id=await find_system_admin(source, system_admin),
-        organization_made=not await _has_default_organization(targets["organizations"]),
+        organization_made=not has_default,
     )
-    for table, first in (await ids_in_the_way(plan.extents, targets)).items():
-        raise UpgradeError(
-            in_the_way(table, first),
-            FRESH_TARGET,
-        )
+    for conflict in (await find_id_conflicts(plan.extents, targets)).items():
+        raise UpgradeError(describe_id_conflict(*conflict), FRESH_TARGET)
     return plan
 
 
 async def find_system_admin(source: Source, email: str | None) -> int | None:
-    """Return who stays administrator of the system: the one named, else the one of lowest id.
+    """Return the id of the system's administrator: the one with that address, or the lowest id.
 
-    Raises UpgradeError when no administrator of version 1 has that address.
+    Raises UpgradeError if no administrator of version 1 has that address.
     """
-    found: int | None = await source.connection.fetchval(
+    admin_id: int | None = await source.connection.fetchval(
         "SELECT min(id) FROM public.users r WHERE role = 'admin'"  # noqa: S608
         f" AND ($1::text IS NULL OR lower({TRIMMED}) = lower($1))",
         email,
     )
-    if found is None and email is not None:
+    if admin_id is None and email is not None:
         raise UpgradeError(
-            f"{email} is no administrator of version 1.", "Name one with --system-admin."
+            f"{email} is no administrator of version 1.", "Choose one with --system-admin."
         )
-    return found
+    return admin_id
 
 
-async def ids_in_the_way(extents: dict[str, Extent], targets: Connections) -> dict[str, int]:
+async def find_id_conflicts(extents: dict[str, Extent], targets: Connections) -> dict[str, int]:
     """Return the tables of version 2 that use ids of version 1, and the first such id of each."""
-    found = {}
+    conflicts = {}
     for table, service in HOMES.items():
         async with seeing_everything(targets[service]):
             first = await targets[service].fetchval(
@@ -148,19 +147,12 @@ async def ids_in_the_way(extents: dict[str, Extent], targets: Connections) -> di
                 extents[table].last_id,
             )
         if first is not None:
-            found[table] = first
-    return found
+            conflicts[table] = first
+    return conflicts
 
 
-async def _has_default_organization(connection: Any) -> bool:
-    async with seeing_everything(connection):
-        return bool(
-            await connection.fetchval("SELECT 1 FROM organizations WHERE slug = $1", DEFAULT_SLUG)
-        )
-
-
-async def keep(plan: Plan, connection: Any) -> None:
-    """Write a plan into a schema, unless it is there."""
+async def store(plan: Plan, connection: Any) -> None:
+    """Store a plan in a schema, unless one is stored there."""
     extents = {table: vars(extent) for table, extent in plan.extents.items()}
     await connection.execute(
         f"INSERT INTO upgrade_plan ({_COLUMNS})"  # noqa: S608
@@ -179,31 +171,33 @@ async def keep(plan: Plan, connection: Any) -> None:
     )
 
 
-async def locate(plan: Plan, connection: Any, organization_id: int, timezone: str) -> Plan:
-    """Return a plan that knows which organization gets everything, and what day it is there."""
+async def with_organization(
+    plan: Plan, connection: Any, organization_id: int, timezone: str
+) -> Plan:
+    """Return the plan with the organization that receives all rows, and today's date there."""
     today = await connection.fetchval(
         "SELECT ($1::timestamptz AT TIME ZONE $2)::date", plan.began_at, timezone
     )
     return replace(plan, organization_id=organization_id, timezone=timezone, today=today)
 
 
-async def spread(plan: Plan, targets: Connections) -> None:
-    """Keep the plan in every schema. Raises UpgradeError when one holds another upgrade's."""
+async def store_everywhere(plan: Plan, targets: Connections) -> None:
+    """Store the plan in every schema. Raises UpgradeError if one has another upgrade's plan."""
     for service in COPIED_INTO:
-        await keep(plan, targets[service])
-        there = await load(targets[service])
-        if there is None or there.upgrade_id != plan.upgrade_id:
+        await store(plan, targets[service])
+        existing = await load(targets[service])
+        if existing is None or existing.upgrade_id != plan.upgrade_id:
             raise UpgradeError(
-                f"The schema of {service} holds rows of another upgrade.",
-                "Its database was restored or exchanged: restore the others to the same state.",
+                f"The schema of {service} contains rows of another upgrade.",
+                "Its database was restored or exchanged. Restore the others to the same state.",
             )
 
 
 async def finish(connection: Any) -> None:
-    """Note that everything was copied."""
+    """Record that all rows were copied."""
     await connection.execute("UPDATE upgrade_plan SET finished_at = now()")
 
 
 async def begin_rolling_back(connection: Any) -> None:
-    """Note that rows are about to go: from here on only a rollback may follow."""
+    """Record that rows are being removed: from now on only a rollback may continue."""
     await connection.execute("UPDATE upgrade_plan SET rolling_back = true")

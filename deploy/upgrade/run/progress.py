@@ -1,4 +1,4 @@
-"""What an operator sees while rows move: a bar in a terminal, plain lines elsewhere."""
+"""The progress that an operator sees while rows are copied: bars in a terminal, else lines."""
 
 import sys
 import time
@@ -17,95 +17,95 @@ LINE_EVERY_SECONDS = 5.0
 
 
 class TableProgress(Protocol):
-    """Is told how far one table is."""
+    """Shows the progress of one table."""
 
     def advance(self, rows: int) -> None:
-        """Count rows that are safe in the target."""
+        """Add rows that were committed in the target."""
 
     def end(self) -> None:
-        """Finish the table."""
+        """Show that the table is finished."""
 
 
 class ProgressDisplay(Protocol):
-    """Is told what is worked at, and shows it; several tables may be under way at once."""
+    """Shows the progress of several tables at once."""
 
-    def begin(self, what: str, total: int, done: int) -> TableProgress:
-        """Begin with a table of `total` rows, of which some are done already."""
+    def begin(self, name: str, total: int, done: int) -> TableProgress:
+        """Begin a table of `total` rows, `done` of which are copied already."""
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the display."""
 
     def __exit__(self, *_: object) -> None:
-        """Leave what was shown."""
+        """End the display and leave its text."""
 
 
 class NoProgress:
-    """Tells nobody."""
+    """Shows nothing."""
 
-    def begin(self, what: str, total: int, done: int) -> TableProgress:
-        """Tell nothing."""
+    def begin(self, name: str, total: int, done: int) -> TableProgress:
+        """Do nothing."""
         return self
 
     def __enter__(self) -> Self:
-        """Tell nothing."""
+        """Do nothing."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Tell nothing."""
+        """Do nothing."""
 
     def advance(self, rows: int) -> None:
-        """Tell nothing."""
+        """Do nothing."""
 
     def end(self) -> None:
-        """Tell nothing."""
+        """Do nothing."""
 
 
 class ProgressLines:
-    """Plain lines on standard error, for logs: one when a table ends, one each few seconds."""
+    """Plain lines on standard error, for logs: one every few seconds and one when a table ends."""
 
-    def begin(self, what: str, total: int, done: int) -> TableProgress:
-        """Begin with a table."""
-        return _LineProgress(what, total, done)
+    def begin(self, name: str, total: int, done: int) -> TableProgress:
+        """Begin a table."""
+        return _LineProgress(name, total, done)
 
     def __enter__(self) -> Self:
-        """Begin to tell."""
+        """Do nothing; lines need no start."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Tell nothing more."""
+        """Do nothing; lines need no end."""
 
 
 class _LineProgress:
-    def __init__(self, what: str, total: int, done: int) -> None:
-        self._what, self._total, self._done, self._before = what, total, done, done
-        self._began = self._told = time.monotonic()
+    def __init__(self, name: str, total: int, done: int) -> None:
+        self._name, self._total, self._done, self._before = name, total, done, done
+        self._began = self._printed_at = time.monotonic()
 
     def advance(self, rows: int) -> None:
         self._done += rows
-        if time.monotonic() - self._told >= LINE_EVERY_SECONDS:
-            self._tell()
+        if time.monotonic() - self._printed_at >= LINE_EVERY_SECONDS:
+            self._print()
 
     def end(self) -> None:
-        self._tell()
+        self._print()
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
-        seconds = max(self._told - self._began, 0.001)
+    def _print(self) -> None:
+        self._printed_at = time.monotonic()
+        seconds = max(self._printed_at - self._began, 0.001)
         if not self._total:
-            print(f"{self._what}: done in {seconds:.0f} s", file=sys.stderr, flush=True)
+            print(f"{self._name}: done in {seconds:.0f} s", file=sys.stderr, flush=True)
             return
         rate = (self._done - self._before) / seconds
-        left = (self._total - self._done) / rate if rate else 0
+        remaining = (self._total - self._done) / rate if rate else 0
         print(
-            f"{self._what}: {self._done:,} of {self._total:,} rows, {rate:,.0f}/s,"
-            f" {max(left, 0):.0f} s left",
+            f"{self._name}: {self._done:,} of {self._total:,} rows, {rate:,.0f}/s,"
+            f" {max(remaining, 0):.0f} s left",
             file=sys.stderr,
             flush=True,
         )
 
 
 class ProgressBars:
-    """One bar for each table, with its rate and the time that remains."""
+    """One bar for each table, with its rate and the remaining time."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -118,9 +118,9 @@ class ProgressBars:
             console=console,
         )
 
-    def begin(self, what: str, total: int, done: int) -> TableProgress:
-        """Begin with a table."""
-        return _BarProgress(self._progress, what, total, done)
+    def begin(self, name: str, total: int, done: int) -> TableProgress:
+        """Begin a table."""
+        return _BarProgress(self._progress, name, total, done)
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -128,14 +128,14 @@ class ProgressBars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the bars as they are."""
+        """Stop updating the bars."""
         self._progress.stop()
 
 
 class _BarProgress:
-    def __init__(self, progress: Progress, what: str, total: int, done: int) -> None:
+    def __init__(self, progress: Progress, name: str, total: int, done: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(what, total=total, completed=done, rate="–")
+        self._task = progress.add_task(name, total=total, completed=done, rate="–")
         self._began, self._moved = time.monotonic(), 0
 
     def advance(self, rows: int) -> None:
@@ -148,7 +148,7 @@ class _BarProgress:
 
 
 def progress_display(*, quiet: bool) -> ProgressDisplay:
-    """Return what suits where the output goes."""
+    """Return bars for a terminal, lines for another output, nothing if quiet."""
     if quiet:
         return NoProgress()
     console = Console(stderr=True)

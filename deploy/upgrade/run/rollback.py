@@ -1,6 +1,7 @@
-"""`carnet upgrade rollback`: takes away this upgrade's rows, and those alone.
+"""`carnet upgrade rollback`: removes this upgrade's rows, and only these.
 
-As the schemas' owners: a service may not delete what was sold. It may be interrupted, too.
+It signs in as the schemas' owners, because a service may not delete sold vouchers. It can be
+interrupted and repeated.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ _ORDER = (
     "users",
 )
 
-# Foreign keys that point at what goes: without an index each deleted row would read a whole table.
+# For foreign keys to deleted rows: without an index, each deletion would read a whole table.
 _INDEXES: Mapping[str, Mapping[str, str]] = {
     "vouchers": {
         "upgrade_back_1": "reservations (organization_id, voucher_code_id)",
@@ -47,23 +48,23 @@ _INDEXES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Vouchers sold since, of types that go. $1 organization, $2 last voucher of version 1, $3 whether
-# the whole organization goes.
-_LATER = """
+# Vouchers that were sold since and whose types are deleted. $1 organization, $2 last voucher of
+# version 1, $3 whether the whole organization is deleted.
+_LATER_VOUCHERS = """
     SELECT id FROM vouchers WHERE organization_id = $1 AND id > $2
     AND ($3 OR voucher_type_id IN (SELECT id FROM upgrade_voucher_types WHERE made))
 """
-# Rows of later days that hang on what goes; there are none unless the rollback is forced.
-_HANGING_ON_VOUCHERS = (
+# Later rows that refer to deleted rows; they exist only if the rollback is forced.
+_DEPENDENTS_OF_VOUCHERS = (
     f"DELETE FROM adjustments WHERE organization_id = $1"  # noqa: S608
-    f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER}))",
-    f"DELETE FROM redemptions WHERE organization_id = $1 AND (voucher_id IN ({_LATER})"  # noqa: S608
+    f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
+    f"DELETE FROM redemptions WHERE organization_id = $1 AND (voucher_id IN ({_LATER_VOUCHERS})"  # noqa: S608
     f" OR voucher_id <= $2 AND id > $4)",
-    f"DELETE FROM voucher_codes WHERE organization_id = $1 AND voucher_id IN ({_LATER})",  # noqa: S608
-    f"DELETE FROM vouchers WHERE id IN ({_LATER})",  # noqa: S608
+    f"DELETE FROM voucher_codes WHERE organization_id = $1 AND voucher_id IN ({_LATER_VOUCHERS})",  # noqa: S608
+    f"DELETE FROM vouchers WHERE id IN ({_LATER_VOUCHERS})",  # noqa: S608
 )
-# $1 organization, $2 last user of version 1, $3 whether the whole organization goes.
-_HANGING_ON_USERS = (
+# $1 organization, $2 last user of version 1, $3 whether the whole organization is deleted.
+_DEPENDENTS_OF_USERS = (
     "DELETE FROM permissions WHERE organization_id = $1 AND ($3 OR user_id <= $2)",
     "DELETE FROM sign_in_sessions WHERE user_id <= $2",
     "UPDATE users SET approved_by = NULL WHERE approved_by <= $2",
@@ -75,10 +76,10 @@ _HANGING_ON_USERS = (
 _UNPUBLISHED = "DELETE FROM outbox WHERE (body::jsonb #>> '{data,organization_id}')::bigint = $1"
 
 
-async def roll_back(target: Target, told: ProgressDisplay, *, force: bool) -> dict[str, int]:
-    """Take this upgrade's rows away again; return how many of each table. Version 1 is untouched.
+async def roll_back(target: Target, display: ProgressDisplay, *, force: bool) -> dict[str, int]:
+    """Remove this upgrade's rows; return their number by table. Version 1 does not change.
 
-    Raises UpgradeError when users have worked with version 2 since, unless forced.
+    Raises UpgradeError if users have worked with version 2 since, unless forced.
     """
     async with (
         one_failure(),
@@ -86,19 +87,25 @@ async def roll_back(target: Target, told: ProgressDisplay, *, force: bool) -> di
         service_connections(target) as targets,
     ):
         await acquire_lock(targets, owners)
-        plan = await _plan(targets, owners)
-        if not force and not plan.rolling_back:
-            _refuse(await count_changes(plan, targets))
+        if await plans.load(targets["organizations"]) is None:
+            await workspace.drop_unplanned(owners)
+        plan = await plans.load_begun(targets["organizations"])
+        if not (force or plan.rolling_back) and (changes := await count_changes(plan, targets)):
+            counts = ", ".join(f"{count} {kind}" for kind, count in changes.items())
+            raise UpgradeError(
+                f"Users have worked with version 2 since: {counts}.",
+                "A rollback deletes this. To do it nevertheless: carnet upgrade rollback --force",
+            )
         await require_services_stopped(targets)
-        # A rollback that was killed as it ended has dropped the tables of some schemas.
-        await workspace.make_tables(owners)
-        await _announce(plan, targets)
+        # A rollback that was killed near its end has dropped the tables of some schemas.
+        await workspace.create_tables(owners)
+        await _publish_notice(plan, targets)
         await plans.begin_rolling_back(targets["organizations"])
         await deferred_indexes.restore_everywhere(
             owners, deferred_indexes.INDEX, deferred_indexes.KEY
         )
-        with told:
-            removed = await _remove(plan, owners, told)
+        with display:
+            removed_rows = await _remove_rows(plan, owners, display)
         await deferred_indexes.restore_everywhere(
             owners,
             deferred_indexes.FOREIGN_KEY,
@@ -106,24 +113,16 @@ async def roll_back(target: Target, told: ProgressDisplay, *, force: bool) -> di
             deferred_indexes.OWNER_POLICY,
         )
         await audit_event.append(
-            target.service("audit"), audit_event.build_event(plan, "rolled_back", removed)
+            target.service("audit"), audit_event.build_event(plan, "rolled_back", removed_rows)
         )
-        await workspace.drop_emails(owners)
+        await workspace.drop_emails_table(owners)
         await deferred_indexes.drop_lists(owners)
         await workspace.drop_tables(owners)
-        return removed
+        return removed_rows
 
 
-async def _plan(targets: Connections, owners: Connections) -> Plan:
-    """Return what is taken back. Raises UpgradeError, and clears the notices, when nothing is."""
-    plan = await plans.load(targets["organizations"])
-    if plan is None:
-        await workspace.drop_unplanned(owners)
-    return await plans.load_begun(targets["organizations"])
-
-
-async def _announce(plan: Plan, targets: Connections) -> None:
-    """Let nobody start from here on; a finished upgrade that stays as it is needs no notice."""
+async def _publish_notice(plan: Plan, targets: Connections) -> None:
+    """Prevent services from starting. If one runs, leave a finished upgrade without a notice."""
     try:
         await maintenance_notice.publish(maintenance_notice.ROLLING_BACK, targets)
     except UpgradeError:
@@ -132,58 +131,52 @@ async def _announce(plan: Plan, targets: Connections) -> None:
         raise
 
 
-def _refuse(found: dict[str, int]) -> None:
-    if found:
-        listed = ", ".join(f"{count} {what}" for what, count in found.items())
-        raise UpgradeError(
-            f"Users have worked with version 2 since: {listed}.",
-            "A rollback would lose that. If it may: carnet upgrade rollback --force",
-        )
-
-
-async def _remove(plan: Plan, owners: Connections, told: ProgressDisplay) -> dict[str, int]:
-    await _change_indexes(owners, "CREATE INDEX IF NOT EXISTS {name} ON {columns}")
-    await _remove_hanging(plan, owners)
-    removed = {
-        table: await _remove_table(owners[HOMES[table]], table, plan, told) for table in _ORDER
+async def _remove_rows(plan: Plan, owners: Connections, display: ProgressDisplay) -> dict[str, int]:
+    await _execute_for_indexes(owners, "CREATE INDEX IF NOT EXISTS {name} ON {columns}")
+    await _remove_dependents(plan, owners)
+    removed_rows = {
+        table: await _empty_table(owners[HOMES[table]], table, plan, display) for table in _ORDER
     }
-    await _remove_beginnings(plan, owners)
-    await _change_indexes(owners, "DROP INDEX IF EXISTS {name}")
-    return removed
+    async with seeing_everything(owners["vouchers"]):
+        await _remove_voucher_types(plan, owners["vouchers"])
+    if plan.organization_made:
+        await _remove_organization(plan, owners)
+    await _execute_for_indexes(owners, "DROP INDEX IF EXISTS {name}")
+    return removed_rows
 
 
-async def _change_indexes(owners: Connections, statement: str) -> None:
+async def _execute_for_indexes(owners: Connections, statement: str) -> None:
     for service, indexes in _INDEXES.items():
         for name, columns in indexes.items():
             await owners[service].execute(statement.format(name=name, columns=columns))
 
 
-async def _remove_hanging(plan: Plan, owners: Connections) -> None:
+async def _remove_dependents(plan: Plan, owners: Connections) -> None:
     ids = (plan.organization_id, plan.extents["vouchers"].last_id, plan.organization_made)
     last_redemption = plan.extents[REDEMPTIONS].last_id
     async with seeing_everything(owners["vouchers"]):
-        for statement in _HANGING_ON_VOUCHERS:
+        for statement in _DEPENDENTS_OF_VOUCHERS:
             more = (last_redemption,) if "$4" in statement else ()
             await owners["vouchers"].execute(statement, *ids, *more)
     ids = (plan.organization_id, plan.extents["users"].last_id, plan.organization_made)
     async with seeing_everything(owners["identity"]):
-        for statement in _HANGING_ON_USERS:
-            await owners["identity"].execute(*_with_used(statement, ids))
+        for statement in _DEPENDENTS_OF_USERS:
+            await owners["identity"].execute(*_renumber(statement, ids))
 
 
-def _with_used(statement: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Number the parameters of a statement anew, for it may not use all of them."""
-    used = [n for n in range(1, len(arguments) + 1) if f"${n}" in statement]
-    for place, number in enumerate(used, start=1):
-        statement = statement.replace(f"${number}", f"${place}")
-    return (statement, *(arguments[number - 1] for number in used))
+def _renumber(statement: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a statement with consecutive parameters, and the arguments that it uses."""
+    numbers = [n for n in range(1, len(arguments) + 1) if f"${n}" in statement]
+    for position, number in enumerate(numbers, start=1):
+        statement = statement.replace(f"${number}", f"${position}")
+    return (statement, *(arguments[number - 1] for number in numbers))
 
 
-async def _remove_table(owner: Any, table: str, plan: Plan, told: ProgressDisplay) -> int:
-    """Delete what the upgrade wrote: ids up to the extent are its own and nobody else's."""
+async def _empty_table(owner: Any, table: str, plan: Plan, display: ProgressDisplay) -> int:
+    """Delete the rows of the upgrade: only it wrote rows with ids up to the extent."""
     extent = plan.extents[table]
-    counting = told.begin(table, extent.rows, 0)
-    removed, first = 0, await _first_id(owner, table, extent.last_id)
+    progress = display.begin(table, extent.rows, 0)
+    total, first = 0, await _first_id(owner, table, extent.last_id)
     while first is not None:
         async with seeing_everything(owner):
             status = await owner.execute(
@@ -192,28 +185,30 @@ async def _remove_table(owner: Any, table: str, plan: Plan, told: ProgressDispla
                 min(first + IDS_AT_ONCE - 1, extent.last_id),
             )
         rows = int(status.rpartition(" ")[2])
-        removed += rows
-        counting.advance(rows)
+        total += rows
+        progress.advance(rows)
         first = await _first_id(owner, table, extent.last_id)
-    counting.end()
-    return removed
+    progress.end()
+    return total
 
 
 async def _first_id(owner: Any, table: str, last: int) -> int | None:
     async with seeing_everything(owner):
-        found: int | None = await owner.fetchval(
+        first: int | None = await owner.fetchval(
             f"SELECT min(id) FROM {table} WHERE id <= $1",  # noqa: S608
             last,
         )
-    return found
+    return first
 
 
-async def _remove_beginnings(plan: Plan, owners: Connections) -> None:
-    """Remove what stood before the first row: types, copies, and the organization if we made it."""
+async def _remove_organization(plan: Plan, owners: Connections) -> None:
+    """Remove the organization that the upgrade created, with its copies and events."""
     async with seeing_everything(owners["vouchers"]):
-        await _remove_from_vouchers(plan, owners["vouchers"])
-    if not plan.organization_made:
-        return
+        vouchers = owners["vouchers"]
+        await vouchers.execute(_UNPUBLISHED, plan.organization_id)
+        await vouchers.execute(
+            "DELETE FROM organization_copies WHERE id = $1", plan.organization_id
+        )
     async with seeing_everything(owners["identity"]):
         await owners["identity"].execute(
             "DELETE FROM organization_copies WHERE id = $1", plan.organization_id
@@ -224,7 +219,8 @@ async def _remove_beginnings(plan: Plan, owners: Connections) -> None:
         await organizations.execute("DELETE FROM organizations WHERE id = $1", plan.organization_id)
 
 
-async def _remove_from_vouchers(plan: Plan, owner: Any) -> None:
+async def _remove_voucher_types(plan: Plan, owner: Any) -> None:
+    """Remove the voucher types that the upgrade created, and the copies of users."""
     await owner.execute(
         "DELETE FROM voucher_types WHERE id IN (SELECT id FROM upgrade_voucher_types WHERE made)"
         " OR $2 AND organization_id = $1",
@@ -233,6 +229,3 @@ async def _remove_from_vouchers(plan: Plan, owner: Any) -> None:
     )
     last_user = plan.extents["users"].last_id
     await owner.execute("DELETE FROM client_copies WHERE id <= $1", last_user)
-    if plan.organization_made:
-        await owner.execute(_UNPUBLISHED, plan.organization_id)
-        await owner.execute("DELETE FROM organization_copies WHERE id = $1", plan.organization_id)

@@ -1,4 +1,4 @@
-"""`carnet upgrade structure`: every service's migrations, and the role for reports."""
+"""`carnet upgrade structure`: runs every service's migrations and creates the report role."""
 
 from deploy.local.system import SERVICES
 from deploy.upgrade.run import report_role
@@ -9,7 +9,7 @@ from shared.migrations import head_of, upgrade
 async def upgrade_structure(target: Target) -> dict[str, str]:
     """Bring every schema to its newest revision; return the revisions. Safe to repeat.
 
-    Raises UpgradeError when an address is missing.
+    Raises UpgradeError if an address is missing.
     """
     addresses = {service: target.owner(service) for service in SERVICES}
     revisions = {}

@@ -1,4 +1,4 @@
-"""The queries by which the user verifies an upgrade, run unchanged as the role for reports."""
+"""The queries of version 1's instructions that verify an upgrade, run as `carnet_report`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,26 +34,23 @@ class QueryAnswer:
 
     @property
     def number(self) -> int:
-        """The one value of a count."""
+        """The value of a query with one number."""
         return int(next(iter(self.rows[0].values())))
 
 
-def _as_psql_shows(row: Any) -> dict[str, Any]:
-    return {
-        name: _readable(value) if isinstance(value, bytes) else value for name, value in row.items()
-    }
-
-
-def _readable(value: bytes) -> str:
-    """Return a "char", of which the catalogue has many, as it is, and other bytes as hex."""
-    return value.decode("ascii") if len(value) == 1 else rf"\x{value.hex()}"
-
-
-async def ask(report_url: str) -> list[QueryAnswer]:
-    """Run every query as the role for reports. Raises UpgradeError when it cannot sign in."""
+async def run_queries(report_url: str) -> list[QueryAnswer]:
+    """Run every query as `carnet_report`. Raises UpgradeError if it cannot sign in."""
     async with signed_in(report_url, "the target as carnet_report") as connection:
-        return [await _answer(connection, query) for query in QUERIES]
+        return [
+            QueryAnswer(query, [_readable(row) for row in await connection.fetch(query)])
+            for query in QUERIES
+        ]
 
 
-async def _answer(connection: Any, query: str) -> QueryAnswer:
-    return QueryAnswer(query, [_as_psql_shows(row) for row in await connection.fetch(query)])
+def _readable(row: Any) -> dict[str, Any]:
+    """Return a row with bytes as psql shows them: a "char" of the catalogue, or hexadecimal."""
+
+    def text(value: bytes) -> str:
+        return value.decode("ascii") if len(value) == 1 else rf"\x{value.hex()}"
+
+    return {name: text(value) if isinstance(value, bytes) else value for name, value in row.items()}

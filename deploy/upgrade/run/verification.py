@@ -1,10 +1,9 @@
-"""`carnet upgrade verify`: is everything there, and as it must be?"""
+"""`carnet upgrade verify`: compares version 2 with version 1."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from deploy.local.servers import one_failure
 from deploy.upgrade.errors import UpgradeError
@@ -27,7 +26,7 @@ from deploy.upgrade.targets import (
     signed_in,
 )
 
-_COPY = (
+_COPIED_COLUMNS = (
     "r.id::text",
     "r.name",
     "r.email",
@@ -52,13 +51,13 @@ _OWNERS_WITH_ALL = """
     SELECT count(*) FROM permissions p JOIN users u ON u.id = p.user_id
     WHERE u.role = 'organization_owner' AND u.id <= $1 AND p.permission = 'all'
 """
-_HOMELESS = "SELECT count(*) FROM users WHERE organization_id IS NULL AND id > $1"
-_TRAIL = "SELECT count(*) FROM audit_logs WHERE action = 'migration' AND correlation_id = $1"
+_WITHOUT_ORGANIZATION = "SELECT count(*) FROM users WHERE organization_id IS NULL AND id > $1"
+_AUDIT_ROWS = "SELECT count(*) FROM audit_logs WHERE action = 'migration' AND correlation_id = $1"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must be so."""
+    """One check, whether it passed, and its values."""
 
     name: str
     passed: bool
@@ -67,19 +66,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Every check, and the answers to the user's queries (None: they could not be asked)."""
+    """All checks, and the results of the verification queries (None if they were not run)."""
 
     checks: Sequence[Check]
     answers: Sequence[QueryAnswer] | None
 
     @property
     def passed(self) -> bool:
-        """Say whether everything is as it must be."""
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
 
 async def verify(target: Target, dsn: str) -> Verdict:
-    """Compare version 1 with what became of it. Raises UpgradeError when there is nothing yet."""
+    """Compare version 1 with its copy. Raises UpgradeError if the upgrade is not finished."""
     async with (
         one_failure(),
         open_source(dsn) as source,
@@ -87,122 +86,118 @@ async def verify(target: Target, dsn: str) -> Verdict:
     ):
         plan = await plans.load_begun(targets["organizations"])
         if plan.finished_at is None or plan.rolling_back:
-            raise UpgradeError("The upgrade is not finished.", "Go on: carnet upgrade data")
-        async with _seeing(targets):
-            checks = [check async for check in _checks(plan, source, targets)]
-        checks.append(await _trail(plan, target))
-        answers = await user_queries.ask(target.report) if target.report else None
+            raise UpgradeError("The upgrade is not finished.", "Finish it: carnet upgrade data")
+        verification = _Verification(plan, source, targets)
+        async with AsyncExitStack() as stack:
+            for service in COPIED_INTO:
+                await stack.enter_async_context(seeing_everything(targets[service]))
+            checks = [check async for check in verification.run()]
+        checks.append(await _check_audit_trail(plan, target))
+        answers = await user_queries.run_queries(target.report) if target.report else None
         if answers is not None:
-            checks += await _user_checks(plan, targets, answers)
+            checks += await _check_answers(plan, targets, answers)
         return Verdict(checks, answers)
 
 
-@asynccontextmanager
-async def _seeing(targets: Connections) -> AsyncIterator[None]:
-    async with AsyncExitStack() as stack:
-        for service in COPIED_INTO:
-            await stack.enter_async_context(seeing_everything(targets[service]))
-        yield
+class _Verification:
+    """The checks that read the services' tables and version 1."""
+
+    def __init__(self, plan: Plan, source: Source, targets: Connections) -> None:
+        self._plan = plan
+        self._source = source
+        self._targets = targets
+
+    async def run(self) -> AsyncIterator[Check]:
+        set_aside = [row["id"] for row in await self._targets["identity"].fetch(SET_ASIDE)]
+        for expectation in EXPECTATIONS:
+            yield await self.rows(expectation, set_aside)
+        yield await self.client_copies()
+        yield await self.sessions_sold()
+        yield await self.sessions_used()
+        yield await self.balances()
+        yield await self.owners()
+        for table, next_id in (await sequences.next_ids(self._targets)).items():
+            last_id = self._plan.extents[table].last_id
+            detail = f"{next_id}, version 1 had {last_id}"
+            yield Check(f"next id of {table}", next_id > last_id, detail)
+
+    async def rows(self, expectation: Expectation, set_aside: list[int]) -> Check:
+        table = expectation.table
+        values = plan_literals(self._plan, set_aside)
+        columns = [column.format(**values) for column in expectation.source]
+        expected = Side(self._source.connection, expectation.source_from, columns)
+        target = self._targets[expectation.service]
+        actual = Side(target, expectation.target_from, expectation.target)
+        highest_ids = await self._source.highest_ids()
+        last_id = max(self._plan.extents[table].last_id, highest_ids[table])
+        comparison = await compare(expected, actual, f"public.{table}", last_id)
+        return _check_of(f"rows of {table}", comparison)
+
+    async def client_copies(self) -> Check:
+        users = Side(self._targets["identity"], "users r", _COPIED_COLUMNS)
+        copies = Side(self._targets["vouchers"], "client_copies r", _COPIED_COLUMNS)
+        last_id = self._plan.extents["users"].last_id
+        comparison = await compare(users, copies, "users", last_id)
+        return _check_of("copies of users in vouchers", comparison)
+
+    async def sessions_sold(self) -> Check:
+        expected = await self._source.connection.fetchval(_SUMS.format(table="public.vouchers"))
+        actual = await self._targets["vouchers"].fetchval(
+            _SUMS.format(table="vouchers WHERE id <= $1"), self._plan.extents["vouchers"].last_id
+        )
+        return Check("sum of sessions sold", expected == actual, f"{actual:,} of {expected:,}")
+
+    async def sessions_used(self) -> Check:
+        expected = await self._source.connection.fetchval(SESSIONS_SPENT)
+        actual = await self._targets["vouchers"].fetchval(
+            "SELECT count(*) FROM redemptions WHERE id <= $1",
+            self._plan.extents[REDEMPTIONS].last_id,
+        )
+        return Check("sum of sessions spent", expected == actual, f"{actual:,} of {expected:,}")
+
+    async def balances(self) -> Check:
+        last_id = self._plan.extents["vouchers"].last_id
+        row = await self._targets["vouchers"].fetchrow(_BALANCES, last_id)
+        detail = f"{row['unequal']:,} unequal"
+        if row["unequal"]:
+            detail += f", first voucher {row['first']}"
+        return Check("balance of every voucher is its redemptions", row["unequal"] == 0, detail)
+
+    async def owners(self) -> Check:
+        last_id = self._plan.extents["users"].last_id
+        owners = await self._targets["identity"].fetchval(_OWNERS, last_id)
+        with_all = await self._targets["identity"].fetchval(_OWNERS_WITH_ALL, last_id)
+        detail = f"{with_all} of {owners}"
+        return Check("owners with all permissions", owners == with_all, detail)
 
 
-async def _checks(plan: Plan, source: Source, targets: Connections) -> AsyncIterator[Check]:
-    set_aside = [row["id"] for row in await targets["identity"].fetch(SET_ASIDE)]
-    for expectation in EXPECTATIONS:
-        yield await _rows(expectation, plan, source, targets, set_aside)
-    yield await _client_copies(plan, targets)
-    yield await _sessions_sold(plan, source, targets)
-    yield await _sessions_spent(plan, source, targets)
-    yield await _balances(plan, targets)
-    yield await _owners(plan, targets)
-    for table, following in (await sequences.next_ids(targets)).items():
-        last = plan.extents[table].last_id
-        yield Check(f"next id of {table}", following > last, f"{following}, version 1 had {last}")
+def _check_of(name: str, comparison: Comparison) -> Check:
+    detail = f"{comparison.actual:,} of {comparison.expected:,}"
+    if comparison.differing:
+        detail += ", differing ids: " + ", ".join(map(str, comparison.differing))
+    return Check(name, comparison.equal, detail)
 
 
-async def _rows(
-    expectation: Expectation,
-    plan: Plan,
-    source: Source,
-    targets: Connections,
-    set_aside: list[int],
-) -> Check:
-    expected = Side(
-        source.connection,
-        expectation.source_from,
-        _with_values(expectation.source, plan, set_aside),
-    )
-    found = Side(targets[expectation.service], expectation.target_from, expectation.target)
-    table = expectation.table
-    last = max(plan.extents[table].last_id, (await source.highest_ids())[table])
-    return _of(f"rows of {table}", await compare(expected, found, f"public.{table}", last))
-
-
-def _with_values(columns: Sequence[str], plan: Plan, set_aside: list[int]) -> tuple[str, ...]:
-    values = plan_literals(plan, set_aside)
-    return tuple(column.format(**values) for column in columns)
-
-
-def _of(name: str, compared: Comparison) -> Check:
-    detail = f"{compared.found:,} of {compared.expected:,}"
-    if compared.differing:
-        detail += ", differing ids: " + ", ".join(map(str, compared.differing))
-    return Check(name, compared.equal, detail)
-
-
-async def _client_copies(plan: Plan, targets: Connections) -> Check:
-    users = Side(targets["identity"], "users r", _COPY)
-    copies = Side(targets["vouchers"], "client_copies r", _COPY)
-    last = plan.extents["users"].last_id
-    return _of("copies of users in vouchers", await compare(users, copies, "users", last))
-
-
-async def _sessions_sold(plan: Plan, source: Source, targets: Connections) -> Check:
-    expected = await source.connection.fetchval(_SUMS.format(table="public.vouchers"))
-    found = await targets["vouchers"].fetchval(
-        _SUMS.format(table="vouchers WHERE id <= $1"), plan.extents["vouchers"].last_id
-    )
-    return Check("sum of sessions sold", expected == found, f"{found:,} of {expected:,}")
-
-
-async def _sessions_spent(plan: Plan, source: Source, targets: Connections) -> Check:
-    expected = await source.connection.fetchval(SESSIONS_SPENT)
-    found = await targets["vouchers"].fetchval(
-        "SELECT count(*) FROM redemptions WHERE id <= $1", plan.extents[REDEMPTIONS].last_id
-    )
-    return Check("sum of sessions spent", expected == found, f"{found:,} of {expected:,}")
-
-
-async def _balances(plan: Plan, targets: Connections) -> Check:
-    row = await targets["vouchers"].fetchrow(_BALANCES, plan.extents["vouchers"].last_id)
-    detail = f"{row['unequal']:,} unequal"
-    if row["unequal"]:
-        detail += f", voucher {row['first']} first"
-    return Check("balance of every voucher is its redemptions", row["unequal"] == 0, detail)
-
-
-async def _owners(plan: Plan, targets: Connections) -> Check:
-    last = plan.extents["users"].last_id
-    owners = await targets["identity"].fetchval(_OWNERS, last)
-    allowed = await targets["identity"].fetchval(_OWNERS_WITH_ALL, last)
-    return Check("owners with all permissions", owners == allowed, f"{allowed} of {owners}")
-
-
-async def _trail(plan: Plan, target: Target) -> Check:
+async def _check_audit_trail(plan: Plan, target: Target) -> Check:
     url = target.service("audit")
     async with signed_in(url, "the schema of audit") as audit, seeing_everything(audit):
-        found = await audit.fetchval(_TRAIL, str(plan.upgrade_id))
-    return Check("migration in the audit trail", found == 1, f"{found} of 1")
+        count = await audit.fetchval(_AUDIT_ROWS, str(plan.upgrade_id))
+    return Check("migration in the audit trail", count == 1, f"{count} of 1")
 
 
-async def _user_checks(
+async def _check_answers(
     plan: Plan, targets: Connections, answers: Sequence[QueryAnswer]
 ) -> list[Check]:
     by_query = {answer.query: answer for answer in answers}
     async with seeing_everything(targets["identity"]):
-        # An administrator that version 2 made for itself belongs to no organization.
-        others = await targets["identity"].fetchval(_HOMELESS, plan.extents["users"].last_id)
-    homeless = by_query[user_queries.WITHOUT_ORGANIZATION].number - others
+        # An administrator that version 2 created itself belongs to no organization.
+        later_users = await targets["identity"].fetchval(
+            _WITHOUT_ORGANIZATION, plan.extents["users"].last_id
+        )
+    without_organization = by_query[user_queries.WITHOUT_ORGANIZATION].number - later_users
     migration = by_query[user_queries.MIGRATION].rows
+    created_at = migration[0]["created_at"] if migration else None
+    time = created_at.isoformat() if isinstance(created_at, datetime) else "none"
     invalid = [
         row["conname"]
         for answer in answers
@@ -213,13 +208,12 @@ async def _user_checks(
     types = by_query[user_queries.VOUCHER_TYPES].number
     return [
         Check("organizations", organizations >= 1, f"{organizations}"),
-        Check("users without organization", homeless == 0, f"{homeless} of version 1"),
+        Check(
+            "users without organization",
+            without_organization == 0,
+            f"{without_organization} of version 1",
+        ),
         Check("voucher types", types >= 3, f"{types}"),
-        Check("migration, as carnet_report sees it", len(migration) == 1, _when(migration)),
+        Check("migration, as carnet_report sees it", len(migration) == 1, time),
         Check("constraints in force", not invalid, ", ".join(invalid) or "all"),
     ]
-
-
-def _when(rows: Sequence[dict[str, Any]]) -> str:
-    instant = rows[0]["created_at"] if rows else None
-    return instant.isoformat() if isinstance(instant, datetime) else "none"

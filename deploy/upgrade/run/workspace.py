@@ -1,7 +1,7 @@
-"""The upgrade's own tables in the schemas it fills: its plan, its progress, what it found.
+"""The upgrade's own tables in the schemas that it fills: its plan, progress and findings.
 
-They are no part of a service's schema, so no migration makes them: the schema's owner does when
-the upgrade begins, and removes the last of them when it is rolled back.
+They are not part of a service's schema, so no migration creates them. The schema's owner creates
+them when the upgrade begins, and drops them when it is rolled back.
 """
 
 from typing import Any
@@ -62,42 +62,40 @@ _NAMES = (
 EMAILS_COLUMNS = ("id", "email", "created_at")
 
 
-async def make_tables(owners: Connections) -> None:
-    """Make what is missing of the upgrade's own tables."""
+async def create_tables(owners: Connections) -> None:
+    """Create the upgrade's own tables if they are missing."""
     for service in COPIED_INTO:
         async with owners[service].transaction():
             for statement in _TABLES:
                 await owners[service].execute(statement)
 
 
-async def make_emails(owners: Connections) -> None:
-    """Make the table in which equal addresses are found."""
+async def create_emails_table(owners: Connections) -> None:
+    """Create the table in which equal addresses are found."""
     await owners["identity"].execute(
         "CREATE UNLOGGED TABLE IF NOT EXISTS upgrade_emails"
         " (id bigint, email text, created_at timestamp)"
     )
 
 
-async def drop_emails(owners: Connections) -> None:
-    """Remove it again."""
+async def drop_emails_table(owners: Connections) -> None:
+    """Drop the table of addresses."""
     await owners["identity"].execute("DROP TABLE IF EXISTS upgrade_emails")
 
 
 async def drop_tables(owners: Connections) -> None:
-    """Remove the upgrade's memory; that of organizations, which is the first, goes last."""
+    """Drop the upgrade's own tables; those of organizations, which has the first plan, go last."""
     for service in reversed(COPIED_INTO):
         await _drop_tables(owners[service])
 
 
 async def drop_unplanned(owners: Connections) -> None:
-    """Remove what an upgrade left that was interrupted before it had a plan, its notices too."""
+    """Drop the tables, notices included, of an upgrade that ended before it stored a plan."""
     for service in COPIED_INTO:
-        if not await _has_plan(owners[service]):
-            await _drop_tables(owners[service])
-
-
-async def _has_plan(owner: Any) -> bool:
-    return await exists(owner) and bool(await owner.fetchval("SELECT 1 FROM upgrade_plan"))
+        owner = owners[service]
+        has_plan = await exists(owner) and await owner.fetchval("SELECT 1 FROM upgrade_plan")
+        if not has_plan:
+            await _drop_tables(owner)
 
 
 async def _drop_tables(owner: Any) -> None:
@@ -105,5 +103,5 @@ async def _drop_tables(owner: Any) -> None:
 
 
 async def exists(connection: Any) -> bool:
-    """Say whether an upgrade has begun in a schema."""
+    """Return whether the upgrade's tables exist in a schema."""
     return bool(await connection.fetchval("SELECT to_regclass('upgrade_plan') IS NOT NULL"))

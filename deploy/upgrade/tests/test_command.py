@@ -63,10 +63,10 @@ async def test_everything_at_once_into_the_same_database(v2: VersionTwo, tmp_pat
 
 async def test_each_step_by_itself(v1: VersionOne, v2: VersionTwo, tmp_path: Path) -> None:
     steps = {
-        "preflight": "Nothing is in the way",
+        "preflight": "The preflight found no problem",
         "structure": "vouchers",
-        "data": "address equal to an older user's but for case",
-        "verify": "Everything is as it must be",
+        "data": "address equal to an older user's except for case",
+        "verify": "All checks passed",
     }
     for step, expected in steps.items():
         source = () if step == "structure" else ("--source", v1.reader)
@@ -100,7 +100,7 @@ async def test_ids_that_version_2_uses_are_in_the_way(
     )
     ended = await carnet_upgrade(v2.environment, "preflight", "--source", v1.reader, "--json")
     assert ended.code == 1
-    assert "users of its own under ids of version 1" in ended.document["problems"][0]
+    assert "its own users with ids of version 1" in ended.document["problems"][0]
     ended = await carnet_upgrade(v2.environment, "data", "--source", v1.reader)
     assert ended.code == 1
     steps = ["Stop version 2", "export CARNET_DATA=", "carnet upgrade run", "Start version 2"]
@@ -196,14 +196,14 @@ async def test_a_backup_that_finds_no_room_leaves_nothing(v1: VersionOne, tmp_pa
     _, said = await process.communicate()
     assert process.returncode == 1
     assert "pg_dump failed" in said.decode()
-    assert "there must be room" in said.decode()
+    assert "must have free space" in said.decode()
     assert _names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("nonsense", "no address of a database"),
+        ("nonsense", "not the address of a database"),
         ("postgresql://nobody:wrong@127.0.0.1:1/x", "Cannot sign in"),
     ],
 )

@@ -130,7 +130,7 @@ async def test_an_interrupted_rollback_must_be_finished(v1: VersionOne, v2: Vers
         "UPDATE organizations.upgrade_plan SET rolling_back = true",
         "DELETE FROM vouchers.reservations WHERE id = 1",
     )
-    with pytest.raises(UpgradeError, match="rollback was begun"):
+    with pytest.raises(UpgradeError, match="rollback was started"):
         await upgraded(v1, v2)
     await roll_back(v2.target, NoProgress(), force=False)
     assert await v2.value("SELECT count(*) FROM vouchers.vouchers") == 0

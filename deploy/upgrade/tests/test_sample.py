@@ -26,7 +26,7 @@ async def test_the_sample_passes_every_check(sample: Upgraded) -> None:
 
 
 async def test_everything_belongs_to_the_default_organization(sample: Upgraded) -> None:
-    v2, told = sample.v2, sample.told
+    v2, told = sample.v2, sample.summary
     [organization] = await v2.rows("SELECT * FROM organizations.organizations")
     assert organization["name"] == "Default Organization"
     assert organization["slug"] == "default-org"
@@ -84,7 +84,7 @@ async def test_owners_hold_all_permissions(sample: Upgraded) -> None:
 
 
 async def test_equal_addresses_are_set_aside_and_reported(sample: Upgraded) -> None:
-    v2, told = sample.v2, sample.told
+    v2, told = sample.v2, sample.summary
     users = await by_id(v2, "SELECT * FROM identity.users")
     assert (users[8]["email"], users[8]["is_active"]) == ("Piotr@Example.com", True)
     assert users[9]["email"] == "piotr@example.com.duplicate-9.invalid"
@@ -230,7 +230,7 @@ async def test_sequences_continue_after_version_1(v1: VersionOne, v2: VersionTwo
 
 
 async def test_one_row_in_the_audit_trail(sample: Upgraded) -> None:
-    v2, told = sample.v2, sample.told
+    v2, told = sample.v2, sample.summary
     [row] = await v2.rows("SELECT * FROM audit.audit_logs WHERE action = 'migration'")
     assert (row["entity_type"], row["user_id"]) == ("system", None)
     assert row["organization_id"] == told["organization_id"]

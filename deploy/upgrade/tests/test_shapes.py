@@ -191,7 +191,7 @@ async def test_days_that_no_calendar_of_version_2_has(empty_v1: VersionOne, v2: 
             "INSERT INTO reservations (id, client_id, therapy_class_id, session_date)"
             f" VALUES ({id_}, 1, 1, '{day}')",
         )
-    found = (await inspect(empty_v1.reader, None, None)).found
+    found = (await inspect(empty_v1.reader, None, None)).groups
     told = await prove(empty_v1, v2)
     assert {(g["table_name"], g["rule"]): g["ids"] for g in found} == {
         (g["table_name"], g["rule"]): g["ids"] for g in told["changed"]
@@ -252,7 +252,7 @@ async def test_what_constraints_forbade_before_they_were_dropped(
         "INSERT INTO reservations (id, session_date, status, created_at)"
         " VALUES (1, NULL, 'scheduled', '2024-01-01')",
     )
-    found = (await inspect(empty_v1.reader, None, None)).found
+    found = (await inspect(empty_v1.reader, None, None)).groups
     told = await prove(empty_v1, v2)
     listed = {f"{group['table_name']}.{group['rule']}": group["ids"] for group in found}
     assert listed.pop("voucher_codes.code_differs_in_case") == [2]
@@ -276,7 +276,7 @@ async def test_what_constraints_forbade_before_they_were_dropped(
 
 
 KEYLESS = {
-    "several vouchers have the same id: ids 1": (
+    "groups of vouchers have the same id: ids 1": (
         "ALTER TABLE vouchers DROP CONSTRAINT vouchers_pkey CASCADE;"
         "INSERT INTO vouchers SELECT * FROM vouchers WHERE id = 1"
     ),
@@ -286,17 +286,17 @@ KEYLESS = {
         "INSERT INTO users (id, email, name, password_hash, role)"
         " VALUES (NULL, 'n@x.org', 'n', 'h', 'client')"
     ),
-    "several voucher_codes have the same code: ids 1": (
+    "groups of voucher_codes have the same code: ids 1": (
         "ALTER TABLE voucher_codes DROP CONSTRAINT voucher_codes_code_key;"
         "INSERT INTO voucher_codes (voucher_id, code) VALUES (2, 'VK-2024-001-01')"
     ),
-    "several reservations have the same client_id, therapy_class_id, session_date: ids 1": (
+    "groups of reservations have the same client_id, therapy_class_id, session_date: ids 1": (
         "ALTER TABLE reservations"
         " DROP CONSTRAINT reservations_client_id_therapy_class_id_session_date_key;"
         "INSERT INTO reservations (client_id, therapy_class_id, session_date)"
         " SELECT client_id, therapy_class_id, session_date FROM reservations WHERE id = 1"
     ),
-    "1 sessions name therapy_classes that are not there: ids 3": (
+    "1 sessions refer to therapy_classes that do not exist: ids 3": (
         "ALTER TABLE sessions DROP CONSTRAINT sessions_therapy_class_id_fkey;"
         "UPDATE sessions SET therapy_class_id = 99 WHERE id = 3"
     ),

@@ -23,7 +23,7 @@ from deploy.upgrade.run import maintenance_notice
 from deploy.upgrade.run.progress import NoProgress
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.verification import verify
-from deploy.upgrade.run.workspace import make_tables
+from deploy.upgrade.run.workspace import create_tables
 from deploy.upgrade.targets import COPIED_INTO, owner_connections, service_connections
 from deploy.upgrade.tests import commands
 from deploy.upgrade.tests.test_interruptions import MANY, finish, kill_after, start
@@ -192,9 +192,9 @@ async def test_a_rollback_that_was_killed_at_its_end_can_be_finished(
 
 
 async def publish(v2: VersionTwo) -> None:
-    """Put the notices up as an upgrade does, and go no further."""
+    """Publish the notices as an upgrade does, and end."""
     async with owner_connections(v2.target) as owners, service_connections(v2.target) as targets:
-        await make_tables(owners)
+        await create_tables(owners)
         await maintenance_notice.publish(maintenance_notice.UPGRADING, targets)
 
 
@@ -223,7 +223,7 @@ async def test_whoever_started_just_before_the_notices_is_seen(
 ) -> None:
     started = await asyncpg.connect(v2.target.service("identity"))
     try:
-        with pytest.raises(UpgradeError, match="Version 2 is at work: identity"):
+        with pytest.raises(UpgradeError, match="Version 2 is running: identity"):
             await publish(v2)
     finally:
         await started.close()
@@ -254,7 +254,7 @@ async def test_a_rollback_that_could_not_begin_leaves_no_notice(
     await until(announcing)
     started = await asyncpg.connect(v2.target.service("vouchers"))
     try:
-        with pytest.raises(UpgradeError, match="Version 2 is at work: vouchers"):
+        with pytest.raises(UpgradeError, match="Version 2 is running: vouchers"):
             await rolling_back
     finally:
         await started.close()
@@ -277,6 +277,6 @@ async def test_an_api_that_nobody_asked_anything_is_seen_at_work(
     v1: VersionOne, v2: VersionTwo, services: Services
 ) -> None:
     async with services.running("services.vouchers.app"):
-        with pytest.raises(UpgradeError, match="Version 2 is at work: vouchers"):
+        with pytest.raises(UpgradeError, match="Version 2 is running: vouchers"):
             await upgraded(v1, v2)
     await upgraded(v1, v2)

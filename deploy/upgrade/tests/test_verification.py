@@ -92,7 +92,7 @@ async def test_rows_that_version_1_got_since_are_missed(v1: VersionOne, v2: Vers
     await v1.execute("INSERT INTO sessions (session_date) VALUES ('2030-01-01')")
     found = await failures(Upgraded(v1, v2, {}))
     assert "rows of sessions: 3 of 4, differing ids: 4" in found
-    with pytest.raises(UpgradeError, match="sessions grew up to id 4"):
+    with pytest.raises(UpgradeError, match="sessions grew to id 4"):
         await upgraded(v1, v2)
 
 
