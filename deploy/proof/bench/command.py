@@ -12,7 +12,7 @@ from deploy.local.interrupts import Interrupts, exit_with
 from deploy.local.system import CHECKOUT
 from deploy.proof.bench import machine, report, results, table
 from deploy.proof.bench.catalogue import MEASUREMENTS
-from deploy.proof.bench.ground import Scale, prepared_ground
+from deploy.proof.bench.environment import Scale, prepared_environment
 from deploy.proof.bench.protocol import Measurement
 from deploy.proof.bench.rounds import measure
 
@@ -72,9 +72,9 @@ async def _measure_all(chosen: list[Measurement], scale: Scale, rounds: int) -> 
     known = results.read(RESULTS)
     described = machine.described()
     told = {"rounds": rounds, "quick": scale.quick}
-    async with prepared_ground(FOLDER, scale, _say) as ground:
+    async with prepared_environment(FOLDER, scale, _say) as environment:
         for measurement in chosen:
-            found = await measure(measurement, ground, rounds, _say)
+            found = await measure(measurement, environment, rounds, _say)
             known[measurement.name] = replace(found, machine=described, scale=told)
             results.write(RESULTS, known)
             _show(measurement, known[measurement.name])
@@ -83,7 +83,7 @@ async def _measure_all(chosen: list[Measurement], scale: Scale, rounds: int) -> 
 
 def _show(measurement: Measurement, outcome: results.Outcome) -> None:
     table.show(measurement.title, table.RUNS_HEAD, table.run_rows(outcome))
-    aims = results.judged(measurement, outcome)
+    aims = results.aim_results(measurement, outcome)
     if aims:
         table.show("aims", table.AIMS_HEAD, table.aim_rows(aims))
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from deploy.proof.bench.ground import BenchDatabase, Ground
+from deploy.proof.bench.environment import BenchDatabase, BenchEnvironment
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
 from deploy.proof.bench.sample_events import sample_events
 from services.audit.handlers import BATCH, QUEUE
@@ -18,30 +18,30 @@ _AUDIT_TABLES = "audit_logs, inbox, chain_heads, personal_values"
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
-    source, target = await ground.database("vouchers"), await ground.database("audit")
-    broker = f"{(await ground.servers()).rabbitmq_url}/"
-    events = ground.scale.events
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+    source, target = await environment.database("vouchers"), await environment.database("audit")
+    broker = f"{(await environment.servers()).rabbitmq_url}/"
+    events = environment.scale.events
     await empty_queue(broker)
     async with target.admin() as admin:
         await admin.execute("SELECT ensure_partition(now())")
 
     async def copy() -> Figures:
         await _empty_trail(target)
-        return await ground.task("copy", {"url": target.admin_url, "events": events})
+        return await environment.task("copy", {"url": target.admin_url, "events": events})
 
     async def ingest() -> Figures:
         await _empty_trail(target)
-        return await ground.task("ingest", {"url": plain_url(target), "events": events})
+        return await environment.task("ingest", {"url": plain_url(target), "events": events})
 
     async def publish() -> Figures:
         await empty_queue(broker)
-        return await ground.task("publish", {"broker": broker, "events": events})
+        return await environment.task("publish", {"broker": broker, "events": events})
 
     async def relay() -> Figures:
         await empty_queue(broker)
         await fill_outbox(source, sample_events(events, service="vouchers"))
-        return await ground.task(
+        return await environment.task(
             "relay", {"url": plain_url(source), "broker": broker, "events": events}
         )
 
@@ -49,7 +49,7 @@ async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
         await empty_queue(broker)
         await _empty_trail(target)
         await fill_outbox(source, sample_events(events, service="vouchers"))
-        return await ground.task(
+        return await environment.task(
             "pipeline",
             {
                 "source": plain_url(source),
@@ -104,7 +104,7 @@ EVENTS = Measurement(
     f"values and rows in batches of {BATCH}; COPY writes the same rows, ready-made, in as large "
     "batches. The bare publisher sends ready-made messages, 500 at once, confirmed by a quorum "
     "queue.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=(
         Aim(
             "audit ingestion: events/s, of COPY",

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from deploy.local.system import SERVICES
-from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.environment import BenchEnvironment
 from deploy.proof.bench.identities import Issuer
-from deploy.proof.bench.load import Request, load
+from deploy.proof.bench.load import LoadRequest, load
 from deploy.proof.bench.nginx import proxy, upstream
 from deploy.proof.bench.programs import programs
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
@@ -21,30 +21,35 @@ _ENOUGH = "100000000/10 seconds"
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
-    tools, issuer = programs(ground), Issuer()
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+    tools, issuer = programs(environment), Issuer()
     answers = {PATH: {"id": 1, "notes": "n" * 1000}, "/internal/revocations": _NOTHING_REVOKED}
     headers = issuer.bearer(1, "client", 1)
     async with AsyncExitStack() as stack:
-        target = await stack.enter_async_context(upstream(ground, tools, answers))
-        nginx, nginx_pid = await stack.enter_async_context(proxy(ground, tools, target))
-        ours, our_pid = await stack.enter_async_context(_gateway(ground, issuer, target))
+        target = await stack.enter_async_context(upstream(environment, tools, answers))
+        nginx, nginx_pid = await stack.enter_async_context(proxy(environment, tools, target))
+        ours, our_pid = await stack.enter_async_context(_gateway(environment, issuer, target))
 
         async def through_nginx() -> Figures:
-            request = Request(nginx + PATH, headers=headers)
-            return await load(ground, tools, request, connections=CONNECTIONS, pid=nginx_pid)
+            request = LoadRequest(nginx + PATH, headers=headers)
+            return await load(environment, tools, request, connections=CONNECTIONS, pid=nginx_pid)
 
         async def through_gateway() -> Figures:
-            request = Request(ours + PATH, headers=headers)
-            return await load(ground, tools, request, connections=CONNECTIONS, pid=our_pid)
+            request = LoadRequest(ours + PATH, headers=headers)
+            return await load(environment, tools, request, connections=CONNECTIONS, pid=our_pid)
 
         yield {"nginx": through_nginx, "gateway": through_gateway}
 
 
 @asynccontextmanager
-async def _gateway(ground: Ground, issuer: Issuer, target: str) -> AsyncIterator[tuple[str, int]]:
-    port, operations = ground.ports.choose("gateway"), ground.ports.choose("gateway operations")
-    servers = await ground.servers()
+async def _gateway(
+    environment: BenchEnvironment, issuer: Issuer, target: str
+) -> AsyncIterator[tuple[str, int]]:
+    port, operations = (
+        environment.ports.choose("gateway"),
+        environment.ports.choose("gateway operations"),
+    )
+    servers = await environment.servers()
     values = {
         **{f"{service.upper()}_URL": target for service in SERVICES},
         "RABBITMQ_URL": broker_url(f"{servers.rabbitmq_url}/", "gateway"),
@@ -53,11 +58,11 @@ async def _gateway(ground: Ground, issuer: Issuer, target: str) -> AsyncIterator
         "ADDRESS_LIMIT": _ENOUGH,
         "USER_LIMIT": _ENOUGH,
     }
-    environment = {f"GATEWAY_{name}": value for name, value in values.items()}
-    async with ground.process(
+    variables = {f"GATEWAY_{name}": value for name, value in values.items()}
+    async with environment.process(
         "gateway",
         (sys.executable, "-m", "gateway.app"),
-        {**issuer.settings("GATEWAY"), **environment},
+        {**issuer.settings("GATEWAY"), **variables},
         ready=f"http://127.0.0.1:{port}/health",
     ) as process:
         yield f"http://127.0.0.1:{port}", process.pid
@@ -68,7 +73,7 @@ GATEWAY = Measurement(
     title="The gateway's hop",
     note="GET of 1 KB over 32 connections; the gateway checks token, revocations and limits, nginx "
     "nothing. Each on the same core, wrk and the upstream (nginx) on the others.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=(
         Aim(
             "gateway: requests/s, of nginx",

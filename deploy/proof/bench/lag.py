@@ -7,9 +7,9 @@ from functools import partial
 
 import asyncpg
 
-from deploy.proof.bench.ground import Ground
-from deploy.proof.bench.market import Market, open_market, percentile
+from deploy.proof.bench.environment import BenchEnvironment
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
+from deploy.proof.bench.system_load import RunningSystem, percentile, running_system
 
 BUYERS = 16
 SUSTAINABLE = 0.8
@@ -28,25 +28,25 @@ WHERE a.created_at >= $1
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     async with AsyncExitStack() as stack:
-        market = await stack.enter_async_context(open_market(ground))
-        if not await _tracks_commits(market):
-            ground.say("starting again: the server is to keep the time of each commit")
+        system = await stack.enter_async_context(running_system(environment))
+        if not await _tracks_commits(system):
+            environment.say("starting again: the server is to keep the time of each commit")
             await stack.aclose()
-            market = await stack.enter_async_context(open_market(ground))
-        await market.sell(ground.scale.seconds / 2, buyers=BUYERS)
-        peak = await market.sell(ground.scale.seconds, buyers=BUYERS)
-        peak.require_all()
-        await market.drained()
+            system = await stack.enter_async_context(running_system(environment))
+        await system.load(environment.scale.seconds / 2, buyers=BUYERS)
+        peak = await system.load(environment.scale.seconds, buyers=BUYERS)
+        peak.require_success()
+        await system.wait_until_drained()
         most = peak.per_second * SUSTAINABLE
         loads = {"50 events/s": FIFTY, "a tenth": most / 10, "half": most / 2, "all": most}
-        yield {name: partial(_sell, ground, market, load) for name, load in loads.items()}
+        yield {name: partial(_sell, environment, system, load) for name, load in loads.items()}
 
 
-async def _tracks_commits(market: Market) -> bool:
+async def _tracks_commits(system: RunningSystem) -> bool:
     """Tell whether the server keeps the time of each commit, and let it from the next start on."""
-    connection = await asyncpg.connect(market.stack.system.database_url)
+    connection = await asyncpg.connect(system.stack.system.database_url)
     try:
         await connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
         return bool(await connection.fetchval("SHOW track_commit_timestamp") == "on")
@@ -54,24 +54,24 @@ async def _tracks_commits(market: Market) -> bool:
         await connection.close()
 
 
-async def _sell(ground: Ground, market: Market, load: float) -> Figures:
+async def _sell(environment: BenchEnvironment, system: RunningSystem, load: float) -> Figures:
     began = datetime.now(UTC)
     # At a low rate it takes longer to see enough of them.
-    sold = await market.sell_at(load, max(ground.scale.seconds, min(20 / load, 20)))
-    await market.drained()
-    sold.require_all()
-    connection = await asyncpg.connect(market.stack.system.database_url)
+    result = await system.load_at_rate(load, max(environment.scale.seconds, min(20 / load, 20)))
+    await system.wait_until_drained()
+    result.require_success()
+    connection = await asyncpg.connect(system.stack.system.database_url)
     try:
         lags = [float(row[0]) for row in await connection.fetch(_LAGS, began)]
     finally:
         await connection.close()
     return {
-        "purchases_per_second": sold.per_second,
-        "events_per_second": sold.per_second * EVENTS_OF_A_PURCHASE,
+        "purchases_per_second": result.per_second,
+        "events_per_second": result.per_second * EVENTS_OF_A_PURCHASE,
         "p50_ms": percentile(lags, 0.50) * 1e3,
         "p99_ms": percentile(lags, 0.99) * 1e3,
-        "purchase_p50_ms": percentile(sold.latencies, 0.50) * 1e3,
-        "purchase_p99_ms": percentile(sold.latencies, 0.99) * 1e3,
+        "purchase_p50_ms": percentile(result.latencies, 0.50) * 1e3,
+        "purchase_p99_ms": percentile(result.latencies, 0.99) * 1e3,
     }
 
 
@@ -81,7 +81,7 @@ LAG = Measurement(
     note="Purchases begin at a steady rate; the lag of each invoice is the difference of the times "
     "at which PostgreSQL committed it and its audit row. All of the sustainable load is 0.8 of "
     "what 16 impatient buyers get; a purchase is 6 events. Everything shares all cores.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=(
         Aim(
             "commit to audit row at 50 events/s, p50",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from deploy.local.errors import StartError
 from deploy.proof.bench.cores import cpu_seconds
-from deploy.proof.bench.ground import Ground, word
+from deploy.proof.bench.environment import BenchEnvironment, word
 from deploy.proof.bench.programs import Programs
 
 WARM_UP_SECONDS = 1
@@ -26,7 +26,7 @@ end
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadRequest:
     """What every connection sends."""
 
     url: str
@@ -45,13 +45,18 @@ class Request:
 
 
 async def load(
-    ground: Ground, tools: Programs, request: Request, *, connections: int, pid: int
+    environment: BenchEnvironment,
+    tools: Programs,
+    request: LoadRequest,
+    *,
+    connections: int,
+    pid: int,
 ) -> dict[str, float]:
     """Send requests for a run's seconds; return requests per second, times, CPU of process `pid`.
 
     Raises StartError when an answer was not 2xx or a connection broke.
     """
-    script = ground.folder / f"load-{word()}.lua"
+    script = environment.folder / f"load-{word()}.lua"
     script.write_text(request.script())
     command = (
         tools.wrk,
@@ -64,14 +69,14 @@ async def load(
     )
     try:
         # Connections are opened and code is warm before anything counts.
-        await _wrk(ground, tools, command, WARM_UP_SECONDS)
+        await _wrk(environment, tools, command, WARM_UP_SECONDS)
         before = cpu_seconds([pid])
-        found = await _wrk(ground, tools, command, max(1, round(ground.scale.seconds)))
+        found = await _wrk(environment, tools, command, max(1, round(environment.scale.seconds)))
         used = cpu_seconds([pid]) - before
     finally:
         script.unlink()
     if not found["requests"]:
-        raise StartError(f"{request.url} answered nothing.", f"Read {ground.folder / 'logs'}")
+        raise StartError(f"{request.url} answered nothing.", f"Read {environment.folder / 'logs'}")
     return {
         "per_second": found["requests"] / found["seconds"],
         "p50_ms": found["p50_ms"],
@@ -81,9 +86,9 @@ async def load(
 
 
 async def _wrk(
-    ground: Ground, tools: Programs, command: Sequence[str], seconds: int
+    environment: BenchEnvironment, tools: Programs, command: Sequence[str], seconds: int
 ) -> dict[str, float]:
-    out = await ground.output((*command, f"-d{seconds}s"), environment=tools.environment)
+    out = await environment.output((*command, f"-d{seconds}s"), variables=tools.variables)
     found: dict[str, float] = json.loads(out.rpartition("@")[2])
     if found["refused"] or found["broken"]:
         raise StartError(f"Not every request was answered: {found}", f"The last: {command[-1]}")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from deploy.proof.bench.ground import Ground, Process
+from deploy.proof.bench.environment import BenchEnvironment, Process
 from deploy.proof.bench.programs import Programs
 
 _CONFIGURATION = """
@@ -29,18 +29,24 @@ http {{
 
 @asynccontextmanager
 async def _nginx(
-    ground: Ground, tools: Programs, name: str, port: int, *, tested: bool, **parts: str
+    environment: BenchEnvironment,
+    tools: Programs,
+    name: str,
+    port: int,
+    *,
+    tested: bool,
+    **parts: str,
 ) -> AsyncIterator[Process]:
-    folder = ground.folder / name
+    folder = environment.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"http": "", "access_log": "off", **parts}
     file = folder / "nginx.conf"
     file.write_text(_CONFIGURATION.format(folder=folder, port=port, **parts))
     command = (tools.nginx, "-p", str(folder), "-c", str(file))
-    async with ground.process(
+    async with environment.process(
         name,
         command,
-        tools.environment,
+        tools.variables,
         tested=tested,
         ready=f"http://127.0.0.1:{port}/health",
     ) as process:
@@ -49,27 +55,29 @@ async def _nginx(
 
 @asynccontextmanager
 async def upstream(
-    ground: Ground, tools: Programs, answers: Mapping[str, Any]
+    environment: BenchEnvironment, tools: Programs, answers: Mapping[str, Any]
 ) -> AsyncIterator[str]:
     """Run a server that gives the same JSON for a path each time; yield its address."""
-    port = ground.ports.choose("upstream")
+    port = environment.ports.choose("upstream")
     known = {"/health": {}, **answers}
     server = " ".join(
         f"location = {path} {{ return 200 '{json.dumps(answer)}'; }}"
         for path, answer in known.items()
     )
-    async with _nginx(ground, tools, "upstream", port, tested=False, server=server):
+    async with _nginx(environment, tools, "upstream", port, tested=False, server=server):
         yield f"http://127.0.0.1:{port}"
 
 
 @asynccontextmanager
-async def proxy(ground: Ground, tools: Programs, target: str) -> AsyncIterator[tuple[str, int]]:
+async def proxy(
+    environment: BenchEnvironment, tools: Programs, target: str
+) -> AsyncIterator[tuple[str, int]]:
     """Run a proxy on the tested core; yield its address and its process id."""
-    port = ground.ports.choose("proxy")
+    port = environment.ports.choose("proxy")
     host = target.removeprefix("http://")
-    log = ground.folder / "proxy" / "access.log"
+    log = environment.folder / "proxy" / "access.log"
     async with _nginx(
-        ground,
+        environment,
         tools,
         "proxy",
         port,

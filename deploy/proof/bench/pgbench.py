@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from deploy.local.errors import StartError
 from deploy.local.postgres import programs_folder
-from deploy.proof.bench.ground import BenchDatabase, Ground, word
+from deploy.proof.bench.environment import BenchDatabase, BenchEnvironment, word
 from deploy.proof.bench.recording import Rewrite, Statement, script
 
 CLIENTS = 10
@@ -13,23 +13,26 @@ CLIENTS = 10
 
 
 async def pgbench(
-    ground: Ground, database: BenchDatabase, recorded: Sequence[Statement], rewrite: Rewrite
+    environment: BenchEnvironment,
+    database: BenchDatabase,
+    recorded: Sequence[Statement],
+    rewrite: Rewrite,
 ) -> dict[str, float]:
     """Run a recorded request's statements for a run's seconds, on the tested core.
 
     Raises StartError when one of them fails.
     """
     text, values = script(recorded, rewrite)
-    file = ground.folder / f"pgbench-{word()}.sql"
+    file = environment.folder / f"pgbench-{word()}.sql"
     file.write_text(text)
     command = (
         *(str(programs_folder() / "pgbench"), "-n", "-M", "prepared", "-c", str(CLIENTS)),
-        *("-j1", "-T", str(max(1, round(ground.scale.seconds))), "-f", str(file)),
+        *("-j1", "-T", str(max(1, round(environment.scale.seconds))), "-f", str(file)),
         *_variables(values),
         database.url.get_secret_value(),
     )
     try:
-        out = await ground.output(command, tested=True)
+        out = await environment.output(command, tested=True)
     finally:
         file.unlink()
     rate, latency = re.search(r"tps = ([\d.]+)", out), re.search(r"latency average = ([\d.]+)", out)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from math import log2
 
-from deploy.proof.bench.results import Judged
+from deploy.proof.bench.results import AimResult
 from deploy.proof.bench.table import number
 
 _COLOURS = {"ambitious": "#2e7d32", "solid": "#7cb342", "missed": "#c62828"}
@@ -12,7 +12,7 @@ _ROW, _LEFT, _WIDTH, _RIGHT, _TOP = 26, 390, 360, 90, 52
 _LOWEST, _HIGHEST = 0.25, 4.0
 
 
-def svg(found: Sequence[Judged]) -> str:
+def svg(found: Sequence[AimResult]) -> str:
     """Return the picture as an SVG document."""
     height = _TOP + _ROW * len(found) + 14
     total = _LEFT + _WIDTH + _RIGHT
@@ -39,7 +39,7 @@ def _grid(height: int) -> str:
     return "\n".join(parts)
 
 
-def _bar(each: Judged, y: int) -> str:
+def _bar(each: AimResult, y: int) -> str:
     aim, spread = each.aim, each.spread
     left, right, middle = _x(_LOWEST), _x(_score(each, spread.median)), y + 9
     ends = sorted(_x(_score(each, value)) for value in (spread.low, spread.high))
@@ -55,7 +55,7 @@ def _bar(each: Judged, y: int) -> str:
     )
 
 
-def _score(each: Judged, value: float) -> float:
+def _score(each: AimResult, value: float) -> float:
     """Return how many times as good as the solid aim a value is."""
     if each.aim.at_most:
         return each.aim.solid / value if value > 0 else _HIGHEST

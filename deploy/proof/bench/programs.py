@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deploy.local import debian
 from deploy.local.errors import StartError
-from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.environment import BenchEnvironment
 
 _PACKAGES = debian.Packages(
     folder="bench",
@@ -26,23 +26,23 @@ class Programs:
     libraries: str
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What the programs need in their environment."""
+    def variables(self) -> dict[str, str]:
+        """What the programs need in their variables."""
         return {"LD_LIBRARY_PATH": self.libraries} if self.libraries else {}
 
 
-def programs(ground: Ground) -> Programs:
+def programs(environment: BenchEnvironment) -> Programs:
     """Return nginx and wrk. Raises StartError when they cannot be had."""
     path = "/usr/local/sbin:/usr/sbin:/sbin"
     nginx = shutil.which("nginx") or shutil.which("nginx", path=path)
     wrk = shutil.which("wrk")
     if nginx and wrk:
         return Programs(nginx, wrk, "")
-    root = ground.folder / "programs"
+    root = environment.folder / "programs"
     if not root.exists():
         if not debian.available():
             raise StartError("nginx and wrk are not installed.", f"Please {_PACKAGES.remedy}.")
-        debian.unpack(_PACKAGES, root, lambda _: None, ground.say)
+        debian.unpack(_PACKAGES, root, lambda _: None, environment.say)
     return Programs(
         str(root / "usr/sbin/nginx"), str(root / "usr/bin/wrk"), debian.libraries_in(root)
     )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.environment import BenchEnvironment
 
 Figures = Mapping[str, float]
 """What one run found; a name ends in its unit: `per_second`, `p99_ms`, `cpu_us`, `memory_mb`."""
@@ -56,6 +56,6 @@ class Measurement:
     name: str
     title: str
     note: str
-    opened: Callable[[Ground], AbstractAsyncContextManager[Mapping[str, Run]]]
+    open_runs: Callable[[BenchEnvironment], AbstractAsyncContextManager[Mapping[str, Run]]]
     aims: tuple[Aim, ...] = ()
     by_default: bool = True

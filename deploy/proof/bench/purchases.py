@@ -4,36 +4,36 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
-from deploy.proof.bench.ground import Ground
-from deploy.proof.bench.market import SERVERS, open_market, percentile
+from deploy.proof.bench.environment import BenchEnvironment
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
+from deploy.proof.bench.system_load import SERVERS, percentile, running_system
 
 BUYERS = 16
 WARM_UP_SECONDS = 3.0
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     names = {1: "1 instance", 2: "2 instances", 4: "4 instances"}
-    yield {name: partial(_sell, ground, number) for number, name in names.items()}
+    yield {name: partial(_sell, environment, number) for number, name in names.items()}
 
 
-async def _sell(ground: Ground, instances: int) -> Figures:
-    async with open_market(ground, instances) as market:
-        await market.sell(WARM_UP_SECONDS, buyers=BUYERS)
-        await market.drained()
-        before = market.cpu()
-        sold = await market.sell(ground.scale.seconds, buyers=BUYERS)
-        await market.drained()
-        after = market.cpu()
-    sold.require_all()
-    used = {name: (after[name] - before[name]) / len(sold.latencies) * 1e3 for name in before}
+async def _sell(environment: BenchEnvironment, instances: int) -> Figures:
+    async with running_system(environment, instances) as system:
+        await system.load(WARM_UP_SECONDS, buyers=BUYERS)
+        await system.wait_until_drained()
+        before = system.cpu()
+        result = await system.load(environment.scale.seconds, buyers=BUYERS)
+        await system.wait_until_drained()
+        after = system.cpu()
+    result.require_success()
+    used = {name: (after[name] - before[name]) / len(result.latencies) * 1e3 for name in before}
     ours = sum(cpu for name, cpu in used.items() if name not in SERVERS)
     everything = ours + used["postgres"] + used["rabbitmq"]
     return {
-        "per_second": sold.per_second,
-        "p50_ms": percentile(sold.latencies, 0.50) * 1e3,
-        "p99_ms": percentile(sold.latencies, 0.99) * 1e3,
+        "per_second": result.per_second,
+        "p50_ms": percentile(result.latencies, 0.50) * 1e3,
+        "p99_ms": percentile(result.latencies, 0.99) * 1e3,
         "cpu_ms": ours,
         "apis_cpu_ms": sum(cpu for name, cpu in used.items() if "-api" in name),
         "workers_cpu_ms": sum(cpu for name, cpu in used.items() if "-worker" in name),
@@ -50,7 +50,7 @@ PURCHASES = Measurement(
     note="16 buyers with cards through the gateway, all processes on all cores, with an "
     "Idempotency-Key each. CPU is per purchase, until its last audit row is written; the card "
     "gateway of tests and the buyers take their part of the same cores.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=(
         Aim(
             "gateway's share of the CPU of a purchase",

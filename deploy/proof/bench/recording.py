@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.proof.bench.ground import BenchDatabase
+from deploy.proof.bench.environment import BenchDatabase
 
 _ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] (\w+): +(.*)$", re.DOTALL)
 _STATEMENT = re.compile(r"(?:execute [^:]*|statement): (.*)", re.DOTALL)

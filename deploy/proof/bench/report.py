@@ -7,7 +7,7 @@ from deploy.local.errors import StartError
 from deploy.proof.bench import results, table
 from deploy.proof.bench.catalogue import MEASUREMENTS
 from deploy.proof.bench.picture import svg
-from deploy.proof.bench.results import Judged, Outcome
+from deploy.proof.bench.results import AimResult, Outcome
 
 BEGIN = "<!-- carnet bench report: from here -->"
 END = "<!-- carnet bench report: to here -->"
@@ -30,7 +30,7 @@ def write(found: Mapping[str, Outcome], folder: Path) -> None:
     results.write(folder / "performance.json", found)
 
 
-def tables(found: Mapping[str, Outcome], aims: list[Judged]) -> str:
+def tables(found: Mapping[str, Outcome], aims: list[AimResult]) -> str:
     """Return the aims in one table and each measurement's figures in another, as Markdown."""
     parts = ["![The aims and what was found](performance.svg)", ""]
     parts += [table.markdown(table.AIMS_HEAD, table.aim_rows(aims)), ""]
@@ -42,6 +42,6 @@ def tables(found: Mapping[str, Outcome], aims: list[Judged]) -> str:
     return "\n".join(parts)
 
 
-def _judged(found: Mapping[str, Outcome]) -> list[Judged]:
+def _judged(found: Mapping[str, Outcome]) -> list[AimResult]:
     chosen = [(each, found[name]) for name, each in MEASUREMENTS.items() if name in found]
-    return [aim for each, outcome in chosen for aim in results.judged(each, outcome)]
+    return [aim for each, outcome in chosen for aim in results.aim_results(each, outcome)]

@@ -41,7 +41,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Judged:
+class AimResult:
     """An aim beside what was found."""
 
     measurement: str
@@ -58,13 +58,13 @@ class Judged:
         return "missed"
 
 
-def judged(measurement: Measurement, outcome: Outcome) -> list[Judged]:
+def aim_results(measurement: Measurement, outcome: Outcome) -> list[AimResult]:
     """Return a measurement's aims with what was found; those of variants not run are left out."""
     found = []
     for aim in measurement.aims:
         names = [aim.of, *([aim.against] if aim.against else [])]
         if all(name.rpartition(".")[0] in outcome.runs for name in names):
-            found.append(Judged(measurement.name, aim, Spread.of(aim.values(outcome.runs))))
+            found.append(AimResult(measurement.name, aim, Spread.of(aim.values(outcome.runs))))
     return found
 
 

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.environment import BenchEnvironment
 from deploy.proof.bench.protocol import Measurement
 from deploy.proof.bench.results import Outcome, Runs
 
 
 async def measure(
-    measurement: Measurement, ground: Ground, rounds: int, say: Callable[[str], None]
+    measurement: Measurement, environment: BenchEnvironment, rounds: int, say: Callable[[str], None]
 ) -> Outcome:
     """Return what `rounds` rounds of a measurement found."""
     runs: Runs = {}
-    async with measurement.opened(ground) as variants:
+    async with measurement.open_runs(environment) as variants:
         for number in range(1, rounds + 1):
             for variant, run in variants.items():
                 figures = await run()

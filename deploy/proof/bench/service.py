@@ -8,14 +8,19 @@ from functools import partial
 import httpx
 
 from deploy.local.errors import StartError
-from deploy.proof.bench.ground import Ground
-from deploy.proof.bench.load import Request, load
+from deploy.proof.bench.environment import BenchEnvironment
+from deploy.proof.bench.load import LoadRequest, load
 from deploy.proof.bench.nginx import upstream
 from deploy.proof.bench.pgbench import pgbench
 from deploy.proof.bench.programs import Programs, programs
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
 from deploy.proof.bench.recording import Rewrite, Statement, logging_statements, statements
-from deploy.proof.bench.shop import CHARGED, Shop, open_shop, stock
+from deploy.proof.bench.vouchers_service import (
+    CHARGED,
+    VouchersService,
+    fill_database,
+    running_service,
+)
 
 CONNECTIONS = 16
 VOUCHERS = 10_000
@@ -28,41 +33,48 @@ _LIST_OF_CODES = re.compile(r"\{[A-Z0-9]{8}(,[A-Z0-9]{8})*\}")
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
-    tools = programs(ground)
-    database = await ground.database("vouchers")
-    await stock(database, VOUCHERS)
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+    tools = programs(environment)
+    database = await environment.database("vouchers")
+    await fill_database(database, VOUCHERS)
     async with AsyncExitStack() as stack:
-        others = await stack.enter_async_context(upstream(ground, tools, CHARGED))
-        async with logging_statements(database), open_shop(ground, database, others) as recorded:
+        others = await stack.enter_async_context(upstream(environment, tools, CHARGED))
+        async with (
+            logging_statements(database),
+            running_service(environment, database, others) as recorded,
+        ):
             kept = {
-                name: await _record(ground, recorded, request)
+                name: await _record(environment, recorded, request)
                 for name, request in _requests(recorded).items()
             }
-        shop = await stack.enter_async_context(open_shop(ground, database, others))
+        service = await stack.enter_async_context(running_service(environment, database, others))
         runs: dict[str, Run] = {}
-        for name, request in _requests(shop).items():
-            runs[f"pgbench {name}"] = partial(pgbench, ground, database, kept[name], _REWRITE)
-            runs[name] = partial(_serve, ground, tools, shop, request)
+        for name, request in _requests(service).items():
+            runs[f"pgbench {name}"] = partial(pgbench, environment, database, kept[name], _REWRITE)
+            runs[name] = partial(_serve, environment, tools, service, request)
         yield runs
 
 
-def _requests(shop: Shop) -> dict[str, Request]:
+def _requests(service: VouchersService) -> dict[str, LoadRequest]:
     return {
-        "read one": shop.read_one(VOUCHERS),
-        "list 50": shop.list_vouchers(),
-        "purchase": shop.purchase(),
+        "read one": service.read_one(VOUCHERS),
+        "list 50": service.list_vouchers(),
+        "purchase": service.purchase(),
     }
 
 
-async def _serve(ground: Ground, tools: Programs, shop: Shop, request: Request) -> Figures:
-    return await load(ground, tools, request, connections=CONNECTIONS, pid=shop.pid)
+async def _serve(
+    environment: BenchEnvironment, tools: Programs, service: VouchersService, request: LoadRequest
+) -> Figures:
+    return await load(environment, tools, request, connections=CONNECTIONS, pid=service.pid)
 
 
-async def _record(ground: Ground, shop: Shop, request: Request) -> list[Statement]:
+async def _record(
+    environment: BenchEnvironment, service: VouchersService, request: LoadRequest
+) -> list[Statement]:
     """Return the statements of one request, asked alone and after another one like it."""
-    log = ground.folder / "servers" / "logs" / "postgres.log"
-    async with shop.database.admin() as admin:
+    log = environment.folder / "servers" / "logs" / "postgres.log"
+    async with service.database.admin() as admin:
         await admin.execute(f"SELECT setval('vouchers_id_seq', {_FIRST_SOLD - 2})")
     async with httpx.AsyncClient(timeout=10) as client:
         offset = 0
@@ -100,7 +112,7 @@ SERVICE = Measurement(
     note="The vouchers service with 16 connections against pgbench running the statements that the "
     "server logged of one such request. PostgreSQL and the load are on the other cores. A purchase "
     "is two transactions, 12 codes and a call to payments, here nginx.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=tuple(
         Aim(
             f"{name}: requests/s, of pgbench with the same SQL",

@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from deploy.proof.bench.ground import Ground
-from deploy.proof.bench.load import Request, load
+from deploy.proof.bench.environment import BenchEnvironment
+from deploy.proof.bench.load import LoadRequest, load
 from deploy.proof.bench.nginx import upstream
 from deploy.proof.bench.programs import Programs, programs
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
-from deploy.proof.bench.shop import CHARGED, Shop, open_shop, stock
+from deploy.proof.bench.vouchers_service import (
+    CHARGED,
+    VouchersService,
+    fill_database,
+    running_service,
+)
 
 CONNECTIONS = 16
 FEW = 10_000
@@ -20,35 +25,41 @@ FAR = 10_000
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
-    tools, many = programs(ground), ground.scale.vouchers
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+    tools, many = programs(environment), environment.scale.vouchers
     async with AsyncExitStack() as stack:
-        others = await stack.enter_async_context(upstream(ground, tools, CHARGED))
-        shops = [
-            await stack.enter_async_context(_stocked(ground, others, vouchers))
+        others = await stack.enter_async_context(upstream(environment, tools, CHARGED))
+        services = [
+            await stack.enter_async_context(_stocked(environment, others, vouchers))
             for vouchers in (FEW, many)
         ]
         requests = {
-            "page 1": shops[1].list_vouchers(f"limit={PAGE}"),
-            "page 10,000": shops[1].list_vouchers(f"limit={PAGE}&cursor={_cursor(many)}"),
+            "page 1": services[1].list_vouchers(f"limit={PAGE}"),
+            "page 10,000": services[1].list_vouchers(f"limit={PAGE}&cursor={_cursor(many)}"),
         }
         runs = {
-            name: partial(_serve, ground, tools, shops[1], request)
+            name: partial(_serve, environment, tools, services[1], request)
             for name, request in requests.items()
         }
-        for name, shop in zip(("few", "many"), shops, strict=True):
-            runs[f"purchase among {name}"] = partial(_serve, ground, tools, shop, shop.purchase())
+        for name, service in zip(("few", "many"), services, strict=True):
+            runs[f"purchase among {name}"] = partial(
+                _serve, environment, tools, service, service.purchase()
+            )
         yield runs
 
 
 @asynccontextmanager
-async def _stocked(ground: Ground, others: str, vouchers: int) -> AsyncIterator[Shop]:
+async def _stocked(
+    environment: BenchEnvironment, others: str, vouchers: int
+) -> AsyncIterator[VouchersService]:
     name = f"bench_vouchers_{vouchers}"
-    database = await ground.database("vouchers", name=name)
-    ground.say(f"{vouchers:,} vouchers in {name}, made once")
-    await stock(database, vouchers, codes=1)
-    async with open_shop(ground, database, others, name=f"vouchers-{vouchers}") as shop:
-        yield shop
+    database = await environment.database("vouchers", name=name)
+    environment.say(f"{vouchers:,} vouchers in {name}, made once")
+    await fill_database(database, vouchers, codes=1)
+    async with running_service(
+        environment, database, others, name=f"vouchers-{vouchers}"
+    ) as service:
+        yield service
 
 
 def _cursor(vouchers: int) -> str:
@@ -58,8 +69,10 @@ def _cursor(vouchers: int) -> str:
     return base64.urlsafe_b64encode(position).decode().rstrip("=")
 
 
-async def _serve(ground: Ground, tools: Programs, shop: Shop, request: Request) -> Figures:
-    return await load(ground, tools, request, connections=CONNECTIONS, pid=shop.pid)
+async def _serve(
+    environment: BenchEnvironment, tools: Programs, service: VouchersService, request: LoadRequest
+) -> Figures:
+    return await load(environment, tools, request, connections=CONNECTIONS, pid=service.pid)
 
 
 SIZE = Measurement(
@@ -67,7 +80,7 @@ SIZE = Measurement(
     title="Size",
     note="Pages of 50 out of 1,000,000 vouchers of one organization; purchases among 10,000 and "
     "among as many vouchers, or as `--vouchers 10000000` says, each with one code.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=(
         Aim(
             "page 10,000: time, of page 1's",

@@ -10,8 +10,8 @@ import httpx
 
 from deploy.local.errors import StartError
 from deploy.proof.bench.cores import memory_mb
+from deploy.proof.bench.environment import BenchDatabase, BenchEnvironment, Process
 from deploy.proof.bench.events import empty_queue, plain_url
-from deploy.proof.bench.ground import BenchDatabase, Ground, Process
 from deploy.proof.bench.identities import Issuer
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
 from shared.broker_access import broker_url
@@ -26,41 +26,43 @@ _WAITING = re.compile(r'carnet_queue_waiting_messages\{queue="audit.log"\} (\S+)
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
-    broker = f"{(await ground.servers()).rabbitmq_url}/"
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+    broker = f"{(await environment.servers()).rabbitmq_url}/"
 
     async def soak() -> Figures:
-        database = await ground.database("audit")
+        database = await environment.database("audit")
         await empty_queue(broker)
-        events = ground.scale.million
+        events = environment.scale.million
         for done in range(0, events, CHUNK):
-            await ground.task("publish", {"broker": broker, "events": min(CHUNK, events - done)})
-            ground.say(f"{min(done + CHUNK, events):,} events wait")
-        return await _drain(ground, database, broker, events)
+            await environment.task(
+                "publish", {"broker": broker, "events": min(CHUNK, events - done)}
+            )
+            environment.say(f"{min(done + CHUNK, events):,} events wait")
+        return await _drain(environment, database, broker, events)
 
     yield {"audit worker": soak}
     await empty_queue(broker)
 
 
 async def _drain(
-    ground: Ground, database: BenchDatabase, broker: str, events: int
+    environment: BenchEnvironment, database: BenchDatabase, broker: str, events: int
 ) -> dict[str, float]:
-    port = ground.ports.choose("audit operations")
+    port = environment.ports.choose("audit operations")
     address = f"http://127.0.0.1:{port}"
     values = {
         "DATABASE_URL": plain_url(database),
         "RABBITMQ_URL": broker_url(broker, "audit"),
         "OPERATIONS_PORT": str(port),
-        "SEALS": str(ground.folder / "seals"),
+        "SEALS": str(environment.folder / "seals"),
     }
-    environment = {f"AUDIT_{name}": value for name, value in values.items()}
-    async with ground.process(
+    variables = {f"AUDIT_{name}": value for name, value in values.items()}
+    async with environment.process(
         "audit-worker",
         (sys.executable, "-m", "services.audit.worker"),
-        {**Issuer().settings("AUDIT"), **environment},
+        {**Issuer().settings("AUDIT"), **variables},
         ready=f"{address}/health",
     ) as process:
-        figures = await _watched(ground, process, f"{address}/metrics", events)
+        figures = await _watched(environment, process, f"{address}/metrics", events)
     async with database.admin() as admin:
         stored = await admin.fetchval("SELECT count(*) FROM audit_logs")
     if stored != events:
@@ -68,7 +70,9 @@ async def _drain(
     return figures
 
 
-async def _watched(ground: Ground, process: Process, metrics: str, events: int) -> dict[str, float]:
+async def _watched(
+    environment: BenchEnvironment, process: Process, metrics: str, events: int
+) -> dict[str, float]:
     """Follow the metrics to the end. Raises StartError when they stand still."""
     loop = asyncio.get_running_loop()
     began = moved = loop.time()
@@ -90,7 +94,7 @@ async def _watched(ground: Ground, process: Process, metrics: str, events: int) 
                     f"It stands still at {handled:,.0f} events.", f"Read {process.log}"
                 )
             seen = handled
-            ground.say(f"{seen:,.0f} of {events:,} events, {memory:.0f} MiB")
+            environment.say(f"{seen:,.0f} of {events:,} events, {memory:.0f} MiB")
     return {
         "per_second": events / (loop.time() - began),
         "memory_mb": settled,
@@ -111,7 +115,7 @@ SOAK = Measurement(
     note="1,000,000 events wait in the quorum queue when the audit worker starts on one core. "
     "Memory is the worker's after the first tenth of them and at its most; progress and what still "
     "waits are read from its metrics, and every event is a row in the end.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=(
         Aim(
             "a million waiting events: memory, of that after the first tenth",

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.proof.bench.protocol import Aim
-from deploy.proof.bench.results import Judged, Outcome, Spread
+from deploy.proof.bench.results import AimResult, Outcome, Spread
 
 AIMS_HEAD = ("what", "found", "solid", "ambitious", "")
 RUNS_HEAD = ("variant", "figure", "median", "lowest", "highest")
@@ -19,7 +19,7 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def aim_rows(found: Iterable[Judged]) -> list[Sequence[str]]:
+def aim_rows(found: Iterable[AimResult]) -> list[Sequence[str]]:
     """Return one row for each aim."""
     return [
         (

@@ -14,7 +14,7 @@ from deploy.local.postgres import programs_folder
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, postgres_of
 from deploy.local.supervisor import Supervisor
-from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.environment import BenchEnvironment
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
 from deploy.proof.bench.version_one import fill
 from deploy.proof.rehearsal.databases import (
@@ -33,15 +33,15 @@ from shared.provisioning import in_database
 
 
 @asynccontextmanager
-async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
-    users = ground.scale.users
+async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+    users = environment.scale.users
     # An operator's night has the whole machine: both ways keep two cores busy.
-    with ground.on_all_cores():
-        async with _postgres(ground) as admin_url:
+    with environment.on_all_cores():
+        async with _postgres(environment) as admin_url:
             v1 = await make_version_one(admin_url, "schema.sql")
             template = await make_template(admin_url)
             try:
-                ground.say(f"version 1's tables with {users:,} users, made anew")
+                environment.say(f"version 1's tables with {users:,} users, made anew")
                 rows = await fill(v1, users)
                 yield {
                     "pg_dump | psql": partial(_dump_and_restore, admin_url, v1, rows),
@@ -53,11 +53,11 @@ async def _opened(ground: Ground) -> AsyncIterator[Mapping[str, Run]]:
 
 
 @asynccontextmanager
-async def _postgres(ground: Ground) -> AsyncIterator[str]:
+async def _postgres(environment: BenchEnvironment) -> AsyncIterator[str]:
     """Run a PostgreSQL on all cores, as safe as `make run`'s; yield its administrator's address."""
-    folder = ground.folder / "upgrade"
+    folder = environment.folder / "upgrade"
     with locked(folder):
-        supervisor = Supervisor(folder, ground.say)
+        supervisor = Supervisor(folder, environment.say)
         await supervisor.end_leftovers()
         store = SecretStore(folder / "secrets.json")
         postgres = postgres_of(folder, Ports(folder / "ports.json"), store)
@@ -122,7 +122,7 @@ UPGRADE = Measurement(
     "belongs to them, copied inside one PostgreSQL that syncs to the disk; rows of version 1 a "
     "second. pg_dump copies them and nothing more; the upgrade also converts them, writes the "
     "ledger and the copies, and builds version 2's keys. Both have all cores.",
-    opened=_opened,
+    open_runs=_open_runs,
     aims=(
         Aim(
             "upgrade: rate, of pg_dump | psql's",

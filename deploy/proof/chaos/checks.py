@@ -20,7 +20,7 @@ class Evidence:
 
     platform: Platform
     history: History
-    shops: tuple[int, ...]
+    organizations: tuple[int, ...]
     """Ids of the organizations that sold."""
 
     async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
-class Told:
+class ClientAnswer:
     """The final answer to one thing that somebody did."""
 
     kind: str
@@ -40,20 +40,20 @@ class Told:
 class History:
     """Everything that clients were told, and what they gave up on."""
 
-    told: list[Told] = field(default_factory=list)
+    told: list[ClientAnswer] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
 
     def note(self, kind: str, body: Any) -> None:
         """Note what happened outside, and was not asked for by a request."""
         self.attempts[kind] += 1
-        self.told.append(Told(kind, 200, body))
+        self.told.append(ClientAnswer(kind, 200, body))
 
-    def of(self, kind: str) -> list[Told]:
+    def of(self, kind: str) -> list[ClientAnswer]:
         """Return what was told of things of one kind."""
         return [told for told in self.told if told.kind == kind]
 
-    def done(self, kind: str) -> list[Told]:
+    def done(self, kind: str) -> list[ClientAnswer]:
         """Return what was told to be done of one kind."""
         return [told for told in self.of(kind) if told.done]
 
@@ -88,13 +88,13 @@ class Traffic:
 
     async def post(
         self, who: Person, kind: str, path: str, body: dict[str, Any] | None = None
-    ) -> Told:
+    ) -> ClientAnswer:
         """Do something, once, and note what came of it. Raises Unanswered."""
         key = {"Idempotency-Key": unique(kind)}
         return self._note(kind, await self.until_answered(who, kind, "POST", path, body, key))
 
-    def _note(self, kind: str, answer: httpx.Response) -> Told:
-        told = Told(kind, answer.status_code, answer.json() if answer.content else None)
+    def _note(self, kind: str, answer: httpx.Response) -> ClientAnswer:
+        told = ClientAnswer(kind, answer.status_code, answer.json() if answer.content else None)
         self.history.told.append(told)
         return told
 
@@ -145,7 +145,7 @@ class Traffic:
         credentials = {"email": who.email, "password": who.password}
         answer = await self.until_answered(who, _SIGN_IN, "POST", "/api/auth/login", credentials)
         who.token = answer.json()["access_token"]
-        self.history.told.append(Told(_SIGN_IN, answer.status_code, None))
+        self.history.told.append(ClientAnswer(_SIGN_IN, answer.status_code, None))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -28,7 +28,7 @@ CARD_GATEWAY = "card-gateway"
 Fault = Callable[[], Awaitable[None]]
 
 
-class Missed(Exception):
+class FaultMissed(Exception):
     """A fault could not be brought about just now."""
 
 
@@ -69,7 +69,7 @@ class Faults:
         fault, _ = self.kinds()[kind]
         try:
             await fault()
-        except (Missed, OSError, asyncpg.PostgresError, aio_pika.exceptions.AMQPError):
+        except (FaultMissed, OSError, asyncpg.PostgresError, aio_pika.exceptions.AMQPError):
             self.missed[kind] += 1
         else:
             self.counts[kind] += 1
@@ -160,10 +160,10 @@ class Faults:
         """Make the broker believe that it has no memory left: it takes nothing from anybody."""
         broker, supervisor = self._stack.rabbitmq, self._stack.supervisor
         if broker is None:
-            raise Missed
+            raise FaultMissed
         try:
             if await broker.control(supervisor, *_WATERMARK, "absolute", "1MB"):
-                raise Missed
+                raise FaultMissed
             await asyncio.sleep(self._dice.uniform(2, 5))
         finally:
             await reset_watermark(self._platform)
@@ -186,7 +186,7 @@ class Faults:
             await self._bound_again(chosen)
 
     async def _bound_again(self, queue: Queue) -> None:
-        """Wait until a queue is there with all of its bindings. Raises Missed."""
+        """Wait until a queue is there with all of its bindings. Raises FaultMissed."""
 
         async def bound() -> bool:
             return await self._platform.bindings_of(queue) >= set(queue.bindings)
@@ -197,7 +197,7 @@ class Faults:
     async def _quiet(self) -> AsyncIterator[None]:
         """Hold everybody back, timers too, while nothing is under way in outboxes and queues.
 
-        Raises Missed.
+        Raises FaultMissed.
         """
         until = time.monotonic() + QUIET_SECONDS
         async with self._traffic.held(seconds=QUIET_SECONDS):
@@ -207,7 +207,7 @@ class Faults:
                     if await self._is_quiet():
                         yield
                         return
-        raise Missed
+        raise FaultMissed
 
     async def _is_quiet(self) -> bool:
         with contextlib.suppress(OSError, asyncpg.PostgresError, aio_pika.exceptions.AMQPError):
@@ -217,11 +217,11 @@ class Faults:
 
 
 async def _eventually(check: Callable[[], Awaitable[bool]], *, seconds: float) -> None:
-    """Wait until `check` answers true. Raises Missed."""
+    """Wait until `check` answers true. Raises FaultMissed."""
     until = time.monotonic() + seconds
     while not await check():
         if time.monotonic() > until:
-            raise Missed
+            raise FaultMissed
         await asyncio.sleep(0.2)
 
 

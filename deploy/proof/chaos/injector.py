@@ -5,10 +5,10 @@ import random
 import time
 from collections.abc import Collection
 
-from deploy.proof.chaos.driver import Driver
 from deploy.proof.chaos.faults import Faults
 from deploy.proof.chaos.platform import Platform
 from deploy.proof.chaos.points import all_points
+from deploy.proof.chaos.users import Users
 from shared.failpoints import order_for
 
 LANES = 3
@@ -26,10 +26,10 @@ SLOW_POINTS = frozenset({"founding.settling"})
 class Injector:
     """Faults of every kind once, and then at random; fail points likewise, beside them."""
 
-    def __init__(self, platform: Platform, driver: Driver, seed: int) -> None:
+    def __init__(self, platform: Platform, users: Users, seed: int) -> None:
         self._seed = seed
         self._platform = platform
-        self.faults = Faults(platform, driver.traffic, self._dice("lengths"))
+        self.faults = Faults(platform, users.traffic, self._dice("lengths"))
         self._alive_at: list[str] = []
         self._pauses = BETWEEN_POINTS
 

@@ -17,8 +17,8 @@ from deploy.checks.event_shapes.consumers import all_readers, matches
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import SERVICES, System
-from deploy.proof.chaos.namespaces import Network, NoNamespaces, own_network
 from deploy.proof.chaos.proxy import Proxy
+from deploy.proof.chaos.second_host import Network, NoNamespaces, own_network
 from shared.bus import EXCHANGE, Queue, connected
 from shared.failpoints import LOG
 
@@ -180,7 +180,7 @@ async def _network(
     opened: AsyncExitStack, folder: Path, say: Callable[[str], None]
 ) -> tuple[Network | None, str]:
     """Make a second host if the machine lets us; return what there is to say of it, too."""
-    log = folder / "logs" / "outpost.log"
+    log = folder / "logs" / "second-host.log"
     try:
         network = await opened.enter_async_context(own_network(log, say))
     except NoNamespaces as reason:

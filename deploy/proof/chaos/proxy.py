@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-# What the driver sends to commit, a Query message, and the CommandComplete that answers it.
+# What the users sends to commit, a Query message, and the CommandComplete that answers it.
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _COMMIT = b"COMMIT;\x00"
 _COMMITTED = b"COMMIT\x00"

@@ -4,10 +4,10 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.proof.chaos.points import all_points
-from deploy.proof.chaos.run import DRAINED_SECONDS, Result
+from deploy.proof.chaos.run import DRAINED_SECONDS, RunResult
 
 
-def show(result: Result, console: Console) -> None:
+def show(result: RunResult, console: Console) -> None:
     """Print what was done, what failed, and what was found."""
     console.print(_done(result))
     console.print(_faults(result))
@@ -19,9 +19,9 @@ def show(result: Result, console: Console) -> None:
     _conclude(result, console)
 
 
-def _done(result: Result) -> Table:
+def _done(result: RunResult) -> Table:
     table = Table(title="What clients did", title_justify="left")
-    table.add_column("deed")
+    table.add_column("action")
     table.add_column("answered", justify="right")
     for kind, count in sorted(result.told.items()):
         if count:
@@ -30,7 +30,7 @@ def _done(result: Result) -> Table:
     return table
 
 
-def _faults(result: Result) -> Table:
+def _faults(result: RunResult) -> Table:
     table = Table(title="What went wrong", title_justify="left")
     table.add_column("fault")
     table.add_column("times", justify="right")
@@ -43,7 +43,7 @@ def _faults(result: Result) -> Table:
     return table
 
 
-def _findings(result: Result) -> Table:
+def _findings(result: RunResult) -> Table:
     table = Table(title="What must not be", title_justify="left")
     table.add_column("of")
     table.add_column("finding")
@@ -54,7 +54,7 @@ def _findings(result: Result) -> Table:
     return table
 
 
-def _conclude(result: Result, console: Console) -> None:
+def _conclude(result: RunResult, console: Console) -> None:
     points = all_points().keys()
     console.print(
         f"Fail points: {len(result.points_passed & points)} of {len(points)} passed,"

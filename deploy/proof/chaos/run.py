@@ -1,4 +1,4 @@
-"""One run: open the shops, let people act and things fail, heal, wait for rest, check."""
+"""One run: open the organizations, let people act and things fail, heal, wait for rest, check."""
 
 import asyncio
 import signal
@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.proof.chaos import checks_money, checks_told, checks_trail
+from deploy.proof.chaos import checks_clients, checks_money, checks_trail
 from deploy.proof.chaos.checks import Evidence, Finding, run_checks
-from deploy.proof.chaos.driver import Driver
 from deploy.proof.chaos.faults import CARD_GATEWAY, reset_watermark
 from deploy.proof.chaos.injector import Injector
 from deploy.proof.chaos.platform import Platform
 from deploy.proof.chaos.recording import record_everything
+from deploy.proof.chaos.users import Users
 
 WARM_UP_SECONDS = 8.0
 """RabbitMQ 3.10 that is killed in a queue's first seconds may never find its leader again."""
@@ -22,7 +22,7 @@ DRAINED_SECONDS = 30.0
 ANSWERED_SECONDS = 120.0
 AT_REST_SECONDS = 300.0
 WEBHOOK_SECONDS = 3.0
-CHECKS = [*checks_told.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
+CHECKS = [*checks_clients.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
 
 _BACKLOG = """
 SELECT count(*) AS n FROM chaos.recorded r WHERE r.seq <= $1
@@ -31,7 +31,7 @@ AND NOT EXISTS (SELECT FROM audit.audit_logs a WHERE a.event_id = r.event_id)
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What a run did and found."""
 
     seed: int
@@ -66,39 +66,41 @@ async def run(
     seed: int,
     say: Callable[[str], None],
     required: Collection[str] = (),
-) -> Result:
+) -> RunResult:
     """Torment a platform for so long, then hold everything against everything.
 
     At each of the `required` fail points somebody dies, if that takes some minutes longer.
     Raises UnexpectedAnswer, TimeoutError or StartError when it is not even there at first, or not
     again when it is left in peace.
     """
-    driver = Driver(platform, seed)
-    injector = Injector(platform, driver, seed)
-    await driver.open_shops()
+    users = Users(platform, seed)
+    injector = Injector(platform, users, seed)
+    await users.create_organizations()
     await _wait(platform.is_at_rest, AT_REST_SECONDS)
     await record_everything(platform.stack.system.database_url)
-    say(f"{len(driver.shops)} shops are open; everything fails for {seconds:.0f} s from now on")
-    acting = asyncio.create_task(driver.run(impatient_seconds=seconds * 0.4))
+    say(
+        f"{len(users.organizations)} organizations are ready; faults begin now and last {seconds:.0f} s"
+    )
+    acting = asyncio.create_task(users.run(impatient_seconds=seconds * 0.4))
     try:
         await _beside(acting, _torment(injector, seconds, required))
         say("no more faults; waiting for everything to be as it should")
         ready_after = await _heal(platform)
-        driver.stop(patience=ANSWERED_SECONDS)
+        users.stop(patience=ANSWERED_SECONDS)
         healed = time.monotonic()
         drained = await _drained(platform, healed)
         await acting
     finally:
         acting.cancel()
-    at_rest = await _at_rest(platform, driver, healed)
-    evidence = _evidence(platform, driver)
+    at_rest = await _at_rest(platform, users, healed)
+    evidence = _evidence(platform, users)
     findings = await run_checks(CHECKS, evidence)
     faults = injector.faults
     deaths = platform.deaths()
-    return Result(
+    return RunResult(
         seed=seed,
         seconds=seconds,
-        told={kind: len(driver.history.of(kind)) for kind in driver.history.attempts},
+        told={kind: len(users.history.of(kind)) for kind in users.history.attempts},
         events=(await platform.rows("SELECT count(*) AS n FROM chaos.recorded"))[0]["n"],
         kills=deaths + sum(faults.counts[f"{what} killed"] for what in ("process", "broker")),
         faults=dict(faults.counts),
@@ -131,8 +133,12 @@ async def _beside(acting: asyncio.Task[None], work: Coroutine[Any, Any, None]) -
         working.cancel()
 
 
-def _evidence(platform: Platform, driver: Driver) -> Evidence:
-    return Evidence(platform, driver.history, tuple(shop.organization_id for shop in driver.shops))
+def _evidence(platform: Platform, users: Users) -> Evidence:
+    return Evidence(
+        platform,
+        users.history,
+        tuple(organization.organization_id for organization in users.organizations),
+    )
 
 
 async def _heal(platform: Platform) -> float:
@@ -160,15 +166,15 @@ async def _drained(platform: Platform, healed: float) -> float | None:
     return None
 
 
-async def _at_rest(platform: Platform, driver: Driver, healed: float) -> float | None:
+async def _at_rest(platform: Platform, users: Users, healed: float) -> float | None:
     """Return when nothing was under way any more: no message, no saga.
 
     The card gateway sends what happened a second later: it is looked for twice.
     """
-    evidence = _evidence(platform, driver)
+    evidence = _evidence(platform, users)
 
     async def settled() -> bool:
-        findings = await run_checks(checks_told.SETTLED, evidence)
+        findings = await run_checks(checks_clients.SETTLED, evidence)
         return not any(f.wrong for f in findings) and await platform.is_at_rest()
 
     async def twice() -> bool:

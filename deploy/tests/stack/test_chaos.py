@@ -16,14 +16,14 @@ import pytest
 from rich.console import Console
 
 from deploy.local.system import CHECKOUT
-from deploy.proof.chaos import checks_money, checks_told, checks_trail
+from deploy.proof.chaos import checks_clients, checks_money, checks_trail
 from deploy.proof.chaos.checks import Check, Evidence, run_checks
-from deploy.proof.chaos.client import History, Told
+from deploy.proof.chaos.client import ClientAnswer, History
 from deploy.proof.chaos.injector import SLOW_POINTS
 from deploy.proof.chaos.platform import Platform, running_platform
 from deploy.proof.chaos.points import all_points
 from deploy.proof.chaos.report import show
-from deploy.proof.chaos.run import Result, run
+from deploy.proof.chaos.run import RunResult, run
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
@@ -46,12 +46,12 @@ async def platform() -> AsyncIterator[Platform]:
 
 
 @pytest.fixture(scope="module")
-async def result(platform: Platform) -> Result:
+async def result(platform: Platform) -> RunResult:
     seed = random.SystemRandom().randrange(10**6)
     return await run(platform, seconds=SECONDS, seed=seed, say=print, required=REQUIRED)
 
 
-async def test_everything_is_as_it_should_be(result: Result) -> None:
+async def test_everything_is_as_it_should_be(result: RunResult) -> None:
     show(result, Console(width=100))
     assert {f.check.name: f.examples for f in result.findings if f.wrong} == {}
     assert result.drained_after is not None
@@ -59,7 +59,7 @@ async def test_everything_is_as_it_should_be(result: Result) -> None:
     assert result.in_order, "drained in time"
 
 
-async def test_somebody_died_at_each_step(result: Result) -> None:
+async def test_somebody_died_at_each_step(result: RunResult) -> None:
     assert result.points_killed >= REQUIRED
     assert result.points_passed >= all_points().keys() - SLOW_POINTS
     assert sum(result.faults.values()) > len(REQUIRED)
@@ -71,7 +71,7 @@ async def test_somebody_died_at_each_step(result: Result) -> None:
 
 
 def named(name: str) -> Check:
-    checks = [*checks_told.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
+    checks = [*checks_clients.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
     return next(check for check in checks if check.name == name)
 
 
@@ -218,7 +218,7 @@ class TakenBack(Evidence):
 
 
 @pytest.fixture
-async def administrator(platform: Platform, result: Result) -> AsyncIterator[asyncpg.Connection]:
+async def administrator(platform: Platform, result: RunResult) -> AsyncIterator[asyncpg.Connection]:
     """A connection that no trigger and no key holds back."""
     connection = await asyncpg.connect(platform.stack.system.database_url)
     await connection.execute("SET session_replication_role = replica")
@@ -262,17 +262,17 @@ async def test_the_checker_finds_what_is_wrong(
     ],
 )
 async def test_the_checker_misses_what_is_not_there(
-    platform: Platform, result: Result, name: str, kind: str, body: dict[str, Any]
+    platform: Platform, result: RunResult, name: str, kind: str, body: dict[str, Any]
 ) -> None:
-    history = History(told=[Told(kind, 201, body)])
+    history = History(told=[ClientAnswer(kind, 201, body)])
     [finding] = await run_checks([named(name)], Evidence(platform, history, ()))
     assert finding.wrong == 1
 
 
 async def test_the_checker_finds_who_paid_for_what_is_cancelled(platform: Platform) -> None:
     paid, cancelled = (
-        Told("mark-paid", 200, {"voucher_id": 1}),
-        Told("cancellation", 200, {"id": 1}),
+        ClientAnswer("mark-paid", 200, {"voucher_id": 1}),
+        ClientAnswer("cancellation", 200, {"id": 1}),
     )
     check = named("vouchers paid by hand and cancelled")
     [finding] = await run_checks([check], Evidence(platform, History(told=[paid, cancelled]), ()))

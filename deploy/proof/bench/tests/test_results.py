@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.errors import StartError
 from deploy.proof.bench import report, results, table
-from deploy.proof.bench.ground import Ground, Scale, prepared_ground
+from deploy.proof.bench.environment import BenchEnvironment, Scale, prepared_environment
 from deploy.proof.bench.picture import svg
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
 from deploy.proof.bench.results import Outcome
@@ -23,7 +23,7 @@ LAG = Aim("lag", of="ours.p99_ms", solid=50, ambitious=20, at_most=True, unit="m
 
 
 @asynccontextmanager
-async def _opened(_: Ground) -> AsyncIterator[Mapping[str, Run]]:
+async def _open_runs(_: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     clock = count()
 
     async def ours() -> Figures:
@@ -35,15 +35,15 @@ async def _opened(_: Ground) -> AsyncIterator[Mapping[str, Run]]:
     yield {"theirs": theirs, "ours": ours}
 
 
-MEASURED = Measurement("sample", "A sample", "Made up.", _opened, (RATIO, LAG))
+MEASURED = Measurement("sample", "A sample", "Made up.", _open_runs, (RATIO, LAG))
 
 
 @pytest.fixture
 async def outcome(tmp_path: Path) -> Outcome:
     said: list[str] = []
     scale = Scale.of(quick=True, vouchers=None)
-    async with prepared_ground(tmp_path, scale, said.append) as ground:
-        found = await measure(MEASURED, ground, 3, said.append)
+    async with prepared_environment(tmp_path, scale, said.append) as environment:
+        found = await measure(MEASURED, environment, 3, said.append)
     assert len(said) == 6
     return found
 
@@ -54,7 +54,7 @@ async def test_variants_take_turns(outcome: Outcome) -> None:
 
 
 async def test_a_ratio_is_taken_within_each_round(outcome: Outcome) -> None:
-    ratio, lag = results.judged(MEASURED, outcome)
+    ratio, lag = results.aim_results(MEASURED, outcome)
     assert ratio.aim.values(outcome.runs) == [101 / 200, 103 / 204, 105 / 208]
     assert (ratio.spread.low, ratio.spread.median) == (105 / 208, 103 / 204)
     assert (ratio.verdict, lag.verdict) == ("solid", "solid")
@@ -66,12 +66,12 @@ async def test_a_ratio_is_taken_within_each_round(outcome: Outcome) -> None:
 )
 def test_less_is_better_where_the_aim_says_so(value: float, verdict: str) -> None:
     spread = results.Spread.of([value])
-    assert results.Judged("sample", LAG, spread).verdict == verdict
+    assert results.AimResult("sample", LAG, spread).verdict == verdict
 
 
 def test_an_aim_of_a_variant_that_was_not_run_is_left_out() -> None:
     runs: results.Runs = {"ours": {"per_second": [1.0], "p99_ms": [1.0]}}
-    found = results.judged(MEASURED, Outcome("sample", "A sample", "", "", runs))
+    found = results.aim_results(MEASURED, Outcome("sample", "A sample", "", "", runs))
     assert [each.aim for each in found] == [LAG]
 
 
@@ -82,7 +82,7 @@ async def test_the_file_gives_back_what_was_written(outcome: Outcome, tmp_path: 
 
 
 async def test_tables_and_picture_tell_every_aim(outcome: Outcome) -> None:
-    found = results.judged(MEASURED, outcome)
+    found = results.aim_results(MEASURED, outcome)
     text = table.markdown(table.AIMS_HEAD, table.aim_rows(found))
     assert "| ours of theirs | 0.505 (0.505 – 0.505) | ≥ 0.4 | ≥ 0.6 | solid |" in text
     assert "| lag | 30 ms | ≤ 50 | ≤ 20 | solid |" in text

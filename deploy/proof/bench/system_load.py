@@ -19,7 +19,7 @@ from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack, running_stack
 from deploy.local.system import SERVICES
 from deploy.proof.bench.cores import cpu_seconds
-from deploy.proof.bench.ground import Ground
+from deploy.proof.bench.environment import BenchEnvironment
 
 PATIENCE_SECONDS = 30
 DRAIN_SECONDS = 300
@@ -31,7 +31,7 @@ _OUTBOXES = " + ".join(f"(SELECT count(*) FROM {service}.outbox)" for service in
 
 
 @dataclass
-class Sold:
+class LoadResult:
     """What came of some load: how long each purchase took, in seconds, and how many failed."""
 
     seconds: float = 0.0
@@ -43,7 +43,7 @@ class Sold:
         """Purchases per second."""
         return len(self.latencies) / self.seconds
 
-    def require_all(self) -> None:
+    def require_success(self) -> None:
         """Raise StartError when a purchase was refused, or none was made."""
         if self.refused or not self.latencies:
             raise StartError(
@@ -53,7 +53,7 @@ class Sold:
 
 
 @dataclass(frozen=True)
-class Market:
+class RunningSystem:
     """A running system, and a client that may buy there."""
 
     stack: Stack
@@ -64,7 +64,7 @@ class Market:
         """Return the processor seconds used so far by each process of the system."""
         return {name: cpu_seconds([pid]) for name, pid in self.stack.pids().items()}
 
-    async def drained(self) -> None:
+    async def wait_until_drained(self) -> None:
         """Wait until every event has become an audit row."""
         connection = await asyncpg.connect(self.stack.system.database_url)
         try:
@@ -80,30 +80,30 @@ class Market:
         finally:
             await connection.close()
 
-    async def sell(self, seconds: float, *, buyers: int) -> Sold:
+    async def load(self, seconds: float, *, buyers: int) -> LoadResult:
         """Let buyers buy one after the other for some seconds."""
-        sold = Sold()
+        result = LoadResult()
 
         async def buy_on(session: aiohttp.ClientSession, until: float) -> None:
             while time.perf_counter() < until:
-                await self._buy(session, sold)
+                await self._buy(session, result)
 
         async with self._session() as session:
             began = time.perf_counter()
             await asyncio.gather(*(buy_on(session, began + seconds) for _ in range(buyers)))
-            sold.seconds = time.perf_counter() - began
-        return sold
+            result.seconds = time.perf_counter() - began
+        return result
 
-    async def sell_at(self, per_second: float, seconds: float) -> Sold:
+    async def load_at_rate(self, per_second: float, seconds: float) -> LoadResult:
         """Begin so many purchases each second, however long they take."""
-        sold = Sold()
+        result = LoadResult()
         async with self._session() as session, asyncio.TaskGroup() as group:
             began = time.perf_counter()
             for number in range(max(1, int(per_second * seconds))):
                 await asyncio.sleep(began + number / per_second - time.perf_counter())
-                group.create_task(self._buy(session, sold))
-            sold.seconds = time.perf_counter() - began
-        return sold
+                group.create_task(self._buy(session, result))
+            result.seconds = time.perf_counter() - began
+        return result
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -113,7 +113,7 @@ class Market:
             connector=aiohttp.TCPConnector(limit=0),
         )
 
-    async def _buy(self, session: aiohttp.ClientSession, sold: Sold) -> None:
+    async def _buy(self, session: aiohttp.ClientSession, result: LoadResult) -> None:
         order = {
             "voucher_type_id": self.voucher_type_id,
             "payment_method": "credit_card",
@@ -124,26 +124,28 @@ class Market:
         async with session.post("/api/vouchers/purchase", json=order, headers=headers) as answer:
             bought = await answer.json()
         if answer.status == 201 and bought["status"] == "active":
-            sold.latencies.append(time.perf_counter() - began)
+            result.latencies.append(time.perf_counter() - began)
         else:
-            sold.refused += 1
+            result.refused += 1
 
 
 @asynccontextmanager
-async def open_market(ground: Ground, instances: int = 1) -> AsyncIterator[Market]:
+async def running_system(
+    environment: BenchEnvironment, instances: int = 1
+) -> AsyncIterator[RunningSystem]:
     """Run the whole system on every core, with so many processes of what sells and is paid."""
     many = {"vouchers": instances, "payments": instances} if instances > 1 else {}
-    folder = ground.folder / "stack"
+    folder = environment.folder / "stack"
     settings = StackSettings(data=folder, port=0, instances=many)
     # The card gateway of tests slows down with all it ever did.
     (folder / "card-gateway.pickle").unlink(missing_ok=True)
     limits = {"GATEWAY_ADDRESS_LIMIT": _ENOUGH, "GATEWAY_USER_LIMIT": _ENOUGH}
-    with ground.on_all_cores():
-        async with running_stack(settings, say=ground.say, extra={"gateway": limits}) as stack:
-            yield await _opened(stack)
+    with environment.on_all_cores():
+        async with running_stack(settings, say=environment.say, extra={"gateway": limits}) as stack:
+            yield await _open_runs(stack)
 
 
-async def _opened(stack: Stack) -> Market:
+async def _open_runs(stack: Stack) -> RunningSystem:
     async with (
         httpx.AsyncClient(base_url=stack.address, timeout=PATIENCE_SECONDS) as api,
         httpx.AsyncClient(base_url=stack.system.stripe_api_base) as cards,
@@ -155,7 +157,7 @@ async def _opened(stack: Stack) -> Market:
         await story.found_the_organization()
         await story.make_a_voucher_type()
         await story.let_a_client_in()
-        return Market(stack, str(story.client.token), int(story.voucher_type["id"]))
+        return RunningSystem(stack, str(story.client.token), int(story.voucher_type["id"]))
 
 
 def percentile(values: Sequence[float], part: float) -> float:

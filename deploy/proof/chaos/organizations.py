@@ -14,7 +14,7 @@ ORGANIZATION = {"timezone": "Europe/Warsaw", "currency": "EUR", "address": "Beac
 
 
 @dataclass
-class Shop:
+class ChaosOrganization:
     """One organization with everybody who acts in it."""
 
     organization_id: int
@@ -47,7 +47,9 @@ def founding(name: str) -> dict[str, Any]:
     }
 
 
-async def open_shop(api: httpx.AsyncClient, admin: Person, name: str) -> Shop:
+async def create_organization(
+    api: httpx.AsyncClient, admin: Person, name: str
+) -> ChaosOrganization:
     """Found an organization before anything fails. Raises UnexpectedAnswer."""
     order = founding(name)
     made = await admin.call("POST", "/api/admin/organizations", order, expect=201)
@@ -60,7 +62,7 @@ async def open_shop(api: httpx.AsyncClient, admin: Person, name: str) -> Shop:
     ]
     hired = [("therapist", "therapist"), *(("client", f"client-{n}") for n in range(CLIENTS))]
     people = await asyncio.gather(*(_hire(owner, here, role, word) for role, word in hired))
-    return Shop(made["id"], owner, people[0], list(people[1:]), types[0], types[1])
+    return ChaosOrganization(made["id"], owner, people[0], list(people[1:]), types[0], types[1])
 
 
 async def _hire(owner: Person, here: str, role: str, name: str) -> Person:

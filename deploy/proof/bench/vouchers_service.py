@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.proof.bench.ground import BenchDatabase, Ground
+from deploy.proof.bench.environment import BenchDatabase, BenchEnvironment
 from deploy.proof.bench.identities import Issuer
-from deploy.proof.bench.load import Request
+from deploy.proof.bench.load import LoadRequest
 from shared.broker_access import broker_url
 
 ORGANIZATION, CLIENT, VOUCHER_TYPE, OWNER = 7, 70, 700, 71
@@ -64,7 +64,7 @@ FROM vouchers, generate_series(1, $1::int) n
 
 
 @dataclass(frozen=True)
-class Shop:
+class VouchersService:
     """A running vouchers service: its address and process, its database, and its callers."""
 
     url: str
@@ -72,25 +72,25 @@ class Shop:
     database: BenchDatabase
     issuer: Issuer
 
-    def read_one(self, voucher_id: int) -> Request:
+    def read_one(self, voucher_id: int) -> LoadRequest:
         """Return the request of a client who looks at its voucher and codes."""
         headers = self.issuer.bearer(CLIENT, "client", ORGANIZATION)
-        return Request(f"{self.url}/api/vouchers/{voucher_id}", headers=headers)
+        return LoadRequest(f"{self.url}/api/vouchers/{voucher_id}", headers=headers)
 
-    def list_vouchers(self, query: str = "limit=50") -> Request:
+    def list_vouchers(self, query: str = "limit=50") -> LoadRequest:
         """Return the request of an owner who lists the organization's vouchers."""
         headers = self.issuer.bearer(OWNER, "organization_owner", ORGANIZATION)
         path = f"/api/organizations/{ORGANIZATION}/vouchers"
-        return Request(f"{self.url}{path}?{query}", headers=headers)
+        return LoadRequest(f"{self.url}{path}?{query}", headers=headers)
 
-    def purchase(self) -> Request:
+    def purchase(self) -> LoadRequest:
         """Return the request of a client who buys with a card."""
         headers = self.issuer.bearer(CLIENT, "client", ORGANIZATION)
         body = (
             f'{{"voucher_type_id": {VOUCHER_TYPE}, "payment_method": "credit_card",'
             ' "payment_token": "pm_card_visa"}'
         )
-        return Request(
+        return LoadRequest(
             f"{self.url}/api/vouchers/purchase",
             "POST",
             {**headers, "Content-Type": "application/json"},
@@ -98,7 +98,7 @@ class Shop:
         )
 
 
-async def stock(database: BenchDatabase, vouchers: int, *, codes: int = 12) -> None:
+async def fill_database(database: BenchDatabase, vouchers: int, *, codes: int = 12) -> None:
     """Fill a database with one organization that has sold so many vouchers, unless it has."""
     async with database.admin() as admin:
         if await admin.fetchval("SELECT 1 FROM vouchers LIMIT 1"):
@@ -116,24 +116,24 @@ async def stock(database: BenchDatabase, vouchers: int, *, codes: int = 12) -> N
 
 
 @asynccontextmanager
-async def open_shop(
-    ground: Ground, database: BenchDatabase, others: str, *, name: str = "vouchers"
-) -> AsyncIterator[Shop]:
+async def running_service(
+    environment: BenchEnvironment, database: BenchDatabase, others: str, *, name: str = "vouchers"
+) -> AsyncIterator[VouchersService]:
     """Run the service on the tested core; `others` is the address of the services it calls."""
-    issuer, port = Issuer(), ground.ports.choose(name)
-    servers = await ground.servers()
+    issuer, port = Issuer(), environment.ports.choose(name)
+    servers = await environment.servers()
     values = {
         **{f"{service}_URL": others for service in ("PAYMENTS", "ORGANIZATIONS", "IDENTITY")},
         "DATABASE_URL": database.url.get_secret_value(),
         "RABBITMQ_URL": broker_url(f"{servers.rabbitmq_url}/", "vouchers"),
         "PORT": str(port),
     }
-    environment = {f"VOUCHERS_{variable}": value for variable, value in values.items()}
+    variables = {f"VOUCHERS_{variable}": value for variable, value in values.items()}
     url = f"http://127.0.0.1:{port}"
-    async with ground.process(
+    async with environment.process(
         name,
         (sys.executable, "-m", "services.vouchers.app"),
-        {**issuer.settings("VOUCHERS"), **environment},
+        {**issuer.settings("VOUCHERS"), **variables},
         ready=f"{url}/health/ready",
     ) as process:
-        yield Shop(url, process.pid, database, issuer)
+        yield VouchersService(url, process.pid, database, issuer)

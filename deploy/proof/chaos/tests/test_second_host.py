@@ -15,8 +15,8 @@ from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack
 from deploy.local.supervisor import Supervisor, own_environment
 from deploy.local.system import CHECKOUT, System
-from deploy.proof.chaos.namespaces import FIRST, SECOND, Network, NoNamespaces, own_network
 from deploy.proof.chaos.platform import INSTANCES
+from deploy.proof.chaos.second_host import FIRST, SECOND, Network, NoNamespaces, own_network
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ SILENCE_SECONDS = 1.0
 @pytest.fixture
 async def network(tmp_path: Path, said: list[str]) -> AsyncIterator[Network]:
     try:
-        async with own_network(tmp_path / "outpost.log", said.append) as network:
+        async with own_network(tmp_path / "second-host.log", said.append) as network:
             yield network
     except NoNamespaces as reason:
         pytest.skip(f"no namespace can be made here: {reason}")
@@ -41,7 +41,7 @@ def system(tmp_path: Path, network: Network) -> System:
     settings = StackSettings(
         data=tmp_path,
         port=0,
-        database_url="postgresql://root:secret@db.example/shop",
+        database_url="postgresql://root:secret@db.example/organization",
         rabbitmq_url="amqp://u:p@mq.example/",
         instances=INSTANCES,
     )
@@ -118,12 +118,12 @@ async def test_nothing_passes_and_nobody_is_told_while_it_is_cut_off(
 OF_A_RUN = f"""
 import asyncio
 from pathlib import Path
-from deploy.proof.chaos.namespaces import own_network
+from deploy.proof.chaos.second_host import own_network
 from deploy.local.supervisor import Program, Supervisor, own_environment
 
 async def run():
     folder = Path({{folder!r}})
-    async with own_network(folder / "outpost.log", print) as network:
+    async with own_network(folder / "second-host.log", print) as network:
         place = network.namespaces_of("{SECOND}")
         told = {{{{**own_environment(), "HOST": "{SECOND}", "PORT": "7000"}}}}
         supervisor = Supervisor(folder, print)

@@ -22,7 +22,7 @@ async def _ids(evidence: Evidence, table: str, condition: str = "true") -> list[
     rows = await evidence.rows(
         f"SELECT id FROM {table} WHERE organization_id = ANY($1::bigint[])"  # noqa: S608
         f" AND {condition}",
-        list(evidence.shops),
+        list(evidence.organizations),
     )
     return [row["id"] for row in rows]
 
@@ -112,7 +112,7 @@ async def _disputes(evidence: Evidence) -> Wrong:
     ours = await evidence.rows(
         "SELECT gateway_dispute_id, status FROM payments.disputes"
         " WHERE organization_id = ANY($1::bigint[])",
-        list(evidence.shops),
+        list(evidence.organizations),
     )
     return _compare(theirs.items(), [(row["gateway_dispute_id"], row["status"]) for row in ours])
 

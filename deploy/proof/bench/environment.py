@@ -96,8 +96,8 @@ class BenchDatabase:
             await connection.close()
 
 
-class Ground:
-    """Made by `prepared_ground`. Our own process and all servers keep off the tested core."""
+class BenchEnvironment:
+    """Made by `prepared_environment`. Our own process and all servers keep off the tested core."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Ground:
         self,
         name: str,
         command: Sequence[str],
-        environment: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
         *,
         tested: bool = True,
         ready: str | None = None,
@@ -167,7 +167,7 @@ class Ground:
         """
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        child = await self._spawn(log, command, environment or {}, tested=tested)
+        child = await self._spawn(log, command, variables or {}, tested=tested)
         try:
             if ready is not None:
                 await _answering(ready, child, log, name)
@@ -198,13 +198,13 @@ class Ground:
         self,
         command: Sequence[str],
         *,
-        environment: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
         tested: bool = False,
     ) -> str:
         """Run a command to its end and return what it printed. Raises StartError."""
         log = self.folder / "logs" / f"{Path(command[0]).name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        child = await self._spawn(log, command, environment or {}, tested=tested, answer=True)
+        child = await self._spawn(log, command, variables or {}, tested=tested, answer=True)
         try:
             out, _ = await child.communicate()
         finally:
@@ -217,7 +217,7 @@ class Ground:
         self,
         log: Path,
         command: Sequence[str],
-        environment: Mapping[str, str],
+        variables: Mapping[str, str],
         *,
         tested: bool,
         answer: bool = False,
@@ -230,22 +230,22 @@ class Ground:
                 stdout=asyncio.subprocess.PIPE if answer else out,
                 stderr=out,
                 cwd=CHECKOUT,
-                env={**own_environment("LD_LIBRARY_PATH"), **environment},
+                env={**own_environment("LD_LIBRARY_PATH"), **variables},
                 start_new_session=True,
                 preexec_fn=pinned_to(cores, before_exec(signal.SIGKILL)),
             )
 
 
 @asynccontextmanager
-async def prepared_ground(
+async def prepared_environment(
     folder: Path, scale: Scale, say: Callable[[str], None]
-) -> AsyncIterator[Ground]:
-    """Yield the ground; servers that were started end with it."""
+) -> AsyncIterator[BenchEnvironment]:
+    """Yield the environment; servers that were started end with it."""
     cores = Cores.of_this_machine()
     os.sched_setaffinity(0, cores.others)
     try:
         async with AsyncExitStack() as stack:
-            yield Ground(folder, cores, scale, say, stack)
+            yield BenchEnvironment(folder, cores, scale, say, stack)
     finally:
         os.sched_setaffinity(0, cores.all)
 

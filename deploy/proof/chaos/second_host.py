@@ -5,15 +5,15 @@
                          pipes                           cable
 
 Both hosts are network namespaces inside a user namespace, which needs no privileges where the
-machine allows it; this machine's own network is not touched. A program in the first, the outpost,
+machine allows it; this machine's own network is not touched. A program in the first, the agent,
 lays the cable, a veth pair on a bridge, and pulls it out: the kernel drops what is sent then, and
 nobody is told. It has sockets in both networks, for a socket stays where it was made, and so
 carries requests in to the processes; what they ask of the servers comes out through the proxies of
-the harness, which the outpost lets listen at the first host's address.
+the harness, which the agent lets listen at the first host's address.
 
 A namespace lives as long as a process or a socket is in it: killed or not, a run leaves none.
 
-    python -m deploy.proof.chaos.namespaces 3    # the outpost, with the harness at descriptor 3
+    python -m deploy.proof.chaos.second_host 3    # the agent, with the harness at descriptor 3
 """
 
 import asyncio
@@ -65,13 +65,13 @@ class NoNamespaces(Exception):
 class Network:
     """The two hosts, seen from the harness. Made by `own_network`."""
 
-    def __init__(self, control: socket.socket, outpost: int, say: Callable[[str], None]) -> None:
+    def __init__(self, control: socket.socket, agent: int, say: Callable[[str], None]) -> None:
         self._control = control
         self._say = say
         [holder], _ = self._answer()
-        user = f"/proc/{outpost}/ns/user"
+        user = f"/proc/{agent}/ns/user"
         self._namespaces = {
-            FIRST: (user, f"/proc/{outpost}/ns/net"),
+            FIRST: (user, f"/proc/{agent}/ns/net"),
             SECOND: (user, f"/proc/{holder}/ns/net"),
         }
 
@@ -127,13 +127,13 @@ class Network:
     def _answer(self) -> tuple[list[Any], list[int]]:
         answer = _receive(self._control)
         if answer is None:
-            raise OSError("the outpost has ended")
+            raise OSError("the agent has ended")
         return answer
 
 
 @asynccontextmanager
 async def own_network(log: Path, say: Callable[[str], None]) -> AsyncIterator[Network]:
-    """Make the hosts until the end of the block; the outpost's words are in the log.
+    """Make the hosts until the end of the block; the agent's words are in the log.
 
     Raises NoNamespaces.
     """
@@ -143,15 +143,15 @@ async def own_network(log: Path, say: Callable[[str], None]) -> AsyncIterator[Ne
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
-            outpost = await _start_outpost(theirs, log)
+            agent = await _start_agent(theirs, log)
         try:
-            yield await _network(ours, outpost.pid, log, say)
+            yield await _network(ours, agent.pid, log, say)
         finally:
             ours.close()
-            await outpost.wait()
+            await agent.wait()
 
 
-async def _start_outpost(theirs: socket.socket, log: Path) -> asyncio.subprocess.Process:
+async def _start_agent(theirs: socket.socket, log: Path) -> asyncio.subprocess.Process:
     with _opened(log) as out:
         return await asyncio.create_subprocess_exec(
             *(*_ALONE, sys.executable, "-m", __name__, str(theirs.fileno())),
@@ -171,10 +171,10 @@ def _opened(log: Path) -> BinaryIO:
 
 
 async def _network(
-    control: socket.socket, outpost: int, log: Path, say: Callable[[str], None]
+    control: socket.socket, agent: int, log: Path, say: Callable[[str], None]
 ) -> Network:
     try:
-        return await asyncio.to_thread(Network, control, outpost, say)
+        return await asyncio.to_thread(Network, control, agent, say)
     except OSError as error:
         raise NoNamespaces(_reason(log) or str(error)) from error
 
@@ -215,7 +215,7 @@ def _receive(control: socket.socket) -> tuple[list[Any], list[int]] | None:
 
 
 async def _serve(control: socket.socket) -> None:
-    """Be the outpost until the harness is gone."""
+    """Be the agent until the harness is gone."""
     async with AsyncExitStack() as doors:
         while received := await asyncio.to_thread(_receive, control):
             match received:
