@@ -78,9 +78,7 @@ async def run(
     await users.create_organizations()
     await _wait(platform.is_at_rest, AT_REST_SECONDS)
     await record_everything(platform.stack.system.database_url)
-    say(
-        f"{len(users.organizations)} organizations are ready; faults begin now and last {seconds:.0f} s"
-    )
+    say(f"{len(users.organizations)} organizations are ready; faults begin, for {seconds:.0f} s")
     acting = asyncio.create_task(users.run(impatient_seconds=seconds * 0.4))
     try:
         await _beside(acting, _torment(injector, seconds, required))
