@@ -6,7 +6,6 @@ AUDIT_ARCHIVE says where they are. The exit code is 1 when anything is wrong.
 
 import argparse
 import asyncio
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from services.audit import queries
 from services.audit.app import NAME
 from services.audit.errors import SealsUnreachable
 from services.audit.events import CATALOGUE
+from services.audit.evidence.archives import file_digest
 from services.audit.evidence.seal_stores import store_at
 from services.audit.models import Archive
 from services.audit.schemas import ChainReport
@@ -83,8 +83,7 @@ async def of_files(archives: Sequence[Archive], folder: Path | None) -> list[Fin
 
 def _of_file(archive: Archive, folder: Path) -> Finding:
     try:
-        with (folder / archive.file).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
+        digest = file_digest(folder / archive.file)
     except OSError as error:
         return Finding(False, f"{archive.file}: WRONG, cannot be read: {error.strerror}")
     if digest != archive.sha256:

@@ -1,6 +1,7 @@
 """Queries of archives and of the pieces of chains that they hold."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Date, Select, cast, func, select
@@ -49,3 +50,9 @@ async def told_of_archive(session: AsyncSession, archive_id: int) -> tuple[Any, 
     )
     told = (await session.scalars(statement)).first()
     return (told.get("sha256"), told.get("pieces_sha256")) if told else None
+
+
+async def count_archives(session: AsyncSession, month: date) -> int:
+    """Return how many archives a month has; late events of a month make another one."""
+    statement = select(func.count()).where(Archive.month == month)
+    return (await session.execute(statement)).scalar_one()

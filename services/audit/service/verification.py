@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
 from services.audit.access import require_admin, require_reader
+from services.audit.evidence.archives import pieces_digest
 from services.audit.evidence.chain import GENESIS, chain_of, hash_of
 from services.audit.evidence.personal import is_kept, references
 from services.audit.evidence.sealed_heads import Evidence, Sealed
 from services.audit.models import NO_ORGANIZATION, ArchivedRange, PersonalValue
 from services.audit.schemas import ChainReport, Failure, Filters
 from services.audit.service.audit_logs import record_reading
-from services.audit.service.retention import pieces_digest
 from services.audit.service.seals import SealReader
 from shared.actors import Actor
 from shared.work import Work

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from services.audit.evidence.archives import RowAltered
 from services.audit.evidence.sealed_heads import Evidence
-from services.audit.service.retention import RowAltered, archive_due, months_due
+from services.audit.retention import archive_due
+from services.audit.service.retention import months_due
 from services.audit.service.verification import verify_chain, verify_everything
 from services.audit.settings import RetentionSettings
 from services.audit.tests.conftest import deliver, event, rows_of
@@ -145,8 +147,9 @@ async def test_the_service_can_take_nothing_away(
     transactions: Transactions, retention: RetentionSettings, database: Database
 ) -> None:
     await deliver(transactions, event(time=OLD))
+    as_service = RetentionSettings(owner_database_url=database.url, archive=retention.archive)
     with pytest.raises(Exception, match=r"permission denied|must be owner"):
-        await archive_due(retention.model_copy(update={"owner_database_url": database.url}), NOW)
+        await archive_due(as_service, NOW)
     assert len(await rows_of(database)) == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.service.retention import archive_due
+from services.audit.retention import archive_due
 from services.audit.settings import RetentionSettings, Settings
 from services.audit.tests.conftest import deliver, event
 from services.audit.tests.test_retention import NOW, OLD, tell
