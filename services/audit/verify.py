@@ -8,19 +8,13 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from services.audit import queries
 from services.audit.app import NAME
 from services.audit.errors import SealsUnreachable
 from services.audit.events import CATALOGUE
-from services.audit.evidence.archives import file_digest
 from services.audit.evidence.seal_stores import store_at
-from services.audit.models import Archive
-from services.audit.schemas import ChainReport
+from services.audit.service.findings import Finding, find_everywhere, find_in_chain
 from services.audit.service.seals import SealReader
-from services.audit.service.verification import verify_chain, verify_everything
 from services.audit.settings import VerificationSettings
 from shared.db import make_engine
 from shared.settings import load_settings
@@ -30,65 +24,19 @@ UNREADABLE = 2
 """The exit code when nothing was verified, because the seals could not be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A line for a person to read, and whether it is good news."""
-
-    valid: bool
-    line: str
-
-
 async def findings(
     settings: VerificationSettings, organization_id: int | None, first: int, last: int | None
 ) -> list[Finding]:
-    """Return what verifying showed: one organization's chain or a range of it, or everything."""
+    """Verify one organization's chain or a range of it, or everything, and return the lines."""
+    evidence = await SealReader(store_at(settings.seals), settings.internal_jwks).evidence()
     engine = make_engine(settings.database_url, pool_size=1)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
-    evidence = await SealReader(store_at(settings.seals), settings.internal_jwks).evidence()
     try:
-        async with transactions.system() as session:
-            if organization_id is not None:
-                report = await verify_chain(
-                    session, organization_id, evidence, first=first, last=last
-                )
-                return [of_chain(report)]
-            chains = [of_chain(report) for report in await verify_everything(session, evidence)]
-            archives = await queries.archive_files(session)
-        # No transaction waits for the files: a large one takes minutes.
-        return chains + await of_files(archives, settings.archive)
+        if organization_id is None:
+            return await find_everywhere(transactions, evidence, settings.archive)
+        return await find_in_chain(transactions, evidence, organization_id, first, last)
     finally:
         await engine.dispose()
-
-
-def of_chain(report: ChainReport) -> Finding:
-    """Return a report as a person reads it."""
-    whose = "no organization" if report.organization_id is None else report.organization_id
-    sealed = f"sealed to {report.sealed}" if report.sealed else "not sealed"
-    if report.failure is None:
-        line = f"{whose}: {report.rows} rows as they were written, {sealed}"
-        return Finding(True, line)
-    failure = report.failure
-    row = f", row {failure.row_id}, event {failure.event_id}" if failure.row_id else ""
-    line = f"{whose}: WRONG at position {failure.position}{row}: {failure.kind}. {failure.detail}"
-    return Finding(False, line)
-
-
-async def of_files(archives: Sequence[Archive], folder: Path | None) -> list[Finding]:
-    """Return a finding for every file of the archive."""
-    if folder is None:
-        unread = f"{len(archives)} files of the archive not read: AUDIT_ARCHIVE is not set"
-        return [Finding(True, unread)] if archives else []
-    return [await asyncio.to_thread(_of_file, archive, folder) for archive in archives]
-
-
-def _of_file(archive: Archive, folder: Path) -> Finding:
-    try:
-        digest = file_digest(folder / archive.file)
-    except OSError as error:
-        return Finding(False, f"{archive.file}: WRONG, cannot be read: {error.strerror}")
-    if digest != archive.sha256:
-        return Finding(False, f"{archive.file}: WRONG, not the file that was archived")
-    return Finding(True, f"{archive.file}: {archive.rows} rows as they were archived")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,17 +1,14 @@
 """The audit service's background work: every event, the coming months, the seals."""
 
-from datetime import datetime, timedelta
-
 import structlog
 
-from services.audit import queries
 from services.audit.app import NAME
 from services.audit.events import CATALOGUE, LISTENERS
 from services.audit.evidence.drafts import read
 from services.audit.evidence.seal_stores import store_at
 from services.audit.handlers import BATCH, QUEUE, handle
-from services.audit.service.ingestion import ensure_partition
-from services.audit.service.seals import Sealer, SealReader, SealSigner
+from services.audit.service.months import make_months
+from services.audit.service.seals import Sealer, SealReader, SealSigner, seal_heads
 from services.audit.settings import Settings
 from shared.consumer import Consumer
 from shared.db import make_engine, now
@@ -22,7 +19,6 @@ from shared.worker import Timer, Worker, start
 log = structlog.get_logger(__name__)
 
 PARTITIONS_EVERY = 6 * 3600.0
-MONTHS_AHEAD = 3
 SEAL_CHECK_EVERY = 5.0
 
 
@@ -46,15 +42,6 @@ def create_worker(settings: Settings) -> Worker:
     )
 
 
-async def make_months(transactions: Transactions, moment: datetime) -> None:
-    """Make this month and those ahead, so that no insert has to wait for one to be made."""
-    first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    for _ in range(MONTHS_AHEAD + 1):
-        async with transactions.system() as session:
-            await ensure_partition(session, first)
-        first = (first + timedelta(days=31)).replace(day=1)
-
-
 def _seal_timers(settings: Settings, transactions: Transactions) -> list[Timer]:
     if settings.seals is None:
         log.warning("seals_missing", remedy="set AUDIT_SEALS to a place outside the database")
@@ -67,13 +54,6 @@ def _seal_timers(settings: Settings, transactions: Transactions) -> list[Timer]:
         await seal_heads(transactions, sealer, now())
 
     return [Timer("seals", SEAL_CHECK_EVERY, seal)]
-
-
-async def seal_heads(transactions: Transactions, sealer: Sealer, moment: datetime) -> None:
-    """Seal the chains' heads if it is due; no transaction waits for the place of the seals."""
-    async with transactions.system() as session:
-        heads = await queries.heads(session)
-    await sealer.seal(heads, moment)
 
 
 if __name__ == "__main__":

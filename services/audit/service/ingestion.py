@@ -18,7 +18,6 @@ _NEXT_IDS = text(
     " SELECT nextval(pg_get_serial_sequence('audit_logs', 'id'))"
     " FROM months, generate_series(1, :count)"
 )
-_ENSURE_PARTITION = text("SELECT ensure_partition(:instant)")
 _NEW_HEADS = text(
     "INSERT INTO chain_heads (organization_id, position, hash)"
     " SELECT unnest(CAST(:chains AS bigint[])), 0, :genesis ON CONFLICT DO NOTHING"
@@ -147,11 +146,6 @@ async def store(session: AsyncSession, drafts: Sequence[Draft]) -> None:
         | _arrays("logged", places, _PLACE_COLUMNS),
     )
     await _erase(session, drafts)
-
-
-async def ensure_partition(session: AsyncSession, instant: datetime) -> None:
-    """Make the month of an instant, if it does not exist."""
-    await session.execute(_ENSURE_PARTITION, {"instant": instant})
 
 
 def _months(drafts: Iterable[Draft]) -> list[datetime]:

@@ -13,10 +13,12 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 
+from services.audit import queries
 from services.audit.evidence.chain import Head
 from services.audit.evidence.seal_stores import Overtaken, SealStore
 from services.audit.evidence.sealed_heads import Evidence, Seal, digest, seal_of
 from shared.tokens import ALGORITHM
+from shared.transactions import Transactions
 
 SEAL_TYPE = "audit-seal+jws"
 
@@ -133,3 +135,10 @@ class Sealer:
             self._evidence = None
             told = evidence.fault or "it is no seal"
             raise Overtaken(f"The place of seal {number} is taken: {told}")
+
+
+async def seal_heads(transactions: Transactions, sealer: Sealer, moment: datetime) -> None:
+    """Seal the chains' heads if it is due; no transaction waits for the place of the seals."""
+    async with transactions.system() as session:
+        heads = await queries.heads(session)
+    await sealer.seal(heads, moment)

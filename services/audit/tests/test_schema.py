@@ -7,9 +7,8 @@ import asyncpg
 import pytest
 
 from services.audit.models import Base
-from services.audit.service.ingestion import ensure_partition
+from services.audit.service.months import ensure_partition, make_months
 from services.audit.tests.conftest import deliver, event, rows_of
-from services.audit.worker import make_months
 from shared.migrations import drift
 from shared.outbox_relay import plain_dsn
 from shared.testing import Database

@@ -15,13 +15,12 @@ from services.audit.app import create_app
 from services.audit.errors import SealsUnreachable
 from services.audit.evidence.seal_stores import Overtaken, store_at
 from services.audit.evidence.sealed_heads import Evidence, Seal, digest
-from services.audit.service.seals import Sealer, SealReader, SealSigner
+from services.audit.service.seals import Sealer, SealReader, SealSigner, seal_heads
 from services.audit.settings import Settings
 from services.audit.tests.conftest import SECRET, deliver, event
 from services.audit.tests.test_endpoints import ADMIN
 from services.audit.tests.test_seals import lines_of
 from services.audit.tests.test_verify_command import verify
-from services.audit.worker import seal_heads
 from shared.db import now
 from shared.testing import Tokens, client_of
 from shared.transactions import Transactions

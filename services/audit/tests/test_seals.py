@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.audit.evidence.seal_stores import store_at
-from services.audit.service.seals import Sealer, SealReader, SealSigner
+from services.audit.service.seals import Sealer, SealReader, SealSigner, seal_heads
 from services.audit.settings import Settings
 from services.audit.tests.conftest import deliver, event
-from services.audit.worker import seal_heads
 from shared.db import now
 from shared.testing import Tokens
 from shared.transactions import Transactions

@@ -14,11 +14,10 @@ from services.audit.evidence.drafts import row_of
 from services.audit.evidence.seal_stores import store_at
 from services.audit.evidence.sealed_heads import Evidence
 from services.audit.schemas import ChainReport
-from services.audit.service.seals import Sealer, SealReader, SealSigner
+from services.audit.service.seals import Sealer, SealReader, SealSigner, seal_heads
 from services.audit.service.verification import verify_chain, verify_everything
 from services.audit.settings import Settings
 from services.audit.tests.conftest import deliver, event
-from services.audit.worker import seal_heads
 from shared.db import now
 from shared.testing import Database, Tokens
 from shared.transactions import Transactions
