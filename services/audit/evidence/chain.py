@@ -36,6 +36,15 @@ class Head:
     hash: bytes = GENESIS
 
 
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """The end of a chain as its head has it, and the highest position that a row has."""
+
+    position: int
+    hash: bytes
+    newest_row: int
+
+
 def chain_of(organization_id: int | None) -> int:
     """Return the chain that an organization's rows are in."""
     return NO_ORGANIZATION if organization_id is None else organization_id

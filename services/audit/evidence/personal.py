@@ -143,7 +143,7 @@ def commitment_of(salt: bytes, text: str) -> bytes:
     return hashlib.sha256(salt + text.encode()).digest()
 
 
-def is_kept(commitment: bytes, salt: bytes, text: str) -> bool:
+def is_committed(commitment: bytes, salt: bytes, text: str) -> bool:
     """Say whether a value is the one that was committed to."""
     return hmac.compare_digest(commitment_of(salt, text), commitment)
 

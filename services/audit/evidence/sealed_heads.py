@@ -40,7 +40,7 @@ def digest(line: str) -> str:
     return hashlib.sha256(line.encode()).hexdigest() if line else ""
 
 
-class Sealed(Mapping[int, bytes]):
+class SealedHeads(Mapping[int, bytes]):
     """What the seals say of one chain: position → hash, in the order of positions."""
 
     def __init__(self, kept: sqlite3.Connection, chain: int) -> None:
@@ -85,9 +85,9 @@ class Evidence:
         self._kept.execute(_TABLE)
         weakref.finalize(self, self._kept.close)
 
-    def of(self, organization_id: int | None) -> Sealed:
+    def of(self, organization_id: int | None) -> SealedHeads:
         """Return what the seals say of an organization's chain."""
-        return Sealed(self._kept, chain_of(organization_id))
+        return SealedHeads(self._kept, chain_of(organization_id))
 
     def chains(self) -> set[int]:
         """Return the chains of which a seal tells."""
@@ -95,7 +95,7 @@ class Evidence:
 
     def sealed_position(self, chain: int) -> int:
         """Return how far a chain was sealed."""
-        return Sealed(self._kept, chain).newest
+        return SealedHeads(self._kept, chain).newest
 
     def continues_with(self, seal: Seal) -> bool:
         """Say whether a seal is the next one."""

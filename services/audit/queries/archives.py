@@ -17,7 +17,7 @@ async def archived_ranges(session: AsyncSession, chain: int) -> dict[int, Archiv
     return {piece.first_position: piece for piece in await session.scalars(statement)}
 
 
-async def archives(session: AsyncSession) -> list[tuple[Archive, list[Row]]]:
+async def recent_archives(session: AsyncSession) -> list[tuple[Archive, list[Row]]]:
     """Return the archives whose own entry in the trail is not archived yet, with their pieces."""
     archived_months = select(Archive.month).scalar_subquery()
     told_in = cast(func.date_trunc("month", func.timezone("UTC", Archive.archived_at)), Date)
@@ -31,7 +31,7 @@ async def archives(session: AsyncSession) -> list[tuple[Archive, list[Row]]]:
     ]
 
 
-async def archive_files(session: AsyncSession) -> Sequence[Archive]:
+async def list_archives(session: AsyncSession) -> Sequence[Archive]:
     """Return every archive, oldest first."""
     return (await session.scalars(select(Archive).order_by(Archive.id))).all()
 
@@ -40,7 +40,7 @@ def _pieces(columns: Sequence[Any], archive_id: int) -> Select[Any]:
     return select(*columns).where(ArchivedRange.archive_id == archive_id)
 
 
-async def told_of_archive(session: AsyncSession, archive_id: int) -> tuple[Any, Any] | None:
+async def find_archive_hashes(session: AsyncSession, archive_id: int) -> tuple[Any, Any] | None:
     """Return the hashes of an archive and of its pieces as the trail has them, or None."""
     statement = select(AuditLog.new_values).where(
         AuditLog.entity_type == "audit_log",

@@ -1,26 +1,16 @@
 """Queries of chains: their heads, their rows in order, and where they end."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.audit.evidence.chain import GENESIS, Head
+from services.audit.evidence.chain import GENESIS, ChainEnd, Head
 from services.audit.models import NO_ORGANIZATION, AuditLog, ChainHead
 from services.audit.queries.rows import CHUNK, COLUMNS, Row
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """Where a chain's head says that it ends, and the highest position that a row has."""
-
-    position: int
-    hash: bytes
-    newest_row: int
-
-
-async def end_of_chain(session: AsyncSession, chain: int, organization_id: int | None) -> End:
+async def end_of_chain(session: AsyncSession, chain: int, organization_id: int | None) -> ChainEnd:
     """Return the end of a chain, head and rows as of one moment."""
     newest = select(func.max(AuditLog.position)).where(_of(organization_id)).scalar_subquery()
     head = select(ChainHead).where(ChainHead.organization_id == chain).subquery()
@@ -28,7 +18,7 @@ async def end_of_chain(session: AsyncSession, chain: int, organization_id: int |
         select(1).subquery().outerjoin(head, true())
     )
     position, hash_, newest_row = (await session.execute(statement)).one()
-    return End(position or 0, hash_ or GENESIS, newest_row or 0)
+    return ChainEnd(position or 0, hash_ or GENESIS, newest_row or 0)
 
 
 def _of(organization_id: int | None) -> ColumnElement[bool]:
@@ -37,7 +27,7 @@ def _of(organization_id: int | None) -> ColumnElement[bool]:
     return AuditLog.organization_id == organization_id
 
 
-async def chains(session: AsyncSession) -> list[int | None]:
+async def list_chains(session: AsyncSession) -> list[int | None]:
     """Return the organizations that have a chain, None standing for the rows without one."""
     heads = select(ChainHead.organization_id)
     # A chain whose head was taken away must not go unnoticed.
@@ -60,7 +50,7 @@ async def stream_chain(
         yield rows
 
 
-async def hash_at(
+async def find_hash(
     session: AsyncSession, organization_id: int | None, position: int
 ) -> bytes | None:
     """Return the hash of the row at a position of a chain, or None."""
@@ -68,7 +58,7 @@ async def hash_at(
     return (await session.scalars(statement.limit(1))).first()
 
 
-async def heads(session: AsyncSession) -> dict[int, Head]:
+async def list_heads(session: AsyncSession) -> dict[int, Head]:
     """Return the heads of all chains."""
     statement = select(ChainHead.organization_id, ChainHead.position, ChainHead.hash)
     return {id_: Head(position, hash_) for id_, position, hash_ in await session.execute(statement)}

@@ -41,7 +41,7 @@ async def find_everywhere(
     """Verify every chain, and the files of the archive if their folder is known."""
     async with transactions.system() as session:
         chains = [_of_chain(report) for report in await verify_everything(session, evidence)]
-        archives = await queries.archive_files(session)
+        archives = await queries.list_archives(session)
     # No transaction waits for the files: a large one takes minutes.
     return chains + await _of_files(archives, folder)
 

@@ -140,5 +140,5 @@ class Sealer:
 async def seal_heads(transactions: Transactions, sealer: Sealer, moment: datetime) -> None:
     """Seal the chains' heads if it is due; no transaction waits for the place of the seals."""
     async with transactions.system() as session:
-        heads = await queries.heads(session)
+        heads = await queries.list_heads(session)
     await sealer.seal(heads, moment)
