@@ -1,5 +1,7 @@
 """The identity service's HTTP application."""
 
+from collections.abc import Mapping
+
 import httpx
 from fastapi import FastAPI
 
@@ -19,21 +21,21 @@ NAME = "identity"
 
 
 def clients_of(
-    settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+    settings: Settings, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> ServiceClients:
-    """Return the connections to the services that this one calls."""
+    """Return the clients of the services that this one calls."""
     return ServiceClients(
         ServiceSigner(settings.internal_key.get_secret_value()),
         {"organizations": settings.organizations_url},
-        transports={"organizations": transport} if transport else None,
+        transports=transports,
     )
 
 
 def create_app(
-    settings: Settings, *, organizations: httpx.AsyncBaseTransport | None = None
+    settings: Settings, *, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> FastAPI:
-    """Return the application; `organizations` replaces the network to that service in tests."""
-    clients = clients_of(settings, organizations)
+    """Return the application. `transports` replace the network to other services in tests."""
+    clients = clients_of(settings, transports)
     app = create_service(
         NAME,
         settings,
@@ -44,7 +46,7 @@ def create_app(
     )
     resources = Resources.of(settings, app.state.transactions, clients)
     app.state.resources = resources
-    # Our own keys are in our own database: no need to ask ourselves over HTTP.
+    # Our own keys are in our own database: they need no request over HTTP.
     verifier_keys = Keys(fetch=resources.keyring.key_set)
     app.state.verifier = TokenVerifier(
         verifier_keys, settings.token_issuer, settings.token_audience

@@ -1,6 +1,6 @@
-"""Facts that a caller of this service may have to be told."""
+"""The errors of this service. Their first line is the `detail` that clients read."""
 
-from shared.errors import AppError, Conflict, NotFound, Unauthenticated
+from shared.errors import AppError, Conflict, NotFound, ServiceUnavailable, Unauthenticated
 
 
 class UserNotFound(NotFound):
@@ -20,27 +20,27 @@ class SessionNotFound(NotFound):
 
 
 class EmailTaken(Conflict):
-    """A user with this e-mail address exists already; use another address."""
+    """A user with this e-mail address exists already. Use another address."""
 
 
 class OwnerExists(Conflict):
-    """The organization has an owner with another e-mail address."""
+    """The organization has an owner with another e-mail address. Use that address."""
 
 
 class AlreadyApproved(Conflict):
-    """The user was approved before."""
+    """The user has been approved already."""
 
 
 class NotYetApproved(Conflict):
-    """The user awaits approval: approve instead of activating."""
+    """The user awaits approval. Approve the user instead of activating the account."""
 
 
 class LastOwner(Conflict):
-    """The organization would be left without an active owner; name another one first."""
+    """The organization would have no active owner. Name another owner first."""
 
 
 class LastAdministrator(Conflict):
-    """The system would be left without an active administrator."""
+    """The system would have no active administrator. Name another administrator first."""
 
 
 class OwnAccount(Conflict):
@@ -48,15 +48,15 @@ class OwnAccount(Conflict):
 
 
 class PermissionAlreadyGranted(Conflict):
-    """The user holds this permission already."""
+    """The user has this permission already."""
 
 
 class RoleHoldsNoPermissions(Conflict):
-    """Only staff and therapists are granted permissions: the role decides for everybody else."""
+    """Only staff and therapists can be granted permissions. Change the user's role first."""
 
 
 class OwnerNeedsOrganization(Conflict):
-    """An owner needs an organization; give the user another role, or an organization."""
+    """An owner needs an organization. Give the user another role, or an organization."""
 
 
 class PresentPasswordWrong(AppError):
@@ -71,11 +71,11 @@ class InvalidCredentials(Unauthenticated):
 
 
 class InvalidRefreshToken(Unauthenticated):
-    """The refresh token is not valid any more: sign in again."""
+    """The refresh token is not valid any more. Sign in again."""
 
 
 class RegistrationClosed(AppError):
-    """Not authorized: registration is closed; ask an administrator for an account."""
+    """Not authorized: registration is closed. Ask an administrator for an account."""
 
     status = 403
     denies = True
@@ -99,8 +99,12 @@ class OrganizationDeactivated(AppError):
     status = 403
 
 
+class PasswordQueueFull(ServiceUnavailable):
+    """There are too many sign-ins at once. Try again in a moment."""
+
+
 class TooManyAttempts(AppError):
-    """Too many attempts; wait before you try again."""
+    """There were too many attempts. Wait before you try again."""
 
     status = 429
     denies = True

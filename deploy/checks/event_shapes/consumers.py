@@ -42,7 +42,7 @@ def all_readers() -> list[Reader]:
         *(_reader(queue, handled, vouchers.READINGS) for queue, handled in vouchers.QUEUES.items()),
         _reader(payments.VOUCHERS, payments.handlers(Gateways({})), payments.READINGS),
         _reader(payments.ORGANIZATIONS, payments.ORGANIZATION_HANDLERS, payments.READINGS),
-        _reader(identity.QUEUE, identity.HANDLERS, identity.READINGS),
+        *(_reader(queue, handled, identity.READINGS) for queue, handled in identity.QUEUES.items()),
         _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
         Reader(

@@ -1,11 +1,10 @@
-"""Users, as administrators of the system manage them."""
+"""Users of the whole system, for its administrators."""
 
 from typing import Annotated
 
 from fastapi import Query
 
-from services.identity import queries
-from services.identity.endpoints.dependencies import AdminDep, ResourcesDep, user_response
+from services.identity.endpoints.dependencies import ResourcesDep, user_response
 from services.identity.errors import (
     AlreadyApproved,
     EmailTaken,
@@ -15,6 +14,7 @@ from services.identity.errors import (
     OrganizationNotFound,
     OwnAccount,
     OwnerNeedsOrganization,
+    PasswordQueueFull,
     UserNotFound,
 )
 from services.identity.queries import UserFilter
@@ -26,8 +26,8 @@ from services.identity.schemas import (
     UserRead,
     UserUpdate,
 )
-from services.identity.security.passwords import PasswordQueueFull
-from services.identity.service import registration, users
+from services.identity.service import users
+from shared.auth import ActorDep
 from shared.errors import (
     Forbidden,
     Invalid,
@@ -53,7 +53,7 @@ _LAST = (OwnAccount, LastOwner, LastAdministrator)
 @admin.get("")
 async def list_users(
     session: SessionDep,
-    _admin: AdminDep,
+    actor: ActorDep,
     page: PageDep,
     organization_id: Annotated[QueryId | None, Query()] = None,
     role: Role | None = None,
@@ -62,9 +62,8 @@ async def list_users(
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
 ) -> list[UserRead]:
     """List users, newest first."""
-    wanted = UserFilter(organization_id, role, is_active, pending, q)
-    rows = await queries.page_of_users(session, page, wanted)
-    return listed(UserRead, rows)
+    conditions = UserFilter(organization_id, role, is_active, pending, q)
+    return listed(UserRead, await users.list_users(session, actor, page, conditions))
 
 
 @admin.post(
@@ -73,22 +72,22 @@ async def list_users(
     responses=responses(OrganizationNotFound, EmailTaken, ServiceUnavailable, PasswordQueueFull),
 )
 async def create_user(
-    body: UserCreate, actor: AdminDep, work: WorkDep, resources: ResourcesDep
+    body: UserCreate, actor: ActorDep, work: WorkDep, resources: ResourcesDep
 ) -> UserRead:
     """Add a user, active at once.
 
-    With `organization_name` the organization is made a moment later, and the user belongs to it
-    then; until that `requested_organization` names it.
+    With `organization_name` the organization is created a moment later, and the user then belongs
+    to it. Until then `requested_organization` is its name.
     """
-    return UserRead.model_validate(await registration.add_user(work, resources, actor, body))
+    return UserRead.model_validate(await users.add_user(work, actor, resources, body))
 
 
 @admin.get("/{user_id}", responses=responses(UserNotFound))
 async def get_user(
-    user_id: Id, session: SessionDep, _admin: AdminDep, response: TaggedResponse
+    user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> UserRead:
     """Show any user."""
-    return user_response(response, await users.get(session, user_id))
+    return user_response(response, await users.get_user(session, actor, user_id))
 
 
 @admin.put(
@@ -107,26 +106,21 @@ async def get_user(
 async def update_user(
     user_id: Id,
     body: UserUpdate,
-    actor: AdminDep,
+    actor: ActorDep,
     work: UnclaimedWorkDep,
     resources: ResourcesDep,
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> UserRead:
-    """Change any user; role and organization too."""
-    if body.organization_id is not None:
-        await registration.require_organization(work, resources, body.organization_id)
-    async with work.begin() as session:
-        user = await users.lock(session, actor, user_id)
-        await users.update(session, actor, user, body.changes(), precondition)
+    """Change any user, including the role and the organization."""
+    user = await users.update_user(work, actor, resources, user_id, body, precondition)
     return user_response(response, user)
 
 
 @admin.delete("/{user_id}", responses=responses(UserNotFound, *_LAST))
-async def delete_user(user_id: Id, session: SessionDep, actor: AdminDep) -> Message:
+async def delete_user(user_id: Id, session: SessionDep, actor: ActorDep) -> Message:
     """Delete a user; a pseudonym takes the person's place."""
-    user = await users.lock(session, actor, user_id)
-    await users.delete(session, actor, user)
+    await users.delete_user(session, actor, user_id)
     return Message(message="User deleted successfully")
 
 
@@ -134,23 +128,18 @@ async def delete_user(user_id: Id, session: SessionDep, actor: AdminDep) -> Mess
 async def set_password(
     user_id: Id,
     body: NewPasswordBody,
-    actor: AdminDep,
+    actor: ActorDep,
     work: UnclaimedWorkDep,
     resources: ResourcesDep,
 ) -> Message:
-    """Give a user a new password; all sessions of the user end."""
-    async with work.begin() as session:
-        about = await users.about_password(session, await users.get(session, user_id))
-    hashed = await resources.passwords.hash_new(body.password, about)
-    async with work.begin() as session:
-        await users.set_password(session, await users.lock(session, actor, user_id), hashed)
+    """Set a user's password; all sessions of the user end."""
+    await users.set_password(work, actor, resources, user_id, body.password)
     return Message(message="Password updated successfully")
 
 
 @admin.post("/{user_id}/approve", responses=responses(UserNotFound, AlreadyApproved))
 async def approve_user(
-    user_id: Id, session: SessionDep, actor: AdminDep, response: TaggedResponse
+    user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> UserRead:
-    """Let a registered user in."""
-    user = await users.lock(session, actor, user_id)
-    return user_response(response, await users.approve(session, actor, user))
+    """Approve a user who registered."""
+    return user_response(response, await users.approve_user(session, actor, user_id))

@@ -1,4 +1,4 @@
-"""Registration, sign-in, and one's own account."""
+"""Registration, sign-in, and a user's own account."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from services.identity.endpoints.dependencies import (
     AnonymousClaimedWorkDep,
     AnonymousWorkDep,
     ResourcesDep,
+    user_response,
 )
 from services.identity.errors import (
     AccountDeactivated,
@@ -20,6 +21,7 @@ from services.identity.errors import (
     InvalidRefreshToken,
     OrganizationDeactivated,
     OrganizationNotFound,
+    PasswordQueueFull,
     PresentPasswordWrong,
     RegistrationClosed,
     SessionNotFound,
@@ -40,14 +42,14 @@ from services.identity.schemas import (
     UserRead,
 )
 from services.identity.security.device_cookies import COOKIE, HTTPS_COOKIE, MAX_AGE
-from services.identity.security.passwords import PasswordQueueFull
 from services.identity.service import profile, registration, sessions, sign_in
+from services.identity.service.profile import Profile
 from services.identity.service.resources import Resources
 from shared import auth as tokens
 from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses
 from shared.fields import Name, PathUuid
-from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
+from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import router
 from shared.sessions import SessionDep, UnclaimedWorkDep
 from shared.work import Work
@@ -67,7 +69,7 @@ _SIGN_IN_ERRORS = responses(
 
 
 class PasswordForm(BaseModel):
-    """RFC 6749, section 4.3.2, as tools send it; scope and client are of no meaning here."""
+    """The form of RFC 6749, section 4.3.2. Its scope and client are ignored."""
 
     grant_type: Literal["password"] = "password"
     username: Name
@@ -87,7 +89,7 @@ class PasswordForm(BaseModel):
 async def register(
     body: Registration, work: AnonymousClaimedWorkDep, resources: ResourcesDep
 ) -> UserRead:
-    """Register as a client; an owner of the organization, or an administrator, lets you in."""
+    """Register as a client. An owner of the organization or an administrator approves you."""
     return UserRead.model_validate(await registration.register(work, resources, body))
 
 
@@ -138,7 +140,7 @@ def _set_device_cookie(
         HTTPS_COOKIE if is_secure else COOKIE,
         cookie,
         max_age=int(MAX_AGE.total_seconds()),
-        # The prefix __Host- asks for the whole host.
+        # The prefix __Host- requires the path of the whole host.
         path="/" if is_secure else _COOKIE_PATH,
         httponly=True,
         samesite="strict",
@@ -159,8 +161,8 @@ async def refresh(
 ) -> TokensRead:
     """Exchange a refresh token for new tokens.
 
-    It is good once. Sent again within ten seconds it gives the same tokens; later, or once the new
-    refresh token was exchanged, it ends the session.
+    A refresh token can be exchanged once. Within ten seconds the same token returns the same
+    tokens again. Later, or when the new refresh token was exchanged already, it ends the session.
     """
     response.headers["Cache-Control"] = "no-store"
     return await sessions.refresh(work, resources, body.refresh_token)
@@ -170,7 +172,7 @@ async def refresh(
 async def logout(
     body: LogoutRequest, request: Request, credentials: tokens.Credentials, work: AnonymousWorkDep
 ) -> Message:
-    """End a session: the refresh token's, or the access token's when none is sent."""
+    """End the session of the refresh token, or without one that of the access token."""
     if body.refresh_token is not None:
         await sessions.sign_out(work, body.refresh_token)
     else:
@@ -181,10 +183,8 @@ async def logout(
 
 @auth.get("/me", responses=responses(Unauthenticated))
 async def get_me(session: SessionDep, actor: ActorDep, response: TaggedResponse) -> ProfileRead:
-    """Show one's own account."""
-    user = await profile.get(session, actor)
-    set_etag(response, user.version)
-    return await profile.describe(session, user)
+    """Show your own account."""
+    return _profile_response(response, await profile.get_profile(session, actor))
 
 
 @auth.put("/me", responses=responses(Unauthenticated, StaleVersion))
@@ -195,10 +195,16 @@ async def update_me(
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> ProfileRead:
-    """Change one's own name or telephone number."""
-    user = await profile.update(session, actor, body.changes(), precondition)
-    set_etag(response, user.version)
-    return await profile.describe(session, user)
+    """Change your own name or telephone number."""
+    changes = body.changes()
+    return _profile_response(
+        response, await profile.update_profile(session, actor, changes, precondition)
+    )
+
+
+def _profile_response(response: Response, own: Profile) -> ProfileRead:
+    user = user_response(response, own.user)
+    return ProfileRead(**user.model_dump(), permissions=own.permissions)
 
 
 @auth.put(
@@ -213,42 +219,42 @@ async def change_password(
     actor: ActorDep,
     resources: ResourcesDep,
 ) -> Message:
-    """Change one's own password; every other session ends."""
-    cookie = await profile.change_password(work, resources, actor, body)
+    """Change your own password; every other session ends."""
+    cookie = await profile.change_password(work, actor, resources, body)
     _set_device_cookie(request, response, resources, cookie)
     return Message(message="Password updated successfully")
 
 
 @auth.get("/sessions", responses=responses(Unauthenticated))
 async def list_sessions(session: SessionDep, actor: ActorDep) -> list[SessionRead]:
-    """List one's own live sessions, the one used last first."""
-    current = sessions.session_id_of(actor)
+    """List your own live sessions, the one used last first."""
+    current_id = sessions.session_id_of(actor)
     return [
-        SessionRead.of(opened, is_current=opened.id == current)
-        for opened in await sessions.list_own(session, actor)
+        SessionRead.of(row, is_current=row.id == current_id)
+        for row in await sessions.list_own(session, actor)
     ]
 
 
 @auth.delete("/sessions", responses=responses(Unauthenticated))
 async def sign_out_everywhere(session: SessionDep, actor: ActorDep) -> Message:
-    """End every session of one's own, this one too."""
+    """End all your sessions, including this one."""
     count = await sessions.end_all_own(session, actor)
     return Message(message=f"Signed out everywhere: {count} session(s) ended")
 
 
 @auth.delete("/sessions/{session_id}", responses=responses(Unauthenticated, SessionNotFound))
 async def end_session(session_id: PathUuid, session: SessionDep, actor: ActorDep) -> Message:
-    """End one of one's own sessions."""
+    """End one of your own sessions."""
     await sessions.end_own(session, actor, session_id)
     return Message(message="Session ended successfully")
 
 
 @keys.get("/.well-known/jwks.json")
 async def get_jwks(resources: ResourcesDep, response: TaggedResponse) -> dict[str, Any]:
-    """Publish the keys that access tokens are verified with (RFC 7517)."""
-    published = await resources.keyring.public_keys()
-    digest = hashlib.sha256(json.dumps(published, sort_keys=True).encode()).hexdigest()
+    """Return the keys that verify access tokens (RFC 7517)."""
+    public_keys = await resources.keyring.public_keys()
+    digest = hashlib.sha256(json.dumps(public_keys, sort_keys=True).encode()).hexdigest()
     response.headers["ETag"] = f'"{digest[:32]}"'
-    # Far less than a new key is published before it signs.
+    # Much shorter than the time for which a new key is published before it signs.
     response.headers["Cache-Control"] = "public, max-age=60"
-    return published
+    return public_keys

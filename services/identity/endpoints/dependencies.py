@@ -1,4 +1,4 @@
-"""What the routes of this service ask for."""
+"""The dependencies of this service's routes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,13 +9,8 @@ from fastapi import Depends, Request, Response
 from services.identity.models import User
 from services.identity.schemas import UserRead
 from services.identity.service.resources import Resources
-from shared.actors import Actor
-from shared.auth import ActorDep
-from shared.context import request_origin
-from shared.errors import Forbidden
 from shared.preconditions import set_etag
-from shared.sessions import honours_key, work_of
-from shared.tenancy import NOTHING
+from shared.sessions import honours_key, unclaimed_work_of, work_of
 from shared.work import Work
 
 
@@ -28,11 +23,12 @@ ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
 async def _anonymous_work(request: Request) -> Work:
-    """Return a stranger's work: a stale access token must not stop a sign-in or a refresh."""
-    return Work(request.app.state.transactions, request_origin(request), NOTHING, None)
+    """Ignore the access token: an expired one must not prevent a sign-in or a refresh."""
+    return await unclaimed_work_of(request, None)
 
 
 AnonymousWorkDep = Annotated[Work, Depends(_anonymous_work)]
+"""Transactions without an actor, for a request whose Idempotency-Key is ignored."""
 
 
 @honours_key
@@ -42,19 +38,10 @@ async def _anonymous_claimed_work(request: Request) -> AsyncIterator[Work]:
 
 
 AnonymousClaimedWorkDep = Annotated[Work, Depends(_anonymous_claimed_work, scope="function")]
-"""The same, with the request's Idempotency-Key honoured."""
-
-
-async def _admin(actor: ActorDep) -> Actor:
-    if not actor.is_admin:
-        raise Forbidden("for administrators of the system")
-    return actor
-
-
-AdminDep = Annotated[Actor, Depends(_admin)]
+"""Transactions without an actor, for a request whose Idempotency-Key is honoured."""
 
 
 def user_response(response: Response, user: User) -> UserRead:
-    """Return a user as read, with its ETag."""
+    """Return a user as clients read it, and set its ETag."""
     set_etag(response, user.version)
     return UserRead.model_validate(user)

@@ -1,10 +1,9 @@
-"""Users of an organization, as its owners and managers see them; and their permissions."""
+"""Users of an organization and their permissions, for its owners and managers."""
 
 from typing import Annotated
 
 from fastapi import Query
 
-from services.identity import queries
 from services.identity.endpoints.dependencies import ResourcesDep, user_response
 from services.identity.errors import (
     AlreadyApproved,
@@ -13,6 +12,7 @@ from services.identity.errors import (
     NotYetApproved,
     OrganizationNotFound,
     OwnAccount,
+    PasswordQueueFull,
     PermissionAlreadyGranted,
     PermissionNotGranted,
     RoleHoldsNoPermissions,
@@ -29,8 +29,8 @@ from services.identity.schemas import (
     Role,
     UserRead,
 )
-from services.identity.security.passwords import PasswordQueueFull
-from services.identity.service import permissions, registration, users
+from services.identity.service import members as service
+from services.identity.service import permissions
 from shared.auth import ActorDep
 from shared.errors import (
     Forbidden,
@@ -65,9 +65,8 @@ async def list_members(
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
 ) -> list[UserRead]:
     """List the organization's users, newest first; `pending=true` are those to approve."""
-    await registration.require_managed(session, actor, organization_id)
-    wanted = UserFilter(organization_id, role, is_active, pending, q)
-    rows = await queries.page_of_users(session, page, wanted)
+    conditions = UserFilter(organization_id, role, is_active, pending, q)
+    rows = await service.list_members(session, actor, organization_id, page, conditions)
     return listed(UserRead, rows)
 
 
@@ -81,9 +80,11 @@ async def create_member(
     work: WorkDep,
     resources: ResourcesDep,
 ) -> UserRead:
-    """Add a user to the organization, active at once; nobody gives a role that brings more than
-    they hold."""
-    user = await registration.add_member(work, resources, actor, organization_id, body)
+    """Add a user to the organization, active at once.
+
+    You cannot give a role that brings rights that you do not hold.
+    """
+    user = await service.add_member(work, actor, resources, organization_id, body)
     return UserRead.model_validate(user)
 
 
@@ -92,8 +93,8 @@ async def get_member(
     organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> UserRead:
     """Show a user of the organization."""
-    registration.require_manager(actor, organization_id)
-    return user_response(response, await users.get(session, user_id, organization_id))
+    user = await service.get_member(session, actor, organization_id, user_id)
+    return user_response(response, user)
 
 
 @members.put(
@@ -112,9 +113,9 @@ async def update_member(
     response: TaggedResponse,
 ) -> UserRead:
     """Change a user of the organization who holds no more than you do."""
-    registration.require_manager(actor, organization_id)
-    user = await users.lock(session, actor, user_id, organization_id)
-    await users.update(session, actor, user, body.changes(), precondition)
+    user = await service.update_member(
+        session, actor, organization_id, user_id, body.changes(), precondition
+    )
     return user_response(response, user)
 
 
@@ -122,13 +123,11 @@ async def update_member(
 async def remove_member(
     organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep
 ) -> Message:
-    """Take a user out of the organization who holds no more than you do.
+    """Remove a user from the organization who holds no more than you do.
 
     The account stays, unless it was never approved.
     """
-    registration.require_manager(actor, organization_id)
-    user = await users.lock(session, actor, user_id, organization_id)
-    await users.remove_from_organization(session, actor, user)
+    await service.remove_member(session, actor, organization_id, user_id)
     return Message(message="User removed from organization successfully")
 
 
@@ -136,19 +135,18 @@ async def remove_member(
 async def approve_member(
     organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> UserRead:
-    """Let a user in who registered with the organization and holds no more than you do."""
-    registration.require_manager(actor, organization_id)
-    user = await users.lock(session, actor, user_id, organization_id)
-    return user_response(response, await users.approve(session, actor, user))
+    """Approve a user who registered with the organization and holds no more than you do."""
+    user = await service.approve_member(session, actor, organization_id, user_id)
+    return user_response(response, user)
 
 
 @members.get("/{user_id}/permissions", responses=responses(UserNotFound))
 async def list_permissions(
     organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep
 ) -> list[PermissionRead]:
-    """List what a user was granted; owners hold everything by role."""
-    granted = await permissions.list_of(session, actor, organization_id, user_id)
-    return [PermissionRead.model_validate(permission) for permission in granted]
+    """List the permissions that a user was granted; owners hold all of them by role."""
+    rows = await permissions.list_permissions(session, actor, organization_id, user_id)
+    return [PermissionRead.model_validate(row) for row in rows]
 
 
 @members.post(
@@ -164,8 +162,8 @@ async def grant_permission(
     actor: ActorDep,
 ) -> PermissionRead:
     """Grant a permission to a therapist or a member of the staff."""
-    granted = await permissions.grant(session, actor, organization_id, user_id, body.permission)
-    return PermissionRead.model_validate(granted)
+    row = await permissions.grant(session, actor, organization_id, user_id, body.permission)
+    return PermissionRead.model_validate(row)
 
 
 @members.delete(
@@ -178,6 +176,6 @@ async def revoke_permission(
     session: SessionDep,
     actor: ActorDep,
 ) -> Message:
-    """Take a permission away."""
+    """Revoke a permission."""
     await permissions.revoke(session, actor, organization_id, user_id, permission)
     return Message(message="Permission revoked successfully")

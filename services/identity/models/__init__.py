@@ -4,7 +4,7 @@ from services.identity.models.attempts import AttemptCount
 from services.identity.models.base import Base
 from services.identity.models.organizations import OrganizationCopy
 from services.identity.models.permissions import PERMISSIONS, Permission
-from services.identity.models.sessions import RefreshToken, SignInSession
+from services.identity.models.sessions import EndReason, RefreshToken, SignInSession
 from services.identity.models.signing_keys import SigningKey
 from services.identity.models.users import (
     CLIENT,
@@ -26,6 +26,7 @@ __all__ = [
     "THERAPIST",
     "AttemptCount",
     "Base",
+    "EndReason",
     "OrganizationCopy",
     "Permission",
     "RefreshToken",

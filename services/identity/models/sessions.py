@@ -1,6 +1,7 @@
 """Sign-in sessions and their refresh tokens."""
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import (
@@ -14,8 +15,19 @@ from services.identity.models.base import Base
 from shared.db import SECRET, now
 
 
+class EndReason(StrEnum):
+    """Why a sign-in session ended before its time."""
+
+    SIGNED_OUT = "signed_out"
+    SIGNED_OUT_EVERYWHERE = "signed_out_everywhere"
+    REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - no password
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
+    DEACTIVATED = "deactivated"
+    DELETED = "deleted"
+
+
 class SignInSession(Base):
-    """One signed-in client program; it lives as long as its refresh tokens are exchanged."""
+    """One signed-in client program. It ends when its refresh tokens are no longer exchanged."""
 
     __tablename__ = "sign_in_sessions"
     __table_args__ = (Index("ix_sign_in_sessions_user_id_network", "user_id", "network"),)
@@ -30,17 +42,19 @@ class SignInSession(Base):
     ip_address: Mapped[str | None]
     user_agent: Mapped[str | None]
     network: Mapped[str]
-    """Where it was opened, as throttling sees addresses."""
+    """The network where it was opened, as `shared.networks` spells it."""
 
     @property
     def is_live(self) -> bool:
-        """Say whether the session has neither been ended nor run out."""
+        """Return whether the session has neither been ended nor expired."""
         return self.ended_at is None and self.expires_at > now()
 
 
 class RefreshToken(Base):
-    """The SHA-256 of a refresh token: 256 random bits need no slow hash. Used ones are kept, so
-    that one presented again is known for what it is."""
+    """A refresh token, stored as its SHA-256: 256 random bits need no slow hash.
+
+    Used tokens stay stored, so that the reuse of one is recognized.
+    """
 
     __tablename__ = "refresh_tokens"
     __table_args__ = (

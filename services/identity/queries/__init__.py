@@ -1,5 +1,9 @@
 """Every select of this service, and the few set-based updates, by subject."""
 
+from services.identity.queries.attempts import (
+    list_attempt_counts,
+    lock_attempt_counts,
+)
 from services.identity.queries.organizations import (
     find_organization_copy,
     find_organization_copy_by_slug,
@@ -10,30 +14,43 @@ from services.identity.queries.permissions import (
     permissions_of,
 )
 from services.identity.queries.revocations import (
-    list_revocations,
+    list_sessions_ended_since,
+    organizations_closed_since,
+    token_cutoffs_since,
 )
 from services.identity.queries.sessions import (
+    SessionToken,
     delete_expired_sessions,
     end_sessions,
     erase_refresh_answers,
     find_refresh_token,
+    find_session,
     has_signed_in_from,
+    is_unused,
     list_live_sessions,
     lock_session,
+)
+from services.identity.queries.signing_keys import (
+    list_published_keys,
+    list_signing_keys,
+    lock_signing_keys,
 )
 from services.identity.queries.users import (
     UserFilter,
     find_first_administrator,
     find_user,
     find_user_by_email,
+    find_user_for_update,
+    get_user,
     is_last_administrator,
     is_last_owner,
+    list_owners,
     lock_user,
-    owners_of,
     page_of_users,
 )
 
 __all__ = [
+    "SessionToken",
     "UserFilter",
     "delete_expired_sessions",
     "end_sessions",
@@ -43,17 +60,28 @@ __all__ = [
     "find_organization_copy_by_slug",
     "find_permission",
     "find_refresh_token",
+    "find_session",
     "find_user",
     "find_user_by_email",
+    "find_user_for_update",
+    "get_user",
     "has_signed_in_from",
     "is_last_administrator",
     "is_last_owner",
+    "is_unused",
+    "list_attempt_counts",
     "list_live_sessions",
-    "list_revocations",
+    "list_owners",
+    "list_published_keys",
+    "list_sessions_ended_since",
+    "list_signing_keys",
+    "lock_attempt_counts",
     "lock_organization_copy",
     "lock_session",
+    "lock_signing_keys",
     "lock_user",
-    "owners_of",
+    "organizations_closed_since",
     "page_of_users",
     "permissions_of",
+    "token_cutoffs_since",
 ]

@@ -2,22 +2,27 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity.models import (
-    RefreshToken,
-    SignInSession,
-)
+from services.identity.models import EndReason, RefreshToken, SignInSession
 from shared.db import now
+
+
+class SessionToken(NamedTuple):
+    """A refresh token and the session it belongs to."""
+
+    session: SignInSession
+    token: RefreshToken
 
 
 async def has_signed_in_from(
     session: AsyncSession, user_id: int, network: str, since: datetime | None
 ) -> bool:
-    """Say whether the user has signed in from there before (as far as we keep sessions).
+    """Return whether a stored session of the user was opened from this network.
 
     Sessions that were not used since the last password was set do not count.
     """
@@ -39,9 +44,19 @@ async def list_live_sessions(session: AsyncSession, user_id: int) -> Sequence[Si
     return (await session.scalars(statement.order_by(SignInSession.last_used_at.desc()))).all()
 
 
-async def find_refresh_token(
-    session: AsyncSession, token_hash: bytes
-) -> tuple[SignInSession, RefreshToken] | None:
+async def find_session(session: AsyncSession, session_id: UUID) -> SignInSession | None:
+    """Return a session, not locked, or None."""
+    return await session.get(SignInSession, session_id)
+
+
+async def lock_session(session: AsyncSession, session_id: UUID) -> SignInSession:
+    """Return a session that exists, locked, with its present values."""
+    return await session.get_one(
+        SignInSession, session_id, with_for_update=True, populate_existing=True
+    )
+
+
+async def find_refresh_token(session: AsyncSession, token_hash: bytes) -> SessionToken | None:
     """Return a refresh token with its session, not locked, or None."""
     statement = (
         select(SignInSession, RefreshToken)
@@ -49,39 +64,38 @@ async def find_refresh_token(
         .where(RefreshToken.token_hash == token_hash)
     )
     row = (await session.execute(statement)).one_or_none()
-    return (row[0], row[1]) if row else None
+    return SessionToken(row[0], row[1]) if row else None
 
 
-async def lock_session(session: AsyncSession, session_id: UUID) -> SignInSession:
-    """Return a session that exists, locked, as it is now."""
-    return await session.get_one(
-        SignInSession, session_id, with_for_update=True, populate_existing=True
-    )
+async def is_unused(session: AsyncSession, token_hash: bytes) -> bool:
+    """Return whether a refresh token exists and has not been exchanged yet."""
+    token = await session.get(RefreshToken, token_hash)
+    return token is not None and token.used_at is None
 
 
 async def end_sessions(
-    session: AsyncSession, user_id: int, reason: str, *, but: UUID | None = None
+    session: AsyncSession, user_id: int, reason: EndReason, *, except_for: UUID | None = None
 ) -> list[str]:
-    """End a user's live sessions, all or all but one; return the ended ones' ids."""
+    """End a user's live sessions, except for one if it is named; return the ids of the ended."""
     statement = update(SignInSession).where(
         SignInSession.user_id == user_id, SignInSession.ended_at.is_(None)
     )
-    if but is not None:
-        statement = statement.where(SignInSession.id != but)
-    ended = await session.scalars(
+    if except_for is not None:
+        statement = statement.where(SignInSession.id != except_for)
+    session_ids = await session.scalars(
         statement.values(ended_at=now(), end_reason=reason).returning(SignInSession.id),
         execution_options={"synchronize_session": False},
     )
-    return [str(id_) for id_ in ended]
+    return [str(session_id) for session_id in session_ids]
 
 
 async def erase_refresh_answers(session: AsyncSession, before: datetime) -> None:
-    """Erase what refresh tokens were exchanged for that were used before an instant."""
-    old = (RefreshToken.used_at < before) & RefreshToken.answer.is_not(None)
-    await session.execute(update(RefreshToken).where(old).values(answer=None))
+    """Erase the answers to refresh tokens that were exchanged before an instant."""
+    is_old = (RefreshToken.used_at < before) & RefreshToken.answer.is_not(None)
+    await session.execute(update(RefreshToken).where(is_old).values(answer=None))
 
 
 async def delete_expired_sessions(session: AsyncSession, before: datetime) -> None:
-    """Drop the sessions that ended or ran out before an instant, with their tokens."""
-    old = (SignInSession.ended_at < before) | (SignInSession.expires_at < before)
-    await session.execute(delete(SignInSession).where(old))
+    """Delete the sessions that ended or expired before an instant, with their tokens."""
+    is_old = (SignInSession.ended_at < before) | (SignInSession.expires_at < before)
+    await session.execute(delete(SignInSession).where(is_old))

@@ -18,8 +18,9 @@ import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from services.identity.errors import PasswordQueueFull
 from services.identity.security.password_rule import WeakPassword, prepare, require_strong
-from shared.errors import Invalid, ServiceUnavailable
+from shared.errors import Invalid
 
 BCRYPT_BYTES = 72
 _BCRYPT_PREFIXES = ("$2a$", "$2b$", "$2y$")
@@ -33,10 +34,6 @@ class Verdict:
 
     matches: bool
     outdated: bool = False
-
-
-class PasswordQueueFull(ServiceUnavailable):
-    """Too many sign-ins at once; try again in a moment."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

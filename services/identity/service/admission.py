@@ -1,4 +1,4 @@
-"""Who is let in, once it is certain who it is."""
+"""Whether an authenticated user may sign in."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,7 +13,7 @@ from shared.errors import AppError
 
 
 async def refusal_of(session: AsyncSession, user: User) -> AppError | None:
-    """Return why a user may not be signed in, or None."""
+    """Return the error for a user who may not sign in, or None for one who may."""
     if user.awaits_approval:
         return AwaitingApproval()
     if not user.is_active:

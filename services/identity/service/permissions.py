@@ -4,84 +4,67 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity import policies, queries
+from services.identity import access, policies, queries
 from services.identity.errors import (
-    OrganizationNotFound,
     PermissionAlreadyGranted,
     PermissionNotGranted,
     RoleHoldsNoPermissions,
-    UserNotFound,
 )
-from services.identity.models import GRANTABLE_ROLES, Permission, User
+from services.identity.models import GRANTABLE_ROLES, Permission
 from shared.actors import Actor
 from shared.changes import record
 from shared.errors import Forbidden
 
 
-def require_owner(actor: Actor, organization_id: int) -> None:
-    """Raise OrganizationNotFound for strangers and Forbidden for members who do not own it."""
-    if not policies.can_see_organization(actor, organization_id):
-        raise OrganizationNotFound
-    if not policies.is_owner_of(actor, organization_id):
-        raise Forbidden("for the organization's owners")
-
-
-async def list_of(
+async def list_permissions(
     session: AsyncSession, actor: Actor, organization_id: int, user_id: int
 ) -> Sequence[Permission]:
-    """Return what a member was granted; raises OrganizationNotFound, Forbidden, UserNotFound."""
-    require_owner(actor, organization_id)
-    if await queries.find_user(session, user_id, organization_id) is None:
-        raise UserNotFound
-    return await queries.permissions_of(session, user_id)
-
-
-async def _lock(session: AsyncSession, actor: Actor, organization_id: int, user_id: int) -> User:
-    require_owner(actor, organization_id)
-    user = await queries.lock_user(session, user_id, organization_id)
-    if user is None:
-        raise UserNotFound
-    return user
+    """Return the permissions of a member; raises OrganizationNotFound, Forbidden, UserNotFound."""
+    access.require_owner(actor, organization_id)
+    user = await queries.get_user(session, user_id, organization_id)
+    return await queries.permissions_of(session, user.id)
 
 
 async def grant(
-    session: AsyncSession, actor: Actor, organization_id: int, user_id: int, permission: str
+    session: AsyncSession, actor: Actor, organization_id: int, user_id: int, name: str
 ) -> Permission:
-    """Grant a permission to a member; tokens issued before no longer count.
+    """Grant a permission to a member; access tokens issued earlier become void.
 
     Raises OrganizationNotFound, Forbidden, UserNotFound, RoleHoldsNoPermissions,
     PermissionAlreadyGranted.
     """
-    user = await _lock(session, actor, organization_id, user_id)
-    if not policies.can_grant(actor, permission, organization_id):
-        raise Forbidden("nobody grants what they do not hold")
+    access.require_owner(actor, organization_id)
+    user = await queries.lock_user(session, user_id, organization_id)
+    if not policies.can_grant(actor, name, organization_id):
+        raise Forbidden("you cannot grant a permission that you do not hold.")
     if user.role not in GRANTABLE_ROLES:
         raise RoleHoldsNoPermissions
-    if await queries.find_permission(session, user_id, permission) is not None:
+    if await queries.find_permission(session, user_id, name) is not None:
         raise PermissionAlreadyGranted
-    granted = Permission(
+    permission = Permission(
         user_id=user_id,
         organization_id=organization_id,
-        permission=permission,
+        permission=name,
         granted_by=actor.user_id,
     )
-    session.add(granted)
-    record(session, "GRANT", granted, **user.invalidate_tokens())
+    session.add(permission)
+    record(session, "GRANT", permission, **user.invalidate_tokens())
     await session.flush()
-    return granted
+    return permission
 
 
 async def revoke(
-    session: AsyncSession, actor: Actor, organization_id: int, user_id: int, permission: str
+    session: AsyncSession, actor: Actor, organization_id: int, user_id: int, name: str
 ) -> None:
-    """Take a permission away; tokens issued before no longer count.
+    """Revoke a member's permission; access tokens issued earlier become void.
 
     Raises OrganizationNotFound, Forbidden, UserNotFound, PermissionNotGranted.
     """
-    user = await _lock(session, actor, organization_id, user_id)
-    granted = await queries.find_permission(session, user_id, permission)
-    if granted is None:
+    access.require_owner(actor, organization_id)
+    user = await queries.lock_user(session, user_id, organization_id)
+    permission = await queries.find_permission(session, user_id, name)
+    if permission is None:
         raise PermissionNotGranted
-    await session.delete(granted)
+    await session.delete(permission)
     await session.flush()
-    record(session, "REVOKE", granted, **user.invalidate_tokens())
+    record(session, "REVOKE", permission, **user.invalidate_tokens())

@@ -1,4 +1,4 @@
-"""What a process of this service holds for its use cases, beside the database."""
+"""The objects of a process that use cases need, beside the database."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from services.identity.security.device_cookies import DeviceCookies
 from services.identity.security.key_encryption import KeyEncryption
 from services.identity.security.passwords import Passwords
-from services.identity.security.tokens import TokenIssuer
-from services.identity.service.keyring import Keyring
+from services.identity.service.keyring import Keyring, TokenIssuer
 from services.identity.service.refresh_answers import RefreshAnswers
 from services.identity.service.refusal_delay import RefusalDelay
 from services.identity.service.sign_in_limiter import SignInLimiter
@@ -19,7 +18,7 @@ from shared.transactions import Transactions
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Made once when the application is composed."""
+    """Created once, with the application."""
 
     settings: Settings
     clients: ServiceClients
@@ -30,14 +29,14 @@ class Resources:
     answers: RefreshAnswers
     sign_in_limiter: SignInLimiter
     refusal_delay: RefusalDelay
-    strangers: asyncio.Semaphore
-    """How many strangers' sign-ins may be at the database at once, to find their accounts."""
+    unknown_clients: asyncio.Semaphore
+    """How many sign-ins of unknown clients may use the database at once, to find the account."""
 
     @classmethod
     def of(
         cls, settings: Settings, transactions: Transactions, clients: ServiceClients
     ) -> "Resources":
-        """Build what the settings describe."""
+        """Return the resources that the settings describe."""
         key_encryption = KeyEncryption(settings.signing_secret)
         keyring = Keyring(transactions, key_encryption)
         return cls(
@@ -50,9 +49,9 @@ class Resources:
             answers=RefreshAnswers(key_encryption),
             sign_in_limiter=SignInLimiter(),
             refusal_delay=RefusalDelay(settings.failed_sign_in_seconds),
-            strangers=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
+            unknown_clients=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
         )
 
-    def connections(self, *, for_stranger: bool) -> AbstractAsyncContextManager[None]:
-        """Return the turn to wait for before the database is asked; nobody known waits."""
-        return self.strangers if for_stranger else nullcontext()
+    def database_turn(self, *, is_known: bool) -> AbstractAsyncContextManager[None]:
+        """Return a turn to use the database. A sign-in of an unknown client waits for it."""
+        return nullcontext() if is_known else self.unknown_clients

@@ -1,4 +1,4 @@
-"""Sign-in sessions: opened, kept by exchanging refresh tokens, ended."""
+"""Sign-in sessions: opened, renewed by refresh tokens, and ended."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
 from services.identity.errors import InvalidRefreshToken, SessionNotFound
-from services.identity.models import RefreshToken, SignInSession, User
+from services.identity.models import EndReason, RefreshToken, SignInSession, User
 from services.identity.schemas import TokensRead
 from services.identity.security.tokens import (
     TOKEN_SECONDS,
@@ -27,15 +27,15 @@ from shared.context import Origin
 from shared.db import now
 from shared.errors import AppError, Unauthenticated
 from shared.networks import network_of
-from shared.tenancy import EVERYTHING
+from shared.tenancy import see_all_tenants
 from shared.work import Work
 
 IDLE_LIFETIME = timedelta(days=30)
 MAX_LIFETIME = timedelta(days=180)
 RETENTION = timedelta(days=90)
-"""How long an ended session tells that its address is the user's."""
+"""How long an ended session is stored, so that its network stays known."""
 REPEAT_WINDOW = timedelta(seconds=10)
-"""How long the same refresh token gives the same answer again; after that it ends the session."""
+"""How long an exchanged refresh token returns the same answer. Later it ends the session."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ async def open_session(
     session: AsyncSession, signer: TokenSigner, user: User, origin: Origin
 ) -> TokensRead:
     """Open a session for a locked user and record the sign-in."""
-    opened = SignInSession(
+    sign_in_session = SignInSession(
         id=uuid4(),
         user_id=user.id,
         expires_at=now() + IDLE_LIFETIME,
@@ -52,22 +52,24 @@ async def open_session(
         user_agent=origin.user_agent,
         network=network_of(origin.ip_address),
     )
-    session.add(opened)
+    session.add(sign_in_session)
     await session.flush()
     user.last_login = now()
-    record(session, "LOGIN", user, session_id=str(opened.id))
-    return await _issue(session, signer, user, opened)
+    record(session, "LOGIN", user, session_id=str(sign_in_session.id))
+    return await _issue_tokens(session, signer, user, sign_in_session)
 
 
-async def _issue(
-    session: AsyncSession, signer: TokenSigner, user: User, opened: SignInSession
+async def _issue_tokens(
+    session: AsyncSession, signer: TokenSigner, user: User, sign_in_session: SignInSession
 ) -> TokensRead:
     refresh_token = new_refresh_token()
-    session.add(RefreshToken(token_hash=hash_refresh_token(refresh_token), session_id=opened.id))
-    permissions = [granted.permission for granted in await queries.permissions_of(session, user.id)]
+    session.add(
+        RefreshToken(token_hash=hash_refresh_token(refresh_token), session_id=sign_in_session.id)
+    )
+    permissions = [row.permission for row in await queries.permissions_of(session, user.id)]
     return TokensRead(
-        access_token=signer.access_token(user, opened.id, permissions),
-        token_type="bearer",  # noqa: S106 - RFC 6750's word
+        access_token=signer.access_token(user, sign_in_session.id, permissions),
+        token_type="bearer",  # noqa: S106 - the token type of RFC 6750
         expires_in=TOKEN_SECONDS,
         refresh_token=refresh_token,
     )
@@ -76,13 +78,14 @@ async def _issue(
 async def refresh(work: Work, resources: Resources, refresh_token: str) -> TokensRead:
     """Exchange a refresh token for new tokens.
 
-    Within ten seconds the same token gives the same tokens again, if none of them was exchanged
-    since; one that was used before that ends its session.
+    Within ten seconds the same token returns the same tokens again, unless one of them was
+    exchanged since. A token that was exchanged earlier ends its session.
 
-    Raises InvalidRefreshToken, AccountDeactivated, OrganizationDeactivated.
+    Raises InvalidRefreshToken, AwaitingApproval, AccountDeactivated, OrganizationDeactivated.
     """
     signer = await resources.issuer.signer()
-    async with work.begin(EVERYTHING) as session:
+    async with work.begin() as session:
+        await see_all_tenants(session)
         outcome = await _exchange(session, signer, resources.answers, refresh_token)
     if isinstance(outcome, AppError):
         raise outcome
@@ -92,42 +95,44 @@ async def refresh(work: Work, resources: Resources, refresh_token: str) -> Token
 async def _exchange(
     session: AsyncSession, signer: TokenSigner, answers: RefreshAnswers, refresh_token: str
 ) -> TokensRead | AppError:
-    """Do it, or return the refusal: what a refusal changes must be committed."""
-    found = await queries.find_refresh_token(session, hash_refresh_token(refresh_token))
+    """Exchange a refresh token, or return the refusal: its changes must be committed."""
+    row = await queries.find_refresh_token(session, hash_refresh_token(refresh_token))
     # The user first, as everywhere; two exchanges of one user's tokens follow each other.
-    user = await queries.lock_user(session, found[0].user_id) if found else None
-    if found is None or user is None:
+    user = await queries.find_user_for_update(session, row.session.user_id) if row else None
+    if row is None or user is None:
         return InvalidRefreshToken()
-    opened = await queries.lock_session(session, found[0].id)
-    await session.refresh(found[1])
-    if not opened.is_live:
+    sign_in_session = await queries.lock_session(session, row.session.id)
+    await session.refresh(row.token)
+    if not sign_in_session.is_live:
         return InvalidRefreshToken()
-    repeated = await _answer_again(session, answers, found[1], refresh_token)
-    if found[1].used_at is not None and repeated is None:
-        # Two hold this token, and one of them has stolen it; which one cannot be known.
-        await _end(session, user, opened, "refresh_token_reused")
+    repeated_answer = await _find_repeated_answer(session, answers, row.token, refresh_token)
+    if row.token.used_at is not None and repeated_answer is None:
+        # Two clients have this token, and one of them has stolen it; which one cannot be known.
+        await _end(session, user, sign_in_session, EndReason.REFRESH_TOKEN_REUSED)
         return InvalidRefreshToken()
     refusal = await admission.refusal_of(session, user)
     if refusal is not None:
         return refusal
-    if repeated is not None:
-        log.info("refresh_repeated", session_id=str(opened.id), user_id=user.id)
-        return repeated
-    found[1].used_at = opened.last_used_at = now()
-    opened.expires_at = min(now() + IDLE_LIFETIME, opened.started_at + MAX_LIFETIME)
-    issued = await _issue(session, signer, user, opened)
-    found[1].answer = answers.encrypt(refresh_token, issued)
-    return issued
+    if repeated_answer is not None:
+        log.info("refresh_repeated", session_id=str(sign_in_session.id), user_id=user.id)
+        return repeated_answer
+    row.token.used_at = sign_in_session.last_used_at = now()
+    sign_in_session.expires_at = min(
+        now() + IDLE_LIFETIME, sign_in_session.started_at + MAX_LIFETIME
+    )
+    tokens = await _issue_tokens(session, signer, user, sign_in_session)
+    row.token.answer = answers.encrypt(refresh_token, tokens)
+    return tokens
 
 
-async def _answer_again(
+async def _find_repeated_answer(
     session: AsyncSession, answers: RefreshAnswers, exchanged: RefreshToken, refresh_token: str
 ) -> TokensRead | None:
-    """Return what a token was exchanged for a moment ago, or None.
+    """Return the tokens that a token was exchanged for within the last ten seconds, or None.
 
-    None too when the new refresh token was exchanged already: whoever did so did not wait for
-    this answer. A thief and the owner who both get one answer hold one token, and the exchange of
-    it that comes second ends the session.
+    None too when the new refresh token was exchanged already: its client did not need this answer.
+    A thief and the owner who both get one answer have the same token, and the second exchange of
+    it ends the session.
     """
     if exchanged.used_at is None or exchanged.answer is None:
         return None
@@ -135,53 +140,58 @@ async def _answer_again(
     tokens = answers.decrypt(refresh_token, exchanged.answer) if age <= REPEAT_WINDOW else None
     if tokens is None:
         return None
-    successor = await session.get(RefreshToken, hash_refresh_token(tokens.refresh_token))
-    if successor is None or successor.used_at is not None:
+    if not await queries.is_unused(session, hash_refresh_token(tokens.refresh_token)):
         return None
     return tokens.model_copy(update={"expires_in": TOKEN_SECONDS - ceil(age.total_seconds())})
 
 
-async def _end(session: AsyncSession, user: User, opened: SignInSession, reason: str) -> None:
-    opened.ended_at = now()
-    opened.end_reason = reason
-    record(session, "LOGOUT", user, ended_sessions=[str(opened.id)], reason=reason)
-    await session.flush()
-
-
 async def sign_out(work: Work, refresh_token: str) -> None:
-    """End the session of a refresh token, used or not; again is no error.
+    """End the session of a refresh token, exchanged or not; a repeated request is no error.
 
-    Raises InvalidRefreshToken for a token that never was.
+    Raises InvalidRefreshToken for a token that does not exist.
     """
-    async with work.begin(EVERYTHING) as session:
-        found = await queries.find_refresh_token(session, hash_refresh_token(refresh_token))
-        user = await queries.lock_user(session, found[0].user_id) if found else None
-        if found is None or user is None:
+    async with work.begin() as session:
+        await see_all_tenants(session)
+        row = await queries.find_refresh_token(session, hash_refresh_token(refresh_token))
+        user = await queries.find_user_for_update(session, row.session.user_id) if row else None
+        if row is None or user is None:
             raise InvalidRefreshToken
         act_as(session, user.id, user.role)
-        await _end_if_live(session, user, found[0].id)
+        await _end_if_live(session, user, row.session.id)
 
 
 async def sign_out_here(work: Work, actor: Actor) -> None:
-    """End the session of an access token; again is no error."""
-    async with work.begin(EVERYTHING) as session:
-        user = await _oneself(session, actor)
+    """End the session of the actor's access token; a repeated request is no error.
+
+    Raises Unauthenticated when the account was deleted.
+    """
+    async with work.begin() as session:
+        await see_all_tenants(session)
+        user = await lock_own_user(session, actor)
         act_as(session, user.id, user.role)
-        opened = (
-            await session.get(SignInSession, session_id_of(actor)) if actor.session_id else None
-        )
-        if opened is not None and opened.user_id == user.id:
-            await _end_if_live(session, user, opened.id)
+        session_id = session_id_of(actor) if actor.session_id else None
+        sign_in_session = await queries.find_session(session, session_id) if session_id else None
+        if sign_in_session is not None and sign_in_session.user_id == user.id:
+            await _end_if_live(session, user, sign_in_session.id)
 
 
 async def _end_if_live(session: AsyncSession, user: User, session_id: UUID) -> None:
-    opened = await queries.lock_session(session, session_id)
-    if opened.is_live:
-        await _end(session, user, opened, "signed_out")
+    sign_in_session = await queries.lock_session(session, session_id)
+    if sign_in_session.is_live:
+        await _end(session, user, sign_in_session, EndReason.SIGNED_OUT)
+
+
+async def _end(
+    session: AsyncSession, user: User, sign_in_session: SignInSession, reason: EndReason
+) -> None:
+    sign_in_session.ended_at = now()
+    sign_in_session.end_reason = reason
+    record(session, "LOGOUT", user, ended_sessions=[str(sign_in_session.id)], reason=reason)
+    await session.flush()
 
 
 def session_id_of(actor: Actor) -> UUID | None:
-    """Return the session that an actor's access token belongs to."""
+    """Return the session that an actor's access token belongs to, or None."""
     try:
         return UUID(actor.session_id or "")
     except ValueError:
@@ -194,25 +204,27 @@ async def list_own(session: AsyncSession, actor: Actor) -> Sequence[SignInSessio
 
 
 async def end_own(session: AsyncSession, actor: Actor, session_id: UUID) -> None:
-    """End one of the actor's sessions; raises SessionNotFound."""
-    user = await _oneself(session, actor)
-    found = await session.get(SignInSession, session_id)
-    if found is None or found.user_id != user.id or not found.is_live:
+    """End one of the actor's sessions; raises SessionNotFound, Unauthenticated."""
+    user = await lock_own_user(session, actor)
+    sign_in_session = await queries.find_session(session, session_id)
+    if sign_in_session is None or sign_in_session.user_id != user.id or not sign_in_session.is_live:
         raise SessionNotFound
     await _end_if_live(session, user, session_id)
 
 
 async def end_all_own(session: AsyncSession, actor: Actor) -> int:
-    """Sign the actor out everywhere; returns how many sessions there were."""
-    user = await _oneself(session, actor)
-    ended = await queries.end_sessions(session, user.id, "signed_out_everywhere")
-    record(session, "LOGOUT", user, **user.invalidate_tokens(), reason="signed_out_everywhere")
+    """End every session of the actor; return how many there were. Raises Unauthenticated."""
+    user = await lock_own_user(session, actor)
+    reason = EndReason.SIGNED_OUT_EVERYWHERE
+    session_ids = await queries.end_sessions(session, user.id, reason)
+    record(session, "LOGOUT", user, **user.invalidate_tokens(), reason=reason)
     await session.flush()
-    return len(ended)
+    return len(session_ids)
 
 
-async def _oneself(session: AsyncSession, actor: Actor) -> User:
-    user = await queries.lock_user(session, actor.user_id)
+async def lock_own_user(session: AsyncSession, actor: Actor) -> User:
+    """Return the actor's own user, locked; raises Unauthenticated when the account was deleted."""
+    user = await queries.find_user_for_update(session, actor.user_id)
     if user is None:
         raise Unauthenticated("The account does not exist any more.")
     return user

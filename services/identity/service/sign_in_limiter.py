@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.identity.security.passwords import PasswordQueueFull
+from services.identity.errors import PasswordQueueFull
 
 MAX_UNKNOWN_SIGN_INS = 24
 MAX_SIGN_INS = 64

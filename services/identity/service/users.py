@@ -1,201 +1,117 @@
-"""Use cases of those who manage users: change, approve, remove, delete."""
+"""Users of the whole system, as its administrators see them."""
 
-from typing import Any
+from collections.abc import Sequence
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity import policies, queries
-from services.identity.errors import (
-    AlreadyApproved,
-    LastAdministrator,
-    LastOwner,
-    NotYetApproved,
-    OwnAccount,
-    OwnerNeedsOrganization,
-    UserNotFound,
-)
-from services.identity.models import GRANTABLE_ROLES, User
-from services.identity.service.registration import address_must_be_free
-from shared.actors import ADMIN, OWNER, Actor
-from shared.changes import note, record
-from shared.errors import Forbidden
+from services.identity import access, queries
+from services.identity.models import EndReason, User
+from services.identity.queries import UserFilter
+from services.identity.schemas import UserCreate, UserUpdate
+from services.identity.service import accounts, organizations, user_changes
+from services.identity.service.resources import Resources
+from shared.actors import Actor
+from shared.changes import record
+from shared.paging import Page
 from shared.preconditions import Precondition
-from shared.tenancy import EVERYTHING, limit_to
-
-_TELLS_OF_RIGHTS = ("role", "organization_id", "is_active")
+from shared.work import Work
 
 
-async def get(session: AsyncSession, user_id: int, organization_id: int | None = None) -> User:
-    """Return a user, of an organization if one is named; raises UserNotFound."""
-    user = await queries.find_user(session, user_id, organization_id)
-    if user is None:
-        raise UserNotFound
-    return user
+async def list_users(
+    session: AsyncSession, actor: Actor, page: Page, users: UserFilter
+) -> Sequence[Row[tuple[object, ...]]]:
+    """Return a page of users; raises Forbidden."""
+    access.require_administrator(actor)
+    return await queries.page_of_users(session, page, users)
 
 
-async def lock(
-    session: AsyncSession, actor: Actor, user_id: int, organization_id: int | None = None
-) -> User:
-    """Return a user locked for a change that the actor may make.
+async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCreate) -> User:
+    """Add a user, active at once; with a new organization when one is named.
 
-    Raises UserNotFound, and Forbidden for a user who holds more than the actor.
+    Raises Forbidden, EmailTaken, OrganizationNotFound, Invalid (a weak password),
+    ServiceUnavailable.
     """
-    user = await queries.lock_user(session, user_id, organization_id)
-    if user is None:
-        raise UserNotFound
-    # After the lock, which every grant takes too: nothing is granted between this and the change.
-    granted = [row.permission for row in await queries.permissions_of(session, user.id)]
-    if not policies.can_change(actor, user, granted):
-        raise Forbidden("you cannot change a user who holds rights that you do not hold")
-    return user
+    access.require_administrator(actor)
+    organization_name = body.organization_name
+    if body.organization_id is not None:
+        copy = await organizations.get(work, resources.clients, body.organization_id)
+        organization_name = copy.slug
+    password_hash = await resources.passwords.hash_new(
+        body.password, accounts.texts_of(body, organization_name)
+    )
+    user = accounts.new_user(body, password_hash, body.role, body.organization_id)
+    user.requested_organization = body.organization_name
+    user.approve(actor.user_id)
+    return await accounts.insert(work, user)
 
 
-async def update(
-    session: AsyncSession,
+async def get_user(session: AsyncSession, actor: Actor, user_id: int) -> User:
+    """Return any user; raises Forbidden, UserNotFound."""
+    access.require_administrator(actor)
+    return await queries.get_user(session, user_id)
+
+
+async def get_copied_user(session: AsyncSession, user_id: int) -> User:
+    """Return any user to another service, which stores a copy; raises UserNotFound."""
+    return await queries.get_user(session, user_id)
+
+
+async def update_user(
+    work: Work,
     actor: Actor,
-    user: User,
-    changes: dict[str, Any],
+    resources: Resources,
+    user_id: int,
+    body: UserUpdate,
     precondition: Precondition,
 ) -> User:
-    """Change a locked user.
+    """Change any user.
 
-    Raises StaleVersion, Forbidden, EmailTaken, NotYetApproved, OwnAccount, LastOwner,
-    LastAdministrator, OwnerNeedsOrganization.
+    Raises Forbidden, UserNotFound, OrganizationNotFound, StaleVersion, EmailTaken, NotYetApproved,
+    OwnAccount, LastOwner, LastAdministrator, OwnerNeedsOrganization, ServiceUnavailable.
     """
-    precondition.check(user.version)
-    before = {name: getattr(user, name) for name in _TELLS_OF_RIGHTS}
-    affected = {name for name, old in before.items() if name in changes and changes[name] != old}
-    if affected:
-        await _require_possible(session, actor, user, changes, affected)
-    await _apply(session, user, changes, affected)
-    if session.is_modified(user):
-        await _record_update(session, user, before, affected)
+    access.require_administrator(actor)
+    if body.organization_id is not None:
+        await organizations.get(work, resources.clients, body.organization_id)
+    async with work.begin() as session:
+        user = await user_changes.lock(session, actor, user_id)
+        await user_changes.update(session, actor, user, body.changes(), precondition)
     return user
 
 
-async def _require_possible(
-    session: AsyncSession,
-    actor: Actor,
-    user: User,
-    changes: dict[str, Any],
-    affected: set[str],
+async def delete_user(session: AsyncSession, actor: Actor, user_id: int) -> None:
+    """Replace a user by a pseudonym.
+
+    Raises Forbidden, UserNotFound, OwnAccount, LastOwner, LastAdministrator.
+    """
+    access.require_administrator(actor)
+    user = await user_changes.lock(session, actor, user_id)
+    await user_changes.delete(session, actor, user)
+
+
+async def set_password(
+    work: Work, actor: Actor, resources: Resources, user_id: int, password: str
 ) -> None:
-    if user.id == actor.user_id:
-        raise OwnAccount
-    organization_id = changes.get("organization_id", user.organization_id)
-    if "role" in affected and not policies.can_give_role(actor, changes["role"], organization_id):
-        raise Forbidden(f"the role {changes['role']} brings rights that you do not hold")
-    if "is_active" in affected and changes["is_active"] and user.awaits_approval:
-        raise NotYetApproved
-    if user.role != ADMIN or affected & {"role", "is_active"}:
-        await require_not_last(session, user)
+    """Set a user's password and end every session of the user.
 
-
-async def require_not_last(session: AsyncSession, user: User) -> None:
-    """Raise LastOwner or LastAdministrator when nobody could take the user's place."""
-    if user.is_active_owner and await queries.is_last_owner(session, user):
-        raise LastOwner
-    if user.role == ADMIN and user.is_active and await queries.is_last_administrator(session, user):
-        raise LastAdministrator
-
-
-async def _apply(
-    session: AsyncSession, user: User, changes: dict[str, Any], affected: set[str]
-) -> None:
-    moves = "organization_id" in affected
-    keeps_permissions = changes.get("role", user.role) in GRANTABLE_ROLES and not moves
-    if affected and not keeps_permissions:
-        await revoke_all(session, user)
-    if moves:
-        # The row leaves what a manager may see, and with it what the manager may write.
-        await limit_to(session, EVERYTHING)
-        user.move_to(changes["organization_id"])
-    if "role" in changes:
-        user.set_role(changes["role"])
-    if "email" in changes:
-        user.set_email(changes["email"])
-    for name in ("name", "phone", "is_active"):
-        if name in changes:
-            setattr(user, name, changes[name])
-    if user.role == OWNER and user.organization_id is None and not user.requested_organization:
-        raise OwnerNeedsOrganization
-
-
-async def _record_update(
-    session: AsyncSession, user: User, before: dict[str, Any], affected: set[str]
-) -> None:
-    details: dict[str, Any] = user.invalidate_tokens() if affected else {}
-    record(session, "UPDATE", user, **details)
-    left = before["organization_id"]
-    if left is not None and user.organization_id not in (None, left):
-        # The change is in the log of the organization that was joined; tell the one that was left.
-        moved = {"organization_id": user.organization_id}
-        note(session, "UPDATE", "user", entity_id=user.id, organization_id=left, details=moved)
-    async with address_must_be_free():
+    Raises Forbidden, UserNotFound, Invalid (a weak password), PasswordQueueFull.
+    """
+    access.require_administrator(actor)
+    async with work.begin() as session:
+        user = await queries.get_user(session, user_id)
+        texts = await accounts.texts_of_user(session, user)
+    password_hash = await resources.passwords.hash_new(password, texts)
+    async with work.begin() as session:
+        user = await user_changes.lock(session, actor, user_id)
+        user.set_password(password_hash)
+        await queries.end_sessions(session, user.id, EndReason.PASSWORD_CHANGED)
+        record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
         await session.flush()
-    if not user.is_active:
-        await queries.end_sessions(session, user.id, "deactivated")
 
 
-async def revoke_all(session: AsyncSession, user: User) -> None:
-    """Take every permission from a user who no longer is what they were granted to."""
-    for permission in await queries.permissions_of(session, user.id):
-        await session.delete(permission)
-        # Before the user's own row: no permission may outlive the membership it was granted in.
-        await session.flush()
-        record(session, "REVOKE", permission)
-
-
-async def approve(session: AsyncSession, actor: Actor, user: User) -> User:
-    """Let a registered user in; raises AlreadyApproved."""
-    if not user.awaits_approval:
-        raise AlreadyApproved
-    user.approve(actor.user_id)
-    record(session, "APPROVE", user)
-    await session.flush()
+async def approve_user(session: AsyncSession, actor: Actor, user_id: int) -> User:
+    """Approve a user who registered; raises Forbidden, UserNotFound, AlreadyApproved."""
+    access.require_administrator(actor)
+    user = await user_changes.lock(session, actor, user_id)
+    await user_changes.approve(session, actor, user)
     return user
-
-
-async def remove_from_organization(session: AsyncSession, actor: Actor, user: User) -> None:
-    """Take a user out of the organization; raises OwnAccount, LastOwner.
-
-    One who was never let in is refused by it, and goes for good: the account would wait for an
-    approval that nobody can give, and keep its address from registering anywhere else.
-    """
-    if user.awaits_approval and user.last_login is None:
-        await delete(session, actor, user)
-        return
-    await update(session, actor, user, {"organization_id": None}, Precondition(None))
-
-
-async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
-    """Replace a user by a pseudonym; raises OwnAccount, LastOwner, LastAdministrator.
-
-    The address is free again. The audit trail keeps what it recorded while the user existed: it
-    cannot be rewritten, and who did what must stay answerable.
-    """
-    if user.id == actor.user_id:
-        raise OwnAccount
-    await require_not_last(session, user)
-    await revoke_all(session, user)
-    await queries.end_sessions(session, user.id, "deleted")
-    user.pseudonymize()
-    record(session, "DELETE", user, **user.invalidate_tokens())
-    await session.flush()
-
-
-async def about_password(session: AsyncSession, user: User) -> list[str]:
-    """Return the texts about a user that a new password must not consist of."""
-    copy = None
-    if user.organization_id is not None:
-        copy = await queries.find_organization_copy(session, user.organization_id)
-    organization = copy.slug if copy else user.requested_organization
-    return [text for text in (user.email, user.name, organization) if text]
-
-
-async def set_password(session: AsyncSession, user: User, password_hash: str) -> None:
-    """Give a user a new password and end every session."""
-    user.set_password(password_hash)
-    await queries.end_sessions(session, user.id, "password_changed")
-    record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
-    await session.flush()

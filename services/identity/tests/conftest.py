@@ -98,7 +98,7 @@ async def app(
             json.dumps(tokens.key.as_dict(private=False)),
             KeyEncryption(settings.signing_secret).encrypt(tokens.key),
         )
-    return create_app(settings, organizations=httpx.MockTransport(organizations))
+    return create_app(settings, transports={"organizations": httpx.MockTransport(organizations)})
 
 
 @pytest.fixture

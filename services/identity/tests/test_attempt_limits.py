@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from services.identity.app import create_app
-from services.identity.security.passwords import PasswordQueueFull, Passwords
+from services.identity.errors import PasswordQueueFull
+from services.identity.security.passwords import Passwords
 from services.identity.service import attempt_limits
 from services.identity.service.attempt_limits import (
     PER_ACCOUNT,

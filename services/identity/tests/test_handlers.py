@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.identity.handlers import HANDLERS, QUEUE
+from services.identity.handlers import ORGANIZATIONS, QUEUES
 from services.identity.tests.conftest import People, Person
 from shared import inbox
 from shared.consumer import one_by_one
@@ -48,10 +48,11 @@ REOPENED = _event("updated", 4, is_active=True)
 
 
 async def deliver(transactions: Transactions, events: Sequence[Event]) -> None:
+    [(queue, handlers)] = QUEUES.items()
     for event in events:
         async with transactions.system(causation=event) as session:
-            new = await inbox.take(session, QUEUE.name, [event])
-            await one_by_one(HANDLERS)(session, new)
+            new = await inbox.take(session, queue.name, [event])
+            await one_by_one(handlers)(session, new)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((CREATED, RENAMED, CLOSED))))
@@ -68,7 +69,7 @@ async def test_the_newest_word_counts_also_past_the_inbox(
 ) -> None:
     for event in (REOPENED, CLOSED, CREATED, CLOSED):
         async with transactions.system(causation=event) as session:
-            await HANDLERS[event.type](session, event)
+            await ORGANIZATIONS[event.type](session, event)
     [copy] = await database.rows("SELECT * FROM organization_copies")
     assert (copy["slug"], copy["is_active"]) == ("praxis", True)
 

@@ -16,10 +16,10 @@ from services.identity.app import create_app
 from services.identity.keys import run
 from services.identity.security.key_encryption import KeyEncryption
 from services.identity.service import keyring
+from services.identity.service.cleanup import delete_expired
 from services.identity.service.keyring import Keyring
 from services.identity.settings import KeySettings, Settings
 from services.identity.tests.conftest import People, Person
-from services.identity.worker import delete_expired
 from shared.testing import AUDIENCE, ISSUER, Database, client_of
 from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import anyio
 import pytest
 
+from services.identity.errors import PasswordQueueFull
 from services.identity.security.password_rule import require_strong
-from services.identity.security.passwords import PasswordQueueFull, Passwords, Verdict
+from services.identity.security.passwords import Passwords, Verdict
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from services.identity.service.cleanup import delete_expired
 from services.identity.tests.conftest import MINE, PASSWORD, People, Person
-from services.identity.worker import delete_expired
 from shared.testing import Database, Tokens
 from shared.transactions import Transactions
 

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from services.identity.app import create_app
 from services.identity.security.key_encryption import KeyEncryption
+from services.identity.service.cleanup import delete_expired
 from services.identity.service.refresh_answers import RefreshAnswers
 from services.identity.settings import Settings
 from services.identity.tests.conftest import HASHED, MINE, PASSWORD, Organizations, People, Person
-from services.identity.worker import delete_expired
 from shared.testing import AUDIENCE, ISSUER, Database, Tokens, client_of
 from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions

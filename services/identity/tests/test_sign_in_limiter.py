@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.identity.security.passwords import PasswordQueueFull
+from services.identity.errors import PasswordQueueFull
 from services.identity.service.sign_in_limiter import (
     MAX_KNOWN_NETWORKS,
     MAX_SIGN_INS,

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.identity.events import LISTENERS
-from services.identity.handlers import QUEUE
+from services.identity.handlers import QUEUES
 from services.identity.settings import Settings
 from services.identity.tests.conftest import Person
 from services.identity.tests.test_handlers import CLOSED, CREATED
@@ -44,7 +44,8 @@ async def worker(settings: Settings, rabbitmq_url: SecretStr) -> AsyncIterator[W
     await asyncio.wait(tasks)
     async with bus.connected(rabbitmq_url, name="test") as broker:
         channel = await bus.publishing_channel(broker)
-        for name in (LISTENER, QUEUE.name, QUEUE.dead, QUEUE.retry):
+        [queue] = QUEUES
+        for name in (LISTENER, queue.name, queue.dead, queue.retry):
             await channel.queue_delete(name)
     await worker.transactions.engine.dispose()
 

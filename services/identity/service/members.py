@@ -1,0 +1,110 @@
+"""Users of an organization, as its owners and those who may manage users see them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity import access, queries
+from services.identity.errors import OrganizationNotFound
+from services.identity.models import User
+from services.identity.queries import UserFilter
+from services.identity.schemas import MemberCreate
+from services.identity.service import accounts, organizations, user_changes
+from services.identity.service.resources import Resources
+from shared.actors import Actor
+from shared.paging import Page
+from shared.preconditions import Precondition
+from shared.work import Work
+
+
+async def list_members(
+    session: AsyncSession, actor: Actor, organization_id: int, page: Page, users: UserFilter
+) -> Sequence[Row[tuple[object, ...]]]:
+    """Return a page of an organization's users; raises OrganizationNotFound, Forbidden."""
+    access.require_manager(actor, organization_id)
+    if actor.is_admin and await queries.find_organization_copy(session, organization_id) is None:
+        raise OrganizationNotFound
+    return await queries.page_of_users(
+        session, page, replace(users, organization_id=organization_id)
+    )
+
+
+async def add_member(
+    work: Work, actor: Actor, resources: Resources, organization_id: int, body: MemberCreate
+) -> User:
+    """Add a user to an organization, active at once.
+
+    Raises OrganizationNotFound, Forbidden, EmailTaken, Invalid (a weak password),
+    ServiceUnavailable.
+    """
+    access.require_manager(actor, organization_id)
+    access.require_role(actor, body.role, organization_id)
+    organization = await organizations.get(work, resources.clients, organization_id)
+    password_hash = await resources.passwords.hash_new(
+        body.password, accounts.texts_of(body, organization.slug)
+    )
+    user = accounts.new_user(body, password_hash, body.role, organization_id)
+    user.approve(actor.user_id)
+    return await accounts.insert(work, user)
+
+
+async def get_member(
+    session: AsyncSession, actor: Actor, organization_id: int, user_id: int
+) -> User:
+    """Return a user of an organization; raises OrganizationNotFound, Forbidden, UserNotFound."""
+    access.require_manager(actor, organization_id)
+    return await queries.get_user(session, user_id, organization_id)
+
+
+async def update_member(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    user_id: int,
+    changes: dict[str, Any],
+    precondition: Precondition,
+) -> User:
+    """Change a user of an organization.
+
+    Raises OrganizationNotFound, Forbidden, UserNotFound, StaleVersion, EmailTaken, NotYetApproved,
+    OwnAccount, LastOwner.
+    """
+    access.require_manager(actor, organization_id)
+    user = await user_changes.lock(session, actor, user_id, organization_id)
+    await user_changes.update(session, actor, user, changes, precondition)
+    return user
+
+
+async def remove_member(
+    session: AsyncSession, actor: Actor, organization_id: int, user_id: int
+) -> None:
+    """Remove a user from an organization.
+
+    A user who was never approved is deleted: no manager could approve the account any more, and
+    its address could not register anywhere else.
+
+    Raises OrganizationNotFound, Forbidden, UserNotFound, OwnAccount, LastOwner.
+    """
+    access.require_manager(actor, organization_id)
+    user = await user_changes.lock(session, actor, user_id, organization_id)
+    if user.awaits_approval and user.last_login is None:
+        await user_changes.delete(session, actor, user)
+    else:
+        changes = {"organization_id": None}
+        await user_changes.update(session, actor, user, changes, Precondition(None))
+
+
+async def approve_member(
+    session: AsyncSession, actor: Actor, organization_id: int, user_id: int
+) -> User:
+    """Approve a user who registered with an organization.
+
+    Raises OrganizationNotFound, Forbidden, UserNotFound, AlreadyApproved.
+    """
+    access.require_manager(actor, organization_id)
+    user = await user_changes.lock(session, actor, user_id, organization_id)
+    await user_changes.approve(session, actor, user)
+    return user

@@ -1,0 +1,171 @@
+"""Changes of a user by a manager or an administrator: what they share."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity import access, policies, queries
+from services.identity.errors import (
+    AlreadyApproved,
+    LastAdministrator,
+    LastOwner,
+    NotYetApproved,
+    OwnAccount,
+    OwnerNeedsOrganization,
+)
+from services.identity.models import GRANTABLE_ROLES, EndReason, User
+from services.identity.service.accounts import unique_address
+from shared.actors import ADMIN, OWNER, Actor
+from shared.changes import note, record
+from shared.errors import Forbidden
+from shared.preconditions import Precondition
+from shared.tenancy import see_all_tenants
+
+_RIGHTS_FIELDS = ("role", "organization_id", "is_active")
+"""The fields that decide what a user may do: a change of one ends the user's access tokens."""
+
+
+async def lock(
+    session: AsyncSession, actor: Actor, user_id: int, organization_id: int | None = None
+) -> User:
+    """Return a user locked for a change that the actor may make.
+
+    Raises UserNotFound, and Forbidden for a user who holds more than the actor.
+    """
+    user = await queries.lock_user(session, user_id, organization_id)
+    # After the lock, which every grant takes too: nothing is granted between this and the change.
+    permissions = [row.permission for row in await queries.permissions_of(session, user.id)]
+    if not policies.can_change(actor, user, permissions):
+        raise Forbidden("you cannot change a user who holds rights that you do not hold.")
+    return user
+
+
+async def update(
+    session: AsyncSession,
+    actor: Actor,
+    user: User,
+    changes: dict[str, Any],
+    precondition: Precondition,
+) -> None:
+    """Change a locked user.
+
+    Raises StaleVersion, Forbidden, EmailTaken, NotYetApproved, OwnAccount, LastOwner,
+    LastAdministrator, OwnerNeedsOrganization.
+    """
+    precondition.check(user.version)
+    before = {name: getattr(user, name) for name in _RIGHTS_FIELDS}
+    affected = {name for name, old in before.items() if name in changes and changes[name] != old}
+    if affected:
+        await _require_possible(session, actor, user, changes, affected)
+    await _apply(session, user, changes, affected)
+    if session.is_modified(user):
+        await _record_update(session, user, before["organization_id"], affected)
+
+
+async def _require_possible(
+    session: AsyncSession,
+    actor: Actor,
+    user: User,
+    changes: dict[str, Any],
+    affected: set[str],
+) -> None:
+    """Raise the error of a change of rights that is not allowed; see `update`."""
+    if user.id == actor.user_id:
+        raise OwnAccount
+    if "role" in affected:
+        organization_id = changes.get("organization_id", user.organization_id)
+        access.require_role(actor, changes["role"], organization_id)
+    if "is_active" in affected and changes["is_active"] and user.awaits_approval:
+        raise NotYetApproved
+    if user.role != ADMIN or affected & {"role", "is_active"}:
+        await _require_not_last(session, user)
+
+
+async def _require_not_last(session: AsyncSession, user: User) -> None:
+    """Raise LastOwner or LastAdministrator when no other user could take this one's place."""
+    if user.is_active_owner and await queries.is_last_owner(session, user):
+        raise LastOwner
+    if user.role == ADMIN and user.is_active and await queries.is_last_administrator(session, user):
+        raise LastAdministrator
+
+
+async def _apply(
+    session: AsyncSession, user: User, changes: dict[str, Any], affected: set[str]
+) -> None:
+    """Set the changed fields; raises OwnerNeedsOrganization."""
+    moves = "organization_id" in affected
+    keeps_permissions = changes.get("role", user.role) in GRANTABLE_ROLES and not moves
+    if affected and not keeps_permissions:
+        await _revoke_all(session, user)
+    if moves:
+        # The row leaves what a manager may see, and with it what the manager may write.
+        await see_all_tenants(session)
+        user.move_to(changes["organization_id"])
+    if "role" in changes:
+        user.set_role(changes["role"])
+    if "email" in changes:
+        user.set_email(changes["email"])
+    for name in ("name", "phone", "is_active"):
+        if name in changes:
+            setattr(user, name, changes[name])
+    if user.role == OWNER and user.organization_id is None and not user.requested_organization:
+        raise OwnerNeedsOrganization
+
+
+async def _record_update(
+    session: AsyncSession, user: User, former_organization_id: int | None, affected: set[str]
+) -> None:
+    """Record the change and write it; raises EmailTaken."""
+    details: dict[str, Any] = user.invalidate_tokens() if affected else {}
+    record(session, "UPDATE", user, **details)
+    if former_organization_id is not None and user.organization_id not in (
+        None,
+        former_organization_id,
+    ):
+        # The change is in the audit log of the new organization; the former one needs it too.
+        note(
+            session,
+            "UPDATE",
+            "user",
+            entity_id=user.id,
+            organization_id=former_organization_id,
+            details={"organization_id": user.organization_id},
+        )
+    async with unique_address():
+        await session.flush()
+    if not user.is_active:
+        await queries.end_sessions(session, user.id, EndReason.DEACTIVATED)
+
+
+async def _revoke_all(session: AsyncSession, user: User) -> None:
+    """Revoke every permission of a user whose role or organization changes."""
+    for permission in await queries.permissions_of(session, user.id):
+        await session.delete(permission)
+        # Before the user's own row: no permission may outlive the membership it was granted in.
+        await session.flush()
+        record(session, "REVOKE", permission)
+
+
+async def approve(session: AsyncSession, actor: Actor, user: User) -> None:
+    """Approve a locked user who registered; raises AlreadyApproved."""
+    if not user.awaits_approval:
+        raise AlreadyApproved
+    user.approve(actor.user_id)
+    record(session, "APPROVE", user)
+    await session.flush()
+
+
+async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
+    """Replace a locked user by a pseudonym; raises OwnAccount, LastOwner, LastAdministrator.
+
+    The e-mail address is free again. The audit trail still names the user in what it recorded
+    earlier: it cannot be rewritten, and it must be possible to find out who did what.
+    """
+    if user.id == actor.user_id:
+        raise OwnAccount
+    await _require_not_last(session, user)
+    await _revoke_all(session, user)
+    await queries.end_sessions(session, user.id, EndReason.DELETED)
+    user.pseudonymize()
+    record(session, "DELETE", user, **user.invalidate_tokens())
+    await session.flush()
