@@ -6,11 +6,8 @@ from contextlib import asynccontextmanager
 import anyio
 from fastapi import APIRouter, FastAPI
 
-from services.payments.documents.logos import Logos
-from services.payments.endpoints.internal import internal
-from services.payments.endpoints.invoices import of_organization, of_payment
-from services.payments.endpoints.organizations import organization
-from services.payments.endpoints.payments import gateway_webhooks, payments
+from services.payments.documents import Logos
+from services.payments.endpoints import internal, invoices, organizations, payments, webhooks
 from services.payments.events import CATALOGUE
 from services.payments.gateways import Gateways
 from services.payments.settings import Settings
@@ -47,12 +44,12 @@ def create_app(
         settings,
         CATALOGUE,
         [
-            gateway_webhooks,
-            payments,
-            of_organization,
-            of_payment,
-            organization,
-            internal,
+            webhooks.routes,
+            payments.routes,
+            invoices.organization_routes,
+            invoices.payment_routes,
+            organizations.routes,
+            internal.routes,
             _closing(gateways, logos),
         ],
         title="Carnet payments",

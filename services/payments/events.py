@@ -6,8 +6,14 @@ from typing import Any, TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import DisputeStatus, Method, PaymentTransaction
-from services.payments.states import RepaymentReason, RepaymentStatus, Status
+from services.payments.models import (
+    DisputeStatus,
+    Method,
+    PaymentTransaction,
+    RepaymentReason,
+    RepaymentStatus,
+    Status,
+)
 from shared import denials
 from shared.changes import Catalogue, record
 from shared.shapes import Shapes, change, new_row

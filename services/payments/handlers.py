@@ -2,7 +2,6 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.models import Method
 from services.payments.schemas import Buyer, QuotedRefund, Seller, Terms
@@ -20,6 +19,13 @@ VOUCHERS = Queue(
         "vouchers.voucher.purchased.v1",
         "vouchers.voucher.cancelled.v1",
         "vouchers.voucher.refund_requested.v1",
+    ),
+)
+ORGANIZATIONS = Queue(
+    "payments.organizations",
+    (
+        "organizations.organization.updated.v1",
+        "organizations.organization.deactivated.v1",
     ),
 )
 
@@ -99,57 +105,53 @@ def was_never_active(event: Event) -> bool:
     return before.status == "pending" or now.reason == PAID_AFTER_CANCELLATION
 
 
-def handlers(gateways: Gateways) -> dict[str, Handler]:
-    """Return what is done with each type of event."""
+def queues_of(gateways: Gateways) -> dict[Queue, dict[str, Handler]]:
+    """Return the queues of this service, each with the handler of every event type."""
 
-    async def purchased(session: AsyncSession, event: Event) -> None:
-        """Make the payment, if the call that should have did not come or was lost."""
+    async def open_payment(session: AsyncSession, event: Event) -> None:
+        """Open the payment, if the call that should have done it did not arrive."""
         voucher = PurchasedVoucher.model_validate(event.data.new_values)
-        terms = voucher.terms(_voucher_id(event))
-        if await queries.lock_payment_of_voucher(session, terms.voucher_id) is None:
-            await payments.open_payment(session, gateways, terms, attempting=False)
-
-    async def cancelled(session: AsyncSession, event: Event) -> None:
-        """Void the payment of a voucher that never became active.
-
-        What an active voucher's buyer gets back is decided by staff, by the refund's quote.
-        """
-        payment = await queries.lock_payment_of_voucher(session, _voucher_id(event))
-        if payment is not None and was_never_active(event):
-            await payments.void(session, payment)
-
-    async def refund_requested(session: AsyncSession, event: Event) -> None:
-        """Note the refund, if the call that should have did not come or was lost.
-
-        The timer of refunds makes it.
-        """
-        requested = RequestedRefund.model_validate(event.data.new_values)
-        await refunds.promise_quoted(session, requested.order())
+        await payments.open_missing(session, gateways, voucher.terms(_entity_id(event)))
 
     return {
-        "vouchers.voucher.purchased.v1": purchased,
-        "vouchers.voucher.cancelled.v1": cancelled,
-        "vouchers.voucher.refund_requested.v1": refund_requested,
+        VOUCHERS: {
+            "vouchers.voucher.purchased.v1": open_payment,
+            "vouchers.voucher.cancelled.v1": void_payment,
+            "vouchers.voucher.refund_requested.v1": create_refund,
+        },
+        ORGANIZATIONS: {
+            "organizations.organization.updated.v1": record_seller_changes,
+            "organizations.organization.deactivated.v1": record_seller_changes,
+        },
     }
 
 
-async def organization_changed(session: AsyncSession, event: Event) -> None:
-    """Note what the organization is called now: invoices name the seller as it is when issued."""
-    if event.data.entity_id is None:
-        raise ValueError(f"{event.type} names no organization")
+async def void_payment(session: AsyncSession, event: Event) -> None:
+    """Void the payment of a voucher that was never active.
+
+    What the buyer of an active voucher gets back is decided by staff, with a refund quote.
+    """
+    if was_never_active(event):
+        await payments.void_payment_of_voucher(session, _entity_id(event))
+
+
+async def create_refund(session: AsyncSession, event: Event) -> None:
+    """Create the refund, if the call that should have done it did not arrive.
+
+    The timer of refunds makes it at the gateway.
+    """
+    request = RequestedRefund.model_validate(event.data.new_values)
+    await refunds.create_quoted_refund(session, request.order())
+
+
+async def record_seller_changes(session: AsyncSession, event: Event) -> None:
+    """Record what changed of an organization: an invoice names the seller as it is when issued."""
     changes = Seller.changes_in(event.data.new_values)
     version = event.data.entity_version
-    await invoices.seller_changed(session, event.data.entity_id, version, changes)
+    await invoices.record_seller_changes(session, _entity_id(event), version, changes)
 
 
-def _voucher_id(event: Event) -> int:
+def _entity_id(event: Event) -> int:
     if event.data.entity_id is None:
-        raise ValueError(f"{event.type} names no voucher")
+        raise ValueError(f"{event.type} names no entity")
     return event.data.entity_id
-
-
-ORGANIZATION_HANDLERS: dict[str, Handler] = {
-    "organizations.organization.updated.v1": organization_changed,
-    "organizations.organization.deactivated.v1": organization_changed,
-}
-ORGANIZATIONS = Queue("payments.organizations", tuple(ORGANIZATION_HANDLERS))

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.payments.models import Method
-from services.payments.states import RepaymentReason, RepaymentStatus
+from services.payments.models import Method, RepaymentReason, RepaymentStatus
 from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, Currency, KnownTimeZone, RequestBody, ServiceData, Text
 from shared.money import Money, amount_schema

@@ -3,8 +3,7 @@
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.payments.gateways import Gateways, require_known
-from services.payments.gateways.manual import BY_HAND
+from services.payments.gateways import BY_HAND, Gateways, require_known
 from services.payments.models import Method
 from shared.settings import ServiceSettings
 

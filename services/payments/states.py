@@ -1,51 +1,17 @@
-"""The state machine of a payment, whole: which states there are, and what a signal makes of them.
+"""The steps of a payment: which states may follow which, and what a gateway's report leads to.
 
-What a gateway says, in an answer, a webhook or when the reconciler asks, comes through `judge`. It
-only moves forward: a repeated, late, reordered or contradictory signal changes nothing. What staff
-and timers do (paid by hand, failed, cancelled) has its own functions in `service`; the trigger
-holds every step to `NEXT`.
+Every report of a gateway, in an answer, a webhook or to the reconciler, goes through `judge`. It
+only moves forward: a repeated, late, reordered or contradictory report changes nothing. What staff
+and timers do (paid by hand, failed, cancelled) has its own functions in `service/payments.py`; the
+database's trigger holds every step to `NEXT`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 
-from services.payments.gateways.protocol import Outcome, Report
-
-
-class Status(StrEnum):
-    """Where a payment stands."""
-
-    PENDING = "pending"  # nothing was tried yet: the payer or the staff must act
-    PROCESSING = "processing"  # an attempt is under way
-    REQUIRES_ACTION = "requires_action"  # the payer must confirm with the bank (3-D Secure)
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    PARTIALLY_REFUNDED = "partially_refunded"
-    REFUNDED = "refunded"
-    QUARANTINED = "quarantined"  # the gateway contradicts our books: a person must look
-
-
-class RepaymentReason(StrEnum):
-    """Why a person must give money back, and not a gateway."""
-
-    VOUCHER_CANCELLED = "voucher_cancelled"  # paid by hand; the voucher was never active
-    REFUND_FAILED = "refund_failed"  # the gateway cannot give a cancelled voucher's money back
-    REFUND_RETURNED = "refund_returned"  # refunded, and the payer's bank sent it back
-
-
-class RepaymentStatus(StrEnum):
-    """Where a repayment stands."""
-
-    DUE = "due"
-    SETTLED = "settled"
-
-
-UNFINISHED = frozenset({Status.PENDING, Status.PROCESSING, Status.REQUIRES_ACTION})
-ENDED_UNPAID = frozenset({Status.FAILED, Status.CANCELLED})
-PAID = frozenset({Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
+from services.payments.gateways import Outcome, Report
+from services.payments.models import ENDED_UNPAID, Status
 
 _ENDS = {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.QUARANTINED}
 

@@ -4,16 +4,11 @@ from datetime import timedelta
 
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE, LISTENERS
-from services.payments.handlers import (
-    ORGANIZATION_HANDLERS,
-    ORGANIZATIONS,
-    VOUCHERS,
-    handlers,
-)
+from services.payments.handlers import queues_of
 from services.payments.service import webhooks
-from services.payments.service.reconciliation import Reconciler
+from services.payments.service.reconciliation import Deadlines, Reconciler
 from services.payments.settings import Settings
-from shared.consumer import Consumer, one_by_one, read_event
+from shared.consumer import consumers_of
 from shared.db import make_engine
 from shared.settings import load_settings
 from shared.transactions import Transactions
@@ -25,7 +20,16 @@ REFUNDS_EVERY = 2.0
 CLOSED_EVERY = 60.0
 REPAYMENTS_EVERY = 15.0
 CATCH_UP_EVERY = 300.0
-FORGET_EVERY = 3600.0
+DELETE_EVERY = 3600.0
+
+
+def deadlines_of(settings: Settings) -> Deadlines:
+    """Return how long an unfinished payment or refund may wait."""
+    return Deadlines(
+        reconcile_after=timedelta(seconds=settings.reconcile_after_seconds),
+        give_up_after=timedelta(seconds=settings.give_up_after_seconds),
+        expire_after=timedelta(seconds=settings.expire_after_seconds),
+    )
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -33,32 +37,20 @@ def create_worker(settings: Settings) -> Worker:
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
     gateways = settings.open_gateways()
-    reconciler = Reconciler(transactions, gateways, settings)
+    reconciler = Reconciler(transactions, gateways, deadlines_of(settings))
 
     async def process_webhooks() -> None:
-        await webhooks.process_waiting(transactions, gateways)
+        await webhooks.process_due(transactions, gateways)
 
-    async def forget_webhook_bodies() -> None:
-        await webhooks.forget_bodies(transactions, timedelta(days=settings.webhook_bodies_days))
+    async def delete_webhook_bodies() -> None:
+        await webhooks.delete_bodies(transactions, timedelta(days=settings.webhook_bodies_days))
 
     return Worker(
         NAME,
         settings,
         transactions,
         listeners=LISTENERS,
-        consumers=[
-            Consumer(
-                queue,
-                one_by_one(handled),
-                transactions,
-                settings.rabbitmq_url,
-                read=read_event,
-            )
-            for queue, handled in (
-                (VOUCHERS, handlers(gateways)),
-                (ORGANIZATIONS, ORGANIZATION_HANDLERS),
-            )
-        ],
+        consumers=consumers_of(queues_of(gateways), transactions, settings.rabbitmq_url),
         timers=[
             Timer("webhooks", WEBHOOKS_EVERY, process_webhooks),
             Timer("unfinished", UNFINISHED_EVERY, reconciler.settle_unfinished),
@@ -66,8 +58,8 @@ def create_worker(settings: Settings) -> Worker:
             Timer("closed", CLOSED_EVERY, reconciler.end_closed),
             Timer("repayments", REPAYMENTS_EVERY, reconciler.count_repayments),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
-            Timer("missing_gateways", CATCH_UP_EVERY, reconciler.tell_of_missing_gateways),
-            Timer("forget_webhook_bodies", FORGET_EVERY, forget_webhook_bodies),
+            Timer("missing_gateways", CATCH_UP_EVERY, reconciler.report_missing_gateways),
+            Timer("forget_webhook_bodies", DELETE_EVERY, delete_webhook_bodies),
         ],
         connections=gateways,
     )

@@ -1,6 +1,6 @@
 """Who takes which events, and what of them: every consumer of the system, in one list."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import services.audit.handlers
@@ -11,6 +11,7 @@ import services.vouchers.handlers
 from gateway.revocations import revocation_feed
 from services.payments.gateways import Gateways
 from shared.bus import Queue
+from shared.consumer import Queues
 from shared.shapes import Readings
 
 
@@ -39,10 +40,9 @@ def all_readers() -> list[Reader]:
     organizations = services.organizations.handlers
     identity, audit = services.identity.handlers, services.audit.handlers
     return [
-        *(_reader(queue, handled, vouchers.READINGS) for queue, handled in vouchers.QUEUES.items()),
-        _reader(payments.VOUCHERS, payments.handlers(Gateways({})), payments.READINGS),
-        _reader(payments.ORGANIZATIONS, payments.ORGANIZATION_HANDLERS, payments.READINGS),
-        *(_reader(queue, handled, identity.READINGS) for queue, handled in identity.QUEUES.items()),
+        *_readers(vouchers.QUEUES, vouchers.READINGS),
+        *_readers(payments.queues_of(Gateways({})), payments.READINGS),
+        *_readers(identity.QUEUES, identity.READINGS),
         _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
         Reader(
@@ -53,6 +53,11 @@ def all_readers() -> list[Reader]:
             is_durable=False,
         ),
     ]
+
+
+def _readers(queues: Queues, readings: Readings) -> Iterator[Reader]:
+    for queue, handlers in queues.items():
+        yield _reader(queue, handlers, readings)
 
 
 def _reader(queue: Queue, handled: Collection[str], readings: Readings) -> Reader:

@@ -10,7 +10,7 @@ from typing import cast
 from fpdf.enums import MethodReturnValue, XPos, YPos
 
 from services.payments.documents.shaping import MARK, ShapedPage
-from services.payments.gateways.minor_units import smallest_unit
+from services.payments.gateways import smallest_unit
 from services.payments.models import InvoiceKind
 from services.payments.schemas import InvoiceLine, InvoiceRead
 

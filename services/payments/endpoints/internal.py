@@ -1,12 +1,7 @@
-"""What other services of Carnet may ask; never routed by the gateway."""
+"""Routes for other services of Carnet; the gateway does not route them."""
 
-from fastapi import Request
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from services.payments import queries
-from services.payments.endpoints.views import charge_read
-from services.payments.errors import PaymentNotFound
-from services.payments.gateways.minor_units import smallest_unit
+from services.payments.endpoints.dependencies import GatewaysDep
+from services.payments.endpoints.views import charge_read, payment_state
 from services.payments.schemas import (
     ChargeCreate,
     ChargeRead,
@@ -14,77 +9,53 @@ from services.payments.schemas import (
     QuotedRefund,
     QuotedRefundRead,
 )
-from services.payments.service import payments, refunds
-from services.payments.service.charges import Cashier
-from services.payments.service.refund_attempts import RefundDesk
+from services.payments.service import charges, payments, refund_attempts
 from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import router
 from shared.sessions import InternalSessionDep, InternalWorkDep
 
-internal = router(prefix="/internal", include_in_schema=False)
+routes = router(prefix="/internal", include_in_schema=False)
 
 
-@internal.post("/charges", dependencies=[called_by("vouchers")])
-async def charge(body: ChargeCreate, work: InternalWorkDep, request: Request) -> ChargeRead:
+@routes.post("/charges", dependencies=[called_by("vouchers")])
+async def charge(body: ChargeCreate, work: InternalWorkDep, gateways: GatewaysDep) -> ChargeRead:
     """Charge a voucher: once, however often this is called."""
-    cashier = Cashier(work.begin, request.app.state.gateways)
-    payment_id = await cashier.charge(body)
-    async with work.begin() as session:
-        return await _read(session, payment_id)
+    payment, number = await charges.charge(work.begin, gateways, body)
+    return charge_read(payment, number)
 
 
-@internal.get("/vouchers/{voucher_id}/payment", dependencies=[called_by("vouchers")])
+@routes.get("/vouchers/{voucher_id}/payment", dependencies=[called_by("vouchers")])
 async def get_payment_state(voucher_id: Id, session: InternalSessionDep) -> PaymentState:
-    """Say how much of a voucher's payment is there to be given back; 404 when it has none.
+    """Return how much of a voucher's payment can be given back; 404 when it has none.
 
-    A pure read of one instant: it waits for nobody and keeps nobody waiting. What is promised a
-    moment later is refused when the money is to go.
+    A read of one instant without locks. A refund that is created a moment later makes a refund of
+    the same money fail.
     """
-    balance = await queries.find_balance_of_voucher(session, voucher_id)
-    if balance is None:
-        raise PaymentNotFound
-    payment = balance.payment
-    return PaymentState(
-        transaction_id=payment.id,
-        currency=payment.currency,
-        captured_amount=payment.captured_amount,
-        refunded_amount=payment.refunded_amount,
-        refundable_amount=balance.refundable,
-        pending_amount=balance.pending,
-        unit=smallest_unit(payment.currency),
-    )
+    return payment_state(await payments.get_balance(session, voucher_id))
 
 
-@internal.post(
+@routes.post(
     "/vouchers/{voucher_id}/payment/close", status_code=204, dependencies=[called_by("vouchers")]
 )
 async def close_payment(voucher_id: Id, session: InternalSessionDep) -> None:
-    """Let no money by hand come any more for a voucher that is about to be cancelled.
+    """Forbid that staff mark a payment as paid whose voucher is about to be cancelled.
 
-    409 `payment_made` when it came already. Safe to repeat.
+    409 `payment_made` when they have done so already. Safe to repeat.
     """
     await payments.close_by_hand(session, voucher_id)
 
 
-@internal.post("/refunds", dependencies=[called_by("vouchers")])
-async def refund(body: QuotedRefund, work: InternalWorkDep, request: Request) -> QuotedRefundRead:
-    """Give back what a quote says: once, however often this is called."""
-    async with work.begin() as session:
-        refund_id = (await refunds.promise_quoted(session, body)).id
-    await RefundDesk(work.begin, request.app.state.gateways).carry_on(refund_id)
-    async with work.begin() as session:
-        made = await queries.get_refund(session, refund_id)
-        payment = await queries.get_payment(session, made.transaction_id)
-        return QuotedRefundRead(
-            id=made.id,
-            status=made.status,
-            amount=made.amount,
-            refunded_amount=payment.refunded_amount,
-            failure_message=made.failure_message,
-        )
-
-
-async def _read(session: AsyncSession, payment_id: int) -> ChargeRead:
-    payment, number = await queries.get_payment_with_number(session, payment_id)
-    return charge_read(payment, number)
+@routes.post("/refunds", dependencies=[called_by("vouchers")])
+async def refund(
+    body: QuotedRefund, work: InternalWorkDep, gateways: GatewaysDep
+) -> QuotedRefundRead:
+    """Give back what a quote promises: once, however often this is called."""
+    row, payment = await refund_attempts.refund_quote(work.begin, gateways, body)
+    return QuotedRefundRead(
+        id=row.id,
+        status=row.status,
+        amount=row.amount,
+        refunded_amount=payment.refunded_amount,
+        failure_message=row.failure_message,
+    )

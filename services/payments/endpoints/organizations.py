@@ -1,11 +1,10 @@
-"""Routes of an organization's payments: parse, call, return."""
+"""Routes of an organization's payments, refunds, repayments and disputes."""
 
 from typing import Annotated
 
 from fastapi import Query
 
-from services.payments import policies, queries
-from services.payments.endpoints.payments import GatewaysDep
+from services.payments.endpoints.dependencies import GatewaysDep
 from services.payments.endpoints.views import payment_read
 from services.payments.errors import (
     NotPaidByHand,
@@ -18,7 +17,8 @@ from services.payments.errors import (
     RepaymentNotFound,
     RepaymentSettled,
 )
-from services.payments.models import DisputeStatus, Method, PaymentTransaction, RefundSource
+from services.payments.models import DisputeStatus, Method, RepaymentStatus, Status
+from services.payments.queries import PaymentFilter
 from services.payments.schemas import (
     DisputeRead,
     PaymentMarkPaid,
@@ -28,10 +28,7 @@ from services.payments.schemas import (
     RepaymentRead,
     RepaymentSettle,
 )
-from services.payments.service import payments, refunds
-from services.payments.service.refund_attempts import RefundDesk
-from services.payments.states import RepaymentStatus, Status
-from shared.actors import Actor
+from services.payments.service import disputes, payments, refund_attempts, refunds, repayments
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id, Instant, QueryId
@@ -39,35 +36,14 @@ from shared.paging import PageDep
 from shared.routing import router
 from shared.sessions import SessionDep, WorkDep
 
-organization = router(
+routes = router(
     prefix="/api/organizations/{organization_id}",
     tags=["payments"],
     responses=responses(Unauthenticated, Forbidden, OrganizationNotFound, Invalid),
 )
 
 
-def require_view(actor: Actor, organization_id: int) -> None:
-    """Raise OrganizationNotFound for strangers, Forbidden for members who may not look."""
-    if not policies.can_see_organization(actor, organization_id):
-        raise OrganizationNotFound
-    if not policies.can_view_payments(actor, organization_id):
-        raise Forbidden(f"needs the permission {policies.VIEW}")
-
-
-def require_manage(actor: Actor, organization_id: int) -> None:
-    """Raise OrganizationNotFound for strangers, Forbidden for members who may not act."""
-    if not policies.can_see_organization(actor, organization_id):
-        raise OrganizationNotFound
-    if not policies.can_manage_payments(actor, organization_id):
-        raise Forbidden(f"needs the permission {policies.MANAGE}")
-
-
-def _of(organization_id: int, payment: PaymentTransaction) -> None:
-    if payment.organization_id != organization_id:
-        raise PaymentNotFound
-
-
-@organization.get("/payments")
+@routes.get("/payments")
 async def list_organization_payments(
     organization_id: Id,
     session: SessionDep,
@@ -80,20 +56,12 @@ async def list_organization_payments(
     until: Annotated[Instant | None, Query(alias="to")] = None,
 ) -> list[PaymentRead]:
     """List an organization's payments made `from` until before `to`, newest first."""
-    require_view(actor, organization_id)
-    conditions = queries.within(
-        organization_id,
-        status=status,
-        method=method,
-        client_id=client_id,
-        since=since,
-        until=until,
-    )
-    rows = await queries.page_of_payments(session, page, *conditions)
-    return [payment_read(payment, number, actor) for payment, number in rows]
+    only = PaymentFilter(status, method, client_id, since, until)
+    views = await payments.list_of_organization(session, actor, organization_id, page, only)
+    return [payment_read(view) for view in views]
 
 
-@organization.post(
+@routes.post(
     "/payments/{payment_id}/mark-paid",
     responses=responses(PaymentNotFound, PaymentNotPending, NotPaidByHand),
 )
@@ -104,16 +72,12 @@ async def mark_paid(
     actor: ActorDep,
     body: PaymentMarkPaid | None = None,
 ) -> PaymentRead:
-    """Note that the money came in cash or by transfer."""
-    require_manage(actor, organization_id)
-    payment = await queries.lock_payment(session, payment_id)
-    _of(organization_id, payment)
-    await payments.mark_paid(session, payment, body.note if body else None)
-    paid, number = await queries.get_payment_with_number(session, payment_id)
-    return payment_read(paid, number, actor)
+    """Record that the money came in cash or by transfer."""
+    note = body.note if body else None
+    return payment_read(await payments.mark_paid(session, actor, organization_id, payment_id, note))
 
 
-@organization.post(
+@routes.post(
     "/payments/{payment_id}/refunds",
     status_code=201,
     responses=responses(PaymentNotFound, PaymentNotPaid, RefundExceedsPayment, PaymentDisputed),
@@ -127,36 +91,23 @@ async def refund_payment(
     body: RefundCreate | None = None,
 ) -> RefundRead:
     """Give a payment back, in full or in part; never more than was paid."""
-    require_manage(actor, organization_id)
-    wanted = body or RefundCreate()
-    desk = RefundDesk(work.begin, gateways)
-    refund_id = work.claim.resource_id if work.claim else None
-    if refund_id is None:
-        async with work.begin() as session:
-            payment = await queries.lock_payment(session, payment_id)
-            _of(organization_id, payment)
-            refund = await refunds.promise(
-                session, payment, wanted.amount, source=RefundSource.STAFF, reason=wanted.reason
-            )
-            refund_id = refund.id
-            if work.claim:
-                await work.claim.attach(session, refund_id)
-    await desk.carry_on(refund_id)
-    async with work.begin() as session:
-        return RefundRead.model_validate(await queries.get_refund(session, refund_id))
+    body = body or RefundCreate()
+    refund = await refund_attempts.refund_payment(
+        work, actor, gateways, organization_id, payment_id, body.amount, body.reason
+    )
+    return RefundRead.model_validate(refund)
 
 
-@organization.get("/payments/{payment_id}/refunds", responses=responses(PaymentNotFound))
+@routes.get("/payments/{payment_id}/refunds", responses=responses(PaymentNotFound))
 async def list_refunds(
     organization_id: Id, payment_id: Id, session: SessionDep, actor: ActorDep
 ) -> list[RefundRead]:
     """List what was given back of a payment, oldest first."""
-    require_view(actor, organization_id)
-    _of(organization_id, await queries.get_payment(session, payment_id))
-    return [RefundRead.model_validate(r) for r in await queries.refunds_of(session, payment_id)]
+    rows = await refunds.list_refunds(session, actor, organization_id, payment_id)
+    return [RefundRead.model_validate(row) for row in rows]
 
 
-@organization.get("/payments/repayments")
+@routes.get("/payments/repayments")
 async def list_repayments(
     organization_id: Id,
     session: SessionDep,
@@ -165,12 +116,11 @@ async def list_repayments(
     status: RepaymentStatus | None = None,
 ) -> list[RepaymentRead]:
     """List the money that staff must give back by hand, or have given back, newest first."""
-    require_view(actor, organization_id)
-    rows = await queries.page_of_repayments(session, page, organization_id, status)
+    rows = await repayments.list_repayments(session, actor, organization_id, page, status)
     return [RepaymentRead.model_validate(row) for row in rows]
 
 
-@organization.post(
+@routes.post(
     "/payments/repayments/{repayment_id}/settle",
     responses=responses(RepaymentNotFound, RepaymentSettled, RefundExceedsPayment, PaymentDisputed),
 )
@@ -181,14 +131,13 @@ async def settle_repayment(
     actor: ActorDep,
     body: RepaymentSettle | None = None,
 ) -> RepaymentRead:
-    """Note that money was given back by hand; the books and a credit note follow."""
-    require_manage(actor, organization_id)
-    text = body.note if body else None
-    settled = await payments.settle_repayment(session, organization_id, repayment_id, text)
-    return RepaymentRead.model_validate(settled)
+    """Record that money was given back by hand; the books and a credit note follow."""
+    note = body.note if body else None
+    repayment = await refunds.settle_repayment(session, actor, organization_id, repayment_id, note)
+    return RepaymentRead.model_validate(repayment)
 
 
-@organization.get("/payments/disputes")
+@routes.get("/payments/disputes")
 async def list_disputes(
     organization_id: Id,
     session: SessionDep,
@@ -197,6 +146,5 @@ async def list_disputes(
     status: DisputeStatus | None = None,
 ) -> list[DisputeRead]:
     """List the disputes of an organization's payments, newest first."""
-    require_view(actor, organization_id)
-    rows = await queries.page_of_disputes(session, page, organization_id, status)
+    rows = await disputes.list_disputes(session, actor, organization_id, page, status)
     return [DisputeRead.model_validate(row) for row in rows]

@@ -1,14 +1,28 @@
-"""Rows as the API shows them."""
+"""Rows in the form in which the API returns them."""
 
-from services.payments.models import PaymentTransaction
-from services.payments.policies import can_view_payments, is_payer
-from services.payments.schemas import ChargeRead, FailureRead, NextAction, PaymentRead
-from services.payments.states import Status
-from shared.actors import Actor
+from collections.abc import Iterable
+from decimal import Decimal
+
+from services.payments.gateways import smallest_unit
+from services.payments.models import PaymentTransaction, Status
+from services.payments.queries import PaymentBalance
+from services.payments.schemas import (
+    ChargeRead,
+    DayTotal,
+    FailureRead,
+    NextAction,
+    PaymentRead,
+    PaymentState,
+)
+from services.payments.service.payments import PaymentView
+from shared import csv_files
+
+_COLUMNS = tuple(DayTotal.model_fields)
+_CENT = Decimal("0.01")
 
 
 def charge_read(payment: PaymentTransaction, number: str | None) -> ChargeRead:
-    """Show how a charge stands."""
+    """Return the state of a charge."""
     return ChargeRead(
         transaction_id=payment.id,
         status=payment.status,
@@ -19,13 +33,13 @@ def charge_read(payment: PaymentTransaction, number: str | None) -> ChargeRead:
     )
 
 
-def payment_read(payment: PaymentTransaction, number: str | None, actor: Actor) -> PaymentRead:
-    """Show a payment to its payer or to staff.
+def payment_read(view: PaymentView) -> PaymentRead:
+    """Return a payment as its payer or staff may see it.
 
-    The secret by which it can be confirmed is the payer's alone; what staff noted, and why it was
-    set aside, is for who may view the organization's payments.
+    Only the payer sees the secret by which it can be confirmed; only staff see their note and the
+    reason of a quarantine.
     """
-    to_staff = can_view_payments(actor, payment.organization_id)
+    payment = view.payment
     return PaymentRead(
         id=payment.id,
         voucher_id=payment.voucher_id,
@@ -42,10 +56,10 @@ def payment_read(payment: PaymentTransaction, number: str | None, actor: Actor) 
         disputed_amount=payment.disputed_amount,
         description=payment.description,
         failure=_failure(payment),
-        quarantine_reason=payment.quarantine_reason if to_staff else None,
-        note=payment.note if to_staff else None,
-        next_action=_next_action(payment) if is_payer(actor, payment) else None,
-        invoice_number=number,
+        quarantine_reason=payment.quarantine_reason if view.is_staff else None,
+        note=payment.note if view.is_staff else None,
+        next_action=_next_action(payment) if view.is_payer else None,
+        invoice_number=view.invoice_number,
         created_at=payment.created_at,
         completed_at=payment.completed_at,
     )
@@ -58,8 +72,32 @@ def _failure(payment: PaymentTransaction) -> FailureRead | None:
 
 
 def _next_action(payment: PaymentTransaction) -> NextAction | None:
-    """Return what the payer must do; nothing any more once the voucher was cancelled."""
+    """Return what the payer must do; None once the voucher was cancelled."""
     waits = payment.status == Status.REQUIRES_ACTION and payment.void_requested_at is None
     if not waits or payment.next_action is None:
         return None
     return NextAction.model_validate(payment.next_action)
+
+
+def payment_state(balance: PaymentBalance) -> PaymentState:
+    """Return how much of a payment can be given back."""
+    payment = balance.payment
+    return PaymentState(
+        transaction_id=payment.id,
+        currency=payment.currency,
+        captured_amount=payment.captured_amount,
+        refunded_amount=payment.refunded_amount,
+        refundable_amount=balance.refundable,
+        pending_amount=balance.pending,
+        unit=smallest_unit(payment.currency),
+    )
+
+
+def totals_csv(rows: Iterable[DayTotal], *, with_bom: bool) -> bytes:
+    """Return totals as comma-separated values with a line of column names."""
+    cells = ([_cell(getattr(row, name)) for name in _COLUMNS] for row in rows)
+    return csv_files.head(_COLUMNS, with_bom=with_bom) + csv_files.lines(cells)
+
+
+def _cell(value: object) -> object:
+    return value.quantize(_CENT) if isinstance(value, Decimal) else value

@@ -1,6 +1,7 @@
 """The payment gateways. A new one is one file here, named in PAYMENTS_GATEWAYS (docs/payments.md).
 
-The file has `open_gateway()`, which reads its own settings from the environment.
+The file has `open_gateway()`, which reads its own settings from the environment. The rest of the
+service imports everything about gateways from this package.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,11 +9,53 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
-from services.payments.gateways.protocol import Gateway, GatewayUnavailable, OnlineGateway
+from services.payments.gateways.manual import BY_HAND, handed_over
+from services.payments.gateways.minor_units import smallest_unit
+from services.payments.gateways.protocol import (
+    DisputeOutcome,
+    DisputeReport,
+    Failure,
+    Gateway,
+    GatewayRefused,
+    GatewayUnavailable,
+    Notice,
+    OnlineGateway,
+    Order,
+    Outcome,
+    RefundOrder,
+    RefundOutcome,
+    RefundReport,
+    Report,
+    WebhookRefused,
+)
+
+__all__ = [
+    "BY_HAND",
+    "DisputeOutcome",
+    "DisputeReport",
+    "Failure",
+    "Gateway",
+    "GatewayNotOpen",
+    "GatewayRefused",
+    "GatewayUnavailable",
+    "Gateways",
+    "Notice",
+    "OnlineGateway",
+    "Order",
+    "Outcome",
+    "RefundOrder",
+    "RefundOutcome",
+    "RefundReport",
+    "Report",
+    "WebhookRefused",
+    "handed_over",
+    "require_known",
+    "smallest_unit",
+]
 
 
 class GatewayNotOpen(GatewayUnavailable):
-    """Earlier payments are with a gateway that this process was not told of."""
+    """Earlier payments are with a gateway that this process has no configuration for."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is not open: name it in PAYMENTS_FORMER_GATEWAYS")
@@ -31,9 +74,9 @@ class Gateways:
     @classmethod
     def open(cls, names: Mapping[str, str], former: Iterable[str] = ()) -> "Gateways":
         """Open each gateway that a payment method is configured for, and the former ones."""
-        opened = {name: _open(name) for name in {*names.values(), *former}}
-        by_method = {method: opened[name] for method, name in names.items()}
-        return cls(by_method, opened.values())
+        by_name = {name: _open(name) for name in {*names.values(), *former}}
+        by_method = {method: by_name[name] for method, name in names.items()}
+        return cls(by_method, by_name.values())
 
     @property
     def names(self) -> list[str]:
@@ -45,7 +88,7 @@ class Gateways:
         return self._by_method[method]
 
     def named(self, name: str) -> Gateway:
-        """Return a gateway by the name that rows keep; raises GatewayNotOpen."""
+        """Return a gateway by the name that rows store; raises GatewayNotOpen."""
         gateway = self._by_name.get(name)
         if gateway is None:
             raise GatewayNotOpen(name)

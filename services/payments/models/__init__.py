@@ -1,13 +1,30 @@
-"""Tables of this service, by subject."""
+"""Tables of this service and the values of their columns, by subject."""
 
 from services.payments.models.base import Base
 from services.payments.models.disputes import Dispute, DisputeStatus
 from services.payments.models.invoices import Invoice, InvoiceKind, InvoiceSeries, SellerChanges
-from services.payments.models.payments import Method, PaymentTransaction
-from services.payments.models.refunds import Refund, RefundSource, RefundStatus, Repayment
+from services.payments.models.payments import (
+    ENDED_UNPAID,
+    PAID,
+    UNFINISHED,
+    Method,
+    PaymentTransaction,
+    Status,
+)
+from services.payments.models.refunds import (
+    Refund,
+    RefundSource,
+    RefundStatus,
+    Repayment,
+    RepaymentReason,
+    RepaymentStatus,
+)
 from services.payments.models.webhooks import WebhookEvent, WebhookOutcome
 
 __all__ = [
+    "ENDED_UNPAID",
+    "PAID",
+    "UNFINISHED",
     "Base",
     "Dispute",
     "DisputeStatus",
@@ -20,7 +37,10 @@ __all__ = [
     "RefundSource",
     "RefundStatus",
     "Repayment",
+    "RepaymentReason",
+    "RepaymentStatus",
     "SellerChanges",
+    "Status",
     "WebhookEvent",
     "WebhookOutcome",
 ]

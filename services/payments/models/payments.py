@@ -14,11 +14,28 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.payments.gateways.manual import BY_HAND
-from services.payments.gateways.protocol import Order
+from services.payments.gateways import BY_HAND, Order
 from services.payments.models.base import Base
-from services.payments.states import UNFINISHED, Status
 from shared.db import BOOKKEEPING, SECRET, Entity, now
+
+
+class Status(StrEnum):
+    """Where a payment stands."""
+
+    PENDING = "pending"  # nothing was tried yet: the payer or the staff must act
+    PROCESSING = "processing"  # an attempt is under way
+    REQUIRES_ACTION = "requires_action"  # the payer must confirm with the bank (3-D Secure)
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+    QUARANTINED = "quarantined"  # the gateway contradicts our books: a person must look
+
+
+UNFINISHED = frozenset({Status.PENDING, Status.PROCESSING, Status.REQUIRES_ACTION})
+ENDED_UNPAID = frozenset({Status.FAILED, Status.CANCELLED})
+PAID = frozenset({Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
 
 _UNFINISHED = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(UNFINISHED)))
 

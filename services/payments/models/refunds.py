@@ -15,9 +15,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.payments.gateways.protocol import RefundOrder
+from services.payments.gateways import RefundOrder
 from services.payments.models.base import Base
-from services.payments.states import RepaymentStatus
 from shared.db import BOOKKEEPING, SECRET, Entity
 
 
@@ -35,6 +34,21 @@ class RefundSource(StrEnum):
     STAFF = "staff"
     GATEWAY = "gateway"  # at the gateway's own console
     CANCELLATION = "cancellation"  # the voucher was cancelled
+
+
+class RepaymentReason(StrEnum):
+    """Why a person must give money back, and not a gateway."""
+
+    VOUCHER_CANCELLED = "voucher_cancelled"  # paid by hand; the voucher was never active
+    REFUND_FAILED = "refund_failed"  # the gateway cannot give a cancelled voucher's money back
+    REFUND_RETURNED = "refund_returned"  # refunded, and the payer's bank sent it back
+
+
+class RepaymentStatus(StrEnum):
+    """Where a repayment stands."""
+
+    DUE = "due"
+    SETTLED = "settled"
 
 
 class Refund(Entity, Base):

@@ -12,7 +12,8 @@ from services.payments.queries.invoices import (
     seller_changes_of,
 )
 from services.payments.queries.payments import (
-    Found,
+    NumberedPayment,
+    PaymentFilter,
     get_payment,
     get_payment_with_number,
     list_awaited_gateways,
@@ -23,11 +24,11 @@ from services.payments.queries.payments import (
     lock_payment_of_voucher,
     lock_unfinished_payments,
     lock_voucher,
+    page_of_own_payments,
     page_of_payments,
-    within,
 )
 from services.payments.queries.refunds import (
-    Balance,
+    PaymentBalance,
     find_balance_of_voucher,
     find_refund_of_quote,
     get_refund,
@@ -42,7 +43,7 @@ from services.payments.queries.repayments import (
     get_repayment,
     page_of_repayments,
 )
-from services.payments.queries.reports import list_day_totals, list_series_gaps
+from services.payments.queries.reports import DaySums, SeriesNumbers, list_day_sums, list_series
 from services.payments.queries.webhooks import (
     delete_webhook_bodies,
     list_waiting_webhooks,
@@ -50,8 +51,11 @@ from services.payments.queries.webhooks import (
 )
 
 __all__ = [
-    "Balance",
-    "Found",
+    "DaySums",
+    "NumberedPayment",
+    "PaymentBalance",
+    "PaymentFilter",
+    "SeriesNumbers",
     "count_due_repayments",
     "credit_notes_of",
     "delete_webhook_bodies",
@@ -70,9 +74,9 @@ __all__ = [
     "get_refund",
     "get_repayment",
     "list_awaited_gateways",
-    "list_day_totals",
+    "list_day_sums",
     "list_pending_refunds",
-    "list_series_gaps",
+    "list_series",
     "list_waiting_webhooks",
     "lock_closed_payments",
     "lock_payment",
@@ -86,9 +90,9 @@ __all__ = [
     "lock_waiting_webhook",
     "page_of_disputes",
     "page_of_invoices",
+    "page_of_own_payments",
     "page_of_payments",
     "page_of_repayments",
     "refunds_of",
     "seller_changes_of",
-    "within",
 ]

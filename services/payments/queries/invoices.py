@@ -33,9 +33,9 @@ async def find_invoice(session: AsyncSession, payment_id: int) -> Invoice | None
 
 
 async def lock_series(session: AsyncSession, organization_id: int, kind: InvoiceKind) -> None:
-    """Let nobody else issue a document of this kind for the organization until we have.
+    """Keep other transactions from issuing a document of this kind for the organization.
 
-    The series' own row does not do: it is one per year, and the year is known only afterwards.
+    A lock of the series' row is not enough: there is one row per year, and the year is known later.
     """
     key = func.hashtextextended(f"series/{organization_id}/{kind}", 3)
     await session.execute(select(func.pg_advisory_xact_lock(key)))

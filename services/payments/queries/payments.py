@@ -1,6 +1,7 @@
 """Queries of payments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,18 +11,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.payments.errors import PaymentNotFound
 from services.payments.gateways.manual import BY_HAND
 from services.payments.models import (
+    UNFINISHED,
     Invoice,
     InvoiceKind,
+    Method,
     PaymentTransaction,
     Refund,
     RefundStatus,
+    Status,
     WebhookEvent,
 )
-from services.payments.states import UNFINISHED, Status
 from shared.db import now
 from shared.paging import Page
 
-Found = Row[PaymentTransaction, str | None]
+NumberedPayment = Row[PaymentTransaction, str | None]
+"""A payment and the number of its invoice."""
 
 
 _NUMBER = (
@@ -34,30 +38,40 @@ _NUMBER = (
 )
 
 
-LONGEST_PAUSE = timedelta(minutes=10)
-"""Nothing is left unasked for longer."""
+_LONGEST_PAUSE = timedelta(minutes=10)
+"""The gateway is asked about every unfinished payment at least this often."""
 
 
-async def lock_payment(session: AsyncSession, payment_id: int) -> PaymentTransaction:
-    """Return a payment, locked for a change; raises PaymentNotFound."""
+async def lock_payment(
+    session: AsyncSession, payment_id: int, organization_id: int | None = None
+) -> PaymentTransaction:
+    """Return a payment, locked for a change.
+
+    Raises PaymentNotFound, also for a payment of another organization than a given one.
+    """
     payment = await session.get(
         PaymentTransaction, payment_id, with_for_update=True, populate_existing=True
     )
-    if payment is None:
+    if payment is None or organization_id not in (None, payment.organization_id):
         raise PaymentNotFound
     return payment
 
 
-async def get_payment(session: AsyncSession, payment_id: int) -> PaymentTransaction:
-    """Return a payment; raises PaymentNotFound."""
+async def get_payment(
+    session: AsyncSession, payment_id: int, organization_id: int | None = None
+) -> PaymentTransaction:
+    """Return a payment.
+
+    Raises PaymentNotFound, also for a payment of another organization than a given one.
+    """
     payment = await session.get(PaymentTransaction, payment_id)
-    if payment is None:
+    if payment is None or organization_id not in (None, payment.organization_id):
         raise PaymentNotFound
     return payment
 
 
 async def lock_voucher(session: AsyncSession, voucher_id: int) -> None:
-    """Let nobody else make a payment for this voucher until we have."""
+    """Keep other transactions from creating a payment for this voucher."""
     key = func.hashtextextended(f"voucher/{voucher_id}", 3)
     await session.execute(select(func.pg_advisory_xact_lock(key)))
 
@@ -79,7 +93,7 @@ async def lock_payment_of_voucher(
 async def lock_payment_by_gateway_id(
     session: AsyncSession, gateway: str, gateway_id: str
 ) -> PaymentTransaction | None:
-    """Return the payment that a gateway knows by this id, locked, or None."""
+    """Return the payment that has this id at a gateway, locked, or None."""
     statement = select(PaymentTransaction).where(
         PaymentTransaction.payment_gateway == gateway,
         PaymentTransaction.gateway_transaction_id == gateway_id,
@@ -97,53 +111,67 @@ async def lock_payment_of_gateway(
     return await session.scalar(statement.with_for_update())
 
 
-async def get_payment_with_number(session: AsyncSession, payment_id: int) -> Found:
+async def get_payment_with_number(session: AsyncSession, payment_id: int) -> NumberedPayment:
     """Return a payment and its invoice's number; raises PaymentNotFound."""
     statement = select(PaymentTransaction, _NUMBER).where(PaymentTransaction.id == payment_id)
-    found = (await session.execute(statement)).one_or_none()
-    if found is None:
+    row = (await session.execute(statement)).one_or_none()
+    if row is None:
         raise PaymentNotFound
-    return found
+    return row
+
+
+async def page_of_own_payments(
+    session: AsyncSession, page: Page, client_id: int
+) -> list[NumberedPayment]:
+    """Return a page of a client's payments with their invoices' numbers, newest first."""
+    return await _page(session, page, PaymentTransaction.client_id == client_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFilter:
+    """Which payments of an organization are listed: created from `since` until before `until`."""
+
+    status: Status | None = None
+    method: Method | None = None
+    client_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        """Yield the SQL conditions."""
+        payment = PaymentTransaction
+        if self.status is not None:
+            yield payment.status == self.status
+        if self.method is not None:
+            yield payment.payment_method == self.method
+        if self.client_id is not None:
+            yield payment.client_id == self.client_id
+        if self.since is not None:
+            yield payment.created_at >= self.since
+        if self.until is not None:
+            yield payment.created_at < self.until
 
 
 async def page_of_payments(
+    session: AsyncSession, page: Page, organization_id: int, only: PaymentFilter
+) -> list[NumberedPayment]:
+    """Return a page of an organization's payments with their invoices' numbers, newest first."""
+    is_own = PaymentTransaction.organization_id == organization_id
+    return await _page(session, page, is_own, *only.conditions())
+
+
+async def _page(
     session: AsyncSession, page: Page, *conditions: ColumnElement[bool]
-) -> list[Found]:
-    """Return a page of payments with their invoices' numbers, newest first."""
-    wanted: Select[Any] = select(PaymentTransaction, _NUMBER).where(*conditions)
-    rows = (await session.execute(page.of(wanted, PaymentTransaction.id))).all()
+) -> list[NumberedPayment]:
+    statement: Select[Any] = select(PaymentTransaction, _NUMBER).where(*conditions)
+    rows = (await session.execute(page.of(statement, PaymentTransaction.id))).all()
     return page.cut(rows, lambda row: (row[0].id,))
-
-
-def within(
-    organization_id: int,
-    *,
-    status: Status | None,
-    method: str | None,
-    client_id: int | None,
-    since: datetime | None,
-    until: datetime | None,
-) -> list[ColumnElement[bool]]:
-    """Return the conditions of an organization's list; `until` itself is not included."""
-    column = PaymentTransaction
-    conditions: list[ColumnElement[bool]] = [column.organization_id == organization_id]
-    if status is not None:
-        conditions.append(column.status == status)
-    if method is not None:
-        conditions.append(column.payment_method == method)
-    if client_id is not None:
-        conditions.append(column.client_id == client_id)
-    if since is not None:
-        conditions.append(column.created_at >= since)
-    if until is not None:
-        conditions.append(column.created_at < until)
-    return conditions
 
 
 async def lock_unfinished_payments(
     session: AsyncSession, gateways: Sequence[str], checked_before: datetime, limit: int
 ) -> Sequence[PaymentTransaction]:
-    """Return payments that wait for a gateway and were left alone since, locked, longest first.
+    """Return payments that wait for a gateway and are due for a check, locked, longest first.
 
     The longer a payment waits for its payer, the more seldom it is asked about.
     """
@@ -157,7 +185,7 @@ async def lock_unfinished_payments(
             payment.payment_gateway.in_(gateways),
             payment.checked_at < checked_before,
             or_(
-                idle > func.least(age / 10, LONGEST_PAUSE.total_seconds()),
+                idle > func.least(age / 10, _LONGEST_PAUSE.total_seconds()),
                 payment.void_requested_at.is_not(None),
             ),
         )
@@ -171,7 +199,7 @@ async def lock_unfinished_payments(
 async def lock_closed_payments(
     session: AsyncSession, instant: datetime, limit: int
 ) -> Sequence[PaymentTransaction]:
-    """Return payments by hand that were closed before an instant and have not ended, locked."""
+    """Return payments by hand that were closed before an instant and are unfinished, locked."""
     payment = PaymentTransaction
     statement = (
         select(payment)
@@ -187,7 +215,7 @@ async def lock_closed_payments(
 
 
 async def list_awaited_gateways(session: AsyncSession) -> Sequence[str]:
-    """Return the names of the gateways that unfinished payments, refunds or webhooks are with."""
+    """Return the names of the gateways of unfinished payments, refunds and webhooks."""
     payment = PaymentTransaction
     statement = union(
         select(payment.payment_gateway).where(payment.status.in_(UNFINISHED)),

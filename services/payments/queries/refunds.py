@@ -43,25 +43,27 @@ async def get_refund(session: AsyncSession, refund_id: int) -> Refund:
 async def list_pending_refunds(
     session: AsyncSession, gateways: Sequence[str], attempted_before: datetime, limit: int
 ) -> Sequence[int]:
-    """Return the ids of these gateways' refunds that nobody is working on, longest first."""
-    attempted = Refund.attempted_at
+    """Return the ids of these gateways' refunds that no process is working on, longest first."""
+    attempted_at = Refund.attempted_at
     statement = (
         select(Refund.id)
         .where(
             Refund.status == RefundStatus.PENDING,
             Refund.payment_gateway.in_(gateways),
-            or_(attempted.is_(None), attempted < attempted_before),
+            or_(attempted_at.is_(None), attempted_at < attempted_before),
         )
-        .order_by(attempted.nulls_first(), Refund.id)
+        .order_by(attempted_at.nulls_first(), Refund.id)
         .limit(limit)
     )
     return (await session.scalars(statement)).all()
 
 
 @dataclass(frozen=True, slots=True)
-class Balance:
-    """A payment at one instant: what was `returned` or is promised, and the `pending` part of it
-    that is promised only."""
+class PaymentBalance:
+    """A payment at one instant, with sums of its refunds.
+
+    `returned` is the sum of the made and the pending refunds, `pending` that of the pending ones.
+    """
 
     payment: PaymentTransaction
     returned: Decimal
@@ -69,12 +71,12 @@ class Balance:
 
     @property
     def refundable(self) -> Decimal:
-        """What was captured and neither given back nor promised nor disputed."""
-        kept = self.payment.captured_amount - self.returned - self.payment.disputed_amount
-        return max(kept, Decimal(0))
+        """What was captured and is neither refunded, nor in a pending refund, nor disputed."""
+        left = self.payment.captured_amount - self.returned - self.payment.disputed_amount
+        return max(left, Decimal(0))
 
 
-async def find_balance_of_voucher(session: AsyncSession, voucher_id: int) -> Balance | None:
+async def find_balance_of_voucher(session: AsyncSession, voucher_id: int) -> PaymentBalance | None:
     """Return a voucher's payment with the sums of its refunds, or None.
 
     One statement, and so one instant: payment and refunds fit together without a lock.
@@ -91,5 +93,5 @@ async def find_balance_of_voucher(session: AsyncSession, voucher_id: int) -> Bal
         .order_by(PaymentTransaction.id.desc())
         .limit(1)
     )
-    found = (await session.execute(statement)).one_or_none()
-    return Balance(*found) if found else None
+    row = (await session.execute(statement)).one_or_none()
+    return PaymentBalance(*row) if row else None

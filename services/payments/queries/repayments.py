@@ -1,4 +1,4 @@
-"""Every select of repayments."""
+"""Queries of repayments."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import RepaymentNotFound
-from services.payments.models import Repayment
-from services.payments.states import RepaymentStatus
+from services.payments.models import Repayment, RepaymentStatus
 from shared.paging import Page
 
 
@@ -29,10 +28,10 @@ async def get_repayment(
     session: AsyncSession, organization_id: int, repayment_id: int
 ) -> Repayment:
     """Return an organization's repayment as it is now; raises RepaymentNotFound."""
-    found = await session.get(Repayment, repayment_id, populate_existing=True)
-    if found is None or found.organization_id != organization_id:
+    repayment = await session.get(Repayment, repayment_id, populate_existing=True)
+    if repayment is None or repayment.organization_id != organization_id:
         raise RepaymentNotFound
-    return found
+    return repayment
 
 
 async def due_repayments_of(session: AsyncSession, payment_id: int) -> Sequence[Repayment]:

@@ -1,6 +1,6 @@
-"""What an organization's bookkeeper asks: totals of the days, and whether a number is missing."""
+"""Queries of an organization's bookkeeping: totals of its days, and numbers that are missing."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -8,13 +8,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.models import Invoice, InvoiceKind
-from services.payments.schemas import DayTotal, SeriesGaps
-from shared import csv_files
 
-LONGEST_DAYS = 366
-
-_COLUMNS = tuple(DayTotal.model_fields)
-_CENT = Decimal("0.01")
 _MISSING = text(
     "SELECT s.kind, s.year, s.last_sequence,"
     " (SELECT count(*) FROM invoices i WHERE i.organization_id = s.organization_id"
@@ -27,36 +21,59 @@ _MISSING = text(
 )
 
 
-async def list_series_gaps(session: AsyncSession, organization_id: int) -> list[SeriesGaps]:
-    """Return every series of an organization with the numbers that are missing in it: none."""
+@dataclass(frozen=True, slots=True)
+class SeriesNumbers:
+    """A series of numbers: the last one, how many were issued, and the missing ones."""
+
+    kind: str
+    year: int
+    last_number: int
+    issued: int
+    missing: list[int]
+
+
+async def list_series(session: AsyncSession, organization_id: int) -> list[SeriesNumbers]:
+    """Return every series of an organization with its missing numbers, which must be none."""
     rows = await session.execute(_MISSING, {"organization_id": organization_id})
     return [
-        SeriesGaps(
-            kind=row.kind,
-            year=row.year,
-            last_number=row.last_sequence,
-            issued=row.issued,
-            missing=list(row.missing),
-        )
+        SeriesNumbers(row.kind, row.year, row.last_sequence, row.issued, list(row.missing))
         for row in rows
     ]
 
 
-async def list_day_totals(
-    session: AsyncSession, organization_id: int, first: date, last: date
-) -> list[DayTotal]:
-    """Return what came in and went back on each day of the organization, both days included.
+@dataclass(frozen=True, slots=True)
+class DaySums:
+    """What was paid and given back on one day of an organization, by currency and method."""
 
-    Invoices and credit notes are what is counted: each is dated in the organization's own zone, in
-    the transaction in which the money was taken or given back.
+    day: date
+    currency: str
+    payment_method: str
+    payments: int
+    paid: Decimal
+    refunds: int
+    refunded: Decimal
+
+    @property
+    def net(self) -> Decimal:
+        """What was paid less what was given back."""
+        return self.paid - self.refunded
+
+
+async def list_day_sums(
+    session: AsyncSession, organization_id: int, first: date, last: date
+) -> list[DaySums]:
+    """Return what was paid and given back on each day of the organization, both days included.
+
+    Invoices and credit notes are counted: each is dated in the organization's own time zone, in the
+    transaction in which the money was taken or given back.
     """
     keys = (Invoice.issue_date, Invoice.currency, Invoice.payment_method)
     statement = (
         select(
             *keys,
-            _number(InvoiceKind.INVOICE),
+            _count(InvoiceKind.INVOICE),
             _sum(InvoiceKind.INVOICE),
-            _number(InvoiceKind.CREDIT_NOTE),
+            _count(InvoiceKind.CREDIT_NOTE),
             _sum(InvoiceKind.CREDIT_NOTE),
         )
         .where(
@@ -68,43 +85,12 @@ async def list_day_totals(
         .group_by(*keys)
         .order_by(*keys)
     )
-    return [_day_total(*row) for row in await session.execute(statement)]
+    return [DaySums(*row) for row in await session.execute(statement)]
 
 
-def _number(kind: InvoiceKind) -> ColumnElement[int]:
+def _count(kind: InvoiceKind) -> ColumnElement[int]:
     return func.count().filter(Invoice.kind == kind)
 
 
 def _sum(kind: InvoiceKind) -> ColumnElement[Decimal]:
     return func.sum(case((Invoice.kind == kind, Invoice.total), else_=Decimal(0)))
-
-
-def _day_total(
-    day: date,
-    currency: str,
-    method: str,
-    payments: int,
-    paid: Decimal,
-    refunds: int,
-    refunded: Decimal,
-) -> DayTotal:
-    return DayTotal(
-        day=day,
-        currency=currency,
-        payment_method=method,
-        payments=payments,
-        paid=paid,
-        refunds=refunds,
-        refunded=refunded,
-        net=paid - refunded,
-    )
-
-
-def as_csv(rows: Iterable[DayTotal], *, with_bom: bool) -> bytes:
-    """Return totals as comma-separated values with a line of names."""
-    cells = ([_cell(getattr(row, name)) for name in _COLUMNS] for row in rows)
-    return csv_files.head(_COLUMNS, with_bom=with_bom) + csv_files.lines(cells)
-
-
-def _cell(value: object) -> object:
-    return value.quantize(_CENT) if isinstance(value, Decimal) else value

@@ -25,7 +25,7 @@ async def list_waiting_webhooks(
 
 
 async def lock_waiting_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent | None:
-    """Return a webhook that nobody else is dealing with, locked, or None."""
+    """Return an unfinished webhook that no other process has locked, locked, or None."""
     statement = select(WebhookEvent).where(
         WebhookEvent.id == webhook_id, WebhookEvent.next_attempt_at.is_not(None)
     )
@@ -33,8 +33,8 @@ async def lock_waiting_webhook(session: AsyncSession, webhook_id: int) -> Webhoo
 
 
 async def delete_webhook_bodies(session: AsyncSession, before: datetime, limit: int) -> int:
-    """Empty the bodies of some finished webhooks that came before an instant; return how many."""
-    chosen = (
+    """Empty the bodies of some finished webhooks received before an instant; return how many."""
+    due = (
         select(WebhookEvent.id)
         .where(
             WebhookEvent.body.is_not(None),
@@ -43,6 +43,6 @@ async def delete_webhook_bodies(session: AsyncSession, before: datetime, limit: 
         )
         .limit(limit)
     )
-    statement = update(WebhookEvent).where(WebhookEvent.id.in_(chosen)).values(body=None)
-    found = statement.returning(WebhookEvent.id).execution_options(synchronize_session=False)
-    return len((await session.scalars(found)).all())
+    statement = update(WebhookEvent).where(WebhookEvent.id.in_(due)).values(body=None)
+    returning = statement.returning(WebhookEvent.id).execution_options(synchronize_session=False)
+    return len((await session.scalars(returning)).all())

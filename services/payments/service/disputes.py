@@ -1,21 +1,25 @@
-"""Disputes: the payer's bank takes money back that it paid, and a gateway tells us by webhook.
+"""Disputes: the payer's bank takes money back that it paid, and a gateway reports it by webhook.
 
-A dispute moves forward only, from `open` to `won` or `lost`; the end may be heard before the
-beginning. What is open or lost is not there for a refund: it would be given back twice. Invoices
-stay as they are, because a claim does not end with a chargeback.
+A dispute moves forward only, from `open` to `won` or `lost`; the report of the end may arrive
+before the report of the beginning. What is open or lost cannot be refunded:
+it would be given back twice.
+Invoices stay as they are, because a claim does not end with a chargeback.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries
-from services.payments.gateways.protocol import DisputeOutcome, DisputeReport
+from services.payments import access, queries
+from services.payments.gateways import DisputeOutcome, DisputeReport, OnlineGateway
 from services.payments.models import Dispute, DisputeStatus, PaymentTransaction
 from services.payments.telemetry import CONTRADICTIONS, DISPUTES
+from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
+from shared.paging import Page
 
 log = structlog.get_logger(__name__)
 
@@ -26,14 +30,32 @@ _STATUS = {
 }
 
 
-async def settle(
-    session: AsyncSession, payment: PaymentTransaction, report: DisputeReport, *, live: bool
-) -> bool:
-    """Enter what a gateway says of a dispute; say whether it changed anything.
+async def list_disputes(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    page: Page,
+    status: DisputeStatus | None,
+) -> Sequence[Dispute]:
+    """Return a page of the disputes of an organization's payments, newest first.
 
-    The payment must be locked. A report of another mode or account changes nothing and is counted.
+    Raises OrganizationNotFound and Forbidden.
     """
-    if report.live != live or report.account is not None:
+    access.require_view(actor, organization_id)
+    return await queries.page_of_disputes(session, page, organization_id, status)
+
+
+async def apply_dispute_report(
+    session: AsyncSession, gateway: OnlineGateway, report: DisputeReport
+) -> bool:
+    """Apply a gateway's report to a dispute; return whether it changed anything.
+
+    A report of another mode or account changes nothing and is counted.
+    """
+    payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.payment_id)
+    if payment is None:
+        return False
+    if report.live != gateway.live or report.account is not None:
         CONTRADICTIONS.inc()
         log.error("dispute_contradicted", payment_id=payment.id, dispute=report.gateway_id)
         return False
@@ -46,7 +68,7 @@ async def settle(
     if status != DisputeStatus.OPEN:
         _close(session, payment, dispute, status)
     await session.flush()
-    await _hold(session, payment)
+    await _update_disputed_amount(session, payment)
     return True
 
 
@@ -92,12 +114,13 @@ def _close(
     DISPUTES.labels(status).inc()
 
 
-async def _hold(session: AsyncSession, payment: PaymentTransaction) -> None:
-    """Note how much of a payment is contested or gone.
+async def _update_disputed_amount(session: AsyncSession, payment: PaymentTransaction) -> None:
+    """Store how much of a payment is contested or gone.
 
-    A bank may count in another currency: the whole payment is held then.
+    A bank may count in another currency: the whole payment counts as disputed then.
     """
-    held = [d for d in await queries.disputes_of(session, payment.id) if d.status != "won"]
-    foreign = any(dispute.currency != payment.currency for dispute in held)
-    total = sum((dispute.amount for dispute in held), Decimal(0))
-    payment.disputed_amount = payment.amount if foreign else min(total, payment.amount)
+    disputes = await queries.disputes_of(session, payment.id)
+    effective = [dispute for dispute in disputes if dispute.status != DisputeStatus.WON]
+    is_foreign = any(dispute.currency != payment.currency for dispute in effective)
+    total = sum((dispute.amount for dispute in effective), Decimal(0))
+    payment.disputed_amount = payment.amount if is_foreign else min(total, payment.amount)

@@ -1,8 +1,8 @@
 """Invoices and credit notes: numbered without a gap and in the order of time, frozen as issued."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,7 +10,8 @@ from sqlalchemy import case, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries
+from services.payments import access, queries
+from services.payments.errors import InvoiceNotFound
 from services.payments.models import (
     Invoice,
     InvoiceKind,
@@ -19,14 +20,95 @@ from services.payments.models import (
     Refund,
     SellerChanges,
 )
+from services.payments.queries import DaySums, SeriesNumbers
+from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
+from shared.errors import Invalid
+from shared.paging import Page
+from shared.work import Work
+
+LONGEST_DAYS = 366
+"""The longest span of days that totals are computed for."""
 
 _MARK = {InvoiceKind.INVOICE: "", InvoiceKind.CREDIT_NOTE: "-CN"}
 
 
+async def list_invoices(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    page: Page,
+    kind: InvoiceKind | None,
+) -> Sequence[Invoice]:
+    """Return a page of an organization's invoices and credit notes, newest first.
+
+    Raises OrganizationNotFound and Forbidden.
+    """
+    access.require_view(actor, organization_id)
+    return await queries.page_of_invoices(session, page, organization_id, kind)
+
+
+async def list_series(
+    session: AsyncSession, actor: Actor, organization_id: int
+) -> list[SeriesNumbers]:
+    """Return every series of an organization with its missing numbers, which must be none.
+
+    Raises OrganizationNotFound and Forbidden.
+    """
+    access.require_view(actor, organization_id)
+    return await queries.list_series(session, organization_id)
+
+
+async def list_totals(
+    session: AsyncSession, actor: Actor, organization_id: int, first: date, last: date
+) -> list[DaySums]:
+    """Return what was paid and given back on each day of the organization, both days included.
+
+    Raises OrganizationNotFound, Forbidden, and Invalid for a span of more than LONGEST_DAYS days.
+    """
+    access.require_view(actor, organization_id)
+    if not timedelta(0) <= last - first <= timedelta(days=LONGEST_DAYS):
+        raise Invalid("to", f"must be from `from` to {LONGEST_DAYS} days after it")
+    return await queries.list_day_sums(session, organization_id, first, last)
+
+
+async def get_document(work: Work, actor: Actor, organization_id: int, invoice_id: int) -> Invoice:
+    """Return an organization's invoice or credit note.
+
+    Raises OrganizationNotFound, Forbidden and InvoiceNotFound.
+    """
+    access.require_view(actor, organization_id)
+    async with work.begin() as session:
+        return await queries.get_document(session, organization_id, invoice_id)
+
+
+async def get_invoice(work: Work, actor: Actor, payment_id: int) -> Invoice:
+    """Return a payment's invoice; raises PaymentNotFound and InvoiceNotFound."""
+    async with work.begin() as session:
+        access.require_visible(actor, await queries.get_payment(session, payment_id))
+        return await queries.get_invoice(session, payment_id)
+
+
+async def get_credit_note(work: Work, actor: Actor, payment_id: int, number: str) -> Invoice:
+    """Return a payment's credit note by its number; raises PaymentNotFound and InvoiceNotFound."""
+    async with work.begin() as session:
+        for credit_note in await list_credit_notes(session, actor, payment_id):
+            if credit_note.number == number:
+                return credit_note
+    raise InvoiceNotFound
+
+
+async def list_credit_notes(
+    session: AsyncSession, actor: Actor, payment_id: int
+) -> Sequence[Invoice]:
+    """Return the credit notes of a payment's refunds, oldest first; raises PaymentNotFound."""
+    access.require_visible(actor, await queries.get_payment(session, payment_id))
+    return await queries.credit_notes_of(session, payment_id)
+
+
 @dataclass(frozen=True, slots=True)
-class Dating:
+class DocumentDate:
     """When a document was issued, and its date in the organization's time zone."""
 
     issued_at: datetime
@@ -38,32 +120,33 @@ class Dating:
         return self.issue_date.year
 
 
-def dating(moment: datetime, zone: ZoneInfo, *earlier: Dating | None) -> Dating:
+def date_document(moment: datetime, zone: ZoneInfo, *earlier: DocumentDate | None) -> DocumentDate:
     """Date a document that is issued now, and never before one of `earlier`.
 
     The organization's time zone may have moved west since the last document, or the clock of the
-    instance that issued it may be ahead of ours: numbers would run against the dates.
+    instance that issued it may be ahead of ours: numbers would run against the document_date.
     """
-    today = Dating(moment, moment.astimezone(zone).date())
-    all_ = [today, *(one for one in earlier if one is not None)]
-    return Dating(
-        issued_at=max(one.issued_at for one in all_),
-        issue_date=max(one.issue_date for one in all_),
+    today = DocumentDate(moment, moment.astimezone(zone).date())
+    dates = [today, *(each for each in earlier if each is not None)]
+    return DocumentDate(
+        issued_at=max(each.issued_at for each in dates),
+        issue_date=max(each.issue_date for each in dates),
     )
 
 
-async def issue(session: AsyncSession, payment: PaymentTransaction) -> Invoice:
+async def issue_invoice(session: AsyncSession, payment: PaymentTransaction) -> Invoice:
     """Issue the invoice of a payment, in the transaction that marks it succeeded."""
     line = _line(payment.description, str(payment.amount))
     return await _issue(session, payment, InvoiceKind.INVOICE, total=payment.amount, lines=[line])
 
 
-async def credit(
+async def issue_credit_note(
     session: AsyncSession, payment: PaymentTransaction, refund: Refund
 ) -> Invoice | None:
     """Issue the credit note of a refund, in the transaction that marks it succeeded.
 
-    None when there is no invoice to correct: the money of a quarantined payment was never sold for.
+    Return None when there is no invoice to correct: nothing was sold for the money of a quarantined
+    payment.
     """
     invoice = await queries.find_invoice(session, payment.id)
     if invoice is None:
@@ -88,22 +171,23 @@ async def _issue(
     corrected: Invoice | None = None,
     **columns: Any,
 ) -> Invoice:
-    # The lock before the time: whoever waits for it must not have taken its time already.
+    # Read the time after the lock: numbers must not run against the document_date.
     await queries.lock_series(session, payment.organization_id, kind)
     seller = payment.seller | await queries.seller_changes_of(session, payment.organization_id)
     last = await queries.find_last_document(session, payment.organization_id, kind)
-    dated = dating(now(), _zone(seller), _dating_of(last), _dating_of(corrected))
-    sequence = await _next(session, payment.organization_id, kind, dated.year)
+    zone = ZoneInfo(str(seller.get("timezone") or "UTC"))
+    document_date = date_document(now(), zone, _date_of(last), _date_of(corrected))
+    sequence = await _take_number(session, payment.organization_id, kind, document_date.year)
     invoice = Invoice(
         organization_id=payment.organization_id,
         client_id=payment.client_id,
         transaction_id=payment.id,
         kind=kind,
-        number=number_of(seller, kind, dated.year, sequence),
-        year=dated.year,
+        number=number_of(seller, kind, document_date.year, sequence),
+        year=document_date.year,
         sequence=sequence,
-        issued_at=dated.issued_at,
-        issue_date=dated.issue_date,
+        issued_at=document_date.issued_at,
+        issue_date=document_date.issue_date,
         currency=payment.currency,
         payment_method=payment.payment_method,
         seller=seller,
@@ -115,11 +199,13 @@ async def _issue(
     return invoice
 
 
-def _dating_of(document: Invoice | None) -> Dating | None:
-    return Dating(document.issued_at, document.issue_date) if document else None
+def _date_of(document: Invoice | None) -> DocumentDate | None:
+    return DocumentDate(document.issued_at, document.issue_date) if document else None
 
 
-async def _next(session: AsyncSession, organization_id: int, kind: InvoiceKind, year: int) -> int:
+async def _take_number(
+    session: AsyncSession, organization_id: int, kind: InvoiceKind, year: int
+) -> int:
     """Take the next number of a series; `queries.lock_series` comes first.
 
     The series' row stays locked until the transaction ends: a sequence of the database would be
@@ -143,22 +229,22 @@ async def _next(session: AsyncSession, organization_id: int, kind: InvoiceKind, 
     return int((await session.execute(statement)).scalar_one())
 
 
-async def seller_changed(
+async def record_seller_changes(
     session: AsyncSession, organization_id: int, version: int, changes: dict[str, Any]
 ) -> None:
-    """Note what changed of an organization; a change that comes late takes nothing newer back."""
+    """Record what changed of an organization; a change that arrives late undoes nothing newer."""
     statement = insert(SellerChanges).values(
         organization_id=organization_id, version=version, changes=changes
     )
-    known, new = SellerChanges, statement.excluded
-    merged = case(
-        (new.version > known.version, known.changes.concat(new.changes)),
-        else_=new.changes.concat(known.changes),
+    old, new = SellerChanges, statement.excluded
+    changes_of_both = case(
+        (new.version > old.version, old.changes.concat(new.changes)),
+        else_=new.changes.concat(old.changes),
     )
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["organization_id"],
-            set_={"changes": merged, "version": func.greatest(known.version, new.version)},
+            set_={"changes": changes_of_both, "version": func.greatest(old.version, new.version)},
         )
     )
 
@@ -166,10 +252,6 @@ async def seller_changed(
 def number_of(seller: Mapping[str, Any], kind: InvoiceKind, year: int, sequence: int) -> str:
     """Return a number: `PRAXIS-2026-000001`, or `PRAXIS-CN-2026-000001` for a credit note."""
     return f"{str(seller['slug']).upper()}{_MARK[kind]}-{year}-{sequence:06d}"
-
-
-def _zone(seller: Mapping[str, Any]) -> ZoneInfo:
-    return ZoneInfo(str(seller.get("timezone") or "UTC"))
 
 
 def _line(description: str, amount: str) -> dict[str, Any]:

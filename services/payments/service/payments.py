@@ -1,53 +1,118 @@
-"""Use cases of one transaction: open a payment, settle it by a report, mark it paid, void it."""
+"""Payments: shown, opened for a voucher, changed by a gateway's report or by staff, ended.
+
+Every function works in the transaction of its caller.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries
+from services.payments import access, policies, queries
 from services.payments.errors import (
     ChargeDiffers,
     NotPaidByHand,
     PaymentMade,
+    PaymentNotFound,
     PaymentNotPending,
-    RepaymentSettled,
 )
 from services.payments.events import announce
-from services.payments.gateways import Gateways
-from services.payments.gateways.manual import BY_HAND, handed_over
-from services.payments.gateways.protocol import Failure, OnlineGateway, Report
-from services.payments.models import PaymentTransaction, RefundSource, Repayment
+from services.payments.gateways import BY_HAND, Failure, Gateways, OnlineGateway, Report
+from services.payments.models import PAID, PaymentTransaction, Status
+from services.payments.queries import NumberedPayment, PaymentBalance, PaymentFilter
 from services.payments.schemas import Terms, plain
-from services.payments.service import invoices, refunds, repayments
-from services.payments.states import (
-    PAID,
-    Expected,
-    RepaymentReason,
-    RepaymentStatus,
-    Status,
-    contradiction_of,
-    judge,
-)
+from services.payments.service import invoices, refunds
+from services.payments.states import Expected, contradiction_of, judge
 from services.payments.telemetry import CONTRADICTIONS, QUARANTINED, SETTLED
+from shared.actors import Actor
 from shared.db import now
+from shared.paging import Page
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentView:
+    """A payment with its invoice's number, and what the actor who reads it is to the payment."""
+
+    payment: PaymentTransaction
+    invoice_number: str | None
+    is_payer: bool
+    is_staff: bool
+
+
+def view_of(actor: Actor, row: NumberedPayment) -> PaymentView:
+    """Return a payment as the actor may see it."""
+    payment, number = row
+    return PaymentView(
+        payment,
+        number,
+        is_payer=policies.is_payer(actor, payment),
+        is_staff=policies.can_view_payments(actor, payment.organization_id),
+    )
+
+
+async def list_own(session: AsyncSession, actor: Actor, page: Page) -> list[PaymentView]:
+    """Return a page of the actor's own payments, newest first."""
+    rows = await queries.page_of_own_payments(session, page, actor.user_id)
+    return [view_of(actor, row) for row in rows]
+
+
+async def list_of_organization(
+    session: AsyncSession, actor: Actor, organization_id: int, page: Page, only: PaymentFilter
+) -> list[PaymentView]:
+    """Return a page of an organization's payments, newest first.
+
+    Raises OrganizationNotFound and Forbidden.
+    """
+    access.require_view(actor, organization_id)
+    rows = await queries.page_of_payments(session, page, organization_id, only)
+    return [view_of(actor, row) for row in rows]
+
+
+async def get_payment(session: AsyncSession, actor: Actor, payment_id: int) -> PaymentView:
+    """Return a payment to its payer or to staff; raises PaymentNotFound."""
+    row = await queries.get_payment_with_number(session, payment_id)
+    access.require_visible(actor, row[0])
+    return view_of(actor, row)
+
+
+async def get_balance(session: AsyncSession, voucher_id: int) -> PaymentBalance:
+    """Return how much of a voucher's payment can be given back; raises PaymentNotFound."""
+    balance = await queries.find_balance_of_voucher(session, voucher_id)
+    if balance is None:
+        raise PaymentNotFound
+    return balance
+
+
+async def open_missing(session: AsyncSession, gateways: Gateways, terms: Terms) -> None:
+    """Open the payment of a voucher whose charge was never called, or whose call was lost."""
+    if await queries.lock_payment_of_voucher(session, terms.voucher_id) is None:
+        await open_payment(session, gateways, terms, attempting=False)
 
 
 async def open_payment(
     session: AsyncSession, gateways: Gateways, terms: Terms, *, attempting: bool
 ) -> PaymentTransaction:
-    """Return the payment of a voucher, made now if there is none; what costs nothing is paid.
+    """Return the payment of a voucher, created if there is none; what costs nothing is paid.
 
-    Raises ChargeDiffers when there is one of other terms.
+    `attempting` states that a card is charged next. Raises ChargeDiffers when there is a payment of
+    other terms.
     """
     await queries.lock_voucher(session, terms.voucher_id)
-    known = await queries.lock_payment_of_voucher(session, terms.voucher_id)
-    if known is not None:
-        _check_same(known, terms)
-        return known
+    existing = await queries.lock_payment_of_voucher(session, terms.voucher_id)
+    if existing is not None:
+        requested = (terms.organization_id, terms.client_id, terms.amount, terms.currency)
+        if requested != (
+            existing.organization_id,
+            existing.client_id,
+            existing.amount,
+            existing.currency,
+        ):
+            raise ChargeDiffers
+        return existing
     gateway = gateways.for_method(terms.payment_method) if terms.amount else gateways.named(BY_HAND)
     attempting = attempting and isinstance(gateway, OnlineGateway)
     payment = PaymentTransaction(
@@ -65,46 +130,12 @@ async def open_payment(
     return payment
 
 
-def _check_same(known: PaymentTransaction, terms: Terms) -> None:
-    asked = (terms.organization_id, terms.client_id, terms.amount, terms.currency)
-    if asked != (known.organization_id, known.client_id, known.amount, known.currency):
-        raise ChargeDiffers
-
-
 def begin_attempt(session: AsyncSession, payment: PaymentTransaction) -> None:
-    """Note that the gateway is about to be asked."""
+    """Record that the gateway is about to be asked."""
     payment.checked_at = now()
     if payment.status == Status.PENDING:
         payment.status = Status.PROCESSING
         announce(session, "PROCESS", payment)
-
-
-async def settle(
-    session: AsyncSession, payment: PaymentTransaction, report: Report, *, live: bool | None
-) -> bool:
-    """Enter a report into the state machine; say whether it changed the payment.
-
-    The payment must be locked. Whoever brings the report, this is the one way in.
-    """
-    expected = Expected(payment.amount, payment.currency, live)
-    verdict = judge(Status(payment.status), expected, report)
-    if verdict is None:
-        _note_contradiction(payment, expected, report)
-        return False
-    payment.gateway_response = dict(report.raw)
-    payment.next_action = dict(report.next_action) if report.next_action else None
-    match verdict.status:
-        case Status.SUCCEEDED:
-            await _succeed(session, payment, report.captured)
-        case Status.QUARANTINED:
-            quarantine(session, payment, verdict.reason or "", report.captured)
-        case Status.FAILED:
-            fail(session, payment, report.failure or Failure("payment_failed", "It failed."))
-        case _:
-            payment.status = verdict.status
-            announce(session, _ACTIONS[verdict.status], payment)
-    SETTLED.labels(payment.status).inc()
-    return True
 
 
 _ACTIONS: Mapping[Status, str] = {
@@ -114,18 +145,62 @@ _ACTIONS: Mapping[Status, str] = {
 }
 
 
-def _note_contradiction(payment: PaymentTransaction, expected: Expected, report: Report) -> None:
-    reason = contradiction_of(expected, report)
-    if reason is not None and payment.status != Status.QUARANTINED:
-        CONTRADICTIONS.inc()
-        log.error("payment_contradicted", payment_id=payment.id, reason=reason)
+async def apply_report(
+    session: AsyncSession, payment: PaymentTransaction, report: Report, *, live: bool | None
+) -> bool:
+    """Apply a gateway's report to a payment; return whether it changed the payment.
+
+    The payment must be locked. An answer, a webhook and the reconciler all end here.
+    """
+    expected = Expected(payment.amount, payment.currency, live)
+    verdict = judge(Status(payment.status), expected, report)
+    if verdict is None:
+        reason = contradiction_of(expected, report)
+        if reason is not None and payment.status != Status.QUARANTINED:
+            CONTRADICTIONS.inc()
+            log.error("payment_contradicted", payment_id=payment.id, reason=reason)
+        return False
+    payment.gateway_response = dict(report.raw)
+    payment.next_action = dict(report.next_action) if report.next_action else None
+    match verdict.status:
+        case Status.SUCCEEDED:
+            await _succeed(session, payment, report.captured)
+        case Status.QUARANTINED:
+            quarantine_payment(session, payment, verdict.reason or "", report.captured)
+        case Status.FAILED:
+            failure = report.failure or Failure("payment_failed", "It failed.")
+            fail_payment(session, payment, failure)
+        case _:
+            payment.status = verdict.status
+            announce(session, _ACTIONS[verdict.status], payment)
+    SETTLED.labels(payment.status).inc()
+    return True
+
+
+async def mark_paid(
+    session: AsyncSession, actor: Actor, organization_id: int, payment_id: int, note: str | None
+) -> PaymentView:
+    """Record that staff received the money by hand or by bank transfer.
+
+    Raises OrganizationNotFound, Forbidden, PaymentNotFound, NotPaidByHand, PaymentNotPending.
+    """
+    access.require_manage(actor, organization_id)
+    payment = await queries.lock_payment(session, payment_id, organization_id)
+    if payment.payment_gateway != BY_HAND:
+        raise NotPaidByHand
+    if payment.status != Status.PENDING or payment.void_requested_at is not None:
+        raise PaymentNotPending
+    payment.gateway_response = {"note": note}
+    await _succeed(session, payment, payment.amount)
+    SETTLED.labels(payment.status).inc()
+    return view_of(actor, await queries.get_payment_with_number(session, payment_id))
 
 
 async def _succeed(session: AsyncSession, payment: PaymentTransaction, captured: Decimal) -> None:
     payment.status = Status.SUCCEEDED
     payment.captured_amount = captured
     payment.completed_at = now()
-    invoice = await invoices.issue(session, payment)
+    invoice = await invoices.issue_invoice(session, payment)
     announce(
         session,
         "SUCCEED",
@@ -137,7 +212,7 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, captured:
         await refunds.give_back_all(session, payment)
 
 
-def quarantine(
+def quarantine_payment(
     session: AsyncSession, payment: PaymentTransaction, reason: str, captured: Decimal
 ) -> None:
     """Set a payment aside for a person: the gateway and our books do not agree."""
@@ -150,7 +225,7 @@ def quarantine(
     announce(session, "QUARANTINE", payment, reason=reason)
 
 
-def fail(session: AsyncSession, payment: PaymentTransaction, failure: Failure) -> None:
+def fail_payment(session: AsyncSession, payment: PaymentTransaction, failure: Failure) -> None:
     """End a payment without money; the payment must be unfinished."""
     payment.status = Status.FAILED
     payment.failure_code = failure.code
@@ -166,29 +241,18 @@ def fail(session: AsyncSession, payment: PaymentTransaction, failure: Failure) -
     )
 
 
-def cancel(session: AsyncSession, payment: PaymentTransaction) -> None:
-    """End a payment that no gateway knows; it must be unfinished."""
+def cancel_payment(session: AsyncSession, payment: PaymentTransaction) -> None:
+    """End a payment that no gateway has; it must be unfinished."""
     payment.status = Status.CANCELLED
     payment.completed_at = now()
     announce(session, "CANCEL", payment)
 
 
-async def mark_paid(session: AsyncSession, payment: PaymentTransaction, note: str | None) -> None:
-    """Note that the money came by hand or by bank. Raises NotPaidByHand, PaymentNotPending."""
-    if payment.payment_gateway != BY_HAND:
-        raise NotPaidByHand
-    if payment.status != Status.PENDING or payment.void_requested_at is not None:
-        raise PaymentNotPending
-    payment.gateway_response = {"note": note}
-    await _succeed(session, payment, payment.amount)
-    SETTLED.labels(payment.status).inc()
-
-
 async def close_by_hand(session: AsyncSession, voucher_id: int) -> None:
-    """Let nobody mark a payment as paid any more whose voucher is about to be cancelled.
+    """Forbid that staff mark a payment as paid whose voucher is about to be cancelled.
 
-    The payment's lock decides which of the two comes first. Raises PaymentMade when the money did.
-    A payment at a gateway is left alone: its money goes back by itself.
+    The payment's lock decides which of the two comes first. Raises PaymentMade when the payment was
+    marked before. A payment at a gateway stays as it is: its money goes back by itself.
     """
     payment = await queries.lock_payment_of_voucher(session, voucher_id)
     if payment is None or payment.payment_gateway != BY_HAND:
@@ -199,37 +263,17 @@ async def close_by_hand(session: AsyncSession, voucher_id: int) -> None:
         payment.void_requested_at = payment.void_requested_at or now()
 
 
-async def settle_repayment(
-    session: AsyncSession, organization_id: int, repayment_id: int, text: str | None
-) -> Repayment:
-    """Note that money was given back by hand; what our books still have becomes a refund.
-
-    Raises RepaymentNotFound, RepaymentSettled, and RefundExceedsPayment or PaymentDisputed when
-    something else has taken the money meanwhile.
-    """
-    known = await queries.get_repayment(session, organization_id, repayment_id)
-    payment = await queries.lock_payment(session, known.transaction_id)
-    repayment = await queries.get_repayment(session, organization_id, repayment_id)
-    if repayment.status != RepaymentStatus.DUE:
-        raise RepaymentSettled
-    amount = repayment.amount
-    repayments.settle(session, repayment, text)
-    if repayment.reason != RepaymentReason.REFUND_RETURNED:
-        refund = await refunds.promise(
-            session, payment, amount, source=RefundSource.STAFF, reason=text, by_hand=True
-        )
-        await refunds.settle(session, payment, handed_over(refund.order()))
-    return repayment
-
-
-async def void(session: AsyncSession, payment: PaymentTransaction) -> None:
+async def void_payment_of_voucher(session: AsyncSession, voucher_id: int) -> None:
     """End the payment of a voucher that was cancelled before it was active; safe to repeat.
 
-    What the gateway knows is cancelled there first, by the reconciler: only it can say whether the
-    money was faster. What was paid goes back.
+    What the gateway has is cancelled there first, by the reconciler: only the gateway knows whether
+    the money was faster. What was paid goes back.
     """
+    payment = await queries.lock_payment_of_voucher(session, voucher_id)
+    if payment is None:
+        return
     if payment.is_unfinished and payment.gateway_transaction_id is None:
-        cancel(session, payment)
+        cancel_payment(session, payment)
     elif payment.is_unfinished:
         payment.void_requested_at = payment.void_requested_at or now()
     elif payment.status in PAID:

@@ -1,30 +1,27 @@
-"""Reconciliation: whatever a crash, a lost answer or a lost webhook left open is closed.
+"""Reconciliation: what a crash, a lost answer or a lost webhook left unfinished is finished.
 
-The gateway is asked about everything unfinished; nothing here decides by itself what it can know.
+The gateway is asked about everything unfinished; nothing is guessed that the gateway knows.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
 from services.payments import queries
-from services.payments.gateways import GatewayNotOpen, Gateways
-from services.payments.gateways.protocol import (
+from services.payments.gateways import (
     Failure,
+    GatewayNotOpen,
+    Gateways,
     GatewayUnavailable,
     OnlineGateway,
     Outcome,
 )
-from services.payments.models import PaymentTransaction
-from services.payments.service import payments, refunds, webhooks
-from services.payments.service.charges import Cashier
-from services.payments.service.refund_attempts import RefundDesk
-from services.payments.settings import Settings
-from services.payments.states import RepaymentReason, Status
+from services.payments.models import PaymentTransaction, RepaymentReason, Status
+from services.payments.service import charges, payments, refund_attempts, refunds, webhooks
 from services.payments.telemetry import REPAYMENTS_DUE
 from shared.db import now
 from shared.transactions import Transactions
@@ -43,9 +40,21 @@ INTERRUPTED = Failure(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long an unfinished payment or refund may wait."""
+
+    reconcile_after: timedelta
+    """Until the gateway is asked about it; longer than a charge's own calls take."""
+    give_up_after: timedelta
+    """Until an attempt that was interrupted before the charge counts as failed."""
+    expire_after: timedelta
+    """Until a card payment that waits for its payer is cancelled."""
+
+
 @contextmanager
-def _left_alone(kind: str, id_: int | str) -> Iterator[None]:
-    """Log what goes wrong with one thing, which does not keep the others from being dealt with."""
+def _isolated(kind: str, id_: int | str) -> Iterator[None]:
+    """Log the failure of one item, so that it does not block the others."""
     try:
         yield
     except Exception as error:
@@ -54,56 +63,52 @@ def _left_alone(kind: str, id_: int | str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """Closes what was left open; every step is safe to repeat and to race."""
+    """Finishes what was left unfinished; every step is safe to repeat and to race."""
 
     transactions: Transactions
     gateways: Gateways
-    settings: Settings
+    deadlines: Deadlines
 
     async def settle_unfinished(self) -> None:
-        """Ask about every unfinished payment that nobody is working on."""
-        before = now() - timedelta(seconds=self.settings.reconcile_after_seconds)
-        while payments := await self._take_unfinished(before):
-            await asyncio.gather(*(self._settle_safely(payment) for payment in payments))
-
-    async def _take_unfinished(self, before: datetime) -> Sequence[PaymentTransaction]:
-        """Take payments that were left alone long enough; others leave them alone from now on."""
+        """Ask about every unfinished payment that no process is working on."""
+        before = now() - self.deadlines.reconcile_after
         names = [gateway.name for gateway in self.gateways.all_online()]
-        async with self.transactions.system() as session:
-            payments = await queries.lock_unfinished_payments(session, names, before, BATCH)
-            for payment in payments:
-                payment.checked_at = now()
-        return payments
+        while True:
+            async with self.transactions.system() as session:
+                batch = await queries.lock_unfinished_payments(session, names, before, BATCH)
+                for payment in batch:
+                    # Other processes leave it alone from now on.
+                    payment.checked_at = now()
+            if not batch:
+                return
+            await asyncio.gather(*(self._settle_isolated(payment) for payment in batch))
 
-    async def _settle_safely(self, payment: PaymentTransaction) -> None:
-        with _left_alone("payment", payment.id):
-            await self._settle(payment)
+    async def _settle_isolated(self, payment: PaymentTransaction) -> None:
+        with _isolated("payment", payment.id):
+            gateway = self.gateways.online(payment.payment_gateway)
+            if gateway is not None:
+                await self._settle(gateway, payment)
 
-    async def _settle(self, payment: PaymentTransaction) -> None:
-        gateway = self.gateways.online(payment.payment_gateway)
-        if gateway is None:
-            return
-        if payment.gateway_transaction_id is None:
+    async def _settle(self, gateway: OnlineGateway, payment: PaymentTransaction) -> None:
+        gateway_id = payment.gateway_transaction_id
+        if gateway_id is None:
             await self._end_unprepared(payment.id)
-            return
-        cashier = Cashier(self.transactions.system, self.gateways)
-        if payment.void_requested_at is not None or self._expired(payment):
-            await self._close(cashier, gateway, payment, payment.gateway_transaction_id)
-            return
-        report = await cashier.catch_up(payment)
-        given_up = self._older(payment, self.settings.give_up_after_seconds)
-        if report is not None and report.outcome is Outcome.PREPARED and given_up:
-            await self._close(cashier, gateway, payment, report.gateway_id, INTERRUPTED)
+        elif payment.void_requested_at is not None or self._is_expired(payment):
+            await self._cancel(gateway, payment, gateway_id)
+        else:
+            report = await charges.refresh(self.transactions.system, self.gateways, payment)
+            is_prepared = report is not None and report.outcome is Outcome.PREPARED
+            if is_prepared and _is_older(payment, self.deadlines.give_up_after):
+                await self._cancel(gateway, payment, gateway_id, INTERRUPTED)
 
-    async def _close(
+    async def _cancel(
         self,
-        cashier: Cashier,
         gateway: OnlineGateway,
         payment: PaymentTransaction,
         gateway_id: str,
         failure: Failure | None = None,
     ) -> None:
-        """Cancel at the gateway and enter what it says: perhaps the money was faster."""
+        """Cancel at the gateway and apply its answer: perhaps the money was faster."""
         try:
             report = await gateway.cancel(gateway_id)
         except GatewayUnavailable as error:
@@ -111,37 +116,33 @@ class Reconciler:
             return
         if failure is not None and report.outcome is Outcome.CANCELLED:
             report = replace(report, outcome=Outcome.FAILED, failure=failure)
-        await cashier.enter(gateway, payment.id, report)
+        await charges.apply_answer(self.transactions.system, gateway, payment.id, report)
 
     async def _end_unprepared(self, payment_id: int) -> None:
-        """End what no gateway knows: its token is gone, or its payer never came."""
+        """End a payment that the gateway has not: its token is lost, or its payer never acted."""
         async with self.transactions.system() as session:
             payment = await queries.lock_payment(session, payment_id)
             if not payment.is_unfinished or payment.gateway_transaction_id is not None:
                 return
-            interrupted = payment.status == Status.PROCESSING
-            if interrupted and self._older(payment, self.settings.give_up_after_seconds):
-                payments.fail(session, payment, INTERRUPTED)
-            elif self._expired(payment):
-                payments.cancel(session, payment)
+            is_interrupted = payment.status == Status.PROCESSING
+            if is_interrupted and _is_older(payment, self.deadlines.give_up_after):
+                payments.fail_payment(session, payment, INTERRUPTED)
+            elif self._is_expired(payment):
+                payments.cancel_payment(session, payment)
 
-    def _expired(self, payment: PaymentTransaction) -> bool:
+    def _is_expired(self, payment: PaymentTransaction) -> bool:
         waits_for_payer = payment.status in (Status.PENDING, Status.REQUIRES_ACTION)
-        return waits_for_payer and self._older(payment, self.settings.expire_after_seconds)
-
-    @staticmethod
-    def _older(payment: PaymentTransaction, seconds: float) -> bool:
-        return now() - payment.created_at > timedelta(seconds=seconds)
+        return waits_for_payer and _is_older(payment, self.deadlines.expire_after)
 
     async def end_closed(self) -> None:
-        """End payments by hand whose voucher was to be cancelled, and was not after all.
+        """End payments by hand whose voucher was to be cancelled but was not.
 
-        The process that asked ended in between; the voucher is cancelled by our event then.
+        The process that closed them ended before; the voucher is cancelled by our event.
         """
         before = now() - CLOSED_FOR
         async with self.transactions.system() as session:
             for payment in await queries.lock_closed_payments(session, before, BATCH):
-                payments.cancel(session, payment)
+                payments.cancel_payment(session, payment)
 
     async def count_repayments(self) -> None:
         """Set the metric of repayments that are due, by reason."""
@@ -151,44 +152,45 @@ class Reconciler:
             REPAYMENTS_DUE.labels(reason).set(due.get(reason, 0))
 
     async def settle_refunds(self) -> None:
-        """Carry on every refund that nobody is working on."""
-        before = now() - timedelta(seconds=self.settings.reconcile_after_seconds)
-        async with self.transactions.system() as session:
-            waiting = await queries.list_pending_refunds(
-                session, self.gateways.names, before, BATCH
-            )
-        desk = RefundDesk(self.transactions.system, self.gateways)
-        for refund_id in waiting:
-            with _left_alone("refund", refund_id):
-                await desk.carry_on(refund_id, untouched_since=before)
+        """Attempt every pending refund that no process is working on."""
+        before = now() - self.deadlines.reconcile_after
+        begin, names = self.transactions.system, self.gateways.names
+        async with begin() as session:
+            ids = await queries.list_pending_refunds(session, names, before, BATCH)
+        for refund_id in ids:
+            with _isolated("refund", refund_id):
+                await refund_attempts.attempt_refund(
+                    begin, self.gateways, refund_id, untouched_since=before
+                )
 
-    async def tell_of_missing_gateways(self) -> None:
-        """Log which gateways are waited for and not open: what is with them stays as it is."""
+    async def report_missing_gateways(self) -> None:
+        """Log which gateways are needed and not open: what is with them stays unfinished."""
         async with self.transactions.system() as session:
-            waited_for = await queries.list_awaited_gateways(session)
-        for name in sorted(set(waited_for) - set(self.gateways.names)):
+            names = await queries.list_awaited_gateways(session)
+        for name in sorted(set(names) - set(self.gateways.names)):
             log.error("gateway_missing", cause=str(GatewayNotOpen(name)))
 
     async def catch_up(self) -> None:
-        """Take in what the gateway lists and no webhook brought: events and refunds."""
-        since = now() - CATCH_UP_WINDOW
+        """Apply what the gateway lists and no webhook brought: events and refunds."""
         for gateway in self.gateways.all_online():
             try:
-                await self._store_missed_events(gateway, since)
-                await self._enter_missed_refunds(gateway, since)
+                await self._catch_up_with(gateway)
             except GatewayUnavailable as error:
                 log.warning("gateway_unavailable", step="catch_up", cause=str(error))
 
-    async def _store_missed_events(self, gateway: OnlineGateway, since: datetime) -> None:
+    async def _catch_up_with(self, gateway: OnlineGateway) -> None:
+        since = now() - CATCH_UP_WINDOW
         async for notice, body in gateway.events_since(since):
-            with _left_alone("event", notice.event_id):
+            with _isolated("event", notice.event_id):
                 async with self.transactions.system() as session:
-                    new = await webhooks.store(session, gateway.name, notice, body)
-                if new:
+                    is_new = await webhooks.store(session, gateway.name, notice, body)
+                if is_new:
                     log.info("webhook_missed", gateway=gateway.name, event_id=notice.event_id)
-
-    async def _enter_missed_refunds(self, gateway: OnlineGateway, since: datetime) -> None:
         async for report in gateway.refunds_since(since):
-            with _left_alone("refund", report.gateway_id):
+            with _isolated("refund", report.gateway_id):
                 async with self.transactions.system() as session:
-                    await refunds.enter(session, gateway.name, report)
+                    await refunds.apply_unrequested_refund_report(session, gateway.name, report)
+
+
+def _is_older(payment: PaymentTransaction, age: timedelta) -> bool:
+    return now() - payment.created_at > age

@@ -1,4 +1,8 @@
-"""Giving money back: promised in our books, made at the gateway, written down as made."""
+"""Refund attempts: a refund is stored as pending, made at the gateway, and its outcome stored.
+
+No transaction is open while the gateway is asked. What stays pending is attempted again by the
+reconciler.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,136 +11,177 @@ from decimal import Decimal
 
 import structlog
 
-from services.payments import queries
-from services.payments.gateways import Gateways
-from services.payments.gateways.protocol import (
+from services.payments import access, queries
+from services.payments.gateways import (
     Gateway,
     GatewayRefused,
+    Gateways,
     GatewayUnavailable,
     RefundOrder,
     RefundOutcome,
     RefundReport,
 )
-from services.payments.models import RefundStatus
+from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
+from services.payments.schemas import QuotedRefund
 from services.payments.service import refunds
 from services.payments.service.charges import Begin
+from shared.actors import Actor
 from shared.db import now
 from shared.failpoints import failpoint
+from shared.work import Work
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A refund that nobody else is working on, of a payment that brought in `captured`.
+class RefundAttempt:
+    """A refund that no other process is working on, of a payment that brought in `captured`.
 
-    `made_as` is the gateway's id of one that was made already and is on its way.
+    `gateway_refund_id` is the gateway's id of a refund that was made before and is on its way.
     """
 
     gateway: str
     payment_id: int
-    gateway_id: str | None
-    made_as: str | None
+    gateway_payment_id: str | None
+    gateway_refund_id: str | None
     order: RefundOrder
     captured: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class RefundDesk:
-    """Gives money back: our books on the one side, the gateways on the other."""
+async def refund_payment(
+    work: Work,
+    actor: Actor,
+    gateways: Gateways,
+    organization_id: int,
+    payment_id: int,
+    amount: Decimal | None,
+    reason: str | None,
+) -> Refund:
+    """Give a payment back, everything that is left when `amount` is None.
 
-    begin: Begin
-    gateways: Gateways
-
-    async def carry_on(self, refund_id: int, *, untouched_since: datetime | None = None) -> None:
-        """Make a promised refund, once; what cannot be known now is left to the reconciler."""
-        attempt = await self._attempt(refund_id, untouched_since)
-        if attempt is None:
-            return
-        failpoint("refund.begun")
-        try:
-            report = await self._report(attempt)
-        except GatewayUnavailable as error:
-            log.warning("gateway_unavailable", step="refund", cause=str(error))
-        except GatewayRefused as refusal:
-            await self._refused(attempt, refusal)
-        else:
-            failpoint("refund.made")
-            async with self.begin() as session:
-                payment = await queries.lock_payment(session, attempt.payment_id)
-                await refunds.settle(session, payment, report)
-            failpoint("refund.entered")
-
-    async def _attempt(self, refund_id: int, untouched_since: datetime | None) -> Attempt | None:
-        """Take a refund; None when it is made, or somebody else is at it."""
-        async with self.begin() as session:
-            refund = await queries.lock_refund(session, refund_id)
-            if refund is None or refund.status != RefundStatus.PENDING:
-                return None
-            before = refund.attempted_at
-            if before is not None and (untouched_since is None or before >= untouched_since):
-                return None
-            payment = await queries.get_payment(session, refund.transaction_id)
-            refund.attempted_at = now()
-            return Attempt(
-                gateway=refund.payment_gateway,
-                payment_id=payment.id,
-                gateway_id=payment.gateway_transaction_id,
-                made_as=refund.gateway_refund_id,
-                order=refund.order(),
-                captured=payment.captured_amount,
-            )
-
-    async def _report(self, attempt: Attempt) -> RefundReport:
-        """Return what became of a refund at the gateway, where it is made unless it was before.
-
-        Raises GatewayUnavailable and GatewayRefused.
-        """
-        gateway = self.gateways.named(attempt.gateway)
-        known = await self._known(gateway, attempt)
-        made = _made(attempt, known)
-        if made is not None:
-            return made
-        if attempt.made_as is not None:
-            raise GatewayUnavailable(f"{attempt.made_as} is not among the payment's refunds")
-        return await self._make(gateway, attempt, known)
-
-    @staticmethod
-    async def _known(gateway: Gateway, attempt: Attempt) -> Sequence[RefundReport]:
-        if attempt.gateway_id is None:
-            return []
-        try:
-            return await gateway.refunds_of(attempt.gateway_id)
-        except GatewayRefused as refusal:
-            if attempt.made_as is None:
-                raise
-            # The gateway had both once: its money may be on its way, and would go back twice.
-            raise GatewayUnavailable(f"{attempt.made_as} is not known any more") from refusal
-
-    @staticmethod
-    async def _make(
-        gateway: Gateway, attempt: Attempt, known: Sequence[RefundReport]
-    ) -> RefundReport:
-        """Give it back, unless the console has given back so much that too little is left."""
-        gone = sum((r.amount for r in known if r.outcome is not RefundOutcome.FAILED), Decimal(0))
-        if gone + attempt.order.amount > attempt.captured:
-            raise GatewayRefused(refunds.EXCEEDS)
-        return await gateway.refund(attempt.gateway_id, attempt.order)
-
-    async def _refused(self, attempt: Attempt, refusal: GatewayRefused) -> None:
-        async with self.begin() as session:
-            payment = await queries.lock_payment(session, attempt.payment_id)
-            refund = await queries.lock_refund(session, attempt.order.refund_id)
-            if refund is not None and refund.status == RefundStatus.PENDING:
-                await refunds.fail(session, payment, refund, refusal.failure)
-
-
-def _made(attempt: Attempt, known: Sequence[RefundReport]) -> RefundReport | None:
-    """Return the refund as the gateway lists it: one that is on its way, perhaps made at its own
-    console and without an id of ours, or one that an interrupted attempt has made.
-
-    A gateway's idempotency keys last a day at most, and not every gateway has them.
+    Raises OrganizationNotFound, Forbidden, PaymentNotFound, and what `create_refund` raises.
     """
-    if attempt.made_as is not None:
-        return next((r for r in known if r.gateway_id == attempt.made_as), None)
-    return next((r for r in known if r.refund_id == attempt.order.refund_id), None)
+    access.require_manage(actor, organization_id)
+    # A retried request continues the refund that its Idempotency-Key belongs to.
+    refund_id = work.claim.resource_id if work.claim else None
+    if refund_id is None:
+        async with work.begin() as session:
+            payment = await queries.lock_payment(session, payment_id, organization_id)
+            refund = await refunds.create_refund(
+                session, payment, amount, source=RefundSource.STAFF, reason=reason
+            )
+            refund_id = refund.id
+            if work.claim:
+                await work.claim.attach(session, refund_id)
+    await attempt_refund(work.begin, gateways, refund_id)
+    async with work.begin() as session:
+        return await queries.get_refund(session, refund_id)
+
+
+async def refund_quote(
+    begin: Begin, gateways: Gateways, quote: QuotedRefund
+) -> tuple[Refund, PaymentTransaction]:
+    """Give back what a quote promises, once however often it is called; return refund and payment.
+
+    Raises PaymentNotFound.
+    """
+    async with begin() as session:
+        refund_id = (await refunds.create_quoted_refund(session, quote)).id
+    await attempt_refund(begin, gateways, refund_id)
+    async with begin() as session:
+        refund = await queries.get_refund(session, refund_id)
+        return refund, await queries.get_payment(session, refund.transaction_id)
+
+
+async def attempt_refund(
+    begin: Begin, gateways: Gateways, refund_id: int, *, untouched_since: datetime | None = None
+) -> None:
+    """Make a pending refund at its gateway, once; an unknown outcome is left to the reconciler.
+
+    An earlier attempt is repeated only if it began before `untouched_since`.
+    """
+    attempt = await _begin_attempt(begin, refund_id, untouched_since)
+    if attempt is None:
+        return
+    failpoint("refund.begun")
+    try:
+        report = await _refund_at_gateway(gateways.named(attempt.gateway), attempt)
+    except GatewayUnavailable as error:
+        log.warning("gateway_unavailable", step="refund", cause=str(error))
+    except GatewayRefused as refusal:
+        async with begin() as session:
+            payment = await queries.lock_payment(session, attempt.payment_id)
+            refund = await queries.lock_refund(session, refund_id)
+            if refund is not None and refund.status == RefundStatus.PENDING:
+                await refunds.fail_refund(session, payment, refund, refusal.failure)
+    else:
+        failpoint("refund.made")
+        async with begin() as session:
+            payment = await queries.lock_payment(session, attempt.payment_id)
+            await refunds.apply_refund_report(session, payment, report)
+        failpoint("refund.entered")
+
+
+async def _begin_attempt(
+    begin: Begin, refund_id: int, untouched_since: datetime | None
+) -> RefundAttempt | None:
+    """Reserve a refund for an attempt; return None when it is made or another process has it."""
+    async with begin() as session:
+        refund = await queries.lock_refund(session, refund_id)
+        if refund is None or refund.status != RefundStatus.PENDING:
+            return None
+        before = refund.attempted_at
+        if before is not None and (untouched_since is None or before >= untouched_since):
+            return None
+        payment = await queries.get_payment(session, refund.transaction_id)
+        refund.attempted_at = now()
+        return RefundAttempt(
+            gateway=refund.payment_gateway,
+            payment_id=payment.id,
+            gateway_payment_id=payment.gateway_transaction_id,
+            gateway_refund_id=refund.gateway_refund_id,
+            order=refund.order(),
+            captured=payment.captured_amount,
+        )
+
+
+async def _refund_at_gateway(gateway: Gateway, attempt: RefundAttempt) -> RefundReport:
+    """Return the report of a refund: as the gateway lists it, or of the refund that is made now.
+
+    Nothing is made when so much went back at the gateway's console that too little is left. Raises
+    GatewayUnavailable and GatewayRefused.
+    """
+    listed = await _refunds_at_gateway(gateway, attempt)
+    earlier = _find_earlier(listed, attempt)
+    if earlier is not None:
+        return earlier
+    if attempt.gateway_refund_id is not None:
+        raise GatewayUnavailable(f"{attempt.gateway_refund_id} is not among the payment's refunds")
+    returned = sum((r.amount for r in listed if r.outcome is not RefundOutcome.FAILED), Decimal(0))
+    if returned + attempt.order.amount > attempt.captured:
+        raise GatewayRefused(refunds.EXCEEDS)
+    return await gateway.refund(attempt.gateway_payment_id, attempt.order)
+
+
+async def _refunds_at_gateway(gateway: Gateway, attempt: RefundAttempt) -> Sequence[RefundReport]:
+    if attempt.gateway_payment_id is None:
+        return []
+    try:
+        return await gateway.refunds_of(attempt.gateway_payment_id)
+    except GatewayRefused as refusal:
+        if attempt.gateway_refund_id is None:
+            raise
+        # The gateway had both once: its money may be on its way, and would go back twice.
+        raise GatewayUnavailable(f"{attempt.gateway_refund_id} is not known any more") from refusal
+
+
+def _find_earlier(listed: Sequence[RefundReport], attempt: RefundAttempt) -> RefundReport | None:
+    """Return the refund as the gateway lists it, or None.
+
+    It may be on its way, perhaps made at the gateway's console and so without an id of ours, or an
+    interrupted attempt has made it. A gateway's idempotency keys are no substitute: they last a day
+    at most, and not every gateway has them.
+    """
+    if attempt.gateway_refund_id is not None:
+        return next((r for r in listed if r.gateway_id == attempt.gateway_refund_id), None)
+    return next((r for r in listed if r.refund_id == attempt.order.refund_id), None)

@@ -1,26 +1,47 @@
-"""Refunds: never more than was captured and not given back yet, each once at the gateway.
+"""Refunds in our books: never more than was captured and not given back yet.
 
-A refund is promised in our books first, under the payment's lock: from then on its amount is no
-longer there for another. Then the gateway is asked, and then the outcome is written down.
+A refund is stored as pending first, under the payment's lock: from then on no other refund can use
+its amount. Then the gateway is asked (`refund_attempts`), and then its report is applied.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries
-from services.payments.errors import PaymentDisputed, PaymentNotPaid, RefundExceedsPayment
+from services.payments import access, queries
+from services.payments.errors import (
+    PaymentDisputed,
+    PaymentNotPaid,
+    RefundExceedsPayment,
+    RepaymentSettled,
+)
 from services.payments.events import announce
-from services.payments.gateways.manual import BY_HAND
-from services.payments.gateways.minor_units import smallest_unit
-from services.payments.gateways.protocol import Failure, RefundOutcome, RefundReport
-from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
+from services.payments.gateways import (
+    BY_HAND,
+    Failure,
+    RefundOutcome,
+    RefundReport,
+    handed_over,
+    smallest_unit,
+)
+from services.payments.models import (
+    PAID,
+    PaymentTransaction,
+    Refund,
+    RefundSource,
+    RefundStatus,
+    Repayment,
+    RepaymentReason,
+    RepaymentStatus,
+)
 from services.payments.schemas import QuotedRefund
 from services.payments.service import invoices, repayments
-from services.payments.states import PAID, RepaymentReason, after_refund
+from services.payments.states import after_refund
 from services.payments.telemetry import CONTRADICTIONS, REFUNDS
+from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.errors import Invalid
@@ -37,21 +58,34 @@ CAME_BACK = Failure(
 DIFFERS = Failure("refund_differs", "The payment's currency has no such amount.")
 
 
-async def refundable(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
-    """Return what was captured and neither given back nor promised nor disputed.
+async def list_refunds(
+    session: AsyncSession, actor: Actor, organization_id: int, payment_id: int
+) -> Sequence[Refund]:
+    """Return a payment's refunds, oldest first.
 
-    The payment must be locked by who gives it back.
+    Raises OrganizationNotFound, Forbidden and PaymentNotFound.
     """
-    return max(await _kept(session, payment) - payment.disputed_amount, Decimal(0))
+    access.require_view(actor, organization_id)
+    await queries.get_payment(session, payment_id, organization_id)
+    return await queries.refunds_of(session, payment_id)
 
 
-async def _kept(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
+async def _not_refunded(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
+    """Return what was captured and neither given back nor part of a pending refund."""
     refunds = await queries.refunds_of(session, payment.id)
-    taken = sum((r.amount for r in refunds if r.status != RefundStatus.FAILED), Decimal(0))
-    return payment.captured_amount - taken
+    total = sum((r.amount for r in refunds if r.status != RefundStatus.FAILED), Decimal(0))
+    return payment.captured_amount - total
 
 
-async def promise(
+async def _refundable(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
+    """Return what can be given back: what is not refunded and not disputed.
+
+    The payment must be locked.
+    """
+    return max(await _not_refunded(session, payment) - payment.disputed_amount, Decimal(0))
+
+
+async def create_refund(
     session: AsyncSession,
     payment: PaymentTransaction,
     amount: Decimal | None,
@@ -60,7 +94,7 @@ async def promise(
     reason: str | None = None,
     by_hand: bool = False,
 ) -> Refund:
-    """Note a refund that is to be made, of everything that is left when no amount is said.
+    """Store a pending refund, of everything that is left when `amount` is None.
 
     With `by_hand` staff give it back, whichever gateway took the payment.
 
@@ -69,47 +103,47 @@ async def promise(
     """
     if not payment.captured_amount:
         raise PaymentNotPaid
-    kept, left = await _kept(session, payment), await refundable(session, payment)
-    wanted = left if amount is None else amount
-    if not kept or wanted > kept:
+    balance, refundable = await _not_refunded(session, payment), await _refundable(session, payment)
+    amount = refundable if amount is None else amount
+    if not balance or amount > balance:
         raise RefundExceedsPayment
-    if not 0 < wanted <= left:
+    if not 0 < amount <= refundable:
         raise PaymentDisputed
-    if wanted % smallest_unit(payment.currency):
+    if amount % smallest_unit(payment.currency):
         raise Invalid("amount", f"must be whole: {payment.currency} has no fractions")
     gateway = BY_HAND if by_hand else payment.payment_gateway
-    return await _note(
-        session, payment, wanted, source=source, reason=reason, payment_gateway=gateway
+    return await _insert_refund(
+        session, payment, amount, source=source, reason=reason, payment_gateway=gateway
     )
 
 
-async def promise_quoted(session: AsyncSession, order: QuotedRefund) -> Refund:
-    """Note the refund that a quote promised, once however often it is asked for.
+async def create_quoted_refund(session: AsyncSession, quote: QuotedRefund) -> Refund:
+    """Store the refund that a quote promises, once however often it is called.
 
-    When the money is not there any more, or not in the payment's currency, it is noted as failed:
-    the voucher's sessions that went with it are free again then. Raises PaymentNotFound.
+    When the money is not there any more, or not in the payment's currency, the refund is stored as
+    failed: vouchers then frees the sessions that it withheld for it. Raises PaymentNotFound.
     """
-    payment = await queries.lock_payment(session, order.transaction_id)
-    known = await queries.find_refund_of_quote(session, order.quote_id)
-    if known is not None:
-        return known
-    left = await refundable(session, payment)
-    refund = await _note(
+    payment = await queries.lock_payment(session, quote.transaction_id)
+    existing = await queries.find_refund_of_quote(session, quote.quote_id)
+    if existing is not None:
+        return existing
+    refundable = await _refundable(session, payment)
+    refund = await _insert_refund(
         session,
         payment,
-        order.amount,
+        quote.amount,
         source=RefundSource.STAFF,
-        reason=order.reason,
-        quote_id=order.quote_id,
+        reason=quote.reason,
+        quote_id=quote.quote_id,
     )
-    if order.amount > left:
-        await fail(session, payment, refund, EXCEEDS)
-    elif order.currency != payment.currency or order.amount % smallest_unit(payment.currency):
-        await fail(session, payment, refund, DIFFERS)
+    if quote.amount > refundable:
+        await fail_refund(session, payment, refund, EXCEEDS)
+    elif quote.currency != payment.currency or quote.amount % smallest_unit(payment.currency):
+        await fail_refund(session, payment, refund, DIFFERS)
     return refund
 
 
-async def _note(
+async def _insert_refund(
     session: AsyncSession, payment: PaymentTransaction, amount: Decimal, **columns: Any
 ) -> Refund:
     refund = Refund(
@@ -128,72 +162,84 @@ async def _note(
 
 
 async def give_back_all(session: AsyncSession, payment: PaymentTransaction) -> None:
-    """Promise everything that is left of a payment whose voucher was cancelled.
+    """Create a refund of everything that is left of a payment whose voucher was cancelled.
 
-    Cash does not go back by itself: it is listed for staff, who give it back.
+    Cash does not go back by itself: a repayment asks staff to give it back.
     """
-    left = await refundable(session, payment)
-    if left <= 0:
+    refundable = await _refundable(session, payment)
+    if refundable <= 0:
         return
     if payment.payment_gateway == BY_HAND:
-        await repayments.note(session, payment, left, RepaymentReason.VOUCHER_CANCELLED)
+        reason = RepaymentReason.VOUCHER_CANCELLED
+        await repayments.create_repayment(session, payment, refundable, reason)
     else:
-        await promise(session, payment, None, source=RefundSource.CANCELLATION)
+        await create_refund(session, payment, None, source=RefundSource.CANCELLATION)
 
 
-async def enter(session: AsyncSession, gateway: str, report: RefundReport) -> bool:
-    """Enter what a gateway says of a refund of its own accord; say whether it changed anything."""
+async def settle_repayment(
+    session: AsyncSession, actor: Actor, organization_id: int, repayment_id: int, note: str | None
+) -> Repayment:
+    """Record that staff gave money back by hand; what our books still have becomes a refund.
+
+    Raises OrganizationNotFound, Forbidden, RepaymentNotFound, RepaymentSettled, and
+    RefundExceedsPayment or PaymentDisputed when something else took the money in the meantime.
+    """
+    access.require_manage(actor, organization_id)
+    repayment = await queries.get_repayment(session, organization_id, repayment_id)
+    payment = await queries.lock_payment(session, repayment.transaction_id)
+    # Read again: another process may have settled it before we got the lock.
+    repayment = await queries.get_repayment(session, organization_id, repayment_id)
+    if repayment.status != RepaymentStatus.DUE:
+        raise RepaymentSettled
+    amount = repayment.amount
+    repayments.mark_settled(session, repayment, note)
+    if repayment.reason != RepaymentReason.REFUND_RETURNED:
+        refund = await create_refund(
+            session, payment, amount, source=RefundSource.STAFF, reason=note, by_hand=True
+        )
+        await apply_refund_report(session, payment, handed_over(refund.order()))
+    return repayment
+
+
+async def apply_unrequested_refund_report(
+    session: AsyncSession, gateway: str, report: RefundReport
+) -> bool:
+    """Find the payment of a report that we did not ask for and apply the report.
+
+    Returns whether it changed anything.
+    """
     if report.payment_id is None:
         return False
     payment = await queries.lock_payment_by_gateway_id(session, gateway, report.payment_id)
     if payment is None or not payment.captured_amount:
         return False
-    return await settle(session, payment, report)
+    return await apply_refund_report(session, payment, report)
 
 
-async def settle(session: AsyncSession, payment: PaymentTransaction, report: RefundReport) -> bool:
-    """Enter what a gateway says of a refund: ours, or one made at the gateway's own console.
+async def apply_refund_report(
+    session: AsyncSession, payment: PaymentTransaction, report: RefundReport
+) -> bool:
+    """Apply a gateway's report to a refund: ours, or one made at the gateway's own console.
 
-    Say whether it changed anything. The payment must be locked.
+    Returns whether it changed anything. The payment must be locked.
     """
-    known = await _find(session, payment, report)
-    refund = known or await _take_over(session, payment, report)
+    existing = await _find_refund(session, payment, report)
+    refund = existing or await _adopt_refund(session, payment, report)
     if refund is None:
         return False
     if refund.status != RefundStatus.PENDING:
-        return await _came_back(session, payment, refund, report)
+        return await _record_return(session, payment, refund, report)
     refund.gateway_refund_id = report.gateway_id
     refund.gateway_response = dict(report.raw)
     if report.outcome is RefundOutcome.SUCCEEDED:
         await _succeed(session, payment, refund)
     elif report.outcome is RefundOutcome.FAILED:
         failure = Failure("refund_failed", "The gateway could not give it back.")
-        await fail(session, payment, refund, failure)
-    return known is None or refund.status != RefundStatus.PENDING
+        await fail_refund(session, payment, refund, failure)
+    return existing is None or refund.status != RefundStatus.PENDING
 
 
-async def _came_back(
-    session: AsyncSession, payment: PaymentTransaction, refund: Refund, report: RefundReport
-) -> bool:
-    """Write down, once, that a refund which was made did not reach its payer.
-
-    Stripe may say so days later (https://docs.stripe.com/refunds#failed-refunds). The money is with
-    the gateway again; how it gets to the payer now, only a person can decide.
-    """
-    made = refund.status == RefundStatus.SUCCEEDED
-    if not made or report.outcome is not RefundOutcome.FAILED or refund.failure_message is not None:
-        return False
-    refund.failure_message = CAME_BACK.message
-    refund.gateway_response = dict(report.raw)
-    _record_failure(session, "RETURN", payment, refund)
-    REFUNDS.labels("returned").inc()
-    log.error("refund_came_back", payment_id=payment.id, refund_id=refund.id)
-    reason = RepaymentReason.REFUND_RETURNED
-    await repayments.note(session, payment, refund.amount, reason, refund)
-    return True
-
-
-async def _find(
+async def _find_refund(
     session: AsyncSession, payment: PaymentTransaction, report: RefundReport
 ) -> Refund | None:
     for refund in await queries.refunds_of(session, payment.id):
@@ -204,19 +250,41 @@ async def _find(
     return None
 
 
-async def _take_over(
+async def _adopt_refund(
     session: AsyncSession, payment: PaymentTransaction, report: RefundReport
 ) -> Refund | None:
-    """Take a refund that was made at the gateway's console into our books."""
+    """Store a refund that was made at the gateway's console; return None if it contradicts us."""
     if report.outcome is RefundOutcome.FAILED:
         return None
-    kept = await _kept(session, payment)
-    if report.currency != payment.currency or not 0 < report.amount <= kept:
+    balance = await _not_refunded(session, payment)
+    if report.currency != payment.currency or not 0 < report.amount <= balance:
         CONTRADICTIONS.inc()
         log.error("refund_contradicted", payment_id=payment.id, gateway_refund=report.gateway_id)
         return None
     # What the gateway has done is a fact, whatever is disputed at the same time.
-    return await _note(session, payment, report.amount, source=RefundSource.GATEWAY)
+    return await _insert_refund(session, payment, report.amount, source=RefundSource.GATEWAY)
+
+
+async def _record_return(
+    session: AsyncSession, payment: PaymentTransaction, refund: Refund, report: RefundReport
+) -> bool:
+    """Record, once, that a refund which was made did not reach its payer.
+
+    Stripe may report it days later (https://docs.stripe.com/refunds#failed-refunds). The money is
+    with the gateway again; only a person can decide how it gets to the payer now.
+    """
+    has_succeeded = refund.status == RefundStatus.SUCCEEDED
+    is_recorded = refund.failure_message is not None
+    if not has_succeeded or is_recorded or report.outcome is not RefundOutcome.FAILED:
+        return False
+    refund.failure_message = CAME_BACK.message
+    refund.gateway_response = dict(report.raw)
+    _record_failure(session, "RETURN", payment, refund)
+    REFUNDS.labels("returned").inc()
+    log.error("refund_came_back", payment_id=payment.id, refund_id=refund.id)
+    reason = RepaymentReason.REFUND_RETURNED
+    await repayments.create_repayment(session, payment, refund.amount, reason, refund)
+    return True
 
 
 async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: Refund) -> None:
@@ -225,10 +293,10 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
     payment.refunded_amount += refund.amount
     if payment.status in PAID:
         payment.status = after_refund(payment.captured_amount, payment.refunded_amount)
-    note = await invoices.credit(session, payment, refund)
+    credit_note = await invoices.issue_credit_note(session, payment, refund)
     details = {
         "refunded_amount": payment.refunded_amount,
-        "credit_note_number": note.number if note else None,
+        "credit_note_number": credit_note.number if credit_note else None,
     }
     announce(session, "REFUND", payment, refund_id=refund.id, **details)
     record(
@@ -245,15 +313,15 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
         **details,
     )
     REFUNDS.labels(refund.status).inc()
-    await repayments.refund_made(session, payment)
+    await repayments.reduce_to_balance(session, payment)
 
 
-async def fail(
+async def fail_refund(
     session: AsyncSession, payment: PaymentTransaction, refund: Refund, failure: Failure
 ) -> None:
-    """Take a promise back: its amount may be refunded again.
+    """End a pending refund without money: its amount may be refunded again.
 
-    A cancelled voucher's money, which nobody asked for, must be given back by a person then.
+    A refund that no person asked for, of a cancelled voucher, becomes a repayment.
     """
     refund.status = RefundStatus.FAILED
     refund.failure_message = failure.message
@@ -262,7 +330,7 @@ async def fail(
     REFUNDS.labels(refund.status).inc()
     if refund.source == RefundSource.CANCELLATION:
         reason = RepaymentReason.REFUND_FAILED
-        await repayments.note(session, payment, refund.amount, reason, refund)
+        await repayments.create_repayment(session, payment, refund.amount, reason, refund)
 
 
 def _record_failure(

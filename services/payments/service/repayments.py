@@ -1,6 +1,6 @@
-"""Money that a person must give back, because no gateway does: noted, listed, and settled.
+"""Repayments: money that a person must give back, because no gateway does.
 
-It is due when a voucher was cancelled whose money had come by hand, when a gateway cannot give the
+One is due when a voucher was cancelled whose money had come by hand, when a gateway cannot give the
 money of a cancelled voucher back, and when a refund did not reach its payer. In the first two cases
 our books still have the money; every refund that is made of it makes less due.
 """
@@ -11,24 +11,46 @@ from decimal import Decimal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments import queries
-from services.payments.models import PaymentTransaction, Refund, Repayment
-from services.payments.states import RepaymentReason, RepaymentStatus
+from services.payments import access, queries
+from services.payments.models import (
+    PaymentTransaction,
+    Refund,
+    Repayment,
+    RepaymentReason,
+    RepaymentStatus,
+)
 from services.payments.telemetry import REPAYMENTS
+from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
+from shared.paging import Page
 
 log = structlog.get_logger(__name__)
 
 
-async def note(
+async def list_repayments(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    page: Page,
+    status: RepaymentStatus | None,
+) -> Sequence[Repayment]:
+    """Return a page of an organization's repayments, newest first.
+
+    Raises OrganizationNotFound and Forbidden.
+    """
+    access.require_view(actor, organization_id)
+    return await queries.page_of_repayments(session, page, organization_id, status)
+
+
+async def create_repayment(
     session: AsyncSession,
     payment: PaymentTransaction,
     amount: Decimal,
     reason: RepaymentReason,
     refund: Refund | None = None,
 ) -> None:
-    """Note that a person must give money back; once, however often it is called.
+    """Record that a person must give money back; once, however often it is called.
 
     Never more is due than our books have. The payment must be locked.
     """
@@ -36,8 +58,8 @@ async def note(
     if await queries.find_repayment(session, payment.id, refund_id) is not None:
         return
     if reason != RepaymentReason.REFUND_RETURNED:
-        kept = payment.captured_amount - payment.refunded_amount
-        amount = min(amount, kept - _sum(await _due_from_books(session, payment)))
+        balance = payment.captured_amount - payment.refunded_amount
+        amount = min(amount, balance - _sum(await _due_from_books(session, payment)))
     if amount <= 0:
         return
     repayment = Repayment(
@@ -58,8 +80,8 @@ async def note(
     log.warning("money_to_give_back_by_hand", payment_id=payment.id, reason=reason)
 
 
-async def refund_made(session: AsyncSession, payment: PaymentTransaction) -> None:
-    """Let no more be due of a payment than our books still have; the payment must be locked."""
+async def reduce_to_balance(session: AsyncSession, payment: PaymentTransaction) -> None:
+    """Reduce what is due of a payment to what our books still have; the payment must be locked."""
     due = await _due_from_books(session, payment)
     excess = _sum(due) - (payment.captured_amount - payment.refunded_amount)
     for repayment in due:
@@ -71,7 +93,7 @@ async def refund_made(session: AsyncSession, payment: PaymentTransaction) -> Non
             repayment.amount -= less
             _record(session, "REDUCE", repayment)
         else:
-            settle(session, repayment, None)
+            mark_settled(session, repayment, None)
 
 
 async def _due_from_books(
@@ -86,11 +108,11 @@ def _sum(repayments: Sequence[Repayment]) -> Decimal:
     return sum((each.amount for each in repayments), Decimal(0))
 
 
-def settle(session: AsyncSession, repayment: Repayment, text: str | None) -> None:
-    """Note that the money was given back; the repayment must be due and its payment locked."""
+def mark_settled(session: AsyncSession, repayment: Repayment, note: str | None) -> None:
+    """Record that the money was given back; the repayment must be due and its payment locked."""
     repayment.status = RepaymentStatus.SETTLED
     repayment.settled_at = now()
-    repayment.note = text
+    repayment.note = note
     _record(session, "SETTLE", repayment)
     REPAYMENTS.labels(repayment.reason, repayment.status).inc()
 

@@ -1,6 +1,6 @@
-"""Webhooks: verified, stored, answered; then read and entered into the state machine.
+"""Webhooks: verified, stored and answered by the API; read and applied by the worker.
 
-The request only stores. What a webhook says is dealt with by the worker, as often as it takes.
+The request only stores. The worker applies a webhook, and retries until it succeeds or gives up.
 """
 
 from collections.abc import Mapping
@@ -8,14 +8,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import structlog
+from anyio import CapacityLimiter
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import queries
-from services.payments.errors import WebhookNotVerified
-from services.payments.gateways import Gateways
-from services.payments.gateways.protocol import (
+from services.payments.errors import GatewayNotFound, WebhookNotVerified
+from services.payments.gateways import (
     DisputeReport,
+    Gateways,
     Notice,
     OnlineGateway,
     RefundReport,
@@ -27,20 +28,46 @@ from services.payments.service import disputes, payments, refunds
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
 from shared.failpoints import failpoint
+from shared.tenancy import see_all_tenants
 from shared.transactions import Transactions
+from shared.work import Work
 
 log = structlog.get_logger(__name__)
 
 BATCH = 100
-FORGOTTEN_AT_ONCE = 1000
+BODIES_AT_ONCE = 1000
 MAX_ATTEMPTS = 12
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 
 
-def verified(gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]) -> Notice:
-    """Return whose webhook this is, and make sure that it can be read; raises
-    WebhookNotVerified."""
+async def receive(
+    work: Work,
+    gateways: Gateways,
+    gateway_name: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    limit: CapacityLimiter,
+) -> bool:
+    """Store a gateway's signed webhook; return False when its event was stored before.
+
+    `limit` bounds how many are stored at once: a thousand at once must not take the API's
+    connections to the database. Raises GatewayNotFound and WebhookNotVerified.
+    """
+    gateway = gateways.online(gateway_name)
+    if gateway is None:
+        raise GatewayNotFound
+    notice = verify(gateway, body, headers)
+    async with limit, work.begin() as session:
+        await see_all_tenants(session)
+        return await store(session, gateway.name, notice, body)
+
+
+def verify(gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]) -> Notice:
+    """Return the identity of a webhook that the gateway signed and that can be read.
+
+    Raises WebhookNotVerified.
+    """
     try:
         notice = gateway.verify(body, headers, now())
         gateway.read(body)
@@ -51,7 +78,10 @@ def verified(gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]) ->
 
 
 async def store(session: AsyncSession, gateway: str, notice: Notice, body: bytes) -> bool:
-    """Keep a webhook as it came; False when its event is known, whatever its signature's age."""
+    """Store a webhook as it was received; return False when its event was stored before.
+
+    The age of the signature does not matter here.
+    """
     statement = (
         insert(WebhookEvent)
         .values(
@@ -67,93 +97,84 @@ async def store(session: AsyncSession, gateway: str, notice: Notice, body: bytes
     return await session.scalar(statement) is not None
 
 
-async def process_waiting(transactions: Transactions, gateways: Gateways) -> None:
-    """Deal with every webhook that is due."""
+async def process_due(transactions: Transactions, gateways: Gateways) -> None:
+    """Apply every webhook that is due."""
     while True:
         async with transactions.system() as session:
-            waiting = await queries.list_waiting_webhooks(session, gateways.names, now(), BATCH)
-        for webhook_id in waiting:
-            await _process(transactions, gateways, webhook_id)
-        if len(waiting) < BATCH:
+            ids = await queries.list_waiting_webhooks(session, gateways.names, now(), BATCH)
+        for webhook_id in ids:
+            try:
+                await _process(transactions, gateways, webhook_id)
+            except Exception as error:
+                log.error("webhook_failed", webhook_id=webhook_id, exc_info=error)
+                async with transactions.system() as session:
+                    event = await queries.lock_waiting_webhook(session, webhook_id)
+                    if event is not None:
+                        _postpone(event)
+        if len(ids) < BATCH:
             return
 
 
 async def _process(transactions: Transactions, gateways: Gateways, webhook_id: int) -> None:
-    try:
-        async with transactions.system() as session:
-            event = await session.get_one(WebhookEvent, webhook_id)
-            gateway = gateways.online(event.gateway)
-            report = gateway.read(event.body) if gateway and event.body else None
-        if gateway and isinstance(report, Report):
-            report = await _with_refunds(transactions, gateway, report)
-        failpoint("webhook.read")
-        async with transactions.system() as session:
-            waiting = await queries.lock_waiting_webhook(session, webhook_id)
-            if waiting is not None:
-                changed = await enter(session, gateway, report) if gateway and report else False
-                _finish(waiting, WebhookOutcome.APPLIED if changed else WebhookOutcome.UNCHANGED)
-    except Exception as error:
-        log.error("webhook_failed", webhook_id=webhook_id, exc_info=error)
-        async with transactions.system() as session:
-            waiting = await queries.lock_waiting_webhook(session, webhook_id)
-            if waiting is not None:
-                _postpone(waiting)
+    async with transactions.system() as session:
+        event = await session.get_one(WebhookEvent, webhook_id)
+        gateway = gateways.online(event.gateway)
+        report = gateway.read(event.body) if gateway and event.body else None
+    if gateway and isinstance(report, Report):
+        report = await _with_refunds(transactions, gateway, report)
+    failpoint("webhook.read")
+    async with transactions.system() as session:
+        waiting = await queries.lock_waiting_webhook(session, webhook_id)
+        if waiting is not None:
+            is_applied = gateway and report and await _apply(session, gateway, report)
+            _finish(waiting, WebhookOutcome.APPLIED if is_applied else WebhookOutcome.UNCHANGED)
 
 
 async def _with_refunds(
     transactions: Transactions, gateway: OnlineGateway, report: Report
 ) -> Report:
-    """Return a report with the refunds that its sum is made of; raises GatewayUnavailable."""
+    """Return a report with the refunds that its sum consists of; raises GatewayUnavailable."""
     if report.refunds is not None:
         return report
     async with transactions.system() as session:
-        if await find_payment(session, gateway, report) is None:
+        if await _find_payment(session, gateway, report) is None:
             return report
     return replace(report, refunds=tuple(await gateway.refunds_of(report.gateway_id)))
 
 
-async def enter(
+async def _apply(
     session: AsyncSession, gateway: OnlineGateway, report: Report | RefundReport | DisputeReport
 ) -> bool:
-    """Enter what a gateway says of its own accord; say whether it changed anything."""
+    """Apply a webhook's report; return whether it changed anything."""
     if isinstance(report, DisputeReport):
-        return await _enter_dispute(session, gateway, report)
+        return await disputes.apply_dispute_report(session, gateway, report)
     if isinstance(report, RefundReport):
-        return await refunds.enter(session, gateway.name, report)
-    payment = await find_payment(session, gateway, report)
+        return await refunds.apply_unrequested_refund_report(session, gateway.name, report)
+    payment = await _find_payment(session, gateway, report)
     if payment is None:
         return False
     before = payment.version
     if payment.gateway_transaction_id is None and report.captured > 0 and payment.is_unfinished:
         payment.gateway_transaction_id = report.gateway_id
     if payment.gateway_transaction_id == report.gateway_id:
-        await payments.settle(session, payment, report, live=gateway.live)
-        for refund in report.refunds or ():
-            await refunds.settle(session, payment, refund)
+        await payments.apply_report(session, payment, report, live=gateway.live)
+        for refund_report in report.refunds or ():
+            await refunds.apply_refund_report(session, payment, refund_report)
     elif report.captured > 0 and payment.is_unfinished:
         reason = "an intent took money that was never written down for this payment"
-        payments.quarantine(session, payment, reason, report.captured)
+        payments.quarantine_payment(session, payment, reason, report.captured)
     await session.flush()
     return payment.version != before
 
 
-async def _enter_dispute(
-    session: AsyncSession, gateway: OnlineGateway, report: DisputeReport
-) -> bool:
-    payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.payment_id)
-    if payment is None:
-        return False
-    return await disputes.settle(session, payment, report, live=gateway.live)
-
-
-async def find_payment(
+async def _find_payment(
     session: AsyncSession, gateway: OnlineGateway, report: Report
 ) -> PaymentTransaction | None:
     """Return the payment that a report is about, locked, or None when it is not one of ours."""
-    found = await queries.lock_payment_by_gateway_id(session, gateway.name, report.gateway_id)
-    if found is None and report.transaction_id is not None:
+    payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.gateway_id)
+    if payment is None and report.transaction_id is not None:
         return await queries.lock_payment_of_gateway(session, gateway.name, report.transaction_id)
-    return found
+    return payment
 
 
 def _finish(event: WebhookEvent, outcome: WebhookOutcome) -> None:
@@ -163,6 +184,7 @@ def _finish(event: WebhookEvent, outcome: WebhookOutcome) -> None:
 
 
 def _postpone(event: WebhookEvent) -> None:
+    """Retry a webhook later, or give it up after MAX_ATTEMPTS attempts."""
     event.attempts += 1
     if event.attempts >= MAX_ATTEMPTS:
         log.error("webhook_given_up", gateway=event.gateway, event_id=event.event_id)
@@ -171,19 +193,19 @@ def _postpone(event: WebhookEvent) -> None:
     event.next_attempt_at = now() + min(FIRST_PAUSE * 2**event.attempts, LONGEST_PAUSE)
 
 
-async def forget_bodies(transactions: Transactions, kept_for: timedelta) -> int:
-    """Forget the bodies of webhooks that were dealt with and are older; return how many.
+async def delete_bodies(transactions: Transactions, after: timedelta) -> int:
+    """Delete the bodies of finished webhooks that are older than `after`; return how many.
 
     A body holds a payer's name and address and parts of a card's number. Id, type and outcome
-    stay: a repetition after years is still known as one.
+    stay: a repetition after years is still recognized.
     """
-    before, forgotten = now() - kept_for, 0
+    before, total = now() - after, 0
     while True:
         async with transactions.system() as session:
-            number = await queries.delete_webhook_bodies(session, before, FORGOTTEN_AT_ONCE)
-        forgotten += number
-        if number < FORGOTTEN_AT_ONCE:
+            number = await queries.delete_webhook_bodies(session, before, BODIES_AT_ONCE)
+        total += number
+        if number < BODIES_AT_ONCE:
             break
-    if forgotten:
-        log.info("webhook_bodies_forgotten", number=forgotten)
-    return forgotten
+    if total:
+        log.info("webhook_bodies_forgotten", number=total)
+    return total

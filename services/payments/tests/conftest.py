@@ -15,11 +15,11 @@ from services.payments.gateways import Gateways
 from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method
-from services.payments.service.charges import Cashier
 from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer
+from services.payments.worker import deadlines_of
 from shared.db import make_engine
 from shared.testing import PATIENCE, Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
@@ -116,13 +116,8 @@ async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
 
 
 @pytest.fixture
-def cashier(transactions: Transactions, gateways: Gateways) -> Cashier:
-    return Cashier(transactions.system, gateways)
-
-
-@pytest.fixture
 def reconciler(transactions: Transactions, gateways: Gateways, settings: Settings) -> Reconciler:
-    return Reconciler(transactions, gateways, settings)
+    return Reconciler(transactions, gateways, deadlines_of(settings))
 
 
 @pytest.fixture

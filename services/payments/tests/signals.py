@@ -9,8 +9,11 @@ from typing import Any
 
 import httpx
 
+from shared.actors import Actor
+
 WEBHOOK_SECRET = "whsec_payments_tests"
 ORGANIZATION, OTHER_ORGANIZATION, CLIENT = 7, 8, 70
+ADMIN = Actor(user_id=1, role="admin")
 
 _voucher_ids = itertools.count(1)
 _event_ids = itertools.count(1)

@@ -61,7 +61,7 @@ def tell(
         body = event(f"charge.dispute.{kind}", content, **changed)
         for _ in range(2):
             assert (await deliver(client, body)).status_code == 200
-            await webhooks.process_waiting(transactions, gateways)
+            await webhooks.process_due(transactions, gateways)
 
     return told
 

@@ -7,7 +7,7 @@ import pytest
 from uuid_utils import uuid7
 
 from services.payments.gateways import Gateways
-from services.payments.handlers import handlers
+from services.payments.handlers import VOUCHERS, queues_of
 from services.payments.service.reconciliation import Reconciler
 from services.payments.tests.signals import CLIENT, ORGANIZATION, CardIssuer, order
 from services.payments.tests.test_charges import charge, types
@@ -68,7 +68,7 @@ def twice(transactions: Transactions, gateways: Gateways) -> Any:
     async def handle(event: Event) -> None:
         for _ in range(2):
             async with transactions.system(causation=event) as session:
-                await handlers(gateways)[event.type](session, event)
+                await queues_of(gateways)[VOUCHERS][event.type](session, event)
 
     return handle
 

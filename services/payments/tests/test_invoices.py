@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from pypdf import PdfReader
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import queries
-from services.payments.queries import reports
+from services.payments.endpoints.views import totals_csv
 from services.payments.schemas import DayTotal
 from services.payments.service import payments
-from services.payments.tests.signals import CLIENT, ORGANIZATION, OTHER_ORGANIZATION, order
+from services.payments.tests.signals import ADMIN, CLIENT, ORGANIZATION, OTHER_ORGANIZATION, order
 from services.payments.tests.test_charges import charge
 from shared.db import now
 from shared.testing import Database, Tokens
@@ -37,11 +38,15 @@ class Crash(Exception):
     """What ends a transaction in the middle."""
 
 
+async def _mark_paid(session: AsyncSession, payment_id: int) -> None:
+    payment = await queries.get_payment(session, payment_id)
+    await payments.mark_paid(session, ADMIN, payment.organization_id, payment_id, None)
+
+
 async def _pay_and_crash(transactions: Transactions, payment_id: int) -> None:
     with pytest.raises(Crash):
         async with transactions.system() as session:
-            payment = await queries.lock_payment(session, payment_id)
-            await payments.mark_paid(session, payment, None)
+            await _mark_paid(session, payment_id)
             await session.flush()
             raise Crash
 
@@ -66,7 +71,7 @@ async def test_fifty_at_once_with_crashes_leave_no_gap(
 
     async def pay(payment_id: int) -> None:
         async with transactions.system() as session:
-            await payments.mark_paid(session, await queries.lock_payment(session, payment_id), None)
+            await _mark_paid(session, payment_id)
 
     await asyncio.gather(
         *(_pay_and_crash(transactions, payment_id) for payment_id in ids[::4]),
@@ -288,7 +293,7 @@ async def test_more_given_back_than_paid_is_a_number_below_zero() -> None:
         refunded=Decimal("30.5"),
         net=Decimal("-30.5"),
     )
-    [_, line] = reports.as_csv([day], with_bom=False).decode().splitlines()
+    [_, line] = totals_csv([day], with_bom=False).decode().splitlines()
     assert line == "2026-03-01,USD,cash,0,0.00,1,30.50,-30.50"
 
 

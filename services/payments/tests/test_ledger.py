@@ -35,13 +35,12 @@ from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method, RefundSource
 from services.payments.schemas import ChargeCreate, QuotedRefund
-from services.payments.service import payments, refunds, webhooks
-from services.payments.service.charges import Cashier
+from services.payments.service import charges, payments, refund_attempts, refunds, webhooks
 from services.payments.service.reconciliation import Reconciler
-from services.payments.service.refund_attempts import RefundDesk
 from services.payments.settings import Settings
 from services.payments.tests.network import Crash, UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, dispute_of, event, order, signature
+from services.payments.worker import deadlines_of
 from shared.db import make_engine
 from shared.errors import AppError
 from shared.testing import Database, Tokens
@@ -89,9 +88,8 @@ class World:
         self.admin = await asyncpg.connect(self.database.admin_url)
         await self.admin.execute(f"SET search_path = {NAME}")
         self.transactions = Transactions(self.engine, f"carnet/{NAME}", CATALOGUE)
-        self.cashier = Cashier(self.transactions.system, self.gateways)
-        self.reconciler = Reconciler(self.transactions, self.gateways, self.settings)
-        self.desk = RefundDesk(self.transactions.system, self.gateways)
+        self.begin = self.transactions.system
+        self.reconciler = Reconciler(self.transactions, self.gateways, deadlines_of(self.settings))
         key = self.stripe.api_key.get_secret_value()
         self.console = httpx.AsyncClient(base_url=self.stripe.api_base, auth=(key, ""))
         self.issuer = CardIssuer(self.console)
@@ -151,7 +149,7 @@ class Books(RuleBasedStateMachine):
     def charge(self, body: ChargeCreate, fault: Fault) -> None:
         self.world.suffer(fault)
         with suppress(AppError, Crash):
-            self.world.run(self.world.cashier.charge(body))
+            self.world.run(charges.charge(self.world.begin, self.world.gateways, body))
         self.world.network.heal()
 
     @rule(body=orders, success=st.booleans())
@@ -165,7 +163,10 @@ class Books(RuleBasedStateMachine):
     @rule(body=orders)
     def return_from_the_bank(self, body: ChargeCreate) -> None:
         with suppress(AppError):
-            self.world.run(self.world.cashier.confirm(self._payment(body)["id"], None))
+            payment_id = self._payment(body)["id"]
+            self.world.run(
+                charges.confirm_payment(self.world.begin, self.world.gateways, payment_id, None)
+            )
 
     @rule(body=orders, part=st.sampled_from(["0.10", "50.00", None]), fault=REFUND_FAULTS)
     def refund(self, body: ChargeCreate, part: str | None, fault: Fault) -> None:
@@ -178,8 +179,14 @@ class Books(RuleBasedStateMachine):
         async with self.world.transactions.system() as session:
             payment = await queries.lock_payment(session, payment_id)
             amount = Decimal(part) if part else None
-            promised = await refunds.promise(session, payment, amount, source=RefundSource.STAFF)
-        await self.world.desk.carry_on(promised.id)
+            refund = await refunds.create_refund(
+                session, payment, amount, source=RefundSource.STAFF
+            )
+        await self._attempt(refund.id)
+
+    async def _attempt(self, refund_id: int) -> None:
+        world = self.world
+        await refund_attempts.attempt_refund(world.begin, world.gateways, refund_id)
 
     @rule(
         body=orders,
@@ -203,8 +210,8 @@ class Books(RuleBasedStateMachine):
         )
         for _ in range(2):
             async with self.world.transactions.system() as session:
-                promised = await refunds.promise_quoted(session, order)
-        await self.world.desk.carry_on(promised.id)
+                refund = await refunds.create_quoted_refund(session, order)
+        await self._attempt(refund.id)
 
     @rule(
         target=bodies,
@@ -233,11 +240,11 @@ class Books(RuleBasedStateMachine):
 
     @rule(body=orders)
     def void(self, body: ChargeCreate) -> None:
-        self.world.run(self._void(self._payment(body)["id"]))
+        self.world.run(self._void(body.voucher_id))
 
-    async def _void(self, payment_id: int) -> None:
+    async def _void(self, voucher_id: int) -> None:
         async with self.world.transactions.system() as session:
-            await payments.void(session, await queries.lock_payment(session, payment_id))
+            await payments.void_payment_of_voucher(session, voucher_id)
 
     @rule(target=bodies, body=orders)
     def the_gateway_tells(self, body: ChargeCreate) -> bytes:
@@ -262,13 +269,13 @@ class Books(RuleBasedStateMachine):
 
     async def _store(self, body: bytes) -> None:
         headers = {"stripe-signature": signature(body)}
-        notice = webhooks.verified(self.world.card, body, headers)
+        notice = webhooks.verify(self.world.card, body, headers)
         async with self.world.transactions.system() as session:
             await webhooks.store(session, "stripe", notice, body)
 
     @rule()
     def process_webhooks(self) -> None:
-        self.world.run(webhooks.process_waiting(self.world.transactions, self.world.gateways))
+        self.world.run(webhooks.process_due(self.world.transactions, self.world.gateways))
 
     @rule()
     def reconcile(self) -> None:

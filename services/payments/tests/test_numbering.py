@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.payments import queries
 from services.payments.service import invoices, payments
 from services.payments.service.reconciliation import Reconciler
-from services.payments.tests.signals import ORGANIZATION, order
+from services.payments.tests.signals import ADMIN, ORGANIZATION, order
 from services.payments.tests.test_charges import charge
 from shared.testing import Database, Tokens, until
 from shared.transactions import Transactions
@@ -59,7 +58,7 @@ async def test_forty_at_once_are_numbered_in_the_order_of_time(
 
     async def pay(payment_id: int) -> None:
         async with transactions.system() as session:
-            await payments.mark_paid(session, await queries.lock_payment(session, payment_id), None)
+            await payments.mark_paid(session, ADMIN, ORGANIZATION, payment_id, None)
 
     async def give_back(payment_id: int) -> None:
         path = f"{BASE}/payments/{payment_id}/refunds"
@@ -98,7 +97,7 @@ async def test_a_zone_that_moved_west_takes_no_date_back(
     first = await charge(client, vouchers, order(seller=_seller_in("Pacific/Kiritimati")))
     async with transactions.system() as session:
         west = {"timezone": "Etc/GMT+12"}
-        await invoices.seller_changed(session, ORGANIZATION, 2, west)
+        await invoices.record_seller_changes(session, ORGANIZATION, 2, west)
     second = await charge(client, vouchers, order())
     for payment in (first, second):
         payment_id = payment["transaction_id"]
@@ -127,9 +126,9 @@ def test_no_order_of_clocks_and_zones_takes_a_date_back(
     steps: list[tuple[datetime, str]],
 ) -> None:
     """Years and numbers follow: a series of an earlier year is never continued."""
-    last: invoices.Dating | None = None
+    last: invoices.DocumentDate | None = None
     for moment, zone in steps:
-        dated = invoices.dating(moment, ZoneInfo(zone), last)
+        dated = invoices.date_document(moment, ZoneInfo(zone), last)
         assert dated.issued_at >= moment
         assert dated.issue_date >= moment.astimezone(ZoneInfo(zone)).date()
         if last is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from services.payments import queries
 from services.payments.gateways import Gateways
-from services.payments.handlers import handlers
+from services.payments.handlers import VOUCHERS, queues_of
 from services.payments.models import RefundSource
 from services.payments.service import refunds
 from services.payments.service.reconciliation import Reconciler
@@ -48,7 +48,7 @@ async def test_asking_how_much_is_there_waits_for_nobody(
     path = f"/internal/vouchers/{body['voucher_id']}/payment"
     async with transactions.system() as session:
         payment = await queries.lock_payment(session, paid["transaction_id"])
-        await refunds.promise(session, payment, Decimal(100), source=RefundSource.STAFF)
+        await refunds.create_refund(session, payment, Decimal(100), source=RefundSource.STAFF)
         async with asyncio.timeout(5):
             before = (await client.get(path, headers=vouchers)).json()
     assert (before["refundable_amount"], before["pending_amount"]) == (399.99, 0)
@@ -151,7 +151,7 @@ async def test_the_event_makes_the_refund_that_the_call_did_not(
     event = voucher_event("refund_requested", body["voucher_id"], {}, values)
     for _ in range(2):
         async with transactions.system(causation=event) as session:
-            await handlers(gateways)[event.type](session, event)
+            await queues_of(gateways)[VOUCHERS][event.type](session, event)
     assert await issuer.net(paid["transaction_id"]) == 39999
     await reconciler.settle_refunds()
     assert await issuer.net(paid["transaction_id"]) == 11999

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.gateways.protocol import Failure
-from services.payments.handlers import handlers
+from services.payments.handlers import VOUCHERS, queues_of
 from services.payments.models import RefundSource
 from services.payments.service import refunds
 from services.payments.service.reconciliation import Reconciler
@@ -37,7 +37,7 @@ def deliver(transactions: Transactions, gateways: Gateways) -> Any:
     async def handle(event: Any) -> None:
         for _ in range(2):
             async with transactions.system(causation=event) as session:
-                await handlers(gateways)[event.type](session, event)
+                await queues_of(gateways)[VOUCHERS][event.type](session, event)
 
     return handle
 
@@ -192,8 +192,8 @@ async def test_a_refund_that_the_gateway_refuses_is_due_by_hand(
     async with transactions.system() as session:
         payment = await queries.lock_payment(session, paid["transaction_id"])
         source = RefundSource.CANCELLATION
-        refund = await refunds.promise(session, payment, None, source=source)
-        await refunds.fail(session, payment, refund, Failure("refund_failed", "No way back."))
+        refund = await refunds.create_refund(session, payment, None, source=source)
+        await refunds.fail_refund(session, payment, refund, Failure("refund_failed", "Refused."))
     [row] = await _listed(client, owner)
     assert (row["reason"], row["amount"], row["status"]) == ("refund_failed", 399.99, "due")
     path = f"{BASE}/payments/repayments/{row['id']}/settle"
@@ -210,8 +210,8 @@ async def test_a_refund_that_fails_again_is_due_once(
         async with transactions.system() as session:
             payment = await queries.lock_payment(session, paid["transaction_id"])
             source = RefundSource.CANCELLATION
-            refund = await refunds.promise(session, payment, None, source=source)
-            await refunds.fail(session, payment, refund, Failure("refund_failed", "No."))
+            refund = await refunds.create_refund(session, payment, None, source=source)
+            await refunds.fail_refund(session, payment, refund, Failure("refund_failed", "No."))
     [row] = await _listed(client, owner, status="due")
     assert (row["reason"], row["amount"]) == ("refund_failed", 399.99)
 

@@ -6,7 +6,8 @@ import httpx
 import pytest
 from uuid_utils import uuid7
 
-from services.payments.handlers import ORGANIZATION_HANDLERS
+from services.payments.gateways import Gateways
+from services.payments.handlers import ORGANIZATIONS, queues_of
 from services.payments.tests.signals import ORGANIZATION, OTHER_ORGANIZATION, order
 from services.payments.tests.test_charges import charge
 from shared.db import now
@@ -52,7 +53,7 @@ def twice(transactions: Transactions) -> Any:
     async def handle(event: Event) -> None:
         for _ in range(2):
             async with transactions.system(causation=event) as session:
-                await ORGANIZATION_HANDLERS[event.type](session, event)
+                await queues_of(Gateways({}))[ORGANIZATIONS][event.type](session, event)
 
     return handle
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.payments.gateways.protocol import Outcome, Report
-from services.payments.states import NEXT, UNFINISHED, Expected, Status, after_refund, judge
+from services.payments.models import UNFINISHED, Status
+from services.payments.states import NEXT, Expected, after_refund, judge
 from shared.testing import Database
 
 AMOUNT = Decimal("399.99")

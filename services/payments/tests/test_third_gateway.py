@@ -109,7 +109,7 @@ async def test_one_file_and_one_setting(
         assert (await client.post(path, content=paid)).status_code == 400
         stored = await client.post(path, content=paid, headers={"x-bank": "yes"})
         assert stored.json() == {"status": "stored"}
-        await webhooks.process_waiting(transactions, opened)
+        await webhooks.process_due(transactions, opened)
         owner = tokens.bearer(1, "organization_owner", ORGANIZATION)
         shown = await client.get(f"/api/payments/{waiting['transaction_id']}", headers=owner)
         assert (shown.json()["status"], shown.json()["payment_gateway"]) == (

@@ -50,7 +50,7 @@ async def waiting(
 @pytest.fixture
 def process(transactions: Transactions, gateways: Gateways) -> Process:
     async def process_waiting() -> None:
-        await webhooks.process_waiting(transactions, gateways)
+        await webhooks.process_due(transactions, gateways)
 
     return process_waiting
 
@@ -417,8 +417,8 @@ async def test_bodies_are_forgotten_in_time_and_the_event_is_still_known(
     async with database.admin() as admin:
         await admin.execute("UPDATE webhook_events SET received_at = now() - interval '91 days'")
     await deliver(client, young)
-    assert await webhooks.forget_bodies(transactions, timedelta(days=90)) == 1
-    assert await webhooks.forget_bodies(transactions, timedelta(days=90)) == 0
+    assert await webhooks.delete_bodies(transactions, timedelta(days=90)) == 1
+    assert await webhooks.delete_bodies(transactions, timedelta(days=90)) == 0
     rows = await database.rows("SELECT body, outcome FROM webhook_events ORDER BY id")
     assert [row["body"] for row in rows] == [None, unfinished, young]
     assert rows[0]["outcome"] == "applied"
