@@ -31,6 +31,7 @@ from shared.settings import ProcessSettings, ServiceSettings
 from shared.telemetry import RequestMetrics
 from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions
+from shared.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ def create_service(
     denials = Denials(transactions)
     app = FastAPI(
         title=title,
-        version="2.0.0",
+        version=VERSION,
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan(engine.dispose, clients, denials),

@@ -15,9 +15,9 @@ from deploy.checks.event_shapes.examples import full
 from deploy.local.system import CHECKOUT
 from shared.asyncapi import document
 from shared.shapes import FOLDER, Schema
+from shared.version import VERSION
 
 ASYNCAPI = Path("docs", "asyncapi.json")
-VERSION = "2.0.0"
 WIDTH = 100
 
 

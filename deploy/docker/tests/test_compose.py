@@ -3,7 +3,6 @@
 import importlib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from services.payments.models import Method
 from services.payments.settings import Settings as PaymentsSettings
 from services.vouchers.settings import Settings as VouchersSettings
 from shared.migrations import OwnerSettings
+from shared.version import VERSION
 
 COMPOSE = CHECKOUT / "docker-compose.yml"
 BUCKET = CHECKOUT / "deploy" / "docker" / "bucket.yml"
@@ -325,16 +325,15 @@ def test_every_container_is_contained(services: Services) -> None:
 
 
 def test_images_are_of_a_version_and_ours_come_from_the_one_dockerfile(services: Services) -> None:
-    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
     built = {image_of(s): s["build"] for s in services.values() if "build" in s}
     for service in services.values():
         name, _, tag = image_of(service).partition(":")
         assert tag not in ("", "latest")
         if name.startswith("carnet/"):
-            assert tag == version
+            assert tag == VERSION
             assert built[image_of(service)]["dockerfile"] == DOCKERFILE
     for owner in (*SERVICES, "gateway"):
-        assert built[f"carnet/{owner}:{version}"]["args"]["SERVICE"] == owner
+        assert built[f"carnet/{owner}:{VERSION}"]["args"]["SERVICE"] == owner
 
 
 def test_the_dockerfile_ends_with_an_ordinary_user_and_no_shell() -> None:
