@@ -1,0 +1,112 @@
+"""The internals of libraries that our code uses, by name: an upgrade without them fails here.
+
+An error message of this file means: read how the library does it now, change the named function of
+`shared`, then the bound in `pyproject.toml`.
+"""
+
+import ast
+import asyncio
+import inspect
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import requires
+from typing import Any
+
+import aiormq
+import pytest
+from aio_pika.abc import AbstractChannel
+from aiormq.abc import ChannelFrame
+
+from shared import bus, consumer, db
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+AIORMQ_CHANNEL: dict[str, type[Any]] = {
+    "lock": AbstractAsyncContextManager,
+    "delivery_tag": int,
+    "create_future": Callable,  # type: ignore[dict-item]
+    "confirmations": MutableMapping,
+    "message_id_delivery_tag": MutableMapping,
+    "max_content_size": int,
+    "write_queue": asyncio.Queue,
+    "number": int,
+}
+"""What `shared.bus.publish_all` and `_write` use of aiormq's channel."""
+
+BOUNDED = ("aio-pika", "aiormq", "asyncpg", "pamqp")
+
+
+def attributes_of(function: Callable[..., Any], variable: str) -> set[str]:
+    """Return the attributes that a function's source uses of one of its variables."""
+    tree = ast.parse(inspect.getsource(function))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == variable
+    }
+
+
+async def test_aiormq_has_the_internals_that_batches_are_written_with(
+    channel: AbstractChannel,
+) -> None:
+    writer = await channel.get_underlay_channel()
+    assert isinstance(writer, aiormq.Channel), "bus.publish_all: get_underlay_channel() differs"
+    for name, kind in AIORMQ_CHANNEL.items():
+        value = getattr(writer, name, None)
+        assert isinstance(value, kind), (
+            f"aiormq.Channel.{name} is not a {kind.__name__} any more: shared.bus.publish_all uses"
+            " it. Compare with Channel.basic_publish of the new version"
+        )
+
+
+async def test_aiormq_registers_confirmations_as_batches_do(channel: AbstractChannel) -> None:
+    source = inspect.getsource(aiormq.Channel.basic_publish)
+    for name in AIORMQ_CHANNEL.keys() - {"max_content_size", "number"}:
+        assert f"self.{name}" in source, (
+            f"aiormq's basic_publish does not use Channel.{name} any more: shared.bus.publish_all"
+            " does what it does, for a batch"
+        )
+
+
+def test_the_named_internals_are_those_that_our_code_uses() -> None:
+    names = attributes_of(bus.publish_all, "writer") | attributes_of(bus._write, "writer")
+    assert names == AIORMQ_CHANNEL.keys()
+
+
+def test_aiormq_marshals_the_frames_of_a_batch() -> None:
+    parameters = list(inspect.signature(ChannelFrame.marshall).parameters)
+    assert parameters[:2] == ["channel_number", "frames"], (
+        "aiormq.abc.ChannelFrame.marshall takes other parameters: shared.bus._write calls it"
+    )
+
+
+def test_aiormq_consumes_below_aio_pika() -> None:
+    assert "basic_consume" in inspect.getsource(consumer.Consumer)
+    parameters = list(inspect.signature(aiormq.Channel.basic_consume).parameters)
+    assert parameters[:3] == ["self", "queue", "consumer_callback"], (
+        "aiormq.Channel.basic_consume takes other parameters: shared.consumer.Consumer calls it"
+    )
+
+
+async def test_asyncpg_has_the_transport_whose_socket_gets_options(
+    transactions: Transactions,
+) -> None:
+    assert "driver_connection._transport" in inspect.getsource(db)
+    async with transactions.engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        transport = getattr(raw.driver_connection, "_transport", None)
+        assert isinstance(transport, asyncio.Transport), (
+            "asyncpg's Connection has no `_transport` any more: shared.db sets the options of its"
+            " socket, so that statements do not wait for a server that vanished"
+        )
+        assert transport.get_extra_info("socket") is not None
+
+
+def test_versions_with_internals_that_we_use_have_an_upper_bound() -> None:
+    requirements = {line.partition(";")[0] for line in requires("carnet") or ()}
+    for name in BOUNDED:
+        [requirement] = [line for line in requirements if line.startswith((f"{name}<", f"{name}>"))]
+        assert "<" in requirement, f"pyproject.toml: {name} needs an upper bound"
