@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from shared.bus import EXCHANGE
-from shared.shapes import Schema, published_shapes
+from shared.shapes import Schema
+from shared.version import VERSION
 
 Document = dict[str, Any]
 
@@ -74,12 +75,12 @@ def _message(kind: str, shape: Schema, examples: Sequence[Any]) -> Document:
     return message | ({"examples": told} if told else {})
 
 
-def asyncapi_router(service: str, title: str, version: str) -> APIRouter:
-    """Return /asyncapi.json: what this service publishes. The gateway does not route it."""
+def asyncapi_router(shapes: Mapping[str, Schema], title: str) -> APIRouter:
+    """Return /asyncapi.json: the events of these shapes. The gateway does not route it."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/asyncapi.json")
     async def asyncapi() -> Document:
-        return document(title, version, published_shapes(service))
+        return document(title, VERSION, shapes)
 
     return router

@@ -28,6 +28,7 @@ from shared.openapi import describe
 from shared.outages import UNREACHABLE
 from shared.problems import install_error_handlers
 from shared.settings import ProcessSettings, ServiceSettings
+from shared.shapes import published_shapes
 from shared.telemetry import RequestMetrics
 from shared.tokens import Keys, TokenVerifier
 from shared.transactions import Transactions
@@ -46,10 +47,12 @@ def create_service(
     routers: Sequence[APIRouter],
     *,
     title: str,
+    package: str | None = None,
     clients: ServiceClients | None = None,
 ) -> FastAPI:
-    """Return a service's application: database, tokens, errors, health and metrics in place.
+    """Return a service's application with its database, tokens, errors, health and metrics.
 
+    `package` is the service's, which holds the shapes of its events; without one it publishes none.
     The application's state holds `transactions`, `verifier`, `internal_keys`, `clients`,
     `denials` and `settings`, for the few dependencies that need them.
     """
@@ -79,7 +82,8 @@ def create_service(
     }
     app.state.checks = checks
     app.include_router(health_router(checks))
-    app.include_router(asyncapi_router(name, title, app.version))
+    shapes = published_shapes(package) if package else {}
+    app.include_router(asyncapi_router(shapes, title))
     for router in routers:
         app.include_router(router)
     app.add_middleware(RequestMetrics)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel
@@ -84,16 +83,11 @@ Readings = Mapping[str, Reading]
 
 
 @cache
-def published_shapes(service: str) -> Mapping[str, Schema]:
-    """Return the committed JSON Schema of every event type of a service, by type.
-
-    Empty for a name that is no service's (the tests of `shared` have a service of their own).
-    """
-    if find_spec(f"services.{service}") is None:
-        return {}
-    folder = files(f"services.{service}") / FOLDER
-    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
+def published_shapes(package: str) -> Mapping[str, Schema]:
+    """Return the committed JSON Schema of every event type that a service's package publishes."""
+    folder = files(package) / FOLDER
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
     return {
         name.removesuffix(".json"): json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in found
+        for name in names
     }

@@ -130,10 +130,15 @@ def broker_url_of(user: str, url: SecretStr) -> SecretStr:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One service's database: as the administrator, the schema's owner, and the service."""
+    """One service's database: as the administrator, the schema's owner, and the service.
+
+    `package` is the service's, which holds its migrations and the shapes of its events; None for
+    a service of the tests' own.
+    """
 
     service: str
     admin_url: str
+    package: str | None = None
 
     @property
     def url(self) -> SecretStr:
@@ -168,9 +173,9 @@ class Database:
         """
         rows = await self.rows("SELECT body FROM outbox ORDER BY id")
         events = [json.loads(row["body"]) for row in rows]
-        if published_shapes(self.service):
+        if self.package:
             for event in events:
-                require_published_shape(self.service, event)
+                require_published_shape(self.package, event)
         return events
 
     async def clear(self) -> None:
@@ -185,18 +190,18 @@ class Database:
             await connection.execute(f"SET session_replication_role = replica; {deletes}")
 
 
-def require_published_shape(service: str, event: dict[str, Any]) -> None:
+def require_published_shape(package: str, event: dict[str, Any]) -> None:
     """Raise AssertionError when an event is not what its publisher promises, and nothing else."""
     try:
-        _validator(service, event["type"]).validate(event)
+        _validator(package, event["type"]).validate(event)
     except ValidationError as error:
         place = ".".join(str(step) for step in error.instance_path)
         raise AssertionError(f"{event['type']}: {place}: {error.message}") from None
 
 
 @cache
-def _validator(service: str, kind: str) -> Draft202012Validator:
-    shape = published_shapes(service).get(kind)
+def _validator(package: str, kind: str) -> Draft202012Validator:
+    shape = published_shapes(package).get(kind)
     if shape is None:
         raise AssertionError(f"{kind} has no published shape: carnet event-shapes write")
     return Draft202012Validator(closed(shape), validate_formats=True)
@@ -215,13 +220,16 @@ def closed(shape: Any) -> Any:
     return inner | {"properties": properties, "additionalProperties": False}
 
 
-def service_database(service: str) -> Callable[..., Any]:
-    """Return a session fixture of a service's migrated database, for its tests' conftest."""
+def service_database(package: str) -> Callable[..., Any]:
+    """Return a session fixture of a service's migrated database, for its tests' conftest.
+
+    `package` is the service's, such as `services.vouchers`.
+    """
 
     @pytest.fixture(scope="session", name="session_database")
     def database(test_process: int) -> Iterator[Database]:
         admin_url = _required("CARNET_TEST_DATABASE_URL")
-        made = asyncio.run(_copy_of_template(admin_url, service, test_process))
+        made = asyncio.run(_copy_of_template(admin_url, package, test_process))
         yield made
         asyncio.run(_drop(admin_url, made))
 
@@ -235,39 +243,41 @@ async def database(session_database: Database) -> AsyncIterator[Database]:
     await session_database.clear()
 
 
-async def _copy_of_template(admin_url: str, service: str, process: int) -> Database:
+async def _copy_of_template(admin_url: str, package: str, process: int) -> Database:
     """Migrate once for each state of the migrations, then copy: a copy takes 50 milliseconds."""
-    template = f"template_{service}_{_digest_of_migrations(service)}"
+    service = package.rpartition(".")[2]
+    template = f"template_{service}_{_digest_of_migrations(package)}"
     name = f"test_{service}_{os.getpid()}_{process}_{next(_COPIES)}"
     connection = await asyncpg.connect(in_database(admin_url, "postgres"))
     try:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended('carnet.test', 0))")
         known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", template)
         if not known:
-            await _make_template(connection, admin_url, service, template)
+            await _make_template(connection, admin_url, package, template)
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     finally:
         await connection.close()
     # Per-database role settings (the search_path) are not copied with a template.
-    copy = Database(service, in_database(admin_url, name))
+    copy = Database(service, in_database(admin_url, name), package)
     await provision(copy.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
     return copy
 
 
 async def _make_template(
-    connection: asyncpg.Connection, admin_url: str, service: str, template: str
+    connection: asyncpg.Connection, admin_url: str, package: str, template: str
 ) -> None:
     unfinished = f"{template}_unfinished"
     await connection.execute(f'DROP DATABASE IF EXISTS "{unfinished}"')
     await connection.execute(f'CREATE DATABASE "{unfinished}"')
-    made = Database(service, in_database(admin_url, unfinished))
+    service = package.rpartition(".")[2]
+    made = Database(service, in_database(admin_url, unfinished), package)
     await provision(made.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
-    await migrations.upgrade(f"services.{service}", made.owner_url)
+    await migrations.upgrade(package, made.owner_url)
     await connection.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{template}"')
 
 
-def _digest_of_migrations(service: str) -> str:
-    folder = migrations.folder_of(f"services.{service}")
+def _digest_of_migrations(package: str) -> str:
+    folder = migrations.folder_of(package)
     digest = hashlib.sha256()
     shared = [Path(inspect.getfile(module)) for module in (migrations, tenancy, provisioning)]
     for path in [*sorted(folder.rglob("*.py")), *shared]:

@@ -30,7 +30,7 @@ from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
-session_database = service_database("audit")
+session_database = service_database("services.audit")
 
 RESUMES_WITHIN = 60.0
 WRITTEN_MEANWHILE = 60

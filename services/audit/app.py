@@ -16,7 +16,14 @@ NAME = "audit"
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the application."""
-    app = create_service(NAME, settings, CATALOGUE, [admin, members], title="Carnet audit")
+    app = create_service(
+        NAME,
+        settings,
+        CATALOGUE,
+        [admin, members],
+        title="Carnet audit",
+        package=__package__,
+    )
     app.state.seal_reader = SealReader(store_at(settings.seals), settings.internal_jwks)
     return app
 

@@ -42,6 +42,7 @@ def create_app(
         CATALOGUE,
         [auth, keys, admin, members, internal],
         title="Carnet identity",
+        package=__package__,
         clients=clients,
     )
     resources = Resources.of(settings, app.state.transactions, clients)

@@ -34,6 +34,7 @@ def create_app(settings: Settings, *, identity: httpx.AsyncBaseTransport | None 
         CATALOGUE,
         [admin, members, internal],
         title="Carnet organizations",
+        package=__package__,
         clients=clients_of(settings, identity),
     )
 

@@ -53,6 +53,7 @@ def create_app(
             _closing(gateways, logos),
         ],
         title="Carnet payments",
+        package=__package__,
     )
     app.state.gateways = gateways
     app.state.logos = logos

@@ -49,6 +49,7 @@ def create_app(
             refunds.refunds,
         ],
         title="Carnet vouchers",
+        package=__package__,
         clients=clients_of(settings, transports),
     )
 

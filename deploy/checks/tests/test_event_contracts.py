@@ -36,7 +36,7 @@ from shared.testing import (
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
-session_database = service_database(AUDIT)
+session_database = service_database("services.audit")
 
 SHAPES = files.read_shapes(CHECKOUT)
 READERS = all_readers()
@@ -71,7 +71,7 @@ def test_a_service_waits_for_every_queue_that_takes_its_events(service: str) -> 
 def test_a_shape_is_a_json_schema_whose_examples_hold(kind: str) -> None:
     meta.validate(SHAPES[kind])
     for example in examples_of(kind):
-        require_published_shape(kind.split(".")[0], example)
+        require_published_shape(f"services.{kind.split('.')[0]}", example)
         Event.model_validate(example)
 
 
@@ -151,20 +151,20 @@ def envelope(kind: str, **new_values: Any) -> dict[str, Any]:
 )
 def test_a_publisher_is_held_to_its_shape(kind: str, new_values: dict[str, Any], told: str) -> None:
     with pytest.raises(AssertionError, match=f"{kind}: .*{told}"):
-        require_published_shape(kind.split(".")[0], envelope(kind, **new_values))
+        require_published_shape(f"services.{kind.split('.')[0]}", envelope(kind, **new_values))
 
 
 def test_an_event_without_a_promised_detail_is_refused() -> None:
     event = envelope("vouchers.voucher.cancelled.v1")
     del event["data"]["new_values"]["reason"]
     with pytest.raises(AssertionError, match="reason"):
-        require_published_shape("vouchers", event)
+        require_published_shape("services.vouchers", event)
 
 
 def test_an_event_without_a_shape_is_refused() -> None:
     event = envelope("vouchers.voucher.cancelled.v1") | {"type": "vouchers.voucher.lost.v1"}
     with pytest.raises(AssertionError, match="has no published shape"):
-        require_published_shape("vouchers", event)
+        require_published_shape("services.vouchers", event)
 
 
 def test_no_secret_is_in_any_shape() -> None:
@@ -216,11 +216,13 @@ def test_the_asyncapi_document_names_every_event_and_who_takes_it() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_serves_its_own_asyncapi_document(service: str) -> None:
     app = FastAPI()
-    app.include_router(asyncapi_router(service, f"Carnet {service}", "2.0.0"))
+    app.include_router(
+        asyncapi_router(published_shapes(f"services.{service}"), f"Carnet {service}")
+    )
     async with client_of(app) as client:
         answer: httpx.Response = await client.get("/asyncapi.json")
     document = answer.json()
     assert set(document["channels"]) == set(all_schemas()[service])
     for kind, message in document["components"]["messages"].items():
-        promised = published_shapes(service)[kind]
+        promised = published_shapes(f"services.{service}")[kind]
         assert message["payload"]["schema"]["properties"] == promised["properties"]

@@ -26,7 +26,7 @@ from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
-session_database = service_database("audit")
+session_database = service_database("services.audit")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from shared.events import Event
 from shared.testing import Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
 
-session_database = service_database("audit")
+session_database = service_database("services.audit")
 
 SECRET = "never-to-be-seen"
 

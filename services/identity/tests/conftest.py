@@ -22,7 +22,7 @@ from shared.db import make_engine
 from shared.testing import Database, Tokens, client_of, service_database
 from shared.transactions import Transactions
 
-session_database = service_database("identity")
+session_database = service_database("services.identity")
 
 PASSWORD = "correct horse battery"
 HASHED = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash(PASSWORD)

@@ -13,7 +13,7 @@ from shared.db import make_engine
 from shared.testing import Database, Tokens, client_of, service_database
 from shared.transactions import Transactions
 
-session_database = service_database("organizations")
+session_database = service_database("services.organizations")
 
 
 class Identity:

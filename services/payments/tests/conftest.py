@@ -24,7 +24,7 @@ from shared.db import make_engine
 from shared.testing import PATIENCE, Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
 
-session_database = service_database(NAME)
+session_database = service_database("services.payments")
 
 API_KEY = "sk_test_payments"
 

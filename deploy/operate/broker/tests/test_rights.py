@@ -232,4 +232,4 @@ async def test_what_passes_the_broker_names_the_user_all_the_same(
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_event_begins_with_the_name_of_its_service(service: str) -> None:
     """By it the broker and the consumers know whose event it is."""
-    assert {service_in(kind) for kind in published_shapes(service)} == {service}
+    assert {service_in(kind) for kind in published_shapes(f"services.{service}")} == {service}

@@ -12,7 +12,7 @@ from shared.testing import Database, service_database
 
 pytestmark = pytest.mark.anyio
 
-session_database = service_database("audit")
+session_database = service_database("services.audit")
 
 INSERT = "INSERT INTO outbox (event_id, type, body, created_at) VALUES ('x', 'x', '{}', now())"
 
