@@ -1,6 +1,6 @@
-"""What this service publishes.
+"""The events that this service publishes.
 
-Whatever ends access tokens says so in the `new_values` of its event, for the gateways:
+An event that makes access tokens void states so in its `new_values`, for the gateways:
 `tokens_not_before` (seconds since 1970, with milliseconds) and `user_id`: that user's tokens
 issued earlier are void; `ended_sessions`: tokens with one of these `sid` are void.
 """
@@ -27,25 +27,25 @@ CATALOGUE: Catalogue = {
 }
 
 LISTENERS = ("audit.log", "organizations.requests", "vouchers.clients")
-"""The queues that take some of them: none leaves before all of these are there."""
+"""The queues that take these events. No event is published before all of them exist."""
 
 
 class TokensVoided(TypedDict):
-    """The user whose access tokens issued earlier are void: seconds since 1970."""
+    """The user whose access tokens issued before a moment (seconds since 1970) are void."""
 
     user_id: int
     tokens_not_before: float
 
 
 class OptionalTokensVoided(TypedDict, total=False):
-    """The same, of a change that does not always end tokens."""
+    """A change that may void a user's access tokens, with the fields of TokensVoided."""
 
     user_id: int
     tokens_not_before: float
 
 
 class PasswordChanged(OptionalTokensVoided):
-    """Somebody else's password ends every token, one's own all other sessions."""
+    """A change by an administrator voids every token, one by the user ends all other sessions."""
 
     ended_sessions: NotRequired[list[str]]
 
@@ -63,14 +63,14 @@ class LoginFailed(TypedDict):
 
 
 class LoggedOut(OptionalTokensVoided):
-    """Why sessions ended: these, or all of the user's."""
+    """Why sessions ended: those that are listed, or all sessions of the user."""
 
     reason: str
     ended_sessions: NotRequired[list[str]]
 
 
 class OrganizationRequested(TypedDict):
-    """What the user's organization shall be called."""
+    """The name that the requested organization will have."""
 
     organization_name: str
 

@@ -21,10 +21,10 @@ from shared.settings import load_settings
 from shared.transactions import Transactions
 
 
-def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m services.identity.keys",
-        description="The keys that sign access tokens. No rotation ends anybody's session.",
+        description="The keys that sign access tokens. A rotation ends no session.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show every key, the newest first")
@@ -34,12 +34,12 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         default=int(PUBLICATION_LEAD.total_seconds()),
         metavar="SECONDS",
-        help="when it takes over; less than 300 may cost requests a 401 (default: %(default)s)",
+        help="when it takes over; below 300, requests may get a 401 (default: %(default)s)",
     )
-    return parser.parse_args(given)
+    return parser.parse_args(arguments)
 
 
-def described(key: SigningKey) -> str:
+def describe(key: SigningKey) -> str:
     """Return one line about a key."""
     moment = now()
     if key.published_until is not None and key.published_until < moment:
@@ -53,22 +53,24 @@ def described(key: SigningKey) -> str:
     return f"{key.id}  {state:9}  signs from {since}  published until {until}"
 
 
-async def run(transactions: Transactions, settings: KeySettings, given: Sequence[str]) -> list[str]:
-    """Do what the arguments say; returns what to print."""
-    arguments = _arguments(given)
+async def run(
+    transactions: Transactions, settings: KeySettings, command_line: Sequence[str]
+) -> list[str]:
+    """Run the command; return the lines to print."""
+    arguments = _arguments(command_line)
     async with transactions.system() as session:
         if arguments.command == "rotate":
             lead = timedelta(seconds=arguments.after)
             await keyring.rotate(session, KeyEncryption(settings.signing_secret), lead)
-        return [described(key) for key in await keyring.list_keys(session)]
+        return [describe(key) for key in await keyring.list_keys(session)]
 
 
-async def _main(given: Sequence[str]) -> None:
-    _arguments(given)  # a wrong word, or --help, needs no settings
+async def _main(command_line: Sequence[str]) -> None:
+    _arguments(command_line)  # an invalid command line and --help need no settings
     settings = load_settings(KeySettings)
     engine = make_engine(settings.database_url, pool_size=1)
     try:
-        lines = await run(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings, given)
+        lines = await run(Transactions(engine, f"carnet/{NAME}", CATALOGUE), settings, command_line)
     finally:
         await engine.dispose()
     sys.stdout.write("\n".join([*lines, ""]))

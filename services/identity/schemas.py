@@ -1,4 +1,4 @@
-"""What comes in and what goes out."""
+"""The bodies of requests and responses."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -31,19 +31,19 @@ PermissionName = Literal[
 ]
 NewPassword = Annotated[
     str,
-    # What RFC 8265 makes of it may be shorter.
+    # The form of RFC 8265 may be shorter.
     Field(max_length=1024),
     AfterValidator(new_password),
     Field(json_schema_extra={"minLength": MIN_LENGTH, "maxLength": MAX_LENGTH}),
 ]
 """A new password. Its length is checked here, its strength by `Passwords.hash_new`."""
 PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
-"""A password to be checked: version 1 had other rules, so there is only a bound."""
+"""A password to verify. Version 1 had other rules, so only its length has a bound."""
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class _Partial(RequestBody):
-    """Whatever is sent is changed; null empties an optional field."""
+class _PartialUpdate(RequestBody):
+    """Fields that are sent are changed; null empties an optional field."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
@@ -53,7 +53,7 @@ class _Partial(RequestBody):
 
 
 class Registration(RequestBody):
-    """Somebody who wants to become a client."""
+    """The registration of a client."""
 
     email: Email
     name: Name
@@ -89,8 +89,8 @@ class UserCreate(MemberCreate):
         return self
 
 
-class MemberUpdate(_Partial):
-    """What a manager may change of a user of the organization."""
+class MemberUpdate(_PartialUpdate):
+    """The fields of a user that a manager may change."""
 
     email: Email = ""
     name: Name = ""
@@ -100,13 +100,14 @@ class MemberUpdate(_Partial):
 
 
 class UserUpdate(MemberUpdate):
-    """What an administrator may change besides; a null organization takes the user out of it."""
+    """The fields of a user that an administrator may change. A null organization removes the user
+    from it."""
 
     organization_id: BodyId | None = None
 
 
-class ProfileUpdate(_Partial):
-    """What users may change of themselves."""
+class ProfileUpdate(_PartialUpdate):
+    """The fields that users may change in their own account."""
 
     name: Name = ""
     phone: Phone | None = None
@@ -119,7 +120,7 @@ class NewPasswordBody(RequestBody):
 
 
 class PasswordChange(RequestBody):
-    """A new password of one's own, proven by the present one."""
+    """A new password of your own, confirmed by the present one."""
 
     current_password: PresentPassword
     new_password: NewPassword
@@ -128,41 +129,44 @@ class PasswordChange(RequestBody):
 class Credentials(RequestBody):
     """An e-mail address and a password."""
 
-    # A name and not an address: version 1 took addresses that would be refused today.
+    # A name and not an address: version 1 accepted addresses that would be refused today.
     email: Name
     password: PresentPassword
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The address as it was typed, and as a registration would have kept it: one address has
-        several spellings (a letter and its accent as one character or two, Punycode)."""
+        """The address as it was typed, and as a registration would have stored it.
+
+        One address has several spellings (a letter and its accent as one character or two,
+        Punycode).
+        """
         try:
-            kept = validate_email(self.email, check_deliverability=False).normalized
+            stored_email = validate_email(self.email, check_deliverability=False).normalized
         except EmailNotValidError:
             return (self.email,)
-        return (self.email,) if kept == self.email else (self.email, kept)
+        return (self.email,) if stored_email == self.email else (self.email, stored_email)
 
 
 class RefreshRequest(RequestBody):
-    """A refresh token, good for one use."""
+    """A refresh token, which can be exchanged once."""
 
     refresh_token: RefreshTokenText
 
 
 class LogoutRequest(RequestBody):
-    """Which session ends: the refresh token's, or without one the access token's."""
+    """The session to end: that of the refresh token, or without one that of the access token."""
 
     refresh_token: RefreshTokenText | None = None
 
 
 class PermissionGrant(RequestBody):
-    """A permission to give."""
+    """A permission to grant."""
 
     permission: PermissionName
 
 
 class TokensRead(BaseModel):
-    """A signed-in session's tokens; `expires_in` are seconds of the access token."""
+    """The tokens of a sign-in session. The access token expires after `expires_in` seconds."""
 
     access_token: str
     token_type: Literal["bearer"]
@@ -187,20 +191,20 @@ class UserRead(BaseModel):
     approved_by: int | None
     last_login: datetime | None
     requested_organization: str | None = Field(
-        description="The organization that is being made for this user, until it exists"
+        description="The organization that is being created for this user, until it exists"
     )
     created_at: datetime
     updated_at: datetime
 
 
 class ProfileRead(UserRead):
-    """Oneself, with the permissions that were granted."""
+    """Your own account, with the permissions that you were granted."""
 
     permissions: list[str]
 
 
 class PermissionRead(BaseModel):
-    """A permission, who gave it and when."""
+    """A permission, who granted it and when."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -213,7 +217,7 @@ class PermissionRead(BaseModel):
 
 
 class SessionRead(BaseModel):
-    """One of one's own live sessions."""
+    """One of your own live sessions."""
 
     id: UUID
     started_at: datetime
@@ -224,20 +228,20 @@ class SessionRead(BaseModel):
     is_current: bool
 
     @classmethod
-    def of(cls, opened: SignInSession, *, is_current: bool) -> Self:
+    def of(cls, row: SignInSession, *, is_current: bool) -> Self:
         """Return a session as its user sees it."""
-        known = {name: getattr(opened, name) for name in cls.model_fields if name != "is_current"}
-        return cls(**known, is_current=is_current)
+        fields = {name: getattr(row, name) for name in cls.model_fields if name != "is_current"}
+        return cls(**fields, is_current=is_current)
 
 
 class Message(BaseModel):
-    """What was done, in words."""
+    """A sentence that states what was done."""
 
     message: str
 
 
 class OrganizationFacts(ServiceData):
-    """Our own small reading of an organization, as the organizations service shows it."""
+    """The fields that we read of an organization, as its service returns it."""
 
     id: BodyId
     version: int
@@ -246,7 +250,7 @@ class OrganizationFacts(ServiceData):
 
 
 class OwnerOrder(RequestBody):
-    """An owner to be made together with an organization."""
+    """The owner of an organization that is being created."""
 
     organization: OrganizationFacts
     email: Email
@@ -256,7 +260,7 @@ class OwnerOrder(RequestBody):
 
 
 class UserCopy(BaseModel):
-    """What other services keep of a user."""
+    """The fields of a user that other services store."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -270,7 +274,7 @@ class UserCopy(BaseModel):
 
 
 class Revocations(BaseModel):
-    """Which access tokens that have not run out are void all the same."""
+    """The access tokens that are void before they expire."""
 
     revoked_sessions: list[str]
     users: dict[int, float]

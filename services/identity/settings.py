@@ -9,16 +9,16 @@ from services.identity.security.key_encryption import key_of
 from shared.settings import DatabaseUrl, ServiceSettings
 
 
-def _usable(secret: SecretStr) -> SecretStr:
+def _require_key(secret: SecretStr) -> SecretStr:
     key_of(secret)
     return secret
 
 
-SigningSecret = Annotated[SecretStr, AfterValidator(_usable)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_require_key)]
 
 
 class KeySettings(BaseSettings):
-    """What the key rotation command needs: the database, and what encrypts the keys in it."""
+    """The settings of the key rotation command: the database, and the secret that encrypts keys."""
 
     model_config = SettingsConfigDict(
         env_prefix="IDENTITY_", frozen=True, extra="ignore", hide_input_in_errors=True
@@ -29,7 +29,7 @@ class KeySettings(BaseSettings):
 
 
 class Settings(ServiceSettings):
-    """Sign-in, its limits, and where organizations are read when a copy is missing."""
+    """Sign-in, its limits, and the address of the organizations service."""
 
     model_config = SettingsConfigDict(env_prefix="IDENTITY_")
 
@@ -37,21 +37,22 @@ class Settings(ServiceSettings):
     signing_secret: SigningSecret
 
     self_registration: bool = True
-    """Whether anybody may register; if not, administrators and owners alone make users."""
+    """Whether everyone may register; if not, only administrators and owners create users."""
 
     password_queue: int = Field(default=32, ge=1)
-    """How many passwords may wait for the one thread that hashes; the next one is told 503."""
+    """How many passwords may wait for the thread that hashes; the next one is answered with 503."""
 
     failed_sign_in_seconds: float = Field(default=0.5, ge=0)
-    """A refused sign-in is answered after a multiple of this, so that time tells nothing."""
+    """A refused sign-in is answered after a multiple of these seconds, so that its time reveals
+    nothing; zero means at once."""
 
     registrations_per_address: int = Field(default=100, ge=1)
-    """How many registrations one address may send in an hour."""
+    """How many registrations one network address may send in an hour."""
 
     secure_cookies: bool = False
-    """Whether cookies are for https alone: set it where the gateway is reached by https."""
+    """Whether cookies are for HTTPS only. Set it where clients reach the gateway by HTTPS."""
 
     @model_validator(mode="after")
     def _one_source_of_keys(self) -> "Settings":
-        """Identity verifies with the keys in its own database: it needs no address of keys."""
+        """Accept settings without a source of keys: identity has the keys in its own database."""
         return self

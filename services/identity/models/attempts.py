@@ -8,7 +8,7 @@ from services.identity.models.base import Base
 
 
 class AttemptCount(Base):
-    """How often something was tried within the window that ends at `ends_at`."""
+    """The number of attempts within the window that ends at `ends_at`."""
 
     __tablename__ = "attempt_counts"
 

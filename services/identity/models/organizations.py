@@ -9,10 +9,10 @@ from shared.db import now
 
 
 class OrganizationCopy(Base):
-    """What sign-in must know of an organization.
+    """The fields of an organization that sign-in needs.
 
-    Each field carries the version it is from, so that copies, events and look-ups come to the same
-    whatever their order. A field is null until it is known.
+    Each field is stored with the version it is from, so that events and requests lead to the same
+    row in any order. A field is null until its value is known.
     """
 
     __tablename__ = "organization_copies"
@@ -26,5 +26,5 @@ class OrganizationCopy(Base):
 
     @property
     def is_complete(self) -> bool:
-        """Say whether this is a whole copy, not what a single event told."""
+        """Return whether every field is known; a single event may contain only some."""
         return self.slug is not None and self.is_active is not None

@@ -26,12 +26,12 @@ PERMISSIONS = (
 
 
 class Permission(Entity, Base):
-    """What a member of an organization may do there beyond what the role allows."""
+    """A permission of a member of an organization, beyond what the role allows."""
 
     __tablename__ = "permissions"
     __table_args__ = (
         UniqueConstraint("user_id", "organization_id", "permission"),
-        # Together: a permission in an organization that its user does not belong to cannot be.
+        # Together: no permission can exist in an organization that its user does not belong to.
         ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
         CheckConstraint(one_of("permission", PERMISSIONS), name="permission"),
     )

@@ -72,4 +72,4 @@ class RefreshToken(Base):
     issued_at: Mapped[datetime] = mapped_column(default=now)
     used_at: Mapped[datetime | None]
     answer: Mapped[str | None] = mapped_column(info=SECRET)
-    """The tokens it was exchanged for, encrypted (see refresh_answers.py); erased after use."""
+    """The new tokens, encrypted (see service/refresh_answers.py). Erased after ten seconds."""

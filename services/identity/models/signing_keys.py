@@ -17,8 +17,8 @@ class SigningKey(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     public_key: Mapped[dict[str, Any]]
     private_key: Mapped[str | None] = mapped_column(info=SECRET)
-    """Encrypted (see key_encryption.py); erased once the key signs no more."""
+    """Encrypted (see security/key_encryption.py). Erased when the key has retired."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     signs_from: Mapped[datetime]
     published_until: Mapped[datetime | None]
-    """When its last token has died; null while no newer key has been made."""
+    """When its last token has expired; null while there is no newer key."""

@@ -24,13 +24,13 @@ STAFF = "staff"
 CLIENT = "client"
 ROLES = (ADMIN, OWNER, THERAPIST, CLIENT, STAFF)
 GRANTABLE_ROLES = frozenset({THERAPIST, STAFF})
-"""Who holds what was granted: owners and admins hold all by role, clients hold nothing."""
+"""Roles whose users can be granted permissions. Owners and administrators have all by role."""
 
-NO_PASSWORD = "!"  # noqa: S105 - the hash of no password at all, as in Unix
+NO_PASSWORD = "!"  # noqa: S105 - no password has this hash, as in Unix
 
 
 class User(Entity, Base):
-    """Somebody who can sign in. Never deleted: a pseudonym takes the place of the person."""
+    """An account. Its row is never deleted: a pseudonym replaces the personal data."""
 
     __tablename__ = "users"
     __table_args__ = (
@@ -52,7 +52,7 @@ class User(Entity, Base):
             "tokens_not_before",
             postgresql_where=text("tokens_not_before IS NOT NULL"),
         ),
-        # What permissions point at, so that none outlives a membership.
+        # The target of a foreign key of permissions, so that none outlives a membership.
         UniqueConstraint("organization_id", "id"),
         CheckConstraint(one_of("role", ROLES), name="role"),
         CheckConstraint(f"is_organization_owner = (role = '{OWNER}')", name="owner_by_role"),
@@ -74,43 +74,44 @@ class User(Entity, Base):
     last_login: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     requested_organization: Mapped[str | None]
-    """The name of an organization that is on its way, with this user as its owner."""
+    """The name of an organization that is being created, with this user as its owner."""
     shares_address: Mapped[bool] = mapped_column(
         default=False, server_default=text("false"), info=BOOKKEEPING
     )
-    """Another user had this address first, in a spelling that counted as another address then."""
+    """Whether another user had this address first, in a spelling that used to count as another."""
     known_since: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
-    """When the last new password was set; sign-ins before it make no device or network known."""
+    """When the last password was set. Earlier sign-ins make no device and no network known."""
     tokens_not_before: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
-    """Access tokens issued earlier no longer say what is true."""
+    """Access tokens issued before this moment are void."""
 
-    # No column: the row forgets it, the event of leaving does not.
+    # No column: only the event of leaving the organization needs it.
     _left_organization_id = cast("int | None", None)
 
     @property
     def audited_organization_id(self) -> int | None:
-        """The organization; of a user who has just left one, the one that was left."""
+        """The organization, or the former one of a user who has just left it."""
         return self.organization_id or self._left_organization_id
 
     @property
     def awaits_approval(self) -> bool:
-        """Say whether nobody has approved the registration yet."""
+        """Return whether the registration has not been approved yet."""
         return self.approved_at is None
 
     @property
     def is_active_owner(self) -> bool:
-        """Say whether this user can act as an organization's owner."""
+        """Return whether this user can act as an organization's owner."""
         return self.role == OWNER and self.is_active and self.organization_id is not None
 
     def set_role(self, role: str) -> None:
-        """Change the role; being an owner is a matter of the role alone."""
+        """Change the role, and with it whether the user is an owner."""
         self.role = role
         self.is_organization_owner = role == OWNER
 
     def move_to(self, organization_id: int | None) -> None:
-        """Belong to another organization, or to none.
+        """Move the user to another organization, or to none.
 
-        Nobody stays owner by moving; outside of organizations there are only clients and admins.
+        An owner who moves becomes a client. So does everyone who leaves for none, except for
+        administrators.
         """
         if self.organization_id is not None:
             self._left_organization_id = self.organization_id
@@ -121,33 +122,34 @@ class User(Entity, Base):
             self.requested_organization = None
 
     def approve(self, approver_id: int | None) -> None:
-        """Let the user in."""
+        """Approve and activate the user."""
         self.approved_at = now()
         self.approved_by = approver_id
         self.is_active = True
 
     def invalidate_tokens(self) -> dict[str, Any]:
-        """Make every access token issued so far worthless; return the event's detail of it.
+        """Make every access token issued so far void; return the details for the event.
 
-        In whole milliseconds, upwards, as tokens' `iat` is downwards: none from before passes.
+        The moment is rounded up to milliseconds and `iat` of tokens is rounded down, so no earlier
+        token passes.
         """
-        instant = ceil(now().timestamp() * 1000) / 1000
-        self.tokens_not_before = datetime.fromtimestamp(instant, UTC)
-        return {"user_id": self.id, "tokens_not_before": instant}
+        moment = ceil(now().timestamp() * 1000) / 1000
+        self.tokens_not_before = datetime.fromtimestamp(moment, UTC)
+        return {"user_id": self.id, "tokens_not_before": moment}
 
     def set_password(self, password_hash: str) -> None:
-        """Set a new password; no device and no network is known until the user signs in there."""
+        """Set a password. Devices and networks are unknown until the user signs in there again."""
         self.password_hash = password_hash
         self.known_since = now()
 
     def set_email(self, email: str) -> None:
-        """Change the e-mail address; nobody else may have it in any spelling."""
+        """Change the e-mail address. No other user may have it in any spelling."""
         if fold(email) != fold(self.email):
             self.shares_address = False
         self.email = email
 
     def pseudonymize(self) -> None:
-        """Take the person out of the row and free the e-mail address; the id and history stay."""
+        """Replace the personal data and free the e-mail address. The id and the history stay."""
         self.set_email(f"deleted-{self.id}@carnet.invalid")
         self.name = f"Deleted user {self.id}"
         self.phone = None

@@ -61,10 +61,10 @@ class UserFilter:
 
 
 async def page_of_users(
-    session: AsyncSession, page: Page, users: UserFilter
+    session: AsyncSession, page: Page, user_filter: UserFilter
 ) -> list[Row[tuple[object, ...]]]:
     """Return a page of users, newest first."""
-    statement = page.of(users.apply(select(*_LISTED_COLUMNS).where(_NOT_DELETED)), User.id)
+    statement = page.of(user_filter.apply(select(*_LISTED_COLUMNS).where(_NOT_DELETED)), User.id)
     rows = (await session.execute(statement)).all()
     return page.cut(rows, lambda row: (row.id,))
 

@@ -1,4 +1,4 @@
-"""Private keys at rest: encrypted with the signing secret, and what else is derived from it."""
+"""Private keys are encrypted with the signing secret, from which other keys are derived."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ _ALGORITHMS = ["dir", "A256GCM"]
 
 
 def key_of(secret: SecretStr) -> OctKey:
-    """Return the AES key that a base64url secret is; raises ValueError unless it has 32 bytes."""
+    """Return the AES key of a base64url secret; raises ValueError unless it has 32 bytes."""
     try:
         raw = urlsafe_b64decode(secret.get_secret_value().rstrip("=").encode())
     except ValueError:
@@ -25,27 +25,28 @@ def key_of(secret: SecretStr) -> OctKey:
 
 
 class KeyEncryption:
-    """Locks private keys away (JWE, AES-256-GCM) and opens them again."""
+    """Encrypts and decrypts private keys (JWE, AES-256-GCM)."""
 
     def __init__(self, secret: SecretStr) -> None:
         self._key = key_of(secret)
 
     def encrypt(self, key: ECKey) -> str:
-        """Return the private key encrypted, bound to its key id."""
+        """Return the encrypted private key, bound to its key id."""
         plain = json.dumps(key.as_dict(private=True)).encode()
         header = {**_HEADER, "kid": key.kid}
         return jwe.encrypt_compact(header, plain, self._key, algorithms=_ALGORITHMS)
 
-    def decrypt(self, locked: str, key_id: str) -> ECKey:
-        """Return a private key.
+    def decrypt(self, encrypted_key: str, key_id: str) -> ECKey:
+        """Return the private key.
 
-        Raises ValueError or a JoseError when the secret is another one, or the row was exchanged.
+        Raises ValueError or a JoseError when it was encrypted with another secret or for another
+        key id.
         """
-        opened = jwe.decrypt_compact(locked, self._key, algorithms=_ALGORITHMS)
-        if opened.protected.get("kid") != key_id or opened.plaintext is None:
-            raise ValueError("this private key belongs to another key id")
-        return ECKey.import_key(json.loads(opened.plaintext))
+        content = jwe.decrypt_compact(encrypted_key, self._key, algorithms=_ALGORITHMS)
+        if content.protected.get("kid") != key_id or content.plaintext is None:
+            raise ValueError("This private key belongs to another key id.")
+        return ECKey.import_key(json.loads(content.plaintext))
 
     def derive_key(self, purpose: str) -> bytes:
-        """Return a key for another purpose (HKDF's idea with one HMAC: the secret is uniform)."""
+        """Return a key for another purpose: one HMAC of the secret, which is uniformly random."""
         return hmac.digest(self._key.raw_value, purpose.encode(), hashlib.sha256)

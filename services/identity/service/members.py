@@ -21,14 +21,14 @@ from shared.work import Work
 
 
 async def list_members(
-    session: AsyncSession, actor: Actor, organization_id: int, page: Page, users: UserFilter
+    session: AsyncSession, actor: Actor, organization_id: int, page: Page, user_filter: UserFilter
 ) -> Sequence[Row[tuple[object, ...]]]:
     """Return a page of an organization's users; raises OrganizationNotFound, Forbidden."""
     access.require_manager(actor, organization_id)
     if actor.is_admin and await queries.find_organization_copy(session, organization_id) is None:
         raise OrganizationNotFound
     return await queries.page_of_users(
-        session, page, replace(users, organization_id=organization_id)
+        session, page, replace(user_filter, organization_id=organization_id)
     )
 
 

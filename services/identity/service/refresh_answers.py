@@ -1,4 +1,4 @@
-"""The answers to exchanged refresh tokens, stored for a short time so that they can be repeated.
+"""The answers to exchanged refresh tokens, stored for ten seconds so that they can be repeated.
 
 Two tabs of a browser that refresh at once send the same token, and so does a client whose answer
 was lost. An answer is encrypted with a key that is derived from the service's secret and from the
@@ -21,27 +21,27 @@ _ALGORITHMS = ["dir", "A256GCM"]
 
 
 class RefreshAnswers:
-    """Encrypts the answers to exchanged refresh tokens, and decrypts them."""
+    """Encrypts and decrypts the answers to exchanged refresh tokens."""
 
     def __init__(self, key_encryption: KeyEncryption) -> None:
         self._key = key_encryption.derive_key("answers to refresh tokens")
 
     def encrypt(self, refresh_token: str, tokens: TokensRead) -> str:
-        """Return the encrypted tokens that a refresh token was exchanged for."""
+        """Return the new tokens of a refresh token, encrypted."""
         plain = tokens.model_dump_json().encode()
         return jwe.encrypt_compact(
             _HEADER, plain, self._key_for(refresh_token), algorithms=_ALGORITHMS
         )
 
-    def decrypt(self, refresh_token: str, sealed: str) -> TokensRead | None:
-        """Return the tokens, or None when they were encrypted with another secret."""
+    def decrypt(self, refresh_token: str, encrypted_answer: str) -> TokensRead | None:
+        """Return the new tokens, or None when they were encrypted with another secret."""
         try:
-            opened = jwe.decrypt_compact(
-                sealed, self._key_for(refresh_token), algorithms=_ALGORITHMS
+            content = jwe.decrypt_compact(
+                encrypted_answer, self._key_for(refresh_token), algorithms=_ALGORITHMS
             )
         except JoseError:
             return None
-        return TokensRead.model_validate_json(opened.plaintext or b"")
+        return TokensRead.model_validate_json(content.plaintext or b"")
 
     def _key_for(self, refresh_token: str) -> OctKey:
         return OctKey.import_key(hmac.digest(self._key, refresh_token.encode(), hashlib.sha256))

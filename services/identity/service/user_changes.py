@@ -54,12 +54,14 @@ async def update(
     """
     precondition.check(user.version)
     before = {name: getattr(user, name) for name in _RIGHTS_FIELDS}
-    affected = {name for name, old in before.items() if name in changes and changes[name] != old}
-    if affected:
-        await _require_possible(session, actor, user, changes, affected)
-    await _apply(session, user, changes, affected)
+    changed_fields = {
+        name for name, old in before.items() if name in changes and changes[name] != old
+    }
+    if changed_fields:
+        await _require_possible(session, actor, user, changes, changed_fields)
+    await _apply(session, user, changes, changed_fields)
     if session.is_modified(user):
-        await _record_update(session, user, before["organization_id"], affected)
+        await _record_update(session, user, before["organization_id"], changed_fields)
 
 
 async def _require_possible(
@@ -67,17 +69,17 @@ async def _require_possible(
     actor: Actor,
     user: User,
     changes: dict[str, Any],
-    affected: set[str],
+    changed_fields: set[str],
 ) -> None:
     """Raise the error of a change of rights that is not allowed; see `update`."""
     if user.id == actor.user_id:
         raise OwnAccount
-    if "role" in affected:
+    if "role" in changed_fields:
         organization_id = changes.get("organization_id", user.organization_id)
         access.require_role(actor, changes["role"], organization_id)
-    if "is_active" in affected and changes["is_active"] and user.awaits_approval:
+    if "is_active" in changed_fields and changes["is_active"] and user.awaits_approval:
         raise NotYetApproved
-    if user.role != ADMIN or affected & {"role", "is_active"}:
+    if user.role != ADMIN or changed_fields & {"role", "is_active"}:
         await _require_not_last(session, user)
 
 
@@ -90,12 +92,12 @@ async def _require_not_last(session: AsyncSession, user: User) -> None:
 
 
 async def _apply(
-    session: AsyncSession, user: User, changes: dict[str, Any], affected: set[str]
+    session: AsyncSession, user: User, changes: dict[str, Any], changed_fields: set[str]
 ) -> None:
     """Set the changed fields; raises OwnerNeedsOrganization."""
-    moves = "organization_id" in affected
+    moves = "organization_id" in changed_fields
     keeps_permissions = changes.get("role", user.role) in GRANTABLE_ROLES and not moves
-    if affected and not keeps_permissions:
+    if changed_fields and not keeps_permissions:
         await _revoke_all(session, user)
     if moves:
         # The row leaves what a manager may see, and with it what the manager may write.
@@ -113,10 +115,10 @@ async def _apply(
 
 
 async def _record_update(
-    session: AsyncSession, user: User, former_organization_id: int | None, affected: set[str]
+    session: AsyncSession, user: User, former_organization_id: int | None, changed_fields: set[str]
 ) -> None:
     """Record the change and write it; raises EmailTaken."""
-    details: dict[str, Any] = user.invalidate_tokens() if affected else {}
+    details: dict[str, Any] = user.invalidate_tokens() if changed_fields else {}
     record(session, "UPDATE", user, **details)
     if former_organization_id is not None and user.organization_id not in (
         None,

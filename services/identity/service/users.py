@@ -19,11 +19,11 @@ from shared.work import Work
 
 
 async def list_users(
-    session: AsyncSession, actor: Actor, page: Page, users: UserFilter
+    session: AsyncSession, actor: Actor, page: Page, user_filter: UserFilter
 ) -> Sequence[Row[tuple[object, ...]]]:
     """Return a page of users; raises Forbidden."""
     access.require_administrator(actor)
-    return await queries.page_of_users(session, page, users)
+    return await queries.page_of_users(session, page, user_filter)
 
 
 async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCreate) -> User:

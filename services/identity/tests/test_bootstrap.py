@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from services.identity.bootstrap import (
-    AddressTaken,
     BootstrapSettings,
     bootstrap,
     read_administrator,
     report,
 )
+from services.identity.service.administrators import AddressTaken
 from shared.testing import Database
 from shared.transactions import Transactions
 
