@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.gateways import Gateways
 from services.payments.models import Method
-from services.payments.schemas import Buyer, QuotedRefund, Seller, Terms
+from services.payments.schemas import Buyer, PaymentTerms, QuotedRefund, Seller
 from services.payments.service import invoices, payments, refunds
 from shared.bus import Queue
 from shared.consumer import Handler
@@ -44,9 +44,9 @@ class PurchasedVoucher(ServiceData):
     buyer: Buyer
     seller: Seller
 
-    def terms(self, voucher_id: int) -> Terms:
+    def terms(self, voucher_id: int) -> PaymentTerms:
         """Return what is to be paid."""
-        return Terms(
+        return PaymentTerms(
             voucher_id=voucher_id,
             organization_id=self.organization_id,
             client_id=self.client_id,

@@ -34,7 +34,7 @@ class Seller(ServiceData):
     logo_url: str | None = None
 
 
-class Terms(ServiceData):
+class PaymentTerms(ServiceData):
     """What is to be paid, by whom and to whom: by call or by event, the payment is the same."""
 
     voucher_id: BodyId
@@ -48,7 +48,7 @@ class Terms(ServiceData):
     seller: Seller
 
 
-class ChargeCreate(Terms):
+class ChargeCreate(PaymentTerms):
     """The charge of a purchase, as vouchers asks for it."""
 
     payment_token: CardToken | None = None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from services.payments.gateways import Outcome, Report
+from services.payments.gateways import PaymentOutcome, PaymentReport
 from services.payments.models import ENDED_UNPAID, Status
 
 _ENDS = {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.QUARANTINED}
@@ -29,17 +29,17 @@ NEXT: Mapping[Status, frozenset[Status]] = {
 }
 """Every allowed step; the database's trigger refuses the rest as well."""
 
-_MEANING: Mapping[Outcome, Status] = {
-    Outcome.PROCESSING: Status.PROCESSING,
-    Outcome.REQUIRES_ACTION: Status.REQUIRES_ACTION,
-    Outcome.SUCCEEDED: Status.SUCCEEDED,
-    Outcome.FAILED: Status.FAILED,
-    Outcome.CANCELLED: Status.CANCELLED,
+_MEANING: Mapping[PaymentOutcome, Status] = {
+    PaymentOutcome.PROCESSING: Status.PROCESSING,
+    PaymentOutcome.REQUIRES_ACTION: Status.REQUIRES_ACTION,
+    PaymentOutcome.SUCCEEDED: Status.SUCCEEDED,
+    PaymentOutcome.FAILED: Status.FAILED,
+    PaymentOutcome.CANCELLED: Status.CANCELLED,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedPayment:
     """What our books say a payment is; `live` is null where there is no gateway."""
 
     amount: Decimal
@@ -55,7 +55,7 @@ class Verdict:
     reason: str | None = None
 
 
-def judge(current: Status, expected: Expected, report: Report) -> Verdict | None:
+def judge(current: Status, expected: ExpectedPayment, report: PaymentReport) -> Verdict | None:
     """Return what becomes of a payment after a gateway's report; None when nothing does."""
     contradiction = contradiction_of(expected, report)
     if contradiction is not None:
@@ -72,9 +72,9 @@ def judge(current: Status, expected: Expected, report: Report) -> Verdict | None
     return verdict if verdict.status in NEXT[current] else None
 
 
-def contradiction_of(expected: Expected, report: Report) -> str | None:
+def contradiction_of(expected: ExpectedPayment, report: PaymentReport) -> str | None:
     """Say how a report contradicts our books: amount, currency, mode or account; None if not."""
-    taken = report.captured if report.outcome is Outcome.SUCCEEDED else report.amount
+    taken = report.captured if report.outcome is PaymentOutcome.SUCCEEDED else report.amount
     if report.currency != expected.currency:
         return f"currency {report.currency} instead of {expected.currency}"
     if report.amount != expected.amount or taken != expected.amount:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import SecretStr
 
 
-class Outcome(StrEnum):
+class PaymentOutcome(StrEnum):
     """What a gateway says of a payment."""
 
     PREPARED = "prepared"  # known to the gateway, nothing was charged
@@ -54,7 +54,7 @@ class RefundReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PaymentReport:
     """What a gateway says of one payment, in an answer or a webhook.
 
     `refunded` is the whole sum given back so far; `refunds` are the refunds it is made of, or null
@@ -62,7 +62,7 @@ class Report:
     """
 
     gateway_id: str
-    outcome: Outcome
+    outcome: PaymentOutcome
     amount: Decimal
     currency: str
     captured: Decimal = Decimal(0)
@@ -99,8 +99,12 @@ class DisputeReport:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
+WebhookReport = PaymentReport | RefundReport | DisputeReport
+"""What a webhook may report."""
+
+
 @dataclass(frozen=True, slots=True)
-class Order:
+class ChargeOrder:
     """What is to be paid."""
 
     transaction_id: int
@@ -121,7 +125,7 @@ class RefundOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class WebhookNotice:
     """A webhook that proved to be the gateway's: its identity, before anybody acts on it."""
 
     event_id: str
@@ -189,19 +193,19 @@ class OnlineGateway(Gateway, Protocol):
 
     live: bool
 
-    async def prepare(self, order: Order, token: SecretStr) -> Report:
+    async def prepare(self, order: ChargeOrder, token: SecretStr) -> PaymentReport:
         """Make the payment known; nothing is charged. Raises GatewayUnavailable, GatewayRefused."""
         ...
 
-    async def confirm(self, gateway_id: str) -> Report:
+    async def confirm(self, gateway_id: str) -> PaymentReport:
         """Charge a prepared payment, or report what became of it; raises GatewayUnavailable."""
         ...
 
-    async def look_up(self, gateway_id: str) -> Report:
+    async def look_up(self, gateway_id: str) -> PaymentReport:
         """Report how a payment stands; raises GatewayUnavailable."""
         ...
 
-    async def cancel(self, gateway_id: str) -> Report:
+    async def cancel(self, gateway_id: str) -> PaymentReport:
         """Make sure a payment can no longer be charged, or report that it was already.
 
         Raises GatewayUnavailable.
@@ -212,14 +216,14 @@ class OnlineGateway(Gateway, Protocol):
         """Yield the refunds made since, in any order; raises GatewayUnavailable."""
         ...
 
-    def events_since(self, instant: datetime) -> AsyncIterator[tuple[Notice, bytes]]:
+    def events_since(self, instant: datetime) -> AsyncIterator[tuple[WebhookNotice, bytes]]:
         """Yield what the webhooks since should have brought; raises GatewayUnavailable."""
         ...
 
-    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> Notice:
+    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> WebhookNotice:
         """Return whose webhook this is; raises WebhookRefused."""
         ...
 
-    def read(self, body: bytes) -> Report | RefundReport | DisputeReport | None:
+    def read(self, body: bytes) -> WebhookReport | None:
         """Return what a verified webhook reports, or None when it is of no interest to us."""
         ...

@@ -21,16 +21,16 @@ from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
 from services.payments.gateways.protocol import (
     CARD_TOKEN_UNKNOWN,
-    DisputeReport,
+    ChargeOrder,
     Failure,
     GatewayRefused,
     GatewayUnavailable,
-    Notice,
-    Order,
+    PaymentReport,
     RefundOrder,
     RefundReport,
-    Report,
+    WebhookNotice,
     WebhookRefused,
+    WebhookReport,
 )
 from shared.settings import load_settings
 from shared.transport import PooledTransport
@@ -131,7 +131,7 @@ class StripeGateway:
             max_network_retries=0,
         )
 
-    async def prepare(self, order: Order, token: SecretStr) -> Report:
+    async def prepare(self, order: ChargeOrder, token: SecretStr) -> PaymentReport:
         """Create an unconfirmed payment intent; raises GatewayUnavailable and GatewayRefused."""
         try:
             amount = to_minor(order.amount, order.currency)
@@ -160,7 +160,7 @@ class StripeGateway:
         )
         return made.id
 
-    async def confirm(self, gateway_id: str) -> Report:
+    async def confirm(self, gateway_id: str) -> PaymentReport:
         """Confirm an intent, or report what became of it; raises GatewayUnavailable."""
         try:
             intent = await self._stripe.v1.payment_intents.confirm_async(gateway_id)
@@ -171,7 +171,7 @@ class StripeGateway:
             return await self.look_up(gateway_id)
         return stripe_objects.report_of_intent(intent.to_dict())
 
-    async def look_up(self, gateway_id: str) -> Report:
+    async def look_up(self, gateway_id: str) -> PaymentReport:
         """Read an intent; raises GatewayUnavailable."""
         try:
             intent = await self._stripe.v1.payment_intents.retrieve_async(gateway_id)
@@ -179,7 +179,7 @@ class StripeGateway:
             raise GatewayUnavailable(type(error).__name__) from error
         return stripe_objects.report_of_intent(intent.to_dict())
 
-    async def cancel(self, gateway_id: str) -> Report:
+    async def cancel(self, gateway_id: str) -> PaymentReport:
         """Cancel an intent, or report why it cannot be any more; raises GatewayUnavailable."""
         try:
             intent = await self._stripe.v1.payment_intents.cancel_async(gateway_id)
@@ -230,7 +230,7 @@ class StripeGateway:
         except StripeError as error:
             raise GatewayUnavailable(type(error).__name__) from error
 
-    async def events_since(self, instant: datetime) -> AsyncIterator[tuple[Notice, bytes]]:
+    async def events_since(self, instant: datetime) -> AsyncIterator[tuple[WebhookNotice, bytes]]:
         """Yield Stripe's own list of events; raises GatewayUnavailable."""
         try:
             page = await self._stripe.v1.events.list_async(
@@ -239,11 +239,11 @@ class StripeGateway:
             async for event in page.auto_paging_iter():
                 signed_at = datetime.fromtimestamp(event.created, UTC)
                 body = str(event).encode()
-                yield Notice(event.id, event.type, signed_at), body
+                yield WebhookNotice(event.id, event.type, signed_at), body
         except StripeError as error:
             raise GatewayUnavailable(type(error).__name__) from error
 
-    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> Notice:
+    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> WebhookNotice:
         """Check signature and age (Stripe's scheme v1); raises WebhookRefused.
 
         https://docs.stripe.com/webhooks#verify-manually. The library refuses what is too old and
@@ -259,9 +259,9 @@ class StripeGateway:
         if abs(moment - signed_at) > WEBHOOK_WINDOW:
             raise WebhookRefused("the signature is not of this hour")
         event = stripe_objects.event_of(body)
-        return Notice(event["id"], event["type"], signed_at)
+        return WebhookNotice(event["id"], event["type"], signed_at)
 
-    def read(self, body: bytes) -> Report | RefundReport | DisputeReport | None:
+    def read(self, body: bytes) -> WebhookReport | None:
         """Return what an event says, or None; raises WebhookRefused."""
         return stripe_objects.report_of_event(stripe_objects.event_of(body))
 
@@ -270,7 +270,7 @@ class StripeGateway:
         await self._http.close_async()
 
 
-def _intent(order: Order, amount: int, method: str) -> PaymentIntentCreateParams:
+def _intent(order: ChargeOrder, amount: int, method: str) -> PaymentIntentCreateParams:
     """Return an intent for cards alone: other methods would need an address to return to."""
     intent = {
         "amount": amount,
@@ -282,7 +282,7 @@ def _intent(order: Order, amount: int, method: str) -> PaymentIntentCreateParams
     return cast(PaymentIntentCreateParams, intent)
 
 
-def _metadata(order: Order) -> dict[str, str]:
+def _metadata(order: ChargeOrder) -> dict[str, str]:
     return {
         "transaction_id": str(order.transaction_id),
         "voucher_id": str(order.voucher_id),

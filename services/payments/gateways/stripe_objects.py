@@ -11,21 +11,22 @@ from services.payments.gateways.protocol import (
     DisputeOutcome,
     DisputeReport,
     Failure,
-    Outcome,
+    PaymentOutcome,
+    PaymentReport,
     RefundOutcome,
     RefundReport,
-    Report,
     WebhookRefused,
+    WebhookReport,
 )
 
 # https://docs.stripe.com/payments/paymentintents/lifecycle
-_INTENT: Mapping[str, Outcome] = {
-    "requires_confirmation": Outcome.PREPARED,
-    "requires_action": Outcome.REQUIRES_ACTION,
-    "processing": Outcome.PROCESSING,
-    "requires_capture": Outcome.PROCESSING,
-    "succeeded": Outcome.SUCCEEDED,
-    "canceled": Outcome.CANCELLED,
+_INTENT: Mapping[str, PaymentOutcome] = {
+    "requires_confirmation": PaymentOutcome.PREPARED,
+    "requires_action": PaymentOutcome.REQUIRES_ACTION,
+    "processing": PaymentOutcome.PROCESSING,
+    "requires_capture": PaymentOutcome.PROCESSING,
+    "succeeded": PaymentOutcome.SUCCEEDED,
+    "canceled": PaymentOutcome.CANCELLED,
 }
 _REFUND: Mapping[str, RefundOutcome] = {
     "succeeded": RefundOutcome.SUCCEEDED,
@@ -52,14 +53,14 @@ _DISPUTE: Mapping[str, DisputeOutcome] = {
 }
 
 
-def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> Report:
+def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> PaymentReport:
     """Return what a payment intent says."""
     currency = str(intent["currency"]).upper()
     outcome = _outcome(intent)
     captured = Decimal(0)
-    if outcome is Outcome.SUCCEEDED:
+    if outcome is PaymentOutcome.SUCCEEDED:
         captured = from_minor(int(intent.get("amount_received", intent["amount"])), currency)
-    return Report(
+    return PaymentReport(
         gateway_id=str(intent["id"]),
         outcome=outcome,
         amount=from_minor(int(intent["amount"]), currency),
@@ -68,17 +69,19 @@ def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> R
         live=bool(intent.get("livemode")),
         account=account,
         transaction_id=_our_id(intent, "transaction_id"),
-        failure=_failure(intent) if outcome is Outcome.FAILED else None,
-        next_action=_next_action(intent) if outcome is Outcome.REQUIRES_ACTION else None,
+        failure=_failure(intent) if outcome is PaymentOutcome.FAILED else None,
+        next_action=_next_action(intent) if outcome is PaymentOutcome.REQUIRES_ACTION else None,
         raw=intent,
     )
 
 
-def _outcome(intent: Mapping[str, Any]) -> Outcome:
+def _outcome(intent: Mapping[str, Any]) -> PaymentOutcome:
     status = str(intent["status"])
     if status == "requires_payment_method":
         # Without an error nobody has tried to pay yet; with one the attempt has failed.
-        return Outcome.FAILED if intent.get("last_payment_error") else Outcome.PREPARED
+        return (
+            PaymentOutcome.FAILED if intent.get("last_payment_error") else PaymentOutcome.PREPARED
+        )
     return _INTENT[status]
 
 
@@ -113,16 +116,16 @@ def report_of_refund(refund: Mapping[str, Any]) -> RefundReport:
     )
 
 
-def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> Report | None:
+def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> PaymentReport | None:
     """Return what a charge of which something was refunded says of its payment."""
     if not charge.get("payment_intent"):
         return None
     currency = str(charge["currency"]).upper()
     captured = charge.get("amount_captured", charge["amount"] if charge.get("captured") else 0)
     listed = charge.get("refunds")
-    return Report(
+    return PaymentReport(
         gateway_id=str(charge["payment_intent"]),
-        outcome=Outcome.SUCCEEDED,
+        outcome=PaymentOutcome.SUCCEEDED,
         amount=from_minor(int(charge["amount"]), currency),
         currency=currency,
         captured=from_minor(int(captured), currency),
@@ -161,7 +164,9 @@ def report_of_dispute(dispute: Mapping[str, Any], account: str | None) -> Disput
     )
 
 
-def report_of_event(event: Mapping[str, Any]) -> Report | RefundReport | DisputeReport | None:
+def report_of_event(
+    event: Mapping[str, Any],
+) -> WebhookReport | None:
     """Return what an event reports, or None; raises WebhookRefused."""
     kind, content = str(event["type"]), event["data"]["object"]
     account = event.get("account")

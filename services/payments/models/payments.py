@@ -14,7 +14,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.payments.gateways import BY_HAND, Order
+from services.payments.gateways import BY_HAND, ChargeOrder
 from services.payments.models.base import Base
 from shared.db import BOOKKEEPING, SECRET, Entity, now
 
@@ -128,9 +128,9 @@ class PaymentTransaction(Entity, Base):
         told = self.gateway_response if self.payment_gateway == BY_HAND else None
         return told.get("note") if told else None
 
-    def order(self) -> Order:
+    def order(self) -> ChargeOrder:
         """Return what the gateway is told."""
-        return Order(
+        return ChargeOrder(
             transaction_id=self.id,
             voucher_id=self.voucher_id,
             organization_id=self.organization_id,

@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.payments import access, queries
 from services.payments.errors import FirstCardUnderWay, PaymentNotPending
 from services.payments.gateways import (
+    ChargeOrder,
     GatewayRefused,
     Gateways,
     GatewayUnavailable,
     OnlineGateway,
-    Order,
-    Report,
+    PaymentReport,
 )
 from services.payments.models import PaymentTransaction, Status
 from services.payments.queries import NumberedPayment
@@ -53,7 +53,7 @@ class ChargeAttempt:
     """What a locked payment allows: to prepare it with a token, or to confirm what is prepared."""
 
     gateway: OnlineGateway
-    order: Order
+    order: ChargeOrder
     gateway_id: str | None
 
 
@@ -195,7 +195,9 @@ async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> st
     return stored_id
 
 
-async def refresh(begin: Begin, gateways: Gateways, payment: PaymentTransaction) -> Report | None:
+async def refresh(
+    begin: Begin, gateways: Gateways, payment: PaymentTransaction
+) -> PaymentReport | None:
     """Fetch a payment's state from its gateway and apply it; None when there is no answer."""
     gateway = gateways.online(payment.payment_gateway)
     if gateway is None or payment.gateway_transaction_id is None:
@@ -210,7 +212,7 @@ async def refresh(begin: Begin, gateways: Gateways, payment: PaymentTransaction)
 
 
 async def apply_answer(
-    begin: Begin, gateway: OnlineGateway, payment_id: int, report: Report
+    begin: Begin, gateway: OnlineGateway, payment_id: int, report: PaymentReport
 ) -> None:
     """Apply a gateway's answer; cancel a failed intent there, so that it is not paid later."""
     async with begin() as session:

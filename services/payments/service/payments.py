@@ -19,12 +19,12 @@ from services.payments.errors import (
     PaymentNotPending,
 )
 from services.payments.events import announce
-from services.payments.gateways import BY_HAND, Failure, Gateways, OnlineGateway, Report
+from services.payments.gateways import BY_HAND, Failure, Gateways, OnlineGateway, PaymentReport
 from services.payments.models import PAID, PaymentTransaction, Status
 from services.payments.queries import NumberedPayment, PaymentBalance, PaymentFilter
-from services.payments.schemas import Terms, plain
+from services.payments.schemas import PaymentTerms, plain
 from services.payments.service import invoices, refunds
-from services.payments.states import Expected, contradiction_of, judge
+from services.payments.states import ExpectedPayment, contradiction_of, judge
 from services.payments.telemetry import CONTRADICTIONS, QUARANTINED, SETTLED
 from shared.actors import Actor
 from shared.db import now
@@ -87,14 +87,14 @@ async def get_balance(session: AsyncSession, voucher_id: int) -> PaymentBalance:
     return balance
 
 
-async def open_missing(session: AsyncSession, gateways: Gateways, terms: Terms) -> None:
+async def open_missing(session: AsyncSession, gateways: Gateways, terms: PaymentTerms) -> None:
     """Open the payment of a voucher whose charge was never called, or whose call was lost."""
     if await queries.lock_payment_of_voucher(session, terms.voucher_id) is None:
         await open_payment(session, gateways, terms, attempting=False)
 
 
 async def open_payment(
-    session: AsyncSession, gateways: Gateways, terms: Terms, *, attempting: bool
+    session: AsyncSession, gateways: Gateways, terms: PaymentTerms, *, attempting: bool
 ) -> PaymentTransaction:
     """Return the payment of a voucher, created if there is none; what costs nothing is paid.
 
@@ -146,13 +146,13 @@ _ACTIONS: Mapping[Status, str] = {
 
 
 async def apply_report(
-    session: AsyncSession, payment: PaymentTransaction, report: Report, *, live: bool | None
+    session: AsyncSession, payment: PaymentTransaction, report: PaymentReport, *, live: bool | None
 ) -> bool:
     """Apply a gateway's report to a payment; return whether it changed the payment.
 
     The payment must be locked. An answer, a webhook and the reconciler all end here.
     """
-    expected = Expected(payment.amount, payment.currency, live)
+    expected = ExpectedPayment(payment.amount, payment.currency, live)
     verdict = judge(Status(payment.status), expected, report)
     if verdict is None:
         reason = contradiction_of(expected, report)

@@ -18,7 +18,7 @@ from services.payments.gateways import (
     Gateways,
     GatewayUnavailable,
     OnlineGateway,
-    Outcome,
+    PaymentOutcome,
 )
 from services.payments.models import PaymentTransaction, RepaymentReason, Status
 from services.payments.service import charges, payments, refund_attempts, refunds, webhooks
@@ -97,7 +97,7 @@ class Reconciler:
             await self._cancel(gateway, payment, gateway_id)
         else:
             report = await charges.refresh(self.transactions.system, self.gateways, payment)
-            is_prepared = report is not None and report.outcome is Outcome.PREPARED
+            is_prepared = report is not None and report.outcome is PaymentOutcome.PREPARED
             if is_prepared and _is_older(payment, self.deadlines.give_up_after):
                 await self._cancel(gateway, payment, gateway_id, INTERRUPTED)
 
@@ -114,8 +114,8 @@ class Reconciler:
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="cancel", cause=str(error))
             return
-        if failure is not None and report.outcome is Outcome.CANCELLED:
-            report = replace(report, outcome=Outcome.FAILED, failure=failure)
+        if failure is not None and report.outcome is PaymentOutcome.CANCELLED:
+            report = replace(report, outcome=PaymentOutcome.FAILED, failure=failure)
         await charges.apply_answer(self.transactions.system, gateway, payment.id, report)
 
     async def _end_unprepared(self, payment_id: int) -> None:

@@ -17,11 +17,12 @@ from services.payments.errors import GatewayNotFound, WebhookNotVerified
 from services.payments.gateways import (
     DisputeReport,
     Gateways,
-    Notice,
     OnlineGateway,
+    PaymentReport,
     RefundReport,
-    Report,
+    WebhookNotice,
     WebhookRefused,
+    WebhookReport,
 )
 from services.payments.models import PaymentTransaction, WebhookEvent, WebhookOutcome
 from services.payments.service import disputes, payments, refunds
@@ -63,7 +64,7 @@ async def receive(
         return await store(session, gateway.name, notice, body)
 
 
-def verify(gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]) -> Notice:
+def verify(gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]) -> WebhookNotice:
     """Return the identity of a webhook that the gateway signed and that can be read.
 
     Raises WebhookNotVerified.
@@ -77,7 +78,7 @@ def verify(gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]) -> N
     return notice
 
 
-async def store(session: AsyncSession, gateway: str, notice: Notice, body: bytes) -> bool:
+async def store(session: AsyncSession, gateway: str, notice: WebhookNotice, body: bytes) -> bool:
     """Store a webhook as it was received; return False when its event was stored before.
 
     The age of the signature does not matter here.
@@ -120,7 +121,7 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
         event = await session.get_one(WebhookEvent, webhook_id)
         gateway = gateways.online(event.gateway)
         report = gateway.read(event.body) if gateway and event.body else None
-    if gateway and isinstance(report, Report):
+    if gateway and isinstance(report, PaymentReport):
         report = await _with_refunds(transactions, gateway, report)
     failpoint("webhook.read")
     async with transactions.system() as session:
@@ -131,8 +132,8 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
 
 
 async def _with_refunds(
-    transactions: Transactions, gateway: OnlineGateway, report: Report
-) -> Report:
+    transactions: Transactions, gateway: OnlineGateway, report: PaymentReport
+) -> PaymentReport:
     """Return a report with the refunds that its sum consists of; raises GatewayUnavailable."""
     if report.refunds is not None:
         return report
@@ -143,7 +144,9 @@ async def _with_refunds(
 
 
 async def _apply(
-    session: AsyncSession, gateway: OnlineGateway, report: Report | RefundReport | DisputeReport
+    session: AsyncSession,
+    gateway: OnlineGateway,
+    report: WebhookReport,
 ) -> bool:
     """Apply a webhook's report; return whether it changed anything."""
     if isinstance(report, DisputeReport):
@@ -168,7 +171,7 @@ async def _apply(
 
 
 async def _find_payment(
-    session: AsyncSession, gateway: OnlineGateway, report: Report
+    session: AsyncSession, gateway: OnlineGateway, report: PaymentReport
 ) -> PaymentTransaction | None:
     """Return the payment that a report is about, locked, or None when it is not one of ours."""
     payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.gateway_id)

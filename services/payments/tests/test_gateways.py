@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from services.payments.gateways import Gateways
 from services.payments.gateways.minor_units import NotInMinorUnits, from_minor, to_minor
 from services.payments.gateways.protocol import (
+    ChargeOrder,
     GatewayRefused,
     GatewayUnavailable,
     OnlineGateway,
-    Order,
-    Outcome,
+    PaymentOutcome,
 )
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method
@@ -24,7 +24,7 @@ from services.payments.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-ORDER = Order(1, 2, 3, Decimal("399.99"), "USD", "Ten sessions")
+ORDER = ChargeOrder(1, 2, 3, Decimal("399.99"), "USD", "Ten sessions")
 INTENT = {
     "id": "pi_1",
     "object": "payment_intent",
@@ -101,7 +101,7 @@ async def test_an_intent_is_for_cards_and_carries_our_ids_and_key() -> None:
     gateway = stripe.gateway()
     report = await gateway.prepare(ORDER, SecretStr("pm_card_visa"))
     await gateway.aclose()
-    assert (report.outcome, report.amount) == (Outcome.PREPARED, Decimal("399.99"))
+    assert (report.outcome, report.amount) == (PaymentOutcome.PREPARED, Decimal("399.99"))
     [request] = stripe.requests
     assert str(request.url) == "https://stripe.test/v1/payment_intents"
     assert request.headers["idempotency-key"] == "carnet-charge-1-pm_card_visa"

@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.payments.gateways.protocol import Outcome, Report
+from services.payments.gateways.protocol import PaymentOutcome, PaymentReport
 from services.payments.models import UNFINISHED, Status
-from services.payments.states import NEXT, Expected, after_refund, judge
+from services.payments.states import NEXT, ExpectedPayment, after_refund, judge
 from shared.testing import Database
 
 AMOUNT = Decimal("399.99")
-EXPECTED = Expected(AMOUNT, "USD", live=False)
+EXPECTED = ExpectedPayment(AMOUNT, "USD", live=False)
 
 
-def report(outcome: Outcome, **changes: Any) -> Report:
-    captured = AMOUNT if outcome is Outcome.SUCCEEDED else Decimal(0)
+def report(outcome: PaymentOutcome, **changes: Any) -> PaymentReport:
+    captured = AMOUNT if outcome is PaymentOutcome.SUCCEEDED else Decimal(0)
     values: dict[str, Any] = {"amount": AMOUNT, "currency": "USD", "captured": captured, **changes}
-    return Report("pi_1", outcome, **values)
+    return PaymentReport("pi_1", outcome, **values)
 
 
 reports = st.builds(
     report,
-    st.sampled_from(Outcome),
+    st.sampled_from(PaymentOutcome),
     amount=st.sampled_from([AMOUNT, Decimal("1.00")]),
     currency=st.sampled_from(["USD", "EUR"]),
     live=st.booleans(),
@@ -33,7 +33,7 @@ reports = st.builds(
 
 
 @given(st.lists(reports, max_size=12))
-def test_no_sequence_of_reports_goes_backward(sequence: list[Report]) -> None:
+def test_no_sequence_of_reports_goes_backward(sequence: list[PaymentReport]) -> None:
     status = Status.PENDING
     seen = {status}
     for each in sequence:
@@ -47,7 +47,7 @@ def test_no_sequence_of_reports_goes_backward(sequence: list[Report]) -> None:
 
 
 @given(st.sampled_from(Status), reports)
-def test_only_the_right_money_succeeds(status: Status, each: Report) -> None:
+def test_only_the_right_money_succeeds(status: Status, each: PaymentReport) -> None:
     verdict = judge(status, EXPECTED, each)
     if verdict is not None and verdict.status is Status.SUCCEEDED:
         assert status in UNFINISHED
@@ -55,7 +55,7 @@ def test_only_the_right_money_succeeds(status: Status, each: Report) -> None:
 
 
 @given(st.sampled_from(Status), reports)
-def test_a_repetition_changes_nothing(status: Status, each: Report) -> None:
+def test_a_repetition_changes_nothing(status: Status, each: PaymentReport) -> None:
     verdict = judge(status, EXPECTED, each)
     if verdict is not None:
         assert judge(verdict.status, EXPECTED, each) is None

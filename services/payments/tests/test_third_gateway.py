@@ -25,7 +25,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.payments.gateways.protocol import (
-    Notice, Outcome, RefundOutcome, RefundReport, Report, WebhookRefused,
+    WebhookNotice, PaymentOutcome, RefundOutcome, RefundReport, PaymentReport, WebhookRefused,
 )
 
 
@@ -39,11 +39,13 @@ class TrustingBank:
 
     async def prepare(self, order, token):
         number = f"bank-{order.transaction_id}"
-        self.known[number] = Report(number, Outcome.PREPARED, order.amount, order.currency)
+        self.known[number] = PaymentReport(
+            number, PaymentOutcome.PREPARED, order.amount, order.currency
+        )
         return self.known[number]
 
     async def confirm(self, gateway_id):
-        self.known[gateway_id] = replace(self.known[gateway_id], outcome=Outcome.PROCESSING)
+        self.known[gateway_id] = replace(self.known[gateway_id], outcome=PaymentOutcome.PROCESSING)
         return self.known[gateway_id]
 
     async def look_up(self, gateway_id):
@@ -72,11 +74,11 @@ class TrustingBank:
     def verify(self, body, headers, moment):
         if headers.get("x-bank") != "yes":
             raise WebhookRefused("not the bank")
-        return Notice(json.loads(body)["id"], "paid", datetime.now(UTC))
+        return WebhookNotice(json.loads(body)["id"], "paid", datetime.now(UTC))
 
     def read(self, body):
         known = self.known[json.loads(body)["payment"]]
-        return replace(known, outcome=Outcome.SUCCEEDED, captured=known.amount)
+        return replace(known, outcome=PaymentOutcome.SUCCEEDED, captured=known.amount)
 
     async def aclose(self):
         pass
