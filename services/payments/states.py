@@ -22,7 +22,7 @@ NEXT: Mapping[Status, frozenset[Status]] = {
     Status.SUCCEEDED: frozenset({Status.PARTIALLY_REFUNDED, Status.REFUNDED}),
     Status.PARTIALLY_REFUNDED: frozenset({Status.REFUNDED}),
     Status.REFUNDED: frozenset(),
-    # Money taken after the end is nobody's payment: it must be seen and given back.
+    # Money taken after the end pays for nothing: a person must see it and give it back.
     Status.FAILED: frozenset({Status.QUARANTINED}),
     Status.CANCELLED: frozenset({Status.QUARANTINED}),
     Status.QUARANTINED: frozenset(),
@@ -40,7 +40,7 @@ _MEANING: Mapping[PaymentOutcome, Status] = {
 
 @dataclass(frozen=True, slots=True)
 class ExpectedPayment:
-    """What our books say a payment is; `live` is null where there is no gateway."""
+    """A payment as our books have it; `live` is None where there is no gateway."""
 
     amount: Decimal
     currency: str
@@ -49,14 +49,14 @@ class ExpectedPayment:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state that a signal leads to, and why when it is quarantine."""
+    """The state that a report leads to, and the reason of a quarantine."""
 
     status: Status
     reason: str | None = None
 
 
 def judge(current: Status, expected: ExpectedPayment, report: PaymentReport) -> Verdict | None:
-    """Return what becomes of a payment after a gateway's report; None when nothing does."""
+    """Return the state that a gateway's report leads to; None when it changes nothing."""
     contradiction = contradiction_of(expected, report)
     if contradiction is not None:
         verdict = Verdict(Status.QUARANTINED, contradiction)
@@ -73,11 +73,12 @@ def judge(current: Status, expected: ExpectedPayment, report: PaymentReport) -> 
 
 
 def contradiction_of(expected: ExpectedPayment, report: PaymentReport) -> str | None:
-    """Say how a report contradicts our books: amount, currency, mode or account; None if not."""
-    taken = report.captured if report.outcome is PaymentOutcome.SUCCEEDED else report.amount
+    """Return how a report contradicts our books (amount, currency, mode, account), or None."""
+    is_paid = report.outcome is PaymentOutcome.SUCCEEDED
+    amount = report.captured if is_paid else report.amount
     if report.currency != expected.currency:
         return f"currency {report.currency} instead of {expected.currency}"
-    if report.amount != expected.amount or taken != expected.amount:
+    if report.amount != expected.amount or amount != expected.amount:
         return f"amount {report.amount}, taken {report.captured}, instead of {expected.amount}"
     if expected.live is not None and report.live != expected.live:
         return "live mode instead of test mode" if report.live else "test mode instead of live mode"

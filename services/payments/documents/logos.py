@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import structlog
@@ -31,11 +32,11 @@ TOTAL_SECONDS = 8.0
 FETCHES_AT_ONCE = 8
 RESOLVERS = 4
 
-KEPT_SECONDS = 600.0
+CACHE_SECONDS = 600.0
 MISSING_SECONDS = 60.0
 """How long a URL without a usable logo is not fetched again."""
-KEPT = 200
-KEPT_BYTES = 32 * 1024 * 1024
+CACHE_ENTRIES = 200
+CACHE_BYTES = 32 * 1024 * 1024
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Returns the IP addresses of a host."""
@@ -61,16 +62,14 @@ class Resolver:
     async def resolve(self, host: str, port: int) -> list[str]:
         """Return the IP addresses of a host; raises OSError."""
         loop = asyncio.get_running_loop()
-        entries = await loop.run_in_executor(self._threads, _look_up, host, port)
+        entries = await loop.run_in_executor(
+            self._threads, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        )
         return [str(entry[4][0]) for entry in entries]
 
     def close(self) -> None:
         """Start no lookup any more, and wait for none."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int) -> list[tuple[object, object, int, str, tuple[object, ...]]]:
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 class LogoCache:
@@ -81,20 +80,20 @@ class LogoCache:
         self._bytes = 0
 
     def get(self, url: str) -> tuple[bool, bytes | None]:
-        """Return whether the URL's logo is known, and the logo."""
+        """Return whether the URL is in the cache, and its logo."""
         until, logo = self._entries.get(url, (0.0, None))
         return until > time.monotonic(), logo
 
     def put(self, url: str, logo: bytes | None) -> None:
-        """Remember a logo, or that there is none; forget the oldest ones for it."""
-        self._forget(url)
-        seconds = MISSING_SECONDS if logo is None else KEPT_SECONDS
+        """Store a logo, or that there is none; remove the oldest entries for it."""
+        self._remove(url)
+        seconds = MISSING_SECONDS if logo is None else CACHE_SECONDS
         self._entries[url] = (time.monotonic() + seconds, logo)
         self._bytes += len(logo or b"")
-        while len(self._entries) > KEPT or self._bytes > KEPT_BYTES:
-            self._forget(next(iter(self._entries)))
+        while len(self._entries) > CACHE_ENTRIES or self._bytes > CACHE_BYTES:
+            self._remove(next(iter(self._entries)))
 
-    def _forget(self, url: str) -> None:
+    def _remove(self, url: str) -> None:
         _, logo = self._entries.pop(url, (0.0, None))
         self._bytes -= len(logo or b"")
 
@@ -127,8 +126,8 @@ class Logos:
         """Return the logo as PNG, or None when there is none to show."""
         if not url:
             return None
-        known, logo = self._cache.get(url)
-        if known:
+        is_cached, logo = self._cache.get(url)
+        if is_cached:
             return logo
         task = self._under_way.get(url)
         if task is None:
@@ -141,17 +140,14 @@ class Logos:
     async def _obtain(self, url: str) -> bytes | None:
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
-                logo = await self._fetch(url)
+                async with self._fetches, asyncio.timeout(FETCH_SECONDS):
+                    picture = await self._read(check_url(url))
+                logo = await self._studio.draw(picture)
         except _FAILURES as error:
             log.info("logo_not_shown", cause=repr(error))
             logo = None
         self._cache.put(url, logo)
         return logo
-
-    async def _fetch(self, url: str) -> bytes:
-        async with self._fetches, asyncio.timeout(FETCH_SECONDS):
-            picture = await self._read(check_url(url))
-        return await self._studio.draw(picture)
 
     async def _read(self, url: PublicUrl) -> bytes:
         request = await self._request(url)

@@ -12,7 +12,7 @@ from fpdf.enums import MethodReturnValue, XPos, YPos
 from services.payments.documents.shaping import MARK, ShapedPage
 from services.payments.gateways import smallest_unit
 from services.payments.models import InvoiceKind
-from services.payments.schemas import InvoiceLine, InvoiceRead
+from services.payments.schemas import InvoiceRead
 
 _FONT = "Source Sans Pro"
 _MARGIN = 22.0
@@ -84,7 +84,9 @@ class _Page(ShapedPage):
     def footer(self) -> None:
         """Write the seller's own lines at the bottom of each page."""
         self.set_y(-self.footer_height)
-        self._rule()
+        self.set_draw_color(*_RULE)
+        self.line(_MARGIN, self.get_y(), _MARGIN + _WIDTH, self.get_y())
+        self.ln(2)
         self.set_text_color(*_GREY)
         self.write_lines(self._footer_lines(), align="C", size=_FOOTER_SIZE)
         self.set_text_color(*_DARK)
@@ -92,8 +94,8 @@ class _Page(ShapedPage):
     def _footer_lines(self) -> list[str]:
         seller = self.invoice.seller
         address = ", ".join(map(self.isolated, (seller.address or "").splitlines()))
-        known = (self.isolated(seller.name), address, seller.email, seller.phone)
-        lines = [" · ".join(part for part in known if part)]
+        parts = (self.isolated(seller.name), address, seller.email, seller.phone)
+        lines = [" · ".join(part for part in parts if part)]
         if seller.tax_id:
             lines.append(f"Tax ID {seller.tax_id}")
         return lines
@@ -101,11 +103,11 @@ class _Page(ShapedPage):
     def _height_of(self, lines: Sequence[str]) -> float:
         """Return how much room lines take when they are broken, in millimetres."""
         self.set_font(_FONT, "", _FOOTER_SIZE)
-        broken = [
+        rows = [
             self.multi_cell(_WIDTH, text=line, dry_run=True, output=MethodReturnValue.LINES)
             for line in lines
         ]
-        return sum(map(len, cast(list[list[str]], broken))) * _FOOTER_SIZE * 0.5
+        return sum(map(len, cast(list[list[str]], rows))) * _FOOTER_SIZE * 0.5
 
     def _heading(self) -> str:
         return "Credit note" if self.invoice.kind == InvoiceKind.CREDIT_NOTE else "Invoice"
@@ -137,16 +139,12 @@ class _Page(ShapedPage):
         self.set_font(_FONT, "B", 20)
         self.cell(_WIDTH * 0.4, 9, self._heading(), align="R", new_x=XPos.LEFT, new_y=YPos.NEXT)
         self.set_font(_FONT, "", 10)
-        for line in self._references():
+        lines = [self.invoice.number, f"Date {self.invoice.issue_date.isoformat()}"]
+        if self.invoice.corrects_number:
+            lines.append(f"to invoice {self.invoice.corrects_number}")
+        for line in lines:
             self.multi_cell(_WIDTH * 0.4, 5, line, align="R", new_x=XPos.LEFT, new_y=YPos.NEXT)
         self.set_xy(_MARGIN, max(below, self.get_y()) + 8)
-
-    def _references(self) -> list[str]:
-        invoice = self.invoice
-        lines = [invoice.number, f"Date {invoice.issue_date.isoformat()}"]
-        if invoice.corrects_number:
-            lines.append(f"to invoice {invoice.corrects_number}")
-        return lines
 
     def _write_parties(self) -> None:
         seller, buyer = self.invoice.seller, self.invoice.buyer
@@ -184,7 +182,8 @@ class _Page(ShapedPage):
         ) as table:
             table.row(heads)
             for line in invoice.lines:
-                table.row(_cells(line, invoice.currency))
+                prices = (_amount(x, invoice.currency) for x in (line.unit_price, line.amount))
+                table.row((line.description, str(line.quantity), *prices))
         self.ln(3)
         self.set_font(_FONT, "B", 13)
         total = f"Total  {invoice.currency} {_amount(invoice.total, invoice.currency)}"
@@ -201,20 +200,6 @@ class _Page(ShapedPage):
             self.set_text_color(*_GREY)
             self.write_lines([_EXPLANATION], size=8)
             self.set_text_color(*_DARK)
-
-    def _rule(self) -> None:
-        self.set_draw_color(*_RULE)
-        self.line(_MARGIN, self.get_y(), _MARGIN + _WIDTH, self.get_y())
-        self.ln(2)
-
-
-def _cells(line: InvoiceLine, currency: str) -> tuple[str, ...]:
-    return (
-        line.description,
-        str(line.quantity),
-        _amount(line.unit_price, currency),
-        _amount(line.amount, currency),
-    )
 
 
 def _amount(amount: Decimal, currency: str) -> str:

@@ -2,7 +2,7 @@
 
 It runs apart from the service, with limits of its own, because the picture is an outsider's choice
 and decoders have faults. It imports nothing of Carnet. Exit status 0: the PNG is on stdout; any
-other: there is no picture to show, and the last line of stderr says why.
+other: there is no picture to show, and the last line of stderr is the reason.
 """
 
 import resource
@@ -36,15 +36,15 @@ def draw(picture: bytes) -> bytes:
 
     Raises ValueError for too many pixels, and whatever the decoder raises.
     """
-    with Image.open(BytesIO(picture), formats=("PNG", "JPEG")) as opened:
-        width, height = opened.size
+    with Image.open(BytesIO(picture), formats=("PNG", "JPEG")) as image:
+        width, height = image.size
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
             raise ValueError(f"too many pixels: {width} x {height}")
-        drawn = opened.convert("RGBA")
-    drawn.thumbnail(DRAWN_SIZE)
-    written = BytesIO()
-    drawn.save(written, format="PNG")
-    return written.getvalue()
+        copy = image.convert("RGBA")
+    copy.thumbnail(DRAWN_SIZE)
+    png = BytesIO()
+    copy.save(png, format="PNG")
+    return png.getvalue()
 
 
 def main() -> None:
@@ -53,10 +53,10 @@ def main() -> None:
     # The size is checked in `draw`, in all cases alike; Pillow only warns of some.
     Image.MAX_IMAGE_PIXELS = None
     try:
-        drawn = draw(sys.stdin.buffer.read(MAX_BYTES + 1))
+        png = draw(sys.stdin.buffer.read(MAX_BYTES + 1))
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}"[:200])
-    sys.stdout.buffer.write(drawn)
+    sys.stdout.buffer.write(png)
     sys.stdout.buffer.flush()
 
 

@@ -14,7 +14,7 @@ from services.payments.documents import picture_program
 
 DRAW_SECONDS = 5.0
 AT_ONCE = 2
-MAX_DRAWN_BYTES = 2 * 1024 * 1024
+MAX_PNG_BYTES = 2 * 1024 * 1024
 """More than an uncompressed picture of DRAWN_SIZE takes as PNG."""
 _MAX_COMPLAINT_BYTES = 4096
 
@@ -50,18 +50,20 @@ class PictureStudio:
         )
         try:
             async with asyncio.timeout(self._seconds):
-                drawn, complaint = await _talk(process, picture)
+                png, complaint = await _exchange(process, picture)
                 status = await process.wait()
         except TimeoutError as error:
             raise NotAPicture("drawing it took too long") from error
         finally:
-            await _end(process)
-        if status != 0 or not drawn:
+            # Take its status even when it was killed, so that no zombie stays.
+            _kill(process)
+            await process.wait()
+        if status != 0 or not png:
             raise NotAPicture(complaint.decode(errors="replace").strip() or f"status {status}")
-        return drawn
+        return png
 
 
-async def _talk(process: Process, picture: bytes) -> tuple[bytes, bytes]:
+async def _exchange(process: Process, picture: bytes) -> tuple[bytes, bytes]:
     """Give the process its picture and return what it writes to stdout and stderr.
 
     Raises NotAPicture when it writes too much.
@@ -69,12 +71,12 @@ async def _talk(process: Process, picture: bytes) -> tuple[bytes, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    _, drawn, complaint = await asyncio.gather(
+    _, png, complaint = await asyncio.gather(
         _feed(process.stdin, picture),
-        _read(process, process.stdout, MAX_DRAWN_BYTES),
+        _read(process, process.stdout, MAX_PNG_BYTES),
         _read(process, process.stderr, _MAX_COMPLAINT_BYTES),
     )
-    return drawn, complaint
+    return png, complaint
 
 
 async def _feed(stdin: asyncio.StreamWriter, picture: bytes) -> None:
@@ -99,12 +101,6 @@ async def _read(process: Process, stream: asyncio.StreamReader, most: int) -> by
     if too_much:
         raise NotAPicture("the process that draws wrote too much")
     return bytes(read)
-
-
-async def _end(process: Process) -> None:
-    """Make sure that the process is gone, and take its status so that no zombie stays."""
-    _kill(process)
-    await process.wait()
 
 
 def _kill(process: Process) -> None:

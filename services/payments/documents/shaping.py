@@ -54,15 +54,15 @@ class ShapedPage(FPDF):
         self._fallbacks = self._add_fallbacks(set(normalize("NFC", text)))
 
     def _add_fallbacks(self, chars: set[str]) -> tuple[Typeface, ...]:
-        needed = typefaces.needed_for(char for char in chars if self._is_foreign(char))
-        for face in needed:
-            covered = {char for char in chars if face.covers(char)} | set(_INVISIBLE)
+        faces = typefaces.needed_for(char for char in chars if self._is_foreign(char))
+        for face in faces:
+            subset = {char for char in chars if face.covers(char)} | set(_INVISIBLE)
             for style, weight in face.styles.items():
                 key = face.family + style
-                self.fonts[key] = _SubsetFont(self, face.subset(covered, weight), key, style)
-        if needed:
+                self.fonts[key] = _SubsetFont(self, face.subset(subset, weight), key, style)
+        if faces:
             self.set_text_shaping(True)
-        return needed
+        return faces
 
     def _is_foreign(self, char: str) -> bool:
         return ord(char) not in self._own_cmap and not _is_ignored(char) and char not in "\n\r"
@@ -78,10 +78,10 @@ class ShapedPage(FPDF):
 
         By itself the library leaves them out: a name in Tibetan would be no name at all.
         """
-        drawn = "".join(map(self._drawn, normalize("NFC", super().normalize_text(text))))
-        return _with_breaks(drawn) if self._fallbacks else drawn
+        text = "".join(map(self._visible, normalize("NFC", super().normalize_text(text))))
+        return _with_breaks(text) if self._fallbacks else text
 
-    def _drawn(self, char: str) -> str:
+    def _visible(self, char: str) -> str:
         if not self._is_foreign(char) and not _is_ignored(char):
             return char
         if _is_ignored(char):
@@ -118,13 +118,9 @@ class ShapedPage(FPDF):
                 and face.covers(char)
             )
             if not stays:
-                face = self._face_of(char)
+                candidates = self._fallbacks if self._is_foreign(char) else ()
+                face = next((each for each in candidates if each.covers(char)), None)
             yield char, face
-
-    def _face_of(self, char: str) -> Typeface | None:
-        if not self._is_foreign(char):
-            return None
-        return next((face for face in self._fallbacks if face.covers(char)), None)
 
     def _render_styled_text_line(
         self, text_line: TextLine, h: float | None = None, *args: Any, **options: Any
@@ -224,11 +220,11 @@ def _in_order(fragments: Sequence[Fragment]) -> list[Fragment]:
     """Return a line's fragments from left to right, by their levels (UAX 9, rule L2)."""
     runs = _runs(fragments)
     for level in range(max(level for level, _ in runs), 0, -1):
-        ordered: list[tuple[int, Fragment]] = []
+        in_order: list[tuple[int, Fragment]] = []
         for is_reversed, group in groupby(runs, key=lambda run: run[0] >= level):
             members = list(group)
-            ordered += members[::-1] if is_reversed else members
-        runs = ordered
+            in_order += members[::-1] if is_reversed else members
+        runs = in_order
     return [fragment for _, fragment in runs]
 
 
@@ -250,12 +246,9 @@ def _runs(fragments: Sequence[Fragment]) -> list[tuple[int, Fragment]]:
         for level, group in groupby(pairs, key=lambda pair: pair[1]):
             chars = [char for char, _ in group if char not in (_ISOLATE, _END, _BREAK)]
             if chars:
-                runs.append((level, _directed(fragment, chars, level)))
+                state = fragment.graphics_state.copy()
+                shaping = cast(dict[str, Any], state.text_shaping)
+                direction = TextDirection.RTL if level % 2 else TextDirection.LTR
+                shaping["fragment_direction"] = direction
+                runs.append((level, Fragment(chars, state, fragment.k)))
     return runs or [(0, fragments[0])]
-
-
-def _directed(fragment: Fragment, chars: list[str], level: int) -> Fragment:
-    state = fragment.graphics_state.copy()
-    shaping = cast(dict[str, Any], state.text_shaping)
-    shaping["fragment_direction"] = TextDirection.RTL if level % 2 else TextDirection.LTR
-    return Fragment(chars, state, fragment.k)

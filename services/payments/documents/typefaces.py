@@ -57,7 +57,7 @@ class Typeface:
 
     def covers(self, char: str) -> bool:
         """Return whether the typeface has a glyph for a character."""
-        return _opened(self).get_nominal_glyph(ord(char)) is not None
+        return _open(self).get_nominal_glyph(ord(char)) is not None
 
     @property
     def styles(self) -> Mapping[str, float]:
@@ -67,14 +67,14 @@ class Typeface:
     def subset(self, chars: Iterable[str], weight: float) -> bytes:
         """Return a font of one weight with what is needed to shape the given characters."""
         text = "".join(chars)
-        face = _opened(self).face
-        wanted = uharfbuzz.SubsetInput()
+        face = _open(self).face
+        options = uharfbuzz.SubsetInput()
         # Shaping takes some characters apart: Thai sara am is drawn as two glyphs.
-        wanted.unicode_set.update(map(ord, text + normalize("NFKD", text) + _DRAWN_BY_SHAPING))
-        wanted.drop_table_tag_set.update(_VERTICAL_TABLES)
+        options.unicode_set.update(map(ord, text + normalize("NFKD", text) + _DRAWN_BY_SHAPING))
+        options.drop_table_tag_set.update(_VERTICAL_TABLES)
         if self.has_weights:
-            wanted.pin_axis_location(face, "wght", weight)
-        return bytes(uharfbuzz.subset(face, wanted).blob.data)
+            options.pin_axis_location(face, "wght", weight)
+        return bytes(uharfbuzz.subset(face, options).blob.data)
 
 
 _NOTO = tuple(
@@ -92,16 +92,16 @@ _JAPANESE, _KOREAN, _SIMPLIFIED, _TRADITIONAL = (
 
 def needed_for(chars: Iterable[str]) -> tuple[Typeface, ...]:
     """Return the typefaces that together have all of the characters that any typeface has."""
-    wanted = sorted(chars)
-    candidates = (*_NOTO, _regional(wanted))
-    chosen = {next((face for face in candidates if face.covers(char)), None) for char in wanted}
-    return tuple(face for face in candidates if face in chosen)
+    text = sorted(chars)
+    candidates = (*_NOTO, _regional(text))
+    faces = {next((face for face in candidates if face.covers(char)), None) for char in text}
+    return tuple(face for face in candidates if face in faces)
 
 
 def _regional(chars: Iterable[str]) -> Typeface:
     """Return the typeface whose forms of the shared Han characters fit the rest of a text.
 
-    The forms differ by country, and a name carries no country: kana and Hangul tell, and
+    The forms differ by country, and a name carries no country: kana and Hangul decide, and
     otherwise the national character set that has all of the text's Han characters.
     """
     names = {name(char, "").split(" ")[0] for char in chars}
@@ -123,7 +123,7 @@ def _encodes(text: str, encoding: str) -> bool:
 
 
 @cache
-def _opened(typeface: Typeface) -> uharfbuzz.Font:
+def _open(typeface: Typeface) -> uharfbuzz.Font:
     path = files(typeface.package) / typeface.file
     blob = uharfbuzz.Blob.from_file_path(str(path))
     return uharfbuzz.Font(uharfbuzz.Face(blob, typeface.index))

@@ -95,9 +95,9 @@ def payment_state(balance: PaymentBalance) -> PaymentState:
 
 def totals_csv(rows: Iterable[DayTotal], *, with_bom: bool) -> bytes:
     """Return totals as comma-separated values with a line of column names."""
-    cells = ([_cell(getattr(row, name)) for name in _COLUMNS] for row in rows)
+    values = ([getattr(row, name) for name in _COLUMNS] for row in rows)
+    cells = (
+        [value.quantize(_CENT) if isinstance(value, Decimal) else value for value in line]
+        for line in values
+    )
     return csv_files.head(_COLUMNS, with_bom=with_bom) + csv_files.lines(cells)
-
-
-def _cell(value: object) -> object:
-    return value.quantize(_CENT) if isinstance(value, Decimal) else value

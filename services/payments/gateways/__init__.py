@@ -76,7 +76,10 @@ class Gateways:
     @classmethod
     def open(cls, names: Mapping[str, str], former: Iterable[str] = ()) -> "Gateways":
         """Open each gateway that a payment method is configured for, and the former ones."""
-        by_name = {name: _open(name) for name in {*names.values(), *former}}
+        by_name = {
+            name: cast(Gateway, import_module(f"{__name__}.{require_known(name)}").open_gateway())
+            for name in {*names.values(), *former}
+        }
         by_method = {method: by_name[name] for method, name in names.items()}
         return cls(by_method, by_name.values())
 
@@ -116,9 +119,3 @@ def require_known(name: str) -> str:
     if not name.isidentifier() or find_spec(f"{__name__}.{name}") is None:
         raise ValueError(f"{name!r} is not the name of a payment gateway")
     return name
-
-
-def _open(name: str) -> Gateway:
-    require_known(name)
-    module = import_module(f"{__name__}.{name}")
-    return cast(Gateway, module.open_gateway())

@@ -98,16 +98,13 @@ class _Http(stripe.HTTPClient):
                     method, url, headers=dict(headers), content=post_data
                 )
         except (httpx.HTTPError, TimeoutError) as error:
-            raise _no_answer(error) from error
+            cause = type(error).__name__
+            raise stripe.APIConnectionError(cause) from error  # type: ignore[no-untyped-call]
         return answer.content, answer.status_code, answer.headers
 
     async def close_async(self) -> None:
         """Close every connection."""
         await self._client.aclose()
-
-
-def _no_answer(error: Exception) -> stripe.APIConnectionError:
-    return stripe.APIConnectionError(type(error).__name__)  # type: ignore[no-untyped-call]
 
 
 class StripeGateway:
@@ -154,11 +151,11 @@ class StripeGateway:
             return token
         # A token is good for once: the same call again must bring the same method.
         digest = hashlib.sha256(token.encode()).hexdigest()
-        made = await self._stripe.v1.payment_methods.create_async(
+        card = await self._stripe.v1.payment_methods.create_async(
             {"type": "card", "card": {"token": token}},
             {"idempotency_key": f"carnet-method-{digest}"},
         )
-        return made.id
+        return card.id
 
     async def confirm(self, gateway_id: str) -> PaymentReport:
         """Confirm an intent, or report what became of it; raises GatewayUnavailable."""
@@ -167,7 +164,7 @@ class StripeGateway:
         except StripeError as error:
             if isinstance(_raised(error), GatewayUnavailable):
                 raise GatewayUnavailable(type(error).__name__) from error
-            # Declined, or confirmed before: the intent itself says which, and why.
+            # Declined, or confirmed before: the intent itself has the reason.
             return await self.look_up(gateway_id)
         return stripe_objects.report_of_intent(intent.to_dict())
 
@@ -212,12 +209,13 @@ class StripeGateway:
             page = await self._stripe.v1.refunds.list_async(
                 {"payment_intent": gateway_id, "limit": PAGE}
             )
-            found = [refund.to_dict() async for refund in page.auto_paging_iter()]
+            refunds = [refund.to_dict() async for refund in page.auto_paging_iter()]
         except StripeError as error:
-            if _is_unknown(error):
+            # A proxy's 404 is no answer of Stripe's.
+            if isinstance(error, stripe.InvalidRequestError) and error.http_status == 404:
                 raise GatewayRefused(UNKNOWN) from error
             raise GatewayUnavailable(type(error).__name__) from error
-        return [stripe_objects.report_of_refund(refund) for refund in found]
+        return [stripe_objects.report_of_refund(refund) for refund in refunds]
 
     async def refunds_since(self, instant: datetime) -> AsyncIterator[RefundReport]:
         """Yield refunds, newest first, until they are older; raises GatewayUnavailable."""
@@ -247,7 +245,7 @@ class StripeGateway:
         """Check signature and age (Stripe's scheme v1); raises WebhookRefused.
 
         https://docs.stripe.com/webhooks#verify-manually. The library refuses what is too old and
-        accepts any future; a clock that runs ahead of ours is no better than one behind.
+        accepts any future; a clock that runs ahead of ours is no better than one that is late.
         """
         header = headers.get(SIGNATURE_HEADER, "")
         secret = self._secret.get_secret_value()
@@ -262,7 +260,7 @@ class StripeGateway:
         return WebhookNotice(event["id"], event["type"], signed_at)
 
     def read(self, body: bytes) -> WebhookReport | None:
-        """Return what an event says, or None; raises WebhookRefused."""
+        """Return what an event reports, or None; raises WebhookRefused."""
         return stripe_objects.report_of_event(stripe_objects.event_of(body))
 
     async def aclose(self) -> None:
@@ -277,22 +275,18 @@ def _intent(order: ChargeOrder, amount: int, method: str) -> PaymentIntentCreate
         "currency": order.currency.lower(),
         "payment_method": method,
         "payment_method_types": ["card"],
-        "metadata": _metadata(order),
+        "metadata": {
+            "transaction_id": str(order.transaction_id),
+            "voucher_id": str(order.voucher_id),
+            "organization_id": str(order.organization_id),
+            "description": order.description[:500],
+        },
     }
     return cast(PaymentIntentCreateParams, intent)
 
 
-def _metadata(order: ChargeOrder) -> dict[str, str]:
-    return {
-        "transaction_id": str(order.transaction_id),
-        "voucher_id": str(order.voucher_id),
-        "organization_id": str(order.organization_id),
-        "description": order.description[:500],
-    }
-
-
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
-    """Tell what lies with the payer (refused for good) from what does not (ask again later)."""
+    """Return GatewayRefused when the cause is the payer's, GatewayUnavailable for a later retry."""
     # A key that was used with other parameters is our own doing.
     ours = isinstance(error, stripe.IdempotencyError)
     if ours or error.http_status not in _REFUSALS:
@@ -301,13 +295,8 @@ def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
     return GatewayRefused(Failure(error.code or "payment_refused", message))
 
 
-def _is_unknown(error: StripeError) -> bool:
-    """Say whether Stripe itself does not know the thing: a proxy's 404 is no answer of Stripe's."""
-    return isinstance(error, stripe.InvalidRequestError) and error.http_status == 404
-
-
 def _is_unknown_token(error: StripeError) -> bool:
-    """Say whether an intent was refused because of its token, which the message would repeat."""
+    """Return whether an intent was refused because of its token, which the message would repeat."""
     return isinstance(error, stripe.InvalidRequestError) and (
         error.http_status == 404 or error.code in _TOKEN_CODES
     )

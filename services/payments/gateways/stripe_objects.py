@@ -1,9 +1,8 @@
-"""What Stripe's objects say, in our words. Pure: bytes and dictionaries in, reports out."""
+"""Stripe's objects, translated to our reports. Pure functions of bytes and dictionaries."""
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from services.payments.gateways.minor_units import from_minor
@@ -54,18 +53,17 @@ _DISPUTE: Mapping[str, DisputeOutcome] = {
 
 
 def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> PaymentReport:
-    """Return what a payment intent says."""
+    """Return the report of a payment intent."""
     currency = str(intent["currency"]).upper()
     outcome = _outcome(intent)
-    captured = Decimal(0)
-    if outcome is PaymentOutcome.SUCCEEDED:
-        captured = from_minor(int(intent.get("amount_received", intent["amount"])), currency)
+    is_paid = outcome is PaymentOutcome.SUCCEEDED
+    received = int(intent.get("amount_received", intent["amount"])) if is_paid else 0
     return PaymentReport(
         gateway_id=str(intent["id"]),
         outcome=outcome,
         amount=from_minor(int(intent["amount"]), currency),
         currency=currency,
-        captured=captured,
+        captured=from_minor(received, currency),
         live=bool(intent.get("livemode")),
         account=account,
         transaction_id=_our_id(intent, "transaction_id"),
@@ -103,7 +101,7 @@ def _next_action(intent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report_of_refund(refund: Mapping[str, Any]) -> RefundReport:
-    """Return what a refund says."""
+    """Return the report of a refund."""
     currency = str(refund["currency"]).upper()
     return RefundReport(
         gateway_id=str(refund["id"]),
@@ -117,20 +115,23 @@ def report_of_refund(refund: Mapping[str, Any]) -> RefundReport:
 
 
 def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> PaymentReport | None:
-    """Return what a charge of which something was refunded says of its payment."""
+    """Return the report of a payment, of a charge of which something was refunded.
+
+    None for a charge that no intent made.
+    """
     if not charge.get("payment_intent"):
         return None
     currency = str(charge["currency"]).upper()
-    captured = charge.get("amount_captured", charge["amount"] if charge.get("captured") else 0)
-    listed = charge.get("refunds")
+    received = charge.get("amount_captured", charge["amount"] if charge.get("captured") else 0)
+    refunds = charge.get("refunds")
     return PaymentReport(
         gateway_id=str(charge["payment_intent"]),
         outcome=PaymentOutcome.SUCCEEDED,
         amount=from_minor(int(charge["amount"]), currency),
         currency=currency,
-        captured=from_minor(int(captured), currency),
+        captured=from_minor(int(received), currency),
         refunded=from_minor(int(charge.get("amount_refunded", 0)), currency),
-        refunds=_listed_refunds(listed) if isinstance(listed, Mapping) else None,
+        refunds=_whole_list(refunds) if isinstance(refunds, Mapping) else None,
         live=bool(charge.get("livemode")),
         account=account,
         transaction_id=_our_id(charge, "transaction_id"),
@@ -138,16 +139,16 @@ def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> P
     )
 
 
-def _listed_refunds(listed: Mapping[str, Any]) -> tuple[RefundReport, ...] | None:
+def _whole_list(refunds: Mapping[str, Any]) -> tuple[RefundReport, ...] | None:
     """Return the refunds that older API versions list with the charge, if the list is whole."""
-    data = listed.get("data")
-    if not isinstance(data, list) or listed.get("has_more"):
+    data = refunds.get("data")
+    if not isinstance(data, list) or refunds.get("has_more"):
         return None
     return tuple(report_of_refund(refund) for refund in data)
 
 
 def report_of_dispute(dispute: Mapping[str, Any], account: str | None) -> DisputeReport | None:
-    """Return what a dispute says of a payment; None for a charge that no intent made."""
+    """Return the report of a dispute; None for a charge that no intent made."""
     if not dispute.get("payment_intent"):
         return None
     currency = str(dispute["currency"]).upper()
@@ -191,20 +192,18 @@ def event_of(body: bytes) -> dict[str, Any]:
         content = event["data"]["object"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WebhookRefused("the body is not an event") from error
-    named = [event.get("id"), event.get("type")]
-    if not isinstance(content, dict) or not all(isinstance(n, str) and _short(n) for n in named):
+    labels = [event.get("id"), event.get("type")]
+    if not isinstance(content, dict) or not all(
+        isinstance(label, str) and 0 < len(label) <= 255 for label in labels
+    ):
         raise WebhookRefused("the body is not an event")
     if not _storable(event):
         raise WebhookRefused("the event holds what cannot be stored")
     return dict(event)
 
 
-def _short(text: str) -> bool:
-    return 0 < len(text) <= 255
-
-
 def _storable(event: object) -> bool:
-    """Say whether PostgreSQL can keep it as JSON: no NUL and no half of a surrogate pair."""
+    """Return whether PostgreSQL can store it as JSON: no NUL and no half of a surrogate pair."""
     try:
         return "\\u0000" not in json.dumps(event, ensure_ascii=False).encode().decode()
     except UnicodeEncodeError:
@@ -221,7 +220,7 @@ def signed_at(header: str) -> datetime:
 
 
 def _our_id(thing: Mapping[str, Any], name: str) -> int | None:
-    """Read an id that we gave the gateway along; anything else there is somebody else's."""
+    """Return an id that we sent to the gateway; None for anything else that is stored there."""
     text = str((thing.get("metadata") or {}).get(name, ""))
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         return None

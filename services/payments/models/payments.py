@@ -20,9 +20,9 @@ from shared.db import BOOKKEEPING, SECRET, Entity, now
 
 
 class Status(StrEnum):
-    """Where a payment stands."""
+    """The state of a payment."""
 
-    PENDING = "pending"  # nothing was tried yet: the payer or the staff must act
+    PENDING = "pending"  # nothing was tried yet: the payer or staff must act
     PROCESSING = "processing"  # an attempt is under way
     REQUIRES_ACTION = "requires_action"  # the payer must confirm with the bank (3-D Secure)
     SUCCEEDED = "succeeded"
@@ -52,8 +52,8 @@ class Method(StrEnum):
 class PaymentTransaction(Entity, Base):
     """One payment of one voucher, from the intent to the last refund.
 
-    `captured_amount` is what the payer gave, `refunded_amount` what went back to them, and
-    `disputed_amount` what the payer's bank wants back or has taken back.
+    `captured_amount` is what the payer paid, `refunded_amount` what was refunded, and
+    `disputed_amount` what the payer's bank claims or has taken back.
     """
 
     __tablename__ = "payment_transactions"
@@ -105,7 +105,7 @@ class PaymentTransaction(Entity, Base):
     )
     description: Mapped[str]
     completed_at: Mapped[datetime | None]
-    # Copied to the invoice, whose own event tells of them; here they would be told three times.
+    # Copied to the invoice, whose own event has them: here they would be published three times.
     buyer: Mapped[dict[str, Any]] = mapped_column(info=SECRET)
     seller: Mapped[dict[str, Any]] = mapped_column(info=SECRET)
     next_action: Mapped[dict[str, Any] | None] = mapped_column(
@@ -119,17 +119,17 @@ class PaymentTransaction(Entity, Base):
 
     @property
     def is_unfinished(self) -> bool:
-        """Say whether it may still be paid."""
+        """Whether it may still be paid."""
         return self.status in UNFINISHED
 
     @property
     def note(self) -> str | None:
-        """What staff noted of the money that came by hand."""
-        told = self.gateway_response if self.payment_gateway == BY_HAND else None
-        return told.get("note") if told else None
+        """What staff wrote about the money that was paid by hand."""
+        response = self.gateway_response if self.payment_gateway == BY_HAND else None
+        return response.get("note") if response else None
 
     def order(self) -> ChargeOrder:
-        """Return what the gateway is told."""
+        """Return what the gateway is to charge."""
         return ChargeOrder(
             transaction_id=self.id,
             voucher_id=self.voucher_id,

@@ -21,7 +21,7 @@ from shared.db import BOOKKEEPING, SECRET, Entity
 
 
 class RefundStatus(StrEnum):
-    """Where a refund stands."""
+    """The state of a refund."""
 
     PENDING = "pending"
     SUCCEEDED = "succeeded"
@@ -45,14 +45,14 @@ class RepaymentReason(StrEnum):
 
 
 class RepaymentStatus(StrEnum):
-    """Where a repayment stands."""
+    """The state of a repayment."""
 
     DUE = "due"
     SETTLED = "settled"
 
 
 class Refund(Entity, Base):
-    """Money on its way back; while it is pending its amount is taken from what may be refunded."""
+    """Money on its way back; while it is pending no other refund can use its amount."""
 
     __tablename__ = "refunds"
     __table_args__ = (
@@ -92,7 +92,7 @@ class Refund(Entity, Base):
     attempted_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
 
     def order(self) -> RefundOrder:
-        """Return what the gateway is told."""
+        """Return what the gateway is to refund."""
         return RefundOrder(refund_id=self.id, amount=self.amount, currency=self.currency)
 
 

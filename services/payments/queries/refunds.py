@@ -72,8 +72,8 @@ class PaymentBalance:
     @property
     def refundable(self) -> Decimal:
         """What was captured and is neither refunded, nor in a pending refund, nor disputed."""
-        left = self.payment.captured_amount - self.returned - self.payment.disputed_amount
-        return max(left, Decimal(0))
+        balance = self.payment.captured_amount - self.returned - self.payment.disputed_amount
+        return max(balance, Decimal(0))
 
 
 async def find_balance_of_voucher(session: AsyncSession, voucher_id: int) -> PaymentBalance | None:

@@ -104,13 +104,8 @@ async def open_payment(
     await queries.lock_voucher(session, terms.voucher_id)
     existing = await queries.lock_payment_of_voucher(session, terms.voucher_id)
     if existing is not None:
-        requested = (terms.organization_id, terms.client_id, terms.amount, terms.currency)
-        if requested != (
-            existing.organization_id,
-            existing.client_id,
-            existing.amount,
-            existing.currency,
-        ):
+        names = ("organization_id", "client_id", "amount", "currency")
+        if any(getattr(existing, name) != getattr(terms, name) for name in names):
             raise ChargeDiffers
         return existing
     gateway = gateways.for_method(terms.payment_method) if terms.amount else gateways.named(BY_HAND)

@@ -151,14 +151,14 @@ async def _refund_at_gateway(gateway: Gateway, attempt: RefundAttempt) -> Refund
     Nothing is made when so much went back at the gateway's console that too little is left. Raises
     GatewayUnavailable and GatewayRefused.
     """
-    listed = await _refunds_at_gateway(gateway, attempt)
-    earlier = _find_earlier(listed, attempt)
+    reports = await _refunds_at_gateway(gateway, attempt)
+    earlier = _find_earlier(reports, attempt)
     if earlier is not None:
         return earlier
     if attempt.gateway_refund_id is not None:
         raise GatewayUnavailable(f"{attempt.gateway_refund_id} is not among the payment's refunds")
-    returned = sum((r.amount for r in listed if r.outcome is not RefundOutcome.FAILED), Decimal(0))
-    if returned + attempt.order.amount > attempt.captured:
+    total = sum((r.amount for r in reports if r.outcome is not RefundOutcome.FAILED), Decimal(0))
+    if total + attempt.order.amount > attempt.captured:
         raise GatewayRefused(refunds.EXCEEDS)
     return await gateway.refund(attempt.gateway_payment_id, attempt.order)
 
@@ -175,7 +175,7 @@ async def _refunds_at_gateway(gateway: Gateway, attempt: RefundAttempt) -> Seque
         raise GatewayUnavailable(f"{attempt.gateway_refund_id} is not known any more") from refusal
 
 
-def _find_earlier(listed: Sequence[RefundReport], attempt: RefundAttempt) -> RefundReport | None:
+def _find_earlier(reports: Sequence[RefundReport], attempt: RefundAttempt) -> RefundReport | None:
     """Return the refund as the gateway lists it, or None.
 
     It may be on its way, perhaps made at the gateway's console and so without an id of ours, or an
@@ -183,5 +183,5 @@ def _find_earlier(listed: Sequence[RefundReport], attempt: RefundAttempt) -> Ref
     at most, and not every gateway has them.
     """
     if attempt.gateway_refund_id is not None:
-        return next((r for r in listed if r.gateway_id == attempt.gateway_refund_id), None)
-    return next((r for r in listed if r.refund_id == attempt.order.refund_id), None)
+        return next((r for r in reports if r.gateway_id == attempt.gateway_refund_id), None)
+    return next((r for r in reports if r.refund_id == attempt.order.refund_id), None)

@@ -15,7 +15,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from services.payments.documents.logos import KEPT, KEPT_BYTES, MAX_PARTS, LogoCache, Logos
+from services.payments.documents.logos import (
+    CACHE_BYTES,
+    CACHE_ENTRIES,
+    MAX_PARTS,
+    LogoCache,
+    Logos,
+)
 from services.payments.documents.picture_program import MAX_BYTES, MAX_PIXELS
 from services.payments.documents.pictures import AT_ONCE, NotAPicture, PictureStudio
 from shared.errors import AppError
@@ -300,11 +306,11 @@ async def test_a_cancelled_drawing_leaves_no_process(tmp_path: Path) -> None:
 
 def test_the_cache_is_bounded() -> None:
     cache = LogoCache()
-    for number in range(2 * KEPT):
+    for number in range(2 * CACHE_ENTRIES):
         cache.put(f"https://example.org/{number}", None)
     assert cache.get("https://example.org/0") == (False, None)
-    assert cache.get(f"https://example.org/{2 * KEPT - 1}") == (True, None)
-    large = bytes(KEPT_BYTES // 2)
+    assert cache.get(f"https://example.org/{2 * CACHE_ENTRIES - 1}") == (True, None)
+    large = bytes(CACHE_BYTES // 2)
     for name in "abc":
         cache.put(name, large)
     assert [cache.get(name)[0] for name in "abc"] == [False, True, True]
