@@ -1,4 +1,4 @@
-"""What an actor gets to know: 404 for strangers, 403 for those who may see but not act."""
+"""Checks of access: 404 for what an actor may not see, 403 for what they may see but not do."""
 
 from services.payments import policies
 from services.payments.errors import OrganizationNotFound, PaymentNotFound
@@ -12,7 +12,9 @@ def require_view(actor: Actor, organization_id: int) -> None:
     if not policies.can_see_organization(actor, organization_id):
         raise OrganizationNotFound
     if not policies.can_view_payments(actor, organization_id):
-        raise Forbidden(f"needs the permission {policies.VIEW}")
+        raise Forbidden(
+            f"This needs the permission {policies.VIEW}. Ask an owner of the organization."
+        )
 
 
 def require_manage(actor: Actor, organization_id: int) -> None:
@@ -20,7 +22,9 @@ def require_manage(actor: Actor, organization_id: int) -> None:
     if not policies.can_see_organization(actor, organization_id):
         raise OrganizationNotFound
     if not policies.can_manage_payments(actor, organization_id):
-        raise Forbidden(f"needs the permission {policies.MANAGE}")
+        raise Forbidden(
+            f"This needs the permission {policies.MANAGE}. Ask an owner of the organization."
+        )
 
 
 def require_visible(actor: Actor, payment: PaymentTransaction) -> None:
@@ -33,4 +37,4 @@ def require_payer(actor: Actor, payment: PaymentTransaction) -> None:
     """Raise PaymentNotFound for strangers, Forbidden for those who see the payment of another."""
     require_visible(actor, payment)
     if not policies.is_payer(actor, payment):
-        raise Forbidden("the payer pays")
+        raise Forbidden("Only the payer can confirm a payment.")

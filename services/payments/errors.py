@@ -1,62 +1,62 @@
-"""Facts that a caller of this service may have to be told."""
+"""Errors of this service; the first line of a docstring is the `detail` that a client reads."""
 
 from shared.errors import AppError, Conflict, NotFound
 
 
 class PaymentNotFound(NotFound):
-    """There is no such payment, or it is not yours to see."""
+    """There is no such payment, or you may not see it. Check its id."""
 
 
 class InvoiceNotFound(NotFound):
-    """There is no such invoice; a payment has one once it has succeeded."""
+    """There is no such invoice. A payment has one as soon as it has succeeded."""
 
 
 class RepaymentNotFound(NotFound):
-    """There is no such repayment, or it is not yours to see."""
+    """There is no such repayment, or you may not see it. Check its id."""
 
 
 class RepaymentSettled(Conflict):
-    """This repayment was settled already."""
+    """This repayment is settled already. Nothing is left to give back."""
 
 
 class PaymentMade(Conflict):
-    """The payment was recorded by hand already: the voucher cannot be cancelled as unpaid."""
+    """The payment was marked as paid already. The voucher cannot be cancelled as unpaid."""
 
 
 class OrganizationNotFound(NotFound):
-    """There is no such organization, or it is not yours to see."""
+    """There is no such organization, or you may not see it. Check its id."""
 
 
 class GatewayNotFound(NotFound):
-    """There is no such payment gateway."""
+    """There is no such payment gateway. Check the address that its webhooks are sent to."""
 
 
 class ChargeDiffers(Conflict):
-    """This voucher has a payment already, of another amount, currency or buyer."""
+    """This voucher has a payment already, with another amount, currency or buyer."""
 
 
 class PaymentNotPending(Conflict):
-    """The payment is not waiting to be paid."""
+    """The payment does not wait to be paid. Read it again to see its state."""
 
 
 class FirstCardUnderWay(Conflict):
-    """The payer's bank is still asked about the first card; another cannot be used meanwhile."""
+    """The payer's bank still checks the first card. Confirm there before you use another card."""
 
 
 class NotPaidByHand(Conflict):
-    """The payment goes through a payment gateway; it cannot be marked as paid."""
+    """This payment goes through a payment gateway. Only the gateway can mark it as paid."""
 
 
 class PaymentNotPaid(Conflict):
-    """Nothing was paid, so nothing can be refunded."""
+    """Nothing was paid yet. Only a paid payment can be refunded."""
 
 
 class RefundExceedsPayment(Conflict):
-    """More than was paid and not refunded yet cannot be refunded."""
+    """The amount is more than what is left of the payment. Refund less."""
 
 
 class PaymentDisputed(Conflict):
-    """The payer's bank claims this money back or has taken it: it cannot be refunded as well."""
+    """The payer's bank disputes this money. Refund at most what is not disputed."""
 
 
 class WebhookNotVerified(AppError):
@@ -66,6 +66,6 @@ class WebhookNotVerified(AppError):
 
 
 class NotAcceptable(AppError):
-    """The invoice exists as application/json and application/pdf."""
+    """An invoice is available as application/json and application/pdf. Accept one of them."""
 
     status = 406

@@ -1,4 +1,4 @@
-"""What this service publishes."""
+"""The events of this service."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -41,11 +41,11 @@ CATALOGUE: Catalogue = {
 }
 
 LISTENERS = ("audit.log", "vouchers.payments")
-"""The queues that take some of them: none leaves before all of these are there."""
+"""The queues that receive some of them: no event is published before all of them exist."""
 
 
 class Payment(TypedDict):
-    """Which payment, of what: every event of a payment says it."""
+    """The fields that every event of a payment has."""
 
     voucher_id: int
     organization_id: int
@@ -57,14 +57,14 @@ class Payment(TypedDict):
 
 
 class Succeeded(Payment):
-    """The invoice that was issued with it."""
+    """The invoice that was issued for the payment."""
 
     invoice_number: str
     completed_at: datetime
 
 
 class Failed(Payment):
-    """Why, in the card gateway's words."""
+    """The failure as the card gateway reported it."""
 
     failure_code: str | None
     failure_message: str | None
@@ -72,13 +72,13 @@ class Failed(Payment):
 
 
 class Quarantined(Payment):
-    """What does not fit together."""
+    """The contradiction between the gateway's report and our books."""
 
     reason: str
 
 
 class Refunded(Payment):
-    """One refund, and how much has gone back in all."""
+    """One refund, and the sum of all refunds of the payment."""
 
     refund_id: int
     refunded_amount: Decimal
@@ -92,8 +92,10 @@ class OfVoucher(TypedDict):
 
 
 class RefundSucceeded(TypedDict):
-    """One refund, how much has gone back in all, and what the payment is now. `quote_id` is the
-    voucher's quote that it was made from."""
+    """One refund, the sum of all refunds of the payment, and the payment's state after it.
+
+    `quote_id` is the voucher's refund quote that it was made from.
+    """
 
     voucher_id: int
     transaction_id: int
@@ -107,7 +109,7 @@ class RefundSucceeded(TypedDict):
 
 
 class RefundFailed(TypedDict):
-    """What did not go back, or (`returned`) went back and did not reach the payer."""
+    """A refund that failed, or (`returned`) that was made and did not reach the payer."""
 
     voucher_id: int
     transaction_id: int
@@ -116,7 +118,7 @@ class RefundFailed(TypedDict):
 
 
 class RepaymentChanged(TypedDict):
-    """What is due of which payment, or was given back by hand, and why."""
+    """A repayment: how much is due of which payment, or was given back by hand, and why."""
 
     voucher_id: int
     transaction_id: int
@@ -128,14 +130,14 @@ class RepaymentChanged(TypedDict):
 
 
 class DisputeOpened(TypedDict):
-    """The voucher whose money the payer's bank wants back."""
+    """The voucher whose money the payer's bank claims."""
 
     voucher_id: int
     status: DisputeStatus
 
 
 class DisputeClosed(TypedDict):
-    """What the bank decided: the money stays (`won`) or is gone (`lost`)."""
+    """The bank's decision: the money stays (`won`) or is lost (`lost`)."""
 
     voucher_id: int
     transaction_id: int
@@ -169,7 +171,7 @@ SHAPES: Shapes = {
 
 
 def announce(session: AsyncSession, action: str, payment: PaymentTransaction, **more: Any) -> None:
-    """Record a change of a payment; its event always says which payment of what it is."""
+    """Record a change of a payment; its event has the fields of `Payment` and `more`."""
     record(
         session,
         action,

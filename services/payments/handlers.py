@@ -1,4 +1,4 @@
-"""What this service receives, and its own small copies of it."""
+"""The events that this service receives, each with the fields that it reads."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,8 +31,10 @@ ORGANIZATIONS = Queue(
 
 
 class PurchasedVoucher(ServiceData):
-    """What a purchase says of the payment it needs. `payment_amount` differs from the price only
-    where vouchers says so."""
+    """The fields of a purchase that its payment needs.
+
+    `payment_amount` is what is to be paid when that is not the price.
+    """
 
     client_id: int
     organization_id: int
@@ -45,7 +47,7 @@ class PurchasedVoucher(ServiceData):
     seller: Seller
 
     def terms(self, voucher_id: int) -> PaymentTerms:
-        """Return what is to be paid."""
+        """Return the terms of the payment."""
         return PaymentTerms(
             voucher_id=voucher_id,
             organization_id=self.organization_id,
@@ -60,19 +62,19 @@ class PurchasedVoucher(ServiceData):
 
 
 class CancelledVoucher(ServiceData):
-    """What a cancellation says: why."""
+    """The reason of a cancellation."""
 
     reason: str | None = None
 
 
 class VoucherBefore(ServiceData):
-    """What a cancellation says of the voucher as it was."""
+    """The state of a cancelled voucher before the cancellation."""
 
     status: str | None = None
 
 
 class RequestedRefund(ServiceData):
-    """What a refund by quote says: how much of which payment goes back."""
+    """A refund by quote: how much of which payment goes back."""
 
     refund_quote_id: int
     transaction_id: int
@@ -80,8 +82,8 @@ class RequestedRefund(ServiceData):
     currency: str
     reason: str | None = None
 
-    def order(self) -> QuotedRefund:
-        """Return what is to be given back."""
+    def quoted_refund(self) -> QuotedRefund:
+        """Return the refund as the call of vouchers has it."""
         return QuotedRefund(
             quote_id=self.refund_quote_id, **self.model_dump(exclude={"refund_quote_id"})
         )
@@ -99,7 +101,7 @@ PAID_AFTER_CANCELLATION = "paid_after_cancellation"
 
 
 def was_never_active(event: Event) -> bool:
-    """Say whether the cancelled voucher gave its buyer nothing, so that all money goes back."""
+    """Return whether a cancelled voucher was never active, so that all its money goes back."""
     before = VoucherBefore.model_validate(event.data.old_values)
     now = CancelledVoucher.model_validate(event.data.new_values)
     return before.status == "pending" or now.reason == PAID_AFTER_CANCELLATION
@@ -141,7 +143,7 @@ async def create_refund(session: AsyncSession, event: Event) -> None:
     The timer of refunds makes it at the gateway.
     """
     request = RequestedRefund.model_validate(event.data.new_values)
-    await refunds.create_quoted_refund(session, request.order())
+    await refunds.create_quoted_refund(session, request.quoted_refund())
 
 
 async def record_seller_changes(session: AsyncSession, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""What comes in and what goes out."""
+"""Bodies of requests and responses."""
 
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -15,14 +15,14 @@ RefundAmount = Annotated[Money, Field(gt=0), amount_schema(minimum=0.01, maximum
 
 
 class Buyer(ServiceData):
-    """Who pays, as the invoice will name them."""
+    """The buyer as the invoice names them."""
 
     name: str | None = None
     email: str | None = None
 
 
 class Seller(ServiceData):
-    """Who sells, as the invoice will name them."""
+    """The seller as the invoice names them."""
 
     name: str
     slug: str
@@ -35,7 +35,7 @@ class Seller(ServiceData):
 
 
 class PaymentTerms(ServiceData):
-    """What is to be paid, by whom and to whom: by call or by event, the payment is the same."""
+    """What is to be paid, by whom and to whom; the same in a call and in an event."""
 
     voucher_id: BodyId
     organization_id: BodyId
@@ -49,7 +49,7 @@ class PaymentTerms(ServiceData):
 
 
 class ChargeCreate(PaymentTerms):
-    """The charge of a purchase, as vouchers asks for it."""
+    """The charge of a purchase, as vouchers requests it."""
 
     payment_token: CardToken | None = None
 
@@ -63,14 +63,14 @@ class NextAction(BaseModel):
 
 
 class FailureRead(BaseModel):
-    """Why a payment failed, in the gateway's words."""
+    """Why a payment failed, as the gateway reported it."""
 
     code: str
     message: str
 
 
 class ChargeRead(BaseModel):
-    """How a charge stands."""
+    """The state of a charge."""
 
     transaction_id: int
     status: str
@@ -81,13 +81,13 @@ class ChargeRead(BaseModel):
 
 
 class PaymentConfirm(RequestBody):
-    """How a pending payment is to be paid, or nothing after the bank's confirmation."""
+    """The card token of a pending payment, or nothing after the bank's confirmation."""
 
     payment_token: CardToken | None = None
 
 
 class PaymentMarkPaid(RequestBody):
-    """What staff note about money they received."""
+    """A note of staff about money that they received."""
 
     note: Text | None = None
 
@@ -95,8 +95,8 @@ class PaymentMarkPaid(RequestBody):
 class PaymentRead(BaseModel):
     """A payment as the payer and the organization see it.
 
-    `next_action` is shown to the payer alone; `quarantine_reason`, and the `note` of the money that
-    came by hand, to staff.
+    Only the payer sees `next_action`; only staff see `quarantine_reason` and the `note` about money
+    that was paid by hand.
     """
 
     id: int
@@ -123,14 +123,14 @@ class PaymentRead(BaseModel):
 
 
 class RefundCreate(RequestBody):
-    """How much goes back; everything that is left when no amount is said."""
+    """How much is refunded; everything that is left when there is no amount."""
 
     amount: RefundAmount | None = None
     reason: Text | None = None
 
 
 class QuotedRefund(ServiceData):
-    """A refund that vouchers has quoted and withheld the sessions for: by call or by event."""
+    """A refund that vouchers has quoted and withheld the sessions for."""
 
     quote_id: BodyId
     transaction_id: BodyId
@@ -140,7 +140,7 @@ class QuotedRefund(ServiceData):
 
 
 class QuotedRefundRead(BaseModel):
-    """How a quoted refund stands; `refunded_amount` is what went back of the payment in all."""
+    """The state of a quoted refund; `refunded_amount` is the sum of the payment's refunds."""
 
     id: int
     status: str
@@ -150,8 +150,10 @@ class QuotedRefundRead(BaseModel):
 
 
 class PaymentState(BaseModel):
-    """How much of a voucher's payment can be given back, in whole `unit`s of the currency, and how
-    much is on its way."""
+    """How much of a voucher's payment can be given back, and how much is in pending refunds.
+
+    A refund must be a multiple of `unit`.
+    """
 
     transaction_id: int
     currency: str
@@ -163,7 +165,7 @@ class PaymentState(BaseModel):
 
 
 class DisputeRead(BaseModel):
-    """A dispute: what the payer's bank wants back, and what became of it."""
+    """A dispute: what the payer's bank claims, and how it ended."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -219,13 +221,13 @@ class RepaymentRead(BaseModel):
 
 
 class RepaymentSettle(RequestBody):
-    """What staff note about money they gave back."""
+    """A note of staff about money that they gave back."""
 
     note: Text | None = None
 
 
 class InvoiceLine(BaseModel):
-    """What was sold, or what is given back."""
+    """What was sold or is given back."""
 
     description: str
     quantity: int
@@ -257,7 +259,7 @@ class InvoiceRead(BaseModel):
 
 
 class SeriesGaps(BaseModel):
-    """One series of numbers: whole when nothing is missing."""
+    """One series of numbers; `missing` must be empty."""
 
     kind: str
     year: int
@@ -267,7 +269,7 @@ class SeriesGaps(BaseModel):
 
 
 class DayTotal(BaseModel):
-    """What came in and went back on one day of the organization, by currency and method."""
+    """What was paid and given back on one day of the organization, by currency and method."""
 
     day: date
     currency: str
@@ -280,5 +282,5 @@ class DayTotal(BaseModel):
 
 
 def plain(model: BaseModel) -> dict[str, Any]:
-    """Return a model as JSON holds it."""
+    """Return a model as a dictionary of JSON values."""
     return model.model_dump(mode="json")

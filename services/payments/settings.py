@@ -27,29 +27,29 @@ class Settings(ServiceSettings):
     former_gateways: tuple[str, ...] = ()
     """Gateways that take no payments any more, but settle and give back those they took."""
     reconcile_after_seconds: float = Field(default=30, gt=0)
-    """How long an attempt is left alone before the gateway is asked; longer than its calls take."""
+    """How long an attempt may run before the gateway is asked; longer than its calls take."""
     give_up_after_seconds: float = Field(default=180, gt=0)
     """When an attempt that a crash interrupted before the charge counts as failed."""
     expire_after_seconds: float = Field(default=24 * 3600, gt=0)
     """When a card payment that waits for its payer is cancelled."""
 
     webhook_bodies_days: int = Field(default=90, ge=1)
-    """How long a webhook's raw body is kept; that it came, and what became of it, stays known."""
+    """How long a webhook's raw body is stored; its id, type and outcome stay."""
 
     @field_validator("gateways")
     @classmethod
-    def _others_as_usual(cls, gateways: dict[Method, str]) -> dict[Method, str]:
+    def _with_defaults(cls, gateways: dict[Method, str]) -> dict[Method, str]:
         for name in gateways.values():
             require_known(name)
         return {**_GATEWAYS, **gateways}
 
     @field_validator("former_gateways")
     @classmethod
-    def _known(cls, gateways: tuple[str, ...]) -> tuple[str, ...]:
+    def _all_known(cls, gateways: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(require_known(name) for name in gateways)
 
     def open_gateways(self) -> Gateways:
         """Return the gateways, connected to nothing yet."""
         by_method = {str(method): name for method, name in self.gateways.items()}
-        # What costs nothing is booked by hand, whoever takes the money of the rest.
+        # A payment of nothing is recorded by hand, whatever gateway its method has.
         return Gateways.open(by_method, {BY_HAND, *self.former_gateways})

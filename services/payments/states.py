@@ -60,7 +60,7 @@ def judge(current: Status, expected: ExpectedPayment, report: PaymentReport) -> 
     contradiction = contradiction_of(expected, report)
     if contradiction is not None:
         verdict = Verdict(Status.QUARANTINED, contradiction)
-        # A payment that ended is not reopened by a report about other money, unless it was taken.
+        # A contradiction changes a finished payment only if money was taken.
         if current in ENDED_UNPAID and report.captured == 0:
             return None
     elif current in ENDED_UNPAID and report.captured > 0:
@@ -88,5 +88,5 @@ def contradiction_of(expected: ExpectedPayment, report: PaymentReport) -> str | 
 
 
 def after_refund(captured: Decimal, refunded: Decimal) -> Status:
-    """Return the state of a paid payment of which this much has been given back."""
+    """Return the state of a paid payment after refunds of this sum."""
     return Status.REFUNDED if refunded >= captured else Status.PARTIALLY_REFUNDED

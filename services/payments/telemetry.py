@@ -1,4 +1,4 @@
-"""What an operator counts of payments."""
+"""Metrics of payments."""
 
 from prometheus_client import Counter, Gauge
 

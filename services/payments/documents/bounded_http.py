@@ -1,7 +1,7 @@
-"""HTTP to servers that outsiders chose: an answer's bytes are bounded before they are parsed.
+"""HTTP to unknown servers: the bytes of a response are limited before they are parsed.
 
-The parser handles what one read brought in one turn of the event loop, and it skips informational
-answers (1xx, RFC 9110, section 15.2) without a bound: a server that sends nothing else would keep
+The parser handles the bytes of one read in one turn of the event loop, and it skips informational
+responses (1xx, RFC 9110, section 15.2) without a limit: a server that sends nothing else would keep
 the loop busy for as long as the request may take.
 """
 
@@ -14,24 +14,24 @@ import httpx
 
 READ_BYTES = 4096
 HEAD_BYTES = 32 * 1024
-"""All that comes before the body, informational answers included."""
+"""The size of everything before the body, including informational responses."""
 FRAMING_BYTES = 64 * 1024
-"""What the chunks of a body may add to it."""
+"""What the framing of a chunked body may add to its size."""
 
 
 class BoundedStream(httpcore.AsyncNetworkStream):
-    """A connection that is read in small parts, and not further than allowed."""
+    """A connection that is read in small parts, up to a limit."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
         self._left = HEAD_BYTES
 
     def allow(self, more: int) -> None:
-        """Let `more` bytes be read than before."""
+        """Raise the limit by `more` bytes."""
         self._left += more
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        """Read some bytes; raises httpcore.ReadError when there were too many already."""
+        """Read some bytes; raises httpcore.ReadError when the limit is reached."""
         if self._left <= 0:
             raise httpcore.ReadError("the answer is too long")
         data = await self._stream.read(min(max_bytes, READ_BYTES), timeout)
@@ -52,11 +52,11 @@ class BoundedStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
-        """Return the encrypted stream over this one, bounded alike."""
+        """Return the encrypted stream over this one, with the same limits."""
         return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what is known of the connection."""
+        """Return a property of the connection."""
         return self._stream.get_extra_info(info)
 
 
@@ -75,7 +75,7 @@ class _Backend(httpcore.AnyIOBackend):
 
 
 class BoundedTransport(httpx.AsyncHTTPTransport):
-    """A connection for each request, and at most `connections` at once.
+    """A transport with one connection for each request, at most `connections` at once.
 
     A body may have `body_bytes`. Raises httpx.ReadError for an answer that is longer.
     """
@@ -94,8 +94,8 @@ class BoundedTransport(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and read the head of its answer."""
-        answer = await super().handle_async_request(request)
-        stream = answer.extensions.get("network_stream")
+        response = await super().handle_async_request(request)
+        stream = response.extensions.get("network_stream")
         if isinstance(stream, BoundedStream):
             stream.allow(self._body_bytes + FRAMING_BYTES)
-        return answer
+        return response

@@ -1,9 +1,9 @@
-"""Logos of organizations, fetched from the URL they gave: public addresses only, small, harmless.
+"""Logos of organizations, fetched from a URL that the organization chose.
 
-The URL is an outsider's choice. Nothing inside our network is ever asked for it, whatever its name
-resolves to; what comes back is bounded in bytes, parts and seconds, and a process of its own draws
-it anew before it goes into a document. Nothing here keeps the event loop or the threads that others
-need: at worst there is no logo.
+Only public addresses are contacted, whatever the URL's name resolves to. The response is limited in
+bytes, parts and seconds, and a separate process draws the picture again before it is put into a
+document. Nothing here occupies the event loop or threads that others need: at worst there is no
+logo.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ MAX_PARTS = 2000
 """A body in more parts is refused: parsing a mebibyte of one-byte chunks takes seconds."""
 FETCH_SECONDS = 3.0
 TOTAL_SECONDS = 8.0
-"""How long a document waits for its logo, with the waiting for others."""
+"""How long a document waits for its logo, including the wait for other logos."""
 FETCHES_AT_ONCE = 8
 RESOLVERS = 4
 
@@ -43,7 +43,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class NotALogo(Exception):
-    """There is no picture that we may show."""
+    """There is no picture that can be shown."""
 
 
 _FAILURES = (NotALogo, NotAPicture, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
@@ -52,8 +52,8 @@ _FAILURES = (NotALogo, NotAPicture, httpx.HTTPError, httpx.InvalidURL, OSError, 
 class Resolver:
     """The system's resolver, in threads of its own.
 
-    A name whose servers never answer holds a thread for half a minute. In the loop's own threads
-    it would keep the database's and the broker's names waiting.
+    A name whose servers never answer occupies a thread for half a minute. In the event loop's
+    threads it would delay the lookup of the database and the broker.
     """
 
     def __init__(self) -> None:
@@ -68,12 +68,12 @@ class Resolver:
         return [str(entry[4][0]) for entry in entries]
 
     def close(self) -> None:
-        """Start no lookup any more, and wait for none."""
+        """Start no more lookups and wait for none."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class LogoCache:
-    """Logos by URL, and URLs that have none, for a while; bounded in number and bytes."""
+    """A cache of logos by URL, and of URLs without a logo; limited in number and bytes."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
@@ -99,7 +99,7 @@ class LogoCache:
 
 
 class Logos:
-    """Fetches logos, each URL once at a time, and keeps them for a while.
+    """Fetches logos, each URL once at a time, and caches them.
 
     The parameters replace the outside world in tests.
     """
@@ -134,7 +134,7 @@ class Logos:
             task = asyncio.create_task(self._obtain(url))
             self._under_way[url] = task
             task.add_done_callback(lambda _: self._under_way.pop(url, None))
-        # One caller who goes away does not take the logo from the others.
+        # A request that is cancelled does not cancel the fetch for the others.
         return await asyncio.shield(task)
 
     async def _obtain(self, url: str) -> bytes | None:
@@ -155,7 +155,7 @@ class Logos:
         try:
             if answer.status_code != 200:
                 raise NotALogo(f"status {answer.status_code}")
-            # We asked for none, and a kilobyte of it can become gigabytes.
+            # We accept no encoding: a compressed kilobyte can become gigabytes.
             if "content-encoding" in answer.headers:
                 raise NotALogo("the answer is encoded")
             return await _bounded(answer)
@@ -182,7 +182,7 @@ class Logos:
         )
 
     async def aclose(self) -> None:
-        """Give up what is under way and close every connection."""
+        """Cancel the fetches under way and close every connection."""
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()

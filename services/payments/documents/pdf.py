@@ -1,4 +1,4 @@
-"""Invoices and credit notes as a page (PDF) that a practice sends to its client."""
+"""Invoices and credit notes as PDF pages that an organization sends to its clients."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -35,7 +35,7 @@ _METHODS = {
 
 
 def render(invoice: InvoiceRead, logo: bytes | None) -> bytes:
-    """Return the document as PDF. `logo` is a PNG or JPEG; without it the name stands alone.
+    """Return the document as PDF. `logo` is a PNG or JPEG, or None for the name alone.
 
     Takes a tenth of a second of computing, up to half a second when text of other scripts is in
     it: call it in a thread, and few at once.
@@ -56,7 +56,7 @@ class _Page(ShapedPage):
         self.logo = logo
         self.set_margins(_MARGIN, 20, _MARGIN)
         self.c_margin = 0
-        # Otherwise "{nb}" in a name is replaced by the number of pages.
+        # By default "{nb}" in a name is replaced by the number of pages.
         self.alias_nb_pages(None)  # type: ignore[arg-type]
         self.footer_height = 0.0
         self.set_title(f"{self._heading()} {invoice.number}")
@@ -101,7 +101,7 @@ class _Page(ShapedPage):
         return lines
 
     def _height_of(self, lines: Sequence[str]) -> float:
-        """Return how much room lines take when they are broken, in millimetres."""
+        """Return the height of lines after line breaking, in millimetres."""
         self.set_font(_FONT, "", _FOOTER_SIZE)
         rows = [
             self.multi_cell(_WIDTH, text=line, dry_run=True, output=MethodReturnValue.LINES)
@@ -164,7 +164,7 @@ class _Page(ShapedPage):
         self.cell(_WIDTH / 2, 5, label, new_x=XPos.LEFT, new_y=YPos.NEXT)
         self.set_text_color(*_DARK)
         self.set_font(_FONT, "", 10)
-        # Each line on its own: the first one's direction is not that of the others.
+        # Each line by itself: its direction may differ from that of the first one.
         for line in "\n".join(filter(None, lines)).splitlines():
             self.multi_cell(_WIDTH / 2 - 6, 5, line, align="L", new_x=XPos.LEFT, new_y=YPos.NEXT)
 

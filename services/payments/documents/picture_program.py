@@ -1,7 +1,7 @@
-"""The program of the process that draws one picture anew: stdin is the picture, stdout a PNG.
+"""A program that draws one picture again: stdin is the picture, stdout a PNG.
 
-It runs apart from the service, with limits of its own, because the picture is an outsider's choice
-and decoders have faults. It imports nothing of Carnet. Exit status 0: the PNG is on stdout; any
+It runs in a process with limits of its own, because the picture's origin is unknown and decoders
+have faults. It imports nothing of Carnet. Exit status 0: the PNG is on stdout; any
 other: there is no picture to show, and the last line of stderr is the reason.
 """
 
@@ -26,7 +26,7 @@ def limit_resources() -> None:
     """Bound what this process may use; the system ends it when it uses more."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    # macOS has no such limit; the bound on pixels holds there as well.
+    # macOS has no such limit; the limit on pixels protects it.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
@@ -50,7 +50,7 @@ def draw(picture: bytes) -> bytes:
 def main() -> None:
     """Read, draw, write."""
     limit_resources()
-    # The size is checked in `draw`, in all cases alike; Pillow only warns of some.
+    # `draw` checks the size in all cases; Pillow only warns of some.
     Image.MAX_IMAGE_PIXELS = None
     try:
         png = draw(sys.stdin.buffer.read(MAX_BYTES + 1))

@@ -1,7 +1,7 @@
-"""Pictures of outsiders, drawn anew in a process of their own (see `picture_program`).
+"""Pictures of unknown origin, drawn again in a separate process (see `picture_program`).
 
-A thread would not do: a decoder may hold the interpreter's lock, cannot be ended, and its memory is
-the service's.
+A thread is not enough: a decoder may hold the interpreter's lock, cannot be ended, and uses the
+memory of the service.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ MAX_PNG_BYTES = 2 * 1024 * 1024
 """More than an uncompressed picture of DRAWN_SIZE takes as PNG."""
 _MAX_COMPLAINT_BYTES = 4096
 
-# Isolated: no variable of the environment and nothing beside the program counts.
+# Isolated (-I): Python ignores its environment variables and files beside the program.
 PROGRAM = (sys.executable, "-I", picture_program.__file__)
 
 
 class NotAPicture(Exception):
-    """The bytes are no picture that we can show, or drawing it took more than it may take."""
+    """The bytes are no picture that can be shown, or drawing it took too much time or memory."""
 
 
 class PictureStudio:
-    """Draws pictures anew, few at once, each in a process of its own."""
+    """Draws pictures again, a few at once, each in a separate process."""
 
     def __init__(self, program: Sequence[str] = PROGRAM, seconds: float = DRAW_SECONDS) -> None:
         self._program = program
@@ -37,14 +37,14 @@ class PictureStudio:
     async def draw(self, picture: bytes) -> bytes:
         """Return the picture as a small PNG.
 
-        Raises NotAPicture, and OSError when no process can be started. Waits for a place without
-        a bound of its own: the caller has one.
+        Raises NotAPicture, and OSError when no process can be started. Waits for its turn without a
+        limit: the caller has one.
         """
         async with self._places:
             return await self._draw(picture)
 
     async def _draw(self, picture: bytes) -> bytes:
-        # Nothing of our environment: it holds the service's secrets.
+        # An empty environment: ours holds the service's secrets.
         process = await asyncio.create_subprocess_exec(
             *self._program, stdin=PIPE, stdout=PIPE, stderr=PIPE, env={}
         )
@@ -64,7 +64,7 @@ class PictureStudio:
 
 
 async def _exchange(process: Process, picture: bytes) -> tuple[bytes, bytes]:
-    """Give the process its picture and return what it writes to stdout and stderr.
+    """Send the picture to the process and return what it writes to stdout and stderr.
 
     Raises NotAPicture when it writes too much.
     """
@@ -80,7 +80,7 @@ async def _exchange(process: Process, picture: bytes) -> tuple[bytes, bytes]:
 
 
 async def _feed(stdin: asyncio.StreamWriter, picture: bytes) -> None:
-    # A process that ended early does not read to the end; its status says why.
+    # A process that ended early does not read to the end; its status has the reason.
     with suppress(BrokenPipeError, ConnectionResetError):
         stdin.write(picture)
         await stdin.drain()
@@ -88,7 +88,7 @@ async def _feed(stdin: asyncio.StreamWriter, picture: bytes) -> None:
 
 
 async def _read(process: Process, stream: asyncio.StreamReader, most: int) -> bytes:
-    """Read to the end, of a process that is ended when it writes more than `most` bytes.
+    """Read a stream to its end; kill the process when it writes more than `most` bytes.
 
     To the end in any case: a pipe with unread bytes is never closed, and asyncio waits for it.
     """

@@ -2,7 +2,7 @@
 
 fpdf2 shapes with HarfBuzz and resolves directions (UAX 9). Replaced here are its choice of
 typefaces, which needs all of them open and separates marks from their letters, and its order of the
-parts of a line, which knows no numbers within text from right to left.
+parts of a line, which is wrong for numbers within text from right to left.
 """
 
 from collections.abc import Iterator, Sequence
@@ -74,9 +74,9 @@ class ShapedPage(FPDF):
         return f"{_ISOLATE}{text.replace(_ISOLATE, '').replace(_END, '')}{_END}"
 
     def normalize_text(self, text: str) -> str:
-        """Put a mark in the place of each character that no typeface has.
+        """Replace each character that no typeface has by a mark.
 
-        By itself the library leaves them out: a name in Tibetan would be no name at all.
+        The library would leave them out: a name in Tibetan would be empty.
         """
         text = "".join(map(self._visible, normalize("NFC", super().normalize_text(text))))
         return _with_breaks(text) if self._fallbacks else text
@@ -129,15 +129,15 @@ class ShapedPage(FPDF):
             return super()._render_styled_text_line(text_line, h, *args, **options)
         line = _OrderedLine(*text_line._replace(fragments=_in_order(text_line.fragments)))
         is_new_page = self._perform_page_break_if_need_be(h)
-        # Otherwise the library sets the font within the line that begins with another typeface,
-        # where the setting ends with the line, and takes it for the page's from then on.
+        # If the line begins with another typeface, the library sets the page's font within the
+        # line. The setting ends with the line, but the library would rely on it afterwards.
         if not self.current_font_is_set_on_page and self.current_font is not None:
             self._out(self._set_font_for_page(self.current_font, self.font_size_pt))
         return super()._render_styled_text_line(line, h, *args, **options) or is_new_page
 
 
 class _MeasuredFont(TTFFont):
-    """A font that remembers the widths of shaped text: line breaking asks for each many times."""
+    """A font that caches the widths of shaped text: line breaking asks for each many times."""
 
     def __init__(self, page: FPDF, path: Path, key: str, style: str) -> None:
         super().__init__(page, path, key, style)
@@ -155,7 +155,7 @@ class _MeasuredFont(TTFFont):
 
 
 class _SubsetFont(_MeasuredFont):
-    """A font that is no file: `TTFFont` reads its tables from memory, HarfBuzz as well."""
+    """A font in memory: `TTFFont` and HarfBuzz read their tables from there."""
 
     def __init__(self, page: FPDF, font: bytes, key: str, style: str) -> None:
         super().__init__(page, cast(Path, BytesIO(font)), key, style)
@@ -175,11 +175,11 @@ class _Glyphs(SubsetMap):
         glyph_name: str | None = None,
         glyph_width: int | None = None,
     ) -> Glyph | None:
-        # The library leaves out what the font has no glyph for; the font's own box is seen.
+        # The library leaves out characters without a glyph; the font's own box is visible.
         if glyph == 0 and glyph_name is not None and glyph_width is not None:
             return Glyph(0, (ord("\N{REPLACEMENT CHARACTER}"),), glyph_name, glyph_width)
-        # The second glyph of a character, such as the dots of an Arabic letter: without a character
-        # of its own, a reader of the file copies its number as text.
+        # The second glyph of a character, such as the dots of an Arabic letter, needs a character
+        # of its own: otherwise a reader of the file copies the glyph's number as text.
         if unicode == ():
             unicode = (ord("\N{WORD JOINER}"),)
         uncached = SubsetMap.get_glyph.__wrapped__

@@ -14,7 +14,7 @@ from unicodedata import name, normalize
 import uharfbuzz
 
 _WEIGHTS: Mapping[str, float] = {"": 400.0, "B": 700.0}
-# What shaping draws without being asked for: the circle under a mark that has no letter, and the
+# Glyphs that shaping adds by itself: the circle under a mark that has no letter, and the
 # left half of Khmer vowels.
 _DRAWN_BY_SHAPING = "\N{DOTTED CIRCLE}\N{KHMER VOWEL SIGN E}"
 # For text that runs from top to bottom.

@@ -16,7 +16,7 @@ def preferred(accept: Sequence[str], ours: Sequence[str]) -> str | None:
     ranges = [part for part in ranges if part]  # RFC 9110, section 5.6.1.2
     if not ranges:
         return ours[0]
-    # What is no number is ignored: the weight is 1 then.
+    # The weight is 1 without a valid `q`.
     weights = {
         part.partition(";")[0].rstrip(): float(match[1]) if (match := _WEIGHT.search(part)) else 1.0
         for part in ranges

@@ -1,4 +1,4 @@
-"""Money that goes from hand to hand or by bank: staff say when it came, and give it back."""
+"""Money that is paid in cash or by bank transfer: staff record it, and give it back."""
 
 from services.payments.gateways.protocol import RefundOrder, RefundOutcome, RefundReport
 
@@ -6,7 +6,7 @@ BY_HAND = "manual"
 
 
 def handed_over(order: RefundOrder, gateway_id: str | None = None) -> RefundReport:
-    """Report that staff gave money back from hand to hand or by bank."""
+    """Return the report that staff gave money back in cash or by bank transfer."""
     return RefundReport(
         gateway_id=f"{BY_HAND}-{order.refund_id}",
         outcome=RefundOutcome.SUCCEEDED,
@@ -18,12 +18,12 @@ def handed_over(order: RefundOrder, gateway_id: str | None = None) -> RefundRepo
 
 
 class ManualGateway:
-    """Cash and bank transfers: nothing is asked of anybody, so nothing can be unknown."""
+    """Cash and bank transfers: no other system is asked, so no outcome can be unknown."""
 
     name = BY_HAND
 
     async def refund(self, gateway_id: str | None, order: RefundOrder) -> RefundReport:
-        """Note that staff give the money back; they record it when they do."""
+        """Report that staff gave the money back."""
         return handed_over(order, gateway_id)
 
     async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
@@ -31,7 +31,7 @@ class ManualGateway:
         return []
 
     async def aclose(self) -> None:
-        """Have nothing to close."""
+        """Do nothing: there is no connection."""
 
 
 def open_gateway() -> ManualGateway:

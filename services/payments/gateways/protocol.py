@@ -1,4 +1,4 @@
-"""What payments asks of a payment gateway, and the words in which a gateway answers.
+"""The interface of a payment gateway, and the reports in which it answers.
 
 Amounts are in the currency's major unit, exact; currencies are ISO 4217 in upper case.
 """
@@ -14,9 +14,9 @@ from pydantic import SecretStr
 
 
 class PaymentOutcome(StrEnum):
-    """What a gateway says of a payment."""
+    """The state of a payment at its gateway."""
 
-    PREPARED = "prepared"  # known to the gateway, nothing was charged
+    PREPARED = "prepared"  # stored by the gateway, nothing was charged
     PROCESSING = "processing"
     REQUIRES_ACTION = "requires_action"
     SUCCEEDED = "succeeded"
@@ -25,7 +25,7 @@ class PaymentOutcome(StrEnum):
 
 
 class RefundOutcome(StrEnum):
-    """What a gateway says of a refund."""
+    """The state of a refund at its gateway."""
 
     PENDING = "pending"
     SUCCEEDED = "succeeded"
@@ -34,7 +34,7 @@ class RefundOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a payment failed, in the gateway's words."""
+    """Why a payment or a refund failed; the message is shown to users."""
 
     code: str
     message: str
@@ -42,7 +42,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RefundReport:
-    """What a gateway says of one refund; `refund_id` is ours, when it was ours."""
+    """A gateway's report of one refund; `refund_id` is our id if we created the refund."""
 
     gateway_id: str
     outcome: RefundOutcome
@@ -55,10 +55,10 @@ class RefundReport:
 
 @dataclass(frozen=True, slots=True)
 class PaymentReport:
-    """What a gateway says of one payment, in an answer or a webhook.
+    """A gateway's report of one payment, in an answer or a webhook.
 
-    `refunded` is the whole sum given back so far; `refunds` are the refunds it is made of, or null
-    where the gateway only told the sum.
+    `refunded` is the sum of all refunds so far; `refunds` are the refunds that it consists of, or
+    None where the gateway reported only the sum.
     """
 
     gateway_id: str
@@ -77,7 +77,7 @@ class PaymentReport:
 
 
 class DisputeOutcome(StrEnum):
-    """What a gateway says of a dispute; `won` is ours."""
+    """The state of a dispute at its gateway; `won` means that we keep the money."""
 
     OPEN = "open"
     WON = "won"
@@ -86,7 +86,7 @@ class DisputeOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DisputeReport:
-    """What a gateway says of one dispute of one payment."""
+    """A gateway's report of one dispute of one payment."""
 
     gateway_id: str
     payment_id: str
@@ -105,7 +105,7 @@ WebhookReport = PaymentReport | RefundReport | DisputeReport
 
 @dataclass(frozen=True, slots=True)
 class ChargeOrder:
-    """What is to be paid."""
+    """What the gateway is to charge."""
 
     transaction_id: int
     voucher_id: int
@@ -117,7 +117,7 @@ class ChargeOrder:
 
 @dataclass(frozen=True, slots=True)
 class RefundOrder:
-    """What is to be given back."""
+    """What the gateway is to refund."""
 
     refund_id: int
     amount: Decimal
@@ -126,7 +126,7 @@ class RefundOrder:
 
 @dataclass(frozen=True, slots=True)
 class WebhookNotice:
-    """A webhook that proved to be the gateway's: its identity, before anybody acts on it."""
+    """The identity of a webhook whose signature is the gateway's."""
 
     event_id: str
     type: str
@@ -136,11 +136,11 @@ class WebhookNotice:
 CARD_TOKEN_UNKNOWN = Failure(
     "card_token_unknown", "The card token is unknown or was used already: enter the card again."
 )
-"""Every gateway's words for a token that stands for no card: none was declined."""
+"""The failure that every gateway reports for a token without a card: no card was declined."""
 
 
 class GatewayUnavailable(Exception):
-    """The gateway did not answer, or not for a reason that lies with the payer.
+    """The gateway did not answer, or refused for a reason that is not the payer's.
 
     Whether the request had its effect is unknown: ask again before repeating it.
     """
@@ -155,11 +155,11 @@ class GatewayRefused(Exception):
 
 
 class WebhookRefused(Exception):
-    """A webhook is not provably the gateway's, or not of this hour."""
+    """A webhook's signature is not the gateway's, or too old, or its body cannot be read."""
 
 
 class Gateway(Protocol):
-    """Any way to take money; `name` is the file's and the column's."""
+    """Any way to take money; `name` is the name of its file and the value in our rows."""
 
     name: str
 
@@ -184,25 +184,28 @@ class Gateway(Protocol):
 
 @runtime_checkable
 class OnlineGateway(Gateway, Protocol):
-    """A gateway that charges by itself and tells us about it.
+    """A gateway that charges by itself and reports it by webhook.
 
     A charge has two steps so that it cannot happen twice: `prepare` moves no money and may be
-    repeated; only what is written down in our books is confirmed, and a gateway confirms a payment
+    repeated; only an id that is stored in our books is confirmed, and a gateway confirms a payment
     once.
     """
 
     live: bool
 
     async def prepare(self, order: ChargeOrder, token: SecretStr) -> PaymentReport:
-        """Make the payment known; nothing is charged. Raises GatewayUnavailable, GatewayRefused."""
+        """Create the payment at the gateway; nothing is charged.
+
+        Raises GatewayUnavailable and GatewayRefused.
+        """
         ...
 
     async def confirm(self, gateway_id: str) -> PaymentReport:
-        """Charge a prepared payment, or report what became of it; raises GatewayUnavailable."""
+        """Charge a prepared payment, or report its state; raises GatewayUnavailable."""
         ...
 
     async def look_up(self, gateway_id: str) -> PaymentReport:
-        """Report how a payment stands; raises GatewayUnavailable."""
+        """Report the state of a payment; raises GatewayUnavailable."""
         ...
 
     async def cancel(self, gateway_id: str) -> PaymentReport:
@@ -217,13 +220,13 @@ class OnlineGateway(Gateway, Protocol):
         ...
 
     def events_since(self, instant: datetime) -> AsyncIterator[tuple[WebhookNotice, bytes]]:
-        """Yield what the webhooks since should have brought; raises GatewayUnavailable."""
+        """Yield the events of the webhooks since; raises GatewayUnavailable."""
         ...
 
     def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> WebhookNotice:
-        """Return whose webhook this is; raises WebhookRefused."""
+        """Return the identity of a signed webhook; raises WebhookRefused."""
         ...
 
     def read(self, body: bytes) -> WebhookReport | None:
-        """Return what a verified webhook reports, or None when it is of no interest to us."""
+        """Return what a verified webhook reports, or None when we do not use it."""
         ...

@@ -35,7 +35,7 @@ from services.payments.gateways.protocol import (
 from shared.settings import load_settings
 from shared.transport import PooledTransport
 
-# Otherwise the library writes an id into the home folder and sends figures about this machine.
+# By default the library writes an id into the home folder and sends figures about this machine.
 stripe.enable_telemetry = False
 
 API_VERSION = "2026-07-29.dahlia"
@@ -49,7 +49,7 @@ CALL_SECONDS = 5.0
 _REFUSALS = (400, 402, 404)
 """Answers that will not be another the next time: https://docs.stripe.com/api/errors."""
 
-# https://docs.stripe.com/error-codes. An intent that is being made names nothing but its card.
+# https://docs.stripe.com/error-codes. A new intent refers to no object but its card.
 _TOKEN_CODES = frozenset(
     {
         "payment_method_invalid_parameter",
@@ -91,7 +91,7 @@ class _Http(stripe.HTTPClient):
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Send one request; raises the library's APIConnectionError when no answer comes."""
+        """Send one request; raises the library's APIConnectionError without an answer."""
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 answer = await self._client.request(
@@ -119,7 +119,7 @@ class StripeGateway:
         self.live = key.startswith(("sk_live_", "rk_live_"))
         self._secret = settings.webhook_secret
         self._http = _Http(transport)
-        # No retries of the library's own: it would repeat a refund where keys are not known.
+        # The library must not retry: it would repeat a refund where idempotency keys are unknown.
         self._stripe = StripeClient(
             key,
             base_addresses={"api": settings.api_base.rstrip("/")},
@@ -149,7 +149,7 @@ class StripeGateway:
         """Return the payment method itself, or the one that a card token of Stripe.js becomes."""
         if not token.startswith("tok_"):
             return token
-        # A token is good for once: the same call again must bring the same method.
+        # A token can be used once: a repeated call must return the same method.
         digest = hashlib.sha256(token.encode()).hexdigest()
         card = await self._stripe.v1.payment_methods.create_async(
             {"type": "card", "card": {"token": token}},
@@ -211,7 +211,7 @@ class StripeGateway:
             )
             refunds = [refund.to_dict() async for refund in page.auto_paging_iter()]
         except StripeError as error:
-            # A proxy's 404 is no answer of Stripe's.
+            # A 404 of a proxy is not Stripe's answer.
             if isinstance(error, stripe.InvalidRequestError) and error.http_status == 404:
                 raise GatewayRefused(UNKNOWN) from error
             raise GatewayUnavailable(type(error).__name__) from error
@@ -287,7 +287,7 @@ def _intent(order: ChargeOrder, amount: int, method: str) -> PaymentIntentCreate
 
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
     """Return GatewayRefused when the cause is the payer's, GatewayUnavailable for a later retry."""
-    # A key that was used with other parameters is our own doing.
+    # A key that was used with other parameters is our own error.
     ours = isinstance(error, stripe.IdempotencyError)
     if ours or error.http_status not in _REFUSALS:
         return GatewayUnavailable(type(error).__name__)

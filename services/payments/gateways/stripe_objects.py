@@ -43,7 +43,7 @@ _DISPUTE_EVENTS = frozenset(
     for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
 )
 # https://docs.stripe.com/api/disputes/object#dispute_object-status. A warning is an inquiry: no
-# money has moved, and none does when it is closed. Every other status is still open.
+# money moved, and none moves when it is closed. Every other status is still open.
 _DISPUTE: Mapping[str, DisputeOutcome] = {
     "won": DisputeOutcome.WON,
     "warning_closed": DisputeOutcome.WON,
@@ -76,7 +76,7 @@ def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> P
 def _outcome(intent: Mapping[str, Any]) -> PaymentOutcome:
     status = str(intent["status"])
     if status == "requires_payment_method":
-        # Without an error nobody has tried to pay yet; with one the attempt has failed.
+        # Without an error no attempt was made yet; with one the attempt has failed.
         return (
             PaymentOutcome.FAILED if intent.get("last_payment_error") else PaymentOutcome.PREPARED
         )

@@ -19,7 +19,7 @@ from shared.db import BOOKKEEPING, SECRET, Entity
 
 
 class DisputeStatus(StrEnum):
-    """Where a dispute stands: the bank has decided for us (`won`) or for the payer (`lost`)."""
+    """The state of a dispute: the bank has decided for us (`won`) or for the payer (`lost`)."""
 
     OPEN = "open"
     WON = "won"

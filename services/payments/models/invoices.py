@@ -77,7 +77,7 @@ class Invoice(Entity, Base):
 
 
 class InvoiceSeries(Base):
-    """The last number given in a series; its row is locked until the number's document is safe."""
+    """The last number of a series; its row is locked until the number's document is committed."""
 
     __tablename__ = "invoice_series"
 
@@ -88,9 +88,9 @@ class InvoiceSeries(Base):
 
 
 class SellerChanges(Base):
-    """What changed of an organization since we listen, each field as it is now.
+    """The changed fields of an organization, each with its present value.
 
-    A payment keeps the seller as at its purchase; what is issued later names it with these.
+    A payment stores the seller as at its purchase; documents issued later apply these changes.
     """
 
     __tablename__ = "seller_changes"

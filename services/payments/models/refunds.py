@@ -99,7 +99,7 @@ class Refund(Entity, Base):
 class Repayment(Entity, Base):
     """Money that a person must give back, because no gateway does.
 
-    `refund_id` is the refund that failed or came back; `amount` is what is still due, or was.
+    `refund_id` is the refund that failed or was returned; `amount` is what is due, or was.
     """
 
     __tablename__ = "repayments"

@@ -16,17 +16,17 @@ from shared.db import now
 
 
 class WebhookOutcome(StrEnum):
-    """What became of a received webhook."""
+    """The outcome of a received webhook."""
 
     APPLIED = "applied"
-    UNCHANGED = "unchanged"  # repeated, late, or about something that is not ours
+    UNCHANGED = "unchanged"  # repeated, late, or about no payment of ours
     GIVEN_UP = "given_up"
 
 
 class WebhookEvent(Base):
-    """A webhook exactly as it came; `next_attempt_at` is null once it was dealt with.
+    """A webhook exactly as it was received; `next_attempt_at` is null once it is finished.
 
-    Its body is forgotten in time; the rest stays, so that an event is never taken twice.
+    Its body is deleted in time; the rest stays, so that an event is never applied twice.
     """
 
     __tablename__ = "webhook_events"

@@ -46,6 +46,7 @@ from services.payments.queries.repayments import (
 from services.payments.queries.reports import DaySums, SeriesNumbers, list_day_sums, list_series
 from services.payments.queries.webhooks import (
     delete_webhook_bodies,
+    get_webhook,
     list_waiting_webhooks,
     lock_waiting_webhook,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "get_payment_with_number",
     "get_refund",
     "get_repayment",
+    "get_webhook",
     "list_awaited_gateways",
     "list_day_sums",
     "list_pending_refunds",

@@ -24,6 +24,11 @@ async def list_waiting_webhooks(
     return (await session.scalars(statement)).all()
 
 
+async def get_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent:
+    """Return a webhook; raises NoResultFound."""
+    return await session.get_one(WebhookEvent, webhook_id)
+
+
 async def lock_waiting_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent | None:
     """Return an unfinished webhook that no other process has locked, locked, or None."""
     statement = select(WebhookEvent).where(

@@ -40,8 +40,8 @@ DROP_SECONDS = 2.0
 """How long a known answer may wait for the cancellation of its intent."""
 
 CONFIRM_FIRST = (
-    "The payer's bank is still asked about the first card: confirm there and call again without a"
-    " token. To pay with another card, cancel the voucher and buy it anew."
+    "The payer's bank still checks the first card. Confirm there and call again without a token. To"
+    " pay with another card, cancel the voucher and buy a new one."
 )
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
@@ -183,7 +183,7 @@ async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> st
         return None
     except GatewayUnavailable as error:
         log.warning("gateway_unavailable", step="prepare", cause=str(error))
-        raise ServiceUnavailable("The payment gateway does not answer.") from error
+        raise ServiceUnavailable("The payment gateway does not answer. Try again later.") from error
     failpoint("charge.prepared")
     async with begin() as session:
         payment = await queries.lock_payment(session, payment_id)

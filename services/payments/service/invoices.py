@@ -124,7 +124,7 @@ def date_document(moment: datetime, zone: ZoneInfo, *earlier: DocumentDate | Non
     """Date a document that is issued now, and never before one of `earlier`.
 
     The organization's time zone may have moved west since the last document, or the clock of the
-    instance that issued it may be ahead of ours: numbers would run against the document_date.
+    instance that issued it may be ahead of ours: a later number would have an earlier date.
     """
     today = DocumentDate(moment, moment.astimezone(zone).date())
     dates = [today, *(each for each in earlier if each is not None)]
@@ -171,7 +171,7 @@ async def _issue(
     corrected: Invoice | None = None,
     **columns: Any,
 ) -> Invoice:
-    # Read the time after the lock: numbers must not run against the document_date.
+    # Read the time after the lock: a later number must not have an earlier date.
     await queries.lock_series(session, payment.organization_id, kind)
     seller = payment.seller | await queries.seller_changes_of(session, payment.organization_id)
     last = await queries.find_last_document(session, payment.organization_id, kind)

@@ -171,7 +171,7 @@ async def _refunds_at_gateway(gateway: Gateway, attempt: RefundAttempt) -> Seque
     except GatewayRefused as refusal:
         if attempt.gateway_refund_id is None:
             raise
-        # The gateway had both once: its money may be on its way, and would go back twice.
+        # The gateway had both before: the money may be on its way and would be refunded twice.
         raise GatewayUnavailable(f"{attempt.gateway_refund_id} is not known any more") from refusal
 
 

@@ -261,7 +261,7 @@ async def _adopt_refund(
         CONTRADICTIONS.inc()
         log.error("refund_contradicted", payment_id=payment.id, gateway_refund=report.gateway_id)
         return None
-    # What the gateway has done is a fact, whatever is disputed at the same time.
+    # The gateway has made the refund already, even if the money is disputed.
     return await _insert_refund(session, payment, report.amount, source=RefundSource.GATEWAY)
 
 

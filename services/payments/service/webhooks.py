@@ -118,7 +118,7 @@ async def process_due(transactions: Transactions, gateways: Gateways) -> None:
 
 async def _process(transactions: Transactions, gateways: Gateways, webhook_id: int) -> None:
     async with transactions.system() as session:
-        event = await session.get_one(WebhookEvent, webhook_id)
+        event = await queries.get_webhook(session, webhook_id)
         gateway = gateways.online(event.gateway)
         report = gateway.read(event.body) if gateway and event.body else None
     if gateway and isinstance(report, PaymentReport):
