@@ -42,6 +42,9 @@ RESTART_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
 SETUP_SECONDS = 5.0
 CHECK_SECONDS = 5.0
+BATCH = 50
+"""How many events share a transaction at most."""
+
 ATTEMPTS_HEADER = "x-carnet-attempts"
 ERROR_HEADER = "x-carnet-error"
 
@@ -105,7 +108,7 @@ class Consumer(Generic[AnEvent]):
         rabbitmq_url: SecretStr,
         *,
         read: Reader[AnEvent],
-        batch: int = 50,
+        batch: int = BATCH,
     ) -> None:
         self.queue = queue
         self.handle = handle
@@ -307,11 +310,16 @@ class Consumer(Generic[AnEvent]):
 
 
 def consumers_of(
-    queues: Queues, transactions: Transactions, rabbitmq_url: SecretStr
+    queues: Queues, transactions: Transactions, rabbitmq_url: SecretStr, *, batch: int = BATCH
 ) -> list[Consumer[Event]]:
-    """Return one consumer for each queue, which gives each event to the handler of its type."""
+    """Return one consumer for each queue, which gives each event to the handler of its type.
+
+    Up to `batch` events share a transaction.
+    """
     return [
-        Consumer(queue, one_by_one(handlers), transactions, rabbitmq_url, read=read_event)
+        Consumer(
+            queue, one_by_one(handlers), transactions, rabbitmq_url, read=read_event, batch=batch
+        )
         for queue, handlers in queues.items()
     ]
 
