@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, extract, func, or_, select, u
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import PaymentNotFound
-from services.payments.gateways.manual import BY_HAND
+from services.payments.gateways import BY_HAND
 from services.payments.models import (
     UNFINISHED,
     Invoice,
