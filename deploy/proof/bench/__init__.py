@@ -1,1 +1,1 @@
-"""`make bench`: measurements beside the obvious alternative, in rounds, with their spread."""
+"""`make bench`: measures Carnet and an obvious alternative in rounds, with their spread."""

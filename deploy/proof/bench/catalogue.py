@@ -1,4 +1,4 @@
-"""Every measurement, in the order in which `make bench` takes them."""
+"""All measurements, in the order in which `make bench` runs them."""
 
 from deploy.proof.bench.events import EVENTS
 from deploy.proof.bench.gateway import GATEWAY

@@ -1,4 +1,4 @@
-"""Which core a process runs on, and how much of one it used (Linux: sched(7), proc(5))."""
+"""The core that a process runs on, and the CPU time that it used (Linux: sched(7), proc(5))."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ class Cores:
 
     @classmethod
     def of_this_machine(cls) -> "Cores":
-        """Take the last core for the process under test. Raises StartError but on Linux."""
+        """Reserve the last core for the process under test. Raises StartError if not on Linux."""
         if not LINUX:
             raise StartError(
                 "make bench pins processes to cores and reads /proc.", "Run it on Linux."
@@ -29,12 +29,12 @@ class Cores:
 
     @property
     def all(self) -> frozenset[int]:
-        """Every core that we may use."""
+        """All cores that this process may use."""
         return self.tested | self.others
 
 
 def pinned_to(cores: frozenset[int], then: Callable[[], None]) -> Callable[[], None]:
-    """Return what a child does before exec: move to these cores, then something else."""
+    """Return a function for a child before exec: it moves to these cores, then calls `then`."""
 
     def prepare() -> None:
         os.sched_setaffinity(0, cores)
@@ -45,7 +45,13 @@ def pinned_to(cores: frozenset[int], then: Callable[[], None]) -> Callable[[], N
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Return the processor time that these processes and their living descendants have used."""
-    return sum(_nanoseconds(pid) for pid in {*pids, *_descendants(pids)}) / 1e9
+    total = 0
+    for pid in {*pids, *_descendants(pids)}:
+        # schedstat counts nanoseconds; stat counts hundredths of a second.
+        for schedule in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                total += int(schedule.read_text().split()[0])
+    return total / 1e9
 
 
 def memory_mb(pid: int) -> float:
@@ -54,25 +60,16 @@ def memory_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _nanoseconds(pid: int) -> int:
-    total = 0
-    # schedstat counts nanoseconds; stat counts hundredths of a second.
-    for schedule in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with suppress(OSError):
-            total += int(schedule.read_text().split()[0])
-    return total
-
-
 def _descendants(pids: Iterable[int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             parent = int(entry.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.parent.name))
-    found: set[int] = set()
-    waiting = list(pids)
-    while waiting:
-        new = children.get(waiting.pop(), [])
-        found.update(new)
-        waiting += new
-    return found
+    descendants: set[int] = set()
+    queue = list(pids)
+    while queue:
+        new = children.get(queue.pop(), [])
+        descendants.update(new)
+        queue += new
+    return descendants

@@ -1,4 +1,4 @@
-"""What measurements stand on: servers, databases and processes, each on the cores it is to have."""
+"""The environment of measurements: servers, databases and processes, each on its cores."""
 
 import asyncio
 import contextlib
@@ -35,10 +35,11 @@ STOP_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is done: `seconds` a run of load lasts, `events` and `rows` a run handles.
+    """The sizes of measurements.
 
-    `vouchers` is the size of the large database, `users` that of version 1's, `million` how many
-    events the soak lets wait.
+    `seconds` is the duration of a run of load, `events` the number of events in a run, `vouchers`
+    the size of the large database, `users` the size of version 1's database, and `million` the
+    number of waiting events in the soak.
     """
 
     quick: bool
@@ -52,7 +53,7 @@ class Scale:
     def of(
         cls, *, quick: bool = False, vouchers: int | None = None, users: int | None = None
     ) -> "Scale":
-        """Return the usual sizes, or small ones that show that everything works."""
+        """Return the usual sizes, or small ones that only check that everything works."""
         if quick:
             return cls(True, 4.0, 4_000, vouchers or 20_000, users or 2_000, 50_000)
         return cls(False, 6.0, 20_000, vouchers or 1_000_000, users or 200_000, 1_000_000)
@@ -60,7 +61,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Process:
-    """A process that runs, and where its output goes."""
+    """A running process, and the file of its output."""
 
     pid: int
     log: Path
@@ -68,7 +69,7 @@ class Process:
 
 @dataclass(frozen=True)
 class BenchDatabase:
-    """A service's own migrated database."""
+    """A migrated database of one service."""
 
     service: str
     admin_url: str
@@ -76,18 +77,18 @@ class BenchDatabase:
 
     @property
     def url(self) -> SecretStr:
-        """The service's address of it."""
+        """The address as the service's role."""
         return SecretStr(database_url(self.admin_url, self.service, self.password))
 
     @property
     def owner_url(self) -> SecretStr:
-        """The schema owner's address of it."""
+        """The address as the schema's owner."""
         owner = database_url(self.admin_url, f"{self.service}_owner", self.password)
         return asyncpg_url(SecretStr(owner))
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield a superuser's connection that finds the service's tables."""
+        """Yield a superuser's connection with the service's schema in its search_path."""
         connection = await asyncpg.connect(self.admin_url)
         try:
             await connection.execute(f'SET search_path = "{self.service}"')
@@ -97,7 +98,7 @@ class BenchDatabase:
 
 
 class BenchEnvironment:
-    """Made by `prepared_environment`. Our own process and all servers keep off the tested core."""
+    """Servers, databases and processes. This process and all servers stay off the tested core."""
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class BenchEnvironment:
         self._servers: Servers | None = None
 
     async def servers(self) -> Servers:
-        """Return PostgreSQL, safe against a crash as in production, and RabbitMQ; started once."""
+        """Return PostgreSQL, durable as in production, and RabbitMQ; start them once."""
         if self._servers is None:
             self._servers = await self._stack.enter_async_context(
                 running_servers(self.folder / "servers", self.say, durable=True)
@@ -125,26 +126,29 @@ class BenchEnvironment:
         return self._servers
 
     async def database(self, service: str, *, name: str | None = None) -> BenchDatabase:
-        """Return a service's database, migrated and empty; one that has a name is kept."""
+        """Return a service's migrated database: empty, or an existing one by `name`."""
         servers = await self.servers()
-        wanted = name or f"bench_{service}"
-        made = BenchDatabase(service, in_database(servers.database_url, wanted), "bench")
+        database_name = name or f"bench_{service}"
+        url = in_database(servers.database_url, database_name)
+        database = BenchDatabase(service, url, "bench")
         connection = await asyncpg.connect(servers.database_url)
         try:
-            known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname=$1", wanted)
+            exists = await connection.fetchval(
+                "SELECT 1 FROM pg_database WHERE datname=$1", database_name
+            )
             if name is None:
-                await connection.execute(f'DROP DATABASE IF EXISTS "{wanted}" WITH (FORCE)')
-            if name is None or not known:
-                await connection.execute(f'CREATE DATABASE "{wanted}"')
+                await connection.execute(f'DROP DATABASE IF EXISTS "{database_name}" WITH (FORCE)')
+            if name is None or not exists:
+                await connection.execute(f'CREATE DATABASE "{database_name}"')
         finally:
             await connection.close()
-        await provision(made.admin_url, service, password="bench", owner_password="bench")  # noqa: S106
-        await migrations.upgrade(f"services.{service}", made.owner_url)
-        return made
+        await provision(url, service, password="bench", owner_password="bench")  # noqa: S106
+        await migrations.upgrade(f"services.{service}", database.owner_url)
+        return database
 
     @contextlib.contextmanager
     def on_all_cores(self) -> Iterator[None]:
-        """Let us, and what is started meanwhile, use the tested core too."""
+        """Let this process, and those started during the block, use the tested core too."""
         os.sched_setaffinity(0, self.cores.all)
         try:
             yield
@@ -161,24 +165,24 @@ class BenchEnvironment:
         tested: bool = True,
         ready: str | None = None,
     ) -> AsyncIterator[Process]:
-        """Run a process on the tested core, or on the others; `ready` is an address to wait for.
+        """Run a process on the tested core, or on the others; `ready` is a URL to wait for.
 
-        Raises StartError when it ends or does not answer.
+        Raises StartError if the process ends or does not answer.
         """
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         child = await self._spawn(log, command, variables or {}, tested=tested)
         try:
             if ready is not None:
-                await _answering(ready, child, log, name)
+                await _wait_until_ready(ready, child, log, name)
             yield Process(child.pid, log)
         finally:
             await _end(child)
 
     async def task(self, name: str, arguments: Mapping[str, Any]) -> dict[str, float]:
-        """Run one of `tasks.py` on the tested core; return the figures it found.
+        """Run a task of `tasks.py` on the tested core; return its figures.
 
-        Raises StartError when it fails.
+        Raises StartError if it fails.
         """
         log = self.folder / "logs" / f"task-{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -189,8 +193,8 @@ class BenchEnvironment:
         finally:
             await _end(child)
         if child.returncode != 0:
-            raise StartError(f"{name} failed: {last_line(log)}", f"Read {log}")
-        # Before it come the lines that its libraries log.
+            raise StartError(f"{name} failed: {last_line(log)}", f"Read {log}.")
+        # The lines before the last one are logs of libraries.
         figures: dict[str, float] = json.loads(out.splitlines()[-1])
         return figures
 
@@ -210,7 +214,7 @@ class BenchEnvironment:
         finally:
             await _end(child)
         if child.returncode != 0:
-            raise StartError(f"{command[0]} failed: {last_line(log)}", f"Read {log}")
+            raise StartError(f"{command[0]} failed: {last_line(log)}", f"Read {log}.")
         return out.decode()
 
     async def _spawn(
@@ -240,7 +244,7 @@ class BenchEnvironment:
 async def prepared_environment(
     folder: Path, scale: Scale, say: Callable[[str], None]
 ) -> AsyncIterator[BenchEnvironment]:
-    """Yield the environment; servers that were started end with it."""
+    """Yield the environment; stop its servers at the end."""
     cores = Cores.of_this_machine()
     os.sched_setaffinity(0, cores.others)
     try:
@@ -251,11 +255,13 @@ async def prepared_environment(
 
 
 def word() -> str:
-    """Return a word that no earlier run has used."""
+    """Return a random word."""
     return secrets.token_hex(4)
 
 
-async def _answering(address: str, child: asyncio.subprocess.Process, log: Path, name: str) -> None:
+async def _wait_until_ready(
+    address: str, child: asyncio.subprocess.Process, log: Path, name: str
+) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(timeout=2) as client:
             while child.returncode is None:
@@ -263,7 +269,7 @@ async def _answering(address: str, child: asyncio.subprocess.Process, log: Path,
                     if (await client.get(address)).status_code == 200:
                         return
                 await asyncio.sleep(0.1)
-    raise StartError(f"{name} did not start: {last_line(log)}", f"Read {log}")
+    raise StartError(f"{name} did not start: {last_line(log)}", f"Read {log}.")
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -1,4 +1,4 @@
-"""Events on their way: relay, broker, audit trail, each beside the least that could do it."""
+"""The path of events: relay, broker and audit trail, each compared with a minimal program."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,7 +18,7 @@ _AUDIT_TABLES = "audit_logs, inbox, chain_heads, personal_values"
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_events(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     source, target = await environment.database("vouchers"), await environment.database("audit")
     broker = f"{(await environment.servers()).rabbitmq_url}/"
     events = environment.scale.events
@@ -49,15 +49,8 @@ async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str
         await empty_queue(broker)
         await _empty_trail(target)
         await fill_outbox(source, sample_events(events, service="vouchers"))
-        return await environment.task(
-            "pipeline",
-            {
-                "source": plain_url(source),
-                "target": plain_url(target),
-                "broker": broker,
-                "events": events,
-            },
-        )
+        urls = {"source": plain_url(source), "target": plain_url(target), "broker": broker}
+        return await environment.task("pipeline", {**urls, "events": events})
 
     yield {
         "COPY": copy,
@@ -70,12 +63,12 @@ async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str
 
 
 def plain_url(database: BenchDatabase) -> str:
-    """Return the service's address of its database as another process is told it."""
+    """Return the address of a service's database as text, for another process."""
     return database.url.get_secret_value()
 
 
 async def fill_outbox(database: BenchDatabase, events: Sequence[Mapping[str, object]]) -> None:
-    """Put events into a service's outbox, as if their changes had just been committed."""
+    """Insert events into a service's outbox, as if their changes had just been committed."""
     bodies = [json.dumps(event, separators=(",", ":")) for event in events]
     async with database.admin() as admin:
         ids, kinds = [event["id"] for event in events], [event["type"] for event in events]
@@ -85,13 +78,13 @@ async def fill_outbox(database: BenchDatabase, events: Sequence[Mapping[str, obj
 
 async def _empty_trail(database: BenchDatabase) -> None:
     async with database.admin() as admin:
-        # A superuser in this role is the only one whom the triggers let.
+        # The triggers allow TRUNCATE only to a superuser in this replication role.
         await admin.execute("SET session_replication_role = replica")
         await admin.execute(f"TRUNCATE {_AUDIT_TABLES}")
 
 
 async def empty_queue(broker: str) -> None:
-    """Declare the audit trail's queue as its consumer does, and take everything out of it."""
+    """Declare the audit trail's queue as its consumer does, and empty it."""
     async with bus.connected(broker, name="bench") as connection:
         queue = await bus.declare_queue(await bus.publishing_channel(connection), QUEUE)
         await queue.purge()
@@ -104,7 +97,7 @@ EVENTS = Measurement(
     f"values and rows in batches of {BATCH}; COPY writes the same rows, ready-made, in as large "
     "batches. The bare publisher sends ready-made messages, 500 at once, confirmed by a quorum "
     "queue.",
-    open_runs=_open_runs,
+    open_runs=open_events,
     aims=(
         Aim(
             "audit ingestion: events/s, of COPY",

@@ -1,4 +1,4 @@
-"""The gateway's hop: what a request costs on its way to a service, beside nginx."""
+"""The gateway's hop: its cost for a request to a service, compared with nginx."""
 
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -21,14 +21,16 @@ _ENOUGH = "100000000/10 seconds"
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_gateway(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     tools, issuer = programs(environment), Issuer()
     answers = {PATH: {"id": 1, "notes": "n" * 1000}, "/internal/revocations": _NOTHING_REVOKED}
     headers = issuer.bearer(1, "client", 1)
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(upstream(environment, tools, answers))
         nginx, nginx_pid = await stack.enter_async_context(proxy(environment, tools, target))
-        ours, our_pid = await stack.enter_async_context(_gateway(environment, issuer, target))
+        ours, our_pid = await stack.enter_async_context(
+            running_gateway(environment, issuer, target)
+        )
 
         async def through_nginx() -> Figures:
             request = LoadRequest(nginx + PATH, headers=headers)
@@ -42,7 +44,7 @@ async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str
 
 
 @asynccontextmanager
-async def _gateway(
+async def running_gateway(
     environment: BenchEnvironment, issuer: Issuer, target: str
 ) -> AsyncIterator[tuple[str, int]]:
     port, operations = (
@@ -73,7 +75,7 @@ GATEWAY = Measurement(
     title="The gateway's hop",
     note="GET of 1 KB over 32 connections; the gateway checks token, revocations and limits, nginx "
     "nothing. Each on the same core, wrk and the upstream (nginx) on the others.",
-    open_runs=_open_runs,
+    open_runs=open_gateway,
     aims=(
         Aim(
             "gateway: requests/s, of nginx",

@@ -1,4 +1,4 @@
-"""Keys and tokens of our own, so that one process can be measured without the others."""
+"""Keys and tokens for measuring one process without the other services."""
 
 import json
 import time
@@ -15,14 +15,14 @@ _HOUR = 3600
 
 
 class Issuer:
-    """Signs access tokens as identity does, and the keys of services."""
+    """Signs access tokens as identity does, and makes the keys of services."""
 
     def __init__(self) -> None:
         self._key = ECKey.generate_key("P-256", {"kid": "bench"})
         self._internal = ECKey.generate_key("P-256", {"kid": "bench-internal"})
 
     def settings(self, prefix: str) -> dict[str, str]:
-        """Return what a process with this prefix of variables must know to believe our tokens."""
+        """Return the variables, with a prefix, of a process that must accept these tokens."""
         values = {
             "JWKS": json.dumps(KeySet([self._key]).as_dict(private=False)),
             "TOKEN_ISSUER": ISSUER,
@@ -33,8 +33,8 @@ class Issuer:
         return {f"{prefix}_{name}": value for name, value in values.items()}
 
     def bearer(self, user_id: int, role: str, organization_id: int | None = None) -> dict[str, str]:
-        """Return the header of a request that this user makes."""
-        moment = int(time.time())
+        """Return the Authorization header of a user."""
+        issued_at = int(time.time())
         header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": self._key.kid}
         claims: dict[str, Any] = {
             "iss": ISSUER,
@@ -44,8 +44,8 @@ class Issuer:
             "role": role,
             "organization_id": organization_id,
             "permissions": [],
-            "iat": moment,
-            "exp": moment + 6 * _HOUR,
+            "iat": issued_at,
+            "exp": issued_at + 6 * _HOUR,
         }
         token = jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
         return {"Authorization": f"Bearer {token}"}

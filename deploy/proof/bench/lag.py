@@ -1,4 +1,4 @@
-"""From the commit of a change to the commit of its audit row, under different loads."""
+"""The time from the commit of a change to the commit of its audit row, at different loads."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +13,10 @@ from deploy.proof.bench.system_load import RunningSystem, percentile, running_sy
 
 BUYERS = 16
 SUSTAINABLE = 0.8
-"""Of what buyers get who wait for nothing else: at all of it every queue would grow for ever."""
+"""The share of the highest rate that is measured as full load. Above it queues only grow."""
 EVENTS_OF_A_PURCHASE = 6
 FIFTY = 50 / EVENTS_OF_A_PURCHASE
-# Of the rows that a purchase makes the invoice is one that never changes: the transaction that
-# made it is still written on it.
+# An invoice never changes, so its xmin is still the transaction that created it.
 _LAGS = """
 SELECT extract(epoch FROM pg_xact_commit_timestamp(a.xmin) - pg_xact_commit_timestamp(i.xmin))
 FROM payments.invoices i
@@ -28,11 +27,11 @@ WHERE a.created_at >= $1
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_lag(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     async with AsyncExitStack() as stack:
         system = await stack.enter_async_context(running_system(environment))
-        if not await _tracks_commits(system):
-            environment.say("starting again: the server is to keep the time of each commit")
+        if not await _enable_commit_times(system):
+            environment.say("restarting the server, so that it records the time of each commit")
             await stack.aclose()
             system = await stack.enter_async_context(running_system(environment))
         await system.load(environment.scale.seconds / 2, buyers=BUYERS)
@@ -41,11 +40,13 @@ async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str
         await system.wait_until_drained()
         most = peak.per_second * SUSTAINABLE
         loads = {"50 events/s": FIFTY, "a tenth": most / 10, "half": most / 2, "all": most}
-        yield {name: partial(_sell, environment, system, load) for name, load in loads.items()}
+        yield {
+            name: partial(measure_lag, environment, system, load) for name, load in loads.items()
+        }
 
 
-async def _tracks_commits(system: RunningSystem) -> bool:
-    """Tell whether the server keeps the time of each commit, and let it from the next start on."""
+async def _enable_commit_times(system: RunningSystem) -> bool:
+    """Set the server to record commit times at its next start; return whether it does already."""
     connection = await asyncpg.connect(system.stack.system.database_url)
     try:
         await connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
@@ -54,9 +55,9 @@ async def _tracks_commits(system: RunningSystem) -> bool:
         await connection.close()
 
 
-async def _sell(environment: BenchEnvironment, system: RunningSystem, load: float) -> Figures:
+async def measure_lag(environment: BenchEnvironment, system: RunningSystem, load: float) -> Figures:
     began = datetime.now(UTC)
-    # At a low rate it takes longer to see enough of them.
+    # A low rate needs more time for enough purchases.
     result = await system.load_at_rate(load, max(environment.scale.seconds, min(20 / load, 20)))
     await system.wait_until_drained()
     result.require_success()
@@ -81,7 +82,7 @@ LAG = Measurement(
     note="Purchases begin at a steady rate; the lag of each invoice is the difference of the times "
     "at which PostgreSQL committed it and its audit row. All of the sustainable load is 0.8 of "
     "what 16 impatient buyers get; a purchase is 6 events. Everything shares all cores.",
-    open_runs=_open_runs,
+    open_runs=open_lag,
     aims=(
         Aim(
             "commit to audit row at 50 events/s, p50",

@@ -1,4 +1,4 @@
-"""Load from wrk: closed loop, some connections that each send the next request at once."""
+"""Load from wrk: several connections, each of which sends its next request at once."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ end
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What every connection sends."""
+    """The request that every connection sends."""
 
     url: str
     method: str = "GET"
@@ -52,9 +52,9 @@ async def load(
     connections: int,
     pid: int,
 ) -> dict[str, float]:
-    """Send requests for a run's seconds; return requests per second, times, CPU of process `pid`.
+    """Send requests for the seconds of a run; return their rate, times, and CPU of process `pid`.
 
-    Raises StartError when an answer was not 2xx or a connection broke.
+    Raises StartError if a response was not 2xx or a connection broke.
     """
     script = environment.folder / f"load-{word()}.lua"
     script.write_text(request.script())
@@ -68,20 +68,21 @@ async def load(
         request.url,
     )
     try:
-        # Connections are opened and code is warm before anything counts.
+        # This opens connections and warms up the code before the measurement.
         await _wrk(environment, tools, command, WARM_UP_SECONDS)
         before = cpu_seconds([pid])
-        found = await _wrk(environment, tools, command, max(1, round(environment.scale.seconds)))
-        used = cpu_seconds([pid]) - before
+        summary = await _wrk(environment, tools, command, max(1, round(environment.scale.seconds)))
+        cpu = cpu_seconds([pid]) - before
     finally:
         script.unlink()
-    if not found["requests"]:
-        raise StartError(f"{request.url} answered nothing.", f"Read {environment.folder / 'logs'}")
+    if not summary["requests"]:
+        logs = environment.folder / "logs"
+        raise StartError(f"{request.url} answered no request.", f"Read {logs}.")
     return {
-        "per_second": found["requests"] / found["seconds"],
-        "p50_ms": found["p50_ms"],
-        "p99_ms": found["p99_ms"],
-        "cpu_us": used / found["requests"] * 1e6,
+        "per_second": summary["requests"] / summary["seconds"],
+        "p50_ms": summary["p50_ms"],
+        "p99_ms": summary["p99_ms"],
+        "cpu_us": cpu / summary["requests"] * 1e6,
     }
 
 
@@ -89,12 +90,12 @@ async def _wrk(
     environment: BenchEnvironment, tools: Programs, command: Sequence[str], seconds: int
 ) -> dict[str, float]:
     out = await environment.output((*command, f"-d{seconds}s"), variables=tools.variables)
-    found: dict[str, float] = json.loads(out.rpartition("@")[2])
-    if found["refused"] or found["broken"]:
-        raise StartError(f"Not every request was answered: {found}", f"The last: {command[-1]}")
-    return found
+    summary: dict[str, float] = json.loads(out.rpartition("@")[2])
+    if summary["refused"] or summary["broken"]:
+        raise StartError(f"Not every request succeeded: {summary}", f"The URL is {command[-1]}.")
+    return summary
 
 
 def _lua(text: str) -> str:
-    # JSON's escapes of ASCII text are Lua's.
+    # JSON and Lua escape ASCII text alike.
     return json.dumps(text)

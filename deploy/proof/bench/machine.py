@@ -1,4 +1,4 @@
-"""The machine that figures belong to, described without naming it."""
+"""Describes the machine of the measurements without its name."""
 
 import os
 import platform
@@ -10,8 +10,8 @@ from typing import Any
 _LIBRARIES = ("fastapi", "sqlalchemy", "asyncpg", "pydantic", "uvicorn", "uvloop", "aio-pika")
 
 
-def described() -> dict[str, Any]:
-    """Return cores, processor, memory, and versions of what takes part."""
+def describe() -> dict[str, Any]:
+    """Return cores, processor, memory, and versions of system and libraries."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _first(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo")) or platform.machine(),
@@ -24,5 +24,5 @@ def described() -> dict[str, Any]:
 
 
 def _first(pattern: str, file: Path) -> str:
-    found = re.search(pattern, file.read_text())
-    return found[1].strip() if found else ""
+    match = re.search(pattern, file.read_text())
+    return match[1].strip() if match else ""

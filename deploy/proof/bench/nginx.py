@@ -1,4 +1,4 @@
-"""nginx as a proxy to compare with, and as an upstream that costs next to nothing."""
+"""nginx as a proxy for comparison, and as an upstream that needs almost no CPU."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -57,12 +57,11 @@ async def _nginx(
 async def upstream(
     environment: BenchEnvironment, tools: Programs, answers: Mapping[str, Any]
 ) -> AsyncIterator[str]:
-    """Run a server that gives the same JSON for a path each time; yield its address."""
+    """Run a server with one JSON response for each path; yield its address."""
     port = environment.ports.choose("upstream")
-    known = {"/health": {}, **answers}
+    bodies = {"/health": {}, **answers}
     server = " ".join(
-        f"location = {path} {{ return 200 '{json.dumps(answer)}'; }}"
-        for path, answer in known.items()
+        f"location = {path} {{ return 200 '{json.dumps(body)}'; }}" for path, body in bodies.items()
     )
     async with _nginx(environment, tools, "upstream", port, tested=False, server=server):
         yield f"http://127.0.0.1:{port}"
@@ -82,10 +81,10 @@ async def proxy(
         "proxy",
         port,
         tested=True,
-        # The gateway too writes a line for each request, and several at once.
+        # The gateway also writes a line for each request, several lines at a time.
         access_log=f"{log} combined buffer=64k flush=1s",
-        http=f"upstream there {{ server {host}; keepalive 64; keepalive_requests 1000000000; }}",
-        server="location / { proxy_pass http://there; proxy_http_version 1.1;"
+        http=f"upstream target {{ server {host}; keepalive 64; keepalive_requests 1000000000; }}",
+        server="location / { proxy_pass http://target; proxy_http_version 1.1;"
         ' proxy_set_header Connection ""; proxy_buffering on; }',
     ) as process:
         yield f"http://127.0.0.1:{port}", process.pid

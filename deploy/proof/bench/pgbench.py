@@ -1,7 +1,7 @@
-"""pgbench: the same statements without us, as fast as the server answers."""
+"""pgbench: sends a service's statements without the service, as fast as the server answers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from deploy.local.errors import StartError
 from deploy.local.postgres import programs_folder
@@ -9,7 +9,7 @@ from deploy.proof.bench.environment import BenchDatabase, BenchEnvironment, word
 from deploy.proof.bench.recording import Rewrite, Statement, script
 
 CLIENTS = 10
-"""As many as the service has connections."""
+"""The number of the service's connections."""
 
 
 async def pgbench(
@@ -18,9 +18,9 @@ async def pgbench(
     recorded: Sequence[Statement],
     rewrite: Rewrite,
 ) -> dict[str, float]:
-    """Run a recorded request's statements for a run's seconds, on the tested core.
+    """Run a recorded request's statements for the seconds of a run, on the tested core.
 
-    Raises StartError when one of them fails.
+    Raises StartError if a statement fails.
     """
     text, values = script(recorded, rewrite)
     file = environment.folder / f"pgbench-{word()}.sql"
@@ -28,7 +28,7 @@ async def pgbench(
     command = (
         *(str(programs_folder() / "pgbench"), "-n", "-M", "prepared", "-c", str(CLIENTS)),
         *("-j1", "-T", str(max(1, round(environment.scale.seconds))), "-f", str(file)),
-        *_variables(values),
+        *(part for name, value in values.items() for part in ("-D", f"{name}={value}")),
         database.url.get_secret_value(),
     )
     try:
@@ -37,9 +37,5 @@ async def pgbench(
         file.unlink()
     rate, latency = re.search(r"tps = ([\d.]+)", out), re.search(r"latency average = ([\d.]+)", out)
     if rate is None or latency is None:
-        raise StartError("pgbench told no figures.", f"It said: {out}")
+        raise StartError("pgbench printed no figures.", f"Its output was: {out}")
     return {"per_second": float(rate[1]), "mean_ms": float(latency[1])}
-
-
-def _variables(values: Mapping[str, str]) -> list[str]:
-    return [part for name, value in values.items() for part in ("-D", f"{name}={value}")]

@@ -1,4 +1,4 @@
-"""The aims as a picture: one bar each, on a scale where 1 is the solid aim, further is better."""
+"""The aims as a picture: one bar for each. 1 on the scale is the solid aim; more is better."""
 
 from collections.abc import Sequence
 from html import escape
@@ -8,20 +8,20 @@ from deploy.proof.bench.results import AimResult
 from deploy.proof.bench.table import number
 
 _COLOURS = {"ambitious": "#2e7d32", "solid": "#7cb342", "missed": "#c62828"}
-_ROW, _LEFT, _WIDTH, _RIGHT, _TOP = 26, 390, 360, 90, 52
+_ROW, _MARGIN, _WIDTH, _RIGHT, _TOP = 26, 390, 360, 90, 52
 _LOWEST, _HIGHEST = 0.25, 4.0
 
 
-def svg(found: Sequence[AimResult]) -> str:
+def svg(aims: Sequence[AimResult]) -> str:
     """Return the picture as an SVG document."""
-    height = _TOP + _ROW * len(found) + 14
-    total = _LEFT + _WIDTH + _RIGHT
-    bars = "\n".join(_bar(each, _TOP + _ROW * i) for i, each in enumerate(found))
+    height = _TOP + _ROW * len(aims) + 14
+    total = _MARGIN + _WIDTH + _RIGHT
+    bars = "\n".join(_bar(each, _TOP + _ROW * i) for i, each in enumerate(aims))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height}"'
         f' font-family="sans-serif" font-size="12" role="img">\n'
         f'<rect width="{total}" height="{height}" fill="white"/>\n'
-        f'<text x="{_LEFT}" y="20" fill="#555">against the solid aim (1×); ◆ the ambitious'
+        f'<text x="{_MARGIN}" y="20" fill="#555">against the solid aim (1×); ◆ the ambitious'
         " aim</text>\n"
         f"{_grid(height)}\n{bars}\n</svg>\n"
     )
@@ -41,28 +41,28 @@ def _grid(height: int) -> str:
 
 def _bar(each: AimResult, y: int) -> str:
     aim, spread = each.aim, each.spread
-    left, right, middle = _x(_LOWEST), _x(_score(each, spread.median)), y + 9
+    start, end, middle = _x(_LOWEST), _x(_score(each, spread.median)), y + 9
     ends = sorted(_x(_score(each, value)) for value in (spread.low, spread.high))
     goal = _x(_score(each, aim.ambitious))
     return (
-        f'<text x="{_LEFT - 10}" y="{y + 13}" text-anchor="end">{escape(aim.what)}</text>'
-        f'<rect x="{left}" y="{y + 2}" width="{max(right - left, 1):.1f}" height="14"'
+        f'<text x="{_MARGIN - 10}" y="{y + 13}" text-anchor="end">{escape(aim.name)}</text>'
+        f'<rect x="{start}" y="{y + 2}" width="{max(end - start, 1):.1f}" height="14"'
         f' fill="{_COLOURS[each.verdict]}"/>'
         f'<line x1="{ends[0]}" x2="{ends[1]}" y1="{middle}" y2="{middle}" stroke="black"/>'
         f'<path d="M{goal} {middle - 5} l5 5 l-5 5 l-5 -5 z" fill="#1a237e"/>'
-        f'<text x="{_LEFT + _WIDTH + 10}" y="{y + 13}">'
+        f'<text x="{_MARGIN + _WIDTH + 10}" y="{y + 13}">'
         f"{number(spread.median)} {escape(aim.unit)}</text>"
     )
 
 
 def _score(each: AimResult, value: float) -> float:
-    """Return how many times as good as the solid aim a value is."""
+    """Return the ratio of a value to the solid aim; above 1 is better."""
     if each.aim.at_most:
         return each.aim.solid / value if value > 0 else _HIGHEST
     return value / each.aim.solid
 
 
 def _x(score: float) -> float:
-    bounded = min(max(score, _LOWEST), _HIGHEST)
-    part = (log2(bounded) - log2(_LOWEST)) / (log2(_HIGHEST) - log2(_LOWEST))
-    return round(_LEFT + part * _WIDTH, 1)
+    visible = min(max(score, _LOWEST), _HIGHEST)
+    part = (log2(visible) - log2(_LOWEST)) / (log2(_HIGHEST) - log2(_LOWEST))
+    return round(_MARGIN + part * _WIDTH, 1)

@@ -1,4 +1,4 @@
-"""nginx and wrk: the system's own, or Debian's packages unpacked beside the results."""
+"""nginx and wrk: installed ones, or Debian's packages, unpacked beside the results."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ _PACKAGES = debian.Packages(
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the programs are, and where the libraries that came with them."""
+    """The paths of the programs and of their libraries."""
 
     nginx: str
     wrk: str
@@ -27,12 +27,12 @@ class Programs:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the programs need in their variables."""
+        """The environment variables of the programs."""
         return {"LD_LIBRARY_PATH": self.libraries} if self.libraries else {}
 
 
 def programs(environment: BenchEnvironment) -> Programs:
-    """Return nginx and wrk. Raises StartError when they cannot be had."""
+    """Return nginx and wrk. Raises StartError if they cannot be found or downloaded."""
     path = "/usr/local/sbin:/usr/sbin:/sbin"
     nginx = shutil.which("nginx") or shutil.which("nginx", path=path)
     wrk = shutil.which("wrk")

@@ -1,6 +1,6 @@
-"""What a measurement is: named variants that are run in turn, round after round, and the aims.
+"""A measurement: named variants, which run in turn in each round, and the aims.
 
-To add one, write a module with a `Measurement` and name it in `catalogue.py`.
+To add one, write a module with a `Measurement` and list it in `catalogue.py`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from deploy.proof.bench.environment import BenchEnvironment
 
 Figures = Mapping[str, float]
-"""What one run found; a name ends in its unit: `per_second`, `p99_ms`, `cpu_us`, `memory_mb`."""
+"""The figures of one run. Names end in the unit: `per_second`, `p99_ms`, `cpu_us`, `memory_mb`."""
 
 Run = Callable[[], Awaitable[Figures]]
-"""One timed run of one variant, a few seconds long; whatever it needs stands ready."""
+"""One timed run of one variant, a few seconds long. Its servers are started before."""
 
 
 @dataclass(frozen=True)
 class Aim:
     """A figure of one variant, or its ratio to a figure of another in the same round.
 
-    `of` and `against` are written `variant.figure`. With `at_most` less is better.
+    `of` and `against` have the form `variant.figure`. With `at_most` less is better.
     """
 
-    what: str
+    name: str
     of: str
     solid: float
     ambitious: float
@@ -32,11 +32,11 @@ class Aim:
     unit: str = ""
 
     def values(self, runs: Mapping[str, Mapping[str, list[float]]]) -> list[float]:
-        """Return the figure or ratio of each round. Raises KeyError for one never measured."""
-        found = _series(runs, self.of)
+        """Return the figure or ratio of each round. Raises KeyError if it was not measured."""
+        values = _series(runs, self.of)
         if self.against is None:
-            return found
-        return [a / b for a, b in zip(found, _series(runs, self.against), strict=True)]
+            return values
+        return [a / b for a, b in zip(values, _series(runs, self.against), strict=True)]
 
 
 def _series(runs: Mapping[str, Mapping[str, list[float]]], name: str) -> list[float]:
@@ -46,11 +46,11 @@ def _series(runs: Mapping[str, Mapping[str, list[float]]], name: str) -> list[fl
 
 @dataclass(frozen=True)
 class Measurement:
-    """One question with its variants.
+    """One question and its variants.
 
-    `opened` makes everything ready and yields the runs by variant, in the order in which each
-    round takes them; what it started has ended when it is closed. `note` says in a sentence how
-    the figures came to be. What takes long is left out of `make bench` unless it is named.
+    `open_runs` prepares the measurement and yields the runs by variant, in the order of each round;
+    its processes end when it is closed. `note` explains the figures in a sentence. A long
+    measurement is not `by_default`: `make bench` runs it only by name.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Purchases through the whole system, with one, two and four processes of what sells."""
+"""Purchases in the whole system, with one, two and four processes of vouchers and payments."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,12 +13,12 @@ WARM_UP_SECONDS = 3.0
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_purchases(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     names = {1: "1 instance", 2: "2 instances", 4: "4 instances"}
-    yield {name: partial(_sell, environment, number) for number, name in names.items()}
+    yield {name: partial(measure_purchases, environment, number) for number, name in names.items()}
 
 
-async def _sell(environment: BenchEnvironment, instances: int) -> Figures:
+async def measure_purchases(environment: BenchEnvironment, instances: int) -> Figures:
     async with running_system(environment, instances) as system:
         await system.load(WARM_UP_SECONDS, buyers=BUYERS)
         await system.wait_until_drained()
@@ -27,20 +27,20 @@ async def _sell(environment: BenchEnvironment, instances: int) -> Figures:
         await system.wait_until_drained()
         after = system.cpu()
     result.require_success()
-    used = {name: (after[name] - before[name]) / len(result.latencies) * 1e3 for name in before}
-    ours = sum(cpu for name, cpu in used.items() if name not in SERVERS)
-    everything = ours + used["postgres"] + used["rabbitmq"]
+    cpu = {name: (after[name] - before[name]) / len(result.latencies) * 1e3 for name in before}
+    ours = sum(value for name, value in cpu.items() if name not in SERVERS)
+    everything = ours + cpu["postgres"] + cpu["rabbitmq"]
     return {
         "per_second": result.per_second,
         "p50_ms": percentile(result.latencies, 0.50) * 1e3,
         "p99_ms": percentile(result.latencies, 0.99) * 1e3,
         "cpu_ms": ours,
-        "apis_cpu_ms": sum(cpu for name, cpu in used.items() if "-api" in name),
-        "workers_cpu_ms": sum(cpu for name, cpu in used.items() if "-worker" in name),
-        "gateway_cpu_ms": used["gateway"],
-        "postgres_cpu_ms": used["postgres"],
-        "rabbitmq_cpu_ms": used["rabbitmq"],
-        "gateway_share": used["gateway"] / everything,
+        "apis_cpu_ms": sum(value for name, value in cpu.items() if "-api" in name),
+        "workers_cpu_ms": sum(value for name, value in cpu.items() if "-worker" in name),
+        "gateway_cpu_ms": cpu["gateway"],
+        "postgres_cpu_ms": cpu["postgres"],
+        "rabbitmq_cpu_ms": cpu["rabbitmq"],
+        "gateway_share": cpu["gateway"] / everything,
     }
 
 
@@ -50,7 +50,7 @@ PURCHASES = Measurement(
     note="16 buyers with cards through the gateway, all processes on all cores, with an "
     "Idempotency-Key each. CPU is per purchase, until its last audit row is written; the card "
     "gateway of tests and the buyers take their part of the same cores.",
-    open_runs=_open_runs,
+    open_runs=open_purchases,
     aims=(
         Aim(
             "gateway's share of the CPU of a purchase",

@@ -1,7 +1,7 @@
-"""What a service says to PostgreSQL during one request, as a script for pgbench.
+"""Records the statements that a service sends to PostgreSQL for one request, for pgbench.
 
-The server's log tells every statement with its parameters. In the script each parameter is a
-variable of pgbench's, sent apart from the statement as the service does (`-M prepared`).
+They are read from the server's log, with their parameters. In the script each parameter is a
+variable of pgbench, which sends it apart from the statement, as the service does (`-M prepared`).
 """
 
 import re
@@ -20,7 +20,7 @@ _PLACE = re.compile(r"\$(\d+)")
 
 @dataclass
 class Statement:
-    """A statement as it was sent: parameters are text, or None for NULL."""
+    """A statement as it was sent. Parameters are text, or None for NULL."""
 
     sql: str
     parameters: dict[int, str | None] = field(default_factory=dict)
@@ -28,9 +28,10 @@ class Statement:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """What is another value at each run: a parameter to be replaced by an expression.
+    """Replaces parameters that must have a new value in each run.
 
-    `answers` marks the statement whose single answered row becomes variables `<answers>…`.
+    `parameter` returns the expression that replaces a value, or None to keep the value. `answers`
+    returns the prefix of the variables for a statement's result row, or None to ignore the row.
     """
 
     parameter: Callable[[Statement, str], str | None]
@@ -39,7 +40,7 @@ class Rewrite:
 
 @asynccontextmanager
 async def logging_statements(database: BenchDatabase) -> AsyncIterator[None]:
-    """Let the server log what the service's role says in sessions that begin meanwhile."""
+    """Make the server log the statements of the service's role in sessions that begin now."""
     async with database.admin() as admin:
         await admin.execute(f"ALTER ROLE \"{database.service}\" SET log_statement = 'all'")
         try:
@@ -49,24 +50,27 @@ async def logging_statements(database: BenchDatabase) -> AsyncIterator[None]:
 
 
 def statements(log: Path, offset: int) -> list[Statement]:
-    """Return what the server's log tells from a byte on, in order."""
-    found: list[Statement] = []
-    for entry in _entries(log.read_bytes()[offset:].decode().split("\n")):
-        told = _ENTRY.match(entry)
-        if told is None:
+    """Return the statements in the server's log after an offset, in order."""
+    result: list[Statement] = []
+    for entry in _entries(log, offset):
+        match = _ENTRY.match(entry)
+        if match is None:
             continue
-        level, text = told.groups()
+        level, text = match.groups()
         if level == "LOG" and (statement := _STATEMENT.fullmatch(text)):
-            found.append(Statement(statement[1].strip().rstrip(";")))
-        elif level == "DETAIL" and found and "arameters: " in text:
-            found[-1].parameters = {int(n): _unquoted(v) for n, v in _PARAMETER.findall(text)}
-    return [each for each in found if each.sql]
+            result.append(Statement(statement[1].strip().rstrip(";")))
+        elif level == "DETAIL" and result and "arameters: " in text:
+            result[-1].parameters = {
+                int(number): None if value == "NULL" else value[1:-1].replace("''", "'")
+                for number, value in _PARAMETER.findall(text)
+            }
+    return [each for each in result if each.sql]
 
 
-def _entries(lines: Sequence[str]) -> list[str]:
-    """Return whole entries: what continues one begins with a tab."""
+def _entries(log: Path, offset: int) -> list[str]:
+    """Return the log's entries; a line that continues an entry begins with a tab."""
     entries: list[str] = []
-    for line in lines:
+    for line in log.read_bytes()[offset:].decode().split("\n"):
         if line.startswith("\t") and entries:
             entries[-1] += "\n" + line[1:]
         else:
@@ -74,34 +78,28 @@ def _entries(lines: Sequence[str]) -> list[str]:
     return entries
 
 
-def _unquoted(value: str) -> str | None:
-    return None if value == "NULL" else value[1:-1].replace("''", "'")
-
-
-def script(recorded: Sequence[Statement], rewrite: Rewrite) -> tuple[str, Mapping[str, str]]:
+def script(recording: Sequence[Statement], rewrite: Rewrite) -> tuple[str, Mapping[str, str]]:
     """Return pgbench's script and the values of its variables."""
     lines: list[str] = []
     values: dict[str, str] = {}
-    for number, statement in enumerate(recorded):
-        sql, own = _rewritten(statement, f"s{number}p", rewrite)
-        values |= own
+    for number, statement in enumerate(recording):
+        sql, own_values = _rewrite(statement, f"s{number}p", rewrite)
+        values |= own_values
         name = rewrite.answers(statement)
         lines.append(" ".join(sql.split()) + (f" \\gset {name}" if name else ";"))
     return "\n".join(lines) + "\n", values
 
 
-def _rewritten(
-    statement: Statement, prefix: str, rewrite: Rewrite
-) -> tuple[str, Mapping[str, str]]:
+def _rewrite(statement: Statement, prefix: str, rewrite: Rewrite) -> tuple[str, Mapping[str, str]]:
     values: dict[str, str] = {}
 
     def place(match: re.Match[str]) -> str:
         value = statement.parameters[int(match[1])]
         if not value:  # pgbench has no variable without a value
             return "NULL" if value is None else "''"
-        other = rewrite.parameter(statement, value)
-        if other is not None:
-            return other
+        expression = rewrite.parameter(statement, value)
+        if expression is not None:
+            return expression
         values[prefix + match[1]] = value
         return f":{prefix}{match[1]}"
 

@@ -1,4 +1,4 @@
-"""The figures in the documentation: a table between two marks, a picture, the raw numbers."""
+"""The figures in the documentation: tables between two marks, a picture, and a JSON file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,35 +13,35 @@ BEGIN = "<!-- carnet bench report: from here -->"
 END = "<!-- carnet bench report: to here -->"
 
 
-def write(found: Mapping[str, Outcome], folder: Path) -> None:
+def write(outcomes: Mapping[str, Outcome], folder: Path) -> None:
     """Write performance.json and .svg into a folder, and the tables into its performance.md.
 
-    Raises StartError when the page lacks the marks between which the tables belong.
+    Raises StartError if the page lacks the marks around the tables.
     """
     page = folder / "performance.md"
     text = page.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise StartError(f"{page} has no place for the figures.", f"Put {BEGIN} … {END} into it.")
-    aims = _judged(found)
-    page.write_text(f"{before}{BEGIN}\n\n{tables(found, aims)}\n{END}{after}")
+        raise StartError(f"{page} has no marks for the figures.", f"Insert {BEGIN} and {END}.")
+    aims = [
+        aim
+        for name, measurement in MEASUREMENTS.items()
+        if name in outcomes
+        for aim in results.aim_results(measurement, outcomes[name])
+    ]
+    page.write_text(f"{before}{BEGIN}\n\n{tables(outcomes, aims)}\n{END}{after}")
     (folder / "performance.svg").write_text(svg(aims))
-    results.write(folder / "performance.json", found)
+    results.write(folder / "performance.json", outcomes)
 
 
-def tables(found: Mapping[str, Outcome], aims: list[AimResult]) -> str:
-    """Return the aims in one table and each measurement's figures in another, as Markdown."""
+def tables(outcomes: Mapping[str, Outcome], aims: list[AimResult]) -> str:
+    """Return a table of the aims and a table of each measurement's figures, as Markdown."""
     parts = ["![The aims and what was found](performance.svg)", ""]
     parts += [table.markdown(table.AIMS_HEAD, table.aim_rows(aims)), ""]
-    for name in (name for name in MEASUREMENTS if name in found):
-        outcome = found[name]
+    for name in (name for name in MEASUREMENTS if name in outcomes):
+        outcome = outcomes[name]
         figures = table.markdown(table.RUNS_HEAD, table.run_rows(outcome))
         parts += [f"### {outcome.title}", "", outcome.note, "", figures, ""]
         parts += [f"{outcome.measured_at}: {table.machine_line(outcome)}", ""]
     return "\n".join(parts)
-
-
-def _judged(found: Mapping[str, Outcome]) -> list[AimResult]:
-    chosen = [(each, found[name]) for name, each in MEASUREMENTS.items() if name in found]
-    return [aim for each, outcome in chosen for aim in results.aim_results(each, outcome)]

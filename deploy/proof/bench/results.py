@@ -1,4 +1,4 @@
-"""What was found: one JSON file that keeps the newest outcome of each measurement."""
+"""The results: one JSON file with the newest outcome of each measurement."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Runs = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some rounds, and the lowest and highest of them."""
+    """The median, the lowest and the highest value of some rounds."""
 
     median: float
     low: float
@@ -23,13 +23,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Return the spread of at least one value."""
+        """Return the spread of one or more values."""
         return cls(median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Every run of one measurement, and the machine it ran on."""
+    """All runs of one measurement, and the machine."""
 
     name: str
     title: str
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class AimResult:
-    """An aim beside what was found."""
+    """An aim and the values that were measured."""
 
     measurement: str
     aim: Aim
@@ -51,36 +51,36 @@ class AimResult:
     @property
     def verdict(self) -> str:
         """`ambitious`, `solid` or `missed`, by the median."""
-        for name, bound in (("ambitious", self.aim.ambitious), ("solid", self.aim.solid)):
-            value = self.spread.median
-            if value <= bound if self.aim.at_most else value >= bound:
+        value = self.spread.median
+        for name, limit in (("ambitious", self.aim.ambitious), ("solid", self.aim.solid)):
+            if value <= limit if self.aim.at_most else value >= limit:
                 return name
         return "missed"
 
 
 def aim_results(measurement: Measurement, outcome: Outcome) -> list[AimResult]:
-    """Return a measurement's aims with what was found; those of variants not run are left out."""
-    found = []
+    """Return the results of a measurement's aims, without those of variants that did not run."""
+    aims = []
     for aim in measurement.aims:
         names = [aim.of, *([aim.against] if aim.against else [])]
         if all(name.rpartition(".")[0] in outcome.runs for name in names):
-            found.append(AimResult(measurement.name, aim, Spread.of(aim.values(outcome.runs))))
-    return found
+            aims.append(AimResult(measurement.name, aim, Spread.of(aim.values(outcome.runs))))
+    return aims
 
 
 def read(file: Path) -> dict[str, Outcome]:
-    """Return the outcomes of a results file by measurement; none when there is no file."""
+    """Return the outcomes of a results file by measurement; none if there is no file."""
     try:
-        stored = json.loads(file.read_text())
+        document = json.loads(file.read_text())
     except FileNotFoundError:
         return {}
-    return {name: Outcome(**outcome) for name, outcome in stored.items()}
+    return {name: Outcome(**outcome) for name, outcome in document.items()}
 
 
 def write(file: Path, outcomes: Mapping[str, Outcome]) -> None:
-    """Replace a results file."""
-    stored = {name: asdict(outcomes[name]) for name in sorted(outcomes)}
+    """Replace the content of a results file."""
+    document = {name: asdict(outcomes[name]) for name in sorted(outcomes)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(stored, indent=1) + "\n")
-    unfinished.replace(file)
+    temporary = file.with_suffix(".unfinished")
+    temporary.write_text(json.dumps(document, indent=1) + "\n")
+    temporary.replace(file)

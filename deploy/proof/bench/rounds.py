@@ -1,4 +1,4 @@
-"""Runs every variant once a round, so that what else the machine does meets all of them alike."""
+"""Runs every variant once a round, so that other load of the machine affects all of them."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from deploy.proof.bench.results import Outcome, Runs
 async def measure(
     measurement: Measurement, environment: BenchEnvironment, rounds: int, say: Callable[[str], None]
 ) -> Outcome:
-    """Return what `rounds` rounds of a measurement found."""
+    """Return the outcome of `rounds` rounds of a measurement."""
     runs: Runs = {}
     async with measurement.open_runs(environment) as variants:
         for number in range(1, rounds + 1):
@@ -19,7 +19,7 @@ async def measure(
                 figures = await run()
                 for figure, value in figures.items():
                     runs.setdefault(variant, {}).setdefault(figure, []).append(value)
-                told = ", ".join(f"{figure} {value:,.4g}" for figure, value in figures.items())
-                say(f"{measurement.name} {number}/{rounds} {variant}: {told}")
+                values = ", ".join(f"{figure} {value:,.4g}" for figure, value in figures.items())
+                say(f"{measurement.name} {number}/{rounds} {variant}: {values}")
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     return Outcome(measurement.name, measurement.title, measurement.note, moment, runs)

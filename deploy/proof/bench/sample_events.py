@@ -1,4 +1,4 @@
-"""Events like those of a purchase, made from the published shapes."""
+"""Events like those of a purchase, generated from the published shapes."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,14 +19,14 @@ KINDS = (
     "payments.payment.succeeded.v1",
     "vouchers.voucher.activated.v1",
 )
-# Their events take turns, as those of a system with some tenants do.
+# Consecutive purchases belong to different organizations, as in a system with some tenants.
 ORGANIZATIONS = 20
 
 
 def sample_events(number: int, *, service: str = "") -> list[dict[str, Any]]:
-    """Return so many events, purchase after purchase, each with an id of its own.
+    """Return `number` events, purchase after purchase, each with its own id.
 
-    Of one service if it is named: what its relay may publish.
+    With `service`, return only events that this service's relay may publish.
     """
     shapes = read_shapes(CHECKOUT)
     examples = [full(shapes[kind]) for kind in KINDS if kind.startswith(service)]

@@ -1,4 +1,4 @@
-"""One instance of a service: what its own statements cost, and what we add to them."""
+"""One instance of a service: the cost of its statements, and the cost of its own code."""
 
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -12,8 +12,8 @@ from deploy.proof.bench.environment import BenchEnvironment
 from deploy.proof.bench.load import LoadRequest, load
 from deploy.proof.bench.nginx import upstream
 from deploy.proof.bench.pgbench import pgbench
-from deploy.proof.bench.programs import Programs, programs
-from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
+from deploy.proof.bench.programs import programs
+from deploy.proof.bench.protocol import Aim, Measurement, Run
 from deploy.proof.bench.recording import Rewrite, Statement, logging_statements, statements
 from deploy.proof.bench.vouchers_service import (
     CHARGED,
@@ -24,7 +24,7 @@ from deploy.proof.bench.vouchers_service import (
 
 CONNECTIONS = 16
 VOUCHERS = 10_000
-# No other value of a recorded request looks like it.
+# No other value of a recorded request equals this one.
 _FIRST_SOLD = 987_654_321
 _NEW_CODES = (
     "(SELECT array_agg(upper(substr(md5(random()::text), 1, 8))) FROM generate_series(1, {number}))"
@@ -33,7 +33,7 @@ _LIST_OF_CODES = re.compile(r"\{[A-Z0-9]{8}(,[A-Z0-9]{8})*\}")
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_service(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     tools = programs(environment)
     database = await environment.database("vouchers")
     await fill_database(database, VOUCHERS)
@@ -41,17 +41,20 @@ async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str
         others = await stack.enter_async_context(upstream(environment, tools, CHARGED))
         async with (
             logging_statements(database),
-            running_service(environment, database, others) as recorded,
+            running_service(environment, database, others) as service,
         ):
-            kept = {
-                name: await _record(environment, recorded, request)
-                for name, request in _requests(recorded).items()
+            recordings = {
+                name: await _record(environment, service, request)
+                for name, request in _requests(service).items()
             }
         service = await stack.enter_async_context(running_service(environment, database, others))
         runs: dict[str, Run] = {}
         for name, request in _requests(service).items():
-            runs[f"pgbench {name}"] = partial(pgbench, environment, database, kept[name], _REWRITE)
-            runs[name] = partial(_serve, environment, tools, service, request)
+            recording = recordings[name]
+            runs[f"pgbench {name}"] = partial(pgbench, environment, database, recording, _REWRITE)
+            runs[name] = partial(
+                load, environment, tools, request, connections=CONNECTIONS, pid=service.pid
+            )
         yield runs
 
 
@@ -63,16 +66,10 @@ def _requests(service: VouchersService) -> dict[str, LoadRequest]:
     }
 
 
-async def _serve(
-    environment: BenchEnvironment, tools: Programs, service: VouchersService, request: LoadRequest
-) -> Figures:
-    return await load(environment, tools, request, connections=CONNECTIONS, pid=service.pid)
-
-
 async def _record(
     environment: BenchEnvironment, service: VouchersService, request: LoadRequest
 ) -> list[Statement]:
-    """Return the statements of one request, asked alone and after another one like it."""
+    """Send a request twice, without other load; return the statements of the second one."""
     log = environment.folder / "servers" / "logs" / "postgres.log"
     async with service.database.admin() as admin:
         await admin.execute(f"SELECT setval('vouchers_id_seq', {_FIRST_SOLD - 2})")
@@ -85,14 +82,14 @@ async def _record(
             )
             if not answer.is_success:
                 raise StartError(f"{request.url} answered {answer.status_code}.", answer.text)
-    found = statements(log, offset)
-    if not found:
-        raise StartError("PostgreSQL logged no statement of ours.", f"Read {log}")
-    return found
+    recording = statements(log, offset)
+    if not recording:
+        raise StartError("PostgreSQL logged no statement of the service.", f"Read {log}.")
+    return recording
 
 
 def _parameter(_: Statement, value: str) -> str | None:
-    """Return what stands for a value that is another one at each purchase."""
+    """Return the expression for a value that each purchase must have anew."""
     if value == str(_FIRST_SOLD):
         return ":sold_id"
     if _LIST_OF_CODES.fullmatch(value):
@@ -100,11 +97,9 @@ def _parameter(_: Statement, value: str) -> str | None:
     return None
 
 
-def _answers(statement: Statement) -> str | None:
-    return "sold_" if statement.sql.startswith("INSERT INTO vouchers ") else None
-
-
-_REWRITE = Rewrite(_parameter, _answers)
+_REWRITE = Rewrite(
+    _parameter, lambda each: "sold_" if each.sql.startswith("INSERT INTO vouchers ") else None
+)
 
 SERVICE = Measurement(
     name="service",
@@ -112,7 +107,7 @@ SERVICE = Measurement(
     note="The vouchers service with 16 connections against pgbench running the statements that the "
     "server logged of one such request. PostgreSQL and the load are on the other cores. A purchase "
     "is two transactions, 12 codes and a call to payments, here nginx.",
-    open_runs=_open_runs,
+    open_runs=open_service,
     aims=tuple(
         Aim(
             f"{name}: requests/s, of pgbench with the same SQL",

@@ -1,4 +1,4 @@
-"""What size does: the last page against the first, a purchase among many vouchers or few."""
+"""The effect of size: the last page and the first, purchases among many and few vouchers."""
 
 import base64
 import json
@@ -25,12 +25,12 @@ FAR = 10_000
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_size(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     tools, many = programs(environment), environment.scale.vouchers
     async with AsyncExitStack() as stack:
         others = await stack.enter_async_context(upstream(environment, tools, CHARGED))
         services = [
-            await stack.enter_async_context(_stocked(environment, others, vouchers))
+            await stack.enter_async_context(filled_service(environment, others, vouchers))
             for vouchers in (FEW, many)
         ]
         requests = {
@@ -49,12 +49,12 @@ async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str
 
 
 @asynccontextmanager
-async def _stocked(
+async def filled_service(
     environment: BenchEnvironment, others: str, vouchers: int
 ) -> AsyncIterator[VouchersService]:
     name = f"bench_vouchers_{vouchers}"
     database = await environment.database("vouchers", name=name)
-    environment.say(f"{vouchers:,} vouchers in {name}, made once")
+    environment.say(f"{vouchers:,} vouchers in {name}, created once")
     await fill_database(database, vouchers, codes=1)
     async with running_service(
         environment, database, others, name=f"vouchers-{vouchers}"
@@ -63,7 +63,7 @@ async def _stocked(
 
 
 def _cursor(vouchers: int) -> str:
-    """Return the cursor of page 10,000, or of the last full page where there are fewer."""
+    """Return the cursor of page 10,000, or of the last full page if there are fewer."""
     pages = min(FAR, vouchers // PAGE) - 1
     position = json.dumps([vouchers - pages * PAGE]).encode()
     return base64.urlsafe_b64encode(position).decode().rstrip("=")
@@ -80,7 +80,7 @@ SIZE = Measurement(
     title="Size",
     note="Pages of 50 out of 1,000,000 vouchers of one organization; purchases among 10,000 and "
     "among as many vouchers, or as `--vouchers 10000000` says, each with one code.",
-    open_runs=_open_runs,
+    open_runs=open_size,
     aims=(
         Aim(
             "page 10,000: time, of page 1's",

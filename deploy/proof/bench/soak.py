@@ -1,4 +1,4 @@
-"""Very many events wait in the audit queue: are all taken, in steady memory and in sight?"""
+"""A million events in the audit queue: are all stored, in constant memory, with metrics?"""
 
 import asyncio
 import re
@@ -18,33 +18,33 @@ from shared.broker_access import broker_url
 
 CHUNK = 50_000
 SAMPLE_SECONDS = 1.0
-SETTLED_AFTER = 0.1
-"""The part of the events after which memory should not grow any more."""
+STEADY_AFTER = 0.1
+"""The share of the events after which memory should no longer grow."""
 STALLED_SECONDS = 120
 _HANDLED = re.compile(r'carnet_messages_total\{outcome="handled",queue="audit.log"\} (\S+)')
 _WAITING = re.compile(r'carnet_queue_waiting_messages\{queue="audit.log"\} (\S+)')
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_soak(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     broker = f"{(await environment.servers()).rabbitmq_url}/"
 
     async def soak() -> Figures:
         database = await environment.database("audit")
         await empty_queue(broker)
         events = environment.scale.million
-        for done in range(0, events, CHUNK):
+        for start in range(0, events, CHUNK):
             await environment.task(
-                "publish", {"broker": broker, "events": min(CHUNK, events - done)}
+                "publish", {"broker": broker, "events": min(CHUNK, events - start)}
             )
-            environment.say(f"{min(done + CHUNK, events):,} events wait")
-        return await _drain(environment, database, broker, events)
+            environment.say(f"{min(start + CHUNK, events):,} events wait")
+        return await run_worker(environment, database, broker, events)
 
     yield {"audit worker": soak}
     await empty_queue(broker)
 
 
-async def _drain(
+async def run_worker(
     environment: BenchEnvironment, database: BenchDatabase, broker: str, events: int
 ) -> dict[str, float]:
     port = environment.ports.choose("audit operations")
@@ -62,51 +62,51 @@ async def _drain(
         {**Issuer().settings("AUDIT"), **variables},
         ready=f"{address}/health",
     ) as process:
-        figures = await _watched(environment, process, f"{address}/metrics", events)
+        figures = await watch_worker(environment, process, f"{address}/metrics", events)
     async with database.admin() as admin:
-        stored = await admin.fetchval("SELECT count(*) FROM audit_logs")
-    if stored != events:
-        raise StartError(f"{stored:,} of {events:,} events became rows.", "Read audit-worker.log")
+        rows = await admin.fetchval("SELECT count(*) FROM audit_logs")
+    if rows != events:
+        raise StartError(f"{rows:,} of {events:,} events became rows.", "Read audit-worker.log.")
     return figures
 
 
-async def _watched(
+async def watch_worker(
     environment: BenchEnvironment, process: Process, metrics: str, events: int
 ) -> dict[str, float]:
-    """Follow the metrics to the end. Raises StartError when they stand still."""
+    """Read the metrics until all events are handled. Raises StartError if there is no progress."""
     loop = asyncio.get_running_loop()
-    began = moved = loop.time()
-    seen, settled, peak, most_waiting = 0.0, 0.0, 0.0, 0.0
+    began = last_progress = loop.time()
+    total, steady, peak, most_waiting = 0.0, 0.0, 0.0, 0.0
     async with httpx.AsyncClient(timeout=10) as client:
-        while seen < events:
+        while total < events:
             await asyncio.sleep(SAMPLE_SECONDS)
-            told = (await client.get(metrics)).text
-            handled, now = _number(_HANDLED, told), loop.time()
-            most_waiting = max(most_waiting, _number(_WAITING, told))
+            text = (await client.get(metrics)).text
+            count, now = _number(_HANDLED, text), loop.time()
+            most_waiting = max(most_waiting, _number(_WAITING, text))
             memory = memory_mb(process.pid)
             peak = max(peak, memory)
-            if handled <= events * SETTLED_AFTER:
-                settled = max(settled, memory)
-            if handled > seen:
-                moved = now
-            elif now - moved > STALLED_SECONDS:
+            if count <= events * STEADY_AFTER:
+                steady = max(steady, memory)
+            if count > total:
+                last_progress = now
+            elif now - last_progress > STALLED_SECONDS:
                 raise StartError(
-                    f"It stands still at {handled:,.0f} events.", f"Read {process.log}"
+                    f"The worker stopped at {count:,.0f} events.", f"Read {process.log}."
                 )
-            seen = handled
-            environment.say(f"{seen:,.0f} of {events:,} events, {memory:.0f} MiB")
+            total = count
+            environment.say(f"{total:,.0f} of {events:,} events, {memory:.0f} MiB")
     return {
         "per_second": events / (loop.time() - began),
-        "memory_mb": settled,
+        "memory_mb": steady,
         "peak_memory_mb": peak,
-        "memory_growth": peak / settled,
+        "memory_growth": peak / steady,
         "waiting_seen": most_waiting / events,
     }
 
 
-def _number(pattern: re.Pattern[str], told: str) -> float:
-    found = pattern.search(told)
-    return float(found[1]) if found else 0.0
+def _number(pattern: re.Pattern[str], text: str) -> float:
+    match = pattern.search(text)
+    return float(match[1]) if match else 0.0
 
 
 SOAK = Measurement(
@@ -115,7 +115,7 @@ SOAK = Measurement(
     note="1,000,000 events wait in the quorum queue when the audit worker starts on one core. "
     "Memory is the worker's after the first tenth of them and at its most; progress and what still "
     "waits are read from its metrics, and every event is a row in the end.",
-    open_runs=_open_runs,
+    open_runs=open_soak,
     aims=(
         Aim(
             "a million waiting events: memory, of that after the first tenth",

@@ -1,4 +1,4 @@
-"""The whole system with somebody to buy, and the load of many purchases."""
+"""The whole system with a buying client, and the load of many purchases."""
 
 import asyncio
 import time
@@ -25,14 +25,14 @@ PATIENCE_SECONDS = 30
 DRAIN_SECONDS = 300
 SETTLE_SECONDS = 1.0
 _ENOUGH = "100000000/10 seconds"
-# Not ours: servers, and what stands for the card gateway.
+# Processes that are not Carnet's own.
 SERVERS = ("postgres", "rabbitmq", "epmd", "card-gateway")
 _OUTBOXES = " + ".join(f"(SELECT count(*) FROM {service}.outbox)" for service in SERVICES)  # noqa: S608 - names of our own
 
 
 @dataclass
 class LoadResult:
-    """What came of some load: how long each purchase took, in seconds, and how many failed."""
+    """The result of some load: the seconds of each purchase, and the number of failures."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -44,7 +44,7 @@ class LoadResult:
         return len(self.latencies) / self.seconds
 
     def require_success(self) -> None:
-        """Raise StartError when a purchase was refused, or none was made."""
+        """Raise StartError if a purchase failed, or if there was none."""
         if self.refused or not self.latencies:
             raise StartError(
                 f"{self.refused} of {self.refused + len(self.latencies)} purchases failed.",
@@ -54,34 +54,34 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class RunningSystem:
-    """A running system, and a client that may buy there."""
+    """A running system, and the token of a client who may buy."""
 
     stack: Stack
     token: str
     voucher_type_id: int
 
     def cpu(self) -> dict[str, float]:
-        """Return the processor seconds used so far by each process of the system."""
+        """Return the CPU seconds used so far by each process of the system."""
         return {name: cpu_seconds([pid]) for name, pid in self.stack.pids().items()}
 
     async def wait_until_drained(self) -> None:
-        """Wait until every event has become an audit row."""
+        """Wait until every event is an audit row."""
         connection = await asyncpg.connect(self.stack.system.database_url)
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                before = -1
+                rows_before = -1
                 while True:
                     waiting = await connection.fetchval(f"SELECT {_OUTBOXES}")
                     rows = await connection.fetchval("SELECT max(id) FROM audit.audit_logs")
-                    if not waiting and rows == before:
+                    if not waiting and rows == rows_before:
                         return
-                    before = rows
+                    rows_before = rows
                     await asyncio.sleep(SETTLE_SECONDS)
         finally:
             await connection.close()
 
     async def load(self, seconds: float, *, buyers: int) -> LoadResult:
-        """Let buyers buy one after the other for some seconds."""
+        """Let each of the buyers buy repeatedly for some seconds."""
         result = LoadResult()
 
         async def buy_on(session: aiohttp.ClientSession, until: float) -> None:
@@ -95,7 +95,7 @@ class RunningSystem:
         return result
 
     async def load_at_rate(self, per_second: float, seconds: float) -> LoadResult:
-        """Begin so many purchases each second, however long they take."""
+        """Begin purchases at a fixed rate, even while earlier ones are not finished."""
         result = LoadResult()
         async with self._session() as session, asyncio.TaskGroup() as group:
             began = time.perf_counter()
@@ -114,16 +114,16 @@ class RunningSystem:
         )
 
     async def _buy(self, session: aiohttp.ClientSession, result: LoadResult) -> None:
-        order = {
+        body = {
             "voucher_type_id": self.voucher_type_id,
             "payment_method": "credit_card",
             "payment_token": "pm_card_visa",
         }
         began = time.perf_counter()
         headers = {"Idempotency-Key": str(uuid4())}
-        async with session.post("/api/vouchers/purchase", json=order, headers=headers) as answer:
-            bought = await answer.json()
-        if answer.status == 201 and bought["status"] == "active":
+        async with session.post("/api/vouchers/purchase", json=body, headers=headers) as answer:
+            voucher = await answer.json()
+        if answer.status == 201 and voucher["status"] == "active":
             result.latencies.append(time.perf_counter() - began)
         else:
             result.refused += 1
@@ -133,19 +133,19 @@ class RunningSystem:
 async def running_system(
     environment: BenchEnvironment, instances: int = 1
 ) -> AsyncIterator[RunningSystem]:
-    """Run the whole system on every core, with so many processes of what sells and is paid."""
+    """Run the whole system on all cores, with `instances` of the vouchers and payments APIs."""
     many = {"vouchers": instances, "payments": instances} if instances > 1 else {}
     folder = environment.folder / "stack"
     settings = StackSettings(data=folder, port=0, instances=many)
-    # The card gateway of tests slows down with all it ever did.
+    # The card gateway of tests becomes slower with each payment that it has stored.
     (folder / "card-gateway.pickle").unlink(missing_ok=True)
     limits = {"GATEWAY_ADDRESS_LIMIT": _ENOUGH, "GATEWAY_USER_LIMIT": _ENOUGH}
     with environment.on_all_cores():
         async with running_stack(settings, say=environment.say, extra={"gateway": limits}) as stack:
-            yield await _open_runs(stack)
+            yield await _prepare_sale(stack)
 
 
-async def _open_runs(stack: Stack) -> RunningSystem:
+async def _prepare_sale(stack: Stack) -> RunningSystem:
     async with (
         httpx.AsyncClient(base_url=stack.address, timeout=PATIENCE_SECONDS) as api,
         httpx.AsyncClient(base_url=stack.system.stripe_api_base) as cards,
@@ -161,6 +161,5 @@ async def _open_runs(stack: Stack) -> RunningSystem:
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value below which so large a part (0 to 1) of the values lies."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    """Return the value below which a part (0 to 1) of the values lies."""
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]

@@ -13,23 +13,23 @@ RUNS_HEAD = ("variant", "figure", "median", "lowest", "highest")
 
 
 def number(value: float) -> str:
-    """Return a number with as many digits as mean something."""
+    """Return a number with its significant digits."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def aim_rows(found: Iterable[AimResult]) -> list[Sequence[str]]:
+def aim_rows(aims: Iterable[AimResult]) -> list[Sequence[str]]:
     """Return one row for each aim."""
     return [
         (
-            each.aim.what,
+            each.aim.name,
             _with_spread(each.spread, each.aim.unit),
             _bound(each.aim, each.aim.solid),
             _bound(each.aim, each.aim.ambitious),
             each.verdict,
         )
-        for each in found
+        for each in aims
     ]
 
 
@@ -45,9 +45,9 @@ def run_rows(outcome: Outcome) -> list[Sequence[str]]:
 
 
 def machine_line(outcome: Outcome) -> str:
-    """Return the machine of an outcome and its rounds, in a line."""
-    told: Mapping[str, object] = {**outcome.machine, **outcome.scale}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+    """Return the machine and the rounds of an outcome in one line."""
+    facts: Mapping[str, object] = {**outcome.machine, **outcome.scale}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
 
 
 def show(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -67,10 +67,10 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _with_spread(spread: Spread, unit: str) -> str:
-    told = number(spread.median)
+    text = number(spread.median)
     if spread.low != spread.high:
-        told += f" ({number(spread.low)} – {number(spread.high)})"
-    return f"{told} {unit}".strip()
+        text += f" ({number(spread.low)} – {number(spread.high)})"
+    return f"{text} {unit}".strip()
 
 
 def _bound(aim: Aim, value: float) -> str:

@@ -1,8 +1,8 @@
-"""Work that is measured in a process of its own.
+"""Work that is measured in its own process.
 
     python -m deploy.proof.bench.tasks NAME ARGUMENTS
 
-Prints what it found as JSON; the harness chooses the core.
+It prints its figures as JSON. The harness chooses the core.
 """
 
 import asyncio
@@ -30,7 +30,6 @@ from shared.consumer import Consumer
 from shared.db import make_engine
 from shared.events import Event
 from shared.outbox_relay import BATCH as RELAY_BATCH
-from shared.outbox_relay import OutboxRelay
 from shared.publishers import service_in
 from shared.settings import asyncpg_url
 from shared.transactions import Transactions
@@ -41,15 +40,11 @@ POLL_SECONDS = 0.01
 
 @contextmanager
 def timed(figures: Figures, events: int) -> Iterator[None]:
-    """Measure a block that handles so many events."""
-    began, used = time.perf_counter(), time.process_time()
+    """Measure a block that handles `events` events."""
+    began, cpu_before = time.perf_counter(), time.process_time()
     yield
     figures["per_second"] = events / (time.perf_counter() - began)
-    figures["cpu_us"] = (time.process_time() - used) / events * 1e6
-
-
-def _events(number: int) -> list[Event]:
-    return [Event.model_validate(event) for event in sample_events(number)]
+    figures["cpu_us"] = (time.process_time() - cpu_before) / events * 1e6
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -62,14 +57,14 @@ async def ingest(url: str, events: int) -> Figures:
     engine = make_engine(asyncpg_url(SecretStr(url)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
     bodies = [json.dumps(event).encode() for event in sample_events(events)]
-    arrived: asyncio.Queue[Draft] = asyncio.Queue(2 * BATCH)
-    # A consumer never holds them all: searching them for garbage is not its work.
+    drafts: asyncio.Queue[Draft] = asyncio.Queue(2 * BATCH)
+    # A real consumer never has all events in memory, so garbage collection must skip them here.
     gc.collect()
     gc.freeze()
     with timed(figures, events):
-        arriving = asyncio.ensure_future(_arrive(bodies, arrived))
+        arriving = asyncio.ensure_future(_deliver(bodies, drafts))
         for size in (len(batch) for batch in _batches(bodies, BATCH)):
-            batch = [await arrived.get() for _ in range(size)]
+            batch = [await drafts.get() for _ in range(size)]
             async with transactions.system(causation=batch[0]) as session:
                 new = await inbox.take(session, QUEUE.name, batch)
                 await ingestion.store(session, new)
@@ -78,47 +73,48 @@ async def ingest(url: str, events: int) -> Figures:
     return figures
 
 
-async def _arrive(bodies: Sequence[bytes], arrived: asyncio.Queue[Draft]) -> None:
+async def _deliver(bodies: Sequence[bytes], drafts: asyncio.Queue[Draft]) -> None:
     for body in bodies:
-        await arrived.put(read(body))
-        # Each message of the broker's is a turn of the loop.
+        await drafts.put(read(body))
+        # Each message of the broker is one iteration of the event loop.
         await asyncio.sleep(0)
 
 
 async def copy(url: str, events: int) -> Figures:
-    """Put the same rows, ready-made, into the same table with COPY, batch by batch."""
+    """Write the same rows, prepared before, into the same table with COPY, batch by batch."""
     figures: Figures = {}
     columns = [*ingestion._ROW_COLUMNS]
     connection = await asyncpg.connect(url)
     await connection.execute("SET search_path = audit")
-    made = [
-        _record(row_of(event)[0], columns, place) for place, event in enumerate(_events(events))
+    records = [
+        _record(row_of(Event.model_validate(event))[0], columns, position)
+        for position, event in enumerate(sample_events(events))
     ]
     with timed(figures, events):
-        for batch in _batches(made, BATCH):
+        for batch in _batches(records, BATCH):
             await connection.copy_records_to_table("audit_logs", records=batch, columns=columns)
     await connection.close()
     return figures
 
 
-def _record(row: Mapping[str, Any], columns: Sequence[str], place: int) -> tuple[Any, ...]:
-    linked = {
+def _record(row: Mapping[str, Any], columns: Sequence[str], position: int) -> tuple[Any, ...]:
+    values = {
         **{name: json.dumps(row[name]) for name in ("old_values", "new_values", "envelope")},
-        "id": place,
-        "position": place,
+        "id": position,
+        "position": position,
         "previous_hash": bytes(32),
         "hash": bytes(32),
     }
-    return tuple(linked[name] if name in linked else row[name] for name in columns)
+    return tuple(values[name] if name in values else row[name] for name in columns)
 
 
 async def relay(url: str, broker: str, events: int) -> Figures:
-    """Relay what waits in an outbox until none is left."""
+    """Publish the events of an outbox until it is empty."""
     figures: Figures = {}
     connection = await asyncpg.connect(url)
-    relaying = OutboxRelay("bench", SecretStr(url), SecretStr(broker_url(broker, "vouchers")))
+    outbox_relay = OutboxRelay("bench", SecretStr(url), SecretStr(broker_url(broker, "vouchers")))
     with timed(figures, events):
-        running = asyncio.ensure_future(relaying.run())
+        running = asyncio.ensure_future(outbox_relay.run())
         while await connection.fetchval("SELECT 1 FROM outbox LIMIT 1"):  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
     running.cancel()
@@ -128,9 +124,9 @@ async def relay(url: str, broker: str, events: int) -> Figures:
 
 
 async def publish(broker: str, events: int) -> Figures:
-    """Publish the same events, ready-made, with confirmations and nothing else."""
+    """Publish the same events, prepared before, with confirmations and nothing else."""
     figures: Figures = {}
-    made = [
+    messages = [
         bus.Outgoing(
             event["type"],
             event["id"],
@@ -142,33 +138,35 @@ async def publish(broker: str, events: int) -> Figures:
     with timed(figures, events):
         async with bus.connected(broker, name="bench") as connection:
             channel = await bus.publishing_channel(connection)
-            for batch in _batches(made, RELAY_BATCH):
-                failed = [each for each in await bus.publish_all(channel, batch) if each]
-                if failed:
-                    raise RuntimeError(f"not confirmed: {failed[0]!r}")
+            for batch in _batches(messages, RELAY_BATCH):
+                failures = [each for each in await bus.publish_all(channel, batch) if each]
+                if failures:
+                    raise RuntimeError(f"not confirmed: {failures[0]!r}")
     return figures
 
 
 async def pipeline(source: str, target: str, broker: str, events: int) -> Figures:
-    """Carry what waits in an outbox to the audit trail: relay and consumer share the core."""
+    """Pass the events of an outbox to the audit trail: relay and consumer share the core."""
     figures: Figures = {}
-    handled, done = 0, asyncio.Event()
+    count, all_handled = 0, asyncio.Event()
 
-    async def counted(session: AsyncSession, batch: Sequence[Draft]) -> None:
-        nonlocal handled
+    async def handle_and_count(session: AsyncSession, batch: Sequence[Draft]) -> None:
+        nonlocal count
         await handle(session, batch)
-        handled += len(batch)
-        if handled >= events:
-            done.set()
+        count += len(batch)
+        if count >= events:
+            all_handled.set()
 
     engine = make_engine(asyncpg_url(SecretStr(target)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
-    relaying = OutboxRelay("bench", SecretStr(source), SecretStr(broker_url(broker, "vouchers")))
-    consumed = SecretStr(broker_url(broker, "audit"))
-    consumer = Consumer(QUEUE, counted, transactions, consumed, batch=BATCH, read=read)
+    outbox_relay = OutboxRelay(
+        "bench", SecretStr(source), SecretStr(broker_url(broker, "vouchers"))
+    )
+    audit_broker = SecretStr(broker_url(broker, "audit"))
+    consumer = Consumer(QUEUE, handle_and_count, transactions, audit_broker, batch=BATCH, read=read)
     with timed(figures, events):
-        running = [asyncio.ensure_future(each.run()) for each in (consumer, relaying)]
-        await done.wait()
+        running = [asyncio.ensure_future(each.run()) for each in (consumer, outbox_relay)]
+        await all_handled.wait()
     for task in running:
         task.cancel()
     await asyncio.wait(running)

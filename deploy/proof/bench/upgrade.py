@@ -1,4 +1,4 @@
-"""The upgrade of version 1's data against `pg_dump | psql` of the same tables."""
+"""The upgrade of version 1's data, compared with `pg_dump | psql` of the same tables."""
 
 import asyncio
 import time
@@ -33,19 +33,19 @@ from shared.provisioning import in_database
 
 
 @asynccontextmanager
-async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
+async def open_upgrade(environment: BenchEnvironment) -> AsyncIterator[Mapping[str, Run]]:
     users = environment.scale.users
-    # An operator's night has the whole machine: both ways keep two cores busy.
+    # An operator's upgrade has the whole machine, and both variants use two cores.
     with environment.on_all_cores():
-        async with _postgres(environment) as admin_url:
+        async with running_postgres(environment) as admin_url:
             v1 = await make_version_one(admin_url, "schema.sql")
             template = await make_template(admin_url)
             try:
-                environment.say(f"version 1's tables with {users:,} users, made anew")
+                environment.say(f"creating version 1's tables with {users:,} users")
                 rows = await fill(v1, users)
                 yield {
-                    "pg_dump | psql": partial(_dump_and_restore, admin_url, v1, rows),
-                    "carnet upgrade data": partial(_upgrade, admin_url, template, v1, rows),
+                    "pg_dump | psql": partial(dump_and_restore, admin_url, v1, rows),
+                    "carnet upgrade data": partial(upgrade, admin_url, template, v1, rows),
                 }
             finally:
                 for name in (v1.name, template):
@@ -53,8 +53,8 @@ async def _open_runs(environment: BenchEnvironment) -> AsyncIterator[Mapping[str
 
 
 @asynccontextmanager
-async def _postgres(environment: BenchEnvironment) -> AsyncIterator[str]:
-    """Run a PostgreSQL on all cores, as safe as `make run`'s; yield its administrator's address."""
+async def running_postgres(environment: BenchEnvironment) -> AsyncIterator[str]:
+    """Run a PostgreSQL on all cores, durable as in `make run`; yield the admin's address."""
     folder = environment.folder / "upgrade"
     with locked(folder):
         supervisor = Supervisor(folder, environment.say)
@@ -68,7 +68,7 @@ async def _postgres(environment: BenchEnvironment) -> AsyncIterator[str]:
             await supervisor.stop()
 
 
-async def _dump_and_restore(admin_url: str, v1: VersionOne, rows: int) -> Figures:
+async def dump_and_restore(admin_url: str, v1: VersionOne, rows: int) -> Figures:
     name = unique("bench_restored")
     async with administering(admin_url) as connection:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
@@ -84,13 +84,13 @@ async def _dump_and_restore(admin_url: str, v1: VersionOne, rows: int) -> Figure
         "bash", "-c", pipe, stdout=asyncio.subprocess.DEVNULL
     )
     if await process.wait() != 0:
-        raise StartError("pg_dump | psql failed.", "Its own message stands above.")
+        raise StartError("pg_dump | psql failed.", "Read its message above.")
     figures = await _figures(in_database(admin_url, name), "public", rows, began)
     await drop(admin_url, name)
     return figures
 
 
-async def _upgrade(admin_url: str, template: str, v1: VersionOne, rows: int) -> Figures:
+async def upgrade(admin_url: str, template: str, v1: VersionOne, rows: int) -> Figures:
     v2 = await copy_template(admin_url, template)
     async with administering(admin_url) as connection:
         await connection.execute("CHECKPOINT")
@@ -102,7 +102,7 @@ async def _upgrade(admin_url: str, template: str, v1: VersionOne, rows: int) -> 
 
 
 async def _figures(url: str, schema: str, rows: int, began: float) -> Figures:
-    """Return the rate. Raises StartError when not every code is there."""
+    """Return the rate. Raises StartError if codes are missing."""
     seconds = time.monotonic() - began
     connection = await asyncpg.connect(url)
     try:
@@ -111,7 +111,7 @@ async def _figures(url: str, schema: str, rows: int, began: float) -> Figures:
     finally:
         await connection.close()
     if codes < rows // 2:
-        raise StartError(f"Only {codes:,} codes of {rows:,} rows were copied.", "Report this.")
+        raise StartError(f"Only {codes:,} codes of {rows:,} rows were copied.", "Report this bug.")
     return {"per_second": rows / seconds, "seconds": seconds}
 
 
@@ -122,7 +122,7 @@ UPGRADE = Measurement(
     "belongs to them, copied inside one PostgreSQL that syncs to the disk; rows of version 1 a "
     "second. pg_dump copies them and nothing more; the upgrade also converts them, writes the "
     "ledger and the copies, and builds version 2's keys. Both have all cores.",
-    open_runs=_open_runs,
+    open_runs=open_upgrade,
     aims=(
         Aim(
             "upgrade: rate, of pg_dump | psql's",

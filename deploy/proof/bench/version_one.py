@@ -3,8 +3,8 @@
 from deploy.proof.rehearsal.databases import VersionOne
 from deploy.upgrade.source import TABLES
 
-# Per user two vouchers of ten codes, one session in three spent, one session of a class and half a
-# reservation.
+# For each user two vouchers of ten codes with a third of the sessions used, one session of a class
+# and half a reservation.
 _ROWS = (
     """
     INSERT INTO users (email, name, password_hash, role, created_at)
@@ -43,7 +43,7 @@ _ROWS = (
 
 
 async def fill(v1: VersionOne, users: int) -> int:
-    """Fill empty tables with the rows of so many users; return how many rows there are in all."""
+    """Fill empty tables with the rows of `users` users; return the total number of rows."""
     await v1.execute(*(text.format(users=users) for text in _ROWS), "VACUUM ANALYZE")
     counts = [
         await v1.rows(f"SELECT count(*) AS n FROM public.{table}")  # noqa: S608

@@ -1,4 +1,4 @@
-"""The vouchers service alone with things to sell, and the process that answers."""
+"""The vouchers service alone, with voucher types to sell."""
 
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +12,7 @@ from deploy.proof.bench.load import LoadRequest
 from shared.broker_access import broker_url
 
 ORGANIZATION, CLIENT, VOUCHER_TYPE, OWNER = 7, 70, 700, 71
-# Payments, as far as a purchase asks it: paid at once, every time.
+# The responses of payments to a purchase: every charge succeeds at once.
 CHARGED: Mapping[str, Any] = {
     "/internal/charges": {
         "transaction_id": 1,
@@ -39,7 +39,7 @@ VALUES ($1, $2, 'Ten sessions', 'Individual therapy', 'Ten sessions of an hour.'
     'weekly', 399.99, 'EUR', 180, '{"monday": {"enabled": true, "start_time": "09:00",
     "end_time": "17:00"}}', true, now(), now(), 1)
 """
-# The newest belong to the client that buys, all others to somebody else.
+# The newest vouchers belong to the buying client, all others to other clients.
 _VOUCHERS = """
 INSERT INTO vouchers (organization_id, client_id, voucher_type_id, voucher_type_version, name,
     session_name, total_sessions, backup_sessions, session_duration_minutes,
@@ -65,7 +65,7 @@ FROM vouchers, generate_series(1, $1::int) n
 
 @dataclass(frozen=True)
 class VouchersService:
-    """A running vouchers service: its address and process, its database, and its callers."""
+    """A running vouchers service: its address, process, database, and the issuer of tokens."""
 
     url: str
     pid: int
@@ -73,7 +73,7 @@ class VouchersService:
     issuer: Issuer
 
     def read_one(self, voucher_id: int) -> LoadRequest:
-        """Return the request of a client who looks at its voucher and codes."""
+        """Return the request of a client who reads a voucher and its codes."""
         headers = self.issuer.bearer(CLIENT, "client", ORGANIZATION)
         return LoadRequest(f"{self.url}/api/vouchers/{voucher_id}", headers=headers)
 
@@ -99,11 +99,11 @@ class VouchersService:
 
 
 async def fill_database(database: BenchDatabase, vouchers: int, *, codes: int = 12) -> None:
-    """Fill a database with one organization that has sold so many vouchers, unless it has."""
+    """Fill an empty database with one organization and its sold vouchers."""
     async with database.admin() as admin:
         if await admin.fetchval("SELECT 1 FROM vouchers LIMIT 1"):
             return
-        # Foreign keys of rows that we make ourselves need no check one by one.
+        # In this role the server does not check foreign keys, which these rows satisfy.
         await admin.execute("SET session_replication_role = replica")
         async with admin.transaction():
             await admin.execute(_SELLER, ORGANIZATION)

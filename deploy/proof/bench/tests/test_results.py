@@ -86,7 +86,7 @@ async def test_tables_and_picture_tell_every_aim(outcome: Outcome) -> None:
     text = table.markdown(table.AIMS_HEAD, table.aim_rows(found))
     assert "| ours of theirs | 0.505 (0.505 – 0.505) | ≥ 0.4 | ≥ 0.6 | solid |" in text
     assert "| lag | 30 ms | ≤ 50 | ≤ 20 | solid |" in text
-    assert all(each.aim.what in svg(found) for each in found)
+    assert all(each.aim.name in svg(found) for each in found)
 
 
 def test_a_report_needs_its_place_in_the_page(tmp_path: Path) -> None:
