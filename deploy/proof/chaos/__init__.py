@@ -1,1 +1,1 @@
-"""`carnet chaos`: a whole system at work, everything that can fail made to fail, and a checker."""
+"""`carnet chaos`: runs a whole system under load and faults, and checks that nothing is lost."""

@@ -1,7 +1,7 @@
-"""The checker: what must be nowhere, counted. Every check returns what is wrong, none is a guess.
+"""Checks: each counts violations of a rule, and none is a heuristic.
 
-Four witnesses are compared: what clients were told, the services' tables, the card gateway's own
-books, and the trigger that saw every event at its commit (`recording`).
+They compare four sources: the responses that clients received, the services' tables, the card
+gateway's own records, and the events that a trigger recorded at their commit (`recording`).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,12 +11,12 @@ from typing import Any
 from deploy.proof.chaos.client import History
 from deploy.proof.chaos.platform import Platform
 
-Wrong = Sequence[Any]
+Violations = Sequence[Any]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks look at, once the system has come to rest."""
+    """The data for the checks, after the system has come to rest."""
 
     platform: Platform
     history: History
@@ -30,35 +30,36 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must not be: its name, and what finds it."""
+    """One kind of violation: its name, and the function that finds it."""
 
     group: str
     name: str
-    find: Callable[[Evidence], Awaitable[Wrong]]
+    find: Callable[[Evidence], Awaitable[Violations]]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How often a thing that must not be was found, and the first of it."""
+    """The number of violations of a check, and the first examples."""
 
     check: Check
-    wrong: int
+    violations: int
     examples: tuple[str, ...]
 
 
 async def run_checks(checks: Sequence[Check], evidence: Evidence) -> list[Finding]:
-    """Run every check, also after one has found something."""
+    """Run every check, also after one has found violations."""
     findings = []
     for check in checks:
-        wrong = await check.find(evidence)
-        findings.append(Finding(check, len(wrong), tuple(str(one) for one in wrong[:5])))
+        violations = await check.find(evidence)
+        examples = tuple(str(each) for each in violations[:5])
+        findings.append(Finding(check, len(violations), examples))
     return findings
 
 
 def query(group: str, name: str, text: str) -> Check:
     """Return a check whose query finds nothing in a healthy system."""
 
-    async def find(evidence: Evidence) -> Wrong:
+    async def find(evidence: Evidence) -> Violations:
         return await evidence.rows(text)
 
     return Check(group, name, find)

@@ -1,33 +1,33 @@
-"""Checks of the money: the card gateway's books, our payments and invoices, and the vouchers."""
+"""Checks of the money: the card gateway's records, our payments, invoices and vouchers."""
 
 from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-from deploy.proof.chaos.checks import Check, Evidence, Wrong, query
+from deploy.proof.chaos.checks import Check, Evidence, Violations, query
 
 _CENT = Decimal("0.01")
 
 
-async def _listed(evidence: Evidence, path: str) -> list[dict[str, Any]]:
-    """Return a whole list of the card gateway's."""
-    found: list[dict[str, Any]] = []
+async def _list_all(evidence: Evidence, path: str) -> list[dict[str, Any]]:
+    """Return all objects of a list of the card gateway."""
+    objects: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     while True:
         answer = await evidence.platform.bank.get(path, params={"limit": 100, **after})
         answer.raise_for_status()
         page = answer.json()
-        found += page["data"]
+        objects += page["data"]
         if not page["has_more"]:
-            return found
+            return objects
         after = {"starting_after": page["data"][-1]["id"]}
 
 
-async def _captures(evidence: Evidence) -> Wrong:
-    """Compare what the card gateway took with what our payments say they brought in."""
+async def find_captures(evidence: Evidence) -> Violations:
+    """Compare the amounts that the card gateway captured with those of our payments."""
     theirs = {
         intent["id"]: intent["amount"] * _CENT
-        for intent in await _listed(evidence, "/v1/payment_intents")
+        for intent in await _list_all(evidence, "/v1/payment_intents")
         if intent["status"] == "succeeded"
     }
     ours = {
@@ -40,10 +40,10 @@ async def _captures(evidence: Evidence) -> Wrong:
     return _differences(theirs, ours)
 
 
-async def _refunds(evidence: Evidence) -> Wrong:
-    """Compare what the card gateway gave back with what our payments say."""
+async def find_refunds(evidence: Evidence) -> Violations:
+    """Compare the amounts that the card gateway refunded with those of our payments."""
     theirs: Counter[str] = Counter()
-    for refund in await _listed(evidence, "/v1/refunds"):
+    for refund in await _list_all(evidence, "/v1/refunds"):
         if refund["status"] == "succeeded":
             theirs[refund["payment_intent"]] += refund["amount"]
     ours = {
@@ -59,7 +59,7 @@ async def _refunds(evidence: Evidence) -> Wrong:
 def _differences(theirs: dict[str, Decimal], ours: dict[str, Decimal]) -> list[str]:
     ids = theirs.keys() | ours.keys()
     return [
-        f"{i}: the card gateway says {theirs.get(i)}, we say {ours.get(i)}"
+        f"{i}: {theirs.get(i)} at the card gateway, {ours.get(i)} in payments"
         for i in sorted(ids)
         if theirs.get(i) != ours.get(i)
     ]
@@ -71,9 +71,9 @@ LEFT JOIN payments.payment_transactions p
     ON p.voucher_id = v.id AND p.captured_amount = v.payment_amount
 WHERE (v.status IN ('active', 'completed') OR v.payment_status = 'paid') AND p.id IS NULL
 """
-# A voucher whose every session is used or paid back is at its end, whatever money was kept; it does
-# not come back when one of the used ones is taken back later. So is one whose money the bank took,
-# and one that was cancelled whose money staff must give back.
+# Finished vouchers are excluded: those whose sessions are all used or refunded, even if a used
+# session is reversed later; those whose money the bank took back; and cancelled ones whose money
+# staff must repay.
 _PAID_BUT_INACTIVE = """
 SELECT v.id, v.status, v.payment_status FROM payments.payment_transactions p
 LEFT JOIN vouchers.vouchers v ON v.id = p.voucher_id
@@ -87,7 +87,7 @@ AND (v.id IS NULL OR v.payment_status NOT IN ('paid', 'partially_refunded')
              SELECT count(*) FROM vouchers.redemptions r WHERE r.voucher_id = v.id
              AND r.kind = 'regular' AND r.reversal_of IS NOT NULL) < v.total_sessions))
 """
-# Money by hand goes back by hand: what a cancelled voucher brought in is listed for staff.
+# Payments by hand are repaid by hand: the money of a cancelled voucher is listed for staff.
 _NOT_LISTED = """
 SELECT p.id, v.id AS voucher, p.captured_amount - p.refunded_amount AS kept, r.amount AS listed
 FROM payments.payment_transactions p
@@ -129,7 +129,7 @@ WHERE q.status IS DISTINCT FROM CASE r.status WHEN 'succeeded' THEN 'refunded'
 OR (r.id IS NOT NULL AND (q.amount, q.currency, q.transaction_id)
     IS DISTINCT FROM (r.amount, r.currency, r.transaction_id))
 """
-# Sessions go with quotes, or for amounts that pay for them; quotes bring what their sessions cost.
+# Sessions are refunded by quotes or by amounts that cover them; a quote refunds their price.
 _SESSIONS_AND_MONEY = """
 SELECT v.id, v.refunded_sessions, quoted.sessions, quoted.amount, others.sessions AS of_amounts
 FROM vouchers.vouchers v
@@ -178,7 +178,7 @@ JOIN payments.payment_transactions p ON p.voucher_id = v.id AND p.captured_amoun
 WHERE v.status IN ('pending', 'active') AND (p.refunded_amount >= p.captured_amount OR EXISTS (
     SELECT FROM payments.disputes d WHERE d.transaction_id = p.id AND d.status = 'lost'))
 """
-# Both are noted under the payment's lock, and a dispute here is of all the money there is.
+# Both are recorded under the payment's lock, and a dispute here is about the whole payment.
 _REFUNDED_AND_DISPUTED = """
 SELECT r.id AS refund, d.id AS dispute FROM payments.refunds r
 JOIN payments.disputes d ON d.transaction_id = r.transaction_id AND r.created_at > d.created_at
@@ -211,26 +211,26 @@ WHERE (r.status = 'succeeded') <> (i.id IS NOT NULL)
 """
 
 CHECKS = [
-    Check("money", "captures that differ from the card gateway's", _captures),
-    Check("money", "refunds that differ from the card gateway's", _refunds),
+    Check("money", "captures that differ from the card gateway's", find_captures),
+    Check("money", "refunds that differ from the card gateway's", find_refunds),
     query("money", "vouchers active without money", _UNPAID_BUT_ACTIVE),
     query("money", "vouchers paid and not active", _PAID_BUT_INACTIVE),
-    query("money", "money of cancelled vouchers that nobody is to give back", _NOT_LISTED),
+    query("money", "money of cancelled vouchers that is not listed for repayment", _NOT_LISTED),
     query("money", "vouchers paid twice", _PAID_TWICE),
-    query("money", "sales, payments, activations told twice", _ACTIVATED_TWICE),
+    query("money", "sales, payments or activations recorded twice", _ACTIVATED_TWICE),
     query("money", "activations without an audit row", _ACTIVE_WITHOUT_TRACE),
-    query("money", "vouchers that do not know of their refund", _REFUND_UNKNOWN_TO_VOUCHER),
+    query("money", "vouchers whose status does not match their refund", _REFUND_UNKNOWN_TO_VOUCHER),
     query("money", "quotes and their refunds that differ", _QUOTES_THAT_DIFFER),
-    query("money", "sessions and money given back that do not fit", _SESSIONS_AND_MONEY),
+    query("money", "refunded sessions and money that do not match", _SESSIONS_AND_MONEY),
     query("money", "disputes that differ between payments and vouchers", _DISPUTES_THAT_DIFFER),
-    query("money", "vouchers at rest without a dispute, or the reverse", _RESTS_WITHOUT_DISPUTE),
-    query("money", "payments that hold another sum than is disputed", _HELD),
-    query("money", "vouchers that go on without their money", _GOES_ON_WITHOUT_MONEY),
-    query("money", "refunds of what was disputed", _REFUNDED_AND_DISPUTED),
+    query("money", "vouchers on hold without a dispute, or the reverse", _RESTS_WITHOUT_DISPUTE),
+    query("money", "payments whose disputed amount does not match", _HELD),
+    query("money", "active vouchers without their money", _GOES_ON_WITHOUT_MONEY),
+    query("money", "refunds of disputed payments", _REFUNDED_AND_DISPUTED),
     query("money", "gaps in invoice numbers", _GAPS),
     query("money", "payments without their one invoice", _INVOICES),
     query("money", "refunds without their one credit note", _CREDIT_NOTES),
     query("sessions", "vouchers without exactly their codes", _CODES),
-    query("sessions", "codes given back that are not the sessions given back", _REFUNDED_CODES),
+    query("sessions", "refunded codes that do not match refunded sessions", _REFUNDED_CODES),
     query("sessions", "counters that are not the sum of redemptions", _COUNTERS),
 ]

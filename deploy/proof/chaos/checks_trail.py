@@ -1,6 +1,6 @@
-"""Checks of the way from commit to audit row: lost, unexpected, twice, out of order."""
+"""Checks of the path from commit to audit row: lost, unexpected, duplicate or unordered events."""
 
-from deploy.proof.chaos.checks import Check, Evidence, Wrong, query
+from deploy.proof.chaos.checks import Check, Evidence, Violations, query
 from deploy.proof.chaos.platform import untaken_events
 
 _LOST = """
@@ -19,7 +19,7 @@ WHERE (r.service, r.action, r.entity_type) <> (a.service, a.action, a.entity_typ
 OR r.entity_id IS DISTINCT FROM a.entity_id
 OR r.organization_id IS DISTINCT FROM a.organization_id
 """
-# Version 0 belongs to what changed no row, whose order nobody can know.
+# Version 0 belongs to events that changed no row. Their order is not defined.
 _INVERTED = """
 SELECT * FROM (
     SELECT r.service, r.entity_type, r.entity_id, r.entity_version, a.id,
@@ -32,22 +32,22 @@ SELECT * FROM (
 """
 
 
-async def _not_taken(evidence: Evidence) -> Wrong:
+async def find_not_taken(evidence: Evidence) -> Violations:
     return await untaken_events(evidence.rows)
 
 
-async def _in_queues(evidence: Evidence) -> Wrong:
+async def find_in_queues(evidence: Evidence) -> Violations:
     waiting = await evidence.platform.waiting_messages()
     return [f"{name}: {count}" for name, count in waiting.items() for _ in range(count)]
 
 
-async def _in_outboxes(evidence: Evidence) -> Wrong:
+async def find_in_outboxes(evidence: Evidence) -> Violations:
     waiting = await evidence.platform.waiting_events()
     return [f"{name}: {count}" for name, count in waiting.items() for _ in range(count)]
 
 
-async def _chains(evidence: Evidence) -> Wrong:
-    """Walk the chains as an operator does, with `carnet audit verify`'s own command."""
+async def find_chains(evidence: Evidence) -> Violations:
+    """Verify the chains with the command of `carnet audit verify`."""
     stack = evidence.platform.stack
     name, environment = "audit-verify", stack.system.service("audit")
     program = stack.system.own_program(name, "services.audit.verify", environment)
@@ -69,14 +69,14 @@ WHERE (c.name, c.is_active) IS DISTINCT FROM (u.name, u.is_active)
 
 CHECKS = [
     query("trail", "events lost before the audit trail", _LOST),
-    query("trail", "audit rows of nothing that was recorded", _UNEXPECTED),
+    query("trail", "audit rows without a recorded event", _UNEXPECTED),
     query("trail", "events in the audit trail twice", _TWICE),
-    query("trail", "events altered on the way", _CHANGED_ON_THE_WAY),
+    query("trail", "events altered in transit", _CHANGED_ON_THE_WAY),
     query("trail", "order inverted within an entity", _INVERTED),
-    Check("trail", "events that a consumer never handled", _not_taken),
-    Check("trail", "audit chains that do not verify", _chains),
-    Check("queues", "events left in outboxes", _in_outboxes),
-    Check("queues", "messages left in queues, parked ones too", _in_queues),
+    Check("trail", "events that a consumer never handled", find_not_taken),
+    Check("trail", "audit chains that do not verify", find_chains),
+    Check("queues", "events left in outboxes", find_in_outboxes),
+    Check("queues", "messages left in queues, dead letters included", find_in_queues),
     query("copies", "organizations whose copy is stale", _ORGANIZATION_COPIES),
     query("copies", "clients whose copy is stale", _CLIENT_COPIES),
 ]

@@ -1,6 +1,6 @@
-"""A careful client: each change has a key, and is repeated with it until there is an answer.
+"""A careful client: each change has an idempotency key and is repeated until it is answered.
 
-What it was told is the history that the checker holds against everything else.
+The answers are the history, which the checks compare with all other sources.
 """
 
 import asyncio
@@ -24,60 +24,60 @@ _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class ClientAnswer:
-    """The final answer to one thing that somebody did."""
+    """The final response to one action of a user."""
 
     kind: str
     status: int
     body: Any
 
     @property
-    def done(self) -> bool:
-        """Say whether it was done, as far as its client was told."""
+    def succeeded(self) -> bool:
+        """Whether the status reports success."""
         return self.status < 300
 
 
 @dataclass
 class History:
-    """Everything that clients were told, and what they gave up on."""
+    """All responses to clients, and the requests that were never answered."""
 
-    told: list[ClientAnswer] = field(default_factory=list)
+    answers: list[ClientAnswer] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
 
-    def note(self, kind: str, body: Any) -> None:
-        """Note what happened outside, and was not asked for by a request."""
+    def record(self, kind: str, body: Any) -> None:
+        """Record an action that is not a request of a client."""
         self.attempts[kind] += 1
-        self.told.append(ClientAnswer(kind, 200, body))
+        self.answers.append(ClientAnswer(kind, 200, body))
 
     def of(self, kind: str) -> list[ClientAnswer]:
-        """Return what was told of things of one kind."""
-        return [told for told in self.told if told.kind == kind]
+        """Return the responses of one kind."""
+        return [answer for answer in self.answers if answer.kind == kind]
 
-    def done(self, kind: str) -> list[ClientAnswer]:
-        """Return what was told to be done of one kind."""
-        return [told for told in self.of(kind) if told.done]
+    def successes(self, kind: str) -> list[ClientAnswer]:
+        """Return the successful responses of one kind."""
+        return [answer for answer in self.of(kind) if answer.succeeded]
 
 
 class Unanswered(Exception):
-    """Nobody answered in time, however often it was tried."""
+    """A request was not answered in time, although it was repeated."""
 
 
 class Traffic:
-    """All requests of all clients: bounded in number, and to be held back for a moment."""
+    """Sends all requests of all clients. It limits their number and can pause them."""
 
     def __init__(self, history: History) -> None:
         self.history = history
         self.give_up_at = float("inf")
-        self._places = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._open = asyncio.Event()
         self._open.set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._under_way = 0
+        self._in_flight = 0
 
     @asynccontextmanager
-    async def held(self, *, seconds: float) -> AsyncIterator[None]:
-        """Hold back new requests, and wait for those under way. Raises TimeoutError."""
+    async def paused(self, *, seconds: float) -> AsyncIterator[None]:
+        """Pause new requests and wait for those in flight. Raises TimeoutError."""
         self._open.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -89,14 +89,13 @@ class Traffic:
     async def post(
         self, who: Person, kind: str, path: str, body: dict[str, Any] | None = None
     ) -> ClientAnswer:
-        """Do something, once, and note what came of it. Raises Unanswered."""
+        """POST once, with retries, and record the response. Raises Unanswered."""
         key = {"Idempotency-Key": unique(kind)}
-        return self._note(kind, await self.until_answered(who, kind, "POST", path, body, key))
-
-    def _note(self, kind: str, answer: httpx.Response) -> ClientAnswer:
-        told = ClientAnswer(kind, answer.status_code, answer.json() if answer.content else None)
-        self.history.told.append(told)
-        return told
+        response = await self.until_answered(who, kind, "POST", path, body, key)
+        content = response.json() if response.content else None
+        answer = ClientAnswer(kind, response.status_code, content)
+        self.history.answers.append(answer)
+        return answer
 
     async def until_answered(
         self,
@@ -107,7 +106,7 @@ class Traffic:
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
-        """Send a request until there is a final answer; sign in again when that is asked for."""
+        """Repeat a request until it has a final response; sign in again after a 401."""
         while time.monotonic() < self.give_up_at:
             answer = await self.once(who, kind, method, path, body, headers)
             if answer is not None and answer.status_code == 401 and kind != _SIGN_IN:
@@ -128,9 +127,9 @@ class Traffic:
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response | None:
-        """Send a request; None when the connection broke, and whether it was done is unknown."""
-        signed_in = who.token is not None and kind != _SIGN_IN
-        token = {"Authorization": f"Bearer {who.token}"} if signed_in else {}
+        """Send a request once; return None if the connection broke and the result is unknown."""
+        use_token = who.token is not None and kind != _SIGN_IN
+        token = {"Authorization": f"Bearer {who.token}"} if use_token else {}
         async with self._turn():
             self.history.attempts[kind] += 1
             try:
@@ -141,23 +140,23 @@ class Traffic:
                 return None
 
     async def sign_in(self, who: Person) -> None:
-        """Sign in. Raises Unanswered, and KeyError when the credentials are refused."""
+        """Sign in. Raises Unanswered, or KeyError if the credentials are refused."""
         credentials = {"email": who.email, "password": who.password}
         answer = await self.until_answered(who, _SIGN_IN, "POST", "/api/auth/login", credentials)
         who.token = answer.json()["access_token"]
-        self.history.told.append(ClientAnswer(_SIGN_IN, answer.status_code, None))
+        self.history.answers.append(ClientAnswer(_SIGN_IN, answer.status_code, None))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        async with self._places:
+        async with self._slots:
             await self._open.wait()
-            self._under_way += 1
+            self._in_flight += 1
             self._idle.clear()
             try:
                 yield
             finally:
-                self._under_way -= 1
-                if not self._under_way:
+                self._in_flight -= 1
+                if not self._in_flight:
                     self._idle.set()
 
 

@@ -1,8 +1,8 @@
-"""The payers' bank: it wants money back that it paid, and decides; the card gateway tells of it.
+"""The payers' bank: it disputes payments and decides the disputes; the card gateway reports them.
 
-The card gateway of tests knows no disputes, so the harness plays its part: events as Stripe
-describes and signs them. Each is delivered until it is answered with 2xx, signed anew each time; it
-may come twice, and it may come after a later one.
+The card gateway of tests does not support disputes, so the harness sends these events in the format
+of Stripe, signed. Each is delivered until it is answered with 2xx, with a new signature each time.
+An event may arrive twice or after a later one.
 https://docs.stripe.com/webhooks#event-delivery-behaviors, https://docs.stripe.com/api/disputes/object
 """
 
@@ -21,7 +21,7 @@ from deploy.local.stack import WEBHOOK_PATH
 from deploy.proof.chaos.client import History
 
 LATE_SECONDS = 4.0
-"""By so much may an event be late: a later one overtakes it."""
+"""The longest delay of an event, so that a later one can overtake it."""
 PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 4.0
 _TWICE = 0.3
@@ -32,7 +32,7 @@ Dispute = dict[str, Any]
 
 
 class Bank:
-    """Opens and decides disputes, and sees to it that the system hears of them."""
+    """Opens and decides disputes, and delivers their events to the system."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Bank:
         self._give_up_at = float("inf")
 
     def dispute(self, payment: dict[str, Any], dice: random.Random) -> Dispute:
-        """Want all of a payment's money back, which the API has shown."""
+        """Dispute a whole payment, in the form of the API's response."""
         dispute = {
             "id": unique("dp"),
             "object": "dispute",
@@ -61,31 +61,31 @@ class Bank:
             "status": "needs_response",
             "livemode": False,
         }
-        self._history.note("dispute", {"id": dispute["id"], "status": "open"})
-        for what in ("created", "funds_withdrawn"):
-            self._tell(what, dispute, dice)
+        self._history.record("dispute", {"id": dispute["id"], "status": "open"})
+        for name in ("created", "funds_withdrawn"):
+            self._send(name, dispute, dice)
         return dispute
 
     def decide(self, dispute: Dispute, status: str, dice: random.Random) -> None:
         """Decide a dispute, `won` by the organization or `lost`."""
-        self._history.note("decision", {"id": dispute["id"], "status": status})
-        self._tell("closed", {**dispute, "status": status}, dice)
+        self._history.record("decision", {"id": dispute["id"], "status": status})
+        self._send("closed", {**dispute, "status": status}, dice)
 
-    async def all_told(self, *, give_up_at: float) -> None:
-        """Wait until every event was taken; what was not by then (monotonic) is noted."""
+    async def wait_until_delivered(self, *, give_up_at: float) -> None:
+        """Wait until every event is delivered; record those that are not at a monotonic time."""
         self._give_up_at = give_up_at
         await asyncio.gather(*self._deliveries)
 
     def stop(self) -> None:
-        """Deliver nothing any more."""
+        """Cancel all deliveries."""
         for delivery in self._deliveries:
             delivery.cancel()
 
-    def _tell(self, what: str, dispute: Dispute, dice: random.Random) -> None:
+    def _send(self, name: str, dispute: Dispute, dice: random.Random) -> None:
         event = {
             "id": unique("evt"),
             "object": "event",
-            "type": f"charge.dispute.{what}",
+            "type": f"charge.dispute.{name}",
             "created": int(time.time()),
             "livemode": False,
             "data": {"object": dispute},
@@ -100,14 +100,14 @@ class Bank:
         await asyncio.sleep(late)
         pause = PAUSE_SECONDS
         while time.monotonic() < self._give_up_at:
-            if await self._taken(body):
+            if await self._post(body):
                 return
-            self._history.note("webhook again", None)
+            self._history.record("webhook again", None)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         self._history.unanswered.append(f"webhook: {body.decode()}")
 
-    async def _taken(self, body: bytes) -> bool:
+    async def _post(self, body: bytes) -> bool:
         headers = {
             "Content-Type": "application/json",
             "Stripe-Signature": signed(body, self._secret),
@@ -120,7 +120,7 @@ class Bank:
 
 
 def signed(body: bytes, secret: str) -> str:
-    """Return the header that signs a webhook's body now.
+    """Return the header with the current signature of a webhook's body.
 
     https://docs.stripe.com/webhooks#verify-manually
     """

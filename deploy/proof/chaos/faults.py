@@ -1,4 +1,4 @@
-"""What goes wrong, one method each: it begins, it lasts its seconds, it is over."""
+"""The faults, one method each. A method returns when its fault is over."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from shared.failpoints import order_for
 
 QUIET_SECONDS = 15.0
 ORDER_SECONDS = 6.0
-MADE_AGAIN_SECONDS = 60.0
-"""Its consumers may have been killed meanwhile, and a started process takes its time under load."""
+DECLARED_AGAIN_SECONDS = 60.0
+"""The consumers may have been killed, and processes start slowly under load."""
 _WATERMARK = ("set_vm_memory_high_watermark",)
 CARD_GATEWAY = "card-gateway"
 
@@ -29,11 +29,11 @@ Fault = Callable[[], Awaitable[None]]
 
 
 class FaultMissed(Exception):
-    """A fault could not be brought about just now."""
+    """A fault is not possible at the moment."""
 
 
 class Faults:
-    """Brings faults about, with dice that a seed has given, and counts them."""
+    """Causes faults, with random values from a seed, and counts them."""
 
     def __init__(self, platform: Platform, traffic: Traffic, dice: random.Random) -> None:
         self.counts: Counter[str] = Counter()
@@ -45,27 +45,27 @@ class Faults:
         self._processes = [instance.name for instance in platform.stack.system.instances]
 
     def kinds(self) -> dict[str, tuple[Fault, int]]:
-        """Return every kind of fault but the fail points, with its weight."""
+        """Return every kind of fault except fail points, with its weight."""
         return {
-            "process killed": (self._kill, 8),
-            "process frozen": (self._freeze, 4),
-            "commit's answer cut off": (self._cut_commits, 4),
-            "database connections cut": (lambda: self._cut(self._platform.database), 2),
-            "broker connections cut": (lambda: self._cut(self._platform.broker), 2),
-            "network to database drops": (lambda: self._drop(self._platform.database), 2),
-            "network to broker drops": (lambda: self._drop(self._platform.broker), 2),
-            "second host cut off": (self._cut_off, 3),
-            "database killed": (self._kill_database, 1),
-            "broker killed": (self._kill_broker, 1),
-            "broker frozen": (lambda: self._pause("rabbitmq", 2, 6), 1),
-            "broker's memory alarm": (self._alarm, 1),
-            "card gateway frozen": (lambda: self._pause(CARD_GATEWAY, 1, 4), 1),
-            "queue deleted": (self._delete_a_queue, 1),
-            "binding deleted": (self._delete_a_binding, 1),
+            "process killed": (self.kill, 8),
+            "process frozen": (self.freeze, 4),
+            "commit's answer cut off": (self.cut_commits, 4),
+            "database connections cut": (lambda: self.cut(self._platform.database), 2),
+            "broker connections cut": (lambda: self.cut(self._platform.broker), 2),
+            "network to database drops": (lambda: self.drop(self._platform.database), 2),
+            "network to broker drops": (lambda: self.drop(self._platform.broker), 2),
+            "second host cut off": (self.cut_off_second_host, 3),
+            "database killed": (self.kill_database, 1),
+            "broker killed": (self.kill_broker, 1),
+            "broker frozen": (lambda: self.pause("rabbitmq", 2, 6), 1),
+            "broker's memory alarm": (self.exhaust_broker_memory, 1),
+            "card gateway frozen": (lambda: self.pause(CARD_GATEWAY, 1, 4), 1),
+            "queue deleted": (self.delete_queue, 1),
+            "binding deleted": (self.delete_binding, 1),
         }
 
-    async def bring_about(self, kind: str) -> None:
-        """Bring a kind of fault about and wait until it is over."""
+    async def cause(self, kind: str) -> None:
+        """Cause a kind of fault and wait until it is over."""
         fault, _ = self.kinds()[kind]
         try:
             await fault()
@@ -75,7 +75,7 @@ class Faults:
             self.counts[kind] += 1
 
     async def kill_at(self, point: str) -> bool:
-        """Kill the next process that passes a fail point; False when none does in time."""
+        """Kill the next process that passes a fail point; return False if none does in time."""
         order = order_for(self._platform.points, point)
         order.touch()
         until = time.monotonic() + ORDER_SECONDS
@@ -87,38 +87,44 @@ class Faults:
         self.counts["killed at a fail point"] += 1
         return True
 
-    async def _kill(self) -> None:
+    async def kill(self) -> None:
+        """Kill a process."""
         self._stack.kill(self._dice.choice(self._processes))
 
-    async def _freeze(self) -> None:
-        await self._pause(self._dice.choice(self._processes), 0.5, 4)
+    async def freeze(self) -> None:
+        """Pause a process."""
+        await self.pause(self._dice.choice(self._processes), 0.5, 4)
 
-    async def _pause(self, name: str, least: float, most: float) -> None:
+    async def pause(self, name: str, least: float, most: float) -> None:
+        """Stop a process or server for between `least` and `most` seconds."""
         self._stack.kill(name, signal.SIGSTOP)
         try:
             await asyncio.sleep(self._dice.uniform(least, most))
         finally:
             self._stack.kill(name, signal.SIGCONT)
 
-    async def _cut_commits(self) -> None:
+    async def cut_commits(self) -> None:
+        """Cut the connections of some commits before their answers."""
         database = self._platform.database
-        wanted = self._dice.randint(1, 4)
+        number = self._dice.randint(1, 4)
         before = database.commits_cut
-        database.cut_commits(wanted)
+        database.cut_commits(number)
         until = time.monotonic() + 3
-        while database.commits_cut - before < wanted and time.monotonic() < until:  # noqa: ASYNC110
+        while database.commits_cut - before < number and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         database.cut_commits(0)
 
-    async def _cut(self, proxy: Proxy) -> None:
+    async def cut(self, proxy: Proxy) -> None:
+        """Close all connections of a proxy."""
         proxy.cut()
 
-    async def _drop(self, proxy: Proxy) -> None:
+    async def drop(self, proxy: Proxy) -> None:
+        """Let a proxy hold back all data, like a network that drops packets."""
         with proxy.frozen():
             await asyncio.sleep(self._dice.uniform(1, 5))
 
-    async def _cut_off(self) -> None:
-        """Pull the second host's cable out; without such a host, the servers' of everybody."""
+    async def cut_off_second_host(self) -> None:
+        """Unplug the second host; without one, hold back all data of database and broker."""
         seconds = self._dice.uniform(2, 10)
         network, proxies = self._platform.network, (self._platform.database, self._platform.broker)
         if network is None:
@@ -128,11 +134,12 @@ class Faults:
             async with network.unplugged():
                 await asyncio.sleep(seconds)
 
-    async def _kill_database(self) -> None:
-        """Stop it as `pg_ctl -m immediate` does: no checkpoint, no goodbye, then recovery."""
+    async def kill_database(self) -> None:
+        """Stop PostgreSQL like `pg_ctl -m immediate`: without a checkpoint, recovery follows."""
         await self._end_and_wait("postgres", signal.SIGQUIT, self._database_answers)
 
-    async def _kill_broker(self) -> None:
+    async def kill_broker(self) -> None:
+        """Kill RabbitMQ."""
         await self._end_and_wait("rabbitmq", signal.SIGKILL, self._broker_answers)
 
     async def _end_and_wait(
@@ -156,8 +163,8 @@ class Faults:
                 return True
         return False
 
-    async def _alarm(self) -> None:
-        """Make the broker believe that it has no memory left: it takes nothing from anybody."""
+    async def exhaust_broker_memory(self) -> None:
+        """Lower the broker's memory limit, so that it accepts no messages."""
         broker, supervisor = self._stack.rabbitmq, self._stack.supervisor
         if broker is None:
             raise FaultMissed
@@ -168,39 +175,36 @@ class Faults:
         finally:
             await reset_watermark(self._platform)
 
-    async def _delete_a_queue(self) -> None:
-        """Delete a queue when it is empty: what a deleted queue holds is lost with any broker."""
-        chosen = self._dice.choice(consumed_queues())
+    async def delete_queue(self) -> None:
+        """Delete an empty queue: messages of a deleted queue are lost with any broker."""
+        deleted_queue = self._dice.choice(consumed_queues())
         async with self._quiet():
             async with self._platform.channel() as channel:
-                await channel.queue_delete(chosen.name, if_unused=False, if_empty=False)
-            await self._bound_again(chosen)
+                await channel.queue_delete(deleted_queue.name, if_unused=False, if_empty=False)
+            await self._wait_until_bound(deleted_queue)
 
-    async def _delete_a_binding(self) -> None:
-        """Delete a binding; its consumer makes it again within seconds."""
-        chosen = self._dice.choice(consumed_queues())
+    async def delete_binding(self) -> None:
+        """Delete a binding; the consumer declares it again within seconds."""
+        unbound_queue = self._dice.choice(consumed_queues())
         async with self._quiet():
             async with self._platform.channel() as channel:
-                queue = await channel.get_queue(chosen.name, ensure=False)
-                await queue.unbind(EXCHANGE, chosen.bindings[0])
-            await self._bound_again(chosen)
+                queue = await channel.get_queue(unbound_queue.name, ensure=False)
+                await queue.unbind(EXCHANGE, unbound_queue.bindings[0])
+            await self._wait_until_bound(unbound_queue)
 
-    async def _bound_again(self, queue: Queue) -> None:
-        """Wait until a queue is there with all of its bindings. Raises FaultMissed."""
+    async def _wait_until_bound(self, queue: Queue) -> None:
+        """Wait until a queue exists with all of its bindings. Raises FaultMissed."""
 
         async def bound() -> bool:
             return await self._platform.bindings_of(queue) >= set(queue.bindings)
 
-        await _eventually(bound, seconds=MADE_AGAIN_SECONDS)
+        await _eventually(bound, seconds=DECLARED_AGAIN_SECONDS)
 
     @asynccontextmanager
     async def _quiet(self) -> AsyncIterator[None]:
-        """Hold everybody back, timers too, while nothing is under way in outboxes and queues.
-
-        Raises FaultMissed.
-        """
+        """Pause clients and timers while outboxes and queues are empty. Raises FaultMissed."""
         until = time.monotonic() + QUIET_SECONDS
-        async with self._traffic.held(seconds=QUIET_SECONDS):
+        async with self._traffic.paused(seconds=QUIET_SECONDS):
             while time.monotonic() < until:
                 await _eventually(self._is_quiet, seconds=QUIET_SECONDS)
                 async with self._platform.outboxes_closed():
@@ -217,7 +221,7 @@ class Faults:
 
 
 async def _eventually(check: Callable[[], Awaitable[bool]], *, seconds: float) -> None:
-    """Wait until `check` answers true. Raises FaultMissed."""
+    """Wait until `check` returns True. Raises FaultMissed."""
     until = time.monotonic() + seconds
     while not await check():
         if time.monotonic() > until:
@@ -226,7 +230,7 @@ async def _eventually(check: Callable[[], Awaitable[bool]], *, seconds: float) -
 
 
 async def reset_watermark(platform: Platform) -> None:
-    """Let the broker have memory again."""
+    """Restore the broker's memory limit."""
     stack = platform.stack
     if stack.rabbitmq is not None:
         await stack.rabbitmq.control(stack.supervisor, *_WATERMARK, "0.4")

@@ -1,4 +1,4 @@
-"""An organization of the run: its people, what it sells, and what clients know of its vouchers."""
+"""An organization of the run: its users, voucher types, and the vouchers that were sold."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ ORGANIZATION = {"timezone": "Europe/Warsaw", "currency": "EUR", "address": "Beac
 
 @dataclass
 class ChaosOrganization:
-    """One organization with everybody who acts in it."""
+    """One organization with its users."""
 
     organization_id: int
     owner: Person
@@ -27,16 +27,16 @@ class ChaosOrganization:
     vouchers: list[dict[str, Any]] = field(default_factory=list)
     redemptions: list[dict[str, Any]] = field(default_factory=list)
     disputed: set[int] = field(default_factory=set)
-    """Ids of vouchers whose money a bank wants back, or has wanted: each once."""
+    """Ids of vouchers whose payment was disputed. Each is disputed at most once."""
 
     @property
-    def here(self) -> str:
-        """The path of what belongs to the organization."""
+    def path(self) -> str:
+        """The path of the organization's resources."""
         return f"/api/organizations/{self.organization_id}"
 
 
 def founding(name: str) -> dict[str, Any]:
-    """Return the order of an organization and its owner, whose names nobody else has."""
+    """Return the body that creates an organization and its owner, with unique names."""
     word = unique(name)
     return {
         **ORGANIZATION,
@@ -50,24 +50,26 @@ def founding(name: str) -> dict[str, Any]:
 async def create_organization(
     api: httpx.AsyncClient, admin: Person, name: str
 ) -> ChaosOrganization:
-    """Found an organization before anything fails. Raises UnexpectedAnswer."""
-    order = founding(name)
-    made = await admin.call("POST", "/api/admin/organizations", order, expect=201)
-    owner = Person(api, "owner", order["owner_email"], PASSWORD)
+    """Create an organization before the faults. Raises UnexpectedAnswer."""
+    body = founding(name)
+    organization = await admin.call("POST", "/api/admin/organizations", body, expect=201)
+    owner = Person(api, "owner", body["owner_email"], PASSWORD)
     await owner.sign_in()
-    here = f"/api/organizations/{made['id']}"
+    path = f"/api/organizations/{organization['id']}"
     types = [
-        (await owner.call("POST", f"{here}/voucher-types", PACKAGE, expect=201))["id"]
+        (await owner.call("POST", f"{path}/voucher-types", PACKAGE, expect=201))["id"]
         for _ in range(2)
     ]
-    hired = [("therapist", "therapist"), *(("client", f"client-{n}") for n in range(CLIENTS))]
-    people = await asyncio.gather(*(_hire(owner, here, role, word) for role, word in hired))
-    return ChaosOrganization(made["id"], owner, people[0], list(people[1:]), types[0], types[1])
+    roles = [("therapist", "therapist"), *(("client", f"client-{n}") for n in range(CLIENTS))]
+    people = await asyncio.gather(*(_add_user(owner, path, role, name) for role, name in roles))
+    return ChaosOrganization(
+        organization["id"], owner, people[0], list(people[1:]), types[0], types[1]
+    )
 
 
-async def _hire(owner: Person, here: str, role: str, name: str) -> Person:
+async def _add_user(owner: Person, path: str, role: str, name: str) -> Person:
     person = Person(owner.api, name, f"{unique(name)}@example.com", PASSWORD)
     body = {"email": person.email, "name": name, "password": PASSWORD, "role": role}
-    await owner.call("POST", f"{here}/users", body, expect=201)
+    await owner.call("POST", f"{path}/users", body, expect=201)
     await person.sign_in()
     return person

@@ -1,4 +1,4 @@
-"""The system under test: two of each process, on two hosts, with proxies before the servers."""
+"""The system under test: two processes of each kind, on two hosts, with proxies to the servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,27 +26,27 @@ INSTANCES = dict.fromkeys(SERVICES, 2)
 RECONCILE_AFTER_SECONDS = 15
 ANSWERS_WITHIN = 20.0
 BOOKS_WITHIN = 180.0
-"""The card gateway of tests reads all of its books for each page of them."""
+"""The card gateway of tests reads all of its records for each page."""
 LOCKED_WITHIN = "5s"
 
 
 @dataclass
 class Platform:
-    """A running system, the ways to it, and what only its administrator sees."""
+    """A running system, its clients and proxies, and its administrator's queries."""
 
     stack: Stack
     database: Proxy
     broker: Proxy
     network: Network | None
     second_host: str
-    """Where it is, or why there is none."""
+    """A description of the second host, or the reason why there is none."""
     points: Path
     api: httpx.AsyncClient
     cards: CardGateway
     bank: httpx.AsyncClient
 
     async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
-        """Return rows as the database's administrator sees them, past every proxy and policy."""
+        """Return rows as the database's administrator, without proxies and policies."""
         connection = await asyncpg.connect(self.stack.system.database_url, timeout=10)
         try:
             return [dict(row) for row in await connection.fetch(query, *arguments)]
@@ -55,39 +55,39 @@ class Platform:
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[AbstractChannel]:
-        """Open a channel to the broker, past the proxy. Raises OSError, AMQPError, TimeoutError."""
-        # A quick look first: a connection refused inside aio_pika is noisy in its logs.
+        """Open a channel to the broker itself. Raises OSError, AMQPError or TimeoutError."""
+        # Test the port first, because aio_pika logs a refused connection at length.
         _, writer = await asyncio.open_connection("127.0.0.1", self.broker.target)
         writer.close()
         async with connected(self.stack.system.rabbitmq_url, name="chaos") as connection:
             yield await connection.channel()
 
     async def waiting_messages(self) -> dict[str, int]:
-        """Return how many messages each queue holds, those for later and the parked included."""
+        """Return the number of messages in each queue, retry queues and dead letters included."""
         async with self.channel() as channel:
-            found = {}
+            counts = {}
             for queue in consumed_queues():
                 for name in (queue.name, queue.retry, queue.dead):
-                    declared = await channel.declare_queue(name, passive=True)
-                    found[name] = declared.declaration_result.message_count or 0
-            return found
+                    declaration = await channel.declare_queue(name, passive=True)
+                    counts[name] = declaration.declaration_result.message_count or 0
+            return counts
 
     async def waiting_events(self) -> dict[str, int]:
-        """Return how many events each service has not published yet."""
-        found = {}
+        """Return the number of unpublished events of each service."""
+        counts = {}
         for name in SERVICES:
             [row] = await self.rows(f"SELECT count(*) AS n FROM {name}.outbox")  # noqa: S608
-            found[name] = row["n"]
-        return found
+            counts[name] = row["n"]
+        return counts
 
     async def is_at_rest(self) -> bool:
-        """Say whether no event waits in an outbox and no message in a queue."""
+        """Return whether all outboxes and queues are empty."""
         if any((await self.waiting_events()).values()):
             return False
         return not any((await self.waiting_messages()).values())
 
     async def bindings_of(self, queue: Queue) -> set[str]:
-        """Return the event types that are brought to a queue, as the broker itself lists them."""
+        """Return the event types that are bound to a queue, as the broker lists them."""
         broker, supervisor = self.stack.rabbitmq, self.stack.supervisor
         assert broker is not None, "the broker is the run's own"
         columns = ("source_name", "destination_name", "routing_key")
@@ -99,9 +99,9 @@ class Platform:
 
     @asynccontextmanager
     async def outboxes_closed(self) -> AsyncIterator[None]:
-        """Let no transaction write an event: not those of requests, timers or consumers.
+        """Prevent all transactions, of requests, timers and consumers, from writing events.
 
-        Raises asyncpg.PostgresError when those under way do not end.
+        Raises asyncpg.PostgresError if running transactions do not end.
         """
         connection = await asyncpg.connect(self.stack.system.database_url, timeout=10)
         try:
@@ -115,17 +115,17 @@ class Platform:
 
     def passed_points(self) -> set[str]:
         """Return the fail points that any process has passed."""
-        return self._told("passed")
+        return self._points("passed")
 
     def killed_points(self) -> set[str]:
-        """Return the fail points at which any process has died."""
-        return self._told("killed")
+        """Return the fail points at which a process was killed."""
+        return self._points("killed")
 
     def deaths(self) -> int:
-        """Return how many processes have died at fail points."""
+        """Return the number of processes that were killed at fail points."""
         return sum(line.startswith("killed ") for line in self._lines())
 
-    def _told(self, word: str) -> set[str]:
+    def _points(self, word: str) -> set[str]:
         return {line[len(word) + 1 :] for line in self._lines() if line.startswith(f"{word} ")}
 
     def _lines(self) -> list[str]:
@@ -133,38 +133,40 @@ class Platform:
 
 
 def consumed_queues() -> list[Queue]:
-    """Return the queue of every consumer that must miss nothing."""
+    """Return the durable queue of every consumer."""
     readers = [reader for reader in all_readers() if reader.is_durable]
     return [Queue(reader.name, reader.bindings) for reader in readers]
 
 
 @asynccontextmanager
 async def running_platform(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Platform]:
-    """Start a system in a fresh folder, and stop it at the end.
+    """Start a system in a new folder, and stop it at the end.
 
     Raises StartError.
     """
     points = folder / "failpoints.log"
     settings = StackSettings(data=folder, port=0, instances=INSTANCES)
-    async with AsyncExitStack() as opened:
-        network, second_host = await _network(opened, folder, say)
+    async with AsyncExitStack() as contexts:
+        network, second_host = await _create_network(contexts, folder, say)
         database, broker, cards = [
-            await opened.enter_async_context(
+            await contexts.enter_async_context(
                 Proxy().running(network.listener() if network else None)
             )
             for _ in range(3)
         ]
 
-        def arranged(system: System) -> System:
+        def arrange(system: System) -> System:
             extra = _environments(system, database, broker, cards, points)
-            told = replace(system, extra=extra)
-            return network.house(told) if network else told
+            system = replace(system, extra=extra)
+            return network.move(system) if network else system
 
-        stack = await opened.enter_async_context(running_stack(settings, say=say, arrange=arranged))
-        api = await opened.enter_async_context(
+        stack = await contexts.enter_async_context(
+            running_stack(settings, say=say, arrange=arrange)
+        )
+        api = await contexts.enter_async_context(
             httpx.AsyncClient(base_url=stack.address, timeout=ANSWERS_WITHIN)
         )
-        bank = await opened.enter_async_context(
+        bank = await contexts.enter_async_context(
             httpx.AsyncClient(
                 base_url=stack.system.stripe_api_base,
                 timeout=BOOKS_WITHIN,
@@ -176,22 +178,22 @@ async def running_platform(folder: Path, say: Callable[[str], None]) -> AsyncIte
         )
 
 
-async def _network(
-    opened: AsyncExitStack, folder: Path, say: Callable[[str], None]
+async def _create_network(
+    contexts: AsyncExitStack, folder: Path, say: Callable[[str], None]
 ) -> tuple[Network | None, str]:
-    """Make a second host if the machine lets us; return what there is to say of it, too."""
+    """Create a second host if the machine allows it; return it and its description."""
     log = folder / "logs" / "second-host.log"
     try:
-        network = await opened.enter_async_context(own_network(log, say))
+        network = await contexts.enter_async_context(own_network(log, say))
     except NoNamespaces as reason:
-        return None, f"no second host, as no namespace can be made here ({reason}): proxies drop"
+        return None, f"no second host, as this machine cannot create one ({reason}): proxies drop"
     return network, "the second process of each kind is on a second host, a network namespace"
 
 
 def _environments(
     system: System, database: Proxy, broker: Proxy, cards: Proxy, points: Path
 ) -> dict[str, Mapping[str, str]]:
-    """Return what makes processes go through the proxies, which are told the way on."""
+    """Connect the proxies to the servers; return the environment of processes that use them."""
     database.target, broker.target = _port(system.database_url), _port(system.rabbitmq_url)
     cards.target = _port(system.stripe_api_base)
     broker_urls = {user: _through(url, broker) for user, url in system.broker_urls.items()}
@@ -203,7 +205,7 @@ def _environments(
         }
         for name in SERVICES
     }
-    # As soon as is safe: by default a payment is left alone for half a minute.
+    # The shortest safe time; the default is half a minute.
     environments["payments"]["PAYMENTS_RECONCILE_AFTER_SECONDS"] = str(RECONCILE_AFTER_SECONDS)
     environments["payments"]["PAYMENTS_STRIPE_API_BASE"] = _through(system.stripe_api_base, cards)
     return {**environments, "gateway": {"GATEWAY_RABBITMQ_URL": broker_urls["gateway"]}}
@@ -220,25 +222,25 @@ def _through(url: str, proxy: Proxy) -> str:
 
 
 Rows = Callable[..., Awaitable[list[dict[str, Any]]]]
-"""Answers a query with its arguments."""
+"""Returns the rows of a query with its arguments."""
 
 
 async def untaken_events(rows: Rows) -> list[object]:
-    """Find events that a consumer's queue should have had and its inbox does not know.
+    """Return events that a consumer's queue must receive and that are missing in its inbox.
 
-    Among them are those that a consumer holds and has not handled: the broker's count of messages
-    leaves them out.
+    They include events that a consumer has received and not handled, which are not in the broker's
+    count of messages.
     """
     types = [row["type"] for row in await rows("SELECT DISTINCT type FROM chaos.recorded")]
     missing: list[object] = []
     for queue in consumed_queues():
         service = queue.name.partition(".")[0]
-        taken = [t for t in types if any(matches(binding, t) for binding in queue.bindings)]
+        bound_types = [t for t in types if any(matches(binding, t) for binding in queue.bindings)]
         missing += await rows(
             "SELECT r.event_id, r.type, $1::text AS queue FROM chaos.recorded r"  # noqa: S608
             f" LEFT JOIN {service}.inbox i ON i.event_id = r.event_id AND i.queue = $1"
             " WHERE r.type = ANY($2::text[]) AND i.event_id IS NULL",
             queue.name,
-            taken,
+            bound_types,
         )
     return missing

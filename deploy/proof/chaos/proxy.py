@@ -1,8 +1,8 @@
-"""A TCP proxy between the processes and a server of theirs, that can do what networks do.
+"""A TCP proxy between the processes and a server, which simulates network faults.
 
-It can cut every connection, hold everything back as a network that drops packets does, and cut a
-connection to PostgreSQL between a COMMIT and its answer: the transaction is committed, and who
-asked for it never hears so.
+It can close every connection, hold back all data like a network that drops packets, and close a
+connection to PostgreSQL between a COMMIT and its answer, so that the client does not know that the
+transaction was committed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _CHUNK = 256 * 1024
 
 
 class Proxy:
-    """Passes connections to a port on to `target`, a port of `host`."""
+    """Forwards connections to `target`, a port of `host`."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.target = 0
@@ -33,7 +33,7 @@ class Proxy:
 
     @asynccontextmanager
     async def running(self, listener: socket.socket | None = None) -> AsyncIterator["Proxy"]:
-        """Listen until the end of the block: on a free port of 127.0.0.1 if not told where."""
+        """Listen until the end of the block, by default on a free port of 127.0.0.1."""
         listener = listener or socket.create_server(("127.0.0.1", 0))
         server = await asyncio.start_server(self._accept, sock=listener)
         host, port = listener.getsockname()
@@ -47,18 +47,18 @@ class Proxy:
             await asyncio.gather(*self._links, return_exceptions=True)
 
     def cut(self) -> int:
-        """Close every connection; return how many there were."""
+        """Close all connections; return their number."""
         for link in self._links:
             link.cancel()
         return len(self._links)
 
     def cut_commits(self, number: int) -> None:
-        """Close the connections of the next commits after they happened, before their answers."""
+        """Close the connections of the next commits after the commit and before its answer."""
         self._commits_to_cut = number
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Hold back everything in both directions during the block; connections stay."""
+        """Hold back all data in both directions during the block; connections stay open."""
         self._open.clear()
         try:
             yield
@@ -70,27 +70,27 @@ class Proxy:
         assert link is not None
         self._links.add(link)
         try:
-            await self._pass_on(reader, writer)
+            await self._forward(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # the end of a connection, by whoever's hand
+            pass  # the connection has ended
         finally:
             self._links.discard(link)
             writer.close()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(self._host, self.target)
         cut = asyncio.Event()
-        there = asyncio.ensure_future(self._requests(reader, up_writer, cut))
-        back = asyncio.ensure_future(self._answers(up_reader, writer, cut))
+        there = asyncio.ensure_future(self._forward_requests(reader, up_writer, cut))
+        back = asyncio.ensure_future(self._forward_answers(up_reader, writer, cut))
         try:
             await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in (there, back):
-                way.cancel()
+            there.cancel()
+            back.cancel()
             await asyncio.gather(there, back, return_exceptions=True)
             up_writer.close()
 
-    async def _requests(
+    async def _forward_requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event
     ) -> None:
         while data := await reader.read(_CHUNK):
@@ -99,7 +99,7 @@ class Proxy:
                 cut.set()
             await self._write(writer, data)
 
-    async def _answers(
+    async def _forward_answers(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event
     ) -> None:
         while data := await reader.read(_CHUNK):

@@ -1,7 +1,7 @@
-"""A copy of every event at the moment it is committed: what the checker compares all else with.
+"""Records every event at its commit, for comparison with all other sources.
 
-A trigger on each outbox writes in the very transaction of the change, into a schema of the
-harness's own: nothing that our code does can lose or invent a row of it.
+A trigger on each outbox writes in the transaction of the change, into the harness's own schema, so
+that Carnet's code can neither lose nor invent a row.
 """
 
 import asyncpg
@@ -40,7 +40,7 @@ CREATE TRIGGER keep AFTER INSERT ON {service}.outbox FOR EACH ROW EXECUTE FUNCTI
 
 
 async def record_everything(database_url: str) -> None:
-    """Begin to keep events. The system must be at rest: what came before is not looked at."""
+    """Begin to record events. The system must be at rest; earlier events are not compared."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():

@@ -1,4 +1,4 @@
-"""One run: open the organizations, let people act and things fail, heal, wait for rest, check."""
+"""One run: create organizations, let users act, cause faults, recover, wait for rest, check."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from deploy.proof.chaos.recording import record_everything
 from deploy.proof.chaos.users import Users
 
 WARM_UP_SECONDS = 8.0
-"""RabbitMQ 3.10 that is killed in a queue's first seconds may never find its leader again."""
+"""If RabbitMQ 3.10 is killed in the first seconds of a queue, the queue may lose its leader."""
 READY_AGAIN_SECONDS = 120.0
 DRAINED_SECONDS = 30.0
 ANSWERED_SECONDS = 120.0
@@ -32,11 +32,11 @@ AND NOT EXISTS (SELECT FROM audit.audit_logs a WHERE a.event_id = r.event_id)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run did and found."""
+    """The result of a run."""
 
     seed: int
     seconds: float
-    told: dict[str, int]
+    answer_counts: dict[str, int]
     events: int
     kills: int
     faults: dict[str, int]
@@ -52,11 +52,13 @@ class RunResult:
 
     @property
     def in_order(self) -> bool:
-        """Say whether nothing was found and everything came to rest in time."""
-        drained = self.drained_after is not None and self.drained_after <= DRAINED_SECONDS
-        return (
-            drained and self.at_rest_after is not None and not any(f.wrong for f in self.findings)
+        """Whether there are no violations and the system came to rest in time."""
+        in_time = (
+            self.drained_after is not None
+            and self.drained_after <= DRAINED_SECONDS
+            and self.at_rest_after is not None
         )
+        return in_time and not any(finding.violations for finding in self.findings)
 
 
 async def run(
@@ -67,30 +69,31 @@ async def run(
     say: Callable[[str], None],
     required: Collection[str] = (),
 ) -> RunResult:
-    """Torment a platform for so long, then hold everything against everything.
+    """Cause faults on a platform for some seconds, then run all checks.
 
-    At each of the `required` fail points somebody dies, if that takes some minutes longer.
-    Raises UnexpectedAnswer, TimeoutError or StartError when it is not even there at first, or not
-    again when it is left in peace.
+    A process is killed at each of the `required` fail points, even if this takes some minutes
+    longer. Raises UnexpectedAnswer, TimeoutError or StartError if the system does not work before
+    the faults or does not recover after them.
     """
     users = Users(platform, seed)
     injector = Injector(platform, users, seed)
     await users.create_organizations()
-    await _wait(platform.is_at_rest, AT_REST_SECONDS)
+    if not await _eventually(platform.is_at_rest, AT_REST_SECONDS):
+        raise TimeoutError
     await record_everything(platform.stack.system.database_url)
     say(f"{len(users.organizations)} organizations are ready; faults begin, for {seconds:.0f} s")
     acting = asyncio.create_task(users.run(impatient_seconds=seconds * 0.4))
     try:
-        await _beside(acting, _torment(injector, seconds, required))
-        say("no more faults; waiting for everything to be as it should")
-        ready_after = await _heal(platform)
+        await _run_beside(acting, _cause_faults(injector, seconds, required))
+        say("no more faults; waiting until the system has recovered")
+        ready_after = await _recover(platform)
         users.stop(patience=ANSWERED_SECONDS)
-        healed = time.monotonic()
-        drained = await _drained(platform, healed)
+        recovery = time.monotonic()
+        drained_after = await _wait_until_drained(platform, recovery)
         await acting
     finally:
         acting.cancel()
-    at_rest = await _at_rest(platform, users, healed)
+    at_rest = await _wait_until_at_rest(platform, users, recovery)
     evidence = _evidence(platform, users)
     findings = await run_checks(CHECKS, evidence)
     faults = injector.faults
@@ -98,29 +101,29 @@ async def run(
     return RunResult(
         seed=seed,
         seconds=seconds,
-        told={kind: len(users.history.of(kind)) for kind in users.history.attempts},
+        answer_counts={kind: len(users.history.of(kind)) for kind in users.history.attempts},
         events=(await platform.rows("SELECT count(*) AS n FROM chaos.recorded"))[0]["n"],
-        kills=deaths + sum(faults.counts[f"{what} killed"] for what in ("process", "broker")),
+        kills=deaths + sum(faults.counts[f"{name} killed"] for name in ("process", "broker")),
         faults=dict(faults.counts),
         missed=dict(faults.missed),
         points_passed=frozenset(platform.passed_points()),
         points_killed=frozenset(platform.killed_points()),
         commits_cut=platform.database.commits_cut,
         ready_after=ready_after,
-        drained_after=drained,
+        drained_after=drained_after,
         at_rest_after=at_rest,
         second_host=platform.second_host,
         findings=findings,
     )
 
 
-async def _torment(injector: Injector, seconds: float, required: Collection[str]) -> None:
+async def _cause_faults(injector: Injector, seconds: float, required: Collection[str]) -> None:
     await asyncio.sleep(WARM_UP_SECONDS)
     await injector.run(seconds, required=required)
 
 
-async def _beside(acting: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
-    """Do something while people act; what one of them did not expect ends it at once."""
+async def _run_beside(acting: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+    """Run work while users act; an unexpected error of a user ends it at once."""
     working = asyncio.create_task(work)
     try:
         await asyncio.wait({acting, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -139,8 +142,8 @@ def _evidence(platform: Platform, users: Users) -> Evidence:
     )
 
 
-async def _heal(platform: Platform) -> float:
-    """Take back whatever a fault may have left behind; return the seconds until all is ready."""
+async def _recover(platform: Platform) -> float:
+    """Undo what faults may have left; return the seconds until all processes are ready."""
     stack, began = platform.stack, time.monotonic()
     for proxy in (platform.database, platform.broker):
         proxy.cut_commits(0)
@@ -151,29 +154,29 @@ async def _heal(platform: Platform) -> float:
     return time.monotonic() - began
 
 
-async def _drained(platform: Platform, healed: float) -> float | None:
-    """Return when every event from before the healing was in the audit trail."""
+async def _wait_until_drained(platform: Platform, recovery: float) -> float | None:
+    """Return the seconds until every earlier event is in the audit trail, or None."""
     [row] = await platform.rows("SELECT coalesce(max(seq), 0) AS last FROM chaos.recorded")
 
     async def drained() -> bool:
         [waiting] = await platform.rows(_BACKLOG, row["last"])
         return not waiting["n"]
 
-    if await _comes(drained, AT_REST_SECONDS):
-        return time.monotonic() - healed
+    if await _eventually(drained, AT_REST_SECONDS):
+        return time.monotonic() - recovery
     return None
 
 
-async def _at_rest(platform: Platform, users: Users, healed: float) -> float | None:
-    """Return when nothing was under way any more: no message, no saga.
+async def _wait_until_at_rest(platform: Platform, users: Users, recovery: float) -> float | None:
+    """Return the seconds until no message and no saga is unfinished, or None.
 
-    The card gateway sends what happened a second later: it is looked for twice.
+    The card gateway sends its webhooks a second later, so this is checked twice.
     """
     evidence = _evidence(platform, users)
 
     async def settled() -> bool:
         findings = await run_checks(checks_clients.SETTLED, evidence)
-        return not any(f.wrong for f in findings) and await platform.is_at_rest()
+        return not any(finding.violations for finding in findings) and await platform.is_at_rest()
 
     async def twice() -> bool:
         if not await settled():
@@ -181,17 +184,12 @@ async def _at_rest(platform: Platform, users: Users, healed: float) -> float | N
         await asyncio.sleep(WEBHOOK_SECONDS)
         return await settled()
 
-    if await _comes(twice, AT_REST_SECONDS):
-        return time.monotonic() - healed
+    if await _eventually(twice, AT_REST_SECONDS):
+        return time.monotonic() - recovery
     return None
 
 
-async def _wait(check: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    if not await _comes(check, seconds):
-        raise TimeoutError
-
-
-async def _comes(check: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+async def _eventually(check: Callable[[], Awaitable[bool]], seconds: float) -> bool:
     until = time.monotonic() + seconds
     while not await check():
         if time.monotonic() > until:

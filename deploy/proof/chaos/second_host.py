@@ -1,17 +1,17 @@
-"""A second host: half of the processes in a network namespace of their own, at the end of a cable.
+"""A second host: half of the processes run in their own network namespace, behind a cable.
 
     this machine's network    the first host, 10.77.0.1      the second host, 10.77.0.2
     servers and harness  ───  gateway, first of each kind ═══ second of each kind
                          pipes                           cable
 
 Both hosts are network namespaces inside a user namespace, which needs no privileges where the
-machine allows it; this machine's own network is not touched. A program in the first, the agent,
-lays the cable, a veth pair on a bridge, and pulls it out: the kernel drops what is sent then, and
-nobody is told. It has sockets in both networks, for a socket stays where it was made, and so
-carries requests in to the processes; what they ask of the servers comes out through the proxies of
-the harness, which the agent lets listen at the first host's address.
+machine allows it. This machine's own network does not change. A program in the first namespace, the
+agent, creates the cable, a veth pair on a bridge, and unplugs it: then the kernel drops all packets
+without an error. A socket stays in the namespace in which it was created, so the agent has sockets
+in both networks and forwards requests to the processes. The processes reach the servers through the
+proxies of the harness, for which the agent creates sockets at the first host's address.
 
-A namespace lives as long as a process or a socket is in it: killed or not, a run leaves none.
+A namespace exists as long as a process or a socket is in it, so even a killed run leaves none.
 
     python -m deploy.proof.chaos.second_host 3    # the agent, with the harness at descriptor 3
 """
@@ -28,7 +28,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from deploy.local.supervisor import own_environment
 from deploy.local.system import CHECKOUT, Instance, System
@@ -36,10 +36,10 @@ from deploy.proof.chaos.proxy import Proxy
 
 FIRST, SECOND = "10.77.0.1", "10.77.0.2"
 _TOOLS = ("unshare", "nsenter", "ip")
-_ALONE = ("unshare", "--user", "--map-root-user", "--net", "--")
+_IN_NEW_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--")
 _HOLDER = ("unshare", "--net", "--", "sh", "-c", "echo; exec cat")
-"""Holds the second namespace until its input ends; says by a line that it has made it."""
-# The bridge keeps the first host's address when the cable is out: packets vanish at either end.
+"""Holds the second namespace until its input ends; prints a line when the namespace exists."""
+# The bridge keeps the first host's address when the cable is unplugged: packets are lost.
 _FIRST_END = f"""
 link set lo up
 link add lan type bridge
@@ -59,16 +59,16 @@ _MOST_SOCKETS = 250  # in one message, unix(7)
 
 
 class NoNamespaces(Exception):
-    """The machine does not let us make namespaces; says what it lacks."""
+    """The machine cannot create namespaces. The message is the reason."""
 
 
 class Network:
-    """The two hosts, seen from the harness. Made by `own_network`."""
+    """The two hosts, as the harness controls them. Created by `own_network`."""
 
     def __init__(self, control: socket.socket, agent: int, say: Callable[[str], None]) -> None:
         self._control = control
         self._say = say
-        [holder], _ = self._answer()
+        [holder], _ = self._receive_answer()
         user = f"/proc/{agent}/ns/user"
         self._namespaces = {
             FIRST: (user, f"/proc/{agent}/ns/net"),
@@ -80,27 +80,31 @@ class Network:
         return self._namespaces[host]
 
     def listener(self) -> socket.socket:
-        """Return a socket that listens at a free port of the first host."""
-        _, [descriptor] = self._ask(["listen"])
+        """Return a socket that listens on a free port of the first host."""
+        _, [descriptor] = self._call(["listen"])
         return socket.socket(fileno=descriptor)
 
-    def house(self, system: System) -> System:
-        """Return a system whose processes will be born in the hosts, each told where others are.
+    def move(self, system: System) -> System:
+        """Return the system with its processes on the two hosts and with their addresses there.
 
-        They are found from here at the addresses that they would have without.
+        This machine reaches them at their original addresses.
         """
         hosts = {instance.name: host_of(instance) for instance in system.instances}
         ports = {instance.readiness_port: host_of(instance) for instance in system.instances}
-        self._let_in(ports)
+        with contextlib.ExitStack() as stack:
+            listeners = [
+                stack.enter_context(socket.create_server(("127.0.0.1", port))) for port in ports
+            ]
+            self._call(["forward", *([host, port] for port, host in ports.items())], listeners)
         return replace(
             system,
-            extra={i.name: _seen_from(system, i, ports) for i in system.instances},
+            extra={i.name: _environment_on_host(system, i, ports) for i in system.instances},
             namespaces={name: self.namespaces_of(host) for name, host in hosts.items()},
         )
 
     @asynccontextmanager
     async def unplugged(self) -> AsyncIterator[None]:
-        """Have the cable out during the block."""
+        """Unplug the cable during the block."""
         try:
             await self._set_cable("down")
             yield
@@ -108,23 +112,16 @@ class Network:
             await self._set_cable("up")
 
     async def _set_cable(self, state: str) -> None:
-        [shown], _ = await asyncio.to_thread(self._ask, ["cable", state])
-        self._say(f"the second host's cable: {shown}")
+        [output], _ = await asyncio.to_thread(self._call, ["cable", state])
+        self._say(f"the second host's cable: {output}")
 
-    def _let_in(self, ports: dict[int, str]) -> None:
-        with contextlib.ExitStack() as ours:
-            doors = [
-                ours.enter_context(socket.create_server(("127.0.0.1", port))) for port in ports
-            ]
-            self._ask(["let in", *([host, port] for port, host in ports.items())], doors)
-
-    def _ask(
+    def _call(
         self, message: list[Any], sockets: Sequence[socket.socket] = ()
     ) -> tuple[list[Any], list[int]]:
         _send(self._control, message, sockets)
-        return self._answer()
+        return self._receive_answer()
 
-    def _answer(self) -> tuple[list[Any], list[int]]:
+    def _receive_answer(self) -> tuple[list[Any], list[int]]:
         answer = _receive(self._control)
         if answer is None:
             raise OSError("the agent has ended")
@@ -133,9 +130,9 @@ class Network:
 
 @asynccontextmanager
 async def own_network(log: Path, say: Callable[[str], None]) -> AsyncIterator[Network]:
-    """Make the hosts until the end of the block; the agent's words are in the log.
+    """Create the hosts until the end of the block; the agent writes into the log.
 
-    Raises NoNamespaces.
+    Raises NoNamespaces if the machine cannot create them.
     """
     for tool in _TOOLS:
         if shutil.which(tool) is None:
@@ -145,16 +142,21 @@ async def own_network(log: Path, say: Callable[[str], None]) -> AsyncIterator[Ne
         with theirs:
             agent = await _start_agent(theirs, log)
         try:
-            yield await _network(ours, agent.pid, log, say)
+            try:
+                network = await asyncio.to_thread(Network, ours, agent.pid, say)
+            except OSError as error:
+                raise NoNamespaces(_reason(log) or str(error)) from error
+            yield network
         finally:
             ours.close()
             await agent.wait()
 
 
 async def _start_agent(theirs: socket.socket, log: Path) -> asyncio.subprocess.Process:
-    with _opened(log) as out:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
         return await asyncio.create_subprocess_exec(
-            *(*_ALONE, sys.executable, "-m", __name__, str(theirs.fileno())),
+            *(*_IN_NEW_NAMESPACE, sys.executable, "-m", __name__, str(theirs.fileno())),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -165,41 +167,31 @@ async def _start_agent(theirs: socket.socket, log: Path) -> asyncio.subprocess.P
         )
 
 
-def _opened(log: Path) -> BinaryIO:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return log.open("wb")
-
-
-async def _network(
-    control: socket.socket, agent: int, log: Path, say: Callable[[str], None]
-) -> Network:
-    try:
-        return await asyncio.to_thread(Network, control, agent, say)
-    except OSError as error:
-        raise NoNamespaces(_reason(log) or str(error)) from error
-
-
 def _reason(log: Path) -> str:
-    """Return the first line of a log that tells something: a tool's own words, or an exception."""
+    """Return the first line of a log with a message of a tool or of an exception."""
     lines = log.read_text(errors="replace").splitlines()
     return next((line for line in lines if not line.startswith(("Traceback", " "))), "")
 
 
 def host_of(instance: Instance) -> str:
-    """Return the address of the host that an instance lives at."""
+    """Return the address of an instance's host."""
     return SECOND if instance.name.endswith("-2") else FIRST
 
 
-def _seen_from(system: System, instance: Instance, ports: dict[int, str]) -> dict[str, str]:
-    """Return an instance's environment with the addresses that hold where it lives."""
+def _environment_on_host(
+    system: System, instance: Instance, ports: dict[int, str]
+) -> dict[str, str]:
+    """Return an instance's environment with the addresses that are valid on its host."""
 
-    def there(found: re.Match[str]) -> str:
-        port = int(found[1])
-        return f"{ports[port]}:{port}" if port in ports else found[0]
+    def address(match: re.Match[str]) -> str:
+        port = int(match[1])
+        return f"{ports[port]}:{port}" if port in ports else match[0]
 
-    told = system.environment(instance)
-    moved = {name: re.sub(r"127\.0\.0\.1:(\d+)", there, value) for name, value in told.items()}
-    return {**moved, f"{instance.owner.upper()}_HOST": host_of(instance)}
+    variables = {
+        name: re.sub(r"127\.0\.0\.1:(\d+)", address, value)
+        for name, value in system.environment(instance).items()
+    }
+    return {**variables, f"{instance.owner.upper()}_HOST": host_of(instance)}
 
 
 def _send(
@@ -209,32 +201,32 @@ def _send(
 
 
 def _receive(control: socket.socket) -> tuple[list[Any], list[int]] | None:
-    """Return a message and the sockets that came with it; None when the other side is gone."""
+    """Return a message and its sockets, or None if the other side is closed."""
     data, descriptors, _, _ = socket.recv_fds(control, _LONGEST_MESSAGE, _MOST_SOCKETS)
     return (json.loads(data), descriptors) if data else None
 
 
 async def _serve(control: socket.socket) -> None:
-    """Be the agent until the harness is gone."""
-    async with AsyncExitStack() as doors:
-        while received := await asyncio.to_thread(_receive, control):
-            match received:
+    """Run the agent until the harness closes the connection."""
+    async with AsyncExitStack() as stack:
+        while message := await asyncio.to_thread(_receive, control):
+            match message:
                 case ["listen"], _:
                     with socket.create_server((FIRST, 0)) as listener:
                         _send(control, [], [listener])
-                case ["let in", *targets], descriptors:
+                case ["forward", *targets], descriptors:
                     for (host, port), descriptor in zip(targets, descriptors, strict=True):
-                        door = Proxy(host)
-                        door.target = port
+                        proxy = Proxy(host)
+                        proxy.target = port
                         listener = socket.socket(fileno=descriptor)
-                        await doors.enter_async_context(door.running(listener))
+                        await stack.enter_async_context(proxy.running(listener))
                     _send(control, [])
                 case ["cable", state], _:
                     _send(control, [_ip(f"link set cable {state}\nlink show cable").strip()])
 
 
 def _ip(commands: str, *, within: Sequence[str] = ()) -> str:
-    """Run lines of `ip`'s. Raises CalledProcessError; its own words are in the log."""
+    """Run commands of `ip`. Raises CalledProcessError; the messages are in the log."""
     line = (*within, "ip", "-brief", "-batch", "-")
     return subprocess.run(
         line, input=commands, stdout=subprocess.PIPE, text=True, check=True

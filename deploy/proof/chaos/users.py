@@ -1,6 +1,6 @@
-"""What people do all the while: buy, pay, redeem, take back, give back, sign in, edit, found.
+"""The users of the run: they buy, pay, redeem, reverse, refund, sign in, edit and create.
 
-Their banks want money back, too.
+Their banks dispute payments.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ PAUSE_BETWEEN = (0.1, 1.0)
 NEXT_ACTION_WITHIN = 30.0
 AT_REST_WITHIN = 30.0
 AT_THE_SAME_MOMENT = 0.1
-"""Seconds between two requests that are to race: either may be first."""
+"""The longest delay in seconds between two racing requests, so that either may be first."""
 GOOD_CARD = "pm_card_visa"
 
 Action = Callable[[ChaosOrganization, random.Random], Awaitable[None]]
 
 
 class Users:
-    """Everybody who uses the system; each user does one thing after the other."""
+    """All users of the system; each performs one action after the other."""
 
     def __init__(self, platform: Platform, seed: int) -> None:
         stack = platform.stack
@@ -47,23 +47,23 @@ class Users:
         self._impatient_until = 0.0
         self._stop = asyncio.Event()
         self._actions: dict[Action, int] = {
-            self._buy: 8,
-            self._buy_declined: 2,
-            self._buy_secure: 3,
-            self._redeem: 6,
-            self._reverse: 2,
-            self._cancel_unpaid: 4,
-            self._refund: 3,
-            self._refund_by_quote: 4,
-            self._sign_in: 2,
-            self._edit: 2,
-            self._rename: 1,
-            self._found: 3,
-            self._dispute: 3,
+            self.buy: 8,
+            self.buy_declined: 2,
+            self.buy_secure: 3,
+            self.redeem: 6,
+            self.reverse: 2,
+            self.cancel_unpaid: 4,
+            self.refund: 3,
+            self.refund_by_quote: 4,
+            self.sign_in: 2,
+            self.edit: 2,
+            self.rename: 1,
+            self.found: 3,
+            self.dispute: 3,
         }
 
     async def create_organizations(self) -> None:
-        """Make everything that is there before anything fails."""
+        """Create the organizations and their users, before the faults."""
         await self._admin.sign_in()
         names = [f"organization-{number}" for number in range(1, ORGANIZATIONS + 1)]
         self.organizations = [
@@ -71,19 +71,19 @@ class Users:
         ]
 
     async def run(self, *, impatient_seconds: float) -> None:
-        """Let everybody act until `stop`, each finishing what they began.
+        """Let all users act until `stop`; each finishes its last action.
 
-        For the first `impatient_seconds` some give up on an organization after one attempt.
+        For the first `impatient_seconds` some give up an organization after one attempt.
         """
         self._impatient_until = time.monotonic() + impatient_seconds
         try:
             await asyncio.gather(*(self._act(number) for number in range(USERS)))
-            await self._bank.all_told(give_up_at=self.traffic.give_up_at)
+            await self._bank.wait_until_delivered(give_up_at=self.traffic.give_up_at)
         finally:
             self._bank.stop()
 
     def stop(self, *, patience: float) -> None:
-        """Let nobody begin anything new; what has no answer after `patience` seconds is noted."""
+        """Begin no more actions; record requests without a response after `patience` seconds."""
         self.traffic.give_up_at = time.monotonic() + patience
         self._stop.set()
 
@@ -110,34 +110,39 @@ class Users:
             "payment_method": method,
             "payment_token": token,
         }
-        told = await self.traffic.post(client, "purchase", "/api/vouchers/purchase", body)
-        return client, told
+        answer = await self.traffic.post(client, "purchase", "/api/vouchers/purchase", body)
+        return client, answer
 
-    async def _buy(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        _, told = await self._purchase(organization, dice, GOOD_CARD)
-        if told.done and told.body["status"] == "active":
-            organization.vouchers.append(told.body)
+    async def buy(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Buy a voucher with a valid card."""
+        _, answer = await self._purchase(organization, dice, GOOD_CARD)
+        if answer.succeeded and answer.body["status"] == "active":
+            organization.vouchers.append(answer.body)
 
-    async def _buy_declined(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        _, told = await self._purchase(organization, dice, await self._token(DECLINED_CARD))
-        if told.done:  # the card gateway did not answer: it declines later
-            self.history.note("declined later", told.body)
+    async def buy_declined(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Buy with a card that is declined, perhaps only after the response."""
+        token = await self._token(DECLINED_CARD)
+        _, answer = await self._purchase(organization, dice, token)
+        if answer.succeeded:  # the card gateway did not answer in time and declines later
+            self.history.record("declined later", answer.body)
 
-    async def _buy_secure(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        client, told = await self._purchase(organization, dice, await self._token(SECURE_CARD))
-        if not told.done:
+    async def buy_secure(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Buy with a card that needs 3-D Secure."""
+        token = await self._token(SECURE_CARD)
+        client, answer = await self._purchase(organization, dice, token)
+        if not answer.succeeded:
             return
-        payment = told.body["payment"]
+        payment = answer.body["payment"]
         action = payment["next_action"] or await self._next_action(client, payment)
         if action is None:
             return
         await self._at_the_bank(lambda: self._platform.cards.authenticate(action["client_secret"]))
-        if dice.random() < 0.5:  # the others' browsers are closed: only the webhook tells
+        if dice.random() < 0.5:  # the other half closed the browser: only the webhook reports it
             path = f"/api/payments/{payment['transaction_id']}/confirm"
             await self.traffic.post(client, "confirm", path, {})
 
     async def _next_action(self, client: Person, payment: dict[str, Any]) -> dict[str, Any] | None:
-        """Look until it is known what the bank wants, as a page does that was left open."""
+        """Poll the payment until it has the bank's next action, as an open page does."""
         path = f"/api/payments/{payment['transaction_id']}"
         until = time.monotonic() + NEXT_ACTION_WITHIN
         while time.monotonic() < until:
@@ -151,11 +156,11 @@ class Users:
     async def _token(self, card: str) -> str:
         return await self._at_the_bank(lambda: self._platform.cards.token_for_card(card)) or ""
 
-    async def _at_the_bank(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Ask the card gateway until it answers, if only that it is done already (4xx)."""
+    async def _at_the_bank(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Call the card gateway until it answers; return None if it already did this (4xx)."""
         while time.monotonic() < self.traffic.give_up_at:
             try:
-                return await ask()
+                return await call()
             except httpx.HTTPStatusError as error:
                 if error.response.status_code < 500:
                     return None
@@ -164,36 +169,38 @@ class Users:
             await asyncio.sleep(PAUSE_SECONDS)
         raise Unanswered("the card gateway")
 
-    async def _redeem(self, organization: ChaosOrganization, dice: random.Random) -> None:
+    async def redeem(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Redeem a session, by code or without."""
         if not organization.vouchers:
             return
         voucher = dice.choice(organization.vouchers)
         code = dice.choice([c["code"] for c in voucher["codes"] if not c["is_backup"]])
         body = {"code": code} if dice.random() < 0.5 else {}
         path = f"/api/vouchers/{voucher['id']}/redemptions"
-        told = await self.traffic.post(organization.therapist, "redemption", path, body)
-        if told.done:
-            organization.redemptions.append(told.body)
+        answer = await self.traffic.post(organization.therapist, "redemption", path, body)
+        if answer.succeeded:
+            organization.redemptions.append(answer.body)
 
-    async def _reverse(self, organization: ChaosOrganization, dice: random.Random) -> None:
+    async def reverse(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Reverse a redemption."""
         if not organization.redemptions:
             return
-        spent = dice.choice(organization.redemptions)
-        path = f"/api/vouchers/{spent['voucher_id']}/redemptions/{spent['id']}/reverse"
+        redemption = dice.choice(organization.redemptions)
+        path = f"/api/vouchers/{redemption['voucher_id']}/redemptions/{redemption['id']}/reverse"
         await self.traffic.post(organization.owner, "reversal", path, {})
 
-    async def _cancel_unpaid(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        """Cancel a voucher that was to be paid by hand, half of them while staff enter its money.
+    async def cancel_unpaid(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Cancel a voucher that is paid by hand; in half of the cases staff mark it as paid too.
 
-        The payment's lock decides which of the two comes first.
+        The payment's lock decides which of the two is first.
         """
         method = dice.choice(["cash", "bank_transfer"])
-        client, told = await self._purchase(organization, dice, None, method)
-        if not told.done:
+        client, answer = await self._purchase(organization, dice, None, method)
+        if not answer.succeeded:
             return
-        voucher, payment = told.body["id"], told.body["payment"]["transaction_id"]
+        voucher, payment = answer.body["id"], answer.body["payment"]["transaction_id"]
         cancel = f"/api/vouchers/{voucher}/cancel"
-        mark_paid = f"{organization.here}/payments/{payment}/mark-paid"
+        mark_paid = f"{organization.path}/payments/{payment}/mark-paid"
         cancels_after = dice.uniform(0, AT_THE_SAME_MOMENT)
         pays_after = dice.uniform(0, AT_THE_SAME_MOMENT)
         if dice.random() < 0.5:
@@ -208,27 +215,28 @@ class Users:
         await asyncio.sleep(seconds)
         await self.traffic.post(who, kind, path, {})
 
-    async def _refund(self, organization: ChaosOrganization, dice: random.Random) -> None:
+    async def refund(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Refund a whole payment or an amount."""
         if not organization.vouchers:
             return
         voucher = dice.choice(organization.vouchers)
         body = {} if dice.random() < 0.3 else {"amount": dice.choice([10, 25.5, 199.99])}
-        path = f"{organization.here}/payments/{voucher['payment']['transaction_id']}/refunds"
+        path = f"{organization.path}/payments/{voucher['payment']['transaction_id']}/refunds"
         await self.traffic.post(organization.owner, "refund", path, body)
 
-    async def _refund_by_quote(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        """Ask what some sessions bring, or all; then mostly take it, perhaps after others did."""
+    async def refund_by_quote(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Request a quote for some or all sessions, and mostly refund by it, perhaps too late."""
         if not organization.vouchers:
             return
-        here = f"/api/vouchers/{dice.choice(organization.vouchers)['id']}"
+        path = f"/api/vouchers/{dice.choice(organization.vouchers)['id']}"
         body = {"sessions": dice.choice([None, 1, 2, 3])}
-        quote = await self.traffic.post(organization.owner, "quote", f"{here}/refund-quote", body)
-        if quote.done and dice.random() < 0.8:
-            order = {"quote_id": quote.body["id"]}
-            await self.traffic.post(organization.owner, "refund-by-quote", f"{here}/refunds", order)
+        quote = await self.traffic.post(organization.owner, "quote", f"{path}/refund-quote", body)
+        if quote.succeeded and dice.random() < 0.8:
+            body = {"quote_id": quote.body["id"]}
+            await self.traffic.post(organization.owner, "refund-by-quote", f"{path}/refunds", body)
 
-    async def _dispute(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        """Want the money back from one's bank, which decides at once, or later, or has not yet."""
+    async def dispute(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Dispute a payment. The bank decides at once, later, or not at all."""
         candidates = [v for v in organization.vouchers if v["id"] not in organization.disputed]
         if not candidates:
             return
@@ -239,62 +247,63 @@ class Users:
         payment = await self.traffic.until_answered(organization.owner, "look", "GET", path)
         dispute = self._bank.dispute(payment.json(), dice)
         if not at_once:
-            await self._try_at_rest(organization, f"/api/vouchers/{voucher['id']}")
+            await self._redeem_on_hold(organization, f"/api/vouchers/{voucher['id']}")
         if decision is not None:
             self._bank.decide(dispute, decision, dice)
 
-    async def _try_at_rest(self, organization: ChaosOrganization, path: str) -> None:
-        """Wait until a voucher rests, and try to redeem it: that is refused, for nobody decided."""
+    async def _redeem_on_hold(self, organization: ChaosOrganization, path: str) -> None:
+        """Wait until a voucher is on hold and try to redeem it, which must be refused."""
         until = time.monotonic() + AT_REST_WITHIN
         while time.monotonic() < until:
-            shown = await self.traffic.until_answered(organization.owner, "look", "GET", path)
-            if shown.json()["disputed_at"] is not None:
+            voucher = await self.traffic.until_answered(organization.owner, "look", "GET", path)
+            if voucher.json()["disputed_at"] is not None:
                 kind = "redemption at rest"
                 await self.traffic.post(organization.therapist, kind, f"{path}/redemptions", {})
                 return
             await asyncio.sleep(1)
 
-    async def _sign_in(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        chosen = dice.choice([organization.owner, organization.therapist, *organization.clients])
-        person = Person(chosen.api, chosen.name, chosen.email, chosen.password)
+    async def sign_in(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Sign in as one of the organization's users."""
+        user = dice.choice([organization.owner, organization.therapist, *organization.clients])
+        person = Person(user.api, user.name, user.email, user.password)
         await self.traffic.sign_in(person)
 
-    async def _edit(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        """Change a description, once: a change whose answer was lost is found by reading."""
-        path = f"{organization.here}/voucher-types/{organization.edited_type}"
-        wanted = f"Edited by user {dice.randrange(10**9)}"
+    async def edit(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Change a description once: read it again after a lost response, instead of repeating."""
+        path = f"{organization.path}/voucher-types/{organization.edited_type}"
+        description = f"Edited by user {dice.randrange(10**9)}"
         async with organization.editing:
             while True:
-                listed = await self.traffic.until_answered(
-                    organization.owner, "look", "GET", f"{organization.here}/voucher-types"
+                types = await self.traffic.until_answered(
+                    organization.owner, "look", "GET", f"{organization.path}/voucher-types"
                 )
-                now = next(kind for kind in listed.json() if kind["id"] == organization.edited_type)
-                if now["description"] == wanted:
+                current = next(t for t in types.json() if t["id"] == organization.edited_type)
+                if current["description"] == description:
                     break
-                tag = {"If-Match": f'"{now["version"]}"'}
+                tag = {"If-Match": f'"{current["version"]}"'}
                 answer = await self.traffic.until_answered(
-                    organization.owner, "edit", "PUT", path, {"description": wanted}, tag
+                    organization.owner, "edit", "PUT", path, {"description": description}, tag
                 )
                 if answer.status_code != 412:
-                    now = answer.json()
+                    current = answer.json()
                     break
-        self.history.told.append(ClientAnswer("edit", 200, now))
+        self.history.answers.append(ClientAnswer("edit", 200, current))
 
-    async def _rename(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        """Change one's own name: what the vouchers service has a copy of."""
+    async def rename(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Change the user's own name, which the vouchers service copies."""
         client = dice.choice(organization.clients)
         body = {"name": unique("client")}
         answer = await self.traffic.until_answered(client, "rename", "PUT", "/api/auth/me", body)
         answer.raise_for_status()
-        shown = {"id": answer.json()["id"], "version": int(answer.headers["ETag"].strip('"'))}
-        self.history.told.append(ClientAnswer("rename", answer.status_code, shown))
+        content = {"id": answer.json()["id"], "version": int(answer.headers["ETag"].strip('"'))}
+        self.history.answers.append(ClientAnswer("rename", answer.status_code, content))
 
-    async def _found(self, organization: ChaosOrganization, dice: random.Random) -> None:
-        """Found an organization; the impatient try once, and never learn what came of it."""
-        order = founding("founded")
+    async def found(self, organization: ChaosOrganization, dice: random.Random) -> None:
+        """Create an organization; impatient users try once and do not wait for the result."""
+        body = founding("founded")
         path = "/api/admin/organizations"
         if dice.random() < 0.5 and time.monotonic() < self._impatient_until:
             key = {"Idempotency-Key": unique("once")}
-            await self.traffic.once(self._admin, "founding", "POST", path, order, key)
+            await self.traffic.once(self._admin, "founding", "POST", path, body, key)
         else:
-            await self.traffic.post(self._admin, "founding", path, order)
+            await self.traffic.post(self._admin, "founding", path, body)

@@ -53,7 +53,7 @@ async def result(platform: Platform) -> RunResult:
 
 async def test_everything_is_as_it_should_be(result: RunResult) -> None:
     show(result, Console(width=100))
-    assert {f.check.name: f.examples for f in result.findings if f.wrong} == {}
+    assert {f.check.name: f.examples for f in result.findings if f.violations} == {}
     assert result.drained_after is not None
     assert result.at_rest_after is not None
     assert result.in_order, "drained in time"
@@ -63,11 +63,11 @@ async def test_somebody_died_at_each_step(result: RunResult) -> None:
     assert result.points_killed >= REQUIRED
     assert result.points_passed >= all_points().keys() - SLOW_POINTS
     assert sum(result.faults.values()) > len(REQUIRED)
-    assert result.told["purchase"] > 10
-    assert result.told["refund-by-quote"] > 0
-    assert result.told["dispute"] > 0
-    assert result.told["cancellation"] > 0
-    assert result.told["mark-paid"] > 0
+    assert result.answer_counts["purchase"] > 10
+    assert result.answer_counts["refund-by-quote"] > 0
+    assert result.answer_counts["dispute"] > 0
+    assert result.answer_counts["cancellation"] > 0
+    assert result.answer_counts["mark-paid"] > 0
 
 
 def named(name: str) -> Check:
@@ -81,12 +81,12 @@ TAMPERINGS = [
         "DELETE FROM audit.audit_logs WHERE id = (SELECT max(id) FROM audit.audit_logs)",
     ),
     (
-        "events altered on the way",
+        "events altered in transit",
         "UPDATE audit.audit_logs SET entity_id = 0"
         " WHERE id = (SELECT max(id) FROM audit.audit_logs)",
     ),
     (
-        "audit rows of nothing that was recorded",
+        "audit rows without a recorded event",
         "DELETE FROM chaos.recorded WHERE seq = (SELECT max(seq) FROM chaos.recorded)",
     ),
     (
@@ -117,7 +117,7 @@ TAMPERINGS = [
         "SELECT max(id) FROM vouchers.vouchers WHERE payment_status = 'paid')",
     ),
     (
-        "money of cancelled vouchers that nobody is to give back",
+        "money of cancelled vouchers that is not listed for repayment",
         "UPDATE vouchers.vouchers SET status = 'cancelled' WHERE id = ("
         "SELECT max(id) FROM vouchers.vouchers WHERE payment_status = 'paid'"
         " AND payment_method IN ('cash', 'bank_transfer'))",
@@ -138,7 +138,7 @@ TAMPERINGS = [
         " AND used_sessions + refunded_sessions < total_sessions)",
     ),
     (
-        "sessions withheld without an end",
+        "sessions withheld and never released",
         "UPDATE vouchers.refund_quotes SET status = 'taken' WHERE id = ("
         "SELECT max(id) FROM vouchers.refund_quotes)",
     ),
@@ -148,12 +148,12 @@ TAMPERINGS = [
         "SELECT max(id) FROM vouchers.refund_quotes WHERE status IN ('refunded', 'failed'))",
     ),
     (
-        "sessions and money given back that do not fit",
+        "refunded sessions and money that do not match",
         "UPDATE vouchers.vouchers SET refunded_sessions = 0 WHERE id = ("
         "SELECT max(voucher_id) FROM vouchers.refund_quotes WHERE status = 'refunded')",
     ),
     (
-        "codes given back that are not the sessions given back",
+        "refunded codes that do not match refunded sessions",
         "UPDATE vouchers.voucher_codes SET is_refunded = false WHERE id = ("
         "SELECT max(id) FROM vouchers.voucher_codes WHERE is_refunded)",
     ),
@@ -163,23 +163,23 @@ TAMPERINGS = [
         " VALUES (1000000000, 1, 1, true)",
     ),
     (
-        "vouchers at rest without a dispute, or the reverse",
+        "vouchers on hold without a dispute, or the reverse",
         "UPDATE vouchers.vouchers SET disputed_at = now() WHERE id = ("
         "SELECT max(id) FROM vouchers.vouchers)",
     ),
     (
-        "payments that hold another sum than is disputed",
+        "payments whose disputed amount does not match",
         "UPDATE payments.payment_transactions SET disputed_amount = disputed_amount + 0.01"
         " WHERE id = (SELECT max(id) FROM payments.payment_transactions)",
     ),
     (
-        "vouchers that go on without their money",
+        "active vouchers without their money",
         "UPDATE payments.payment_transactions SET refunded_amount = captured_amount"
         " WHERE id = (SELECT max(p.id) FROM payments.payment_transactions p"
         " JOIN vouchers.vouchers v ON v.id = p.voucher_id AND v.status = 'active')",
     ),
     (
-        "refunds of what was disputed",
+        "refunds of disputed payments",
         "INSERT INTO payments.disputes (organization_id, transaction_id, client_id, amount,"
         " currency, status, payment_gateway, gateway_dispute_id, created_at, updated_at, version)"
         " SELECT organization_id, transaction_id, client_id, amount, currency, 'open', 'stripe',"
@@ -187,12 +187,12 @@ TAMPERINGS = [
         " WHERE status = 'succeeded' ORDER BY id DESC LIMIT 1",
     ),
     (
-        "payments without an end",
+        "unfinished payments",
         "UPDATE payments.payment_transactions SET status = 'processing' WHERE id = ("
         "SELECT max(id) FROM payments.payment_transactions)",
     ),
     (
-        "organizations without owner, owners without one",
+        "organizations without owner, or the reverse",
         "UPDATE identity.users SET organization_id = 10000 WHERE id = ("
         "SELECT max(id) FROM identity.users WHERE email LIKE 'founded-%')",
     ),
@@ -235,10 +235,10 @@ async def test_the_checker_finds_what_is_wrong(
     try:
         evidence = TakenBack(platform, History(), (), administrator)
         [before] = await run_checks([named(name)], evidence)
-        assert not before.wrong
+        assert not before.violations
         assert await administrator.execute(tampering) in DONE
         [after] = await run_checks([named(name)], evidence)
-        assert after.wrong
+        assert after.violations
     finally:
         await transaction.rollback()
 
@@ -256,17 +256,17 @@ async def test_the_checker_finds_what_is_wrong(
         ("refunds by quote lost, unexpected or twice", "refund-by-quote", {"id": 10**9}),
         ("refund quotes lost", "quote", {"id": 10**9}),
         ("disputes lost, unexpected or twice", "dispute", {"id": "dp", "status": "open"}),
-        ("vouchers redeemed while they rest", "redemption at rest", {"id": 10**9}),
-        ("new names lost", "rename", {"id": 1, "version": 10**9}),
+        ("vouchers redeemed during a dispute", "redemption at rest", {"id": 10**9}),
+        ("renames lost", "rename", {"id": 1, "version": 10**9}),
         ("organizations lost", "founding", {"id": 10**9, "owner": {"id": 1}}),
     ],
 )
 async def test_the_checker_misses_what_is_not_there(
     platform: Platform, result: RunResult, name: str, kind: str, body: dict[str, Any]
 ) -> None:
-    history = History(told=[ClientAnswer(kind, 201, body)])
+    history = History(answers=[ClientAnswer(kind, 201, body)])
     [finding] = await run_checks([named(name)], Evidence(platform, history, ()))
-    assert finding.wrong == 1
+    assert finding.violations == 1
 
 
 async def test_the_checker_finds_who_paid_for_what_is_cancelled(platform: Platform) -> None:
@@ -275,8 +275,10 @@ async def test_the_checker_finds_who_paid_for_what_is_cancelled(platform: Platfo
         ClientAnswer("cancellation", 200, {"id": 1}),
     )
     check = named("vouchers paid by hand and cancelled")
-    [finding] = await run_checks([check], Evidence(platform, History(told=[paid, cancelled]), ()))
-    assert finding.wrong == 1
+    [finding] = await run_checks(
+        [check], Evidence(platform, History(answers=[paid, cancelled]), ())
+    )
+    assert finding.violations == 1
 
 
 async def test_the_checker_walks_the_chains(
@@ -286,4 +288,4 @@ async def test_the_checker_walks_the_chains(
     await administrator.execute(FORGED_CHAIN)
     name = "audit chains that do not verify"
     [finding] = await run_checks([named(name)], Evidence(platform, History(), ()))
-    assert finding.wrong == 1
+    assert finding.violations == 1

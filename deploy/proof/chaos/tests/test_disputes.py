@@ -49,7 +49,7 @@ async def test_every_event_is_delivered_until_it_is_taken() -> None:
     bank = bank_of(system, history)
     dispute = bank.dispute(PAYMENT, DICE)
     bank.decide(dispute, "lost", DICE)
-    await bank.all_told(give_up_at=time.monotonic() + 30)
+    await bank.wait_until_delivered(give_up_at=time.monotonic() + 30)
     told = Counter(json.loads(body)["type"] for body in set(system.taken))
     assert told == Counter(f"charge.dispute.{w}" for w in ("created", "funds_withdrawn", "closed"))
     assert len(history.of("webhook again")) == 4
@@ -65,7 +65,7 @@ async def test_events_come_twice_and_out_of_order() -> None:
     dice = random.Random(1)
     for _ in range(20):
         bank.decide(bank.dispute(PAYMENT, dice), "won", dice)
-    await bank.all_told(give_up_at=time.monotonic() + 30)
+    await bank.wait_until_delivered(give_up_at=time.monotonic() + 30)
     assert set(Counter(system.taken).values()) == {1, 2}
     first: dict[str, str] = {}
     for event in map(json.loads, system.taken):
@@ -77,5 +77,5 @@ async def test_what_nobody_takes_is_noted() -> None:
     history = History()
     bank = bank_of(System(*[503] * 100), history)
     bank.dispute(PAYMENT, DICE)
-    await bank.all_told(give_up_at=time.monotonic() + 0.3)
+    await bank.wait_until_delivered(give_up_at=time.monotonic() + 0.3)
     assert len(history.unanswered) >= 2

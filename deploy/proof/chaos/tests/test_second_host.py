@@ -45,7 +45,7 @@ def system(tmp_path: Path, network: Network) -> System:
         rabbitmq_url="amqp://u:p@mq.example/",
         instances=INSTANCES,
     )
-    return network.house(Stack(settings, print, {}).system)
+    return network.move(Stack(settings, print, {}).system)
 
 
 @asynccontextmanager
