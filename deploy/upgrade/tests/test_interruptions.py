@@ -285,7 +285,7 @@ async def test_refused_while_a_service_is_at_work(v1: VersionOne, v2: VersionTwo
             await upgraded(v1, v2)
         assert not await v2.value("SELECT to_regclass('organizations.upgrade_plan') IS NOT NULL")
         found = await inspect(v1.reader, v2.target, None)
-        assert "Version 2 is running: stop it before `data`." in found.warnings
+        assert "Version 2 is running. Stop it before `data`." in found.warnings
     finally:
         await at_work.close()
     first = await upgraded(v1, v2)

@@ -132,8 +132,8 @@ async def test_nothing_starts_after_a_killed_upgrade_until_it_is_finished(
     assert await kill_after(v2, await start(v1, v2), 700)
     await all_refuse(
         services,
-        "An upgrade from version 1 was begun and is not finished.",
-        "Finish it: carnet upgrade data; or take it back: carnet upgrade rollback.",
+        "An upgrade from version 1 was started and is not finished.",
+        "Finish it: carnet upgrade data; or undo it: carnet upgrade rollback.",
     )
     made = "SELECT count(*) FROM identity.users WHERE email = $1"
     assert not await v2.value(made, ADMIN["IDENTITY_ADMIN_EMAIL"])
@@ -171,7 +171,7 @@ async def test_a_rollback_that_was_killed_must_be_finished(
         os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
         await holding.close()
-    reason = "A rollback of the upgrade from version 1 was begun and is not finished."
+    reason = "A rollback of the upgrade from version 1 was started and is not finished."
     for module, (code, said) in (await services.ended(services.jobs())).items():
         assert (code, said) == (1, f"{reason} Finish it: carnet upgrade rollback.\n"), module
     await roll_back(v2.target, NoProgress(), force=False)
