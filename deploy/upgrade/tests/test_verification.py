@@ -45,7 +45,7 @@ TAMPERED = {
     "a session spent": (
         "UPDATE vouchers.redemptions SET kind = 'backup' WHERE id = 1",
         "UPDATE vouchers.redemptions SET kind = 'regular' WHERE id = 1",
-        "balance of every voucher is its redemptions: 1 unequal, voucher 1 first",
+        "balance of every voucher is its redemptions: 1 unequal, first voucher 1",
     ),
     "a copy": (
         "UPDATE vouchers.client_copies SET is_active = NOT is_active WHERE id = 8",
