@@ -5,8 +5,6 @@ from deploy.upgrade.rows.copy_step import CopyStep
 from deploy.upgrade.rows.users import CLIENT_COPIES, USERS
 from deploy.upgrade.rows.vouchers import REDEMPTIONS, VOUCHER_CODES, VOUCHERS
 
-__all__ = ["COPIES", "CopyStep"]
-
 COPIES: tuple[CopyStep, ...] = (
     USERS,
     CLIENT_COPIES,
