@@ -1,4 +1,4 @@
-"""A client of the API for the demonstration: it knows addresses, and checks what comes back."""
+"""A small client of the API for the demo, measurements and tests; it checks each status."""
 
 import secrets
 from collections.abc import Callable
@@ -10,17 +10,17 @@ ANSWERS_WITHIN = 30.0
 
 
 class UnexpectedAnswer(Exception):
-    """A step did not end as the story says it should."""
+    """The system did not answer as expected."""
 
 
 def require(condition: bool, what: str) -> None:
-    """Raise UnexpectedAnswer with what should have been true."""
+    """Raise UnexpectedAnswer that names an expectation if `condition` is false."""
     if not condition:
         raise UnexpectedAnswer(what)
 
 
 class Person:
-    """Somebody with a browser or a telephone: a name, and a token once signed in."""
+    """A user of the API: a name, an address and, when signed in, an access token."""
 
     def __init__(self, api: httpx.AsyncClient, name: str, email: str, password: str) -> None:
         self.api = api
@@ -39,31 +39,32 @@ class Person:
         key: str | None = None,
         params: dict[str, Any] | None = None,
     ) -> Any:
-        """Call the API and return the parsed answer; raises UnexpectedAnswer on another status."""
+        """Call the API and return the parsed body. Raises UnexpectedAnswer on another status."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if key:
             headers["Idempotency-Key"] = key
-        answer = await self.api.request(method, path, json=body, headers=headers, params=params)
-        if answer.status_code != expect:
+        response = await self.api.request(method, path, json=body, headers=headers, params=params)
+        if response.status_code != expect:
             raise UnexpectedAnswer(
-                f"{method} {path} answered {answer.status_code} instead of {expect}: {answer.text}"
+                f"{method} {path} answered {response.status_code} instead of {expect}: "
+                f"{response.text}"
             )
-        return answer.json() if answer.content else None
+        return response.json() if response.content else None
 
     async def sign_in(self) -> None:
-        """Sign in; raises UnexpectedAnswer when that is refused."""
+        """Sign in and store the access token. Raises UnexpectedAnswer when that is refused."""
         credentials = {"email": self.email, "password": self.password}
         self.token = (await self.call("POST", "/api/auth/login", credentials))["access_token"]
 
 
 class CardGateway:
-    """What the customer's browser does at the card gateway, and its books for comparison."""
+    """The card gateway as a client's browser uses it, and its payments for comparison."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
     async def token_for_card(self, number: str) -> str:
-        """Exchange a card number for a token, as the gateway's script in a page does."""
+        """Exchange a card number for a token, as the card gateway's script in a web page does."""
         form = {
             "type": "card",
             "card[number]": number,
@@ -76,26 +77,26 @@ class CardGateway:
         return str(answer.json()["id"])
 
     async def authenticate(self, client_secret: str) -> None:
-        """Confirm a payment as the card's owner does on the bank's 3-D Secure page."""
+        """Confirm a payment, as the owner of a card does on the bank's 3-D Secure page."""
         intent = client_secret.partition("_secret_")[0]
         form = {"client_secret": client_secret, "success": "true"}
         answer = await self._client.post(f"/v1/payment_intents/{intent}/_authenticate", data=form)
         answer.raise_for_status()
 
-    async def payments(self, chosen: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """Return the payments in the gateway's own books that were captured and are chosen."""
-        found: list[dict[str, Any]] = []
+    async def payments(self, is_selected: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Return the selected ones of the payments that the card gateway has captured."""
+        payments: list[dict[str, Any]] = []
         after: dict[str, str] = {}
         while True:
             answer = await self._client.get("/v1/payment_intents", params={"limit": 100, **after})
             answer.raise_for_status()
             page = answer.json()
-            found += [p for p in page["data"] if p["status"] == "succeeded" and chosen(p)]
+            payments += [p for p in page["data"] if p["status"] == "succeeded" and is_selected(p)]
             if not page["has_more"]:
-                return found
+                return payments
             after = {"starting_after": page["data"][-1]["id"]}
 
 
 def unique(word: str) -> str:
-    """Return a word that no earlier run has used."""
+    """Return a text with a random end, which no earlier run has used."""
     return f"{word}-{secrets.token_hex(4)}"

@@ -1,4 +1,4 @@
-"""The `carnet` command. Each command of some size is a module of its own, registered here."""
+"""The `carnet` command. Larger commands are modules of their own, registered here."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,13 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.local.console import errors, output, say, say_and_log
+from deploy.local.description import find_description, get_description
 from deploy.local.errors import StartError
 from deploy.local.interrupts import Interrupts, StopRequests, exit_with, ignore
 from deploy.local.processes import Identity
-from deploy.local.servers import Servers, running_servers
+from deploy.local.servers import running_servers
 from deploy.local.settings import StackSettings
-from deploy.local.stack import STACK_FILE, description_of, running_stack
+from deploy.local.stack import running_stack
 from deploy.local.summary import near, summary
 from deploy.local.supervisor import rotate
 
@@ -37,21 +38,21 @@ ELSEWHERE: Mapping[str, str] = {
     "keys": "deploy.operate.keys",
     "upgrade": "deploy.upgrade.operator.command",
 }
-"""Commands with modules of their own, each of which has an `app`.
+"""Commands that are modules of their own, each with an `app`.
 
-They are imported when they are used: with all of them a start would take three seconds longer.
+They are imported when they are used, because importing all of them takes three seconds.
 """
 
 
 class Commands(TyperGroup):
-    """Finds the commands, and tells people what is wrong in two lines without a traceback."""
+    """Finds the commands, and shows errors in two lines without a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands."""
         return [*super().list_commands(ctx), *ELSEWHERE]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, or None when there is none of that name."""
+        """Return a command, or None if there is none of this name."""
         if cmd_name not in self.commands and cmd_name in ELSEWHERE:
             module = importlib.import_module(ELSEWHERE[cmd_name])
             command = typer.main.get_command(module.app)
@@ -60,7 +61,7 @@ class Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; an error meant for people ends it with exit code 1."""
+        """Run a command; a StartError or a full disk ends it with exit code 1."""
         try:
             return super().invoke(ctx)
         except StartError as error:
@@ -71,7 +72,7 @@ class Commands(TyperGroup):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             say(f"The disk is full: {error}.")
-            errors.write("        Free some room and repeat the command.")
+            errors.write("        Free some space and repeat the command.")
             raise typer.Exit(1) from error
 
 
@@ -106,14 +107,14 @@ def up() -> None:
 
 @app.command()
 def status() -> None:
-    """Say whether a system runs in the data folder, and which processes it has."""
+    """Show whether a system runs in the data folder, and its processes."""
     settings = StackSettings.from_environment()
-    if not (settings.data / STACK_FILE).exists():
+    if find_description(settings.data) is None:
         print(f"Nothing runs in {near(settings.data)}. Start it with: make run")
         raise typer.Exit(1)
-    described = description_of(settings, otherwise="Start it with: make run")
-    print(f"Carnet at {described['address']}, logs in {described['logs']}")
-    for name, pid in sorted(described["pids"].items()):
+    description = get_description(settings, otherwise="Start it with: make run")
+    print(f"Carnet at {description['address']}, logs in {description['logs']}")
+    for name, pid in sorted(description["pids"].items()):
         print(f"  {name:<24}{pid}{'' if Identity.of(pid) else '  (gone)'}")
 
 
@@ -124,8 +125,8 @@ def with_servers(
 ) -> None:
     """Run COMMAND with a PostgreSQL and a RabbitMQ of its own.
 
-    Their addresses are in CARNET_TEST_DATABASE_URL (a superuser's) and CARNET_TEST_RABBITMQ_URL
-    (append /test-0 … /test-7). When both are set already, COMMAND runs with those.
+    CARNET_TEST_DATABASE_URL has the address for a superuser, CARNET_TEST_RABBITMQ_URL that of the
+    broker (append /test-0 … /test-7). If both are set already, COMMAND runs with those servers.
     """
     folder = data.resolve()
     exit_with(lambda interrupts: _with_servers(command, folder, interrupts))
@@ -133,15 +134,15 @@ def with_servers(
 
 async def _up(interrupts: Interrupts) -> int:
     settings = StackSettings.from_environment()
-    began = time.monotonic()
+    start = time.monotonic()
     log = settings.data / "logs" / "carnet.log"
     rotate(log)
     inform = say_and_log(log)
     async with running_stack(settings, say=inform) as stack:
-        await asyncio.to_thread(errors.drain, 1.0)  # what was said before the summary stays before
-        output.write(summary(stack, time.monotonic() - began))
+        await asyncio.to_thread(errors.drain, 1.0)  # earlier messages go first
+        output.write(summary(stack, time.monotonic() - start))
         requests = StopRequests(stack.supervisor.stop_now, inform)
-        interrupts.told = requests.receive
+        interrupts.handler = requests.receive
         await requests.wait()
     inform("stopped")
     return 0
@@ -151,11 +152,11 @@ async def _with_servers(command: list[str], data: Path, interrupts: Interrupts) 
     if DATABASE_VARIABLE in os.environ and RABBITMQ_VARIABLE in os.environ:
         return await _run_command(command, {}, interrupts)
     async with running_servers(data, say) as servers:
-        return await _run_command(command, _addresses(servers), interrupts)
-
-
-def _addresses(servers: Servers) -> dict[str, str]:
-    return {DATABASE_VARIABLE: servers.database_url, RABBITMQ_VARIABLE: servers.rabbitmq_url}
+        addresses = {
+            DATABASE_VARIABLE: servers.database_url,
+            RABBITMQ_VARIABLE: servers.rabbitmq_url,
+        }
+        return await _run_command(command, addresses, interrupts)
 
 
 async def _run_command(
@@ -164,15 +165,17 @@ async def _run_command(
     try:
         process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **addresses})
     except OSError as error:
-        raise StartError(f"{command[0]} cannot be run: {error.strerror}.", "Check it.") from error
+        raise StartError(
+            f"{command[0]} cannot be run: {error.strerror}.", "Check the command after --."
+        ) from error
 
     def pass_on(number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
 
-    interrupts.told = pass_on
+    interrupts.handler = pass_on
     code = await process.wait()
-    interrupts.told = ignore
+    interrupts.handler = ignore
     return code if code >= 0 else 128 - code
 
 

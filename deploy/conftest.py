@@ -19,15 +19,15 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def said() -> list[str]:
-    """What a person was told."""
+def messages() -> list[str]:
+    """The messages for the user."""
     return []
 
 
 @pytest.fixture
-async def supervisor(tmp_path: Path, said: list[str]) -> AsyncIterator[Supervisor]:
-    """A supervisor of a folder of its own; what it started ends with the test."""
-    supervisor = Supervisor(tmp_path, said.append)
+async def supervisor(tmp_path: Path, messages: list[str]) -> AsyncIterator[Supervisor]:
+    """A supervisor of a temporary folder; its programs end with the test."""
+    supervisor = Supervisor(tmp_path, messages.append)
     yield supervisor
     await supervisor.stop()
 

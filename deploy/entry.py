@@ -1,7 +1,7 @@
 """The start of the `carnet` command.
 
-Its libraries take a second or two to import. Ctrl-C in that time ends it as it does later, without
-a traceback from the middle of an import.
+Its libraries take a second or two to import. Ctrl-C during the imports ends it as it does later,
+without a traceback.
 """
 
 import signal
@@ -10,13 +10,13 @@ from types import FrameType
 
 
 def main() -> None:
-    """Be the `carnet` command."""
-    previous = signal.signal(signal.SIGINT, _end)
+    """Run the `carnet` command."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(130)  # the exit code of a shell: 128 and the number of SIGINT
+
+    previous = signal.signal(signal.SIGINT, end)
     from deploy.cli import app
 
     signal.signal(signal.SIGINT, previous)
     app()
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(130)  # of a shell: 128 and the number of SIGINT

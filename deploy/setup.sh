@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment named by its first argument hold exactly what the lock file says.
-# Asks for nothing, needs no root, writes nowhere else but the home directory's package caches.
+# Installs exactly the packages of the lock file into the virtual environment of the first argument.
+# It asks no question, needs no root, and writes only there and into the package caches.
 set -eu
 
 environment=$1
@@ -11,19 +11,19 @@ fail() {
     exit 1
 }
 
-trap 'printf "\nsetup: interrupted; the next make begins it anew\n" >&2; exit 130' INT
+trap 'printf "\nsetup: interrupted; the next make starts it again\n" >&2; exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# Shows what a command has to say when it fails, and not when it was interrupted.
-loudly_if_it_fails() {
-    said=$("$@" 2>&1) || { code=$?; printf '%s\n' "$said" >&2; return $code; }
+# Shows the output of a command only if it fails.
+show_failure() {
+    output=$("$@" 2>&1) || { code=$?; printf '%s\n' "$output" >&2; return $code; }
 }
 
 no_packages() {
-    fail "the locked packages could not be installed; the messages above say why." \
-        "It needs PyPI, the Python Package Index, once. Behind a proxy set HTTPS_PROXY;
-       with a mirror set PIP_INDEX_URL, and PIP_CERT for a certificate of its own. Then repeat it."
+    fail "the locked packages could not be installed; see the messages above." \
+        "This needs PyPI, the Python Package Index, once. Behind a proxy set HTTPS_PROXY;
+       with a mirror set PIP_INDEX_URL, and PIP_CERT for its own certificate. Then repeat it."
 }
 
 command -v "$python" >/dev/null 2>&1 ||
@@ -32,28 +32,28 @@ command -v "$python" >/dev/null 2>&1 ||
     fail "$("$python" --version) is too old; Carnet needs Python 3.11 or later." \
         "Install one and name it: make setup PYTHON=python3.12"
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-    fail "this Python cannot make virtual environments (module venv or ensurepip is missing)." \
+    fail "this Python cannot create virtual environments (module venv or ensurepip is missing)." \
         "On Debian and Ubuntu: apt install python3-venv"
 
-# An environment that was moved with its checkout, or whose Python is gone, does not work any more.
-# One of another Python than the one that is named would ignore the name.
+# An environment does not work if its checkout was moved or its Python was removed. One of another
+# Python than $PYTHON would ignore that variable.
 which_python='import sys; print(sys.base_prefix, sys.version)'
 present=$("$environment/bin/python" -c "$which_python" 2>/dev/null || true)
 if [ "$(cat "$environment/.location" 2>/dev/null)" != "$PWD" ] || [ -z "$present" ] ||
     { [ -n "${PYTHON:-}" ] && [ "$("$python" -c "$which_python")" != "$present" ]; }; then
-    echo "setup: making the virtual environment $environment with $("$python" --version)"
+    echo "setup: creating the virtual environment $environment with $("$python" --version)"
     rm -rf "$environment"
-    loudly_if_it_fails "$python" -m venv "$environment"
+    show_failure "$python" -m venv "$environment"
 fi
 
-# uv itself is installed by the hashes of the lock file, like everything after it.
+# uv itself is installed with the hashes of the lock file, like all packages.
 echo "setup: installing the locked packages (the first time takes about a minute)"
 own_lock="$environment/uv.lock"
 sed -n '/^uv==/,/[^\\]$/p' requirements-dev.lock >"$own_lock"
 "$environment/bin/python" -m pip install --quiet --require-hashes --no-deps -r "$own_lock" ||
     no_packages
 
-# What this machine has configured for pip (a mirror, a certificate) holds for uv too.
+# The configuration of pip on this machine (a mirror, a certificate) is used for uv too.
 index=${PIP_INDEX_URL:-$("$environment/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
 [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"

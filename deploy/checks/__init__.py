@@ -1,1 +1,1 @@
-"""Checks of what is published and migrated: event shapes, migrations."""
+"""Checks of the code: published event shapes, and migrations against models."""

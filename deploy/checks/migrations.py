@@ -1,4 +1,4 @@
-"""`carnet check-migrations`: what the migrations build is what the models say."""
+"""`carnet check-migrations`: compares the schemas that the migrations create with the models."""
 
 import asyncio
 import os
@@ -31,32 +31,29 @@ def check_migrations() -> None:
     url = os.environ.get(VARIABLE)
     if not url:
         raise StartError(f"{VARIABLE} is not set.", "Use `make lint`, which starts a server.")
-    differences = asyncio.run(_check(url))
-    for service, found in differences.items():
-        print(f"{service}: {'as the models say' if not found else 'differs'}")
-        for difference in found:
+    differences = asyncio.run(_compare(url))
+    for service, service_differences in differences.items():
+        print(f"{service}: {'differs' if service_differences else 'as in the models'}")
+        for difference in service_differences:
             print(f"  {difference}")
     if any(differences.values()):
         raise typer.Exit(1)
 
 
-async def _check(url: str) -> dict[str, list[Any]]:
+async def _compare(url: str) -> dict[str, list[Any]]:
     name = f"check_migrations_{os.getpid()}"
     admin = await asyncpg.connect(in_database(url, "postgres"))
     try:
         await admin.execute(f'CREATE DATABASE "{name}"')
-        return {
-            service: await _differences(service, in_database(url, name)) for service in SERVICES
-        }
+        test_url, password, differences = in_database(url, name), secrets.token_hex(), {}
+        for service in SERVICES:
+            await provision(test_url, service, password=password, owner_password=password)
+            owner_url = database_url(test_url, f"{service}_owner", password)
+            asyncpg_owner_url = asyncpg_url(SecretStr(owner_url))
+            await upgrade(f"services.{service}", asyncpg_owner_url)
+            tables: MetaData = import_module(f"services.{service}.models").Base.metadata
+            differences[service] = await drift(asyncpg_owner_url, tables)
+        return differences
     finally:
         await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         await admin.close()
-
-
-async def _differences(service: str, url: str) -> list[Any]:
-    password = secrets.token_hex()
-    await provision(url, service, password=password, owner_password=password)
-    owner_url = asyncpg_url(SecretStr(database_url(url, f"{service}_owner", password)))
-    await upgrade(f"services.{service}", owner_url)
-    tables: MetaData = import_module(f"services.{service}.models").Base.metadata
-    return await drift(owner_url, tables)

@@ -1,1 +1,1 @@
-"""`carnet demo`: the story of one purchase, told to a running system as an API client would."""
+"""`carnet demo`: one purchase from beginning to end, as an API client of a running system."""

@@ -1,4 +1,4 @@
-"""The six steps of the story; each prints what came back and checks it."""
+"""The six steps of the story; each checks and prints the answers."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ import httpx
 from deploy.api_client import CardGateway, Person, require, unique
 from deploy.demo.page import Page
 
-PASSWORD = "correct horse battery"  # noqa: S105 - of people who exist only in the story
+PASSWORD = "correct horse battery"  # noqa: S105 - of users who exist only in the story
 DECLINED_CARD = "4000000000000341"
 SECURE_CARD = "4000002500003155"
 EVENTUALLY = 15.0
@@ -17,7 +17,7 @@ HOURS = {"enabled": True, "start_time": "09:00", "end_time": "17:00"}
 PACKAGE = {
     "name": "Ten sessions",
     "session_name": "Individual therapy",
-    "description": "Ten sessions of an hour, and two more for the ones that are missed.",
+    "description": "Ten sessions of one hour, and two more for sessions that are missed.",
     "total_sessions": 10,
     "backup_sessions": 2,
     "session_duration_minutes": 60,
@@ -34,7 +34,7 @@ PACKAGE = {
 
 
 class Story:
-    """Everybody who takes part, and what they made."""
+    """The users of the story and what they create."""
 
     def __init__(self, api: httpx.AsyncClient, cards: CardGateway, admin: Person, page: Page):
         self.api = api
@@ -57,33 +57,33 @@ class Story:
     def _here(self) -> str:
         return f"/api/organizations/{self.organization['id']}"
 
-    async def tell(self) -> None:
-        """Tell the whole story; raises UnexpectedAnswer where it goes otherwise."""
+    async def run(self) -> None:
+        """Run all steps. Raises UnexpectedAnswer when one does not end as expected."""
         for step in (
-            self.found_the_organization,
-            self.make_a_voucher_type,
-            self.let_a_client_in,
+            self.create_organization,
+            self.create_voucher_type,
+            self.admit_client,
             self.buy,
             self.redeem,
-            self.read_the_audit_trail,
+            self.read_audit_trail,
         ):
             await step()
 
-    async def found_the_organization(self) -> None:
+    async def create_organization(self) -> None:
         """The admin signs in and creates an organization with its owner."""
         self.page.step(1, "The admin creates an organization with its owner")
         await self.admin.sign_in()
-        self.page.said("POST /api/auth/login", f"{self.admin.email} is signed in")
-        self.organization = await self._found("Seaside Practice", self.owner)
-        self.page.said(
+        self.page.exchange("POST /api/auth/login", f"{self.admin.email} is signed in")
+        self.organization = await self._organization("Seaside Practice", self.owner)
+        self.page.exchange(
             "POST /api/admin/organizations",
             f"organization {self.organization['id']} “{self.organization['slug']}”,"
             f" owner {self.organization['owner']['email']}",
         )
-        await self._found("Another Practice", self.other_owner)
+        await self._organization("Another Practice", self.other_owner)
 
-    async def _found(self, name: str, owner: Person) -> dict[str, Any]:
-        made: dict[str, Any] = await self.admin.call(
+    async def _organization(self, name: str, owner: Person) -> dict[str, Any]:
+        organization: dict[str, Any] = await self.admin.call(
             "POST",
             "/api/admin/organizations",
             {
@@ -98,22 +98,23 @@ class Story:
             },
             expect=201,
         )
-        require(made["owner"]["organization_id"] == made["id"], "the owner belongs to it")
-        return made
+        organization_id = organization["owner"]["organization_id"]
+        require(organization_id == organization["id"], "the owner belongs to the organization")
+        return organization
 
-    async def make_a_voucher_type(self) -> None:
+    async def create_voucher_type(self) -> None:
         """The owner signs in, creates a voucher type and employs a therapist."""
         self.page.step(2, "The owner creates a voucher type")
         await self.owner.sign_in()
         self.voucher_type = await self.owner.call(
             "POST", f"{self._here}/voucher-types", PACKAGE, expect=201
         )
-        shown = self.voucher_type
-        require(shown["booking_rules"] == PACKAGE["booking_rules"], "the rules come back as sent")
-        self.page.said(
+        new = self.voucher_type
+        require(new["booking_rules"] == PACKAGE["booking_rules"], "the rules are those sent")
+        self.page.exchange(
             f"POST {self._here}/voucher-types",
-            f"“{shown['name']}”: {shown['total_sessions']} + {shown['backup_sessions']} sessions,"
-            f" {shown['price']} {shown['currency']}",
+            f"“{new['name']}”: {new['total_sessions']} + {new['backup_sessions']} sessions,"
+            f" {new['price']} {new['currency']}",
         )
         therapist = self.therapist
         await self.owner.call(
@@ -127,13 +128,13 @@ class Story:
             },
             expect=201,
         )
-        self.page.said(f"POST {self._here}/users", f"therapist {therapist.email}")
+        self.page.exchange(f"POST {self._here}/users", f"therapist {therapist.email}")
 
-    async def let_a_client_in(self) -> None:
+    async def admit_client(self) -> None:
         """A client registers, waits for approval, is approved and signs in."""
         self.page.step(3, "A client registers and is approved")
         client = self.client
-        registered = await client.call(
+        user = await client.call(
             "POST",
             "/api/auth/register",
             {
@@ -144,28 +145,28 @@ class Story:
             },
             expect=201,
         )
-        self.page.said("POST /api/auth/register", f"user {registered['id']} waits for approval")
+        self.page.exchange("POST /api/auth/register", f"user {user['id']} waits for approval")
         credentials = {"email": client.email, "password": client.password}
-        refused = await client.call("POST", "/api/auth/login", credentials, expect=403)
-        self.page.said("POST /api/auth/login", f"403 {refused['code']}: {refused['detail']}")
-        await self.owner.call("POST", f"{self._here}/users/{registered['id']}/approve")
-        self.page.said(f"POST …/users/{registered['id']}/approve", "the owner approves")
+        error = await client.call("POST", "/api/auth/login", credentials, expect=403)
+        self.page.exchange("POST /api/auth/login", f"403 {error['code']}: {error['detail']}")
+        await self.owner.call("POST", f"{self._here}/users/{user['id']}/approve")
+        self.page.exchange(f"POST …/users/{user['id']}/approve", "the owner approves")
         await client.sign_in()
-        self.page.said("POST /api/auth/login", f"{client.email} is signed in")
+        self.page.exchange("POST /api/auth/login", f"{client.email} is signed in")
 
     async def buy(self) -> None:
         """The client buys: with a good card, twice with one key, declined, and with 3-D Secure."""
         self.page.step(4, "The client buys")
-        offered = await self.client.call("GET", "/api/voucher-types/available")
-        require([t["id"] for t in offered] == [self.voucher_type["id"]], "one type is offered")
-        self.page.said("GET /api/voucher-types/available", f"{len(offered)} type on offer")
+        types = await self.client.call("GET", "/api/voucher-types/available")
+        require([t["id"] for t in types] == [self.voucher_type["id"]], "one type is offered")
+        self.page.exchange("GET /api/voucher-types/available", f"{len(types)} type on offer")
         key = unique("purchase")
         self.voucher = await self._purchase("pm_card_visa", key=key)
         await self._check_the_purchase()
         again = await self._purchase("pm_card_visa", key=key)
         require(again == self.voucher, "the same key gets the same answer")
         require(len(await self._captured()) == 1, "and charges nothing")
-        self.page.said(
+        self.page.exchange(
             "POST /api/vouchers/purchase", "same Idempotency-Key: same answer, no charge"
         )
         await self._buy_with_a_declined_card()
@@ -188,38 +189,40 @@ class Story:
         require(voucher["status"] == "active", "the voucher is active")
         require((len(voucher["codes"]), len(backup)) == (12, 2), "12 codes, 2 of them backup")
         require(bool(voucher["invoice_number"]), "there is an invoice number")
-        captured = await self._captured()
-        require([p["amount"] for p in captured] == [39999], "one card payment of 399.99")
-        self.page.said(
+        card_payments = await self._captured()
+        require([p["amount"] for p in card_payments] == [39999], "one card payment of 399.99")
+        self.page.exchange(
             "POST /api/vouchers/purchase",
             f"201 voucher {voucher['id']} is {voucher['status']}, {len(voucher['codes'])} codes"
             f" ({len(backup)} backup), invoice {voucher['invoice_number']},"
-            f" one card payment of {captured[0]['amount'] / 100:.2f}",
+            f" one card payment of {card_payments[0]['amount'] / 100:.2f}",
         )
 
     async def _captured(self) -> list[dict[str, Any]]:
-        """Return this client's payments in the card gateway's own books."""
+        """Return this client's payments that the card gateway has captured."""
         mine = await self.client.call("GET", "/api/payments/my")
-        known = {p["gateway_transaction_id"] for p in mine}
-        return await self.cards.payments(lambda payment: payment["id"] in known)
+        ids = {p["gateway_transaction_id"] for p in mine}
+        return await self.cards.payments(lambda payment: payment["id"] in ids)
 
     async def _buy_with_a_declined_card(self) -> None:
         token = await self.cards.token_for_card(DECLINED_CARD)
-        refused = await self._purchase(token, key=unique("declined"), expect=402)
+        error = await self._purchase(token, key=unique("declined"), expect=402)
         mine = await self.client.call("GET", "/api/vouchers/my", params={"status": "active"})
         require(len(mine) == 1, "a declined card leaves no active voucher")
-        self.page.said("POST /api/vouchers/purchase", f"402 {refused['code']}: {refused['detail']}")
+        self.page.exchange("POST /api/vouchers/purchase", f"402 {error['code']}: {error['detail']}")
 
     async def _buy_with_three_d_secure(self) -> None:
         token = await self.cards.token_for_card(SECURE_CARD)
         voucher = await self._purchase(token, key=unique("secure"))
         payment = voucher["payment"]
-        require(payment["status"] == "requires_action", "3-D Secure asks for the owner's consent")
+        require(payment["status"] == "requires_action", "3-D Secure requires the owner's consent")
         require(voucher["status"] == "pending", "until then the voucher is pending")
-        self.page.said("POST /api/vouchers/purchase", "201 pending: the bank wants a confirmation")
+        self.page.exchange(
+            "POST /api/vouchers/purchase", "201 pending: the bank wants a confirmation"
+        )
         await self.cards.authenticate(payment["next_action"]["client_secret"])
         active = await self._eventually_active(voucher["id"])
-        self.page.said(
+        self.page.exchange(
             "POST /api/payments/webhooks/stripe",
             f"signed by the card gateway: voucher {active['id']} is {active['status']},"
             f" invoice {active['invoice_number']}",
@@ -241,32 +244,36 @@ class Story:
         await self.therapist.sign_in()
         code = next(c["code"] for c in self.voucher["codes"] if not c["is_backup"])
         path = f"/api/vouchers/{self.voucher['id']}/redemptions"
-        done = await self.therapist.call("POST", path, {"code": code}, expect=201)
-        require(done["regular_sessions_left"] == 9, "nine regular sessions are left")
-        self.page.said(
+        redemption = await self.therapist.call("POST", path, {"code": code}, expect=201)
+        require(redemption["regular_sessions_left"] == 9, "nine regular sessions are left")
+        self.page.exchange(
             f"POST {path}",
-            f"{code} is redeemed: {done['regular_sessions_left']} regular and"
-            f" {done['backup_sessions_left']} backup sessions left",
+            f"{code} is redeemed: {redemption['regular_sessions_left']} regular and"
+            f" {redemption['backup_sessions_left']} backup sessions left",
         )
-        refused = await self.therapist.call("POST", path, {"code": code}, expect=409)
-        self.page.said(f"POST {path}", f"409 {refused['code']}: {refused['detail']}")
+        error = await self.therapist.call("POST", path, {"code": code}, expect=409)
+        self.page.exchange(f"POST {path}", f"409 {error['code']}: {error['detail']}")
 
-    async def read_the_audit_trail(self) -> None:
-        """The owner reads who did what; another organization's owner finds nothing."""
+    async def read_audit_trail(self) -> None:
+        """The owner reads who changed what; the owner of another organization gets a 404."""
         self.page.step(6, "The owner reads the audit trail")
         path = f"{self._here}/audit-logs"
         rows = await self._eventually_complete(path)
         for expected in self._expected_rows():
-            found = [row for row in rows if _tells(row, *expected)]
-            require(len(found) == 1, f"{expected} is there exactly once, not {len(found)} times")
-            by_a_person = found[0]["user_id"] is not None
-            from_somewhere = bool(found[0]["ip_address"] and found[0]["user_agent"])
-            require(from_somewhere or not by_a_person, f"{expected} says from where")
-            require(bool(found[0]["new_values"]), f"{expected} has the new values")
+            matches = [
+                row
+                for row in rows
+                if (row["action"], row["entity_type"], row["entity_id"]) == expected
+            ]
+            require(len(matches) == 1, f"{expected} exists once, not {len(matches)} times")
+            [row] = matches
+            has_origin = bool(row["ip_address"] and row["user_agent"])
+            require(has_origin or row["user_id"] is None, f"{expected} has its origin")
+            require(bool(row["new_values"]), f"{expected} has the new values")
         self.page.audit(rows)
         await self.other_owner.sign_in()
-        refused = await self.other_owner.call("GET", path, expect=404)
-        self.page.said(f"GET {path}", f"by another organization's owner: 404 {refused['code']}")
+        error = await self.other_owner.call("GET", path, expect=404)
+        self.page.exchange(f"GET {path}", f"by another organization's owner: 404 {error['code']}")
 
     def _expected_rows(self) -> list[tuple[str, str, int]]:
         voucher_id = self.voucher["id"]
@@ -280,7 +287,7 @@ class Story:
         ]
 
     async def _eventually_complete(self, path: str) -> list[dict[str, Any]]:
-        """Read until the redemption, the last of the story, has arrived."""
+        """Read until the row of the redemption, the last change of the story, has arrived."""
         async with asyncio.timeout(EVENTUALLY):
             while True:
                 rows: list[dict[str, Any]] = await self.owner.call(
@@ -290,8 +297,3 @@ class Story:
                 if ("REDEEM", "redemption") in kinds or ("REDEEM", "voucher") in kinds:
                     return rows
                 await asyncio.sleep(0.2)
-
-
-def _tells(row: dict[str, Any], action: str, entity_type: str, entity_id: int) -> bool:
-    told = (row["action"], row["entity_type"], row["entity_id"])
-    return told == (action, entity_type, entity_id)

@@ -1,7 +1,7 @@
-"""`python -m deploy.docker.broker_definitions FILE`: the broker's users, as it imports them.
+"""`python -m deploy.docker.broker_definitions FILE`: writes the broker's users to a file.
 
-Reads RABBITMQ_PASSWORD, the administrator's, and <USER>_RABBITMQ_PASSWORD of each other user. The
-file holds hashes of the passwords. The broker imports it whenever it starts.
+Reads RABBITMQ_PASSWORD of the administrator and <USER>_RABBITMQ_PASSWORD of each other user. The
+file contains hashes of the passwords. The broker imports it at each start.
 """
 
 import json
@@ -22,19 +22,19 @@ HOST = "/"
 def definitions(environment: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
     """Return administrator, users, rights and exchanges.
 
-    Raises LookupError that names what the environment lacks.
+    Raises LookupError that names the missing variables.
     """
     names = {user: access.password_variable(user) for user in access.USERS}
     missing = [name for name in (PASSWORD, *names.values()) if not environment.get(name)]
     if missing:
         raise LookupError(f"not set: {', '.join(missing)}")
     passwords = {user: environment[name] for user, name in names.items()}
-    found = access.definitions_for(passwords, host=HOST)
-    return with_administrator(found, ADMINISTRATOR, environment[PASSWORD])
+    base = access.definitions_for(passwords, host=HOST)
+    return with_administrator(base, ADMINISTRATOR, environment[PASSWORD])
 
 
 def write(file: Path, text: str) -> None:
-    """Replace a file in one step: the broker may be starting."""
+    """Replace a file in one step, because the broker may be starting."""
     new = file.with_suffix(".new")
     new.write_text(text)
     new.chmod(0o644)  # the broker runs as another user
@@ -42,7 +42,7 @@ def write(file: Path, text: str) -> None:
 
 
 def main() -> int:
-    """Write the file that the command line names; return the exit code."""
+    """Write the file of the command line and return the exit code."""
     file = Path(sys.argv[1])
     try:
         write(file, json.dumps(definitions(os.environ), indent=2))

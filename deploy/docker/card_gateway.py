@@ -2,7 +2,7 @@
 
     CARD_GATEWAY_WEBHOOK_SECRET=… CARD_GATEWAY_WEBHOOK_URL=… python -m deploy.docker.card_gateway
 
-Keeps its state in /var/lib/carnet. Never for real money: it asks nobody for a key.
+Stores its state in /var/lib/carnet. Never use it for real money: it requires no key.
 """
 
 import logging
@@ -28,7 +28,7 @@ def main() -> None:
     webhooks.register_webhook(
         "carnet", os.environ[URL_VARIABLE], os.environ[SECRET_VARIABLE], EVENTS
     )
-    server.app.cleanup_ctx.append(state.keep)
+    server.app.cleanup_ctx.append(state.write_changes)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     web.run_app(server.app, host="0.0.0.0", port=PORT, print=None)  # noqa: S104 - a container's
 

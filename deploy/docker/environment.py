@@ -1,10 +1,10 @@
-"""The secrets of an installation with Docker, made once:
+"""Creates the secrets of an installation with Docker, once:
 
     python3 -m deploy.docker.environment admin@example.com
 
-writes `.env` beside docker-compose.yml, readable by its owner alone, and never over one that is
-there. With --development the card gateway is localstripe. With --add-missing it adds to an existing
-file what an earlier version did not need. Needs Python and nothing installed.
+writes `.env` beside docker-compose.yml. Only its owner can read it, and an existing file is never
+replaced. With --development the card gateway is localstripe. With --add-missing the command adds to
+an existing file the variables that an earlier version did not need. It needs only Python.
 """
 
 import argparse
@@ -22,7 +22,7 @@ BROKER_USERS = (*SERVICES, "gateway", "operator")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 LEAST_COMPOSE = "2.20"
-"""docker-compose 1.29 refuses docker-compose.yml: it does not know the key `name`."""
+"""docker-compose 1.29 does not support the key `name` in docker-compose.yml."""
 
 Section = tuple[str, dict[str, str]]
 """A comment and the variables below it."""
@@ -33,16 +33,30 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
     keys = {name: private_key(name) for name in SIGNERS}
     return [
         (
-            "The first admin. The password may be changed after signing in.",
+            "The first administrator. The password may be changed after signing in.",
             {"CARNET_ADMIN_EMAIL": admin_email, "CARNET_ADMIN_PASSWORD": _password()},
         ),
-        _card_gateway(development),
         (
-            "The servers' administrators.",
+            "localstripe instead of Stripe: no real money moves.",
+            {
+                "COMPOSE_PROFILES": "development",
+                "CARNET_LOCAL_ADDRESSES": "true",
+                "STRIPE_API_BASE": "http://card-gateway:8420",
+                "STRIPE_API_KEY": "sk_test_local",
+                "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
+            },
+        )
+        if development
+        else (
+            "Stripe's secret key, and the signing secret of the webhook that you create there.",
+            {"STRIPE_API_KEY": "", "STRIPE_WEBHOOK_SECRET": ""},
+        ),
+        (
+            "The administrators of the servers.",
             {"POSTGRES_PASSWORD": _password(), "RABBITMQ_PASSWORD": _password()},
         ),
         (
-            "Each service's roles in the database: the one that works, and its schema's owner.",
+            "The database roles of each service: its own, and the owner of its schema.",
             {
                 f"{name.upper()}_{role}PASSWORD": _password()
                 for name in SERVICES
@@ -50,38 +64,25 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
             },
         ),
         (
-            "The broker's users: each service, the gateway, and who replays dead letters.",
+            "The broker's users: services, gateway, and the operator, who replays dead letters.",
             {f"{name.upper()}_RABBITMQ_PASSWORD": _password() for name in BROKER_USERS},
         ),
         (
-            "Encrypts the keys that sign access tokens. Without it they are lost.",
+            "Encrypts the keys that sign access tokens. If it is lost, they are lost too.",
             {"IDENTITY_SIGNING_SECRET": secrets.token_urlsafe(32)},
         ),
         (
-            "By these the services and the gateway know each other.",
+            "The keys that identify the services and the gateway to each other.",
             {
                 **{f"{name.upper()}_INTERNAL_KEY": _json(key) for name, key in keys.items()},
                 "INTERNAL_JWKS": _json({"keys": [public_key(key) for key in keys.values()]}),
             },
         ),
         (
-            "By these a repeated request is recognized. They outlive the keys above.",
+            "These identify repeated requests. They stay when the keys above are replaced.",
             {f"{name.upper()}_IDEMPOTENCY_SECRET": secrets.token_urlsafe(32) for name in SERVICES},
         ),
     ]
-
-
-def _card_gateway(development: bool) -> Section:
-    if not development:
-        comment = "Stripe's secret key, and the signing secret of the webhook you made there."
-        return comment, {"STRIPE_API_KEY": "", "STRIPE_WEBHOOK_SECRET": ""}
-    return "localstripe instead of Stripe: no real money moves.", {
-        "COMPOSE_PROFILES": "development",
-        "CARNET_LOCAL_ADDRESSES": "true",
-        "STRIPE_API_BASE": "http://card-gateway:8420",
-        "STRIPE_API_KEY": "sk_test_local",
-        "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
-    }
 
 
 def _password() -> str:
@@ -94,7 +95,7 @@ def _json(value: object) -> str:
 
 
 def rendered(parts: list[Section]) -> str:
-    """Return the text of an env file. Values are quoted so that nothing in them is special."""
+    """Return the text of an env file. Values are quoted, so no character in them is special."""
     blocks = []
     for comment, variables in parts:
         lines = [f"{name}='{value}'" if value else f"{name}=" for name, value in variables.items()]
@@ -103,20 +104,20 @@ def rendered(parts: list[Section]) -> str:
 
 
 def missing_from(text: str, parts: list[Section]) -> list[Section]:
-    """Return the variables that an env file of an earlier version does not assign."""
+    """Return the sections with the variables that the text of an env file does not assign."""
     lines = [line.partition("=")[0].removeprefix("export ").strip() for line in text.splitlines()]
-    found = []
+    missing_parts = []
     for comment, variables in parts:
         missing = {name: value for name, value in variables.items() if name not in lines}
         if missing:
-            found.append((comment, missing))
-    return found
+            missing_parts.append((comment, missing))
+    return missing_parts
 
 
 def add_missing(file: Path, parts: list[Section]) -> list[str]:
-    """Append what an env file of an earlier version lacks; return the names of the variables.
+    """Append the variables that an env file of an earlier version lacks; return their names.
 
-    What is there already is in use and stays. Raises FileNotFoundError.
+    Existing variables are in use and stay unchanged. Raises FileNotFoundError.
     """
     text = file.read_text()
     missing = missing_from(text, parts)
@@ -134,7 +135,7 @@ def write_new(file: Path, text: str) -> None:
 
 
 def main() -> int:
-    """Be `python3 -m deploy.docker.environment`; return the exit code."""
+    """Run `python3 -m deploy.docker.environment` and return the exit code."""
     arguments = _arguments()
     if arguments.add_missing:
         return _add_missing(arguments.file)
@@ -145,11 +146,11 @@ def main() -> int:
     try:
         write_new(arguments.file, rendered(parts))
     except FileExistsError:
-        print(f"{arguments.file} is there already: its secrets are in use.", file=sys.stderr)
-        print("Keep it; to begin anew, move it and the volumes away.", file=sys.stderr)
+        print(f"{arguments.file} exists already: its secrets are in use.", file=sys.stderr)
+        print("Use it; to start without data, move it and the volumes away.", file=sys.stderr)
         return 1
-    print(f"Wrote {arguments.file}. The first admin's password is in it.")
-    print(f"It is for Docker Compose {LEAST_COMPOSE} or later: see `docker compose version`.")
+    print(f"Wrote {arguments.file}. The first administrator's password is in it.")
+    print(f"It needs Docker Compose {LEAST_COMPOSE} or later: see `docker compose version`.")
     if not arguments.development:
         print("Now fill in STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET.")
     return 0
@@ -157,10 +158,10 @@ def main() -> int:
 
 def _add_missing(file: Path) -> int:
     try:
-        # Of what concerns the first admin and the card gateway nothing is missing in a file in use.
+        # The first two sections, administrator and card gateway, are in every file in use.
         names = add_missing(file, sections("")[2:])
     except FileNotFoundError:
-        print(f"{file} is not there: make it with an e-mail address.", file=sys.stderr)
+        print(f"{file} does not exist: create it with an e-mail address.", file=sys.stderr)
         return 1
     print(f"Added to {file}: {', '.join(names) or 'nothing, it is complete'}.")
     return 0
@@ -175,7 +176,7 @@ def _arguments() -> argparse.Namespace:
         "admin_email",
         nargs="?",
         default="",
-        help="the first admin's e-mail address, to sign in with",
+        help="the first administrator's e-mail address, to sign in with",
     )
     parser.add_argument(
         "--add-missing",

@@ -1,7 +1,7 @@
-"""A container's health check: `python -m health [PATH]` asks the process's operations port.
+"""A container's health check: `python -m health [PATH]` requests a path at the operations port.
 
-PATH is /health/ready unless given. Exit code 0 when the answer is 200, else 1. The port is that of
-the environment, `<SERVICE>_OPERATIONS_PORT`. Little is imported: this starts every ten seconds.
+PATH is /health/ready by default. The exit code is 0 for status 200, otherwise 1. The environment
+has the port, as `<SERVICE>_OPERATIONS_PORT`. Few modules are imported: it runs every ten seconds.
 """
 
 import os
@@ -9,11 +9,11 @@ import socket
 import sys
 from collections.abc import Mapping
 
-_SECONDS = 4.0  # of each wait; readiness itself asks the database for two at most
+_SECONDS = 4.0  # for each wait; the readiness check waits for the database for at most two
 
 
 def operations_port(environment: Mapping[str, str]) -> int:
-    """Return the port the process was told to answer its operators on. Raises LookupError."""
+    """Return the operations port of the environment. Raises LookupError."""
     for name, value in environment.items():
         if name.endswith("_OPERATIONS_PORT"):
             return int(value)
@@ -21,7 +21,7 @@ def operations_port(environment: Mapping[str, str]) -> int:
 
 
 def answer(port: int, path: str) -> bytes:
-    """Return the whole answer to a GET. Raises OSError."""
+    """Return the whole response to a GET, with its head. Raises OSError."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS) as connection:
         connection.sendall(request)
@@ -29,13 +29,13 @@ def answer(port: int, path: str) -> bytes:
 
 
 def main(path: str = "/health/ready") -> int:
-    """Print what was answered, for `docker inspect`, and return the exit code."""
+    """Print the response, for `docker inspect`, and return the exit code."""
     try:
-        received = answer(operations_port(os.environ), path)
+        response = answer(operations_port(os.environ), path)
     except (OSError, LookupError, ValueError) as error:
         print(error)
         return 1
-    head, _, body = received.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     print(body.decode(errors="replace"))
     return 0 if head.split(b" ", 2)[1:2] == [b"200"] else 1
 

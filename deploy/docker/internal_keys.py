@@ -1,8 +1,8 @@
-"""Keys by which services and gateway sign their calls to each other: EC P-256, as JSON Web Keys.
+"""Keys with which services and gateway sign their calls: EC P-256, as JSON Web Keys.
 
-Made with the standard library alone, for machines that have Docker and Python and nothing more.
-Only the arithmetic that turns a random number into its public point is here (SEC 1, 2.2.1 and
-3.2.1); signing is the services' own, with their library.
+They are created with the standard library, for machines that have only Docker and Python. This
+module computes the public point of a random number (SEC 1, 2.2.1 and 3.2.1); the services sign
+with a library.
 """
 
 import base64
@@ -33,21 +33,21 @@ def public_key(private: dict[str, str]) -> dict[str, str]:
 
 
 def public_point(number: int) -> Point:
-    """Return `number` times the base point, for 0 < number < ORDER: doubling and adding."""
-    found: Point | None = None
+    """Return `number` times the base point, for 0 < number < ORDER, by doubling and adding."""
+    total: Point | None = None
     step = BASE
     while number:
         if number & 1:
-            found = step if found is None else _add(found, step)
+            total = step if total is None else _add(total, step)
         step = _add(step, step)
         number >>= 1
-    if found is None:
+    if total is None:
         raise ValueError("zero has no public point")
-    return found
+    return total
 
 
 def _add(one: Point, other: Point) -> Point:
-    """Add two points that are equal or differ in x: no others meet below the curve's order."""
+    """Add two points that are equal or differ in x. No others occur below the curve's order."""
     (x1, y1), (x2, y2) = one, other
     if one == other:
         slope = (3 * x1 * x1 - 3) * pow(2 * y1, -1, P)
@@ -58,5 +58,5 @@ def _add(one: Point, other: Point) -> Point:
 
 
 def _text(number: int) -> str:
-    """Encode as RFC 7518, 6.2.1.2 wants it: 32 bytes, base64url without padding."""
+    """Encode a coordinate by RFC 7518, 6.2.1.2: 32 bytes, base64url without padding."""
     return base64.urlsafe_b64encode(number.to_bytes(32, "big")).rstrip(b"=").decode()

@@ -1,7 +1,7 @@
-"""`python -m deploy.docker.provision`: every service's roles and schema. Safe to repeat.
+"""`python -m deploy.docker.provision`: creates the roles and schema of every service.
 
-Reads CARNET_DATABASE_URL, an administrator's, and for each service the passwords that its roles
-are given: <SERVICE>_DATABASE_PASSWORD and <SERVICE>_OWNER_DATABASE_PASSWORD.
+It is safe to repeat. Reads CARNET_DATABASE_URL, the address for an administrator, and the passwords
+of each service's roles: <SERVICE>_DATABASE_PASSWORD and <SERVICE>_OWNER_DATABASE_PASSWORD.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ ADMINISTRATOR = "CARNET_DATABASE_URL"
 
 
 async def provision_all(environment: Mapping[str, str]) -> None:
-    """Make or update the roles and schemas of all services.
+    """Create or update the roles and schemas of all services.
 
-    Raises LookupError that names what the environment lacks, before anything is done.
+    Raises LookupError that names missing variables before anything is changed.
     """
-    wanted = [ADMINISTRATOR, *(name for service in SERVICES for name in passwords_of(service))]
-    missing = [name for name in wanted if not environment.get(name)]
+    names = [ADMINISTRATOR, *(name for service in SERVICES for name in passwords_of(service))]
+    missing = [name for name in names if not environment.get(name)]
     if missing:
         raise LookupError(f"not set: {', '.join(missing)}")
     for service in SERVICES:
@@ -32,19 +32,19 @@ async def provision_all(environment: Mapping[str, str]) -> None:
 
 
 def passwords_of(service: str) -> tuple[str, str]:
-    """Return the variables of a service's password and of its schema owner's."""
+    """Return the names of the variables with the passwords of a service's role and owner."""
     prefix = service.upper()
     return f"{prefix}_DATABASE_PASSWORD", f"{prefix}_OWNER_DATABASE_PASSWORD"
 
 
 def main() -> int:
-    """Provision by the process's environment; return the exit code."""
+    """Provision with the passwords of the environment; return the exit code."""
     try:
         asyncio.run(provision_all(os.environ))
     except LookupError as error:
         print(f"provision: {error}", file=sys.stderr)
         return 1
-    print(f"provision: roles and schemas of {', '.join(SERVICES)} are there")
+    print(f"provision: roles and schemas of {', '.join(SERVICES)} exist")
     return 0
 
 

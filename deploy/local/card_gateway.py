@@ -1,4 +1,4 @@
-"""The card gateway of a local stack, localstripe: how it is started and what it is told."""
+"""The program of the local stack's card gateway, localstripe."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from deploy.local.supervisor import Program, own_environment
 
 SECRET_VARIABLE = "CARD_GATEWAY_WEBHOOK_SECRET"  # noqa: S105 - a name
-# What localstripe sends of these is less than Stripe does; the list is what we want to hear.
+# The events that we want to receive; localstripe sends fewer of them than Stripe does.
 EVENTS = [
     *(f"payment_intent.{what}" for what in ("succeeded", "payment_failed", "canceled")),
     *(f"payment_intent.{what}" for what in ("requires_action", "processing", "created")),
@@ -17,7 +17,7 @@ EVENTS = [
 
 
 def program(folder: Path, port: int, *, webhook_url: str, webhook_secret: str) -> Program:
-    """Describe the process that keeps its state in `folder` and listens on 127.0.0.1:`port`."""
+    """Describe the process that stores its state in `folder` and listens on 127.0.0.1:`port`."""
     return Program(
         name="card-gateway",
         command=(

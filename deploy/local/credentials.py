@@ -1,4 +1,4 @@
-"""The system's own secrets: made at the first start of a data folder, kept in it."""
+"""The secrets of a local stack, created at the first start and stored in its data folder."""
 
 import json
 import secrets
@@ -15,7 +15,7 @@ from deploy.operate.broker import access
 
 
 def service_credentials(store: SecretStore) -> dict[str, Credentials]:
-    """Return every service's passwords, its key for calls to other services, and its secret."""
+    """Return the passwords, the internal key and the idempotency secret of every service."""
     return {
         name: Credentials(
             password=store.get(f"{name}_password", _password),
@@ -33,17 +33,17 @@ def broker_passwords(store: SecretStore) -> dict[str, str]:
 
 
 def gateway_key(store: SecretStore) -> str:
-    """Return the key by which the gateway signs its own calls: it has no database."""
+    """Return the key with which the gateway signs its calls to services."""
     return store.get("gateway_internal_key", partial(_private_key, "gateway"))
 
 
 def signing_secret(store: SecretStore) -> str:
-    """Return what encrypts the token-signing keys at rest: 32 bytes, base64url without padding."""
+    """Return the secret that encrypts token-signing keys: 32 bytes, base64url without padding."""
     return store.get("identity_signing_secret", _secret)
 
 
 def webhook_secret(store: SecretStore, settings: StackSettings) -> str:
-    """Return what signs the card gateway's webhooks."""
+    """Return the secret that signs the card gateway's webhooks."""
     if settings.stripe is not None:
         return settings.stripe.webhook_secret
     return settings.webhook_secret or store.get(
@@ -52,12 +52,12 @@ def webhook_secret(store: SecretStore, settings: StackSettings) -> str:
 
 
 def admin_password(store: SecretStore, settings: StackSettings) -> str:
-    """Return the first admin's password: as set, else made once and kept."""
+    """Return the first administrator's password: the one that is set, or one created once."""
     return settings.admin_password or store.get("admin_password", lambda: secrets.token_urlsafe(18))
 
 
-def keep_admin(file: Path, email: str, password: str) -> None:
-    """Write the first admin's sign-in where its owner finds it again."""
+def store_admin(file: Path, email: str, password: str) -> None:
+    """Store the first administrator's address and password in a private file."""
     write_private(file, json.dumps({"email": email, "password": password}, indent=2) + "\n")
 
 

@@ -1,7 +1,7 @@
-"""Debian packages as an ordinary user: fetched by apt, verified by apt, unpacked anywhere.
+"""Debian packages for an ordinary user: downloaded and verified by apt, unpacked anywhere.
 
-apt works in folders of our own: neither the system's package lists nor its record of what is
-installed are read or written, so the answer is the same on every machine of one release.
+apt works in our own folders. It neither reads nor writes the system's package lists and its list of
+installed packages, so the result is the same on every machine of one release.
 """
 
 import os
@@ -20,53 +20,54 @@ _COMPLETE = "complete"
 
 @dataclass(frozen=True)
 class Packages:
-    """Programs to have: `names` with what `wanted` matches of the packages they depend on.
+    """Packages to unpack: `names`, and those of their dependencies that `dependencies` matches.
 
-    Libraries that the programs load are wanted, because a minimal image may lack them; what
-    Debian's service scripts need is not. `told` is what a person reads while they are fetched,
-    `remedy` what else one can do when they cannot be had.
+    Libraries that the programs load are needed, because a minimal image may lack them; what
+    Debian's service scripts need is not. `title` names the packages in messages, `remedy` is what
+    the user can do if they cannot be downloaded.
     """
 
     folder: str
     names: tuple[str, ...]
-    wanted: re.Pattern[str]
-    told: str
+    dependencies: re.Pattern[str]
+    title: str
     remedy: str
 
 
 def cache_folder() -> Path:
-    """Return the folder of downloads that every checkout of this user shares."""
+    """Return the folder of downloads, which all checkouts of this user share."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "carnet"
 
 
 def available() -> bool:
-    """Tell whether this system has Debian's package tools."""
+    """Return whether this system has Debian's package tools."""
     return all(shutil.which(tool) for tool in ("apt-get", "dpkg"))
 
 
 def unpack(
-    chosen: Packages, into: Path, adapt: Callable[[Path], None], say: Callable[[str], None]
+    packages: Packages, into: Path, adapt: Callable[[Path], None], say: Callable[[str], None]
 ) -> None:
-    """Unpack packages into the folder `into`, which comes to be in one step.
+    """Unpack packages into the new folder `into`, which appears in one step when it is complete.
 
-    `adapt` may change the unpacked tree before that.
-
-    Raises StartError when the packages cannot be had.
+    `adapt` may change the unpacked tree before that. Raises StartError when a package cannot be
+    downloaded or unpacked.
     """
-    packages = _downloaded(chosen, say)
+    downloads = cache_folder() / f"{packages.folder}-{_release(packages)}"
+    if not (downloads / _COMPLETE).exists():
+        _download(packages, downloads, say)
     into.parent.mkdir(parents=True, exist_ok=True)
     for leftover in into.parent.glob(f"{into.name}.unfinished.*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    # A name of its own: an attempt that was cancelled may still be unpacking in its thread.
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{into.name}.unfinished.", dir=into.parent))
+    # A unique name: the thread of a cancelled attempt may still be unpacking.
+    temporary = Path(tempfile.mkdtemp(prefix=f"{into.name}.unfinished.", dir=into.parent))
     try:
-        for package in packages:
-            _run(chosen, ["dpkg", "-x", str(package), str(unfinished)], f"cannot unpack {package}")
-        adapt(unfinished)
-        _put_in_place(unfinished, into)
+        for file in sorted(downloads.glob("*.deb")):
+            _run(packages, ["dpkg", "-x", str(file), str(temporary)], f"cannot unpack {file}")
+        adapt(temporary)
+        _put_in_place(temporary, into)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def libraries_in(root: Path) -> str:
@@ -74,59 +75,51 @@ def libraries_in(root: Path) -> str:
     return ":".join(sorted({str(file.parent) for file in root.glob("**/lib/*-linux-*/*.so.*")}))
 
 
-def _downloaded(chosen: Packages, say: Callable[[str], None]) -> list[Path]:
-    folder = cache_folder() / f"{chosen.folder}-{_release(chosen)}"
-    if not (folder / _COMPLETE).exists():
-        _download(chosen, folder, say)
-    return sorted(folder.glob("*.deb"))
-
-
-def _release(chosen: Packages) -> str:
-    """Name what the packages were built for, as `debian-12-amd64`."""
-    facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', _os_release(), re.MULTILINE))
-    told = _run(chosen, ["dpkg", "--print-architecture"], "dpkg does not know this machine")
-    return f"{facts.get('ID', 'linux')}-{facts.get('VERSION_ID', 'rolling')}-{told.strip()}"
-
-
-def _os_release() -> str:
+def _release(packages: Packages) -> str:
+    """Return the system that the packages are built for, as `debian-12-amd64`."""
     try:
-        return Path("/etc/os-release").read_text()
+        text = Path("/etc/os-release").read_text()
     except OSError:
-        return ""
+        text = ""
+    facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', text, re.MULTILINE))
+    command = ["dpkg", "--print-architecture"]
+    architecture = _run(packages, command, "dpkg does not know this machine").strip()
+    return f"{facts.get('ID', 'linux')}-{facts.get('VERSION_ID', 'rolling')}-{architecture}"
 
 
-def _download(chosen: Packages, folder: Path, say: Callable[[str], None]) -> None:
-    unfinished = folder.with_name(f"{folder.name}.unfinished.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    options = _private_apt(unfinished / "apt")
+def _download(packages: Packages, folder: Path, say: Callable[[str], None]) -> None:
+    temporary = folder.with_name(f"{folder.name}.unfinished.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    options = _private_apt(temporary / "apt")
     try:
         say("reading the package lists of this Debian (a few seconds)")
-        _run(chosen, ["apt-get", *options, "-q", "update"], "apt cannot read the package lists")
-        found = _closure(chosen, options)
-        say(f"fetching {chosen.told}: {len(found)} packages, once")
-        fetch = ["apt-get", *options, "-q", "download", *found]
-        _run(chosen, fetch, "apt cannot fetch", unfinished)
-        shutil.rmtree(unfinished / "apt")
-        (unfinished / _COMPLETE).touch()
+        _run(packages, ["apt-get", *options, "-q", "update"], "apt cannot read the package lists")
+        versions = _versions(packages, options)
+        say(f"downloading {packages.title}: {len(versions)} packages, only once")
+        download = ["apt-get", *options, "-q", "download", *versions]
+        _run(packages, download, "apt cannot download", temporary)
+        shutil.rmtree(temporary / "apt")
+        (temporary / _COMPLETE).touch()
         if not (folder / _COMPLETE).exists():
             shutil.rmtree(folder, ignore_errors=True)
-        _put_in_place(unfinished, folder)
+        _put_in_place(temporary, folder)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put_in_place(unfinished: Path, folder: Path) -> None:
-    """Move a finished folder to its place, unless another start was faster."""
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Move a complete folder to its place, unless another process was faster."""
     try:
-        unfinished.rename(folder)
+        temporary.rename(folder)
     except OSError:
         if not folder.is_dir():
             raise
 
 
 def _private_apt(folder: Path) -> list[str]:
-    for needed in ("state/lists/partial", "cache/archives/partial"):
-        (folder / needed).mkdir(parents=True)
+    """Return the options with which apt works in a folder of its own."""
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
     status = folder / "status"
     status.touch()
     return [
@@ -139,30 +132,31 @@ def _private_apt(folder: Path) -> list[str]:
     ]
 
 
-def _closure(chosen: Packages, options: list[str]) -> list[str]:
-    """Return `name=version` of what a machine with nothing installed would need, of our kinds."""
+def _versions(packages: Packages, options: list[str]) -> list[str]:
+    """Return `name=version` of every package that a machine without any of them needs."""
     plan = _run(
-        chosen,
-        ["apt-get", *options, "-s", "install", "--no-install-recommends", *chosen.names],
-        f"this system's package sources have no {' or no '.join(chosen.names)}",
+        packages,
+        ["apt-get", *options, "-s", "install", "--no-install-recommends", *packages.names],
+        f"this system's package sources have no {' or no '.join(packages.names)}",
     )
-    found = re.findall(r"^Inst (\S+) \((\S+)", plan, re.MULTILINE)
     return [
         f"{name}={version}"
-        for name, version in found
-        if name in chosen.names or chosen.wanted.fullmatch(name)
+        for name, version in re.findall(r"^Inst (\S+) \((\S+)", plan, re.MULTILINE)
+        if name in packages.names or packages.dependencies.fullmatch(name)
     ]
 
 
-def _run(chosen: Packages, command: list[str], failure: str, directory: Path | None = None) -> str:
+def _run(
+    packages: Packages, command: list[str], failure: str, directory: Path | None = None
+) -> str:
     environment = {**os.environ, "LC_ALL": "C"}
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
-    if done.returncode != 0:
-        reason = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+    if process.returncode != 0:
+        reason = (process.stderr or process.stdout).strip().rpartition("\n")[2]
         raise StartError(
-            f"{chosen.told}: {failure}: {reason}",
-            f"Check the network and /etc/apt; or {chosen.remedy}.",
+            f"{packages.title}: {failure}: {reason}",
+            f"Check the network and /etc/apt; or {packages.remedy}.",
         )
-    return done.stdout
+    return process.stdout

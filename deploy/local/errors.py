@@ -1,8 +1,8 @@
-"""The one error people see."""
+"""The error that the user sees."""
 
 
 class StartError(Exception):
-    """Something needed is missing or in the way: what it is, and what to do about it."""
+    """A command cannot do its work: the problem, and what the user can do about it."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}\n{remedy}")

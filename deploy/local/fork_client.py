@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from deploy.local.fork_server import ForkRequest
 from deploy.local.processes import before_exec, signal_group
 
 
 class Process(Protocol):
-    """What a supervisor needs of a process, however it was born."""
+    """What a supervisor needs of a process, executed or forked."""
 
     @property
     def pid(self) -> int:
-        """Its id, which is also that of its group."""
+        """Its id, which is also the id of its group."""
 
     @property
     def returncode(self) -> int | None:
@@ -37,31 +37,31 @@ class ForkedProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._ended = asyncio.Event()
+        self._end = asyncio.Event()
 
     async def wait(self) -> int:
         """Wait for its end and return the exit code."""
-        await self._ended.wait()
+        await self._end.wait()
         return self.returncode or 0
 
     def end(self, code: int) -> None:
-        """Note that it has ended."""
+        """Record that the process has ended."""
         self.returncode = code
-        self._ended.set()
+        self._end.set()
 
 
 class ForkClient:
-    """The supervisor's side of the fork server, which is started with the first request.
+    """Requests processes from the fork server, which is started with the first request.
 
-    Should the fork server be killed, its children die with it, are said to be killed, and the next
-    request starts another one.
+    If the fork server is killed, its children end with it, are reported as killed, and the next
+    request starts another fork server.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = environment
         self._numbers = count(1)
-        self._asked: dict[int, asyncio.Future[ForkedProcess]] = {}
+        self._requests: dict[int, asyncio.Future[ForkedProcess]] = {}
         self._children: dict[int, ForkedProcess] = {}
         self._starting = asyncio.Lock()
         self._server: asyncio.subprocess.Process | None = None
@@ -78,14 +78,15 @@ class ForkClient:
         death_signal: signal.Signals,
         namespaces: Sequence[str] = (),
     ) -> ForkedProcess:
-        """Run a module in a process of its own. Raises OSError when there can be none.
+        """Run a module in a process of its own. Raises OSError when none can be forked.
 
-        Cancelled, it leaves no process behind.
+        If the call is cancelled, no process is left.
         """
-        writer = await self._connected()
-        number = next(self._numbers)
+        async with self._starting:
+            if self._listener is None or self._listener.done() or self._writer is None:
+                self._writer = await self._start()
         request = ForkRequest(
-            number,
+            next(self._numbers),
             name,
             module,
             dict(environment),
@@ -94,17 +95,17 @@ class ForkClient:
             int(death_signal),
             list(namespaces),
         )
-        born: asyncio.Future[ForkedProcess] = asyncio.get_running_loop().create_future()
-        self._asked[number] = born
-        writer.write(json.dumps(asdict(request)).encode() + b"\n")
+        response: asyncio.Future[ForkedProcess] = asyncio.get_running_loop().create_future()
+        self._requests[request.number] = response
+        self._writer.write(json.dumps(asdict(request)).encode() + b"\n")
         try:
-            return await asyncio.shield(born)
+            return await asyncio.shield(response)
         except asyncio.CancelledError:
-            born.add_done_callback(_unwanted)
+            response.add_done_callback(_kill)
             raise
 
     async def close(self) -> None:
-        """End the fork server, whose children have ended before."""
+        """End the fork server. Its children must have ended before."""
         if self._server is None or self._writer is None or self._listener is None:
             return
         self._writer.close()
@@ -112,53 +113,46 @@ class ForkClient:
         await self._listener
         self._server = None
 
-    async def _connected(self) -> asyncio.StreamWriter:
-        async with self._starting:
-            if self._listener is None or self._listener.done() or self._writer is None:
-                self._writer = await self._start()
-        return self._writer
-
     async def _start(self) -> asyncio.StreamWriter:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        own_end, server_end = socket.socketpair()
+        with server_end:
             self._server = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "deploy.local.fork_server", str(theirs.fileno())),
+                *(sys.executable, "-m", "deploy.local.fork_server", str(server_end.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 env=dict(self._environment),
                 cwd=self._folder,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(server_end.fileno(),),
                 start_new_session=True,
                 preexec_fn=before_exec(signal.SIGKILL),
             )
-        reader, writer = await asyncio.open_connection(sock=ours)
+        reader, writer = await asyncio.open_connection(sock=own_end)
         self._listener = asyncio.create_task(self._listen(reader, writer), name="fork server")
         return writer
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Handle the messages of one fork server until it ends."""
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
-                self._hear(json.loads(line))
+                message = json.loads(line)
+                if "code" in message:
+                    self._children.pop(message["pid"]).end(message["code"])
+                elif "problem" in message:
+                    error = OSError(message["problem"])
+                    self._requests.pop(message["number"]).set_exception(error)
+                else:
+                    child = self._children[message["pid"]] = ForkedProcess(message["pid"])
+                    self._requests.pop(message["number"]).set_result(child)
         writer.close()
         for child in self._children.values():
             child.end(-signal.SIGKILL)
         self._children.clear()
-        for asked in self._asked.values():
-            asked.set_exception(OSError("the process that others are forked from has ended"))
-        self._asked.clear()
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        if "code" in message:
-            self._children.pop(message["pid"]).end(message["code"])
-            return
-        asked = self._asked.pop(message["number"])
-        if "problem" in message:
-            asked.set_exception(OSError(message["problem"]))
-            return
-        child = self._children[message["pid"]] = ForkedProcess(message["pid"])
-        asked.set_result(child)
+        for response in self._requests.values():
+            response.set_exception(OSError("the fork server has ended"))
+        self._requests.clear()
 
 
-def _unwanted(born: asyncio.Future[ForkedProcess]) -> None:
-    if born.exception() is None:
-        signal_group(born.result().pid, signal.SIGKILL)
+def _kill(response: asyncio.Future[ForkedProcess]) -> None:
+    """Kill the process of a request that was cancelled."""
+    if response.exception() is None:
+        signal_group(response.result().pid, signal.SIGKILL)

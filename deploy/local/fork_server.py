@@ -20,7 +20,6 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from deploy.local.processes import die_with_parent, join
@@ -54,9 +53,9 @@ LIBRARIES = (
     "uvicorn.protocols.http.httptools_impl",
     "zxcvbn",
 )
-"""What takes long to import and has no thread, socket or setting of its own afterwards."""
+"""Libraries that take long to import and start no thread, open no socket, read no setting then."""
 
-# Without it setproctitle writes over /proc/PID/environ too, by which we know what belongs to us.
+# Without it setproctitle overwrites /proc/PID/environ too, where our processes have their mark.
 _KEEP_ENVIRONMENT = "SPT_NOENV"
 _PR_SET_NAME = 15
 _LONGEST_NAME = 15  # of a thread, prctl(2)
@@ -65,7 +64,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class ForkRequest:
-    """A process that is to be: `module` is run as `python -m` does, in the folder `directory`."""
+    """A request for a process that runs `module` like `python -m`, in the folder `directory`."""
 
     number: int
     name: str
@@ -78,7 +77,7 @@ class ForkRequest:
 
 
 class ForkServer:
-    """The parent's loop: one request, one fork."""
+    """Forks one process for each request."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -92,49 +91,50 @@ class ForkServer:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal
 
     def serve(self) -> ForkRequest | None:
-        """Fork until the other side is gone (None), or return, in a child, what it is to run."""
+        """Serve until the client is gone. In a child, return the request that it must run."""
         while True:
             sources: list[socket.socket | int] = [self._connection, self._wake_up]
             ready, _, _ = select.select(sources, [], [])
             if self._wake_up in ready:
                 os.read(self._wake_up, 512)
-                self._tell_of_the_dead()
+                for pid in list(self._children):
+                    ended_pid, status = os.waitpid(pid, os.WNOHANG)
+                    if ended_pid:
+                        self._children.discard(pid)
+                        self._send(pid=pid, code=os.waitstatus_to_exitcode(status))
             if self._connection in ready:
-                received = self._connection.recv(65536)
-                if not received:
+                data = self._connection.recv(65536)
+                if not data:
                     return None
-                for line in self._lines(received):
+                *lines, self._buffer = (self._buffer + data).split(b"\n")
+                for line in lines:
                     request = ForkRequest(**json.loads(line))
                     if self._fork(request):
                         return request
 
-    def _lines(self, received: bytes) -> list[bytes]:
-        *lines, self._buffer = (self._buffer + received).split(b"\n")
-        return lines
-
     def _fork(self, request: ForkRequest) -> bool:
         """Return whether this is the child."""
         parent = os.getpid()
-        left, leaving = os.pipe()
+        reader, writer = os.pipe()
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell(number=request.number, problem=error.strerror)
+            self._send(number=request.number, problem=error.strerror)
             return False
         if pid == 0:
-            self._leave(request, parent)
-            for descriptor in (left, leaving):
+            self._become(request, parent)
+            for descriptor in (reader, writer):
                 os.close(descriptor)
             return True
         self._children.add(pid)
-        os.close(leaving)
-        os.read(left, 1)  # until the child has closed it: from then on its group can be signalled
-        os.close(left)
-        self._tell(number=request.number, pid=pid)
+        os.close(writer)
+        os.read(reader, 1)  # returns when the child has its own group, which can be signalled
+        os.close(reader)
+        self._send(number=request.number, pid=pid)
         return False
 
-    def _leave(self, request: ForkRequest, parent: int) -> None:
-        """Become a process of its own, as if it had been executed."""
+    def _become(self, request: ForkRequest, parent: int) -> None:
+        """Turn this child into the requested process, as if it had been executed."""
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -143,30 +143,30 @@ class ForkServer:
         os.close(self._wake_up)
         os.close(self._alarm)
         for namespace in request.namespaces:
-            join(namespace)  # before what follows, which a change of privileges takes back
+            join(namespace)  # first: a change of privileges undoes what follows
         die_with_parent(parent, signal.Signals(request.death_signal))
         show_title(request.name)
         _LIBC.prctl(_PR_SET_NAME, request.name[:_LONGEST_NAME].encode(), 0, 0, 0)
-        _redirect(Path(request.log))
+        null = os.open(os.devnull, os.O_RDONLY)
+        log = os.open(request.log, os.O_WRONLY | os.O_APPEND)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.close(null)
+        os.close(log)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
         os.chdir(request.directory)
         os.environ.clear()
         os.environ.update(request.environment)
 
-    def _tell_of_the_dead(self) -> None:
-        for pid in list(self._children):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                self._children.discard(pid)
-                self._tell(pid=pid, code=os.waitstatus_to_exitcode(status))
-
-    def _tell(self, **message: Any) -> None:
+    def _send(self, **message: Any) -> None:
         self._connection.sendall(json.dumps(message).encode() + b"\n")
 
 
 def show_title(name: str) -> None:
     """Have `ps` show this process as, for example, `carnet: vouchers worker 2`.
 
-    The package belongs to the local stack: images, which import this module too, do without.
+    Images import this module too and do not have the package setproctitle.
     """
     import setproctitle
 
@@ -174,23 +174,13 @@ def show_title(name: str) -> None:
     setproctitle.setproctitle(f"carnet: {name.replace('-', ' ')}")
 
 
-def _redirect(log: Path) -> None:
-    null, out = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND)
-    for source, targets in ((null, (0,)), (out, (1, 2))):
-        for target in targets:
-            os.dup2(source, target)
-        os.close(source)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
-
-
 def main() -> None:
-    """Serve the connection whose descriptor is the first argument; in a child, run its module."""
+    """Serve the connection whose descriptor is the first argument; in a child, run a module."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     for library in LIBRARIES:
         importlib.import_module(library)
     gc.collect()
-    gc.freeze()  # the children's collections leave the pages alone that they share
+    gc.freeze()  # so that collections in the children do not copy the shared pages
     show_title("fork-server")
     request = ForkServer(connection).serve()
     if request is not None:

@@ -1,4 +1,4 @@
-"""Requests to stop (SIGINT, SIGTERM, SIGHUP) during a command's work."""
+"""Signals that request a stop (SIGINT, SIGTERM, SIGHUP) while a command works."""
 
 import asyncio
 import signal
@@ -13,49 +13,45 @@ _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ignore(_: signal.Signals) -> None:
-    """Do nothing: what is under way must not be interrupted."""
+    """Do nothing: the present work must not be interrupted."""
 
 
 class Interrupts:
-    """Whom a request to stop is told; `told` may be exchanged as the work goes on."""
+    """Receives requests to stop; `handler` may be replaced while the work goes on."""
 
     def __init__(self) -> None:
-        self.told: Callable[[signal.Signals], None] = ignore
+        self.handler: Callable[[signal.Signals], None] = ignore
 
-    def tell(self, number: signal.Signals) -> None:
-        """Pass a request on."""
-        self.told(number)
+    def receive(self, number: signal.Signals) -> None:
+        """Pass a request to the present handler."""
+        self.handler(number)
 
 
 async def interruptible(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> int:
-    """Run work that the first request to stop cancels, unless it wants to be told otherwise."""
+    """Run work that the first request to stop cancels, unless it sets another handler."""
     interrupts = Interrupts()
     loop = asyncio.get_running_loop()
-    for number in _requests():
-        loop.add_signal_handler(number, interrupts.tell, number)
-    # After `stty tostop`, a background job that writes to its terminal would be stopped by this.
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    for number in _REQUESTS:
+        if not (nohup and number is signal.SIGHUP):  # `nohup` wants SIGHUP to be ignored
+            loop.add_signal_handler(number, interrupts.receive, number)
+    # After `stty tostop` a background job that writes to its terminal gets this signal.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     task = asyncio.ensure_future(work(interrupts))
 
     def cancel(_: signal.Signals) -> None:
-        interrupts.told = ignore  # a second one must not interrupt the cleaning up
+        interrupts.handler = ignore  # a second request must not interrupt the cleanup
         task.cancel()
 
-    interrupts.told = cancel
+    interrupts.handler = cancel
     return await task
 
 
-def _requests() -> list[signal.Signals]:
-    """Return the signals that ask to stop; under `nohup` SIGHUP stays ignored."""
-    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [number for number in _REQUESTS if not (nohup and number is signal.SIGHUP)]
-
-
 class StopRequests:
-    """Tells a first request to stop from an impatient second one, which kills what is slow.
+    """Stops at the first request and kills slow processes at an impatient second one.
 
     One Ctrl-C or closed window can arrive several times: from the terminal, the shell and make.
-    So a request counts as impatient only when it is no SIGHUP and comes some time after the first.
+    So a request is impatient only if it is no SIGHUP and arrives some time after the first.
     """
 
     AT_LEAST_APART_SECONDS = 0.5
@@ -71,18 +67,18 @@ class StopRequests:
         await self._requested.wait()
 
     def receive(self, number: signal.Signals) -> None:
-        """Take a request: the first one stops, a later one kills."""
+        """Handle a request: the first one stops, a later one kills."""
         moment = asyncio.get_running_loop().time()
         if self._first is None:
             self._first = moment
             self._requested.set()
-            self._say("stopping; once more to kill what is slow")
+            self._say("stopping; press Ctrl-C again to kill slow processes")
         elif number != signal.SIGHUP and moment - self._first >= self.AT_LEAST_APART_SECONDS:
             self._kill_now()
 
 
 def exit_with(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> None:
-    """Exit with what a command's work returns, or 130 when a request to stop cut it short."""
+    """Exit with the code that the work returns, or with 130 when a request to stop cancelled it."""
     try:
         code = asyncio.run(interruptible(work))
     except asyncio.CancelledError:

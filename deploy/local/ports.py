@@ -1,5 +1,6 @@
-"""Free TCP ports on 127.0.0.1, the same ones again at the next start while they are free."""
+"""Free TCP ports on 127.0.0.1. The next start uses the same ones if they are still free."""
 
+import contextlib
 import json
 import random
 import socket
@@ -7,13 +8,13 @@ from pathlib import Path
 
 from deploy.local.files import write_private
 
-# Below the range from which Linux takes the ports of outgoing connections (32768 and up):
-# a port found free here is not taken by a client before its server listens.
+# Below the range that Linux uses for outgoing connections (32768 and up): no client can take a
+# free port before its server listens.
 _CANDIDATES = range(20_000, 32_000)
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on 127.0.0.1:`port` now."""
+    """Return whether a server could listen on 127.0.0.1:`port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -24,34 +25,24 @@ def is_free(port: int) -> bool:
 
 
 class Ports:
-    """The ports of one data folder, by name, remembered in a file."""
+    """The ports of one data folder by name, stored in a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._remembered = _read(file)
-        self._given: dict[str, int] = {}
+        self._stored: dict[str, int] = {}
+        self._in_use: set[int] = set()
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            ports = json.loads(file.read_text())
+            self._stored = {str(name): int(port) for name, port in ports.items()}
 
     def choose(self, name: str) -> int:
-        """Return a free port for `name`: the one it had before if it can still be had."""
-        port = self._remembered.get(name)
-        if port is None or port in self._given.values() or not is_free(port):
-            port = self._find()
-        self._given[name] = port
-        self._remembered[name] = port
-        write_private(self._file, json.dumps(self._remembered, indent=2))
+        """Return a free port for `name`: the stored one if it is still free."""
+        port = self._stored.get(name)
+        if port is None or port in self._in_use or not is_free(port):
+            others = {*self._in_use, *self._stored.values()}
+            candidates = random.sample(_CANDIDATES, len(_CANDIDATES))
+            port = next(each for each in candidates if each not in others and is_free(each))
+        self._in_use.add(port)
+        self._stored[name] = port
+        write_private(self._file, json.dumps(self._stored, indent=2))
         return port
-
-    def _find(self) -> int:
-        taken = {*self._given.values(), *self._remembered.values()}
-        while True:
-            port = random.choice(_CANDIDATES)  # noqa: S311 - a port, not a secret
-            if port not in taken and is_free(port):
-                return port
-
-
-def _read(file: Path) -> dict[str, int]:
-    try:
-        stored = json.loads(file.read_text())
-        return {str(name): int(port) for name, port in stored.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}

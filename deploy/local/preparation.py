@@ -1,7 +1,7 @@
-"""What a database needs before the processes start: itself, roles, schemas, migrations, an admin.
+"""Prepares a database for the processes: roles, schemas, migrations, the first administrator.
 
-What was done is remembered with a fingerprint of the code and of the database, so that a start
-without changes skips it all.
+The result is stored with a fingerprint of the code and of the database, so that a start without
+changes skips the preparation.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
-from deploy.local.postgres import last_line
 from deploy.local.settings import PREPARED_FILE
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import CHECKOUT, SERVICES, System
@@ -39,20 +38,24 @@ UNUSABLE = (
 
 
 async def ensure_database(url: str) -> None:
-    """Create the database that an administrator's URL names, if its server lacks it.
+    """Create the database of an administrator's URL if its server does not have it.
 
     Raises StartError when the server cannot be reached or refuses.
     """
     parsed = make_url(url)
     try:
-        if await _exists(url):
-            return
-        connection = await asyncpg.connect(_with_database(url, "postgres"), timeout=10)
         try:
-            name = await connection.fetchval("SELECT quote_ident($1::text)", parsed.database)
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
-        finally:
-            await connection.close()
+            await (await asyncpg.connect(url, timeout=10)).close()
+        except asyncpg.InvalidCatalogNameError:
+            default = parsed.set(database="postgres").render_as_string(hide_password=False)
+            connection = await asyncpg.connect(default, timeout=10)
+            try:
+                name = await connection.fetchval("SELECT quote_ident($1::text)", parsed.database)
+                await connection.execute(
+                    f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
+                )
+            finally:
+                await connection.close()
     except UNUSABLE as error:
         raise StartError(
             f"The database server at {parsed.host}:{parsed.port or 5432} cannot be used: {error}",
@@ -61,24 +64,11 @@ async def ensure_database(url: str) -> None:
         ) from error
 
 
-async def _exists(url: str) -> bool:
-    try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except asyncpg.InvalidCatalogNameError:
-        return False
-    await connection.close()
-    return True
-
-
-def _with_database(url: str, name: str) -> str:
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
-
-
 @dataclass(frozen=True)
 class Administrator:
     """The first administrator as the database has it.
 
-    `made`: by this start. `password_matches`: the password that this start knows is theirs.
+    `made`: created by this start. `password_matches`: the password that this start knows is right.
     """
 
     email: str
@@ -87,7 +77,7 @@ class Administrator:
 
 
 class Preparation:
-    """Brings the database of a system to where its processes can start."""
+    """Prepares the database of a system so that its processes can start."""
 
     def __init__(
         self,
@@ -97,7 +87,7 @@ class Preparation:
         supervisor: Supervisor,
         say: Callable[[str], None],
     ) -> None:
-        self._done_file = folder / PREPARED_FILE
+        self._state_file = folder / PREPARED_FILE
         self._outcome_file = folder / "administrator.json"
         self._system = system
         self._supervisor = supervisor
@@ -105,27 +95,31 @@ class Preparation:
         self._say = say
 
     async def run(self) -> Administrator:
-        """Do what is not done yet and return who the first administrator is. Raises StartError."""
-        await self._require_no_notice()
-        done, wanted = _read(self._done_file), await self._wanted()
-        known = _administrator(done.pop("administrator", None)) if done else None
-        if done == wanted and known is not None:
-            return known
-        self._done_file.unlink(missing_ok=True)
-        self._say("preparing the database: roles, schemas, migrations, the first admin")
-        await self._provision()
-        await asyncio.gather(*(self._migrate(service) for service in SERVICES))
-        administrator = await self._bootstrap()
-        done = {**await self._wanted(), "administrator": asdict(replace(administrator, made=False))}
-        write_private(self._done_file, json.dumps(done, indent=2))
-        return administrator
-
-    async def _require_no_notice(self) -> None:
-        """Refuse as each of the processes would, but before any of them is started."""
-        found = await asyncio.gather(*(_notice(self._system.role_url(name)) for name in SERVICES))
-        for notice in found:
-            if notice is not None:
+        """Prepare what is not prepared yet; return the first administrator. Raises StartError."""
+        urls = [self._system.role_url(service) for service in SERVICES]
+        for notice in await asyncio.gather(*(_find_notice(url) for url in urls)):
+            if notice is not None:  # each process would refuse to start
                 raise StartError(notice.reason, notice.remedy)
+        stored_state = _read(self._state_file) or {}
+        administrator = _administrator(stored_state.pop("administrator", None))
+        if administrator is not None and stored_state == await self._present_state():
+            return administrator
+        self._state_file.unlink(missing_ok=True)
+        self._say("preparing the database: roles, schemas, migrations, the first administrator")
+        await self._provision()
+        await asyncio.gather(
+            *(
+                self._run(f"{name}-migrate", f"services.{name}.migrate", self._system.one_off(name))
+                for name in SERVICES
+            )
+        )
+        administrator = await self._bootstrap()
+        state = {
+            **await self._present_state(),
+            "administrator": asdict(replace(administrator, made=False)),
+        }
+        write_private(self._state_file, json.dumps(state, indent=2))
+        return administrator
 
     async def _provision(self) -> None:
         for name, secret in self._system.credentials.items():
@@ -138,14 +132,9 @@ class Preparation:
                 )
             except UNUSABLE as error:
                 raise StartError(
-                    f"The database roles of '{name}' cannot be made: {error}",
+                    f"The database roles of '{name}' cannot be created: {error}",
                     "The user of CARNET_DATABASE_URL must be allowed to create roles and schemas.",
                 ) from error
-
-    async def _migrate(self, service: str) -> None:
-        await self._once(
-            f"{service}-migrate", f"services.{service}.migrate", self._system.one_off(service)
-        )
 
     async def _bootstrap(self) -> Administrator:
         email, password = self._admin
@@ -155,40 +144,34 @@ class Preparation:
             IDENTITY_ADMIN_PASSWORD=password,
             IDENTITY_ADMIN_OUTCOME_FILE=str(self._outcome_file),
         )
-        await self._once("identity-bootstrap", "services.identity.bootstrap", environment)
+        await self._run("identity-bootstrap", "services.identity.bootstrap", environment)
         administrator = _administrator(_read(self._outcome_file))
         self._outcome_file.unlink(missing_ok=True)
         if administrator is None:
             raise StartError(
-                "The first administrator's address was not reported.",
+                "The address of the first administrator was not reported.",
                 f"Read {self._supervisor.log_of('identity-bootstrap')}",
             )
         return administrator
 
-    async def _once(self, name: str, module: str, environment: Mapping[str, str]) -> None:
+    async def _run(self, name: str, module: str, environment: Mapping[str, str]) -> None:
         program = self._system.own_program(name, module, environment)
-        code = await self._supervisor.run_to_end(program)
-        if code != 0:
-            log = self._supervisor.log_of(name)
-            raise StartError(f"{name} failed (exit code {code}): {last_line(log)}", f"Read {log}")
+        await self._supervisor.run_successfully(program)
 
-    async def _wanted(self) -> dict[str, Any]:
-        """Describe what is to be true: code, database as it is now, credentials, admin."""
+    async def _present_state(self) -> dict[str, Any]:
+        """Describe what the preparation depends on: code, databases, credentials, administrator."""
+        urls = [self._system.role_url(service) for service in SERVICES]
+        revisions = await asyncio.gather(*(_revision(url) for url in urls))
         return {
-            "code": _code(),
-            "database": await _state(self._system),
+            "code": _code_digest(),
+            "database": dict(zip(SERVICES, revisions, strict=True)),
             "credentials": _digest(repr(sorted(self._system.credentials.items()))),
             "admin": _digest(repr(self._admin)),
         }
 
 
-async def _state(system: System) -> dict[str, list[Any] | None]:
-    """Return for each service, if it can sign in, which database that is and its revision."""
-    found = await asyncio.gather(*(_revision(system.role_url(service)) for service in SERVICES))
-    return dict(zip(SERVICES, found, strict=True))
-
-
 async def _revision(url: str) -> list[Any] | None:
+    """Return the database's id and its migration, or None if a service cannot sign in."""
     try:
         connection = await asyncpg.connect(url, timeout=10)
         try:
@@ -198,12 +181,12 @@ async def _revision(url: str) -> list[Any] | None:
             )
         finally:
             await connection.close()
-    except UNUSABLE:  # no such role yet, another password, nothing migrated
+    except UNUSABLE:  # no such role yet, another password, no migrations
         return None
     return list(row)
 
 
-async def _notice(url: str) -> Notice | None:
+async def _find_notice(url: str) -> Notice | None:
     engine = make_engine(asyncpg_url(SecretStr(url)), pool_size=1)
     try:
         return await find_notice(engine)
@@ -213,8 +196,8 @@ async def _notice(url: str) -> Notice | None:
         await engine.dispose()
 
 
-def _code() -> str:
-    """Return a digest of everything that decides what the preparation does."""
+def _code_digest() -> str:
+    """Return a digest of the code that the preparation runs."""
     sources = [
         *CHECKOUT.glob("shared/*.py"),
         *(CHECKOUT / "services").glob("*/migrations/**/*.py"),

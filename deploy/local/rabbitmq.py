@@ -1,4 +1,4 @@
-"""RabbitMQ inside the data folder: the system's own programs, else Debian's packages unpacked."""
+"""RabbitMQ in the data folder, with the system's programs or with unpacked Debian packages."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,9 @@ import aiormq.exceptions
 
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
-from deploy.local.postgres import last_line
+from deploy.local.logs import last_line
 from deploy.local.rabbitmq_installation import Installation, find_installation
+from deploy.local.readiness import answers_in_time
 from deploy.local.supervisor import Program, Supervisor, own_environment
 from shared import bus
 from shared.broker_access import BrokerUser, definitions, with_administrator
@@ -38,19 +39,19 @@ class BrokerPorts:
 
 @dataclass(frozen=True)
 class Accounts:
-    """The broker's users and their passwords; its administrator's name is ours to choose."""
+    """The broker's users and their passwords; `password` is the administrator's."""
 
     password: str
     users: Sequence[BrokerUser]
     passwords: Mapping[str, str]
     tags: tuple[str, ...] = ()
-    """The administrator's, beside that of an administrator."""
+    """More tags of the administrator."""
 
     def definitions(self) -> dict[str, list[dict[str, Any]]]:
         """Return what the broker imports at each start."""
         hosts = ("/", *TEST_VIRTUAL_HOSTS)
-        found = definitions(self.users, self.passwords, hosts=hosts)
-        return with_administrator(found, ADMINISTRATOR, self.password, *self.tags)
+        base = definitions(self.users, self.passwords, hosts=hosts)
+        return with_administrator(base, ADMINISTRATOR, self.password, *self.tags)
 
 
 class RabbitMQ:
@@ -74,26 +75,30 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        """The administrator's URL, without a virtual host and without a slash at its end."""
+        """The administrator's URL, without a virtual host and without a slash at the end."""
         return f"amqp://{ADMINISTRATOR}:{self._accounts.password}@127.0.0.1:{self._ports.amqp}"
 
     async def start(self, supervisor: Supervisor) -> None:
-        """Unpack, configure and start the broker; wait until it takes connections.
+        """Unpack, configure and start the broker; wait until it accepts connections.
 
         Raises StartError.
         """
-        _localhost_must_resolve()
-        _path_must_be_plain(self._home)
+        _check_machine(self._home)
         self._home.mkdir(mode=0o700, exist_ok=True)
         installation = await asyncio.to_thread(
             find_installation, self._home, own_environment()["PATH"], self._say
         )
         self._configure()
         self._installation = installation
-        environment = self._environment(installation)
-        await supervisor.start(self._epmd(installation, environment))
-        await supervisor.start(self._server(installation, environment))
-        await self._wait_until_ready(supervisor)
+        epmd, server = self._programs(installation)
+        await supervisor.start(epmd)
+        await supervisor.start(server)
+        if not await answers_in_time(self._answers, "rabbitmq", supervisor, seconds=START_SECONDS):
+            log = supervisor.log_of("rabbitmq")
+            raise StartError(
+                f"RabbitMQ did not start. The last line of its log: {last_line(log)}",
+                f"Read {log}; if its data is damaged, move {self._home / 'data'} away.",
+            )
 
     async def control(self, supervisor: Supervisor, *arguments: str) -> int:
         """Run rabbitmqctl against the started broker and return its exit code."""
@@ -108,29 +113,27 @@ class RabbitMQ:
 
     def _configure(self) -> None:
         (self._home / "data").mkdir(mode=0o700, exist_ok=True)
-        cookie = self._home / ".erlang.cookie"
-        write_private(cookie, self._cookie)
-        cookie.chmod(0o400)  # Erlang insists
-        write_private(
-            self._home / "definitions.json", json.dumps(self._accounts.definitions(), indent=2)
-        )
-        write_private(self._home / "rabbitmq.conf", self._configuration())
-        write_private(self._home / "enabled_plugins", "[].\n")
-        write_private(self._home / "rabbitmq-env.conf", "")
-
-    def _configuration(self) -> str:
-        lines = {
+        settings = {
             "listeners.tcp.default": f"127.0.0.1:{self._ports.amqp}",
             "load_definitions": str(self._home / "definitions.json"),
             "vm_memory_high_watermark.absolute": f"{_memory_limit() // _MIB}MiB",
             "disk_free_limit.absolute": "200MB",
-            # Half a gigabyte by default, kept in memory as well as on disk.
+            # The default is half a gigabyte, in memory and on disk.
             "raft.wal_max_size_bytes": str(64 * _MIB),
             "log.file": "false",
             "log.console": "true",
             "log.console.level": "info",
         }
-        return "".join(f"{name} = {value}\n" for name, value in lines.items())
+        files = {
+            ".erlang.cookie": self._cookie,
+            "definitions.json": json.dumps(self._accounts.definitions(), indent=2),
+            "rabbitmq.conf": "".join(f"{name} = {value}\n" for name, value in settings.items()),
+            "enabled_plugins": "[].\n",
+            "rabbitmq-env.conf": "",
+        }
+        for name, text in files.items():
+            write_private(self._home / name, text)
+        (self._home / ".erlang.cookie").chmod(0o400)  # Erlang requires this
 
     def _environment(self, installation: Installation) -> dict[str, str]:
         home = self._home
@@ -147,30 +150,32 @@ class RabbitMQ:
             "RABBITMQ_MNESIA_BASE": str(home / "data"),
             "RABBITMQ_LOG_BASE": str(home / "log"),
             "RABBITMQ_PID_FILE": str(home / "pid"),
-            # With "input allowed" the script becomes the server instead of waiting for it, so
-            # signals, ours and the kernel's, reach the server itself.
+            # With "input allowed" the script executes the server instead of waiting for it, so
+            # signals reach the server itself.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} "
-                # Idle schedulers sleep instead of spinning: the machine has other work.
+                # Idle schedulers sleep instead of busy waiting.
                 "+sbwt none +sbwtdcpu none +sbwtdio none"
             ),
         }
         return {**environment, **installation.environment}
 
-    def _epmd(self, installation: Installation, environment: dict[str, str]) -> Program:
-        """The name server of Erlang, as a child of ours: started by Erlang it would stay behind."""
-        return Program(
+    def _programs(self, installation: Installation) -> tuple[Program, Program]:
+        """Return epmd, Erlang's name server, and the broker.
+
+        If Erlang started epmd, it would outlive the stack.
+        """
+        environment = self._environment(installation)
+        epmd = Program(
             name="epmd",
             command=(str(installation.epmd), "-port", str(self._ports.epmd)),
             environment=environment,
             directory=self._home,
             stage=-1,
         )
-
-    def _server(self, installation: Installation, environment: dict[str, str]) -> Program:
-        return Program(
+        server = Program(
             name="rabbitmq",
             command=(str(installation.server),),
             environment=environment,
@@ -178,25 +183,15 @@ class RabbitMQ:
             stage=0,
             stop_seconds=30,
         )
-
-    async def _wait_until_ready(self, supervisor: Supervisor) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_SECONDS):
-                while supervisor.starts("rabbitmq") < 3:
-                    if await self._answers():
-                        return
-                    await asyncio.sleep(0.1)
-        log = supervisor.log_of("rabbitmq")
-        raise StartError(
-            f"RabbitMQ did not start. Its last words: {last_line(log)}",
-            f"Read {log}; if its data is damaged, move {self._home / 'data'} away to begin anew.",
-        )
+        return epmd, server
 
     async def _answers(self) -> bool:
-        # A quick look first: a connection refused inside aio_pika is noisy in its logs.
-        if not await _listens(self._ports.amqp):
-            return False
         try:
+            # aio_pika logs a refused connection, so a plain connection is tried first.
+            _, writer = await asyncio.open_connection("127.0.0.1", self._ports.amqp)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
             async with bus.connected(f"{self.url}/", name="is it ready"):
                 return True
         except (OSError, TimeoutError, aiormq.exceptions.AMQPError):
@@ -204,7 +199,7 @@ class RabbitMQ:
 
 
 async def check_broker(url: str) -> None:
-    """Sign in to a broker of the user's own. Raises StartError when that fails."""
+    """Sign in to the operator's own broker. Raises StartError when that fails."""
     try:
         async with bus.connected(url, name="can it be used"):
             pass
@@ -216,45 +211,27 @@ async def check_broker(url: str) -> None:
         ) from error
 
 
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
 def _memory_limit() -> int:
     """Return the bytes at which the broker blocks publishers: a quarter of the memory, bounded."""
-    return min(max(_memory() // 4, 256 * _MIB), 2048 * _MIB)
-
-
-def _memory() -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # no cgroup, or "max"
-            total = min(total, int(Path(limit).read_text()))
-    return total
+            memory = min(memory, int(Path(limit).read_text()))
+    return min(max(memory // 4, 256 * _MIB), 2048 * _MIB)
 
 
-def _localhost_must_resolve() -> None:
+def _check_machine(home: Path) -> None:
+    """Check what RabbitMQ's scripts need: the name localhost, and a simple path."""
     try:
         socket.gethostbyname("localhost")
     except OSError as error:
         raise StartError(
-            "This machine cannot resolve 'localhost', the name RabbitMQ's node gets.",
+            "This machine cannot resolve 'localhost', the name of RabbitMQ's node.",
             "Add the line '127.0.0.1 localhost' to /etc/hosts.",
         ) from error
-
-
-def _path_must_be_plain(folder: Path) -> None:
-    if re.fullmatch(r"[^\s'\"\\$`*?\[\]]+", str(folder)):
-        return
-    raise StartError(
-        f"The data folder {folder.parent} has a space or a quote in its path, which RabbitMQ's "
-        "own scripts do not bear.",
-        "Set CARNET_DATA to a folder without, for instance CARNET_DATA=~/.local/share/carnet",
-    )
+    if not re.fullmatch(r"[^\s'\"\\$`*?\[\]]+", str(home)):
+        raise StartError(
+            f"The path of the data folder {home.parent} has a space, a quote or another special "
+            "character, which RabbitMQ's scripts do not support.",
+            "Set CARNET_DATA to a folder without one, as CARNET_DATA=~/.local/share/carnet",
+        )

@@ -1,4 +1,4 @@
-"""The RabbitMQ and the Erlang to run: the system's own, else Debian's packages unpacked."""
+"""The programs of RabbitMQ and Erlang: those of the system, or unpacked Debian packages."""
 
 import re
 import shutil
@@ -12,10 +12,10 @@ from deploy.local.errors import StartError
 _PACKAGES = debian.Packages(
     folder="rabbitmq",
     names=("rabbitmq-server",),
-    wanted=re.compile(
+    dependencies=re.compile(
         r"erlang-.*|zlib1g|lib(ssl|stdc\+\+|tinfo|systemd|cap2|gcrypt|gpg-error|lz4|lzma|zstd).*"
     ),
-    told="RabbitMQ and Erlang (40 MB)",
+    title="RabbitMQ and Erlang (40 MB)",
     remedy="install RabbitMQ ('apt-get install rabbitmq-server'); or set CARNET_RABBITMQ_URL to a "
     "server of your own",
 )
@@ -24,7 +24,7 @@ _SERVERS = "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"
 
 @dataclass(frozen=True)
 class Installation:
-    """The server's script, Erlang's name server, and the environment both need."""
+    """The server's script, Erlang's name server, and the environment that both need."""
 
     server: Path
     epmd: Path
@@ -32,18 +32,18 @@ class Installation:
 
 
 def find_installation(folder: Path, path: str, say: Callable[[str], None]) -> Installation:
-    """Return the RabbitMQ to run with the search path `path`; unpack one into `folder` if need be.
+    """Return the RabbitMQ of the search path `path`, or unpack one into `folder`.
 
-    Raises StartError when there is none and none can be had.
+    Raises StartError when neither is possible.
     """
     return _installed(path) or _unpacked(folder, path, say)
 
 
 def _installed(path: str) -> Installation | None:
-    # Debian's own rabbitmq-server on PATH insists on its own user; the real script does not.
-    real = sorted(Path("/").glob(_SERVERS))
+    # Debian's rabbitmq-server on PATH requires its own user; the script behind it does not.
+    scripts = sorted(Path("/").glob(_SERVERS))
     on_path = shutil.which("rabbitmq-server", path=path)
-    server = real[-1] if real else Path(on_path) if on_path else None
+    server = scripts[-1] if scripts else Path(on_path) if on_path else None
     if server is None or shutil.which("erl", path=path) is None:
         return None
     epmd = shutil.which("epmd", path=path) or max(Path("/usr/lib/erlang").glob("erts-*/bin/epmd"))
@@ -53,8 +53,14 @@ def _installed(path: str) -> Installation | None:
 def _unpacked(folder: Path, path: str, say: Callable[[str], None]) -> Installation:
     root = folder / "programs"
     if not root.exists():
-        _require_debian()
-        debian.unpack(_PACKAGES, root, _leave_out_plugins, say)
+        if not debian.available():
+            raise StartError(
+                "RabbitMQ is not installed, and this system cannot unpack Debian packages.",
+                "Install it so that 'rabbitmq-server' is on PATH (macOS: 'brew install rabbitmq'; "
+                "Fedora: 'dnf install rabbitmq-server'), or set CARNET_RABBITMQ_URL to a server "
+                "of your own, as amqp://user:password@host:5672/",
+            )
+        debian.unpack(_PACKAGES, root, _remove_plugins, say)
     servers = sorted(root.glob(_SERVERS))
     erlang = root / "usr" / "lib" / "erlang"
     runtimes = sorted(erlang.glob("erts-*/bin"))
@@ -69,19 +75,8 @@ def _unpacked(folder: Path, path: str, say: Callable[[str], None]) -> Installati
     return Installation(servers[-1], runtimes[-1] / "epmd", environment)
 
 
-def _require_debian() -> None:
-    if debian.available():
-        return
-    raise StartError(
-        "RabbitMQ is not installed, and this system has no Debian packages to take it from.",
-        "Install it so that 'rabbitmq-server' is on PATH (macOS: 'brew install rabbitmq'; "
-        "Fedora: 'dnf install rabbitmq-server'), or set CARNET_RABBITMQ_URL to a server of your "
-        "own, as amqp://user:password@host:5672/",
-    )
-
-
 def _write_launcher(folder: Path, erlang: Path, runtime: Path) -> Path:
-    """Write an `erl` for a tree that was moved: Debian's knows no place but /usr/lib/erlang."""
+    """Write an `erl` for the unpacked tree: Debian's has the fixed path /usr/lib/erlang."""
     folder.mkdir(exist_ok=True)
     launcher = folder / "erl"
     launcher.write_text(
@@ -93,30 +88,23 @@ def _write_launcher(folder: Path, erlang: Path, runtime: Path) -> Path:
     return launcher
 
 
-def _leave_out_plugins(root: Path) -> None:
-    """Remove plugins the server itself does not need.
+def _remove_plugins(root: Path) -> None:
+    """Remove the plugins that the server itself does not need.
 
-    Erlang looks for each module in each folder: with 65 of them the server needs 8 s to start,
-    with the 20 it needs 3 s.
+    Erlang looks for each module in each folder: with all 65 plugins a start takes 8 s, with the 20
+    that are needed 3 s.
     """
     for plugins in root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins"):
-        folders = {found.name.rpartition("-")[0]: found for found in plugins.glob("*-*/")}
-        for name in folders.keys() - _needed(folders):
+        folders = {folder.name.rpartition("-")[0]: folder for folder in plugins.glob("*-*/")}
+        required: set[str] = set()
+        unread = {"rabbit"}
+        while unread:
+            name = unread.pop()
+            required.add(name)
+            # The applications that this one needs by its `.app` file.
+            text = (folders[name] / "ebin" / f"{name}.app").read_text()
+            lists = re.findall(r"\{(?:|included_)applications,\s*\[([^\]]*)\]", text)
+            names = {word.strip(" '\n\t") for line in lists for word in line.split(",")}
+            unread |= names & folders.keys() - required
+        for name in folders.keys() - required:
             shutil.rmtree(folders[name])
-
-
-def _needed(folders: Mapping[str, Path]) -> set[str]:
-    needed: set[str] = set()
-    open_ends = {"rabbit"}
-    while open_ends:
-        name = open_ends.pop()
-        needed.add(name)
-        open_ends |= _required_by(name, folders[name]) & folders.keys() - needed
-    return needed
-
-
-def _required_by(name: str, folder: Path) -> set[str]:
-    """Return the applications an Erlang application names as needed in its `.app` file."""
-    text = (folder / "ebin" / f"{name}.app").read_text()
-    lists = re.findall(r"\{(?:applications|included_applications),\s*\[([^\]]*)\]", text)
-    return {word.strip(" '\n\t") for found in lists for word in found.split(",")}

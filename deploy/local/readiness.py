@@ -1,17 +1,17 @@
-"""Asks processes whether they are ready, until they are."""
+"""Waits until processes are ready."""
 
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from deploy.local.errors import StartError
-from deploy.local.postgres import last_line
+from deploy.local.logs import last_line
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import Instance
 
-# Starting again this often while somebody waits for it is not bad luck any more.
-_TOO_MANY_STARTS = 3
+# A process that starts this often while we wait for it will not become ready.
+_MOST_STARTS = 3
 
 
 async def answer(port: int, path: str, *, seconds: float = 5) -> tuple[int, str]:
@@ -39,39 +39,59 @@ async def answer(port: int, path: str, *, seconds: float = 5) -> tuple[int, str]
 async def wait_until_ready(
     instances: Iterable[Instance], supervisor: Supervisor, *, seconds: float
 ) -> None:
-    """Wait for all instances. Raises StartError that says which is not ready, and what it lacks."""
+    """Wait for all instances. Raises StartError that names one that is not ready, and why."""
     async with asyncio.TaskGroup() as group:
         for instance in instances:
             group.create_task(_wait_for(instance, supervisor, seconds))
 
 
-async def _wait_for(instance: Instance, supervisor: Supervisor, seconds: float) -> None:
-    reason = "it does not answer"
-    at_most = supervisor.starts(instance.name) + _TOO_MANY_STARTS
+async def answers_in_time(
+    answers: Callable[[], Awaitable[bool]], name: str, supervisor: Supervisor, *, seconds: float
+) -> bool:
+    """Wait until `answers` returns True for a started program; return whether it did.
+
+    It did not if `seconds` are over or the program was started too often.
+    """
+    most_starts = supervisor.starts(name) + _MOST_STARTS
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while supervisor.starts(instance.name) < at_most:
-                ready, reason = await _ask(instance)
-                if ready:
-                    return
-                await asyncio.sleep(0.1)
-    log = supervisor.log_of(instance.name)
-    raise StartError(
-        f"{instance.name} is not ready: {reason}. Its last words: {last_line(log)}", f"Read {log}"
-    )
+            while supervisor.starts(name) < most_starts:
+                if await answers():
+                    return True
+                await asyncio.sleep(0.05)
+    return False
 
 
-async def _ask(instance: Instance) -> tuple[bool, str]:
+async def _wait_for(instance: Instance, supervisor: Supervisor, seconds: float) -> None:
+    reason = "it does not answer"
+
+    async def is_ready() -> bool:
+        nonlocal reason
+        reason = "it does not answer"
+        try:
+            status, body = await answer(instance.readiness_port, "/health/ready")
+        except (OSError, TimeoutError):
+            return False
+        reason = f"it answers {status}"
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            reason = f"missing {', '.join(json.loads(body)['missing'])}"
+        return status == 200
+
+    if not await answers_in_time(is_ready, instance.name, supervisor, seconds=seconds):
+        log = supervisor.log_of(instance.name)
+        raise StartError(
+            f"{instance.name} is not ready: {reason}. The last line of its log: {last_line(log)}",
+            f"Read {log}",
+        )
+
+
+async def _readiness(instance: Instance) -> tuple[bool, str]:
+    """Return whether an instance is ready, and the reason if it is not."""
     try:
         status, body = await answer(instance.readiness_port, "/health/ready")
     except (OSError, TimeoutError):
         return False, "it does not answer"
-    if status == 200:
-        return True, ""
-    return False, _missing(body) or f"it answers {status}"
-
-
-def _missing(body: str) -> str:
+    reason = f"it answers {status}"
     with contextlib.suppress(ValueError, LookupError, TypeError):
-        return f"missing {', '.join(json.loads(body)['missing'])}"
-    return ""
+        reason = f"missing {', '.join(json.loads(body)['missing'])}"
+    return status == 200, reason

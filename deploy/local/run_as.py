@@ -1,8 +1,8 @@
-"""The user a server runs as when root starts it: PostgreSQL refuses root.
+"""The user that PostgreSQL runs as when root starts it: it refuses to run as root.
 
-Folders above the checkout may be closed to that user (a clone below /root, a private temporary
-folder). Nothing outside the data folder is changed for it: the server keeps one capability
-instead, the smallest that lets it pass (capabilities(7)).
+That user may not be allowed to pass the folders above the checkout (a clone below /root, a private
+temporary folder). Their permissions are not changed. Instead the server gets one capability, the
+smallest that is enough (capabilities(7)).
 """
 
 import ctypes
@@ -10,7 +10,6 @@ import os
 import pwd
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +27,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class SystemUser:
-    """A user to become, and the capability to keep while becoming it (None: none is needed)."""
+    """A user of the operating system, and the capability that its process keeps, if any."""
 
     name: str
     uid: int
@@ -36,10 +35,10 @@ class SystemUser:
     capability: int | None = None
 
     def become(self) -> None:
-        """Turn this process, which is root's, into this user's. For a child before exec."""
+        """Change the user of this process from root to this one. Call it in a child before exec."""
         if self.capability is not None:
-            # Otherwise the change of user takes every capability away, and access(2), which
-            # PostgreSQL asks about its own programs, would answer as if none were left.
+            # Otherwise the change of user removes every capability, and access(2), which
+            # PostgreSQL calls for its own programs, would ignore this one.
             _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0)
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
@@ -50,15 +49,19 @@ class SystemUser:
 
 
 def user_to_run_as(owned: Path) -> SystemUser | None:
-    """Return the user a server runs as: None unless we are root, else the owner of `owned`.
+    """Return the user that a server runs as: None unless we are root, else the owner of `owned`.
 
-    For what root owns it is `nobody`. Raises StartError when the system has no such user.
+    If root owns it, the user is `nobody`. Raises StartError when the system has no such user.
     """
     if os.geteuid() != 0:
         return None
     owner = owned.stat()
     if owner.st_uid != 0:
-        return SystemUser(_name(owner.st_uid), owner.st_uid, owner.st_gid)
+        try:
+            name = pwd.getpwuid(owner.st_uid).pw_name
+        except KeyError:  # usual in containers
+            name = str(owner.st_uid)
+        return SystemUser(name, owner.st_uid, owner.st_gid)
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError as error:
@@ -69,17 +72,10 @@ def user_to_run_as(owned: Path) -> SystemUser | None:
     return SystemUser(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
 
 
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:  # usual in containers
-        return str(uid)
-
-
 def with_access(user: SystemUser, command: list[str], *, read: Path, write: Path) -> SystemUser:
-    """Return `user` with what it needs to run `command`, read a file and write a folder.
+    """Return `user` with the capability to run `command`, read a file and write a folder.
 
-    Raises StartError when no capability that we hold is enough.
+    Raises StartError when none of our capabilities is enough.
     """
     for capability in (None, _DAC_READ_SEARCH, _DAC_OVERRIDE):
         candidate = SystemUser(user.name, user.uid, user.gid, capability)
@@ -88,8 +84,8 @@ def with_access(user: SystemUser, command: list[str], *, read: Path, write: Path
     raise StartError(
         f"PostgreSQL does not run as root, and user '{user.name}' cannot reach {write} "
         "or the programs of the virtual environment.",
-        "Clone where every user may pass (below /srv or /opt), or run as an ordinary user, "
-        "or use a server of your own with CARNET_DATABASE_URL.",
+        "Clone into a folder that every user may pass (below /srv or /opt), run as an ordinary "
+        "user, or use a server of your own with CARNET_DATABASE_URL.",
     )
 
 
@@ -103,15 +99,11 @@ def _works(user: SystemUser, command: list[str], read: Path, write: Path) -> boo
         trial.touch()
         trial.unlink()
 
-    return _runs(command, probe)
-
-
-def _runs(command: list[str], prepare: Callable[[], None]) -> bool:
     try:
-        done = subprocess.run(command, preexec_fn=prepare, capture_output=True, check=False)
+        process = subprocess.run(command, preexec_fn=probe, capture_output=True, check=False)
     except (OSError, subprocess.SubprocessError):
         return False
-    return done.returncode == 0
+    return process.returncode == 0
 
 
 def _prctl(option: int, second: int, third: int) -> None:
@@ -120,7 +112,7 @@ def _prctl(option: int, second: int, third: int) -> None:
 
 
 def _keep_only(capability: int) -> None:
-    """Drop every capability but one, and let that one survive exec as an ambient capability."""
+    """Drop every capability except one, and keep that one over exec as an ambient capability."""
     if sys.platform != "linux":
         raise OSError("capabilities exist on Linux only")
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)

@@ -1,4 +1,4 @@
-"""Secrets made once and kept in a private file of the data folder."""
+"""Secrets that are created once and stored in a private file of the data folder."""
 
 import json
 from collections.abc import Callable
@@ -13,24 +13,20 @@ class SecretStore:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._values = _read(file)
+        self._values: dict[str, str] = {}
+        try:
+            if file.exists():
+                values = json.loads(file.read_text())
+                self._values = {str(name): str(value) for name, value in values.items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise StartError(
+                f"{file} cannot be read: {error}.",
+                "Restore it, or move the whole data folder away to start again without data.",
+            ) from error
 
-    def get(self, name: str, make: Callable[[], str]) -> str:
-        """Return a secret; the first time, make and keep it."""
+    def get(self, name: str, create: Callable[[], str]) -> str:
+        """Return a secret; create and store it if there is none of this name."""
         if name not in self._values:
-            self._values[name] = make()
+            self._values[name] = create()
             write_private(self._file, json.dumps(self._values, indent=2))
         return self._values[name]
-
-
-def _read(file: Path) -> dict[str, str]:
-    if not file.exists():
-        return {}
-    try:
-        values = json.loads(file.read_text())
-        return {str(name): str(value) for name, value in values.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise StartError(
-            f"{file} cannot be read: {error}.",
-            "Restore it, or move the whole data folder away to begin anew.",
-        ) from error

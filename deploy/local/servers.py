@@ -22,22 +22,19 @@ from shared.broker_access import service_user
 
 @asynccontextmanager
 async def one_failure() -> AsyncIterator[None]:
-    """Turn the group of failures of things started together into the first of them."""
+    """Replace a group of errors of concurrent tasks by the first of these errors."""
     try:
         yield
     except BaseExceptionGroup as group:
-        raise _first(group) from group
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Addresses of running servers: a superuser's URL; a broker's URL without virtual host."""
+    """Addresses of running servers: the superuser's URL, the broker's URL without virtual host."""
 
     database_url: str
     rabbitmq_url: str
@@ -45,9 +42,9 @@ class Servers:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a data folder for ourselves, creating it. Raises StartError when another has it."""
+    """Create and lock a data folder. Raises StartError when another process has locked it."""
     try:
-        # Root's is passable: PostgreSQL, which runs as another user then, has its folder in it.
+        # Others may pass root's folder: PostgreSQL runs as another user then and is in it.
         mode = 0o700 if os.geteuid() else 0o711
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         lock = (folder / "lock").open("a+")
@@ -81,9 +78,10 @@ def accounts_of(store: SecretStore) -> Accounts:
 
 
 def accounts_for_tests(store: SecretStore) -> Accounts:
-    """Return the same users and the tests' own `sample`, all with the administrator's password.
+    """Return the users of a broker for tests, which includes the service `sample`.
 
-    The tests' administrator may publish in the name of each: it plays whoever is not there.
+    All have the administrator's password, and the administrator may publish as each of them, so
+    that a test can act as a service that does not run.
     """
     password, users = _administrator(store), [*access.users(), service_user("sample", ["sample"])]
     passwords = {user.name: password for user in users}
@@ -102,14 +100,14 @@ def rabbitmq_of(
     accounts: Callable[[SecretStore], Accounts] = accounts_of,
 ) -> RabbitMQ:
     """Describe the data folder's RabbitMQ."""
-    chosen = BrokerPorts(
+    broker_ports = BrokerPorts(
         amqp=ports.choose("rabbitmq"),
         distribution=ports.choose("rabbitmq_distribution"),
         epmd=ports.choose("epmd"),
     )
     return RabbitMQ(
         folder,
-        chosen,
+        broker_ports,
         accounts=accounts(store),
         cookie=store.get("erlang_cookie", lambda: secrets.token_hex(20)),
         say=say,
@@ -120,7 +118,7 @@ def rabbitmq_of(
 async def running_servers(
     folder: Path, say: Callable[[str], None], *, durable: bool = False
 ) -> AsyncIterator[Servers]:
-    """Run both servers for tests: unless `durable` not safe against a crash, and faster for it.
+    """Run both servers for tests. Unless `durable`, they are faster and not safe against a crash.
 
     Raises StartError.
     """

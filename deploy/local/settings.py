@@ -1,4 +1,4 @@
-"""What a person may set for a local stack, read from the environment."""
+"""The settings of a local stack, read from the environment."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ DEFAULT_DATA = ".carnet"
 DEFAULT_ADMIN_EMAIL = "admin@example.com"
 LOCAL_STRIPE_KEY = "sk_test_local"
 PREPARED_FILE = "prepared.json"
-"""In the data folder: what was done to its database, the first administrator included."""
+"""In the data folder: the state of the prepared database, with the first administrator."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StripeSettings:
 
 @dataclass(frozen=True)
 class StackSettings:
-    """Settings of one stack. None means: the embedded server, or made once and kept."""
+    """Settings of one stack. None means the embedded server, or a value that is created once."""
 
     data: Path
     port: int = DEFAULT_PORT
@@ -43,74 +43,77 @@ class StackSettings:
     database_url: str | None = None
     rabbitmq_url: str | None = None
     rabbitmq_management_url: str | None = None
-    """By which the broker's users are made at each start."""
+    """The API that creates the broker's users at each start."""
     rabbitmq_urls: Mapping[str, str] = field(default_factory=dict)
-    """Addresses of the broker for users that its administrator has made."""
+    """The broker's address for each user, if its administrator has created them."""
     stripe: StripeSettings | None = None
     webhook_secret: str | None = None
     instances: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
-        """Read CARNET_… and STRIPE_… variables; an empty one counts as not set.
+        """Read the variables CARNET_… and STRIPE_…; an empty one counts as not set.
 
-        Raises StartError that names the variable at fault.
+        Raises StartError that names the wrong variable.
         """
-        given = {name: value for name, value in environment.items() if value}
-        rabbitmq_url, rabbitmq_urls = _broker(given)
-        data = Path(given.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve()
+        variables = {name: value for name, value in environment.items() if value}
+        port = variables.get("CARNET_PORT", str(DEFAULT_PORT))
+        if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+            raise StartError(
+                f"CARNET_PORT is '{port}'.", "Set it to a port number from 1 to 65535."
+            )
+        rabbitmq_url, rabbitmq_urls = _broker(variables)
+        data = Path(variables.get("CARNET_DATA", DEFAULT_DATA)).expanduser().resolve()
         if not (data / PREPARED_FILE).exists():
-            _check_administrator(given)  # else one exists, and the values are only compared
+            _check_administrator(variables)  # otherwise it exists, and the values are only compared
         return cls(
             data=data,
-            port=_port(given.get("CARNET_PORT", str(DEFAULT_PORT))),
-            port_is_set="CARNET_PORT" in given,
-            admin_email=given.get("CARNET_ADMIN_EMAIL", DEFAULT_ADMIN_EMAIL),
-            admin_password=given.get("CARNET_ADMIN_PASSWORD"),
-            database_url=_url(given, "CARNET_DATABASE_URL", ("postgresql", "postgres")),
+            port=int(port),
+            port_is_set="CARNET_PORT" in variables,
+            admin_email=variables.get("CARNET_ADMIN_EMAIL", DEFAULT_ADMIN_EMAIL),
+            admin_password=variables.get("CARNET_ADMIN_PASSWORD"),
+            database_url=_url(variables, "CARNET_DATABASE_URL", ("postgresql", "postgres")),
             rabbitmq_url=rabbitmq_url,
-            rabbitmq_management_url=_management(given, rabbitmq_url, rabbitmq_urls),
+            rabbitmq_management_url=_management(variables, rabbitmq_url, rabbitmq_urls),
             rabbitmq_urls=rabbitmq_urls,
-            stripe=_stripe(given),
-            webhook_secret=given.get("STRIPE_WEBHOOK_SECRET"),
-            instances=_instances(given.get("CARNET_INSTANCES", "")),
+            stripe=_stripe(variables),
+            webhook_secret=variables.get("STRIPE_WEBHOOK_SECRET"),
+            instances=_instances(variables.get("CARNET_INSTANCES", "")),
         )
 
 
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
-        return int(text)
-    raise StartError(f"CARNET_PORT is '{text}'.", "Set it to a port number from 1 to 65535.")
-
-
-def _broker(given: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
-    """Return the address of a broker of the user's own, and each user's where all are given."""
+def _broker(variables: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
+    """Return the address of the operator's own broker, and that of each user if all are set."""
     names = {user: access.url_variable(user) for user in access.USERS}
-    urls = {user: _url(given, name, ("amqp", "amqps")) for user, name in names.items()}
+    urls = {user: _url(variables, name, ("amqp", "amqps")) for user, name in names.items()}
     missing = [names[user] for user, url in urls.items() if url is None]
-    base = _url(given, "CARNET_RABBITMQ_URL", ("amqp", "amqps"))
+    base = _url(variables, "CARNET_RABBITMQ_URL", ("amqp", "amqps"))
     if not missing:
-        found = {user: url for user, url in urls.items() if url is not None}
-        for user, url in found.items():
-            _require_user(names[user], url, user)
-        return base or found[OPERATOR], found
-    if len(missing) < len(names) or (base and access.MANAGEMENT_VARIABLE not in given):
+        user_urls = {user: url for user, url in urls.items() if url is not None}
+        for user, url in user_urls.items():
+            if bus.user_of(url) != user:
+                raise StartError(
+                    f"{names[user]} signs in as '{bus.user_of(url)}'.",
+                    f"It must sign in as '{user}': other services know publishers by these names.",
+                )
+        return base or user_urls[OPERATOR], user_urls
+    if len(missing) < len(names) or (base and access.MANAGEMENT_VARIABLE not in variables):
         raise StartError(
-            f"The broker is your own, and not set are {', '.join(missing)}.",
-            f"Set CARNET_RABBITMQ_URL and {access.MANAGEMENT_VARIABLE}, and the users are made; or "
-            "make them with `carnet broker commands` and set the address of each.",
+            f"The broker is your own, and these are not set: {', '.join(missing)}.",
+            f"Set CARNET_RABBITMQ_URL and {access.MANAGEMENT_VARIABLE} to have the users created; "
+            "or create them with `carnet broker commands` and set the address of each.",
         )
     return base, {}
 
 
 def _management(
-    given: Mapping[str, str], rabbitmq_url: str | None, urls: Mapping[str, str]
+    variables: Mapping[str, str], rabbitmq_url: str | None, urls: Mapping[str, str]
 ) -> str | None:
-    """Return the management API that makes the broker's users, None when they are made already.
+    """Return the management API that creates the broker's users, or None if they exist.
 
-    Making them again would replace the passwords that the addresses of the users have.
+    Creating them again would replace the passwords that are in the addresses of the users.
     """
-    url = _url(given, access.MANAGEMENT_VARIABLE, ("http", "https"))
+    url = _url(variables, access.MANAGEMENT_VARIABLE, ("http", "https"))
     if url is not None and rabbitmq_url is None:
         raise StartError(
             f"{access.MANAGEMENT_VARIABLE} is set, but CARNET_RABBITMQ_URL is not: it would not be "
@@ -121,17 +124,8 @@ def _management(
     return None if urls else url
 
 
-def _require_user(variable: str, url: str, user: str) -> None:
-    found = bus.user_of(url)
-    if found != user:
-        raise StartError(
-            f"{variable} signs in as '{found}'.",
-            f"It must be the user '{user}': by that name others know whose events they take.",
-        )
-
-
-def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
-    text = given.get(name)
+def _url(variables: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
+    text = variables.get(name)
     if text is None:
         return None
     try:
@@ -148,16 +142,16 @@ def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str |
     )
 
 
-def _check_administrator(given: Mapping[str, str]) -> None:
-    """Check the first administrator by identity's own rules, which are imported when needed."""
+def _check_administrator(variables: Mapping[str, str]) -> None:
+    """Check the first administrator by the rules of identity, imported only when needed."""
     names = {"admin_email": "CARNET_ADMIN_EMAIL", "admin_password": "CARNET_ADMIN_PASSWORD"}
-    values = {field: given[name] for field, name in names.items() if name in given}
+    values = {field: variables[name] for field, name in names.items() if name in variables}
     if not values:
         return
     from services.identity.bootstrap import AdministratorSettings
     from shared.fields import accept_local_addresses
 
-    local = given.get("IDENTITY_LOCAL_ADDRESSES", "true").lower() in ("true", "1", "yes", "on")
+    local = variables.get("IDENTITY_LOCAL_ADDRESSES", "true").lower() in ("true", "1", "yes", "on")
     usable = {"admin_email": DEFAULT_ADMIN_EMAIL, "admin_password": secrets.token_urlsafe(18)}
     accept_local_addresses(local)
     try:
@@ -170,9 +164,9 @@ def _check_administrator(given: Mapping[str, str]) -> None:
         accept_local_addresses(False)
 
 
-def _stripe(given: Mapping[str, str]) -> StripeSettings | None:
-    base = _url(given, "STRIPE_API_BASE", ("https", "http"))
-    if base is None and "STRIPE_API_KEY" in given:
+def _stripe(variables: Mapping[str, str]) -> StripeSettings | None:
+    base = _url(variables, "STRIPE_API_BASE", ("https", "http"))
+    if base is None and "STRIPE_API_KEY" in variables:
         raise StartError(
             "STRIPE_API_KEY is set, but STRIPE_API_BASE is not: it would not be used.",
             "Set STRIPE_API_BASE=https://api.stripe.com, or unset the key to use the local card "
@@ -180,17 +174,17 @@ def _stripe(given: Mapping[str, str]) -> StripeSettings | None:
         )
     if base is None:
         return None
-    missing = [n for n in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET") if n not in given]
+    missing = [n for n in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET") if n not in variables]
     if missing:
         raise StartError(
             f"STRIPE_API_BASE is set, but {' and '.join(missing)} is not.",
             "Set it too, or unset STRIPE_API_BASE to use the local card gateway.",
         )
-    return StripeSettings(base, given["STRIPE_API_KEY"], given["STRIPE_WEBHOOK_SECRET"])
+    return StripeSettings(base, variables["STRIPE_API_KEY"], variables["STRIPE_WEBHOOK_SECRET"])
 
 
 def _instances(text: str) -> dict[str, int]:
-    chosen = {}
+    instances = {}
     for part in filter(None, text.replace(" ", "").split(",")):
         name, _, number = part.partition("=")
         digits = number.isascii() and number.isdigit() and len(number) <= 2
@@ -199,5 +193,5 @@ def _instances(text: str) -> dict[str, int]:
                 f"CARNET_INSTANCES is '{text}'.",
                 f"Write it like vouchers=2,audit=2; services are {', '.join(SERVICES)}.",
             )
-        chosen[name] = int(number)
-    return chosen
+        instances[name] = int(number)
+    return instances

@@ -1,7 +1,7 @@
-"""`python -m deploy.local.settings_check SERVICE`: can that process read its environment?
+"""`python -m deploy.local.settings_check SERVICE`: checks the settings that a process would read.
 
-Ends with 1 and a line for each bad variable. `make run` asks it before anything starts, for the
-services that have variables of their own in its environment: docs/settings.md.
+Exits with 1 and a line for each wrong variable. `make run` runs it before it starts anything, for
+the services that have variables in its environment (docs/settings.md).
 """
 
 import asyncio
@@ -15,39 +15,38 @@ from shared.settings import load_settings
 
 
 async def check_settings(system: System) -> None:
-    """Try what each process would read of our environment. Raises StartError."""
-    processes = {instance.owner: instance for instance in system.instances}.values()
-    chosen = [process for process in processes if _has_own(process.owner)]
-    found = await asyncio.gather(*(_try(system, process) for process in chosen))
-    if any(found):
+    """Check the settings of each service with variables in our environment. Raises StartError."""
+    processes = {
+        instance.owner: instance
+        for instance in system.instances
+        if any(name.startswith(f"{instance.owner.upper()}_") for name in os.environ)
+    }
+    problems = await asyncio.gather(*(_problem(system, each) for each in processes.values()))
+    if any(problems):
         raise StartError(
-            "\n".join(filter(None, found)),
+            "\n".join(filter(None, problems)),
             "Nothing was started. docs/settings.md lists the settings.",
         )
 
 
-def _has_own(owner: str) -> bool:
-    return any(name.startswith(f"{owner.upper()}_") for name in os.environ)
-
-
-async def _try(system: System, process: Instance) -> str:
-    """Return what is wrong, or an empty text."""
-    asked = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy.local.settings_check", process.owner),
+async def _problem(system: System, instance: Instance) -> str:
+    """Return what is wrong with an instance's settings, or an empty text."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.local.settings_check", instance.owner),
         cwd=CHECKOUT,
-        env=system.environment(process),
+        env=system.environment(instance),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, errors = await asked.communicate()
+    _, errors = await process.communicate()
     lines = errors.decode(errors="replace").strip().splitlines()
-    if not asked.returncode:
+    if not process.returncode:
         return ""
     if not lines or lines[0].startswith("Traceback"):
-        reason = lines[-1] if lines else f"exit code {asked.returncode}"
-        return f"The settings of {process.owner} cannot be read: {reason}"
-    return "\n".join(lines[:-1])  # the last one says where the settings are listed
+        reason = lines[-1] if lines else f"exit code {process.returncode}"
+        return f"The settings of {instance.owner} cannot be read: {reason}"
+    return "\n".join(lines[:-1])  # the last one refers to the list of settings
 
 
 def main(owner: str) -> None:

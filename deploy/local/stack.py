@@ -1,28 +1,24 @@
-"""A whole local system: servers, database, processes, in the order they need each other."""
+"""A whole local system: servers, database and processes, started in the right order."""
 
 import asyncio
-import json
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from deploy.local import card_gateway, credentials
+from deploy.local.description import StackDescription, remove_description, write_description
 from deploy.local.disk import require_room, watch_room
 from deploy.local.errors import StartError
-from deploy.local.files import write_private
 from deploy.local.ports import Ports, is_free
-from deploy.local.postgres import Postgres
 from deploy.local.preparation import (
     EMBEDDED_DATABASE,
     Administrator,
     Preparation,
     ensure_database,
 )
-from deploy.local.rabbitmq import RabbitMQ, check_broker
+from deploy.local.rabbitmq import check_broker
 from deploy.local.readiness import wait_until_ready
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, one_failure, postgres_of, rabbitmq_of
@@ -36,18 +32,17 @@ from shared.publishers import OPERATOR
 from shared.text import fold
 
 READY_SECONDS = 120.0
-STACK_FILE = "stack.json"
 SECRETS_FILE = "secrets.json"
 SEALS_FOLDER = "seals"
 ADMIN_FILE = "admin.json"
 WEBHOOK_PATH = "/api/payments/webhooks/stripe"
 
 Environments = Mapping[str, Mapping[str, str]]
-"""Variables of processes, by the name of the process or of its service."""
+"""Environment variables, by the name of a process or of a service."""
 
 
 class Stack:
-    """A running system. Made by `running_stack`."""
+    """A running system, created by `running_stack`."""
 
     def __init__(
         self,
@@ -58,7 +53,7 @@ class Stack:
         self.settings = settings
         self._folder = settings.data
         self._say = say
-        self.supervisor = Supervisor(self._folder, say, self._write_description)
+        self.supervisor = Supervisor(self._folder, say, self._describe)
         store = SecretStore(self._folder / SECRETS_FILE)
         ports = Ports(self._folder / "ports.json")
         self.postgres = None if settings.database_url else postgres_of(self._folder, ports, store)
@@ -73,8 +68,14 @@ class Stack:
         self.system = _system(
             settings,
             store,
-            database_url=_database_url(settings, self.postgres),
-            rabbitmq_url=_rabbitmq_url(settings, self.rabbitmq),
+            database_url=(
+                self.postgres.url_of(EMBEDDED_DATABASE)
+                if self.postgres
+                else settings.database_url or ""
+            ),
+            rabbitmq_url=(
+                f"{self.rabbitmq.url}/" if self.rabbitmq else settings.rabbitmq_url or ""
+            ),
             broker_passwords=self._broker_passwords,
             card_port=self._card_port,
             instances=_instances(settings, ports),
@@ -83,7 +84,7 @@ class Stack:
 
     @property
     def address(self) -> str:
-        """The gateway's address, which clients use."""
+        """The address of the gateway, which clients use."""
         return self.system.apis("gateway")[0].url
 
     @property
@@ -92,7 +93,7 @@ class Stack:
         return self._folder / "logs"
 
     def pids(self) -> dict[str, int]:
-        """Return the process id of everything that runs, by name."""
+        """Return the process ids of everything that runs, by name."""
         return self.supervisor.pids()
 
     def starts(self, name: str) -> int:
@@ -108,10 +109,10 @@ class Stack:
         await self.supervisor.wait_for_start(name, number, seconds=seconds)
 
     async def wait_until_ready(self, *names: str, seconds: float = READY_SECONDS) -> None:
-        """Wait for processes of ours, all if none is named. Raises StartError."""
-        chosen = [i for i in self.system.instances if not names or i.name in names]
+        """Wait until the named instances are ready, or all if none is named. Raises StartError."""
+        instances = [i for i in self.system.instances if not names or i.name in names]
         async with one_failure():
-            await wait_until_ready(chosen, self.supervisor, seconds=seconds)
+            await wait_until_ready(instances, self.supervisor, seconds=seconds)
 
     async def start(self) -> None:
         """Start everything and wait until it is ready. Raises StartError."""
@@ -124,7 +125,7 @@ class Stack:
     async def stop(self) -> None:
         """Stop everything in order."""
         await self.supervisor.stop()
-        (self._folder / STACK_FILE).unlink(missing_ok=True)
+        remove_description(self._folder)
 
     async def _start_broker(self) -> None:
         if self.rabbitmq is not None:
@@ -151,46 +152,47 @@ class Stack:
         await self.supervisor.start(program)
 
     async def _start_processes(self) -> None:
-        """Start them as soon as the database is ready: they wait for the broker themselves."""
+        """Start our own processes when the database is ready; they wait for the broker."""
         if self.postgres is not None:
             await self.postgres.start(self.supervisor)
         await ensure_database(self.system.database_url)
         admin = (self.admin_email, self.admin_password)
         preparation = Preparation(self._folder, self.system, admin, self.supervisor, self._say)
-        self._take(await preparation.run())
+        self._apply(await preparation.run())
         await self.supervisor.start_all(self.system.program(i) for i in self.system.instances)
 
-    def _take(self, administrator: Administrator) -> None:
-        """Note who the first administrator is, and say which settings differ from that."""
+    def _apply(self, administrator: Administrator) -> None:
+        """Store who the first administrator is, and report settings that differ from that."""
         self.administrator = administrator
         if fold(self.admin_email) != fold(administrator.email):
             if self.settings.admin_email != DEFAULT_ADMIN_EMAIL:
                 self._say(
                     f"CARNET_ADMIN_EMAIL is {self.admin_email}, but the first administrator of "
-                    f"this installation is {administrator.email}: it is made once, and nothing "
-                    "was changed"
+                    f"this installation is {administrator.email}: it is created only once, and "
+                    "nothing was changed"
                 )
             self.admin_email = administrator.email
         if not administrator.password_matches:
             if self.settings.admin_password is not None:
                 self._say(
-                    f"CARNET_ADMIN_PASSWORD is not the password of {administrator.email}: it "
-                    "counts only when the administrator is made, and nothing was changed"
+                    f"CARNET_ADMIN_PASSWORD is not the password of {administrator.email}: it is "
+                    "used only when the administrator is created, and nothing was changed"
                 )
         elif self.settings.admin_password is None:
             file = self._folder / ADMIN_FILE
-            credentials.keep_admin(file, self.admin_email, self.admin_password)
+            credentials.store_admin(file, self.admin_email, self.admin_password)
 
-    def _write_description(self) -> None:
-        write_private(self._folder / STACK_FILE, json.dumps(self._description(), indent=2))
-
-    def _description(self) -> dict[str, object]:
-        """Describe the stack for other commands and tests."""
-        system = self.system
-        return {
+    def _describe(self) -> None:
+        """Write the description of this stack for other commands and tests."""
+        system, administrator = self.system, self.administrator
+        is_known = administrator is None or administrator.password_matches
+        description: StackDescription = {
             "address": self.address,
             "documentation": f"{self.address}/docs",
-            "admin": {"email": self.admin_email, "password": self._known_password()},
+            "admin": {
+                "email": self.admin_email,
+                "password": self.admin_password if is_known else None,
+            },
             "logs": str(self.logs),
             "database_url": system.database_url,
             "service_database_urls": {name: system.role_url(name) for name in SERVICES},
@@ -206,11 +208,7 @@ class Stack:
             },
             "pids": self.pids(),
         }
-
-    def _known_password(self) -> str | None:
-        """Return the first administrator's password, None when it is not known here."""
-        known = self.administrator is None or self.administrator.password_matches
-        return self.admin_password if known else None
+        write_description(self._folder, description)
 
 
 @asynccontextmanager
@@ -223,15 +221,20 @@ async def running_stack(
 ) -> AsyncIterator[Stack]:
     """Run a stack in the settings' data folder and stop it at the end, whatever happens.
 
-    Port 0 takes any free one. `extra` adds environment variables to a process by its name, or to
-    all processes of a service by the service's. `arrange` changes the system before it starts.
-    Raises StartError; then nothing is left running.
+    With port 0 any free port is used. `extra` adds environment variables to one process by its
+    name, or to all processes of a service by the service's name. `arrange` changes the system
+    before it starts. Raises StartError; then no process is left.
     """
     with locked(settings.data):
         require_room(settings.data)
         await Supervisor(settings.data, say).end_leftovers()
         stack = Stack(settings, say, extra or {})
-        _require_free(stack.system.apis("gateway")[0].port)
+        port = stack.system.apis("gateway")[0].port
+        if port is not None and not is_free(port):
+            raise StartError(
+                f"Port {port} is used by another program, or you may not use it.",
+                "Stop that program, or choose another port: CARNET_PORT=8081 make run",
+            )
         await check_settings(stack.system)
         stack.system = arrange(stack.system)
         try:
@@ -245,51 +248,27 @@ async def running_stack(
             await stack.stop()
 
 
-def description_of(settings: StackSettings, *, otherwise: str) -> dict[str, Any]:
-    """Return how the system that runs in the data folder describes itself.
-
-    Raises StartError when none does, with `otherwise` as what to do, and when CARNET_PORT is that
-    of another system than the folder's.
-    """
-    folder = settings.data
-    try:
-        described: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
-    except FileNotFoundError:
-        raise StartError(f"No system runs in {folder}.", otherwise) from None
-    if settings.port_is_set and urlsplit(described["address"]).port != settings.port:
-        raise StartError(
-            f"The system of {folder} is at {described['address']}, not at the port of "
-            f"CARNET_PORT={settings.port}.",
-            "Set CARNET_DATA to the folder of the system that you mean, or unset CARNET_PORT.",
-        )
-    return described
-
-
-def _require_free(port: int | None) -> None:
-    if port is None or is_free(port):
-        return
-    raise StartError(
-        f"Port {port} is taken by another program, or not yours to use.",
-        "Stop that program, or choose another port: CARNET_PORT=8081 make run",
-    )
-
-
-def _database_url(settings: StackSettings, postgres: Postgres | None) -> str:
-    if postgres is None:
-        return settings.database_url or ""
-    return postgres.url_of(EMBEDDED_DATABASE)
-
-
-def _rabbitmq_url(settings: StackSettings, rabbitmq: RabbitMQ | None) -> str:
-    return f"{rabbitmq.url}/" if rabbitmq else settings.rabbitmq_url or ""
-
-
-def _instances(settings: StackSettings, ports: Ports) -> tuple[Instance, ...]:
-    """List our processes with their ports; the second of a kind is called `vouchers-api-2`."""
-    found = []
+def _instances(settings: StackSettings, ports: Ports) -> list[Instance]:
+    """List our processes with their ports; the second of a kind is named `vouchers-api-2`."""
+    instances = []
     for service in SERVICES:
         for number in range(1, settings.instances.get(service, 1) + 1):
-            found += _pair(service, "" if number == 1 else f"-{number}", ports)
+            suffix = "" if number == 1 else f"-{number}"
+            api = Instance(
+                name=f"{service}-api{suffix}",
+                module=f"services.{service}.app",
+                owner=service,
+                port=ports.choose(f"{service}-api{suffix}"),
+                operations_port=ports.choose(f"{service}-api{suffix} operations"),
+            )
+            worker = replace(
+                api,
+                name=f"{service}-worker{suffix}",
+                module=f"services.{service}.worker",
+                port=None,
+                operations_port=ports.choose(f"{service}-worker{suffix} operations"),
+            )
+            instances += [api, worker]
     gateway = Instance(
         name="gateway",
         module="gateway.app",
@@ -297,25 +276,7 @@ def _instances(settings: StackSettings, ports: Ports) -> tuple[Instance, ...]:
         port=settings.port or ports.choose("gateway"),
         operations_port=ports.choose("gateway operations"),
     )
-    return (*found, gateway)
-
-
-def _pair(service: str, suffix: str, ports: Ports) -> list[Instance]:
-    api = Instance(
-        name=f"{service}-api{suffix}",
-        module=f"services.{service}.app",
-        owner=service,
-        port=ports.choose(f"{service}-api{suffix}"),
-        operations_port=ports.choose(f"{service}-api{suffix} operations"),
-    )
-    worker = replace(
-        api,
-        name=f"{service}-worker{suffix}",
-        module=f"services.{service}.worker",
-        port=None,
-        operations_port=ports.choose(f"{service}-worker{suffix} operations"),
-    )
-    return [api, worker]
+    return [*instances, gateway]
 
 
 def _system(
@@ -326,7 +287,7 @@ def _system(
     rabbitmq_url: str,
     broker_passwords: Mapping[str, str],
     card_port: int | None,
-    instances: tuple[Instance, ...],
+    instances: Iterable[Instance],
     extra: Environments,
 ) -> System:
     secrets = credentials.service_credentials(store)
@@ -348,6 +309,6 @@ def _system(
         stripe_api_base=stripe.api_base if stripe else f"http://127.0.0.1:{card_port}",
         stripe_api_key=stripe.api_key if stripe else LOCAL_STRIPE_KEY,
         stripe_webhook_secret=credentials.webhook_secret(store, settings),
-        instances=instances,
+        instances=tuple(instances),
         extra=extra,
     )

@@ -1,4 +1,4 @@
-"""Starts processes, restarts those that die, and leaves none behind."""
+"""Starts processes, restarts those that end by themselves, and leaves none behind."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from deploy.local.errors import StartError
 from deploy.local.files import write_private
 from deploy.local.fork_client import ForkClient, Process
+from deploy.local.logs import last_lines
 from deploy.local.processes import LINUX, MARK, Identity, before_exec, end, marked, signal_group
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
@@ -25,11 +26,11 @@ HEALTHY_AFTER_SECONDS = 10.0
 class Program:
     """One process of the system and how to run it.
 
-    `module` is the one that `command` runs, when it can be forked instead: it starts faster then.
-    `stage`: later stages stop first. `become` runs in the child before exec (another user).
-    `death_signal` is what the kernel sends it when the supervisor itself is killed.
-    `before_start` runs in the supervisor before each start, a restart too.
-    `namespaces` are files of /proc/PID/ns; a forked `module` runs in what they stand for.
+    `module`: the module that `command` runs, if it can be forked instead, which starts faster.
+    `stage`: later stages stop first. `become`: runs in the child before exec to change the user.
+    `death_signal`: the kernel sends it when the supervisor is killed.
+    `before_start`: runs in the supervisor before each start and restart.
+    `namespaces`: files of /proc/PID/ns; a forked `module` runs in these namespaces.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Program:
 class _Child:
     program: Program
     process: Process
-    born: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     starts: int = 1
     pause: float = FIRST_PAUSE_SECONDS
     stopping: bool = False
@@ -58,7 +59,7 @@ class _Child:
 
 
 class Supervisor:
-    """The processes of one data folder. `say` is told, in one line, what a person should know."""
+    """The processes of one data folder. Calls its argument `say` with each message for the user."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Supervisor:
         say: Callable[[str], None],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`changed` is called after each start of a process: its id is another one."""
+        """`changed` is called after each start of a process, which gives it another id."""
         self._folder = folder
         self._on_change = changed
         self._logs = folder / "logs"
@@ -77,11 +78,16 @@ class Supervisor:
         self._changed = asyncio.Condition()
 
     async def end_leftovers(self) -> None:
-        """End what an earlier supervisor of this folder left when it was killed."""
-        found = {*_recorded(self._record), *marked(self._folder)}
-        running = [process for process in found if process.is_running()]
+        """End processes that an earlier supervisor of this folder left when it was killed."""
+        try:
+            record = json.loads(self._record.read_text())
+            former = [Identity(int(pid), str(started)) for pid, started in record]
+        except (OSError, ValueError, TypeError):
+            former = []
+        leftovers = {*former, *marked(self._folder)}
+        running = [process for process in leftovers if process.is_running()]
         if running:
-            self._say(f"ending what an earlier start left running ({len(running)})")
+            self._say(f"ending processes that an earlier start left running ({len(running)})")
             await end(running)
         self._record.unlink(missing_ok=True)
 
@@ -96,19 +102,19 @@ class Supervisor:
             await program.before_start()
         child = _Child(program, await self._spawn(program))
         self._children[program.name] = child
-        self._remember()
+        self._write_record()
         child.keeper = asyncio.create_task(self._keep(child), name=f"keep {program.name}")
 
     async def start_all(self, programs: Iterable[Program]) -> None:
-        """Start programs at once."""
+        """Start several programs at the same time."""
         await asyncio.gather(*(self.start(program) for program in programs))
 
     async def stop(self) -> None:
-        """Stop everything, the latest stage first, programs of one stage at once."""
+        """Stop everything, the latest stage first, the programs of one stage at the same time."""
         stages = sorted({c.program.stage for c in self._children.values()}, reverse=True)
         for stage in stages:
-            chosen = [c for c in self._children.values() if c.program.stage == stage]
-            await asyncio.gather(*(self._stop(child) for child in chosen))
+            children = [c for c in self._children.values() if c.program.stage == stage]
+            await asyncio.gather(*(self._stop(child) for child in children))
         await self._fork_client.close()
         self._children.clear()
         self._record.unlink(missing_ok=True)
@@ -124,7 +130,7 @@ class Supervisor:
         return self._logs / f"{name}.log"
 
     def pids(self) -> dict[str, int]:
-        """Return the process id of every program that runs now."""
+        """Return the process ids of the running programs, by name."""
         return {n: c.process.pid for n, c in self._children.items() if _is_alive(c)}
 
     def starts(self, name: str) -> int:
@@ -141,9 +147,9 @@ class Supervisor:
             await self._changed.wait_for(lambda: self.starts(name) >= number)
 
     async def run_to_end(self, program: Program) -> int:
-        """Run a program to its end with its output in a fresh log, and return its exit code.
+        """Run a program to its end with its output in a new log, and return its exit code.
 
-        Cancelled, or with us killed, it ends too. Raises StartError.
+        The program is killed when this call is cancelled or we are killed. Raises StartError.
         """
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.log_of(program.name).unlink(missing_ok=True)
@@ -154,6 +160,15 @@ class Supervisor:
             signal_group(process.pid, signal.SIGKILL)
             await process.wait()
             raise
+
+    async def run_successfully(self, program: Program) -> None:
+        """Run a program to its end. Raises StartError with the end of its log when it fails."""
+        code = await self.run_to_end(program)
+        if code != 0:
+            log = self.log_of(program.name)
+            raise StartError(
+                f"{program.name} failed (exit code {code}):\n{last_lines(log)}", f"Read {log}"
+            )
 
     async def _spawn(self, program: Program) -> Process:
         log = self.log_of(program.name)
@@ -178,26 +193,25 @@ class Supervisor:
             ) from error
 
     async def _keep(self, child: _Child) -> None:
+        """Start a program again, after a growing pause, whenever it ends."""
+        name = child.program.name
         while True:
             code = await child.process.wait()
-            signal_group(child.process.pid, signal.SIGKILL)  # what it may have left of its group
-            if child.stopping:
-                return
-            await self._restart(child, code)
-
-    async def _restart(self, child: _Child, code: int) -> None:
-        name = child.program.name
-        if time.monotonic() - child.born >= HEALTHY_AFTER_SECONDS:
-            child.pause = FIRST_PAUSE_SECONDS
-        while not child.stopping:
-            self._say(
-                f"{name} ended by itself ({_how(code)}); starting it again in "
-                f"{child.pause:g} s, see {self.log_of(name)}"
-            )
-            await asyncio.sleep(child.pause)
-            child.pause = min(child.pause * 2, LONGEST_PAUSE_SECONDS)
-            if await self._start_again(child):
-                return
+            signal_group(child.process.pid, signal.SIGKILL)  # what may be left of its group
+            if time.monotonic() - child.started >= HEALTHY_AFTER_SECONDS:
+                child.pause = FIRST_PAUSE_SECONDS
+            reason = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+            is_running = False
+            while not is_running:
+                if child.stopping:
+                    return
+                self._say(
+                    f"{name} ended by itself ({reason}); starting it again in "
+                    f"{child.pause:g} s, see {self.log_of(name)}"
+                )
+                await asyncio.sleep(child.pause)
+                child.pause = min(child.pause * 2, LONGEST_PAUSE_SECONDS)
+                is_running = await self._start_again(child)
 
     async def _start_again(self, child: _Child) -> bool:
         try:
@@ -207,16 +221,19 @@ class Supervisor:
         except (StartError, OSError) as error:
             self._say(str(error))
             return False
-        child.born = time.monotonic()
+        child.started = time.monotonic()
         child.starts += 1
-        self._remember()
+        self._write_record()
         async with self._changed:
             self._changed.notify_all()
         return True
 
     async def _stop(self, child: _Child) -> None:
         child.stopping = True
-        await _end_keeper(child)
+        if child.keeper is not None:  # cancelled in the middle of a start, it undoes the start
+            child.keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await child.keeper
         if not _is_alive(child):
             return
         signal_group(child.process.pid, child.program.stop_signal)
@@ -228,27 +245,15 @@ class Supervisor:
         signal_group(child.process.pid, signal.SIGKILL)
         await child.process.wait()
 
-    def _remember(self) -> None:
-        """Write down what runs. A full disk must not end the task that restarts processes."""
-        try:
-            self._write_record()
-        except OSError as error:
-            self._say(f"the list of processes cannot be written: {error}")
-
     def _write_record(self) -> None:
+        """Record what runs. A full disk must not end the task that restarts processes."""
         running = (Identity.of(c.process.pid) for c in self._children.values() if _is_alive(c))
         record = [[p.pid, p.started] for p in running if p is not None]
-        write_private(self._record, json.dumps(record))
-        self._on_change()
-
-
-async def _end_keeper(child: _Child) -> None:
-    """End the task that restarts; a start it is in the middle of is undone by its cancellation."""
-    if child.keeper is None:
-        return
-    child.keeper.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await child.keeper
+        try:
+            write_private(self._record, json.dumps(record))
+            self._on_change()
+        except OSError as error:
+            self._say(f"the list of processes cannot be written: {error}")
 
 
 def _is_alive(child: _Child) -> bool:
@@ -271,26 +276,13 @@ async def _execute(
         )
 
 
-def _how(code: int) -> str:
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
 def rotate(log: Path) -> None:
-    """Set a log aside that grew too long."""
+    """Rename a log that is longer than LOG_LIMIT_BYTES."""
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_name(log.name + ".1"))
 
 
-def _recorded(record: Path) -> list[Identity]:
-    try:
-        return [Identity(int(pid), str(started)) for pid, started in json.loads(record.read_text())]
-    except (OSError, ValueError, TypeError):
-        return []
-
-
 def own_environment(*keep: str) -> dict[str, str]:
-    """Return the part of our environment a child may see: never another stack's settings."""
-    wanted = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", *keep}
-    return {name: value for name, value in os.environ.items() if name in wanted}
+    """Return the part of our environment that a child may see: never another stack's settings."""
+    names = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", *keep}
+    return {name: value for name, value in os.environ.items() if name in names}

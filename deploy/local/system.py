@@ -1,4 +1,4 @@
-"""The map of the system: which processes exist, and what each is told by its environment."""
+"""The processes of a local system and their environments."""
 
 import json
 import os
@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TOKEN_ISSUER = "carnet"  # noqa: S105
 TOKEN_AUDIENCE = "carnet-api"  # noqa: S105
 
-# The few synchronous calls between services, and the variable that holds the upstream's address.
+# Which services a service calls. A variable has the address of each.
 UPSTREAMS: Mapping[str, tuple[str, ...]] = {
     "identity": ("organizations",),
     "organizations": ("identity",),
@@ -23,13 +23,13 @@ UPSTREAMS: Mapping[str, tuple[str, ...]] = {
     "payments": (),
     "audit": (),
 }
-# Of our own environment, what a process needs to reach the outside world.
+# The variables of our environment with which a process reaches the network.
 _NETWORK_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One process of ours: its address, and that of its operators' port."""
+    """One of our processes and its ports."""
 
     name: str
     module: str
@@ -44,14 +44,17 @@ class Instance:
 
     @property
     def readiness_port(self) -> int:
-        """The port that tells whether it is ready: a worker has the operators' port alone."""
+        """The port for readiness checks: a worker has only the operators' port."""
         return self.port or self.operations_port
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Secrets of one service: its database passwords, the key that signs its own calls, and what
-    repeated requests are recognized by."""
+    """Secrets of one service.
+
+    The passwords of its role and of its schema's owner, the key that signs its calls of other
+    services, and the secret that identifies repeated requests.
+    """
 
     password: str
     owner_password: str
@@ -61,13 +64,13 @@ class Credentials:
 
 @dataclass(frozen=True)
 class System:
-    """Everything the processes' environments are made from."""
+    """All values from which the environments of the processes are made."""
 
     database_url: str
     rabbitmq_url: str
-    """An administrator's, or the operator's where the broker is not ours; no process gets it."""
+    """The administrator's address, or the operator's for a broker of its own; no process has it."""
     broker_urls: Mapping[str, str]
-    """The broker's address for each of its users."""
+    """The broker's address for each user."""
     credentials: Mapping[str, Credentials]
     gateway_key: str
     internal_jwks: str
@@ -79,7 +82,7 @@ class System:
     instances: tuple[Instance, ...]
     extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     namespaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Where instances run that do not share our own network, by their names."""
+    """The network namespaces of instances that do not run in ours, by their names."""
 
     def apis(self, service: str) -> list[Instance]:
         """Return the API processes of a service."""
@@ -90,18 +93,18 @@ class System:
         return self.apis(service)[0].url
 
     def service_urls(self, service: str) -> str:
-        """Return the addresses of all its API processes, as whoever calls it is told them."""
+        """Return the addresses of all API processes of a service, separated by commas."""
         return ",".join(api.url for api in self.apis(service))
 
     def role_url(self, service: str, *, owner: bool = False) -> str:
-        """Return the database address for the service's role, or for its schema's owner."""
+        """Return the database address of the service's role, or of its schema's owner."""
         secret = self.credentials[service]
         role = f"{service}_owner" if owner else service
         password = secret.owner_password if owner else secret.password
         return database_url(self.database_url, role, password)
 
     def program(self, instance: Instance) -> Program:
-        """Describe how an instance runs."""
+        """Return the program of an instance."""
         program = self.own_program(
             instance.name,
             instance.module,
@@ -114,7 +117,7 @@ class System:
     def own_program(
         name: str, module: str, environment: Mapping[str, str], *, stage: int = 1
     ) -> Program:
-        """Describe a process that runs one of our modules."""
+        """Return a program that runs one of our modules."""
         return Program(
             name=name,
             command=(sys.executable, "-m", module),
@@ -126,8 +129,17 @@ class System:
 
     def environment(self, instance: Instance) -> dict[str, str]:
         """Return the whole environment of an instance."""
-        own = self._gateway() if instance.owner == "gateway" else self.service(instance.owner)
         prefix = instance.owner.upper()
+        if instance.owner == "gateway":
+            values = {
+                **self._tokens(),
+                "RABBITMQ_URL": self.broker_urls["gateway"],
+                "INTERNAL_KEY": self.gateway_key,
+                **{f"{name.upper()}_URL": self.service_urls(name) for name in SERVICES},
+            }
+            own = {f"GATEWAY_{name}": value for name, value in values.items()}
+        else:
+            own = self.service(instance.owner)
         return {
             **_local_addresses(instance.owner),
             **_passed_on(prefix),
@@ -140,7 +152,7 @@ class System:
         }
 
     def one_off(self, service: str, **more: str) -> dict[str, str]:
-        """Return the environment of a command that runs once, as migrate, which owns the schema."""
+        """Return the environment of a command that runs once, as migrate, with the owner's role."""
         owner = {f"{service.upper()}_OWNER_DATABASE_URL": self.role_url(service, owner=True)}
         return {
             **_local_addresses(service),
@@ -151,7 +163,16 @@ class System:
         }
 
     def service(self, service: str) -> dict[str, str]:
-        """Return what every process of a service is told."""
+        """Return the variables that every process of a service has."""
+        special = {
+            "identity": {"SIGNING_SECRET": self.signing_secret},
+            "audit": {"SEALS": self.seals},
+            "payments": {
+                "STRIPE_API_BASE": self.stripe_api_base,
+                "STRIPE_API_KEY": self.stripe_api_key,
+                "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
+            },
+        }
         values = {
             **self._tokens(),
             "DATABASE_URL": self.role_url(service),
@@ -160,32 +181,9 @@ class System:
             "INTERNAL_JWKS": self.internal_jwks,
             "IDEMPOTENCY_SECRET": self.credentials[service].idempotency_secret,
             **{f"{name.upper()}_URL": self.service_urls(name) for name in UPSTREAMS[service]},
-            **self._special(service),
+            **special.get(service, {}),
         }
         return {f"{service.upper()}_{name}": value for name, value in values.items()}
-
-    def _special(self, service: str) -> dict[str, str]:
-        if service == "identity":
-            return {"SIGNING_SECRET": self.signing_secret}
-        if service == "audit":
-            return {"SEALS": self.seals}
-        if service == "payments":
-            return {
-                "STRIPE_API_BASE": self.stripe_api_base,
-                "STRIPE_API_KEY": self.stripe_api_key,
-                "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
-            }
-        return {}
-
-    def _gateway(self) -> dict[str, str]:
-        upstreams = {f"{name.upper()}_URL": self.service_urls(name) for name in SERVICES}
-        values = {
-            **self._tokens(),
-            "RABBITMQ_URL": self.broker_urls["gateway"],
-            "INTERNAL_KEY": self.gateway_key,
-            **upstreams,
-        }
-        return {f"GATEWAY_{name}": value for name, value in values.items()}
 
     def _tokens(self) -> dict[str, str]:
         return {
@@ -204,12 +202,12 @@ def public_keys(private_keys: Iterable[str]) -> str:
 
 
 def _local_addresses(owner: str) -> dict[str, str]:
-    """Let e-mail addresses such as admin@localhost be used here, unless the user says otherwise."""
-    takes_addresses = owner in ("identity", "organizations")
-    return {f"{owner.upper()}_LOCAL_ADDRESSES": "true"} if takes_addresses else {}
+    """Allow e-mail addresses such as admin@localhost, unless the user's environment forbids it."""
+    reads_addresses = owner in ("identity", "organizations")
+    return {f"{owner.upper()}_LOCAL_ADDRESSES": "true"} if reads_addresses else {}
 
 
 def _passed_on(prefix: str) -> dict[str, str]:
-    """Return what a process may see of our environment: its own variables, as its LOG_LEVEL."""
+    """Return the part of our environment that a process may see: its own variables."""
     own = {name: value for name, value in os.environ.items() if name.startswith(f"{prefix}_")}
     return {**own_environment(*_NETWORK_VARIABLES), **own, "PYTHONUNBUFFERED": "1"}

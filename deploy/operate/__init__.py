@@ -1,1 +1,1 @@
-"""What an operator does with a running system: audit, broker, dead letters, keys."""
+"""Commands for the operator of a running system: audit, broker, dead letters, keys."""

@@ -1,4 +1,4 @@
-"""`carnet audit`: what an operator does with the audit trail."""
+"""`carnet audit`: verifies the audit trail."""
 
 import os
 import subprocess
@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from deploy.local.credentials import service_credentials
+from deploy.local.description import get_description
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
-from deploy.local.stack import SEALS_FOLDER, SECRETS_FILE, description_of
+from deploy.local.stack import SEALS_FOLDER, SECRETS_FILE
 from deploy.local.system import CHECKOUT, public_keys
 
 app = typer.Typer(help="Operate the audit trail.")
@@ -29,21 +30,21 @@ def verify(
     first: Annotated[int | None, typer.Option(help="First position in its chain.")] = None,
     last: Annotated[int | None, typer.Option(help="Last position, inclusive.")] = None,
 ) -> None:
-    """Walk the hash chains and name the first row of each that is not as it was written.
+    """Verify the hash chains and print the first row of each that was changed.
 
-    Reads the files of the archive as well, when AUDIT_ARCHIVE says where they are. Looks at the
-    database of AUDIT_DATABASE_URL and the service's other settings when they are
-    set, else at the system that runs here. Exits with 1 when a chain is wrong.
+    The files of the archive are verified too if AUDIT_ARCHIVE names their place. The database is
+    that of AUDIT_DATABASE_URL and the service's other settings if they are set, otherwise that of
+    the system that runs here. Exits with 1 if a chain is wrong.
     """
-    chosen = [] if organization is None else [str(organization)]
-    chosen += [f"--{end}={n}" for end, n in (("first", first), ("last", last)) if n is not None]
-    command = [sys.executable, "-m", "services.audit.verify", *chosen]
-    done = subprocess.run(command, env={**os.environ, **_settings()}, cwd=CHECKOUT, check=False)
-    raise typer.Exit(done.returncode)
+    arguments = [] if organization is None else [str(organization)]
+    arguments += [f"--{end}={n}" for end, n in (("first", first), ("last", last)) if n is not None]
+    command = [sys.executable, "-m", "services.audit.verify", *arguments]
+    process = subprocess.run(command, env={**os.environ, **_settings()}, cwd=CHECKOUT, check=False)
+    raise typer.Exit(process.returncode)
 
 
 def _settings() -> dict[str, str]:
-    """Return the audit service's settings, unless our environment has them.
+    """Return the audit service's settings, or nothing if our environment has them.
 
     Raises StartError when no system runs here.
     """
@@ -51,13 +52,13 @@ def _settings() -> dict[str, str]:
         return {}
     settings = StackSettings.from_environment()
     folder = settings.data
-    described = description_of(
+    description = get_description(
         settings,
         otherwise="Start one with `make run`, or set the audit service's AUDIT_… variables.",
     )
     keys = service_credentials(SecretStore(folder / SECRETS_FILE)).values()
     return {
-        "AUDIT_DATABASE_URL": described["service_database_urls"]["audit"],
+        "AUDIT_DATABASE_URL": description["service_database_urls"]["audit"],
         "AUDIT_INTERNAL_JWKS": public_keys([service.internal_key for service in keys]),
         "AUDIT_SEALS": str(folder / SEALS_FOLDER),
     }

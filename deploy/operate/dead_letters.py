@@ -1,14 +1,16 @@
-"""`carnet dead-letters`: look at the messages that could not be handled, replay or drop them.
+"""`carnet dead-letters`: shows the messages that could not be handled, replays or drops them.
 
-A parked message waits in `<queue>.dead` until somebody decides. Replaying gives it back to the
-queue it came from, with its attempts forgotten; whoever has handled it already drops it by its id.
+A message that could not be handled is parked in the queue `<queue>.dead` until an operator decides.
+A replay publishes it to its queue again, with no attempts counted. A consumer that has handled it
+already ignores it because of its id.
 
-It signs in as the broker's user `operator`, whom consumers believe when a copy says who published
-the message first. A forged message keeps the name of the user who forged it, and is parked again.
-A message that names no user at all is replayed as genuine only when a person says so (--vouch).
+The command signs in as the broker's user `operator`. Consumers trust the header of this user that
+names the first publisher. A forged message has the name of the user who forged it, and is parked
+again. A message that names no user is replayed as genuine only with the option --vouch.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import json
@@ -16,17 +18,16 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Annotated, Any, TypeVar
 
 import typer
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from pydantic import ValidationError
 
+from deploy.local.description import get_description
 from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
-from deploy.local.stack import description_of
 from deploy.local.system import SERVICES
 from deploy.operate.broker import access
 from shared import bus
@@ -45,20 +46,20 @@ T = TypeVar("T")
 app = typer.Typer(help="Look at messages that could not be handled; replay or drop them.")
 
 QueueName = Annotated[str, typer.Argument(help="A queue, as `list` shows it.")]
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of messages, as `show` tells them.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of messages, as `show` prints them.")]
 All = Annotated[bool, typer.Option("--all", help="Every parked message of the queue.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A message in a dead-letter queue, taken but not acknowledged: it goes back by itself."""
+    """A message of a dead-letter queue; unless it is acknowledged, it stays in the queue."""
 
     message: AbstractIncomingMessage
     queue: str
 
     @property
     def id(self) -> str:
-        """The event's id, or the digest of what has none."""
+        """The event's id, or a digest of the message if it has none."""
         digest = hashlib.sha256(self.message.body).hexdigest()[:16]
         return self.message.message_id or f"sha256-{digest}"
 
@@ -67,48 +68,46 @@ class Parked:
 
     @property
     def publisher(self) -> str | None:
-        """Whose message it is; None when the broker never vouched for anybody."""
+        """The service that published it, or None if the broker did not confirm any."""
         owner = service_in(self.queue)
         return publisher_of(self.message.user_id, self.message.headers, owner=owner)
 
     def headers(self, *, vouch: bool) -> dict[str, Any]:
-        """Return the headers that belong to the message and not to its failures.
+        """Return the headers of the message without those of its failures.
 
         With `vouch` a message that names no user counts as one of the service in its event's type.
         """
-        publisher = self.publisher or (self._claimed() if vouch else None)
-        kept = self.message.headers.get(TYPE_HEADER)
-        return {PUBLISHER_HEADER: publisher or "", **({TYPE_HEADER: kept} if kept else {})}
-
-    def _claimed(self) -> str | None:
-        try:
-            return service_in(Event.model_validate_json(self.message.body).type)
-        except ValidationError:
-            return None
+        publisher = self.publisher
+        if publisher is None and vouch:
+            with contextlib.suppress(ValidationError):
+                publisher = service_in(Event.model_validate_json(self.message.body).type)
+        event_type = self.message.headers.get(TYPE_HEADER)
+        return {
+            PUBLISHER_HEADER: publisher or "",
+            **({TYPE_HEADER: event_type} if event_type else {}),
+        }
 
     def lines(self) -> list[str]:
-        """Return the message as a person reads it: what, why, who, and all of it."""
-        told = [
+        """Return the message as text: its type, its failure, its publisher and its content."""
+        head = [
             f"{self.id}  {self._header(TYPE_HEADER, 'of unknown type')}",
             f"  parked after {self._header(ATTEMPTS_HEADER, '?')} attempts:"
-            f" {self._header(ERROR_HEADER, 'no error was noted')}",
+            f" {self._header(ERROR_HEADER, 'no error was recorded')}",
             f"  published by {self.publisher or 'an unknown user'}",
         ]
         try:
             event = json.loads(self.message.body)
-            return [*told, *_origin(event), _indented(json.dumps(event, indent=2))]
+            data, actor = event["data"], event["data"].get("actor") or {}
+            user_id = actor.get("user_id")
+            who = f"user {user_id}" if user_id else actor.get("role", "an unknown actor")
+            origin = (
+                f"  {data.get('action')} of {event.get('subject')}, organization"
+                f" {data.get('organization_id')}, by {who} at {event.get('time')},"
+                f" request {data.get('correlation_id')}"
+            )
+            return [*head, origin, _indented(json.dumps(event, indent=2))]
         except (ValueError, AttributeError, KeyError, TypeError):
-            return [*told, _indented(repr(self.message.body))]
-
-
-def _origin(event: dict[str, Any]) -> list[str]:
-    data, actor = event["data"], event["data"].get("actor") or {}
-    who = f"user {actor['user_id']}" if actor.get("user_id") else actor.get("role", "nobody")
-    return [
-        f"  {data.get('action')} of {event.get('subject')}, organization"
-        f" {data.get('organization_id')}, by {who} at {event.get('time')},"
-        f" request {data.get('correlation_id')}"
-    ]
+            return [*head, _indented(repr(self.message.body))]
 
 
 def _indented(text: str) -> str:
@@ -118,10 +117,10 @@ def _indented(text: str) -> str:
 @app.command("list")
 def list_queues(
     queues: Annotated[
-        list[str] | None, typer.Argument(help="Queues; all that the services know, if none.")
+        list[str] | None, typer.Argument(help="Queues; those of all services if none is named.")
     ] = None,
 ) -> None:
-    """Tell how many messages are parked for each queue."""
+    """Print how many messages are parked for each queue."""
     counts = _run(_counts(queues or known_queues()))
     for queue, count in counts.items():
         print(f"{queue:<28} {'does not exist yet' if count is None else count}")
@@ -133,9 +132,9 @@ def show(
     ids: Ids = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
 ) -> None:
-    """Print parked messages with the error that parked them. They stay where they are."""
-    shown = _run(_texts(queue, set(ids or ()), limit))
-    print("\n\n".join(shown) if shown else f"Nothing is parked for {queue}.")
+    """Print parked messages with their error. They stay parked."""
+    texts = _run(_texts(queue, set(ids or ()), limit))
+    print("\n\n".join(texts) if texts else f"Nothing is parked for {queue}.")
 
 
 @app.command()
@@ -147,20 +146,33 @@ def replay(
         bool,
         typer.Option(
             "--vouch",
-            help="Count messages that name no user as genuine: those of a version without users.",
+            help="Replay messages that name no user as genuine: those of a version without users.",
         ),
     ] = False,
 ) -> None:
-    """Give parked messages back to their queue, to be handled as if for the first time."""
-    give_back = _vouch_and_give_back if vouch else _give_back
-    count = _run(_settle(queue, _chosen(ids, everything), give_back))
-    print(f"{count} given back to {queue}.")
+    """Publish parked messages to their queue again, to be handled as if for the first time."""
+
+    async def publish(channel: AbstractChannel, parked: Parked) -> None:
+        """Remove the parked message only when the broker has the new one."""
+        message, headers = parked.message, parked.headers(vouch=vouch)
+        copy = bus.persistent(message.body, message.message_id or "", headers, user=OPERATOR)
+        name = service_in(queue) + bus.QUEUES_SUFFIX
+        exchange = await channel.get_exchange(name, ensure=False)
+        await bus.publish(exchange, queue, copy)
+        await message.ack()
+
+    count = _run(_settle(queue, _selection(ids, everything), publish))
+    print(f"{count} replayed to {queue}.")
 
 
 @app.command()
 def drop(queue: QueueName, ids: Ids = None, everything: All = False) -> None:
     """Delete parked messages for good."""
-    count = _run(_settle(queue, _chosen(ids, everything), _forget))
+
+    async def remove(_channel: AbstractChannel, parked: Parked) -> None:
+        await parked.message.ack()
+
+    count = _run(_settle(queue, _selection(ids, everything), remove))
     print(f"{count} dropped from {queue}{bus.DEAD_SUFFIX}.")
 
 
@@ -173,65 +185,64 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         ) from error
     except (OSError, TimeoutError, AMQPError) as error:
         raise StartError(
-            f"The broker did not do it: {str(error) or type(error).__name__}.",
+            f"The broker failed: {str(error) or type(error).__name__}.",
             "Nothing is lost; check that the system runs, and repeat the command.",
         ) from error
 
 
-def _chosen(ids: list[str] | None, everything: bool) -> Callable[[Parked], bool]:
+def _selection(ids: list[str] | None, everything: bool) -> Callable[[Parked], bool]:
+    """Return a function that selects messages. Raises StartError unless ids or --all are given."""
     if bool(ids) == everything:
-        raise StartError("It is not said which messages.", "Give ids, or --all.")
-    wanted = set(ids or ())
-    return lambda parked: everything or parked.id in wanted
+        raise StartError("No messages are selected.", "Name their ids, or use --all.")
+    return lambda parked: everything or parked.id in (ids or ())
 
 
 def known_queues() -> list[str]:
     """Return the names of the queues that the services consume."""
-    found: set[str] = set()
+    names: set[str] = set()
     for service in SERVICES:
-        for room in ("handlers", "worker"):
-            found.update(queue.name for queue in _queues_of(f"services.{service}.{room}"))
-    return sorted(found)
+        for module in ("handlers", "worker"):
+            names.update(queue.name for queue in _queues_of(f"services.{service}.{module}"))
+    return sorted(names)
 
 
-def _queues_of(module: str) -> list[bus.Queue]:
+def _queues_of(name: str) -> list[bus.Queue]:
+    """Return the queues in the variables of a module; none if there is no such module."""
     try:
-        loaded: ModuleType = importlib.import_module(module)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name != name:
             raise
-        return []  # A service that consumes nothing has no such room.
-    return [queue for value in vars(loaded).values() for queue in _queues_in(value)]
-
-
-def _queues_in(value: Any) -> Iterable[bus.Queue]:
-    if isinstance(value, bus.Queue):
-        return [value]
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
-        return [item for item in value if isinstance(item, bus.Queue)]
-    return []
+        return []
+    queues: list[bus.Queue] = []
+    for value in vars(module).values():
+        if isinstance(value, bus.Queue):
+            queues.append(value)
+        elif isinstance(value, Mapping | list | tuple | set | frozenset):
+            queues += [item for item in value if isinstance(item, bus.Queue)]
+    return queues
 
 
 def broker_url() -> str:
-    """Return the operator's address of the broker: OPERATOR_RABBITMQ_URL, or the running stack's.
+    """Return the broker's address for the operator: OPERATOR_RABBITMQ_URL or the running stack's.
 
     Raises StartError when there is neither.
     """
     variable = access.url_variable(OPERATOR)
-    given = os.environ.get(variable)
-    if given and bus.user_of(given) != OPERATOR:
+    url = os.environ.get(variable)
+    if url and bus.user_of(url) != OPERATOR:
         raise StartError(
-            f"{variable} signs in as '{bus.user_of(given)}'.",
-            f"Consumers believe the user '{OPERATOR}' alone: what another gives back, they park.",
+            f"{variable} signs in as '{bus.user_of(url)}'.",
+            f"Sign in as '{OPERATOR}': consumers park what another user replays.",
         )
-    if given:
-        return given
-    described = description_of(
+    if url:
+        return url
+    description = get_description(
         StackSettings.from_environment(),
         otherwise=f"Start one with `make run`, or set {variable} to the broker's address, as in"
         f" amqp://{OPERATOR}:password@host:5672/",
     )
-    return str(described["operator_rabbitmq_url"])
+    return description["operator_rabbitmq_url"]
 
 
 @asynccontextmanager
@@ -241,24 +252,23 @@ async def _channel() -> AsyncIterator[AbstractChannel]:
 
 
 async def _counts(queues: Iterable[str]) -> dict[str, int | None]:
+    """Return how many messages are parked for each queue, None for a queue that does not exist."""
+    counts: dict[str, int | None] = {}
     async with bus.connected(broker_url(), name="carnet dead-letters") as connection:
-        return {queue: await _count(connection, queue) for queue in queues}
-
-
-async def _count(connection: AbstractConnection, queue: str) -> int | None:
-    # A queue that does not exist costs the channel.
-    channel = await connection.channel()
-    try:
-        declared = await channel.declare_queue(queue + bus.DEAD_SUFFIX, passive=True)
-    except ChannelNotFoundEntity:
-        return None
-    return declared.declaration_result.message_count or 0
+        for queue in queues:
+            channel = await connection.channel()  # the broker closes it if the queue is missing
+            try:
+                dead = await channel.declare_queue(queue + bus.DEAD_SUFFIX, passive=True)
+                counts[queue] = dead.declaration_result.message_count or 0
+            except ChannelNotFoundEntity:
+                counts[queue] = None
+    return counts
 
 
 async def _parked(channel: AbstractChannel, queue: str) -> AsyncIterator[Parked]:
-    """Yield what is parked now, each message once: what we do not settle stays taken by us.
+    """Yield each message that is parked now, once.
 
-    Closing the channel gives it back.
+    Messages that are not acknowledged return to the queue when the channel is closed.
     """
     dead = await channel.declare_queue(queue + bus.DEAD_SUFFIX, passive=True)
     for _ in range(dead.declaration_result.message_count or 0):
@@ -269,48 +279,26 @@ async def _parked(channel: AbstractChannel, queue: str) -> AsyncIterator[Parked]
 
 
 async def _texts(queue: str, ids: set[str], limit: int) -> list[str]:
-    shown: list[str] = []
+    texts: list[str] = []
     async with _channel() as channel:
-        async for parked in _parked(channel, queue):
-            if not ids or parked.id in ids:
-                shown.append("\n".join(parked.lines()))
-            if len(shown) == limit:
+        async for message in _parked(channel, queue):
+            if not ids or message.id in ids:
+                texts.append("\n".join(message.lines()))
+            if len(texts) == limit:
                 break
-    return shown
+    return texts
 
 
-Settle = Callable[[AbstractChannel, str, Parked], Coroutine[Any, Any, None]]
-
-
-async def _settle(queue: str, chosen: Callable[[Parked], bool], settle: Settle) -> int:
+async def _settle(
+    queue: str,
+    is_selected: Callable[[Parked], bool],
+    settle: Callable[[AbstractChannel, Parked], Coroutine[Any, Any, None]],
+) -> int:
+    """Settle the selected messages of a queue and return their number."""
     count = 0
     async with _channel() as channel:
-        async for parked in _parked(channel, queue):
-            if chosen(parked):
-                await settle(channel, queue, parked)
+        async for message in _parked(channel, queue):
+            if is_selected(message):
+                await settle(channel, message)
                 count += 1
     return count
-
-
-async def _give_back(channel: AbstractChannel, queue: str, parked: Parked) -> None:
-    """Publish to the queue alone, and remove the parked one only when the broker has the other."""
-    await _publish_again(channel, queue, parked, parked.headers(vouch=False))
-
-
-async def _vouch_and_give_back(channel: AbstractChannel, queue: str, parked: Parked) -> None:
-    """Do the same, and let a message that names no user count as genuine."""
-    await _publish_again(channel, queue, parked, parked.headers(vouch=True))
-
-
-async def _publish_again(
-    channel: AbstractChannel, queue: str, parked: Parked, headers: Mapping[str, Any]
-) -> None:
-    message = parked.message
-    copy = bus.persistent(message.body, message.message_id or "", headers, user=OPERATOR)
-    exchange = await channel.get_exchange(service_in(queue) + bus.QUEUES_SUFFIX, ensure=False)
-    await bus.publish(exchange, queue, copy)
-    await message.ack()
-
-
-async def _forget(_channel: AbstractChannel, _queue: str, parked: Parked) -> None:
-    await parked.message.ack()

@@ -26,7 +26,7 @@ CLASSES: tuple[type[BaseSettings], ...] = (
     RetentionSettings,
 )
 IN_WORDS = {"PAYMENTS_GATEWAYS"}
-"""Whose default is told in words."""
+"""Settings whose default the page describes in words."""
 
 _ROW = re.compile(r"\| `(?P<name>\S+?)` \| (?P<default>.*?) \| .+ \|")
 PAGE = (CHECKOUT / "docs" / "settings.md").read_text()

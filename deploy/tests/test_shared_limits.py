@@ -25,10 +25,10 @@ pytestmark = pytest.mark.anyio
 PACKAGES = debian.Packages(
     folder="redis",
     names=("redis-server", "redis-tools"),
-    wanted=re.compile(
+    dependencies=re.compile(
         r"lib(ssl|jemalloc|lua|hiredis|lzf|atomic|stdc\+\+|gcc-s|systemd|cap2).*|lua-.*"
     ),
-    told="Redis (2 MB)",
+    title="Redis (2 MB)",
     remedy="install redis-server or valkey-server so that it is on PATH",
 )
 

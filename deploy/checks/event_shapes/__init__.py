@@ -1,1 +1,1 @@
-"""The published shapes of events: written from the code, compared, and checked with readers."""
+"""The published shapes of events: written from the code and compared with their readers."""

@@ -16,7 +16,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 @dataclass(frozen=True)
 class Publisher:
-    """What a service's code says of its events."""
+    """The events of a service as its code defines them."""
 
     service: str
     catalogue: Catalogue
@@ -29,13 +29,12 @@ class Publisher:
         events = import_module(f"services.{service}.events")
         models = import_module(f"services.{service}.models")
         mappers = models.Base.registry.mappers
-        kinds = [mapper.class_ for mapper in mappers if issubclass(mapper.class_, Entity)]
-        return cls(
-            service, events.CATALOGUE, events.SHAPES, {kind.entity_type: kind for kind in kinds}
-        )
+        entities = [mapper.class_ for mapper in mappers if issubclass(mapper.class_, Entity)]
+        by_type = {entity.entity_type: entity for entity in entities}
+        return cls(service, events.CATALOGUE, events.SHAPES, by_type)
 
     def schemas(self) -> dict[str, Schema]:
-        """Return the schema of each event type, by type; raises ValueError for a wrong table."""
+        """Return the schemas by event type. Raises ValueError for a wrong catalogue."""
         if unknown := set(self.shapes) - set(self.catalogue.values()):
             raise ValueError(f"{self.service} declares shapes of no event: {sorted(unknown)}")
         return {
@@ -47,7 +46,7 @@ class Publisher:
         shape = self.shapes.get(kind, change())
         model = self.models.get(entity_type)
         if model is None and shape.kind is not Kind.FACT:
-            raise ValueError(f"{kind} tells of {entity_type}, which is no audited model")
+            raise ValueError(f"{kind} is of {entity_type}, which is no audited model")
         columns = columns_of(model) if model is not None else {}
         return {
             "$schema": DIALECT,
@@ -75,7 +74,7 @@ def all_schemas() -> dict[str, dict[str, Schema]]:
 
 
 def columns_of(model: type[Entity]) -> dict[str, Schema]:
-    """Return the schemas of the columns that a model's events may hold."""
+    """Return the schemas of the columns that a model's events may contain."""
     hints = get_type_hints(model)
     return {name: schema_of(get_args(hints[name])[0]) for name in audited_columns(model)}
 
@@ -83,6 +82,10 @@ def columns_of(model: type[Entity]) -> dict[str, Schema]:
 def _data(
     entity_type: str, action: str, shape: Shape, columns: dict[str, Schema]
 ) -> dict[str, Any]:
+    new_columns = {} if shape.kind is Kind.FACT else columns
+    details = properties_of(shape.details) if shape.details else {}
+    promised_details = required_of(shape.details) if shape.details else []
+    required = dict.fromkeys([*(columns if shape.kind is Kind.NEW_ROW else ()), *promised_details])
     integer: Schema = {"type": "integer"}
     text: Schema = {"type": "string"}
     return _object(
@@ -102,28 +105,17 @@ def _data(
             ),
             "correlation_id": text,
             "causation_id": nullable(text),
-            "old_values": _old_values(shape, columns),
-            "new_values": _new_values(shape, columns),
+            "old_values": (
+                _object({})
+                if shape.kind in (Kind.NEW_ROW, Kind.FACT)
+                else _object(columns, columns if shape.kind is Kind.REMOVAL else ())
+            ),
+            "new_values": _object({**new_columns, **details}, required),
         }
     )
 
 
-def _old_values(shape: Shape, columns: dict[str, Schema]) -> Schema:
-    if shape.kind in (Kind.NEW_ROW, Kind.FACT):
-        return _object({})
-    return _object(columns, columns if shape.kind is Kind.REMOVAL else ())
-
-
-def _new_values(shape: Shape, columns: dict[str, Schema]) -> Schema:
-    told = {} if shape.kind is Kind.FACT else columns
-    details = properties_of(shape.details) if shape.details else {}
-    required = list(columns) if shape.kind is Kind.NEW_ROW else []
-    if shape.details:
-        required += [name for name in required_of(shape.details) if name not in required]
-    return _object({**told, **details}, required)
-
-
 def _object(properties: dict[str, Schema], required: Iterable[str] | None = None) -> Schema:
-    """Return an object's schema. Open: readers pass over what they do not know."""
+    """Return an object's schema. It allows other properties, which readers ignore."""
     names = properties if required is None else required
     return {"type": "object", "properties": properties, "required": list(names)}

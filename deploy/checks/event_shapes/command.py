@@ -1,4 +1,4 @@
-"""`carnet event-shapes`: the published shapes of events as files, kept true to the code."""
+"""`carnet event-shapes`: writes the published shapes of events to files and compares them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,38 +14,38 @@ app = typer.Typer(help="Write, check and compare the published shapes of events.
 
 @app.command()
 def write() -> None:
-    """Write services/*/event_shapes and docs/asyncapi.json anew from the code."""
-    changed = files.write()
-    print(f"{changed} files changed." if changed else "All files are up to date.")
+    """Write services/*/event_shapes and docs/asyncapi.json from the code."""
+    count = files.write()
+    print(f"{count} files were changed." if count else "All files are up to date.")
 
 
 @app.command()
 def check() -> None:
-    """Exit with 1 when the committed files are not what the code publishes."""
-    outdated = files.drift()
-    for path in outdated:
-        print(f"{path.relative_to(CHECKOUT)} is not what the code publishes")
-    if outdated:
-        print("Run: carnet event-shapes write, and commit what changed.")
+    """Exit with 1 when the committed files differ from what the code publishes."""
+    paths = files.drift()
+    for path in paths:
+        print(f"{path.relative_to(CHECKOUT)} differs from what the code publishes")
+    if paths:
+        print("Run: carnet event-shapes write, and commit the changes.")
         raise typer.Exit(1)
-    print("The published shapes are what the code says.")
+    print("The published shapes are those of the code.")
 
 
 @app.command()
 def compare(
     release: Annotated[Path, typer.Argument(help="A checkout of the release to compare with.")],
 ) -> None:
-    """Exit with 1 when a reader of a release's events would not understand ours."""
-    # Its schema library is for development; the other commands must run without it.
+    """Exit with 1 when a reader of a release's events would not understand the present ones."""
+    # Its schema library is installed for development only; the other commands do not need it.
     from deploy.checks.event_shapes.contracts import breaking_changes
 
-    released = files.read_shapes(release)
-    if not released:
+    former = files.read_shapes(release)
+    if not former:
         raise StartError(f"{release} has no event shapes.", "Name a checkout of Carnet.")
-    broken = breaking_changes(released, files.read_shapes(CHECKOUT))
-    for change in broken:
+    changes = breaking_changes(former, files.read_shapes(CHECKOUT))
+    for change in changes:
         print(change)
-    if broken:
-        print("A change that breaks a reader is a new version beside the old one: docs/events.md")
+    if changes:
+        print("A change that breaks readers needs a new version of the event: docs/events.md")
         raise typer.Exit(1)
-    print(f"Readers of all {len(released)} released shapes understand the present ones.")
+    print(f"Readers of all {len(former)} released shapes understand the present ones.")

@@ -1,4 +1,4 @@
-"""Who takes which events, and what of them: every consumer of the system, in one list."""
+"""Every consumer of the system: which events it receives and what it reads of them."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from shared.shapes import Readings
 
 @dataclass(frozen=True)
 class Reader:
-    """One queue: its bindings, the types that have a handler, and what is read of each.
+    """One queue: its bindings, the event types that have a handler, and what is read of each.
 
-    `handled` is None for a consumer that takes whatever comes. What is not durable is made anew by
-    each process, and gone with it.
+    `handled` is None for a consumer that accepts every type. A queue that is not durable exists
+    only as long as its process.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Reader:
     is_durable: bool = True
 
     def takes(self, kind: str) -> bool:
-        """Say whether the broker gives it events of a type."""
+        """Return whether the broker sends it events of a type."""
         return any(matches(binding, kind) for binding in self.bindings)
 
 
@@ -67,7 +67,10 @@ def _reader(queue: Queue, handled: Collection[str], readings: Readings) -> Reade
 
 
 def matches(binding: str, kind: str) -> bool:
-    """Say whether a topic binding takes a routing key (AMQP: `*` is one word, `#` any number)."""
+    """Return whether a topic binding matches a routing key.
+
+    In AMQP bindings `*` is one word and `#` any number of words.
+    """
     return _match(binding.split("."), kind.split("."))
 
 
@@ -75,5 +78,5 @@ def _match(pattern: list[str], words: list[str]) -> bool:
     if not pattern:
         return not words
     if pattern[0] == "#":
-        return any(_match(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
+        return any(_match(pattern[1:], words[start:]) for start in range(len(words) + 1))
     return bool(words) and pattern[0] in ("*", words[0]) and _match(pattern[1:], words[1:])

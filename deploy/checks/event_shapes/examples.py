@@ -1,4 +1,4 @@
-"""Examples of a schema's values: one with everything in it, one with no more than was promised."""
+"""Examples of a schema's values: a full one, and one that has only what is promised."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _STRINGS = {
     "uuid": "0193596c-7b1e-7c3a-9f00-5d1f2a3b4c5d",
 }
 
-# A reader may demand more of these than the schema says: that a time zone exists, for instance.
+# Readers may check more of these than the schema states, for instance that a time zone exists.
 _NAMED = {
     "currency": "PLN",
     "custom_days": 1,
@@ -25,12 +25,12 @@ _NAMED = {
 
 
 def full(schema: Schema, name: str = "text") -> Any:
-    """Return a value with every property, nothing in it null."""
+    """Return a value with every property and no null."""
     return _value(schema, name, everything=True)
 
 
 def least(schema: Schema, name: str = "text") -> Any:
-    """Return a value with the promised properties alone, null where that may be."""
+    """Return a value with only the required properties, null where that is allowed."""
     return _value(schema, name, everything=False)
 
 
@@ -62,12 +62,9 @@ def _of_type(kind: str, schema: Schema, name: str, *, everything: bool) -> Any:
     if name in _NAMED:
         return _NAMED[name]
     simple = {"integer": 1, "number": 1795530600.125, "boolean": True}
-    return simple[kind] if kind in simple else _text(schema, name)
-
-
-def _text(schema: Schema, name: str) -> str:
-    if "pattern" in schema:
-        # Money, or a subject such as `voucher/1`.
+    if kind in simple:
+        return simple[kind]
+    if "pattern" in schema:  # money, or a subject such as `voucher/1`
         start = schema["pattern"].removeprefix("^")
         return f"{start}1" if start.endswith("/") else "399.99"
     return _STRINGS.get(schema.get("format", ""), name)

@@ -1,7 +1,7 @@
-"""The committed files: one for each event type, and the AsyncAPI document of them all.
+"""The committed files: one for each event type, and the AsyncAPI document of all events.
 
-The shape of another version of a published event stays as it is: of a former one messages still
-wait in queues, a coming one is read before it is published.
+Files of other versions of a published event stay unchanged: messages of a former version can still
+be in queues, and a future version is read before it is published.
 """
 
 import json
@@ -22,23 +22,23 @@ WIDTH = 100
 
 
 def folder_of(checkout: Path, service: str) -> Path:
-    """Return where a service's shapes are in a checkout."""
+    """Return the folder of a service's shapes in a checkout."""
     return checkout / "services" / service / FOLDER
 
 
 def read_shapes(checkout: Path) -> dict[str, Schema]:
     """Return the committed shapes of a checkout, by event type."""
-    found = sorted(checkout.glob(f"services/*/{FOLDER}/*.json"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
+    paths = sorted(checkout.glob(f"services/*/{FOLDER}/*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
-def beside(checkout: Path, published: Collection[str]) -> dict[str, Schema]:
-    """Return the committed shapes of other versions of events that are published."""
-    names = {_name(kind) for kind in published}
+def other_versions(checkout: Path, current: Collection[str]) -> dict[str, Schema]:
+    """Return the committed shapes of other versions of the current events."""
+    names = {_name(kind) for kind in current}
     return {
         kind: shape
         for kind, shape in read_shapes(checkout).items()
-        if kind not in published and _name(kind) in names
+        if kind not in current and _name(kind) in names
     }
 
 
@@ -47,9 +47,9 @@ def _name(kind: str) -> str:
 
 
 def expected(checkout: Path = CHECKOUT) -> dict[Path, str]:
-    """Return what the code says that the files should hold."""
-    published = {kind: schema for each in all_schemas().values() for kind, schema in each.items()}
-    shapes = published | beside(checkout, published)
+    """Return the files as the code defines them."""
+    current = {kind: schema for each in all_schemas().values() for kind, schema in each.items()}
+    shapes = current | other_versions(checkout, current)
     texts = {
         folder_of(checkout, kind.split(".")[0]) / f"{kind}.json": _text(schema)
         for kind, schema in shapes.items()
@@ -58,7 +58,7 @@ def expected(checkout: Path = CHECKOUT) -> dict[Path, str]:
 
 
 def asyncapi(shapes: Mapping[str, Schema]) -> dict[str, Any]:
-    """Return the AsyncAPI document of every service's events, with who takes them."""
+    """Return the AsyncAPI document of every service's events and their readers."""
     readers = all_readers()
     return document(
         "Carnet's events",
@@ -72,26 +72,26 @@ def asyncapi(shapes: Mapping[str, Schema]) -> dict[str, Any]:
 
 
 def stray(checkout: Path = CHECKOUT) -> list[Path]:
-    """Return the files of events that nobody publishes."""
-    known = expected(checkout)
-    return [path for path in checkout.glob(f"services/*/{FOLDER}/*") if path not in known]
+    """Return the files of events that no service publishes."""
+    paths = expected(checkout)
+    return [path for path in checkout.glob(f"services/*/{FOLDER}/*") if path not in paths]
 
 
 def write(checkout: Path = CHECKOUT) -> int:
-    """Bring the files up to date and return how many changed."""
-    outdated = drift(checkout)
+    """Update the files and return how many changed."""
+    paths = drift(checkout)
     texts = expected(checkout)
-    for path in outdated:
+    for path in paths:
         if path in texts:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(texts[path], encoding="utf-8")
         else:
             path.unlink()
-    return len(outdated)
+    return len(paths)
 
 
 def drift(checkout: Path = CHECKOUT) -> list[Path]:
-    """Return the files that differ from the code, are missing, or are too many."""
+    """Return the files that differ from the code, are missing, or are not needed."""
     differing = [
         path
         for path, text in expected(checkout).items()
@@ -105,7 +105,10 @@ def _text(value: Any) -> str:
 
 
 def _indented(value: Any, margin: str, before: int) -> str:
-    """Return JSON in which whatever fits into a line, after what stands before it, is one line."""
+    """Return JSON in which each value that fits into a line is on one line.
+
+    `before` is the length of the text before the value on its first line.
+    """
     line = json.dumps(value, ensure_ascii=False)
     if len(margin) + before + len(line) < WIDTH or not value or not isinstance(value, dict | list):
         return line

@@ -1,4 +1,4 @@
-"""Python types as JSON Schema: how `shared.changes` writes their values into an event."""
+"""JSON Schemas of Python types, as `shared.changes` writes their values into events."""
 
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -21,7 +21,7 @@ from uuid import UUID
 from shared.shapes import Schema
 
 MONEY: Schema = {"type": "string", "pattern": "^-?[0-9]+([.][0-9]+)?$"}
-"""A decimal as text: no reader can lose a cent to a float."""
+"""A decimal as text, because a float could change the amount."""
 
 _SCALARS: dict[Any, Schema] = {
     bool: {"type": "boolean"},
@@ -40,35 +40,32 @@ _SCALARS: dict[Any, Schema] = {
 
 
 def schema_of(kind: Any) -> Schema:
-    """Return the JSON Schema of a type's values; raises TypeError for a type without one."""
+    """Return the JSON Schema of a type's values. Raises TypeError for an unsupported type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Annotated, Required, NotRequired):
         return schema_of(arguments[0])
     if origin in (Union, UnionType):
-        return _any_of([schema_of(argument) for argument in arguments])
+        schemas = [schema_of(argument) for argument in arguments if argument is not NoneType]
+        if len(arguments) == 2 and len(schemas) == 1:
+            return nullable(schemas[0])
+        return {"anyOf": [schema_of(argument) for argument in arguments]}
     if origin is Literal:
         return {"enum": list(arguments)}
     if origin is list:
         return {"type": "array", "items": schema_of(arguments[0])}
     if is_typeddict(kind):
-        return _object(kind)
+        properties, required = properties_of(kind), required_of(kind)
+        return {"type": "object", "properties": properties, "required": required}
     if isinstance(kind, type) and issubclass(kind, Enum):
         return {"type": "string", "enum": [member.value for member in kind]}
     scalar = _SCALARS.get(origin or kind)
     if scalar is None:
-        raise TypeError(f"events cannot hold a {kind}")
+        raise TypeError(f"events cannot contain a {kind}")
     return dict(scalar)
 
 
-def _any_of(schemas: list[Schema]) -> Schema:
-    if len(schemas) == 2 and {"type": "null"} in schemas:
-        [other] = [schema for schema in schemas if schema != {"type": "null"}]
-        return nullable(other)
-    return {"anyOf": schemas}
-
-
 def nullable(schema: Schema) -> Schema:
-    """Return a schema that takes null as well."""
+    """Return a schema that allows null too."""
     if isinstance(schema.get("type"), str) and "enum" not in schema:
         return schema | {"type": [schema["type"], "null"]}
     return {"anyOf": [schema, {"type": "null"}]}
@@ -84,11 +81,3 @@ def required_of(kind: type[Any]) -> list[str]:
     """Return the keys that a TypedDict always has, in the order of their declaration."""
     required: frozenset[str] = kind.__required_keys__
     return [name for name in get_type_hints(kind) if name in required]
-
-
-def _object(kind: type[Any]) -> Schema:
-    return {
-        "type": "object",
-        "properties": properties_of(kind),
-        "required": required_of(kind),
-    }

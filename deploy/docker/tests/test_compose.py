@@ -98,7 +98,7 @@ JOBS = {
 
 
 def name_of(instance: Instance) -> str:
-    """A service's API bears the service's name: that is what `--scale` is told."""
+    """A service's API has the service's name, because `--scale` takes this name."""
     return instance.name.removesuffix("-api")
 
 

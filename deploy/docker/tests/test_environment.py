@@ -46,7 +46,7 @@ def test_it_writes_a_private_file_and_never_over_one(tmp_path: Path) -> None:
     before = file.read_text()
     second = run("admin@example.com", "--file", str(file))
     assert second.returncode == 1
-    assert "is there already" in second.stderr
+    assert "exists already" in second.stderr
     assert file.read_text() == before
 
 

@@ -1,4 +1,4 @@
-"""A container is healthy when its operations port says so."""
+"""A container is healthy when its operations port answers with status 200."""
 
 import os
 import subprocess

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def admin_url() -> AsyncIterator[str]:
-    """An administrator's address of a database that nobody provisioned."""
+    """The address of a database without roles and schemas, for an administrator."""
     server = os.environ["CARNET_TEST_DATABASE_URL"]
     name = f"provision_{secrets.token_hex(4)}"
     connection = await asyncpg.connect(in_database(server, "postgres"))

@@ -1,4 +1,4 @@
-"""A module for the tests of forked processes: says who it is, then does as it is told."""
+"""A module for the tests of forked processes: prints what it is, then exits or waits."""
 
 import os
 import sys

@@ -30,7 +30,7 @@ async def work(interrupts):
     supervisor = Supervisor(folder, say)
     script = ("/bin/sh", "-c", "trap 'sleep 1; exit' TERM; while :; do sleep 0.02; done")
     requests = StopRequests(supervisor.stop_now, say)
-    interrupts.told = requests.receive
+    interrupts.handler = requests.receive
     await supervisor.start(Program("child", script, own_environment(), folder))
     await requests.wait()
     await supervisor.stop()

@@ -1,4 +1,4 @@
-"""A full disk is refused before a start, and said during a run."""
+"""A full disk is refused before a start, and reported during a run."""
 
 import asyncio
 import os
@@ -28,19 +28,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_disk_is_refused_and_said(small_disk: Path) -> None:
     require_room(small_disk)
-    said: list[str] = []
-    watching = asyncio.create_task(watch_room(small_disk, said.append, every=0.02))
+    messages: list[str] = []
+    watching = asyncio.create_task(watch_room(small_disk, messages.append, every=0.02))
     filling = small_disk / "filling"
     with filling.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, LEAST_FREE_BYTES)
-    await until(lambda: len(said) == 1)
+    await until(lambda: len(messages) == 1)
     with pytest.raises(StartError, match="is full"):
         require_room(small_disk)
     filling.unlink()
-    await until(lambda: len(said) == 2)
+    await until(lambda: len(messages) == 2)
     watching.cancel()
-    assert "nearly full" in said[0]
-    assert "has room again" in said[1]
+    assert "nearly full" in messages[0]
+    assert "has space again" in messages[1]
     require_room(small_disk)
 
 

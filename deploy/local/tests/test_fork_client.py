@@ -140,7 +140,7 @@ async def test_a_cancelled_fork_leaves_no_process(client: ForkClient, log: Path)
 
 
 async def test_without_the_fork_server_a_process_dies_and_is_started_again(
-    tmp_path: Path, supervisor: Supervisor, said: list[str]
+    tmp_path: Path, supervisor: Supervisor, messages: list[str]
 ) -> None:
     program = Program("child", (), own_environment(), tmp_path, module=MODULE)
     await supervisor.start(program)
@@ -149,4 +149,4 @@ async def test_without_the_fork_server_a_process_dies_and_is_started_again(
     await supervisor.wait_for_start("child", 2)
     assert supervisor.pids()["child"] != before
     assert not Identity.of(before)
-    assert "killed by SIGKILL" in said[0]
+    assert "killed by SIGKILL" in messages[0]

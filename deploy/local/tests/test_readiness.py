@@ -1,4 +1,4 @@
-"""Waiting for processes, and saying what one that is not ready lacks."""
+"""Waiting until processes are ready, and the reason if one is not."""
 
 import sys
 from pathlib import Path

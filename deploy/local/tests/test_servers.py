@@ -113,7 +113,7 @@ async def test_a_postmaster_that_still_runs_is_ended_first(
 
 async def test_a_broken_cluster_is_said(tmp_path: Path, supervisor: Supervisor) -> None:
     (tmp_path / "postgres" / "cluster").mkdir(parents=True)
-    with pytest.raises(StartError, match="not a whole PostgreSQL cluster"):
+    with pytest.raises(StartError, match="not a complete PostgreSQL cluster"):
         await postgres_in(tmp_path).start(supervisor)
     assert list(marked(tmp_path)) == []
 
@@ -139,7 +139,7 @@ async def test_a_path_that_rabbitmq_does_not_bear_is_said(
 ) -> None:
     folder = tmp_path / "My Projects"
     await asyncio.to_thread(folder.mkdir)
-    with pytest.raises(StartError, match="has a space or a quote in its path"):
+    with pytest.raises(StartError, match="has a space, a quote"):
         await rabbitmq_in(folder).start(supervisor)
 
 

@@ -31,26 +31,26 @@ def shell(name: str, script: str, folder: Path, *, stage: int = 1, seconds: floa
 
 
 async def test_a_process_that_dies_is_started_again_after_growing_pauses(
-    tmp_path: Path, supervisor: Supervisor, said: list[str]
+    tmp_path: Path, supervisor: Supervisor, messages: list[str]
 ) -> None:
     began = time.monotonic()
     await supervisor.start(shell("frail", "echo born; exit 3", tmp_path))
     await supervisor.wait_for_start("frail", 3)
     assert time.monotonic() - began >= 1.5  # 0.5 s and 1 s
     assert supervisor.log_of("frail").read_text().count("born") >= 2
-    assert "frail ended by itself (exit code 3); starting it again in 0.5 s" in said[0]
-    assert "in 1 s" in said[1]
+    assert "frail ended by itself (exit code 3); starting it again in 0.5 s" in messages[0]
+    assert "in 1 s" in messages[1]
 
 
 async def test_a_killed_process_comes_back_under_another_id(
-    tmp_path: Path, supervisor: Supervisor, said: list[str]
+    tmp_path: Path, supervisor: Supervisor, messages: list[str]
 ) -> None:
     await supervisor.start(shell("steady", "exec sleep 600", tmp_path))
     before = supervisor.pids()["steady"]
     supervisor.kill("steady", signal.SIGKILL)
     await supervisor.wait_for_start("steady", 2)
     assert supervisor.pids()["steady"] != before
-    assert "killed by SIGKILL" in said[0]
+    assert "killed by SIGKILL" in messages[0]
 
 
 async def test_later_stages_stop_first(tmp_path: Path, supervisor: Supervisor) -> None:
@@ -66,7 +66,7 @@ async def test_later_stages_stop_first(tmp_path: Path, supervisor: Supervisor) -
 
 
 async def test_what_does_not_stop_in_time_is_killed_with_its_children(
-    tmp_path: Path, supervisor: Supervisor, said: list[str]
+    tmp_path: Path, supervisor: Supervisor, messages: list[str]
 ) -> None:
     script = "trap '' TERM; sleep 600 & echo $!; while :; do sleep 0.02; done"
     await supervisor.start(shell("stubborn", script, tmp_path, seconds=0.3))
@@ -75,14 +75,14 @@ async def test_what_does_not_stop_in_time_is_killed_with_its_children(
     assert child is not None
     await supervisor.stop()
     await until(lambda: not child.is_running())
-    assert said == ["stubborn did not stop in time; killing it"]
+    assert messages == ["stubborn did not stop in time; killing it"]
 
 
 async def test_stopping_in_the_pause_before_a_restart_starts_nothing(
-    tmp_path: Path, supervisor: Supervisor, said: list[str]
+    tmp_path: Path, supervisor: Supervisor, messages: list[str]
 ) -> None:
     await supervisor.start(shell("frail", "exit 1", tmp_path))
-    await until(lambda: bool(said))
+    await until(lambda: bool(messages))
     await supervisor.stop()
     await asyncio.sleep(0.6)
     assert list(marked(tmp_path)) == []
@@ -130,7 +130,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 async def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_the_rest(
-    tmp_path: Path, said: list[str]
+    tmp_path: Path, messages: list[str]
 ) -> None:
     doomed = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _DOOMED, str(tmp_path)), stdout=subprocess.PIPE, cwd=CHECKOUT
@@ -141,6 +141,6 @@ async def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_t
     doomed.kill()
     await doomed.wait()
     await until(lambda: _at_work(tmp_path) == 1)
-    await Supervisor(tmp_path, said.append).end_leftovers()
+    await Supervisor(tmp_path, messages.append).end_leftovers()
     assert list(marked(tmp_path)) == []
-    assert said == ["ending what an earlier start left running (1)"]
+    assert messages == ["ending processes that an earlier start left running (1)"]

@@ -1,4 +1,4 @@
-"""What each process is told by its environment."""
+"""The environment of each process."""
 
 import json
 import re

@@ -1,1 +1,1 @@
-"""The broker's users: which there are, and how a broker gets them."""
+"""The broker's users and the commands that create them."""

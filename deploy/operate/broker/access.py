@@ -1,4 +1,4 @@
-"""Who signs in to the broker and whose events each may take: one table for every installation."""
+"""The broker's users, and whose events each may consume: one table for every installation."""
 
 import shlex
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ TAKES: Mapping[str, tuple[str, ...] | None] = {
     "audit": None,
     GATEWAY: ("identity", "organizations"),
 }
-"""For each process whose events it may take: None is everybody's. Of a service that is not here a
-user could bind its queues to nothing."""
+"""The services whose events a process may consume; None means all. The user of a process cannot
+bind its queues to events of other services."""
 
 
 def users() -> list[BrokerUser]:
@@ -37,32 +37,32 @@ def users() -> list[BrokerUser]:
 
 
 def definitions_for(passwords: Mapping[str, str], *, host: str) -> dict[str, list[dict[str, Any]]]:
-    """Return what an administrator of a broker imports once: a virtual host and all in it."""
+    """Return the definitions of a virtual host and its content, for an administrator to import."""
     return definitions(users(), passwords, hosts=[host])
 
 
 def url_variable(user: str) -> str:
-    """Return the name of the variable that holds a user's address of the broker."""
+    """Return the name of the variable with the broker's address for a user."""
     return f"{user.upper()}_RABBITMQ_URL"
 
 
 def password_variable(user: str) -> str:
-    """Return the name of the variable that holds a user's password."""
+    """Return the name of the variable with a user's password."""
     return f"{user.upper()}_RABBITMQ_PASSWORD"
 
 
 def virtual_host(url: str) -> str:
-    """Return the virtual host that an amqp address names; its default is `/`."""
+    """Return the virtual host of an AMQP address; the default is `/`."""
     return unquote(urlsplit(url).path.removeprefix("/")) or "/"
 
 
 def commands(host: str) -> list[str]:
-    """Return the shell commands by which an administrator makes it all by hand.
+    """Return the shell commands with which an administrator creates the definitions by hand.
 
-    The passwords are the shell's variables: nothing secret is printed.
+    The commands take the passwords from variables of the shell, so they contain no secret.
     """
     where = f"--vhost {shlex.quote(host)}"
-    # The virtual host / is there from the broker's first start.
+    # The virtual host / exists in every broker.
     lines = [] if host == "/" else [f"rabbitmqctl add_vhost {shlex.quote(host)}"]
     lines += [
         f"rabbitmqadmin {where} declare exchange name={exchange['name']} type={exchange['type']}"

@@ -1,4 +1,4 @@
-"""A broker of the operator's own, by the HTTP API of RabbitMQ's management plugin."""
+"""Creates users in an operator's own broker by the HTTP API of RabbitMQ's management plugin."""
 
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
@@ -12,7 +12,7 @@ SECONDS = 30.0
 
 
 async def provision(management_url: str, passwords: Mapping[str, str], *, host: str) -> None:
-    """Make the virtual host, the exchanges, every user and its rights; safe to repeat.
+    """Create the virtual host, the exchanges, every user and its rights. Safe to repeat.
 
     Raises StartError when the API cannot be reached or refuses.
     """
@@ -21,10 +21,10 @@ async def provision(management_url: str, passwords: Mapping[str, str], *, host: 
     administrator = (unquote(parts.username or ""), unquote(parts.password or ""))
     try:
         async with httpx.AsyncClient(timeout=SECONDS, auth=administrator) as client:
-            answer = await client.post(
+            response = await client.post(
                 f"{address}/api/definitions", json=definitions_for(passwords, host=host)
             )
-            answer.raise_for_status()
+            response.raise_for_status()
     except httpx.HTTPStatusError as error:
         raise StartError(
             f"The broker's management API refused with status {error.response.status_code}.",

@@ -123,13 +123,13 @@ async def test_a_replay_is_handled_as_if_for_the_first_time(
 ) -> None:
     events = [event(number) for number in range(3)]
     await park(channel, transactions, audit_url, *events)
-    assert "1 given back" in await told("replay", "audit.log", events[1].id)
+    assert "1 replayed" in await told("replay", "audit.log", events[1].id)
     await until(lambda: _holds(channel, QUEUE.dead, 2))
     async with running(Consumer(QUEUE, handle, transactions, audit_url, read=read)):
         await until(lambda: _has_rows(database, 1))
-        assert "2 given back" in await told("replay", "audit.log", "--all")
+        assert "2 replayed" in await told("replay", "audit.log", "--all")
         await until(lambda: _has_rows(database, 3))
-    assert "0 given back" in await told("replay", "audit.log", "--all")
+    assert "0 replayed" in await told("replay", "audit.log", "--all")
     assert "Nothing is parked for audit.log" in await told("show", "audit.log")
 
 
@@ -146,11 +146,11 @@ async def test_replaying_twice_has_one_effect(
     one = event()
     await park(channel, transactions, audit_url, one)
     async with running(Consumer(QUEUE, handle, transactions, audit_url, read=read)):
-        assert "1 given back" in await told("replay", "audit.log", one.id)
+        assert "1 replayed" in await told("replay", "audit.log", one.id)
         await until(lambda: _has_rows(database, 1))
         # A replay that was cut off before it removed the parked one leaves it to the next.
         await send_to_dead(channel, one)
-        assert "1 given back" in await told("replay", "audit.log", one.id)
+        assert "1 replayed" in await told("replay", "audit.log", one.id)
         await until(lambda: _holds(channel, QUEUE.name, 0))
         await asyncio.sleep(0.3)
     assert await _has_rows(database, 1)
@@ -247,7 +247,7 @@ async def test_a_forged_event_never_becomes_a_row_however_often_it_is_replayed(
     assert "\n  published by vouchers\n" in shown
     for options in ([], ["--vouch"]):
         await until(lambda: _holds(channel, QUEUE.dead, 1))
-        assert "1 given back" in await told("replay", "audit.log", "--all", *options)
+        assert "1 replayed" in await told("replay", "audit.log", "--all", *options)
         await until(lambda: _holds(channel, QUEUE.dead, 0))
         async with running(Consumer(QUEUE, handle, transactions, audit_url, read=read)):
             await until(lambda: _holds(channel, QUEUE.dead, 1))

@@ -18,8 +18,8 @@ import httpx
 from pydantic import SecretStr
 
 from deploy.local.errors import StartError
+from deploy.local.logs import last_line
 from deploy.local.ports import Ports
-from deploy.local.postgres import last_line
 from deploy.local.processes import before_exec, signal_group
 from deploy.local.servers import Servers, running_servers
 from deploy.local.supervisor import own_environment

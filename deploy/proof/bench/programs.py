@@ -11,8 +11,8 @@ from deploy.proof.bench.environment import BenchEnvironment
 _PACKAGES = debian.Packages(
     folder="bench",
     names=("nginx", "nginx-common", "wrk"),
-    wanted=re.compile(r"zlib1g|lib(ssl|pcre|crypt1|luajit).*"),
-    told="nginx and wrk",
+    dependencies=re.compile(r"zlib1g|lib(ssl|pcre|crypt1|luajit).*"),
+    title="nginx and wrk",
     remedy="install nginx and wrk so that they are on PATH",
 )
 

@@ -154,9 +154,9 @@ async def _prepare_sale(stack: Stack) -> RunningSystem:
         page = Page()
         page.console.quiet = True
         story = Story(api, CardGateway(cards), admin, page)
-        await story.found_the_organization()
-        await story.make_a_voucher_type()
-        await story.let_a_client_in()
+        await story.create_organization()
+        await story.create_voucher_type()
+        await story.admit_client()
         return RunningSystem(stack, str(story.client.token), int(story.voucher_type["id"]))
 
 

@@ -65,9 +65,9 @@ def story(api: httpx.AsyncClient, cards: CardGateway, admin: Person) -> Story:
 @pytest.fixture
 async def shop(story: Story) -> Story:
     """An organization with an owner, a voucher type, a therapist and a client, all signed in."""
-    await story.found_the_organization()
-    await story.make_a_voucher_type()
-    await story.let_a_client_in()
+    await story.create_organization()
+    await story.create_voucher_type()
+    await story.admit_client()
     await story.therapist.sign_in()
     await story.other_owner.sign_in()
     return story

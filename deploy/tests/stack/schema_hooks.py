@@ -42,7 +42,7 @@ def _is_accepted(key: str) -> bool:
 
 
 def _lacks_a_header(case: Case[Any]) -> bool:
-    """Say whether a header is left out on purpose: after an edit schemathesis puts it back."""
+    """Return whether a header is omitted on purpose: after an edit schemathesis adds it again."""
     described = case.meta.phase.data if case.meta else None
     return getattr(described, "scenario", None) == CoverageScenario.MISSING_PARAMETER
 

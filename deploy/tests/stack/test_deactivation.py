@@ -1,4 +1,4 @@
-"""A closed organization: nobody signs in, nothing is offered or sold, what was sold stays."""
+"""A closed organization: no sign-in, no offers, no sales; what was sold stays."""
 
 import time
 from typing import Any

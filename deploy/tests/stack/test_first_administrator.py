@@ -36,7 +36,7 @@ async def test_the_generated_password_is_shown_once(stack: Stack) -> None:
     try:
         stack.administrator = replace(administrator, made=False)
         assert stack.admin_password not in summary(stack, 1.0)
-        assert "kept in" in summary(stack, 1.0)
+        assert "stored in" in summary(stack, 1.0)
         stack.administrator = replace(administrator, made=False, password_matches=False)
         assert "not known here" in summary(stack, 1.0)
     finally:

@@ -69,7 +69,7 @@ async def let_past(flood: Flood, attempts: Attempts, flooding: asyncio.Task[None
 
 
 async def get_in(attempts: Attempts, owner: Caller) -> int:
-    """Sign in as a browser's user does; how many times it was told to try again."""
+    """Sign in like the user of a browser; return how often the answer was to try again."""
     async with asyncio.timeout(120):
         for times in count():
             outcome = await attempts.sign_in(HOME, owner.email, owner.password)

@@ -40,7 +40,7 @@ VARYING = {"date", "x-request-id", "content-length"}  # the length is that of `i
 
 @dataclass(frozen=True)
 class Told:
-    """Everything that an answer tells, but for its request's own path and id."""
+    """Everything in an answer except the path and id of its request."""
 
     status: int
     headers: frozenset[tuple[str, str]]
@@ -58,7 +58,7 @@ def told(answer: httpx.Response) -> Told:
 
 
 async def _both(row: Row, scene: Scene, caller: Caller, foreign: Ids, never: Ids) -> list[Told]:
-    """Try an operation with somebody else's ids, and with ids that nobody has."""
+    """Try an operation with the ids of another organization, and with ids that do not exist."""
     answers = []
     for ids in (foreign, never):
         request = request_of(row.operation, scene, caller, ids)

@@ -1,4 +1,4 @@
-"""With a process's user at the broker nobody activates a voucher or writes history."""
+"""With a process's user at the broker an attacker cannot activate a voucher or write audit rows."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ TAKERS = ("vouchers.payments", "audit.log")
 
 
 def forged_payment(voucher: dict[str, object]) -> Event:
-    """The event by which payments says that a voucher is paid."""
+    """The event with which payments reports that a voucher is paid."""
     return Event.model_validate(
         {
             "id": str(uuid7()),

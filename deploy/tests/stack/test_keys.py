@@ -1,4 +1,4 @@
-"""`carnet keys` rotates the signing key of a running system, and nobody gets a 401 for it."""
+"""`carnet keys` rotates the signing key of a running system, and no request gets a 401."""
 
 import asyncio
 import base64
@@ -56,7 +56,7 @@ def kid(token: str | None) -> str:
 
 
 class Load:
-    """Somebody who signs in again and again and uses each token everywhere."""
+    """A user who signs in repeatedly and uses each token at every service."""
 
     def __init__(self, owner: Caller) -> None:
         self._owner = owner

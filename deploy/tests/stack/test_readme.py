@@ -15,13 +15,13 @@ from deploy.tests.stack.conftest import IN_ONE_PROCESS
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
 LONG = 10**9
-"""An id as long as ids become in a system that has been in use for years."""
+"""An id as long as those of a system that is in use for years."""
 _ROW = re.compile(r"\d\d:\d\d:\d\d +(?P<action>[A-Z_]+) +(?P<entity>[a-z_]+) ")
 _SLUG = re.compile(r"(seaside-practice|SEASIDE-PRACTICE)(-\w+)*")
 
 
 def shown() -> list[str]:
-    """The lines of the sample, without what stands for left out rows."""
+    """The lines of the sample without the marks of omitted rows."""
     readme = (CHECKOUT / "README.md").read_text()
     sample = readme[readme.index("    1. The admin creates") : readme.index("(The middle of")]
     return [line.strip() for line in sample.splitlines() if line.strip() not in ("", "…")]
@@ -42,7 +42,7 @@ async def test_the_readmes_sample_is_what_the_demo_prints(
 ) -> None:
     page = Page()
     page.console = Console(record=True, width=WIDTH, highlight=False)
-    await Story(api, cards, admin, page).tell()
+    await Story(api, cards, admin, page).run()
     printed = {steady(line.strip()) for line in page.console.export_text().splitlines()}
     assert len(shown()) > 40
     missing = [line for line in shown()[:-1] if steady(line) not in printed]

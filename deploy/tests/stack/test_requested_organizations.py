@@ -1,4 +1,4 @@
-"""A user whose organization is made by the way: promised in the answer, kept a moment later."""
+"""A user is created with a new organization, which exists a moment after the answer."""
 
 import asyncio
 

@@ -191,7 +191,7 @@ async def _cards(scene: Scene, canaries: Canaries, cards: CardGateway) -> None:
 
 
 async def _everywhere(row: Row, scene: Scene, canaries: Canaries) -> None:
-    """One operation with secrets in its body, query and headers, as nobody, owner and admin."""
+    """One operation with secrets in its request: anonymous, as owner, as administrator."""
     method, template = row.operation.split()
     body = {
         name: canaries.new(f"{name} everywhere")

@@ -1,4 +1,4 @@
-"""How long a refusal takes does not tell whether the account exists."""
+"""The time of a refusal does not reveal whether the account exists."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ coin falls, and four standard deviations of forty throws are 25."""
 
 
 async def _accounts(scene: Scene, rows: Rows) -> dict[str, str]:
-    """Addresses: one that is known, one with a hash of version 1, and one that nobody has."""
+    """Addresses: of a user, of a user with a hash of version 1, and of no user."""
     emails = {}
     for kind in ("known", "of version 1"):
         member = await scene.member()
@@ -38,7 +38,7 @@ async def _accounts(scene: Scene, rows: Rows) -> dict[str, str]:
 
 
 async def _refused(attempts: Attempts, source: str, email: str) -> float:
-    """Sign in with a wrong password, again when told to try again; seconds until the refusal."""
+    """Sign in with a wrong password, repeat if asked to; return the seconds until the refusal."""
     while (outcome := await attempts.sign_in(source, email, "wrong")).status == 503:
         await asyncio.sleep(0.2)
     assert outcome.status == 401, (email, outcome)

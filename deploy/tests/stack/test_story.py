@@ -32,11 +32,11 @@ def assert_problem(answer: httpx.Response, status: int, code: str | None = None)
 
 
 async def test_the_whole_story(story: Story) -> None:
-    await story.tell()
+    await story.run()
 
 
 async def test_every_step_is_one_row_and_no_event_is_left(story: Story, rows: Rows) -> None:
-    await story.tell()
+    await story.run()
     async with asyncio.timeout(20):
         while await _waiting(rows):
             await asyncio.sleep(0.2)

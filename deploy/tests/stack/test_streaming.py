@@ -32,7 +32,7 @@ _LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILIN
 
 
 class Endless:
-    """A service of a gigabyte: gives one to whoever gets, and counts what is posted to it."""
+    """A service that answers a GET with a gigabyte and counts the bytes that are posted."""
 
     def __init__(self) -> None:
         self.received = 0

@@ -1,4 +1,4 @@
-"""Nobody gets in where they do not belong: every operation tried by everybody.
+"""Tenants are separated: every caller tries every operation.
 
 The table is the rule. An operation of the merged OpenAPI document that it lacks fails the tests.
 """
@@ -232,7 +232,7 @@ async def _try(row: Row, scene: Scene, caller: Caller, expected: int) -> httpx.R
 
 
 def _check_refusal(answer: httpx.Response) -> None:
-    """A refusal says how to get in, or that one may not, in the one form of all errors."""
+    """A refusal has the form of all errors and states how to sign in, or that it is forbidden."""
     if answer.status_code < 400:
         return
     assert answer.headers["content-type"] == "application/problem+json"

@@ -54,7 +54,7 @@ _INSTANTS = {"iat", "exp", "nbf"}
 
 
 class Forger:
-    """Somebody who has the system's signing key, and makes tokens that are nearly right."""
+    """Creates tokens that are nearly right, with the system's signing key."""
 
     def __init__(self, key: ECKey, user_id: int) -> None:
         self.key = key

@@ -1,4 +1,4 @@
-"""Version 1's people use version 2: their passwords, their vouchers, their old codes."""
+"""Users of version 1 use version 2: their passwords, their vouchers, their old codes."""
 
 import asyncio
 import os
@@ -146,7 +146,7 @@ async def test_the_default_types_are_on_sale(upgraded_api: httpx.AsyncClient) ->
 
 
 async def test_the_first_start_makes_no_second_administrator(upgraded_rows: Rows) -> None:
-    """Version 1's administrator is active, so nobody can sign in with the settings' password."""
+    """Version 1's administrator is active, so the password of the settings is not valid."""
     admins = await upgraded_rows("SELECT email FROM identity.users WHERE role = 'admin'")
     assert admins == [{"email": "root@example.org"}]
 

@@ -1,21 +1,19 @@
 """The target without explicit addresses: the system of the data folder, running or not."""
 
-import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from deploy.local.console import say
 from deploy.local.credentials import service_credentials
+from deploy.local.description import StackDescription, find_description
 from deploy.local.ports import Ports
 from deploy.local.preparation import EMBEDDED_DATABASE, ensure_database
 from deploy.local.processes import Identity
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, postgres_of
 from deploy.local.settings import StackSettings
-from deploy.local.stack import STACK_FILE
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES
 from deploy.upgrade.run.report_role import ROLE
@@ -49,14 +47,12 @@ def running_target(settings: StackSettings) -> Target | None:
     return _target(running["database_url"], _secrets(settings.data))
 
 
-def _description_of(folder: Path) -> Mapping[str, Any] | None:
+def _description_of(folder: Path) -> StackDescription | None:
     """Return the description of the system that runs in a folder, or None."""
-    try:
-        description: dict[str, Any] = json.loads((folder / STACK_FILE).read_text())
-    except (OSError, ValueError):
+    description = find_description(folder)
+    if description is None or not any(map(Identity.of, description["pids"].values())):
         return None
-    is_alive = any(Identity.of(pid) for pid in description["pids"].values())
-    return description if is_alive else None
+    return description
 
 
 @asynccontextmanager

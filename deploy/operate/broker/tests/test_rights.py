@@ -59,7 +59,7 @@ Act = Callable[[AbstractChannel], Awaitable[object]]
 
 
 async def is_refused(user: str, url: SecretStr, act: Act) -> bool:
-    """Say whether the broker refuses an act for want of a right."""
+    """Return whether the broker refuses an action because a right is missing."""
     async with signed_in(user, url) as channel:
         try:
             async with asyncio.timeout(10):

@@ -27,9 +27,9 @@ SILENCE_SECONDS = 1.0
 
 
 @pytest.fixture
-async def network(tmp_path: Path, said: list[str]) -> AsyncIterator[Network]:
+async def network(tmp_path: Path, messages: list[str]) -> AsyncIterator[Network]:
     try:
-        async with own_network(tmp_path / "second-host.log", said.append) as network:
+        async with own_network(tmp_path / "second-host.log", messages.append) as network:
             yield network
     except NoNamespaces as reason:
         pytest.skip(f"no namespace can be made here: {reason}")
@@ -97,7 +97,7 @@ async def test_it_has_a_network_of_its_own(system: System, supervisor: Superviso
 
 
 async def test_nothing_passes_and_nobody_is_told_while_it_is_cut_off(
-    system: System, supervisor: Supervisor, network: Network, said: list[str]
+    system: System, supervisor: Supervisor, network: Network, messages: list[str]
 ) -> None:
     async with echoing(system, supervisor) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -107,11 +107,11 @@ async def test_nothing_passes_and_nobody_is_told_while_it_is_cut_off(
             new = asyncio.ensure_future(_said_back(port))
             done, _ = await asyncio.wait({old, new}, timeout=SILENCE_SECONDS)
             assert not done
-            assert "DOWN" in said[-1]
+            assert "DOWN" in messages[-1]
         async with asyncio.timeout(10):
             assert await old == b"lost?\n"
             assert await new == b"there\n"
-        assert "LOWER_UP" in said[-1]
+        assert "LOWER_UP" in messages[-1]
         writer.close()
 
 

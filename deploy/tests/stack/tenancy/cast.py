@@ -25,7 +25,7 @@ PERMISSIONS = (
 
 @dataclass(kw_only=True)
 class Caller(Person):
-    """Somebody who calls; the anonymous one has no token, staff may hold one permission."""
+    """A caller of the API; the anonymous one has no token, staff may have one permission."""
 
     api: httpx.AsyncClient
     name: str
@@ -45,7 +45,7 @@ class Caller(Person):
 
 @dataclass
 class Cast:
-    """Two organizations with their people, and an administrator of the system.
+    """Two organizations with their users, and an administrator of the system.
 
     The stranger owns the second organization, and the outsider is its client.
     """

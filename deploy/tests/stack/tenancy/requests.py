@@ -50,7 +50,7 @@ def path_of(template: str, ids: Ids) -> str:
 
 
 async def fresh_ids(operation: str, scene: Scene, caller: Caller) -> Ids:
-    """Return the standing ids, with a new one of what the operation's success uses up."""
+    """Return the permanent ids, with a new one of each thing that the operation consumes."""
     consumes = RECIPES.get(operation, Recipe()).consumes
     return scene.standing | (await consumes(scene, caller) if consumes else {})
 

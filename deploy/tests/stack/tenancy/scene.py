@@ -222,7 +222,7 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
 
 
 async def _documents(scene: Scene) -> Ids:
-    """The standing payment's invoice and, after a refund, its credit note."""
+    """The permanent payment's invoice and, after a refund, its credit note."""
     owner, payment = scene.cast.owner, scene.standing["payment_id"]
     refund = {"amount": 1, "reason": "A courtesy"}
     await owner.call("POST", f"{scene.here}/payments/{payment}/refunds", refund, expect=201)
