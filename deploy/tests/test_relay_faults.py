@@ -25,7 +25,7 @@ from shared.db import make_engine
 from shared.outbox_relay import OutboxRelay
 from shared.settings import asyncpg_url
 from shared.testing import Database, broker_url_of, service_database, until
-from shared.tests.messages import running
+from shared.tests.messages import forget_queues, running
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -72,23 +72,37 @@ def _broker(folder: Path) -> RabbitMQ:
     return rabbitmq_of(folder, Ports(folder / "ports.json"), store, print, accounts_for_tests)
 
 
-@pytest.fixture
-async def system(
-    database: Database, supervisor: Supervisor, tmp_path: Path
-) -> AsyncIterator[System]:
-    broker = _broker(tmp_path)
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def broker(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[RabbitMQ, Supervisor]]:
+    """A broker that the tests of this module may kill and stop; its start takes seconds."""
+    folder = tmp_path_factory.mktemp("broker")
+    supervisor = Supervisor(folder, print)
+    broker = _broker(folder)
     await broker.start(supervisor)
-    admin_url, database_url = SecretStr(f"{broker.url}/"), asyncpg_url(database.url)
+    yield broker, supervisor
+    await supervisor.stop()
+
+
+@pytest.fixture
+async def system(database: Database, broker: tuple[RabbitMQ, Supervisor]) -> AsyncIterator[System]:
+    rabbitmq, supervisor = broker
+    admin_url, database_url = SecretStr(f"{rabbitmq.url}/"), asyncpg_url(database.url)
     url = broker_url_of("audit", admin_url)
     engine = make_engine(database_url)
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
     relay = OutboxRelay("audit", database_url, url)
     consumer = Consumer(QUEUE, handle, transactions, url, read=read)
     async with bus.connected(url, name="test") as connection:
-        await bus.declare_queue(await connection.channel(), QUEUE)
-    # RabbitMQ 3.10 loses a quorum queue's vote of its first seconds when it is killed in them, and
-    # then never finds a leader for it; queues that exist for longer come back at once.
-    await asyncio.sleep(5)
+        channel = await connection.channel()
+        await forget_queues(channel, QUEUE.name)
+        await bus.declare_queue(channel, QUEUE)
     async with running(relay, consumer):
         yield System(database, transactions, relay, consumer, supervisor)
     await engine.dispose()
@@ -98,11 +112,15 @@ async def test_a_killed_broker_costs_no_event(system: System) -> None:
     for number in range(20):
         await system.write(number)
     await until(lambda: system.has_all(20))
+    # RabbitMQ 3.10 loses a quorum queue's vote of its first seconds when it is killed in them, and
+    # then never finds a leader for it; queues that exist for longer come back at once.
+    await asyncio.sleep(5)
+    starts = system.supervisor.starts("rabbitmq")
     system.supervisor.kill("rabbitmq", signal.SIGKILL)
     for number in range(20, 60):
         await system.write(number)
         await asyncio.sleep(0.02)
-    await system.supervisor.wait_for_start("rabbitmq", 2)
+    await system.supervisor.wait_for_start("rabbitmq", starts + 1)
     await until(lambda: _answers(system), seconds=60)
     await system.write(60)
     await until(lambda: system.has_all(61), seconds=RESUMES_WITHIN)
