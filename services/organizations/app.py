@@ -1,5 +1,7 @@
 """The organizations service's HTTP application."""
 
+from collections.abc import Mapping
+
 import httpx
 from fastapi import FastAPI
 
@@ -16,18 +18,17 @@ NAME = "organizations"
 
 
 def clients_of(
-    settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+    settings: Settings, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> ServiceClients:
     """Return the connections to the services that this one calls."""
-    return ServiceClients(
-        ServiceSigner(settings.internal_key.get_secret_value()),
-        {"identity": settings.identity_url},
-        transports={"identity": transport} if transport else None,
-    )
+    signer = ServiceSigner(settings.internal_key.get_secret_value())
+    return ServiceClients(signer, {"identity": settings.identity_url}, transports=transports)
 
 
-def create_app(settings: Settings, *, identity: httpx.AsyncBaseTransport | None = None) -> FastAPI:
-    """Return the application; `identity` replaces the network to identity in tests."""
+def create_app(
+    settings: Settings, *, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
+) -> FastAPI:
+    """Return the application; `transports` replaces the network to other services in tests."""
     return create_service(
         NAME,
         settings,
@@ -35,7 +36,7 @@ def create_app(settings: Settings, *, identity: httpx.AsyncBaseTransport | None 
         [admin, members, internal],
         title="Carnet organizations",
         package=__package__,
-        clients=clients_of(settings, identity),
+        clients=clients_of(settings, transports),
     )
 
 

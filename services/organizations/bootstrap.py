@@ -1,6 +1,6 @@
-"""The organization that a new installation has, made by the worker when it starts.
+"""The organization that every new installation has; the worker makes it when it starts.
 
-The upgrade from version 1 puts everything it finds into the same one.
+The upgrade from version 1 moves all its data into the same organization.
 """
 
 from services.organizations import queries
@@ -16,7 +16,7 @@ async def ensure_default_organization(transactions: Transactions) -> int:
     """Make the default organization unless it exists; return its id. Safe to repeat."""
     async with transactions.system() as session:
         await queries.lock_slug(session, DEFAULT_SLUG)
-        organization = await queries.find_by_slug(session, DEFAULT_SLUG)
+        organization = await queries.find_organization_by_slug(session, DEFAULT_SLUG)
         if organization is None:
             organization = Organization(name=DEFAULT_NAME, slug=DEFAULT_SLUG)
             session.add(organization)

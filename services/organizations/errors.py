@@ -1,11 +1,11 @@
-"""Facts that a caller of this service may have to be told."""
+"""The errors that this service returns to clients."""
 
 from shared.errors import Conflict, NotFound
 
 
 class OrganizationNotFound(NotFound):
-    """There is no such organization, or it is not yours to see."""
+    """This organization does not exist, or you may not see it. Check the id."""
 
 
 class EmailTaken(Conflict):
-    """A user with the owner's e-mail address exists already; use another address."""
+    """A user with the owner's e-mail address exists already. Use another address."""

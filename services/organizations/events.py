@@ -19,11 +19,11 @@ LISTENERS = (
     "payments.organizations",
     "vouchers.organizations",
 )
-"""The queues that take some of them: none leaves before all of these are there."""
+"""The queues that receive these events: none is sent before all of the queues exist."""
 
 
 class Created(TypedDict, total=False):
-    """The user who waits for it, if identity asked for the organization."""
+    """The user who will own the organization, if identity requested it."""
 
     owner_id: int
 

@@ -1,4 +1,4 @@
-"""What we receive: the wish for an organization, from a user that was made to own it."""
+"""What this service receives: requests for an organization, from the user who will own it."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,8 +9,6 @@ from shared.events import Event
 from shared.fields import ServiceData
 from shared.shapes import Reading, Readings
 
-QUEUE = Queue("organizations.requests", ("identity.organization.requested.v1",))
-
 
 class OrganizationRequest(ServiceData):
     """What we read of the request; its entity is the owner."""
@@ -19,12 +17,14 @@ class OrganizationRequest(ServiceData):
 
 
 async def make_requested(session: AsyncSession, event: Event) -> None:
-    """Make the organization; identity gives it to the owner when it hears of it."""
+    """Make the organization; its event returns to identity, which gives it to the owner."""
     if event.data.entity_id is None:
         raise ValueError(f"{event.type} names no owner")
-    wish = OrganizationRequest.model_validate(event.data.new_values)
-    await organizations.make_for_owner(session, wish.organization_name, event.data.entity_id)
+    request = OrganizationRequest.model_validate(event.data.new_values)
+    await organizations.make_for_owner(session, request.organization_name, event.data.entity_id)
 
 
-HANDLERS: dict[str, Handler] = {"identity.organization.requested.v1": make_requested}
-READINGS: Readings = {"identity.organization.requested.v1": Reading(OrganizationRequest)}
+_REQUESTED = "identity.organization.requested.v1"
+REQUESTS = Queue("organizations.requests", (_REQUESTED,))
+QUEUES: dict[Queue, dict[str, Handler]] = {REQUESTS: {_REQUESTED: make_requested}}
+READINGS: Readings = {_REQUESTED: Reading(OrganizationRequest)}

@@ -1,4 +1,4 @@
-"""Organizations, and the foundings that are still under way."""
+"""Organizations, and the foundings that are not completed."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ class Base(DeclarativeBase):
 
 
 class Organization(Entity, Base):
-    """A therapy practice, a studio, a tutor. Never deleted: its records stay."""
+    """A therapy practice, a studio or a tutor. It is never deleted: its records stay."""
 
     __tablename__ = "organizations"
     entity_type = "organization"
@@ -46,10 +46,10 @@ class Organization(Entity, Base):
 
 
 class Founding(Base):
-    """An organization whose owner is being made in identity: both come to be, or neither.
+    """An organization whose owner identity is making: both exist afterwards, or neither.
 
     The id and the slug are already the organization's; `fields` are its other columns. The owner's
-    password is never kept: a founding that was interrupted before identity had it is dropped.
+    password is never stored: a founding that was interrupted before identity had it is deleted.
     """
 
     __tablename__ = "foundings"
@@ -61,14 +61,23 @@ class Founding(Base):
     user_id: Mapped[int | None]
     role: Mapped[str]
     failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    """How often settling it has failed since it was interrupted."""
+    """How many times the timer has failed to settle it since the last attempt of a client."""
     next_attempt_at: Mapped[datetime | None]
 
     def postpone(self) -> None:
-        """Be tried again later: after a minute, then after twice as long each time, up to a day."""
+        """Set the next attempt: after a minute, then after twice as long each time, up to a day."""
         self.failures += 1
         delay = FIRST_DELAY * 2 ** min(self.failures - 1, 16)
         self.next_attempt_at = now() + min(delay, LONGEST_DELAY)
+
+    def resume(self) -> None:
+        """Start anew, because a client has repeated the request that was interrupted.
+
+        The timer must not settle this attempt while it runs; earlier failures do not count.
+        """
+        self.started_at = now()
+        self.failures = 0
+        self.next_attempt_at = None
 
     def organization(self) -> Organization:
         """Return the organization that this founding is about."""

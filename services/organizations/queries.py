@@ -1,4 +1,4 @@
-"""Every select of this service."""
+"""Every SELECT of this service."""
 
 import re
 from collections.abc import Sequence
@@ -9,45 +9,52 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.organizations.errors import OrganizationNotFound
 from services.organizations.models import Founding, Organization
-from services.organizations.schemas import OrganizationRead
 from shared.db import now
 from shared.paging import Page
 from shared.text import contains
 
-_READ = [getattr(Organization, name) for name in OrganizationRead.model_fields]
+_COLUMNS = list(Organization.__table__.columns)
 
 
-async def find(session: AsyncSession, organization_id: int) -> Organization | None:
+async def find_organization(session: AsyncSession, organization_id: int) -> Organization | None:
     """Return an organization, or None."""
     return await session.get(Organization, organization_id)
 
 
-async def get(session: AsyncSession, organization_id: int) -> Organization:
-    """Return an organization; raises OrganizationNotFound."""
-    organization = await find(session, organization_id)
+async def get_organization(session: AsyncSession, organization_id: int) -> Organization:
+    """Return an organization. Raises OrganizationNotFound."""
+    organization = await find_organization(session, organization_id)
     if organization is None:
         raise OrganizationNotFound
     return organization
 
 
-async def lock(session: AsyncSession, organization_id: int) -> Organization:
-    """Return an organization, locked for a change; raises OrganizationNotFound."""
+async def lock_organization(session: AsyncSession, organization_id: int) -> Organization:
+    """Return an organization, locked for a change. Raises OrganizationNotFound."""
     organization = await session.get(Organization, organization_id, with_for_update=True)
     if organization is None:
         raise OrganizationNotFound
     return organization
 
 
-async def find_by_slug(session: AsyncSession, slug: str) -> Organization | None:
+async def find_organization_by_slug(session: AsyncSession, slug: str) -> Organization | None:
     """Return the organization with this slug, or None."""
     return await session.scalar(select(Organization).where(Organization.slug == slug))
+
+
+async def get_organization_by_slug(session: AsyncSession, slug: str) -> Organization:
+    """Return the organization with this slug. Raises OrganizationNotFound."""
+    organization = await find_organization_by_slug(session, slug)
+    if organization is None:
+        raise OrganizationNotFound
+    return organization
 
 
 async def page_of_organizations(
     session: AsyncSession, page: Page, *, text: str | None, is_active: bool | None
 ) -> list[Row[tuple[object, ...]]]:
-    """Return a page of organizations, newest first, filtered by a part of the name or slug."""
-    statement = select(*_READ)
+    """Return a page of organizations, newest first; `text` is a part of the name or the slug."""
+    statement = select(*_COLUMNS)
     if text:
         statement = statement.where(
             contains(Organization.name, text) | contains(Organization.slug, text)
@@ -58,44 +65,40 @@ async def page_of_organizations(
     return page.cut(rows, lambda row: (row.id,))
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-
-
 async def next_organization_id(session: AsyncSession) -> int:
-    """Take the id of an organization that is about to be founded."""
+    """Reserve the id of an organization that is about to be founded."""
     sequence = func.pg_get_serial_sequence("organizations", "id")
-    taken: int = (await session.execute(select(func.nextval(sequence)))).scalar_one()
-    return taken
+    organization_id: int = (await session.execute(select(func.nextval(sequence)))).scalar_one()
+    return organization_id
 
 
 async def lock_slug(session: AsyncSession, slug: str) -> None:
-    """Let nobody else choose among the slugs that begin like this one until we have.
+    """Lock the slugs that begin like this one, until the transaction ends.
 
-    Numbers at the end do not count: "Foo" may get what "Foo 2" would, foo-2.
+    Numbers at the end do not count: "Foo" may need the slug that "Foo 2" would get, foo-2.
     """
     key = func.hashtextextended(re.sub(r"(-\d+)+$", "", slug), 2)
     await session.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-async def taken_slugs(session: AsyncSession, slug: str) -> set[str]:
-    """Return the slugs like this one, with or without a number, that are in use or promised."""
-    pattern = f"{_escaped(slug)}%"
-    statement = select(Organization.slug).where(Organization.slug.like(pattern))
-    promised = select(Founding.slug).where(Founding.slug.like(pattern))
-    return set(await session.scalars(statement.union_all(promised)))
+async def used_slugs(session: AsyncSession, slug: str) -> set[str]:
+    """Return the slugs like this one, with or without a number, that are used or reserved."""
+    organizations, foundings = (
+        select(model.slug).where(model.slug.startswith(slug, autoescape=True))
+        for model in (Organization, Founding)
+    )
+    return set(await session.scalars(organizations.union_all(foundings)))
 
 
 async def lock_founding(session: AsyncSession, organization_id: int) -> Founding | None:
-    """Return a founding that is still under way, locked, or None."""
+    """Return a founding that is not completed, locked, or None."""
     return await session.get(Founding, organization_id, with_for_update=True)
 
 
-async def interrupted_foundings(
+async def list_interrupted_foundings(
     session: AsyncSession, started_before: datetime, limit: int
 ) -> Sequence[int]:
-    """Return the ids of foundings that started before an instant and that are due, the oldest
-    first."""
+    """Return the ids of foundings that started before an instant and are due, oldest first."""
     statement = select(Founding.organization_id).where(
         Founding.started_at < started_before,
         Founding.next_attempt_at.is_(None) | (Founding.next_attempt_at <= now()),

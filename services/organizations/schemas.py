@@ -1,4 +1,4 @@
-"""What comes in and what goes out."""
+"""The bodies of requests and responses, and what identity returns."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -27,9 +27,9 @@ from shared.public_addresses import check_url
 
 
 def _public(url: str) -> str:
-    """Accept what a page may show and a document may fetch: http and https at public hosts alone.
+    """Accept only http and https at public hosts.
 
-    `javascript:` would run in the page, and payments fetches the logo from inside our network.
+    `javascript:` would run in a page, and payments fetches the logo from inside our network.
     """
     check_url(url)
     return url
@@ -46,7 +46,7 @@ LogoUrl = Annotated[
         }
     ),
 ]
-"""The address of a picture on the public internet; nothing is asked there when it is stored."""
+"""The address of a picture on the public internet. It is not fetched when it is stored."""
 
 
 class _Settings(RequestBody):
@@ -58,7 +58,7 @@ class _Settings(RequestBody):
 
 
 class OrganizationCreate(_Settings):
-    """A new organization with the owner it cannot be without."""
+    """A new organization with its owner."""
 
     name: Name
     timezone: TimeZone = DEFAULT_TIMEZONE
@@ -73,7 +73,7 @@ class OrganizationCreate(_Settings):
 
 
 class OrganizationUpdate(_Settings):
-    """Whatever is sent is changed; null empties an optional field."""
+    """The fields that are sent are changed; null empties an optional field."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
@@ -87,7 +87,7 @@ class OrganizationUpdate(_Settings):
 
 
 class OrganizationAdminUpdate(OrganizationUpdate):
-    """What an administrator of the system may change besides."""
+    """What an administrator of the system may change: also whether it is active."""
 
     is_active: bool = True
 
@@ -113,7 +113,7 @@ class OrganizationRead(BaseModel):
 
 
 class OwnerRead(ServiceData):
-    """The owner as identity answered, our own small copy of a user."""
+    """The owner as identity returned it: the part of a user that is shown here."""
 
     id: int
     email: str
@@ -124,13 +124,13 @@ class OwnerRead(ServiceData):
 
 
 class OrganizationFounded(OrganizationRead):
-    """A new organization with its owner inside."""
+    """A new organization, and its owner."""
 
     owner: OwnerRead
 
 
 class OrganizationCopy(BaseModel):
-    """What other services keep of an organization."""
+    """What other services store of an organization."""
 
     model_config = ConfigDict(from_attributes=True)
 

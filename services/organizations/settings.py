@@ -6,7 +6,7 @@ from shared.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """Where identity is: it makes the owner of a new organization."""
+    """The address of identity, which makes the owner of a new organization."""
 
     model_config = SettingsConfigDict(env_prefix="ORGANIZATIONS_")
 

@@ -1,4 +1,4 @@
-"""What an operator counts of organizations."""
+"""The metrics of this service."""
 
 from prometheus_client import Counter, Gauge
 

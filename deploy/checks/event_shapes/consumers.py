@@ -43,7 +43,7 @@ def all_readers() -> list[Reader]:
         *_readers(vouchers.QUEUES, vouchers.READINGS),
         *_readers(payments.queues_of(Gateways({})), payments.READINGS),
         *_readers(identity.QUEUES, identity.READINGS),
-        _reader(organizations.QUEUE, organizations.HANDLERS, organizations.READINGS),
+        *_readers(organizations.QUEUES, organizations.READINGS),
         Reader(audit.QUEUE.name, audit.QUEUE.bindings, None, {}),
         Reader(
             revocation_feed.QUEUE,

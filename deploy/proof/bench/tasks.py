@@ -30,6 +30,7 @@ from shared.consumer import Consumer
 from shared.db import make_engine
 from shared.events import Event
 from shared.outbox_relay import BATCH as RELAY_BATCH
+from shared.outbox_relay import OutboxRelay
 from shared.publishers import service_in
 from shared.settings import asyncpg_url
 from shared.transactions import Transactions

@@ -1,12 +1,11 @@
-"""What other services of Carnet may ask; never routed by the gateway."""
+"""Routes for Carnet's other services; the gateway never routes them."""
 
 from typing import Annotated
 
 from fastapi import Query
 
-from services.organizations import queries
-from services.organizations.errors import OrganizationNotFound
 from services.organizations.schemas import OrganizationCopy
+from services.organizations.service import organizations
 from shared.auth import called_by
 from shared.fields import Id
 from shared.routing import router
@@ -20,13 +19,12 @@ async def find_organization(
     slug: Annotated[str, Query(max_length=255)], session: InternalSessionDep
 ) -> OrganizationCopy:
     """Return the organization with this slug."""
-    organization = await queries.find_by_slug(session, slug)
-    if organization is None:
-        raise OrganizationNotFound
+    organization = await organizations.organization_with_slug(session, slug)
     return OrganizationCopy.model_validate(organization)
 
 
 @internal.get("/{organization_id}", dependencies=[called_by("identity", "vouchers")])
 async def copy_organization(organization_id: Id, session: InternalSessionDep) -> OrganizationCopy:
     """Return an organization for a service that does not have it yet."""
-    return OrganizationCopy.model_validate(await queries.get(session, organization_id))
+    organization = await organizations.organization_for_copy(session, organization_id)
+    return OrganizationCopy.model_validate(organization)

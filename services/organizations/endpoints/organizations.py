@@ -1,10 +1,10 @@
-"""Routes: parse, call, return."""
+"""Routes of organizations, for administrators of the system and for members."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Query, Response
 
-from services.organizations import queries
+from services.organizations.endpoints.dependencies import ClientsDep
 from services.organizations.errors import EmailTaken, OrganizationNotFound
 from services.organizations.models import Organization
 from services.organizations.schemas import (
@@ -13,12 +13,9 @@ from services.organizations.schemas import (
     OrganizationFounded,
     OrganizationRead,
     OrganizationUpdate,
-    OwnerRead,
 )
 from services.organizations.service import founding, organizations
-from shared.actors import Actor
 from shared.auth import ActorDep
-from shared.clients import ServiceClients
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, Name, QueryFlag
 from shared.paging import PageDep, listed
@@ -38,21 +35,8 @@ members = router(
 )
 
 
-async def _admin(actor: ActorDep) -> Actor:
-    organizations.require_admin(actor)
-    return actor
-
-
-async def _clients(request: Request) -> ServiceClients:
-    clients: ServiceClients = request.app.state.clients
-    return clients
-
-
-AdminDep = Annotated[Actor, Depends(_admin)]
-ClientsDep = Annotated[ServiceClients, Depends(_clients)]
-
-
-def _shown(response: Response, organization: Organization) -> OrganizationRead:
+def _tagged(response: Response, organization: Organization) -> OrganizationRead:
+    """Return an organization as the API shows it, and set its ETag."""
     set_etag(response, organization.version)
     return OrganizationRead.model_validate(organization)
 
@@ -60,36 +44,33 @@ def _shown(response: Response, organization: Organization) -> OrganizationRead:
 @admin.get("")
 async def list_organizations(
     session: SessionDep,
-    _admin: AdminDep,
+    actor: ActorDep,
     page: PageDep,
     q: Annotated[Name | None, Query(description="A part of the name or slug")] = None,
     is_active: QueryFlag | None = None,
 ) -> list[OrganizationRead]:
     """List organizations, newest first."""
-    rows = await queries.page_of_organizations(session, page, text=q, is_active=is_active)
+    rows = await organizations.list_organizations(session, actor, page, text=q, is_active=is_active)
     return listed(OrganizationRead, rows)
 
 
 @admin.post("", status_code=201, responses=responses(EmailTaken))
 async def found_organization(
-    body: OrganizationCreate, _admin: AdminDep, work: WorkDep, clients: ClientsDep
+    body: OrganizationCreate, actor: ActorDep, work: WorkDep, clients: ClientsDep
 ) -> OrganizationFounded:
     """Found an organization together with its owner: both exist afterwards, or neither."""
-    organization, owner = await founding.found(work, clients, body)
-    return _founded(organization, owner)
-
-
-def _founded(organization: Organization, owner: OwnerRead) -> OrganizationFounded:
-    shown: dict[str, Any] = OrganizationRead.model_validate(organization).model_dump()
-    return OrganizationFounded(**shown, owner=owner)
+    organization, owner = await founding.found_organization(work, actor, clients, body)
+    fields = OrganizationRead.model_validate(organization).model_dump()
+    return OrganizationFounded(**fields, owner=owner)
 
 
 @admin.get("/{organization_id}", responses=responses(OrganizationNotFound))
 async def get_organization_as_admin(
-    organization_id: Id, session: SessionDep, _admin: AdminDep, response: TaggedResponse
+    organization_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> OrganizationRead:
     """Show any organization."""
-    return _shown(response, await queries.get(session, organization_id))
+    organization = await organizations.get_organization_as_admin(session, actor, organization_id)
+    return _tagged(response, organization)
 
 
 @admin.put("/{organization_id}", responses=responses(OrganizationNotFound, StaleVersion))
@@ -97,23 +78,23 @@ async def update_organization_as_admin(
     organization_id: Id,
     body: OrganizationAdminUpdate,
     session: SessionDep,
-    actor: AdminDep,
+    actor: ActorDep,
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> OrganizationRead:
     """Change any organization; `is_active` closes and reopens it."""
-    changed = await organizations.update(
+    organization = await organizations.update_organization_as_admin(
         session, actor, organization_id, body.changes(), precondition
     )
-    return _shown(response, changed)
+    return _tagged(response, organization)
 
 
 @admin.delete("/{organization_id}", responses=responses(OrganizationNotFound))
 async def deactivate_organization(
-    organization_id: Id, session: SessionDep, _admin: AdminDep
+    organization_id: Id, session: SessionDep, actor: ActorDep
 ) -> dict[str, str]:
     """Deactivate an organization; nothing of it is deleted."""
-    await organizations.deactivate(session, organization_id)
+    await organizations.deactivate_organization(session, actor, organization_id)
     return {"message": "Organization deactivated successfully"}
 
 
@@ -122,7 +103,7 @@ async def get_organization(
     organization_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> OrganizationRead:
     """Show one's own organization."""
-    return _shown(response, await organizations.visible(session, actor, organization_id))
+    return _tagged(response, await organizations.get_organization(session, actor, organization_id))
 
 
 @members.put("/{organization_id}", responses=responses(StaleVersion))
@@ -135,7 +116,7 @@ async def update_organization(
     response: TaggedResponse,
 ) -> OrganizationRead:
     """Change the settings of one's own organization."""
-    changed = await organizations.update(
+    organization = await organizations.update_organization(
         session, actor, organization_id, body.changes(), precondition
     )
-    return _shown(response, changed)
+    return _tagged(response, organization)

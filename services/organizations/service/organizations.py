@@ -1,45 +1,68 @@
-"""Use cases: found, read, change and deactivate organizations."""
+"""Use cases: list, read, change and deactivate organizations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from slugify import slugify
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.organizations import policies, queries
-from services.organizations.errors import OrganizationNotFound
+from services.organizations import queries
+from services.organizations.access import require_admin, require_manager, require_visible
 from services.organizations.models import Organization
 from shared.actors import Actor
 from shared.changes import record
-from shared.errors import Forbidden
+from shared.paging import Page
 from shared.preconditions import Precondition
 
 MAX_SLUG_LENGTH = 80
 
 
-def require_admin(actor: Actor) -> None:
-    """Raise Forbidden for anybody but an administrator of the system."""
-    if not actor.is_admin:
-        raise Forbidden("for administrators of the system")
+async def list_organizations(
+    session: AsyncSession, actor: Actor, page: Page, *, text: str | None, is_active: bool | None
+) -> Sequence[Row[Any]]:
+    """Return a page of organizations, newest first, for an administrator. Raises Forbidden."""
+    require_admin(actor)
+    return await queries.page_of_organizations(session, page, text=text, is_active=is_active)
 
 
-async def visible(session: AsyncSession, actor: Actor, organization_id: int) -> Organization:
-    """Return an organization that the actor may see; raises OrganizationNotFound."""
-    if not policies.can_see(actor, organization_id):
-        raise OrganizationNotFound
-    return await queries.get(session, organization_id)
+async def get_organization(
+    session: AsyncSession, actor: Actor, organization_id: int
+) -> Organization:
+    """Return an organization that the actor may see. Raises OrganizationNotFound."""
+    require_visible(actor, organization_id)
+    return await queries.get_organization(session, organization_id)
+
+
+async def get_organization_as_admin(
+    session: AsyncSession, actor: Actor, organization_id: int
+) -> Organization:
+    """Return any organization, for an administrator. Raises Forbidden, OrganizationNotFound."""
+    require_admin(actor)
+    return await queries.get_organization(session, organization_id)
+
+
+async def organization_with_slug(session: AsyncSession, slug: str) -> Organization:
+    """Return the organization with this slug, for another service. Raises OrganizationNotFound."""
+    return await queries.get_organization_by_slug(session, slug)
+
+
+async def organization_for_copy(session: AsyncSession, organization_id: int) -> Organization:
+    """Return an organization, for another service. Raises OrganizationNotFound."""
+    return await queries.get_organization(session, organization_id)
 
 
 async def free_slug(session: AsyncSession, name: str) -> str:
-    """Return a slug for a name in any script, numbered from `-2` when it is taken."""
+    """Return an unused slug for a name in any script, numbered from `-2` if others have it."""
     slug = slugify(name, max_length=MAX_SLUG_LENGTH) or "organization"
     await queries.lock_slug(session, slug)
-    taken = await queries.taken_slugs(session, slug)
-    numbered = (f"{slug}-{number}" for number in range(2, len(taken) + 3))
-    return slug if slug not in taken else next(s for s in numbered if s not in taken)
+    others = await queries.used_slugs(session, slug)
+    candidates = (f"{slug}-{number}" for number in range(2, len(others) + 3))
+    return slug if slug not in others else next(s for s in candidates if s not in others)
 
 
 async def make_for_owner(session: AsyncSession, name: str, owner_id: int) -> Organization:
-    """Make an organization that a user waits for; its event tells identity for whom it is."""
+    """Make an organization that a new user waits for; its event names that user as the owner."""
     organization = Organization(name=name, slug=await free_slug(session, name))
     session.add(organization)
     record(session, "CREATE", organization, owner_id=owner_id)
@@ -47,36 +70,55 @@ async def make_for_owner(session: AsyncSession, name: str, owner_id: int) -> Org
     return organization
 
 
-async def update(
+async def update_organization(
     session: AsyncSession,
     actor: Actor,
     organization_id: int,
     changes: dict[str, Any],
     precondition: Precondition,
 ) -> Organization:
-    """Change an organization. The slug stays: clients have it in their links.
+    """Change an organization. The slug stays, because clients have it in their links.
 
     Raises OrganizationNotFound, Forbidden, StaleVersion.
     """
-    if not policies.can_see(actor, organization_id):
-        raise OrganizationNotFound
-    organization = await queries.lock(session, organization_id)
-    if not policies.can_manage(actor, organization_id):
-        raise Forbidden("needs the permission manage_organization")
+    require_visible(actor, organization_id)
+    organization = await queries.lock_organization(session, organization_id)
+    require_manager(actor, organization_id)
     precondition.check(organization.version)
     was_active = organization.is_active
     for name, value in changes.items():
         setattr(organization, name, value)
     if session.is_modified(organization):
-        closing = was_active and not organization.is_active
-        record(session, "DEACTIVATE" if closing else "UPDATE", organization)
+        closes = was_active and not organization.is_active
+        record(session, "DEACTIVATE" if closes else "UPDATE", organization)
         await session.flush()
     return organization
 
 
-async def deactivate(session: AsyncSession, organization_id: int) -> None:
-    """Close an organization: no sign-in, no sale; its records and live vouchers stay."""
-    organization = await queries.lock(session, organization_id)
+async def update_organization_as_admin(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    changes: dict[str, Any],
+    precondition: Precondition,
+) -> Organization:
+    """Change any organization, for an administrator.
+
+    Raises Forbidden, OrganizationNotFound, StaleVersion.
+    """
+    require_admin(actor)
+    return await update_organization(session, actor, organization_id, changes, precondition)
+
+
+async def deactivate_organization(
+    session: AsyncSession, actor: Actor, organization_id: int
+) -> None:
+    """Close an organization: no sign-in, no sale; its records and live vouchers stay.
+
+    Raises Forbidden for everyone except administrators, and OrganizationNotFound.
+    """
+    require_admin(actor)
+    organization = await queries.lock_organization(session, organization_id)
     if organization.is_active:
         organization.is_active = False
         record(session, "DEACTIVATE", organization)

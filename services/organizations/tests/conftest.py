@@ -73,7 +73,7 @@ def settings(database: Database, tokens: Tokens) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings, identity: Identity) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings, identity=httpx.MockTransport(identity))
+    app = create_app(settings, transports={"identity": httpx.MockTransport(identity)})
     async with client_of(app) as client:
         yield client
 

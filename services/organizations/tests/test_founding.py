@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def _settle(settings: Settings, transactions: Transactions, identity: Identity) -> None:
-    clients = clients_of(settings, httpx.MockTransport(identity))
+    clients = clients_of(settings, {"identity": httpx.MockTransport(identity)})
     await settle_interrupted(transactions, clients)
     await clients.aclose()
 
@@ -146,7 +146,7 @@ async def test_the_timer_does_not_abandon_what_a_request_has_resumed(
         assert (no_owner.status_code, resumed.status_code) == (404, 503)
         return no_owner
 
-    clients = clients_of(settings, httpx.MockTransport(resume_and_answer))
+    clients = clients_of(settings, {"identity": httpx.MockTransport(resume_and_answer)})
     await settle_interrupted(transactions, clients)
     await clients.aclose()
     [founding] = await database.rows("SELECT * FROM foundings")
@@ -191,7 +191,7 @@ async def test_one_that_cannot_be_settled_keeps_no_other_waiting(
             return httpx.Response(409)
         return identity(request)
 
-    clients = clients_of(settings, httpx.MockTransport(answer))
+    clients = clients_of(settings, {"identity": httpx.MockTransport(answer)})
     failed = SETTLED.labels("failed")._value.get()
     for _ in range(2):
         await settle_interrupted(transactions, clients)
@@ -208,6 +208,60 @@ async def test_one_that_cannot_be_settled_keeps_no_other_waiting(
     await _settle(settings, transactions, identity)
     assert len(await database.rows("SELECT id FROM organizations")) == 3
     assert FAILING._value.get() == 0
+
+
+async def test_a_resumed_attempt_starts_without_the_failures_before(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    database: Database,
+    identity: Identity,
+    settings: Settings,
+    transactions: Transactions,
+) -> None:
+    headers = {**admin, "Idempotency-Key": "failed-before"}
+    identity.lose_answer = True
+    first = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert first.status_code == 503
+    await _grow_old(database)
+    identity.refuse_connection = True
+    await _settle(settings, transactions, identity)
+    [founding] = await database.rows("SELECT failures, next_attempt_at FROM foundings")
+    assert founding["failures"] == 1
+    assert founding["next_attempt_at"] is not None
+    second = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert second.status_code == 503
+    [founding] = await database.rows("SELECT failures, next_attempt_at FROM foundings")
+    assert (founding["failures"], founding["next_attempt_at"]) == (0, None)
+    await _grow_old(database)
+    identity.refuse_connection = False
+    await _settle(settings, transactions, identity)
+    assert len(await database.rows("SELECT id FROM organizations")) == 1, "settled without a pause"
+
+
+async def test_a_failed_settling_does_not_postpone_what_a_request_has_resumed(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    database: Database,
+    identity: Identity,
+    settings: Settings,
+    transactions: Transactions,
+) -> None:
+    headers = {**admin, "Idempotency-Key": "resumed-while-settling-fails"}
+    identity.lose_answer = True
+    first = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+    assert first.status_code == 503
+    await _grow_old(database)
+
+    async def resume_and_fail(_request: httpx.Request) -> httpx.Response:
+        resumed = await client.post("/api/admin/organizations", json=NEW, headers=headers)
+        assert resumed.status_code == 503
+        return httpx.Response(409)
+
+    clients = clients_of(settings, {"identity": httpx.MockTransport(resume_and_fail)})
+    await settle_interrupted(transactions, clients)
+    await clients.aclose()
+    [founding] = await database.rows("SELECT failures, next_attempt_at FROM foundings")
+    assert (founding["failures"], founding["next_attempt_at"]) == (0, None)
 
 
 def test_the_pause_doubles_up_to_a_day() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from uuid_utils import uuid7
 
-from services.organizations.handlers import HANDLERS, QUEUE
+from services.organizations.handlers import QUEUES, REQUESTS
 from services.organizations.service import founding as foundings
 from shared import inbox
 from shared.consumer import one_by_one
@@ -44,8 +44,8 @@ async def deliver(transactions: Transactions, *events: Event) -> None:
     """Deliver each event twice, as a consumer does: in one transaction with its inbox row."""
     for event in [*events, *events]:
         async with transactions.system(causation=event) as session:
-            new = await inbox.take(session, QUEUE.name, [event])
-            await one_by_one(HANDLERS)(session, new)
+            new = await inbox.take(session, REQUESTS.name, [event])
+            await one_by_one(QUEUES[REQUESTS])(session, new)
 
 
 async def test_a_requested_organization_is_made_once_and_names_its_owner(
