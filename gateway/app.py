@@ -1,14 +1,13 @@
-"""The gateway's composition root: a bare ASGI application between the clients and the services."""
+"""The root of the gateway: connects its parts to one ASGI application and runs it."""
 
 import resource
-from functools import partial
 from importlib.metadata import version
 
 import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from gateway.client.request_bodies import BodyLimits, RequestBodies
+from gateway.client.request_bodies import RequestBodies
 from gateway.client.server_protocol import HeadLimits, bounded_protocol
 from gateway.dispatcher import Authenticate, Dispatcher
 from gateway.documents.gateway_endpoints import GatewayEndpoints
@@ -16,22 +15,19 @@ from gateway.documents.upstream_documents import (
     CachedBytes,
     MergedDocument,
     Readiness,
-    Upstreams,
     ready_check,
     revocation_list_fetcher,
 )
-from gateway.limits.in_flight import InFlightLimit
 from gateway.limits.quotas import Quotas
 from gateway.limits.returning_clients import ReturningClients
 from gateway.response_stream import ResponseStream
 from gateway.revocations.revocation_feed import RevocationFeed
 from gateway.revocations.revocation_store import RevocationStore
-from gateway.routes import ROUTES, Quota, RouteTable, Service
+from gateway.routes import RouteTable, Service
 from gateway.settings import Settings
-from gateway.upstream.circuit_breaker import CircuitBreaker
 from gateway.upstream.forwarder import Forwarder
 from gateway.upstream.instance_resolver import InstanceResolver, ResolveName, system_resolve
-from gateway.upstream.instances import Upstream
+from gateway.upstream.instances import Upstreams, upstreams_of
 from shared.actors import Actor
 from shared.logging import configure_logging
 from shared.service import operations_port, uvicorn_config
@@ -43,14 +39,14 @@ _READINESS_SECONDS = 1.0
 
 
 class Gateway:
-    """The ASGI application. Its session to the services lives as long as the server does."""
+    """The ASGI application. Its connections to the services last as long as the server runs."""
 
     def __init__(self, settings: Settings, *, resolve: ResolveName = system_resolve) -> None:
         verifier = TokenVerifier.from_settings(settings)
-        table, upstreams = RouteTable(), _upstreams(settings)
+        table, upstreams = RouteTable(), upstreams_of(settings)
         self.upstreams = upstreams
         returning_clients = ReturningClients()
-        self.bodies = RequestBodies(_body_limits(settings))
+        self.bodies = RequestBodies.from_settings(settings)
         self._forwarder = Forwarder(
             connect_timeout=settings.connect_timeout, idle_timeout=settings.idle_timeout
         )
@@ -90,23 +86,20 @@ class Gateway:
         if scope["type"] == "http":
             await self._dispatcher.handle(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            raise RuntimeError(f"the gateway does not speak {scope['type']}")
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self._forwarder, self._resolver.running(), self.revocation_feed.running():
-            await send({"type": "lifespan.startup.complete"})
             await receive()
-        await self._quotas.close()
-        await send({"type": "lifespan.shutdown.complete"})
+            async with self._forwarder, self._resolver.running(), self.revocation_feed.running():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+            await self._quotas.close()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            raise RuntimeError(f"the gateway does not support {scope['type']}")
 
 
 def _authenticate(verifier: TokenVerifier, revocations: RevocationStore) -> Authenticate:
     async def authenticate(token: str) -> Actor:
         actor = await verifier.verify(token)
-        # After the verifier, which remembers good tokens: a revocation ends them all the same.
+        # The verifier caches valid tokens, so revocations are checked after it.
         revocations.check(actor)
         return actor
 
@@ -129,65 +122,24 @@ def _readiness(
     return Readiness(own, services)
 
 
-def _upstreams(settings: Settings) -> Upstreams:
-    return {
-        service: Upstream(
-            service,
-            settings.instances(service),
-            in_flight=_in_flight_limit(service, settings),
-            circuit=partial(
-                CircuitBreaker,
-                service.value,
-                failures=settings.circuit_failures,
-                pause=settings.circuit_pause,
-                refusal_pause=settings.pause_after_refusal,
-            ),
-        )
-        for service in Service
-    }
-
-
-def _in_flight_limit(service: Service, settings: Settings) -> InFlightLimit:
-    """The places at a service: a class has some of its own where the service has routes of it."""
-    classes = {route.quota for route in ROUTES if route.service is service}
-    own = {
-        Quota.SIGN_IN: settings.sign_in_in_flight_limit,
-        Quota.WEBHOOK: settings.webhook_in_flight_limit,
-    }
-    return InFlightLimit(
-        settings.in_flight_limit,
-        {quota: limit for quota, limit in own.items() if quota in classes},
-    )
-
-
-def _body_limits(settings: Settings) -> BodyLimits:
-    return BodyLimits(
-        size=settings.body_limit,
-        memory=settings.body_memory,
-        timeout=settings.body_timeout,
-        rate=settings.body_rate,
-        max_seconds=settings.body_longest,
-    )
-
-
 def server_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
-    """How the gateway listens: with bounded heads."""
+    """Return uvicorn's configuration, with limits on the head of a request."""
     config = uvicorn_config(gateway, settings.host, settings.port)
     limits = HeadLimits(settings.head_limit, settings.head_timeout, settings.tls)
     config.http = bounded_protocol(limits)
     return config
 
 
-def allow_many_connections(wanted: int = 65_536) -> None:
-    """Raise the process's own limit of open files as far as the system lets it.
+def allow_many_connections(count: int = 65_536) -> None:
+    """Raise this process's limit of open files to `count`, or as far as the system allows.
 
-    A usual limit is 1024: so many idle connections would keep everybody else from connecting,
-    before any limit of ours is reached.
+    The usual limit is 1024. So few idle connections would keep other clients from connecting
+    before any limit of the gateway is reached.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 async def _serve(settings: Settings) -> None:
@@ -198,7 +150,7 @@ async def _serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Run the gateway until SIGTERM. Raises SystemExit that names bad settings."""
+    """Run the gateway until SIGTERM. Raises SystemExit if a setting is invalid; it names which."""
     settings = load_settings(Settings)
     configure_logging("gateway", level=settings.log_level, style=settings.log_format)
     allow_many_connections()

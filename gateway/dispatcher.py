@@ -1,4 +1,4 @@
-"""What happens to a request: refused, answered by the gateway, or carried to its service."""
+"""Handles each request: refuses it, answers it itself, or forwards it to its service."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,7 +10,6 @@ from gateway.client.http_exchange import HttpExchange
 from gateway.client.request_bodies import RequestBodies
 from gateway.client.trusted_proxies import TrustedProxies
 from gateway.documents.gateway_endpoints import GatewayEndpoints
-from gateway.documents.upstream_documents import Upstreams
 from gateway.errors import (
     BodyTooSlow,
     ClientDisconnected,
@@ -30,6 +29,7 @@ from gateway.routes import Access, Quota, Route, RouteTable
 from gateway.settings import Settings
 from gateway.telemetry import IN_FLIGHT, METHODS, access_log, observe
 from gateway.upstream.forwarder import UpstreamRequest
+from gateway.upstream.instances import Upstreams
 from shared.actors import Actor
 from shared.context import accepted_request_id
 from shared.errors import CLIENT_CLOSED, AppError, Unauthenticated
@@ -38,11 +38,11 @@ from shared.networks import network_of
 log = structlog.get_logger(__name__)
 
 Authenticate = Callable[[str], Awaitable[Actor]]
-"""Says whose token this is; raises what is to be answered when it does not count."""
+"""Returns the actor of an access token. Raises the AppError to answer if it is not valid."""
 
 
 class Dispatcher:
-    """Answers every HTTP request; the only one who knows the order of the checks."""
+    """Handles every HTTP request and defines the order of the checks."""
 
     def __init__(
         self,
@@ -72,17 +72,18 @@ class Dispatcher:
         self._access_log = access_log(level=settings.log_level, style=settings.log_format)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever comes; then count it and write its line."""
-        request_id = _request_id(scope)
+        """Handle one request completely; then count it and write its log line."""
+        header = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        request_id = accepted_request_id(header.decode("latin-1") if header is not None else None)
         exchange = HttpExchange(scope, receive, send, request_id, self._security)
         IN_FLIGHT.inc()
         try:
             await self._handle_errors(exchange)
         except ClientDisconnected:
             exchange.log_status = CLIENT_CLOSED
-        except ResponseInterrupted as broken:
-            # Returning without the last piece makes our server close the connection.
-            log.warning("answer_broken", request_id=request_id, error=repr(broken.__cause__))
+        except ResponseInterrupted as error:
+            # Without the last piece of the body, the server closes the connection.
+            log.warning("answer_broken", request_id=request_id, error=repr(error.__cause__))
         finally:
             IN_FLIGHT.dec()
             observe(self._access_log, exchange)
@@ -107,11 +108,11 @@ class Dispatcher:
     ) -> None:
         if exchange.started:
             raise ResponseInterrupted from error
-        # A short body is read and forgotten by our server; an endless one must not be.
-        unfinished = isinstance(error, BodyTooSlow | TooManyBodies)
-        endless = head is None or head.chunked or unfinished
-        too_long = head is not None and (head.content_length or 0) > self._settings.body_limit
-        await exchange.send_problem(error, linger=endless or too_long)
+        # The server reads and discards a short body; it must not read an endless one.
+        is_slow = isinstance(error, BodyTooSlow | TooManyBodies)
+        is_endless = head is None or head.chunked or is_slow
+        is_too_large = head is not None and (head.content_length or 0) > self._settings.body_limit
+        await exchange.send_problem(error, linger=is_endless or is_too_large)
 
     async def _route_request(self, exchange: HttpExchange, head: RequestHead) -> None:
         scope = exchange.scope
@@ -121,7 +122,7 @@ class Dispatcher:
         if scope["method"] not in METHODS:
             raise UnknownMethod
         if not scope["query_string"].isascii():
-            raise MalformedRequest("The query has bytes that are not encoded.")
+            raise MalformedRequest("The query has bytes outside of ASCII. Percent-encode them.")
         if self._cors.is_on and await self._preflight(exchange, head):
             return
         raw_path: bytes = scope["raw_path"]
@@ -158,7 +159,7 @@ class Dispatcher:
         with self._bodies.incoming(exchange.receive, head, network) as incoming:
             body = await incoming.receive()
             if incoming.arrived_in_pieces and route.access is Access.PROTECTED:
-                # The token may have expired or been revoked meanwhile.
+                # The token may have expired or been revoked in the meantime.
                 await self._authenticate(_bearer_token(head))
             await self._forward(exchange, head, route, network, body)
 
@@ -170,7 +171,7 @@ class Dispatcher:
         network: str,
         body: bytes | None,
     ) -> None:
-        """Carry a request that is complete to its service; only now it takes a place there."""
+        """Forward a complete request to its service. Only now does it take a place there."""
         scope = exchange.scope
         headers = head.forwarded
         headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
@@ -182,7 +183,7 @@ class Dispatcher:
             headers,
             body,
             self._settings.silence_timeout(route.timeout),
-            # Signing in and webhooks ignore the key; every protected POST honours it.
+            # Sign-in and webhooks ignore the key; every protected POST honours it.
             has_idempotency_key=route.access is Access.PROTECTED
             and b"idempotency-key" in head.read,
         )
@@ -194,13 +195,8 @@ class Dispatcher:
         await self._response_stream.forward(exchange, upstream, route.quota, source, request)
 
 
-def _request_id(scope: Scope) -> str:
-    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
-    return accepted_request_id(sent.decode("latin-1") if sent is not None else None)
-
-
 def _bearer_token(head: RequestHead) -> str:
-    """The token of `Authorization: Bearer` (RFC 6750). Raises Unauthenticated (401)."""
+    """Return the token of `Authorization: Bearer` (RFC 6750). Raises Unauthenticated (401)."""
     scheme, _, token = head.read.get(b"authorization", b"").partition(b" ")
     if scheme.lower() != b"bearer" or not token.strip():
         raise Unauthenticated

@@ -1,4 +1,4 @@
-"""What the gateway itself refuses or reports; every other answer is the service's own."""
+"""The errors of the gateway itself; every other error is a service's own."""
 
 from collections.abc import Mapping
 
@@ -6,101 +6,102 @@ from shared.errors import AppError, ServiceUnavailable
 
 
 class MalformedPath(AppError):
-    """The path has empty, dot or encoded segments that could be understood in two ways."""
+    """The path is ambiguous. Send one without empty, dot or specially encoded segments."""
 
     status = 400
 
 
 class MalformedRequest(AppError):
-    """The request's head could be understood in two ways, or not at all."""
+    """The head of the request is invalid or ambiguous. Send it as RFC 9112 defines it."""
 
     status = 400
 
 
 class UnknownPath(AppError):
-    """There is nothing at this path."""
+    """Nothing exists at this path. Compare it with /openapi.json."""
 
     status = 404
 
 
 class UnknownMethod(AppError):
-    """This method is not offered here."""
+    """This method is not supported. Use one of those in the header Allow."""
 
     status = 405
 
     def __init__(self, *, headers: Mapping[str, str] | None = None) -> None:
-        # What is carried at all (telemetry.METHODS); a path's own methods its service knows.
-        carried = {"Allow": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"}
-        super().__init__(headers=headers or carried)
+        # telemetry.METHODS: only the services know the methods of each path.
+        super().__init__(
+            headers=headers or {"Allow": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"}
+        )
 
 
 class BodyTooSlow(AppError):
-    """The body did not arrive in time."""
+    """The body did not arrive in time. Send it faster."""
 
     status = 408
 
 
 class HeadTooSlow(AppError):
-    """The request line and the headers did not arrive in time."""
+    """The request line and the headers did not arrive in time. Send them at once."""
 
     status = 408
 
 
 class TooManyRequests(AppError):
-    """More requests than this interface accepts from one client in so short a time."""
+    """Too many requests in a short time. Wait as long as the header Retry-After states."""
 
     status = 429
 
 
 class HeadTooLarge(AppError):
-    """The request line and the headers are larger than this interface accepts."""
+    """The request line and the headers are too large. Shorten them."""
 
     status = 431
 
 
 class InternalError(AppError):
-    """Something went wrong on our side."""
+    """An unexpected error occurred. Try again later."""
 
     status = 500
 
 
 class UnknownTransferCoding(AppError):
-    """Only `chunked` is understood as a transfer coding."""
+    """The transfer coding is not supported. Use `chunked` or Content-Length."""
 
     status = 501
 
 
 class UpstreamFailed(AppError):
-    """The service broke off before it answered: whether it acted is not known."""
+    """The service failed. Check whether the request took effect before you repeat it."""
 
     status = 502
 
 
 class UpstreamUnavailable(ServiceUnavailable):
-    """The service behind this path is not available at the moment; try again."""
+    """The service is not available at the moment. Try again later."""
 
 
 class UpstreamBusy(ServiceUnavailable):
-    """The service behind this path has all it can do at the moment; try again."""
+    """The service handles too many requests at the moment. Try again later."""
 
 
 class TooManyBodies(ServiceUnavailable):
-    """More requests' bodies are arriving than can be held at the moment; try again."""
+    """Too many request bodies arrive at the moment. Try again later."""
 
 
 class RevocationsUnknown(ServiceUnavailable):
-    """Whether this access token still counts cannot be known at the moment; try again."""
+    """Access tokens cannot be checked for revocation at the moment. Try again later."""
 
 
 class UpstreamTimedOut(AppError):
-    """The service did not answer in time: whether it acted is not known."""
+    """The service timed out. Check whether the request took effect before you repeat it."""
 
     status = 504
 
 
 class ClientDisconnected(Exception):
-    """The client went away before its answer was complete."""
+    """The client disconnected before its response was complete."""
 
 
 class ResponseInterrupted(Exception):
-    """The service broke off in the middle of its answer; the client's connection must say so."""
+    """The service failed during its response, so the client's connection must end, too."""

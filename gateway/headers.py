@@ -1,4 +1,4 @@
-"""Which headers pass, in which direction, and which the gateway adds."""
+"""The headers that are forwarded in each direction, and those that the gateway adds."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -7,9 +7,9 @@ from gateway.errors import MalformedRequest, UnknownTransferCoding
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-# RFC 9110 7.6.1, and what older software treats likewise. `expect` is answered by our own server;
-# `host` is the upstream's, so that no service ever builds on a name that a client made up.
-# `content-length` is replaced by the length of the body that has arrived.
+# RFC 9110 7.6.1, and what older software treats in the same way. The gateway's own server answers
+# `expect`. `host` is the upstream's, so that no service uses a name that a client invented.
+# `content-length` is replaced by the length of the received body.
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -32,7 +32,7 @@ _IDENTITY_PREFIXES = ("x-forwarded-", "x-user-", "x-actor-")
 
 _NOT_FORWARDED = _HOP_BY_HOP | _REPLACED_IN_REQUESTS | _IDENTITY
 
-# Headers whose value the gateway itself reads. Two different opinions on one of these are refused.
+# Headers that the gateway itself reads. A repeated header of `_SINGLE` is refused.
 _SINGLE = frozenset({b"authorization", b"content-length", b"host", b"transfer-encoding"})
 _READ = _SINGLE | {
     b"access-control-request-method",
@@ -44,10 +44,10 @@ _READ = _SINGLE | {
     b"x-request-id",
 }
 
-# The gateway's own: what a service sent under these names is replaced, never doubled.
+# The gateway sets these itself; a service's values are dropped.
 _REPLACED_IN_RESPONSES = frozenset(
     {
-        b"date",  # our server adds it
+        b"date",  # the gateway's server adds it
         b"server",
         b"x-request-id",
         b"x-content-type-options",
@@ -68,7 +68,7 @@ API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 
 @dataclass(slots=True)
 class RequestHead:
-    """What the gateway needs to know of a request's headers, read in one pass."""
+    """What the gateway needs of a request's headers, read in one pass."""
 
     forwarded: RawHeaders = field(default_factory=list)
     read: dict[bytes, bytes] = field(default_factory=dict)
@@ -77,13 +77,13 @@ class RequestHead:
 
     @property
     def has_body(self) -> bool:
-        """Whether body bytes follow the head."""
+        """Whether a body follows the head."""
         return self.chunked or bool(self.content_length)
 
 
 @lru_cache(maxsize=1024)
-def _goes_on(name: bytes) -> bool:
-    """Whether a request header is for the service."""
+def _is_forwarded(name: bytes) -> bool:
+    """Return whether a request header is sent to the service."""
     # Some servers read `X_User_Id` as `X-User-Id`.
     canonical = name.decode("latin-1").replace("_", "-")
     if canonical in _NOT_FORWARDED:
@@ -92,48 +92,44 @@ def _goes_on(name: bytes) -> bool:
 
 
 def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
-    """Split a request's headers into what goes on and what the gateway reads.
+    """Split a request's headers into those to forward and those that the gateway reads.
 
-    Raises MalformedRequest or UnknownTransferCoding when the framing or a value is ambiguous
-    (RFC 9112 3.2 and 6.1).
+    Raises MalformedRequest (400) or UnknownTransferCoding (501) if the framing or a value is
+    ambiguous (RFC 9112 3.2 and 6.1).
     """
     if http_version not in ("1.1", "1.0"):
-        raise MalformedRequest("This version of HTTP is not spoken here.")
+        raise MalformedRequest("This version of HTTP is not supported. Use HTTP/1.1.")
     head = RequestHead()
     read = head.read
     for name, value in headers:
-        if _goes_on(name):
+        if _is_forwarded(name):
             if not value.isascii():
-                _check_text(value)
+                try:
+                    value.decode()
+                except UnicodeDecodeError:
+                    raise MalformedRequest(
+                        "A header's value is not valid UTF-8. Encode it."
+                    ) from None
             head.forwarded.append((name, value))
         if name in _READ:
-            _remember(read, name, value)
-    _check_host(read, http_version)
+            _add_read(read, name, value)
+    if b"host" not in read and http_version == "1.1":
+        raise MalformedRequest("The header host is missing. Send it once.")
     _read_framing(head, http_version)
-    if read.get(b"connection", b"keep-alive") not in _PLAIN_CONNECTION:
-        _drop_named_in_connection(head)
+    connection = read.get(b"connection", b"keep-alive")
+    if connection not in _PLAIN_CONNECTION:
+        hop_by_hop = _connection_options(connection) - _PLAIN_CONNECTION
+        head.forwarded = [pair for pair in head.forwarded if pair[0] not in hop_by_hop]
     return head
 
 
-def _check_text(value: bytes) -> None:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        raise MalformedRequest("A header's value is not valid UTF-8.") from None
-
-
-def _remember(read: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+def _add_read(read: dict[bytes, bytes], name: bytes, value: bytes) -> None:
     if name not in read:
         read[name] = value
     elif name in _SINGLE:
-        raise MalformedRequest(f"The header {name.decode()} was sent more than once.")
+        raise MalformedRequest(f"The header {name.decode()} is repeated. Send it once.")
     else:
         read[name] += b"," + value
-
-
-def _check_host(read: dict[bytes, bytes], http_version: str) -> None:
-    if b"host" not in read and http_version == "1.1":
-        raise MalformedRequest("The header host is missing.")
 
 
 def _read_framing(head: RequestHead, http_version: str) -> None:
@@ -141,48 +137,42 @@ def _read_framing(head: RequestHead, http_version: str) -> None:
     coding = head.read.get(b"transfer-encoding")
     if length is not None:
         if coding is not None:
-            raise MalformedRequest("Content-Length and Transfer-Encoding contradict each other.")
+            raise MalformedRequest("Content-Length and Transfer-Encoding are both there. Send one.")
         if not (length.isdigit() and len(length) < 20):
-            raise MalformedRequest("Content-Length is not a number.")
+            raise MalformedRequest("Content-Length is not a number. Send the body's size in bytes.")
         head.content_length = int(length)
     elif coding is not None:
         if http_version != "1.1":
-            raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding.")
+            raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding. Send Content-Length.")
         if coding.strip().lower() != b"chunked":
             raise UnknownTransferCoding
         head.chunked = True
 
 
-def _drop_named_in_connection(head: RequestHead) -> None:
-    named = {part.strip().lower() for part in head.read[b"connection"].split(b",")}
-    named -= {b"", b"close", b"keep-alive"}
-    if named:
-        head.forwarded = [pair for pair in head.forwarded if pair[0] not in named]
-
-
 def response_headers(pairs: RawHeaders, status: int) -> RawHeaders:
-    """What of a service's headers goes to the client: no hop-by-hop ones, none of our own.
+    """Return the headers of a service that are sent to the client.
 
-    A Content-Length beside Transfer-Encoding is void (RFC 9112 6.3), and one on 204 or 304 would
-    make our server wait for a body that never comes.
+    Hop-by-hop headers and those that the gateway sets are dropped. Content-Length is ignored beside
+    Transfer-Encoding (RFC 9112 6.3), and on 204 or 304 it would make the gateway's server wait for
+    a body.
     """
-    dropped = _DROPPED_FROM_RESPONSES
+    dropped_names = _DROPPED_FROM_RESPONSES
     for name, value in pairs:
         if name == b"transfer-encoding":
-            dropped = dropped | {b"content-length"}
+            dropped_names = dropped_names | {b"content-length"}
         elif name == b"connection" and value not in _PLAIN_CONNECTION:
-            dropped = dropped | _named_in(value)
+            dropped_names = dropped_names | (_connection_options(value) - {b"content-length"})
     if status in (204, 304):
-        dropped = dropped | {b"content-length"}
-    return [pair for pair in pairs if pair[0] not in dropped]
+        dropped_names = dropped_names | {b"content-length"}
+    return [pair for pair in pairs if pair[0] not in dropped_names]
 
 
-def _named_in(connection: bytes) -> frozenset[bytes]:
-    return frozenset(part.strip().lower() for part in connection.split(b",")) - {b"content-length"}
+def _connection_options(value: bytes) -> frozenset[bytes]:
+    return frozenset(part.strip().lower() for part in value.split(b","))
 
 
 def security_headers(*, tls: bool, policy: bytes = API_POLICY) -> RawHeaders:
-    """The headers on every answer (OWASP REST security). `tls` adds a year of HSTS."""
+    """Return the headers of every response (OWASP REST security). `tls` adds a year of HSTS."""
     headers = [
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),

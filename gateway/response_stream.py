@@ -1,4 +1,4 @@
-"""A service's answer on its way to the client: streamed, or visibly broken off."""
+"""Streams a service's response to the client."""
 
 from gateway.client.disconnect_watch import DisconnectWatch
 from gateway.client.http_exchange import HttpExchange
@@ -13,7 +13,7 @@ from gateway.upstream.instances import Upstream
 
 
 class ResponseStream:
-    """Carries one request to a service and the service's answer back."""
+    """Forwards a request to its service and streams the response back."""
 
     def __init__(self, forwarder: Forwarder, returning_clients: ReturningClients) -> None:
         self._forwarder = forwarder
@@ -27,10 +27,10 @@ class ResponseStream:
         source: RequestSource,
         request: UpstreamRequest,
     ) -> None:
-        """Forward, and stream the answer with as much memory as one piece takes.
+        """Forward a request and stream the response; only one piece of it is in memory.
 
-        Raises what Forwarder.send raises while nothing was sent yet, ResponseInterrupted when the
-        service breaks off later, ClientDisconnected when nobody is left to answer.
+        Raises UpstreamBusy (503), what Forwarder.send raises, ResponseInterrupted if the service
+        fails after its response has started, or ClientDisconnected.
         """
         upstream.in_flight.acquire(quota, source)
         try:
@@ -51,20 +51,14 @@ async def _stream(
     exchange: HttpExchange, response: UpstreamResponse, watch: DisconnectWatch
 ) -> None:
     if response.status < 200:
-        raise UpstreamFailed  # 101: nobody asked for another protocol
+        raise UpstreamFailed  # 101: the gateway requests no other protocol
     await exchange.start(response.status, response_headers(response.headers, response.status))
-    last = await _all_but_last(exchange, response)
-    watch.end()
-    await exchange.finish(last)
-
-
-async def _all_but_last(exchange: HttpExchange, response: UpstreamResponse) -> bytes:
-    """Pass the pieces on as they come and return the last one, for one write less."""
     try:
-        piece, last = await response.next()
-        while not last:
+        piece, is_last = await response.next()
+        while not is_last:
             await exchange.write(piece)
-            piece, last = await response.next()
+            piece, is_last = await response.next()
     except (InvalidResponse, TimeoutError) as error:
         raise ResponseInterrupted from error
-    return piece
+    watch.end()
+    await exchange.finish(piece)

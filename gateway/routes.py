@@ -1,7 +1,6 @@
-"""The path table: which service answers which path, who may call it, how long and how often.
+"""The path table: the service of each path, who may call it, its timeout and its rate limit.
 
-This is the single source. Forwarding, the merged OpenAPI document and the metric labels read it;
-nothing else decides where a request goes.
+Forwarding, the merged OpenAPI document and the labels of metrics use this table only.
 """
 
 import re
@@ -12,7 +11,7 @@ from gateway.errors import MalformedPath
 
 
 class Service(StrEnum):
-    """The services behind the gateway, named as their folders and settings are."""
+    """The services behind the gateway, with the names of their folders and settings."""
 
     IDENTITY = "identity"
     ORGANIZATIONS = "organizations"
@@ -22,31 +21,31 @@ class Service(StrEnum):
 
 
 class Access(StrEnum):
-    """Whether the gateway demands a valid access token before it forwards."""
+    """Whether the gateway requires a valid access token."""
 
-    PUBLIC = "public"  # a token is not even looked at: a stale one must not stop a refresh
+    PUBLIC = "public"  # a token is ignored: an expired one must not prevent a refresh
     PROTECTED = "protected"
 
 
 class TimeoutClass(StrEnum):
-    """The timeout class of a route; the settings say how many seconds each one is."""
+    """The timeout class of a route; the settings define the seconds of each class."""
 
     STANDARD = "standard"
     PAYING = "paying"  # waits for the card gateway, or for a second service
-    EXPORTING = "exporting"  # streams, or walks a whole chain
+    EXPORTING = "exporting"  # streams, or verifies a whole chain
 
 
 class Quota(StrEnum):
-    """Which requests of an address are counted together; the settings say how many pass."""
+    """The requests of an address that are counted together; the settings define the limits."""
 
     GENERAL = "general"
-    SIGN_IN = "sign-in"  # each costs a slow hash, and is a guess at a password
-    WEBHOOK = "webhook"  # come in bursts, from few addresses, and must not be lost in a flood
+    SIGN_IN = "sign-in"  # each costs a slow hash, and may be a guess of a password
+    WEBHOOK = "webhook"  # arrive in bursts, from few addresses, and must not be lost
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the table. A template that ends in `/*` takes everything below it."""
+    """One row of the table. A template that ends in `/*` matches everything below it."""
 
     template: str
     service: Service
@@ -56,7 +55,7 @@ class Route:
 
 
 def _tree(template: str, service: Service) -> tuple[Route, Route]:
-    """A collection and everything below it."""
+    """Return the routes of a collection and of everything below it."""
     return Route(template, service), Route(f"{template}/*", service)
 
 
@@ -68,7 +67,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/auth/login", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/token", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/refresh", Service.IDENTITY, Access.PUBLIC),
-    # Whoever holds the refresh token may end its session, also after the access token expired.
+    # The refresh token is enough to end its session, also after the access token expired.
     Route("/api/auth/logout", Service.IDENTITY, Access.PUBLIC),
     Route("/api/auth/*", Service.IDENTITY),
     *_tree("/api/admin/users", Service.IDENTITY),
@@ -81,7 +80,7 @@ ROUTES: tuple[Route, ...] = (
     Route(f"{_ORGANIZATION}/vouchers", Service.VOUCHERS),
     Route("/api/voucher-types/*", Service.VOUCHERS),
     Route("/api/vouchers/purchase", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
-    # A quote asks payments what was paid; the refund waits for the card gateway.
+    # A quote reads from payments what was paid; the refund waits for the card gateway.
     Route("/api/vouchers/{id}/refund-quote", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     Route("/api/vouchers/{id}/refunds", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     # Payments closes the payment before the voucher is cancelled.
@@ -105,9 +104,9 @@ ROUTES: tuple[Route, ...] = (
     Route(f"{_ORGANIZATION}/audit-logs/verify", Service.AUDIT, timeout=TimeoutClass.EXPORTING),
 )
 
-# RFC 3986 path characters without `;` (parameters that servers strip or keep as they like), and
-# percent-encodings without the ones that another parser could read as structure: control
-# characters, % (encoded twice), `.`, `/`, `;` and `\`. No empty and no dot segments.
+# RFC 3986 path characters without `;` (some servers remove parameters, others do not), and
+# percent-encodings except those that another parser could read as structure: control characters,
+# % (encoded twice), `.`, `/`, `;` and `\`. No empty and no dot segments.
 _SAFE_PATH = re.compile(
     rb"(?:/(?!\.{1,2}(?:/|\Z))"
     rb"(?:[A-Za-z0-9_.~!$&'()*+,=:@-]|%(?![01]|2[5EeFf]|3[Bb]|5[Cc]|7[Ff])[0-9A-Fa-f]{2})+)+/?|/"
@@ -124,7 +123,7 @@ class _Node:
 
 
 class RouteTable:
-    """Finds the route of a path segment by segment: a literal beats a parameter beats `/*`."""
+    """Finds the route of a path; in each segment a literal precedes a parameter, and that `/*`."""
 
     def __init__(self, routes: tuple[Route, ...] = ROUTES) -> None:
         self._root = _Node()
@@ -132,9 +131,9 @@ class RouteTable:
             self._add(route)
 
     def find(self, raw_path: bytes) -> Route | None:
-        """The route of the undecoded path, or None when the gateway does not know it.
+        """Return the route of the undecoded path, or None if there is none.
 
-        Raises MalformedPath (400) for a path that two parsers could understand differently.
+        Raises MalformedPath (400) for a path that two parsers could interpret differently.
         """
         if _SAFE_PATH.fullmatch(raw_path) is None:
             raise MalformedPath
@@ -144,32 +143,28 @@ class RouteTable:
         node = self._root
         segments = route.template.split("/")[1:]
         for segment in segments[:-1] if segments[-1] == "*" else segments:
-            node = _child(node, segment)
+            if _PARAMETER.match(segment) is None:
+                node = node.literals.setdefault(segment.encode(), _Node())
+            else:
+                parent, node = node, node.parameter or _Node()
+                parent.parameter = node
         if segments[-1] == "*":
             node.below = route
         else:
             node.route = route
 
 
-def _child(node: _Node, segment: str) -> _Node:
-    if _PARAMETER.match(segment) is None:
-        return node.literals.setdefault(segment.encode(), _Node())
-    if node.parameter is None:
-        node.parameter = _Node()
-    return node.parameter
-
-
 def _walk(node: _Node, segments: list[bytes]) -> Route | None:
-    """Depth-first with the best match first; the tree is as deep as the longest template."""
+    """Search depth-first, the best match first. The longest template limits the depth."""
     if not segments:
         return node.route
     head, rest = segments[0], segments[1:]
     if not head:  # a trailing slash names another resource, and there is none
         return None
     literal = node.literals.get(head)
-    found = _walk(literal, rest) if literal is not None else None
-    if found is None and node.parameter is not None:
-        found = _walk(node.parameter, rest)
-    if found is None and node.below is not None and rest[-1:] != [b""]:
-        found = node.below
-    return found
+    route = _walk(literal, rest) if literal is not None else None
+    if route is None and node.parameter is not None:
+        route = _walk(node.parameter, rest)
+    if route is None and node.below is not None and rest[-1:] != [b""]:
+        route = node.below
+    return route

@@ -23,7 +23,7 @@ RateLimitText = Annotated[str, AfterValidator(_require_rate_limit)]
 
 
 class Settings(ProcessSettings, TokenSettings):
-    """Where the services are, whom to believe, and how much of anything is enough."""
+    """The addresses of the services, what the gateway trusts, and its limits."""
 
     model_config = SettingsConfigDict(
         env_prefix="GATEWAY_", frozen=True, extra="ignore", hide_input_in_errors=True
@@ -38,7 +38,7 @@ class Settings(ProcessSettings, TokenSettings):
 
     rabbitmq_url: SecretStr
     internal_key: SecretStr  # private JWK: signs the gateway's own calls to identity
-    # Seconds without news of revocations after which no access token is trusted any more.
+    # Seconds without information on revocations after which no access token is accepted.
     blind_limit: float = Field(default=30, gt=0)
 
     trusted_proxies: CommaSeparated = ()
@@ -46,44 +46,44 @@ class Settings(ProcessSettings, TokenSettings):
 
     body_limit: int = Field(default=1_048_576, ge=1)  # bytes
     head_limit: int = Field(default=32_768, ge=1024)  # bytes, request line and headers
-    # A body must be there within so many seconds, and one more for each `body_rate` bytes of it
-    # that have arrived, but never later than `body_longest` seconds after its head.
+    # Seconds until a body must be complete. Each `body_rate` bytes received add one second, but
+    # never beyond `body_longest` seconds after the head.
     body_timeout: float = Field(default=10, gt=0)
     body_rate: float = Field(default=1024, gt=0)  # bytes a second
     body_longest: float = Field(default=60, gt=0)
-    # Bytes of all bodies that are arriving or on their way to a service, a quarter for one address.
+    # Bytes of all bodies being received or sent to a service; one address may use a quarter.
     body_memory: int = Field(default=134_217_728, ge=65_536)
     head_timeout: float = Field(default=10, gt=0)  # seconds for the request line and headers
 
     connect_timeout: float = Field(default=2, gt=0)  # seconds
-    # Seconds a service may stay silent: before its answer begins, and between two pieces of it.
+    # Seconds a service may stay silent: before its response begins, and between two pieces of it.
     standard_timeout: float = Field(default=15, gt=0)
     paying_timeout: float = Field(default=60, gt=0)
     exporting_timeout: float = Field(default=120, gt=0)
 
-    # How many requests pass in how long a time, as the `limits` library writes it. From one address
-    # (the /64 of IPv6) by class of route, and from one user whatever the route.
+    # Requests per time, in the notation of the `limits` library: of one address (IPv6: of one /64)
+    # for each class of route, and of one user for all routes together.
     address_limit: RateLimitText = "3000/10 seconds"
-    # As many sign-ins as one identity process can hash; guesses are its own business to count.
+    # As many sign-ins as one identity process can hash; identity itself limits wrong passwords.
     sign_in_limit: RateLimitText = "300/10 seconds"
     webhook_limit: RateLimitText = "2000/10 seconds"
     user_limit: RateLimitText = "2000/10 seconds"
-    # redis:// or valkey:// when several gateways count together; each counts for itself without.
+    # redis:// or valkey://, so that several gateways count together; else each counts alone.
     limits_store: SecretStr | None = None
 
     in_flight_limit: int = Field(default=512, ge=1)  # requests at one service at the same time
-    # Of these, places for sign-ins alone: a flood of them leaves identity free for those who are
-    # signed in, and those it takes are not kept waiting behind ones that it would refuse.
+    # Places for sign-ins alone: many of them leave identity free for users who are signed in, and
+    # a sign-in that is accepted does not wait behind others that will be refused.
     sign_in_in_flight_limit: int = Field(default=64, ge=1)
     webhook_in_flight_limit: int = Field(default=64, ge=1)  # places for webhooks alone
-    # Shorter than the services keep an idle connection, so that we are the first to let go of it.
+    # Shorter than the services' own timeout, so that the gateway closes an idle connection first.
     idle_timeout: float = Field(default=30, gt=0)  # seconds
     resolve_seconds: float = Field(default=2, gt=0)  # how often the services' names are looked up
-    pause_after_refusal: float = Field(default=0.5, ge=0)  # seconds an instance is left alone
-    circuit_failures: int = Field(default=10, ge=1)  # in a row: then an instance is left alone,
-    circuit_pause: float = Field(default=2, gt=0)  # but for one request in so many seconds
+    pause_after_refusal: float = Field(default=0.5, ge=0)  # seconds without requests to it
+    circuit_failures: int = Field(default=10, ge=1)  # in a row: then an instance gets no requests
+    circuit_pause: float = Field(default=2, gt=0)  # except for one in so many seconds
 
-    cors_origins: CommaSeparated = ()  # whose pages may call us: `https://shop.example`, exactly
+    cors_origins: CommaSeparated = ()  # exactly as browsers send them: `https://shop.example`
 
     @field_validator(
         "identity_url",
@@ -117,13 +117,13 @@ class Settings(ProcessSettings, TokenSettings):
         return urls
 
     @model_validator(mode="after")
-    def _holds_bodies(self) -> Self:
+    def _require_memory_of_bodies(self) -> Self:
         if self.body_memory < 4 * self.body_limit:
             raise ValueError("GATEWAY_BODY_MEMORY must be at least four times GATEWAY_BODY_LIMIT")
         return self
 
     @model_validator(mode="after")
-    def _leaves_places_to_all_others(self) -> Self:
+    def _require_places_of_other_requests(self) -> Self:
         own = max(self.sign_in_in_flight_limit, self.webhook_in_flight_limit)
         if self.in_flight_limit <= own:
             raise ValueError(
@@ -160,7 +160,7 @@ class Settings(ProcessSettings, TokenSettings):
         return url
 
     def instances(self, service: Service) -> tuple[str, ...]:
-        """The addresses of a service's instances."""
+        """Return the addresses of a service's instances."""
         urls: dict[Service, tuple[str, ...]] = {
             Service.IDENTITY: self.identity_url,
             Service.ORGANIZATIONS: self.organizations_url,
@@ -171,7 +171,7 @@ class Settings(ProcessSettings, TokenSettings):
         return urls[service]
 
     def silence_timeout(self, timeout_class: TimeoutClass) -> float:
-        """How long a service may stay silent on a route of this class, in seconds."""
+        """Return how many seconds a service may stay silent on a route of this class."""
         seconds = {
             TimeoutClass.STANDARD: self.standard_timeout,
             TimeoutClass.PAYING: self.paying_timeout,

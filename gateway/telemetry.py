@@ -1,4 +1,4 @@
-"""What the gateway measures and writes down of each request: route templates, never paths."""
+"""Metrics and the log line of each request. They contain route templates, never paths."""
 
 import asyncio
 import logging
@@ -39,15 +39,15 @@ def _seconds(service: str) -> Histogram:
 
 
 class AccessLog(Protocol):
-    """Writes one line per request."""
+    """Writes one line for each request."""
 
     def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
-        """Write a finished request's line; `elapsed` is in seconds."""
+        """Write the line of a completed request; `elapsed` is in seconds."""
 
 
 class _NoLines:
     def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
-        """Write nothing: the level is above that of these lines."""
+        """Write nothing: the log level is higher than that of these lines."""
 
 
 class _ConsoleLines:
@@ -55,7 +55,7 @@ class _ConsoleLines:
         self._log = structlog.get_logger("access")
 
     def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
-        """Write the line as every other is written."""
+        """Write the line through structlog, like every other."""
         self._log.info(
             "request",
             request_id=exchange.request_id,
@@ -73,29 +73,24 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def _timestamp() -> str:
-    """The time as ISO 8601 to the microsecond, in UTC."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
-
-
 class _JsonLines:
-    """Lines straight to standard output, those of one turn of the event loop in one write.
+    """Writes directly to standard output, one write for each turn of the event loop.
 
-    The way through the logging libraries costs as much as half the hop. Nothing in these fields
-    needs escaping: the request id was checked, the route is a template, the address was parsed.
+    The logging libraries would take half as long as forwarding itself. No field needs escaping: the
+    request id was checked, the route is a template, the address was parsed.
     """
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
-        """Write the line as JSON."""
+        """Write the line as JSON, with the time in UTC to the microsecond."""
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
         self._lines.append(
             '{"event":"request","level":"info","service":"gateway","logger":"access",'
-            f'"timestamp":"{_timestamp()}",'
+            f'"timestamp":"{_second(seconds)}.{nanoseconds // 1000:06d}Z",'
             f'"request_id":"{exchange.request_id}","method":"{method}",'
             f'"route":"{exchange.template}","status":{exchange.log_status},'
             f'"duration_ms":{elapsed * 1000:.2f},"client_address":"{exchange.client_address}",'
@@ -109,17 +104,18 @@ class _JsonLines:
 
 
 def access_log(*, level: str = "INFO", style: str = "json") -> AccessLog:
-    """The log of requests at a process's level and in its style."""
+    """Return the access log for a log level and a style, json or console."""
     if logging.getLevelName(level) > logging.INFO:
         return _NoLines()
     return _ConsoleLines() if style == "console" else _JsonLines()
 
 
 def observe(log: AccessLog, exchange: HttpExchange) -> None:
-    """Count one finished request and write its line to the log."""
+    """Count a completed request and write its log line."""
     elapsed = time.perf_counter() - exchange.started_at
-    sent: str = exchange.scope["method"]
-    method = sent if sent in METHODS else "OTHER"
+    method: str = exchange.scope["method"]
+    if method not in METHODS:
+        method = "OTHER"
     _requests(exchange.service, exchange.template, method, exchange.log_status).inc()
     _seconds(exchange.service).observe(elapsed)
     log.write(exchange, method, elapsed)

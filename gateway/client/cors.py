@@ -1,6 +1,6 @@
-"""Cross-origin requests (the Fetch standard): off, or for exactly the origins that are named.
+"""Cross-origin requests (the Fetch standard): off, or for exactly the configured origins.
 
-Tokens travel in the Authorization header, which a page sets itself; cookies are not let through.
+Pages send tokens in the Authorization header. Requests with cookies are not allowed.
 """
 
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ _EXPOSED = (
     b"content-disposition, etag, idempotent-replayed, link, location, ratelimit, "
     b"ratelimit-policy, retry-after, x-request-id"
 )
-_REMEMBERED = b"600"  # seconds; no browser keeps it much longer
+_MAX_AGE = b"600"  # seconds; browsers do not cache a preflight much longer
 _VARIES = (b"vary", b"origin")
 
 
 class Cors:
-    """Which pages of other origins may read our answers."""
+    """Decides which pages of other origins may read responses."""
 
     def __init__(self, origins: Iterable[str] = ()) -> None:
         self._allowed: dict[bytes, RawHeaders] = {
@@ -32,17 +32,17 @@ class Cors:
 
     @property
     def is_on(self) -> bool:
-        """Whether any origin is named."""
+        """Whether any origin is configured."""
         return bool(self._allowed)
 
     def headers(self, head: RequestHead) -> RawHeaders:
-        """What every answer carries, so that a cache never gives one origin another's answer."""
+        """Return the headers of every response; `Vary` keeps the origins apart in caches."""
         return self._allowed.get(head.read.get(b"origin", b""), [_VARIES])
 
     def preflight(self, method: str, head: RequestHead) -> RawHeaders | None:
-        """The answer's headers if this is a browser's question before the request; else None.
+        """Return the response's headers if this is a preflight request, else None.
 
-        To an origin that is not named the answer says nothing, and the browser goes no further.
+        An origin that is not configured receives no permission, so its browser stops there.
         """
         read = head.read
         if method != "OPTIONS" or b"access-control-request-method" not in read:
@@ -53,5 +53,5 @@ class Cors:
             (b"vary", b"access-control-request-method, access-control-request-headers"),
             (b"access-control-allow-methods", _METHODS),
             (b"access-control-allow-headers", _REQUEST_HEADERS),
-            (b"access-control-max-age", _REMEMBERED),
+            (b"access-control-max-age", _MAX_AGE),
         ]

@@ -1,4 +1,4 @@
-"""Ends the work for a client that went away."""
+"""Cancels the handling of a request when its client disconnects."""
 
 import asyncio
 
@@ -8,10 +8,11 @@ from gateway.errors import ClientDisconnected
 
 
 class DisconnectWatch:
-    """Ends the task of an exchange when its client goes away while a service is at work.
+    """Cancels the task of an exchange when its client disconnects while a service is working.
 
-    It begins after a moment, because most answers are there by then and a task costs more than
-    they do. Use as an async context manager; raises ClientDisconnected from the block.
+    Watching starts after `delay` seconds: most responses have arrived by then, and the watching
+    task costs more than they do. Use it as an async context manager; the block raises
+    ClientDisconnected.
     """
 
     __slots__ = ("_delay", "_gone", "_handle", "_owner", "_receive", "_task")
@@ -36,12 +37,12 @@ class DisconnectWatch:
                 raise ClientDisconnected from None
 
     def begin(self) -> None:
-        """Start watching; only when nobody else reads the request's body any more."""
+        """Start watching. The request's body must be complete: only one task may receive."""
         loop = asyncio.get_running_loop()
         self._handle = loop.call_later(self._delay, self._start)
 
     def end(self) -> None:
-        """Stop watching; before the last piece is sent, after which "disconnected" is normal."""
+        """Stop watching. Call it before the last piece: after that a disconnect is normal."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

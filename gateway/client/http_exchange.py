@@ -1,4 +1,4 @@
-"""One request and its answer: what every answer carries, and what is said of it afterwards."""
+"""One request and its response, with the headers of every response and the data of its log line."""
 
 import asyncio
 import time
@@ -13,18 +13,18 @@ from shared.context import request_id as current_request_id
 from shared.errors import AppError
 from shared.problems import problem_of
 
-# A client that takes nothing for this long has gone, whatever its connection says. Seconds.
+# Seconds after which a client that receives nothing counts as disconnected.
 _STALLED = 60.0
-# A client that is refused while it still sends: how much is read, and how long, so that it sees
-# the answer before the connection ends (RFC 9112 9.6).
+# How much is still read from a client that is refused while it sends, and for how long, so that it
+# receives the response before the connection ends (RFC 9112 9.6).
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 
-_NOT_STORED = (b"cache-control", b"no-store")
+_NO_STORE = (b"cache-control", b"no-store")
 
 
 class HttpExchange:
-    """The answering side of one request. Nothing is sent to the client around it."""
+    """One request and its response. Everything that is sent to the client passes through it."""
 
     __slots__ = (
         "_finished",
@@ -60,27 +60,28 @@ class HttpExchange:
         self.user_id: int | None = None  # once the access token was verified
 
     def add_response_headers(self, headers: RawHeaders) -> None:
-        """Carry these too, whatever the answer will be."""
+        """Add headers to the response, whatever it will be."""
         self._security = self._security + headers
 
     async def start(self, status: int, headers: RawHeaders) -> None:
-        """Send the status and the headers; security headers and the request id are added.
+        """Send the status and the headers, with security headers and the request id.
 
-        No cache may store an answer of the API unless its service allows it: most hold personal
-        data, and without `Cache-Control` a cache may guess (RFC 9111 4.2.2).
+        No cache may store a response of the API unless its service allows it: most hold personal
+        data, and without `Cache-Control` a cache may use a heuristic (RFC 9111 4.2.2).
         """
         self.started = True
         self.log_status = status
-        if self.scope["path"].startswith("/api/") and not _says_how_to_cache(headers):
-            headers.append(_NOT_STORED)
+        has_cache_control = any(name == b"cache-control" for name, _ in headers)
+        if self.scope["path"].startswith("/api/") and not has_cache_control:
+            headers.append(_NO_STORE)
         headers.extend(self._security)
         headers.append((b"x-request-id", self.request_id.encode("ascii")))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, piece: bytes) -> None:
-        """Send one more piece; waits while the client is behind.
+        """Send a piece of the body; waits while the client is slow.
 
-        Raises ClientDisconnected when it takes nothing for a minute.
+        Raises ClientDisconnected if the client receives nothing for a minute.
         """
         try:
             async with asyncio.timeout(_STALLED):
@@ -89,7 +90,7 @@ class HttpExchange:
             raise ClientDisconnected from None
 
     async def finish(self, piece: bytes = b"") -> None:
-        """Send the last piece."""
+        """Send the last piece of the body."""
         self._finished = True
         await self._send({"type": "http.response.body", "body": piece, "more_body": False})
 
@@ -103,7 +104,7 @@ class HttpExchange:
         policy: bytes | None = None,
         linger: bool = False,
     ) -> None:
-        """Answer from the gateway itself. `linger`: the client may still be sending its body."""
+        """Send a whole response. `linger`: the client may still be sending its body."""
         fields: RawHeaders = [
             (b"content-type", media_type),
             (b"content-length", b"%d" % len(body)),
@@ -112,7 +113,9 @@ class HttpExchange:
             (k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()
         )
         if policy is not None:
-            self._security = _with_policy(self._security, policy)
+            name = b"content-security-policy"
+            others = [header for header in self._security if header[0] != name]
+            self._security = [*others, (name, policy)]
         if linger:
             fields.append((b"connection", b"close"))
         await self.start(status, fields)
@@ -123,10 +126,22 @@ class HttpExchange:
         await self.finish(body)
 
     async def send_problem(self, error: AppError, *, linger: bool = False) -> None:
-        """Answer with problem+json."""
+        """Send an error as problem+json."""
+        # Without its headers: a URL with a forged Host may be impossible to parse.
+        request = Request(
+            {
+                "type": "http",
+                "scheme": "http",
+                "server": ("gateway", 80),
+                "method": self.scope["method"],
+                "path": self.scope["path"],
+                "query_string": b"",
+                "headers": [],
+            }
+        )
         token = current_request_id.set(self.request_id)
         try:
-            response = problem_of(_bare_request(self.scope), error)
+            response = problem_of(request, error)
         finally:
             current_request_id.reset(token)
         await self.respond(
@@ -138,39 +153,14 @@ class HttpExchange:
         )
 
     async def linger(self) -> None:
-        """Read what the client still sends, within bounds, so that it gets to reading."""
-        seen = 0
+        """Read and discard what the client still sends, up to a limit of bytes and of seconds."""
+        size = 0
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
-                while seen < _LINGER_BYTES:
+                while size < _LINGER_BYTES:
                     message = await self.receive()
-                    seen += len(message.get("body", b""))
+                    size += len(message.get("body", b""))
                     if message["type"] == "http.disconnect" or not message.get("more_body"):
                         return
         except TimeoutError:
             return
-
-
-def _says_how_to_cache(headers: RawHeaders) -> bool:
-    return any(name == b"cache-control" for name, _ in headers)
-
-
-def _with_policy(security: RawHeaders, policy: bytes) -> RawHeaders:
-    return [
-        (name, policy if name == b"content-security-policy" else value) for name, value in security
-    ]
-
-
-def _bare_request(scope: Scope) -> Request:
-    """The request without its headers: an address built from a forged Host may not even parse."""
-    return Request(
-        {
-            "type": "http",
-            "scheme": "http",
-            "server": ("gateway", 80),
-            "method": scope["method"],
-            "path": scope["path"],
-            "query_string": b"",
-            "headers": [],
-        }
-    )

@@ -1,6 +1,6 @@
-"""Our servers' HTTP protocol with a bound on the head, in bytes and in time, and on trailers.
+"""The HTTP server's protocol with limits on the head (bytes and seconds) and on trailers.
 
-Its own answers to requests that cannot be parsed become problem+json with our headers.
+Requests that cannot be parsed are answered with problem+json and the gateway's own headers.
 """
 
 import asyncio
@@ -19,14 +19,12 @@ from shared.http_protocol import HttpProtocol
 
 log = structlog.get_logger("access")
 
-_TOO_LARGE_BESIDE_THE_BODY = (
-    "The trailer section or a chunk's extension is larger than this interface accepts."
-)
+_TOO_LARGE_BESIDE_THE_BODY = "The trailer section or a chunk's extension is too large. Shorten it."
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """How large a request line with its headers may be, in bytes, and how slow, in seconds."""
+    """The limits of a request line with its headers: bytes, and seconds until they are complete."""
 
     size: int
     seconds: float
@@ -34,19 +32,19 @@ class HeadLimits:
 
 
 def bounded_protocol(limits: HeadLimits) -> type[asyncio.Protocol]:
-    """The protocol class for uvicorn's `http` setting, with these limits."""
+    """Return the protocol class for uvicorn's `http` setting, with these limits."""
     return type("LimitedHttpProtocol", (BoundedHttpProtocol,), {"limits": limits})
 
 
 class BoundedHttpProtocol(HttpProtocol):
-    """One connection of a client. The limits are the class's, see bounded_protocol."""
+    """One connection of a client. `bounded_protocol` sets the limits on a subclass."""
 
     limits: ClassVar[HeadLimits]
 
     _in_head = False
     _in_body = False
-    _head_size = 0  # bytes of the head's fields that have ended
-    _head_arrived = 0  # bytes of the head, with the field that has no end yet
+    _head_size = 0  # bytes of the head's complete fields
+    _head_arrived = 0  # bytes of the head, including the incomplete field
     _messages_begun = 0
     _bytes_without_body = 0
     _body_arrived = False
@@ -54,53 +52,55 @@ class BoundedHttpProtocol(HttpProtocol):
     _cause: AppError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the client its time for the first head."""
+        """Start the timer of the first head."""
         super().connection_made(transport)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer with the connection."""
+        """Stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and count what is still unfinished: a header or a trailer may have no end."""
-        was_in_body, begun = self._in_body, self._messages_begun
+        """Parse, and count the incomplete part: a header or a trailer may never end."""
+        was_in_body, message_count = self._in_body, self._messages_begun
         super().data_received(data)
         if self.transport.is_closing():
             return
         if self._in_head:
-            # How much of the data belongs to a head that began behind another message is not
-            # known: it is counted from the next data on.
-            if self._messages_begun - begun <= (0 if was_in_body else 1):
+            # If the head follows another message, its share of this data is unknown: then it is
+            # counted from the next data on.
+            if self._messages_begun - message_count <= (0 if was_in_body else 1):
                 self._head_arrived += len(data)
             if self._head_arrived > self.limits.size:
                 self._refuse(HeadTooLarge())
         elif self._in_body:
             self._count_without_body(len(data))
-        if self._head_timer is None and self._idle():
+        cycle: RequestResponseCycle | None = self.cycle
+        is_idle = self._in_head or cycle is None or cycle.response_complete
+        if self._head_timer is None and is_idle:
             self._start_timer()
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Start to count a head."""
         super().on_message_begin()
         self._in_head = True
         self._head_size = self._head_arrived = 0
         self._messages_begun += 1
 
     def on_url(self, url: bytes) -> None:
-        """Count the request line; raising ends the parsing."""
+        """Count the request line. An exception ends the parsing."""
         super().on_url(url)
         self._check(len(self.url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count each header; raising ends the parsing."""
+        """Count a header. An exception ends the parsing."""
         super().on_header(name, value)
         self._head_size += len(name) + len(value)
         self._check(self._head_size)
 
     def on_headers_complete(self) -> None:
-        """The head has ended in time."""
+        """Stop the timer: the head is complete."""
         self._in_head = False
         self._in_body = True
         self._bytes_without_body = 0
@@ -108,17 +108,17 @@ class BoundedHttpProtocol(HttpProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Note that what arrives is a body."""
+        """Record that the received data has body bytes."""
         self._body_arrived = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Nothing of the message is still to come."""
+        """Record that the message is complete."""
         self._in_body = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what could not be parsed with the limit that was passed, else 400."""
+        """Refuse a request that could not be parsed, with the limit it exceeded or with 400."""
         self._refuse(self._cause or MalformedRequest())
 
     def _check(self, size: int) -> None:
@@ -127,7 +127,7 @@ class BoundedHttpProtocol(HttpProtocol):
             raise self._cause
 
     def _count_without_body(self, size: int) -> None:
-        """Bound what a chunked body has besides its data: extensions and the trailer section."""
+        """Limit what a chunked body has besides its data: extensions and the trailer section."""
         if self._body_arrived:
             self._body_arrived = False
             self._bytes_without_body = 0
@@ -135,10 +135,6 @@ class BoundedHttpProtocol(HttpProtocol):
         self._bytes_without_body += size
         if self._bytes_without_body > self.limits.size:
             self._refuse(MalformedRequest(_TOO_LARGE_BESIDE_THE_BODY))
-
-    def _idle(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return self._in_head or cycle is None or cycle.response_complete
 
     def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(self.limits.seconds, self._too_slow)
@@ -152,13 +148,13 @@ class BoundedHttpProtocol(HttpProtocol):
         self._head_timer = None
         if self._in_head:
             self._refuse(HeadTooSlow())
-        else:  # not a byte came: there is no request to answer
+        else:  # no byte arrived, so there is no request to answer
             self.transport.close()
 
     def _refuse(self, error: AppError) -> None:
         if self.transport.is_closing():
             return
-        # In the middle of an answer another one would be taken for a part of it.
+        # The client would read it as a part of a response that has started.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(_rendered(error, tls=self.limits.tls))
@@ -166,7 +162,7 @@ class BoundedHttpProtocol(HttpProtocol):
 
 
 def _rendered(error: AppError, *, tls: bool) -> bytes:
-    """A whole response. There is no request to speak of, so `instance` is empty."""
+    """Return a whole response. The request has no known path, so `instance` is empty."""
     request_id = new_request_id()
     document = problem_document(
         error.status, error.code(), error.detail, path="", request_id=request_id

@@ -1,4 +1,4 @@
-"""Who is asking: the client's address, from sources that can be trusted."""
+"""The client's address, from sources that can be trusted."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -8,16 +8,16 @@ Network = IPv4Network | IPv6Network
 
 
 class TrustedProxies:
-    """The proxies in front of the gateway whose `X-Forwarded-For` is believed."""
+    """The proxies in front of the gateway whose `X-Forwarded-For` is trusted."""
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks: tuple[Network, ...] = tuple(ip_network(item) for item in networks)
 
     def client_address(self, peer: str, forwarded_for: bytes | None) -> str:
-        """The address of the client: the nearest hop that is not one of the trusted proxies.
+        """Return the address of the client: the nearest hop that is not a trusted proxy.
 
-        `X-Forwarded-For` grows to the right, so it is read from there: everything left of the
-        first untrusted hop was written by that hop and may be invented.
+        Each proxy appends to `X-Forwarded-For`, so it is read from the right: the first untrusted
+        hop may have invented everything to the left of it.
         """
         if forwarded_for is None or not self._networks or not self._trusts(_parse(peer)):
             return peer
@@ -36,7 +36,7 @@ class TrustedProxies:
 
 
 def _parse(text: str) -> Address | None:
-    """An address, also with a port or in brackets as some proxies write it; None when neither."""
+    """Parse an address, also with a port or in brackets. Return None if it is invalid."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -45,5 +45,5 @@ def _parse(text: str) -> Address | None:
         address = ip_address(text)
     except ValueError:
         return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+    ipv4 = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return ipv4 or address

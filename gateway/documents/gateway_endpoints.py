@@ -1,4 +1,4 @@
-"""The few paths that the gateway answers by itself."""
+"""The paths that the gateway answers itself."""
 
 import json
 
@@ -21,14 +21,19 @@ class GatewayEndpoints:
         self._paths = {b"/health", b"/health/ready", b"/openapi.json"} | self._files.keys()
 
     async def handle(self, exchange: HttpExchange, raw_path: bytes) -> bool:
-        """Answer if the path is one of these. Raises UnknownMethod (405) for anything but reads."""
+        """Answer the request and return True if the path is one of these.
+
+        Raises UnknownMethod (405) unless the method is GET or HEAD.
+        """
         if raw_path not in self._paths:
             return False
         exchange.template = raw_path.decode("ascii")
         if exchange.scope["method"] not in ("GET", "HEAD"):
             raise UnknownMethod(headers={"Allow": "GET, HEAD"})
         if raw_path in self._files:
-            await self._file(exchange, raw_path)
+            media_type, content = self._files[raw_path]
+            headers = _DAY if raw_path != b"/docs" else None
+            await exchange.respond(200, media_type, content, headers, policy=PAGE_POLICY)
         elif raw_path == b"/openapi.json":
             await exchange.respond(200, _JSON, await self._document.get())
         elif raw_path == b"/health/ready":
@@ -38,9 +43,3 @@ class GatewayEndpoints:
         else:
             await exchange.respond(200, _JSON, b'{"status":"alive"}')
         return True
-
-    async def _file(self, exchange: HttpExchange, raw_path: bytes) -> None:
-        media_type, content = self._files[raw_path]
-        asset = raw_path != b"/docs"
-        headers = _DAY if asset else None
-        await exchange.respond(200, media_type, content, headers, policy=PAGE_POLICY)

@@ -1,4 +1,4 @@
-"""The answers that the gateway itself may give on any path, for the OpenAPI document."""
+"""The errors that the gateway itself may return on any path, for the OpenAPI document."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ _RETRY_AFTER = {
 
 
 def components() -> dict[str, dict[str, OpenAPIObject]]:
-    """The components that the answers refer to."""
+    """Return the components that these errors refer to."""
     errors: tuple[type[AppError], ...] = (Unauthenticated, *_ALWAYS, *_WITH_A_BODY)
     return {
         "schemas": {"Problem": Problem.model_json_schema()},
@@ -45,28 +45,28 @@ def components() -> dict[str, dict[str, OpenAPIObject]]:
 
 
 def _response(error: type[AppError]) -> OpenAPIObject:
-    described: OpenAPIObject = {
+    response: OpenAPIObject = {
         "description": error.summary(),
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     if error.status in (429, 503):
-        described["headers"] = {"Retry-After": _RETRY_AFTER}
+        response["headers"] = {"Retry-After": _RETRY_AFTER}
     if error.status == 401:
-        described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
-    return with_headers(described, REQUEST_ID_HEADER)
+        response["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return with_headers(response, REQUEST_ID_HEADER)
 
 
 def with_gateway_errors(operation: OpenAPIObject, route: Route) -> OpenAPIObject:
-    """An operation with what the gateway may answer in the service's place.
+    """Return an operation with the errors that the gateway may return in its service's place.
 
-    Where the service documents the same status itself, its description stays: the shape is one.
+    A status that the service documents itself retains its description: the schema is the same.
     """
     errors = _ALWAYS
     if route.access is Access.PROTECTED:
         errors += (Unauthenticated,)
     if "requestBody" in operation:
         errors += _WITH_A_BODY
-    refusals = {
+    gateway_errors = {
         str(error.status): {"$ref": f"#/components/responses/{error.__name__}"} for error in errors
     }
-    return {**operation, "responses": refusals | operation.get("responses", {})}
+    return {**operation, "responses": gateway_errors | operation.get("responses", {})}

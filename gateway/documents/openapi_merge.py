@@ -1,4 +1,4 @@
-"""One OpenAPI document out of the services' five."""
+"""Merges the OpenAPI documents of the services into one."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from shared.openapi import DESCRIPTION
 
 Document = dict[str, Any]
 
-_OPERATIONS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_OPERATIONS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 _REFERENCE = re.compile(r"#/components/([^/]+)/([^/]+)\Z")
 _PARAMETER = re.compile(r"\{[^}]*\}")
 
-Component = tuple[str, str]  # its section and its name: ("schemas", "VoucherRead")
+Component = tuple[str, str]  # section and name: ("schemas", "VoucherRead")
 
 
 def merge(
@@ -27,11 +27,11 @@ def merge(
 ) -> Document:
     """Merge the services' documents, in the order given.
 
-    A path is taken when the gateway routes it to that very service, so what is internal stays
-    out. Components that are called alike and look alike are shared; those that look different get
-    their service's name in front. `incomplete` names services of which nothing is known.
+    A path is included if the gateway routes it to this service, so internal paths are excluded.
+    Equal components with equal names are shared; if they differ, the service's name is prefixed.
+    `incomplete` names the services without a document.
     """
-    merged: Document = {
+    result: Document = {
         "openapi": "3.1.0",
         "info": {"title": "Carnet", "version": version, "description": DESCRIPTION},
         "paths": {},
@@ -39,69 +39,63 @@ def merge(
         "tags": [],
     }
     for service, document in documents.items():
-        _add(merged, service, _routed(service, document, find))
+        _add(result, service, _routed(service, document, find))
     if incomplete:
-        merged["x-incomplete"] = [service.value for service in incomplete]
-    return merged
+        result["x-incomplete"] = [service.value for service in incomplete]
+    return result
 
 
 def _routed(
     service: Service, document: Document, find: Callable[[bytes], Route | None]
 ) -> Document:
-    """The part of a service's document that clients can reach.
+    """Return the part of a service's document that clients can reach.
 
-    Its security is made explicit, and the gateway's own answers are added.
+    Each operation states its security itself, and has the gateway's own errors.
     """
     paths = {}
     for path, item in document.get("paths", {}).items():
         route = route_of(path, find)
         if route is not None and route.service is service:
-            paths[path] = _completed(item, document.get("security"), route)
+            paths[path] = _complete(item, document.get("security"), route)
     return {**document, "paths": paths}
 
 
 def route_of(template: str, find: Callable[[bytes], Route | None]) -> Route | None:
-    """The gateway's route of a document's path, None when it has none."""
+    """Return the gateway's route of a document's path, or None if it has none."""
     return find(_PARAMETER.sub("0", template).encode())
 
 
-def _completed(item: Document, security: object, route: Route) -> Document:
-    implied = {} if security is None else {"security": security}
-    return {
-        key: with_gateway_errors(_secured({**implied, **value}, route), route)
-        if key in _OPERATIONS
-        else value
-        for key, value in item.items()
-    }
+def _complete(item: Document, security: object, route: Route) -> Document:
+    operations = {}
+    for method in item.keys() & _OPERATIONS:
+        operation = item[method] if security is None else {"security": security, **item[method]}
+        requirements = operation.get("security")
+        if requirements and route.access is not Access.PROTECTED:
+            # The gateway requires no token here, so it is optional.
+            operation = {**operation, "security": [{}, *requirements]}
+        operations[method] = with_gateway_errors(operation, route)
+    return {key: operations.get(key, value) for key, value in item.items()}
 
 
-def _secured(operation: Document, route: Route) -> Document:
-    """Say that a token is optional where the gateway does not ask for one."""
-    needs = operation.get("security")
-    if not needs or route.access is Access.PROTECTED:
-        return operation
-    return {**operation, "security": [{}, *needs]}
-
-
-def _add(merged: Document, service: Service, document: Document) -> None:
+def _add(result: Document, service: Service, document: Document) -> None:
     components: dict[str, dict[str, Any]] = document.get("components", {})
-    names = _new_names(merged["components"], components, service)
+    names = _new_names(result["components"], components, service)
     for section, members in components.items():
-        target = merged["components"].setdefault(section, {})
+        target = result["components"].setdefault(section, {})
         for name, member in members.items():
-            target[names.get((section, name), name)] = _renamed(member, names)
+            target[names.get((section, name), name)] = _rename(member, names)
     for path, item in document["paths"].items():
-        merged["paths"].setdefault(path, {}).update(_renamed(item, names))
-    known = {tag["name"] for tag in merged["tags"]}
-    merged["tags"] += [tag for tag in document.get("tags", ()) if tag["name"] not in known]
+        result["paths"].setdefault(path, {}).update(_rename(item, names))
+    names_of_tags = {tag["name"] for tag in result["tags"]}
+    result["tags"] += [tag for tag in document.get("tags", ()) if tag["name"] not in names_of_tags]
 
 
 def _new_names(
-    known: dict[str, dict[str, Any]], components: dict[str, dict[str, Any]], service: Service
+    existing: dict[str, dict[str, Any]], components: dict[str, dict[str, Any]], service: Service
 ) -> dict[Component, str]:
-    """The components of a service that cannot keep their name.
+    """Return new names for the components of a service whose names are in use.
 
-    Renaming one changes the shape of those that refer to it, so this goes on until nothing moves.
+    Renaming one changes those that refer to it, so this repeats until nothing changes.
     """
     names: dict[Component, str] = {}
     while True:
@@ -109,36 +103,37 @@ def _new_names(
             (section, name): f"{service.value.capitalize()}{name}"
             for section, members in components.items()
             for name, member in members.items()
-            if name in known.get(section, {}) and known[section][name] != _renamed(member, names)
+            if name in existing.get(section, {})
+            and existing[section][name] != _rename(member, names)
         }
         if clashes.keys() <= names.keys():
             return names
         names |= clashes
 
 
-def _renamed(value: Any, names: Mapping[Component, str]) -> Any:
-    """A copy of a part of a document with its references following the new names."""
+def _rename(value: Any, names: Mapping[Component, str]) -> Any:
+    """Return a copy of a part of a document, with references to the new names."""
     if isinstance(value, list):
-        return [_renamed(item, names) for item in value]
+        return [_rename(item, names) for item in value]
     if not isinstance(value, dict):
         return value
-    return {key: _renamed_entry(key, item, names) for key, item in value.items()}
+    return {key: _rename_entry(key, item, names) for key, item in value.items()}
 
 
-def _renamed_entry(key: str, item: Any, names: Mapping[Component, str]) -> Any:
+def _rename_entry(key: str, item: Any, names: Mapping[Component, str]) -> Any:
     if key == "$ref" and isinstance(item, str):
         return _reference(item, names)
-    if key == "mapping" and isinstance(item, dict):  # a discriminator's, by the references' texts
+    if key == "mapping" and isinstance(item, dict):  # of a discriminator: its values are references
         return {
-            name: _reference(target, names) if isinstance(target, str) else _renamed(target, names)
+            name: _reference(target, names) if isinstance(target, str) else _rename(target, names)
             for name, target in item.items()
         }
-    if key == "security" and isinstance(item, list):  # names its schemes without a reference
+    if key == "security" and isinstance(item, list):  # contains names of schemes, not references
         return [
             {names.get(("securitySchemes", name), name): scopes for name, scopes in need.items()}
             for need in item
         ]
-    return _renamed(item, names)
+    return _rename(item, names)
 
 
 def _reference(target: str, names: Mapping[Component, str]) -> str:
@@ -150,7 +145,7 @@ def _reference(target: str, names: Mapping[Component, str]) -> str:
 
 
 def parse(body: bytes) -> Document:
-    """A service's document from its JSON text. Raises ValueError when it is none."""
+    """Parse a service's document. Raises ValueError if it is not an OpenAPI document."""
     document = json.loads(body)
     if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
         raise ValueError("not an OpenAPI document")

@@ -1,8 +1,8 @@
-"""The documentation page: Swagger UI from an installed package, nothing from the internet."""
+"""The documentation page: Swagger UI from an installed package, without the internet."""
 
 from importlib.resources import files
 
-# Swagger UI sets style attributes as it draws; scripts are ours and files only.
+# Swagger UI sets style attributes; scripts come from the gateway's own files only.
 PAGE_POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     b"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -26,7 +26,7 @@ _PAGE = b"""<!DOCTYPE html>
 </html>
 """
 
-# validatorUrl: without it Swagger UI asks an outside service for a badge.
+# validatorUrl: without it Swagger UI requests a badge from an outside service.
 _START = b"""SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
@@ -47,12 +47,12 @@ _PACKAGED = {
 
 
 def static_files() -> dict[bytes, tuple[bytes, bytes]]:
-    """Every file of the documentation by its path: media type and content, read once."""
+    """Return the media type and content of every file of the documentation, by path."""
     static = files("fastapi_offline") / "static"
-    served = {
+    contents = {
         f"/docs/assets/{name}".encode(): (media_type, (static / name).read_bytes())
         for name, media_type in _PACKAGED.items()
     }
-    served[b"/docs"] = (HTML, _PAGE)
-    served[b"/docs/assets/start.js"] = (b"text/javascript; charset=utf-8", _START)
-    return served
+    contents[b"/docs"] = (HTML, _PAGE)
+    contents[b"/docs/assets/start.js"] = (b"text/javascript; charset=utf-8", _START)
+    return contents

@@ -1,4 +1,4 @@
-"""How many requests one client may send: by address before anything else, by user afterwards."""
+"""The rate limits: of an address before any other check, of a user after authentication."""
 
 from math import ceil
 
@@ -10,7 +10,7 @@ from shared.networks import network_of
 
 
 class Quotas:
-    """Counts requests and refuses what is too many."""
+    """Counts requests and refuses those above a limit."""
 
     def __init__(self, settings: Settings) -> None:
         self._by_address = {
@@ -33,19 +33,17 @@ class Quotas:
         await self._take(self._by_user, str(user_id))
 
     async def close(self) -> None:
-        """Let go of the shared store."""
+        """Close the connections to the shared store."""
         await self._counters.close()
 
     async def _take(self, limit: RateLimit, key: str) -> None:
         wait = await self._counters.hit(limit, key)
         if wait is not None:
-            raise TooManyRequests(headers=_headers(limit, ceil(wait)))
-
-
-def _headers(limit: RateLimit, wait: int) -> dict[str, str]:
-    """RFC 9110's Retry-After, and the fields of draft-ietf-httpapi-ratelimit-headers-10."""
-    return {
-        "Retry-After": str(wait),
-        "RateLimit-Policy": f'"{limit.name}";q={limit.amount};w={limit.period}',
-        "RateLimit": f'"{limit.name}";r=0;t={wait}',
-    }
+            seconds = ceil(wait)
+            # RFC 9110, and draft-ietf-httpapi-ratelimit-headers-10.
+            headers = {
+                "Retry-After": str(seconds),
+                "RateLimit-Policy": f'"{limit.name}";q={limit.amount};w={limit.period}',
+                "RateLimit": f'"{limit.name}";r=0;t={seconds}',
+            }
+            raise TooManyRequests(headers=headers)

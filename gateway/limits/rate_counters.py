@@ -1,8 +1,8 @@
 """Counters of requests in sliding windows: in this process, or in a store that gateways share.
 
-Both weigh the previous window by how much of it still lies in the last period, as the `limits`
-library does; that library speaks to the store. Its own counters in memory look at every key at
-every hit (1.4 ms with 10,000 clients), which an attacker could use; ours look at one.
+Both weight the previous window by the part of it that lies within the last period, as the `limits`
+library does. That library accesses the store. Its own counters in memory check every key at each
+hit (1.4 ms with 10,000 clients), which an attacker could use; `MemoryCounters` checks one.
 """
 
 import time
@@ -22,12 +22,12 @@ log = structlog.get_logger(__name__)
 STORE_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
 STORE_TIMEOUT = 0.25  # seconds; a slow store must not slow every request down
 STORE_CONNECTIONS = 32
-STORE_PAUSE = 2.0  # seconds in which a store that failed is left alone
+STORE_PAUSE = 2.0  # seconds without requests to a store that failed
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """How many hits of a name a key may have in any `period` seconds."""
+    """How many hits a key may have in any `period` seconds; `name` separates the limits."""
 
     name: str
     amount: int
@@ -35,13 +35,13 @@ class RateLimit:
 
     @classmethod
     def parse(cls, name: str, text: str) -> "RateLimit":
-        """Read the notation of the `limits` library: `100/10 seconds`. Raises ValueError."""
+        """Parse the notation of the `limits` library: `100/10 seconds`. Raises ValueError."""
         item = parse(text)
         return cls(name, item.amount, item.get_expiry())
 
     @property
     def item(self) -> RateLimitItem:
-        """The same for the library."""
+        """Return this limit as an object of the `limits` library."""
         return RateLimitItemPerSecond(self.amount, self.period, namespace=self.name)
 
 
@@ -49,14 +49,14 @@ class RateCounters(Protocol):
     """Counts hits by key."""
 
     async def hit(self, limit: RateLimit, key: str) -> float | None:
-        """Count one and return None; when that is too many, the seconds until one more fits."""
+        """Count a hit and return None, or return the seconds until one more fits."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 class _Windows:
-    """The hits of one period and of the one before, by key."""
+    """The hits of the current and of the previous period, by key."""
 
     __slots__ = ("current", "number", "previous")
 
@@ -66,7 +66,7 @@ class _Windows:
         self.previous: dict[str, int] = {}
 
     def move_to(self, number: int) -> None:
-        """Begin another period; whole dictionaries are forgotten at once."""
+        """Begin another period; the hits of older periods are deleted at once."""
         self.previous = self.current if number == self.number + 1 else {}
         self.current = {}
         self.number = number
@@ -80,7 +80,7 @@ class MemoryCounters:
         self._windows: dict[str, _Windows] = {}
 
     async def hit(self, limit: RateLimit, key: str) -> float | None:
-        """Count one and return None; when that is too many, the seconds until one more fits."""
+        """Count a hit and return None, or return the seconds until one more fits."""
         windows = self._windows.get(limit.name)
         if windows is None:
             windows = self._windows[limit.name] = _Windows()
@@ -95,11 +95,11 @@ class MemoryCounters:
         return None
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there are no connections."""
 
 
 def _until_room(amount: int, period: float, elapsed: float, current: int, previous: int) -> float:
-    """Seconds until the weighted count has come down so far that one more hit fits."""
+    """Return the seconds until the weighted count is so low that one more hit fits."""
     room = amount - 1 - current
     if room >= 0:
         return period * (1 - room / previous) - elapsed
@@ -110,12 +110,12 @@ def _until_room(amount: int, period: float, elapsed: float, current: int, previo
 class SharedCounters:
     """Counters that several gateways share in Redis or Valkey.
 
-    While the store cannot be reached each gateway counts for itself: limits are there to keep the
-    services well, and refusing everybody would not.
+    While the store cannot be reached, each gateway counts alone: limits protect the services, and
+    refusing all requests would not.
     """
 
     def __init__(self, url: str) -> None:
-        # Valkey speaks the same protocol, and one client library is enough.
+        # Valkey has the same protocol, so one client library is enough.
         self._pool = BlockingConnectionPool.from_url(
             url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
             max_connections=STORE_CONNECTIONS,
@@ -128,25 +128,25 @@ class SharedCounters:
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix="carnet:gateway",
-            connection_pool=self._pool,  # type: ignore[arg-type]  # its hints forget this option
+            connection_pool=self._pool,  # type: ignore[arg-type]  # its type hints lack this option
         )
         self._strategy = SlidingWindowCounterRateLimiter(storage)
-        self._own = MemoryCounters()
-        self._resting_until = 0.0
+        self._local = MemoryCounters()
+        self._paused_until = 0.0
 
     async def hit(self, limit: RateLimit, key: str) -> float | None:
-        """Count one and return None; when that is too many, the seconds until one more fits."""
+        """Count a hit and return None, or return the seconds until one more fits."""
         item = limit.item
-        if time.monotonic() < self._resting_until:
-            return await self._own.hit(limit, key)
+        if time.monotonic() < self._paused_until:
+            return await self._local.hit(limit, key)
         try:
             if await self._strategy.hit(item, key):
                 return None
             stats = await self._strategy.get_window_stats(item, key)
         except (StorageError, OSError, TimeoutError) as error:
             log.warning("limits_store_unreachable", cause=repr(error))
-            self._resting_until = time.monotonic() + STORE_PAUSE
-            return await self._own.hit(limit, key)
+            self._paused_until = time.monotonic() + STORE_PAUSE
+            return await self._local.hit(limit, key)
         return max(stats.reset_time - time.time(), 1.0)
 
     async def close(self) -> None:

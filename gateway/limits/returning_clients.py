@@ -1,8 +1,8 @@
-"""Clients that have signed in before: by the cookie of a device, or by the address.
+"""Clients that have signed in before, recognized by a device cookie or by the address.
 
-Only what this gateway has seen itself counts, because it cannot verify identity's cookies: an
-answer that sets a device cookie is a sign-in that succeeded. A known client has no more
-rights than others: it may only use places that strangers cannot take.
+The gateway cannot verify identity's cookies, so it recognizes only what it observed itself: a
+response that sets a device cookie means that a sign-in succeeded. A returning client has no more
+rights than others: only the places that are reserved for returning clients.
 """
 
 import hashlib
@@ -10,36 +10,36 @@ from collections import OrderedDict
 
 from gateway.headers import RawHeaders
 
-# See services/identity/security/device_cookies.py. Browsers enforce the prefixes (RFC 6265bis).
+# The cookie of identity; browsers enforce the prefixes (RFC 6265bis).
 _COOKIE = b"carnet_device"
 _COOKIE_NAMES = frozenset({_COOKIE, b"__Host-" + _COOKIE, b"__Secure-" + _COOKIE})
-_REMEMBERED = 20_000  # of each kind; the one that was used least recently is forgotten
+_CAPACITY = 20_000  # devices and addresses each; the least recently used one is removed
 
 
 class ReturningClients:
-    """Remembers devices and addresses from which somebody has signed in."""
+    """Stores the devices and addresses from which users have signed in."""
 
-    def __init__(self, *, remembered: int = _REMEMBERED) -> None:
-        self._devices = _LruSet(remembered)
-        self._networks = _LruSet(remembered)
+    def __init__(self, *, capacity: int = _CAPACITY) -> None:
+        self._devices = _LruSet(capacity)
+        self._networks = _LruSet(capacity)
 
     def recognizes(self, cookies: bytes | None, network: str) -> bool:
-        """Whether a request's `Cookie` header or its address is known."""
+        """Return whether a request's `Cookie` header or its address is known."""
         if network in self._networks:
             return True
         devices = _devices_in(cookies.split(b";")) if cookies else []
         return any(device in self._devices for device in devices)
 
-    def record_sign_in(self, answer: RawHeaders, network: str) -> None:
-        """Remember the client, if the answer's headers show that its sign-in has succeeded."""
-        cookies = [value.partition(b";")[0] for name, value in answer if name == b"set-cookie"]
+    def record_sign_in(self, headers: RawHeaders, network: str) -> None:
+        """Store the client if the response's headers show that its sign-in succeeded."""
+        cookies = [value.partition(b";")[0] for name, value in headers if name == b"set-cookie"]
         for device in _devices_in(cookies):
             self._devices.add(device)
             self._networks.add(network)
 
 
 class _LruSet:
-    """A set of texts that forgets those it has not seen for longest."""
+    """A set of texts of limited size that removes the least recently used one."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -52,7 +52,7 @@ class _LruSet:
         return True
 
     def add(self, item: str) -> None:
-        """Remember a text."""
+        """Add a text."""
         self._items[item] = None
         self._items.move_to_end(item)
         if len(self._items) > self._size:
@@ -60,7 +60,7 @@ class _LruSet:
 
 
 def _devices_in(cookies: list[bytes]) -> list[str]:
-    """The device cookies among `name=value` pairs, as digests: the values are not kept."""
+    """Return digests of the device cookies among `name=value` pairs; no values are stored."""
     pairs = (cookie.strip().partition(b"=") for cookie in cookies)
     return [
         hashlib.blake2b(value, digest_size=16).hexdigest()

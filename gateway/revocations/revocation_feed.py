@@ -1,15 +1,15 @@
-"""How a gateway learns of revocations: events from the broker, and identity's list of them.
+"""Keeps the revocations of a gateway current: from the broker's events and from identity's list.
 
-The list is read once the queue is bound, so that nothing falls in between; from then on events
-bring the news within milliseconds, and the list is compared now and then, for what the broker may
-never get. The queue outlives a lost connection for two minutes, so that a gateway which reconnects
-needs no list from an identity that may be overloaded. While the broker is away the list alone is
-read every second. Only a gateway that has neither goes blind.
+The list is fetched after the queue is bound, so that no revocation is missed. From then on events
+arrive within milliseconds, and the list is fetched every ten seconds, for events that never reach
+the broker. The queue outlives a lost connection for two minutes, so that a gateway that reconnects
+needs no list from an identity that may be overloaded. Without the broker, the list is fetched every
+second. A gateway with neither of the two accepts no token after a while (RevocationStore).
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 
 from gateway.revocations.revocation_store import Clock, RevocationStore
 from shared import bus
-from shared.events import Event, EventData
+from shared.events import Event
 from shared.fields import KeyId, ServiceData
 from shared.publishers import ForgedMessage, require_publisher
 from shared.shapes import Reading, Readings
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 OWNER = "gateway"
 QUEUE = f"{OWNER}.revocations"
-QUEUE_LIFETIME = 120.0  # seconds that the queue is kept without a connection
+QUEUE_LIFETIME = 120.0  # seconds that the queue outlives its connection
 
 BINDINGS = (
     "identity.user.*.v1",
@@ -43,20 +43,20 @@ READ_WHILE_LISTENING = 10.0
 READ_WHILE_DISCONNECTED = 1.0
 
 FetchRevocationList = Callable[[], Awaitable[bytes | None]]
-"""Fetches identity's list as JSON; None when it cannot be had."""
+"""Fetches identity's list as JSON; returns None if that fails."""
 
 
 class RevocationList(ServiceData):
-    """Identity's answer: what is void at this moment and has not run out."""
+    """Identity's list: what is revoked at this moment and has not expired."""
 
     revoked_sessions: list[str]
     users: dict[KeyId, float]
     organizations: list[int]
     organization_versions: dict[KeyId, int] = Field(default_factory=dict)
-    """As of which version each is closed; an identity from before this field does not say."""
+    """The version in which each was closed; an identity of an earlier version omits this field."""
 
     def apply_to(self, revocations: RevocationStore) -> None:
-        """Add it to what is known."""
+        """Add the list to the revocations."""
         revocations.end_sessions(self.revoked_sessions)
         for user_id, not_before in self.users.items():
             revocations.revoke_user_tokens_before(user_id, not_before)
@@ -66,7 +66,7 @@ class RevocationList(ServiceData):
 
 
 class ChangedValues(ServiceData):
-    """What we read of an event's new values; most events say nothing of the kind."""
+    """The part of an event's new values that may revoke tokens; most events have none of it."""
 
     ended_sessions: list[str] = Field(default_factory=list)
     tokens_not_before: float | None = None
@@ -74,7 +74,7 @@ class ChangedValues(ServiceData):
 
 
 class PermissionHolder(ServiceData):
-    """Whose permission it is; a removed one says it among the old values."""
+    """The user of a permission; a removed permission has it in the old values."""
 
     user_id: int
 
@@ -93,27 +93,24 @@ READINGS: Readings = {
 
 
 def apply_event(revocations: RevocationStore, event: Event) -> None:
-    """Add what an event says to what is known."""
-    data, news = event.data, ChangedValues.model_validate(event.data.new_values)
-    revocations.end_sessions(news.ended_sessions)
-    if news.tokens_not_before is not None:
-        revocations.revoke_user_tokens_before(_user_of(data), news.tokens_not_before)
+    """Add the revocations of an event."""
+    data, values = event.data, ChangedValues.model_validate(event.data.new_values)
+    revocations.end_sessions(values.ended_sessions)
+    if values.tokens_not_before is not None:
+        if data.entity_type == "user" and data.entity_id is not None:
+            user_id = data.entity_id
+        else:
+            user_id = PermissionHolder.model_validate(data.old_values | data.new_values).user_id
+        revocations.revoke_user_tokens_before(user_id, values.tokens_not_before)
     if data.entity_type == "organization" and data.entity_id is not None:
-        if news.is_active is False:
+        if values.is_active is False:
             revocations.close_organization(data.entity_id, data.entity_version)
-        elif news.is_active is True:
+        elif values.is_active is True:
             revocations.reopen_organization(data.entity_id, data.entity_version)
 
 
-def _user_of(data: EventData) -> int:
-    """The user an event is about: a removed permission names its user among the old values."""
-    if data.entity_type == "user" and data.entity_id is not None:
-        return data.entity_id
-    return PermissionHolder.model_validate(data.old_values | data.new_values).user_id
-
-
 class RevocationFeed:
-    """Keeps one gateway's revocations up to date while its `running` block lasts."""
+    """Keeps one gateway's revocations current while its `running` block lasts."""
 
     def __init__(
         self,
@@ -128,19 +125,19 @@ class RevocationFeed:
         self._fetch_list = fetch_list
         self._clock = clock
         self.queue_name = f"{QUEUE}.{uuid7()}"
-        self._queue_created_at: float | None = None  # when the queue was made
-        self._list_applied = False  # the list was read after the queue was bound
+        self._queue_created_at: float | None = None  # when this gateway declared the queue
+        self._list_applied = False  # the list was fetched after the queue was bound
         self._consuming = False
         self._list_requested = asyncio.Event()
 
     @property
     def listening(self) -> bool:
-        """Whether events bring the news, and nothing from before was missed."""
+        """Whether events arrive, and the list of what preceded them was applied."""
         return self._consuming and self._list_applied
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follow the news in the background until the block ends."""
+        """Receive events and fetch the list in the background until the block ends."""
         tasks = [
             asyncio.ensure_future(self._listen_forever()),
             asyncio.ensure_future(self._read_list_forever()),
@@ -148,7 +145,12 @@ class RevocationFeed:
         try:
             yield
         finally:
-            await _end(tasks)
+            # Repeated, because the library may swallow a cancellation while the broker is frozen.
+            pending = set(tasks)
+            while pending:
+                for task in pending:
+                    task.cancel()
+                _, pending = await asyncio.wait(pending, timeout=bus.CLOSE_TIMEOUT)
 
     async def _listen_forever(self) -> None:
         """Receive events until cancelled; after any failure, connect again in a moment."""
@@ -204,14 +206,14 @@ class RevocationFeed:
             log.exception("revocation_event_not_understood", event_id=message.id)
 
     async def _read_list_forever(self) -> None:
-        """Read the list until cancelled: at once when asked to, else every few seconds."""
+        """Fetch the list until cancelled: at once when requested, else every few seconds."""
         while True:
             self._list_requested.clear()
-            bound_at = self._queue_created_at
+            created_at = self._queue_created_at
             if (
                 await self._apply_list()
-                and bound_at is not None
-                and bound_at == self._queue_created_at
+                and created_at is not None
+                and created_at == self._queue_created_at
             ):
                 self._list_applied = True
             pause = READ_WHILE_LISTENING if self.listening else READ_WHILE_DISCONNECTED
@@ -234,12 +236,3 @@ class RevocationFeed:
             return False
         self._revocations.confirm_current(as_of)
         return True
-
-
-async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
-    """Cancel until it takes: the library may swallow a cancellation at a frozen broker."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=bus.CLOSE_TIMEOUT)

@@ -1,4 +1,4 @@
-"""A circuit for each instance of a service: one that fails again and again is left alone."""
+"""A circuit breaker for each instance: one that fails repeatedly receives no requests."""
 
 import time
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from prometheus_client import Gauge
 log = structlog.get_logger(__name__)
 
 OPEN = Gauge(
-    "carnet_gateway_circuits_open", "How many instances of a service are left alone", ["service"]
+    "carnet_gateway_circuits_open", "Instances of a service that receive no requests", ["service"]
 )
 
 
 class CircuitBreaker:
-    """Opens after `failures` attempts in a row that got no answer, or one refused connection.
+    """Opens after `failures` attempts in a row without a response, or one refused connection.
 
-    While it is open no requests go there, but for one every `pause` seconds that tries whether the
-    instance answers again; an answer, whatever its status, closes the circuit. After a refusal the
-    first try comes after `refusal_pause`, and each later one after twice as long. Seconds.
+    While it is open, one request every `pause` seconds tests whether the instance responds again; a
+    response with any status closes the circuit. After a refused connection the first test follows
+    after `refusal_pause` seconds, and each later one after twice as long, up to `pause`.
     """
 
     def __init__(
@@ -44,21 +44,21 @@ class CircuitBreaker:
 
     @property
     def seconds_until_retry(self) -> float:
-        """Seconds until a request may go there; zero when it may now."""
+        """Seconds until a request is admitted; zero if it is admitted now."""
         return max(0.0, self._next_try - self._clock()) if self._is_open else 0.0
 
     def admit(self) -> bool:
-        """Begin an attempt, if one may go there now."""
+        """Return whether a request may be sent now. The caller must record its outcome."""
         if not self._is_open:
             return not self._retired
         if self.seconds_until_retry > 0:
             return False
-        # This attempt is the try. Should it never come back, the next one follows in its time.
+        # This request is the test. If its outcome is never recorded, the next test follows later.
         self._next_try = self._clock() + self._pause
         return True
 
     def record_success(self) -> None:
-        """The instance answered."""
+        """Record a response."""
         self._failures = 0
         self._refusal_pause = self._first_pause
         if self._is_open:
@@ -66,18 +66,18 @@ class CircuitBreaker:
             log.warning("circuit_closed", **self._names)
 
     def record_failure(self) -> None:
-        """The instance broke off, or let the time run out."""
+        """Record that the instance failed or timed out."""
         self._failures += 1
         if self._failures >= self._limit:
             self._open_for(self._pause)
 
     def record_refusal(self) -> None:
-        """The instance could not be connected to: it received nothing, and will not just now."""
+        """Record that the connection was refused, so the instance received nothing."""
         self._open_for(self._refusal_pause)
         self._refusal_pause = min(2 * self._refusal_pause, self._pause)
 
     def retire(self) -> None:
-        """The instance is there no longer: nothing goes there, and nothing is told of it."""
+        """Admit no more requests and report nothing: the instance was removed."""
         self._retired = True
         if self._is_open:
             self._close()

@@ -1,7 +1,7 @@
 """One connection to a service: HTTP/1.1, one request at a time, parsed by llhttp (RFC 9112).
 
-Written by hand because the hop's cost is mostly that of its client, see
-docs/decisions/0014-the-forwarding-client.md. It knows nothing of services, attempts or places.
+It is our own because the HTTP client causes most of the cost of forwarding, see
+docs/decisions/0014-the-forwarding-client.md.
 """
 
 import asyncio
@@ -10,22 +10,22 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-HEAD_LIMIT: Final = 64 * 1024  # bytes of an answer's head
-BUFFERED: Final = 64 * 1024  # bytes of a body that wait for a slow client before the service waits
+HEAD_LIMIT: Final = 64 * 1024  # bytes of a response's head
+BUFFERED: Final = 64 * 1024  # bytes of a body that are buffered for a slow client
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class ConnectionLost(Exception):
-    """The connection ended before a byte of the answer came, often after it had been idle."""
+    """The connection ended before the first byte of the response, often after it was idle."""
 
 
 class InvalidResponse(Exception):
-    """What came is no answer, or not the whole of one."""
+    """The received data is not a complete HTTP response."""
 
 
 class UpstreamResponse:
-    """A service's answer as it arrives. Names of headers are in lower case."""
+    """A service's response as it arrives. Names of headers are in lower case."""
 
     __slots__ = (
         "_connection",
@@ -43,7 +43,7 @@ class UpstreamResponse:
         self.status = 0
         self.headers: Headers = []
         self.complete = False
-        self.bodiless = bodiless  # the answer to a HEAD has the headers of a body it does not have
+        self.bodiless = bodiless  # the response to HEAD has headers for a body, but no body
         self._connection = connection
         self._pieces: list[bytes] = []
         self._size = 0
@@ -51,9 +51,9 @@ class UpstreamResponse:
         self._waiter: asyncio.Future[None] | None = None
 
     async def next(self) -> tuple[bytes, bool]:
-        """The next piece of the body, and whether it is the last.
+        """Return the next piece of the body, and whether it is the last.
 
-        Raises InvalidResponse when the service breaks off, TimeoutError when it falls silent.
+        Raises InvalidResponse if the connection breaks, TimeoutError if the service is silent.
         """
         while not (self._pieces or self.complete):
             await self._wait()
@@ -66,7 +66,7 @@ class UpstreamResponse:
         return piece, self.complete
 
     def close(self) -> None:
-        """Take no more of it; the connection ends unless the answer was complete."""
+        """Stop reading; closes the connection unless the response is complete."""
         if not self.complete:
             self._connection.close()
 
@@ -82,26 +82,26 @@ class UpstreamResponse:
         await self._waiter
 
     def add(self, piece: bytes) -> bool:
-        """Keep a piece; returns whether there is enough for now."""
+        """Store a piece; return whether the buffer is full now and was not before."""
         self._pieces.append(piece)
-        before, self._size = self._size, self._size + len(piece)
+        previous, self._size = self._size, self._size + len(piece)
         self.wake()
-        return before <= BUFFERED < self._size
+        return previous <= BUFFERED < self._size
 
     def fail(self, failure: Exception) -> None:
-        """Nothing more will come."""
+        """End the response with an error."""
         self._failure = failure
         self.wake()
 
     def wake(self) -> None:
-        """Let whoever waits look again."""
+        """Wake the task that waits for data."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """A connection that asks one thing at a time; `on_idle` is called when it may ask again."""
+    """A connection for one request at a time; `on_idle` is called when it can be reused."""
 
     def __init__(self, on_idle: Callable[["UpstreamConnection"], None]) -> None:
         self._on_idle = on_idle
@@ -112,10 +112,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._silence_timeout = 0.0
         self._paused = False
-        self._framed = False  # the headers say where the body ends
+        self._has_framing = False  # the headers define where the body ends
         self._interim = False
         self._head_size = 0
-        self._unparsed = 0
+        self._incomplete_size = 0
         self._last_activity = 0.0
         self.idle_since = 0.0
         self.is_open = True
@@ -123,15 +123,19 @@ class UpstreamConnection(asyncio.Protocol):
     async def send(
         self, request: bytes, *, is_head: bool, silence_timeout: float
     ) -> UpstreamResponse:
-        """Send a whole request and return its answer once status and headers are there.
+        """Send a whole request and return its response once status and headers arrived.
 
         Raises ConnectionLost, InvalidResponse, or TimeoutError after `silence_timeout` seconds.
         """
         response = self._response = UpstreamResponse(self, bodiless=is_head)
-        self._framed = self._interim = False
-        self._head_size = self._unparsed = 0
+        self._has_framing = self._interim = False
+        self._head_size = self._incomplete_size = 0
         self._transport.write(request)
-        self._start_timer(silence_timeout)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._silence_timeout = silence_timeout
+        self._last_activity = self._loop.time()
+        self._timer = self._loop.call_later(silence_timeout, self._check_silence)
         try:
             await response.wait_for_head()
         except BaseException:
@@ -140,27 +144,27 @@ class UpstreamConnection(asyncio.Protocol):
         return response
 
     def close(self) -> None:
-        """End the connection at once; an answer under way is broken off."""
+        """Close the connection at once, also during a response."""
         self.is_open = False
         self._detach()
         self._transport.abort()
 
     def resume(self) -> None:
-        """Read on after a pause."""
+        """Continue to read after a pause."""
         if self._paused and self.is_open:
             self._paused = False
             self._last_activity = self._loop.time()
             self._transport.resume_reading()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        # uvloop's is none by inheritance.
+        """Store the transport."""
+        # uvloop's transport is not a subclass.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; bytes that nobody asked for end the connection."""
+        """Parse the data; data without a request ends the connection."""
         response = self._response
         if response is None:
             self.close()
@@ -169,36 +173,36 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self._fail(InvalidResponse("not an HTTP answer"))
+            self._fail(InvalidResponse("not an HTTP response"))
             return
         if not response.status:
-            # A header without an end has not been counted yet.
-            self._unparsed += len(data)
-            if self._unparsed > HEAD_LIMIT:
+            # An incomplete header is not counted yet.
+            self._incomplete_size += len(data)
+            if self._incomplete_size > HEAD_LIMIT:
                 self._fail(InvalidResponse("the head is too large"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end: of a body that has no other mark of its end, or before its time."""
+        """Complete a body that ends with the connection; otherwise fail the response."""
         self.is_open = False
         response = self._response
         if response is None:
             return
-        if exc is None and response.status and not self._framed:
+        if exc is None and response.status and not self._has_framing:
             self._finish(response)
-        elif response.status or self._unparsed:
-            self._fail(InvalidResponse("broken off"))
+        elif response.status or self._incomplete_size:
+            self._fail(InvalidResponse("the connection broke"))
         else:
             self._fail(ConnectionLost())
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """Another answer begins: the only one allowed is that to what was asked."""
+        """Close the connection if a response begins without a request."""
         if self._response is None:
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, and whether it says where the body ends."""
+        """Store a header, and whether it defines where the body ends."""
         response = self._response
         if response is None:
             return
@@ -206,32 +210,32 @@ class UpstreamConnection(asyncio.Protocol):
         if name == b"content-length" or (
             name == b"transfer-encoding" and value.lower().endswith(b"chunked")
         ):
-            self._framed = True
+            self._has_framing = True
         response.headers.append((name, value))
         self._head_size += len(name) + len(value)
         if self._head_size > HEAD_LIMIT:
             self._fail(InvalidResponse("the head is too large"))
 
     def on_headers_complete(self) -> None:
-        """The answer has begun, or one that only says that another will (RFC 9110 15.2)."""
+        """Begin the response, or discard an interim one (RFC 9110 15.2)."""
         response = self._response
         if response is None:
             return
         status = self._parser.get_status_code()
         if status < 200 and status != 101:
             self._interim = True
-            self._framed = False
+            self._has_framing = False
             response.headers.clear()
             return
         response.status = status
         response.wake()
         if response.bodiless or status in (204, 304):
             self._finish(response)
-            # The old one still waits for the body that the headers speak of.
+            # The old parser would wait for the body that the headers announce.
             self._parser = HttpResponseParser(self)
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body; a slow client slows the service down."""
+        """Store a piece of the body; pause reading while the client is slow."""
         response = self._response
         if response is None:
             self.close()
@@ -240,17 +244,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """The response is complete."""
+        """Complete the response, or continue after an interim one."""
         if self._interim:
             self._interim = False
         elif self._response is not None:
             self._finish(self._response)
 
-    # What we do about it.
-
     def _finish(self, response: UpstreamResponse) -> None:
-        # A service that answers early may leave the rest of the request unread.
-        reusable = (
+        # A service that responds early may not read the rest of the request.
+        can_be_reused = (
             self.is_open
             and not self._transport.get_write_buffer_size()
             and self._parser.should_keep_alive()
@@ -258,7 +260,7 @@ class UpstreamConnection(asyncio.Protocol):
         response.complete = True
         response.wake()
         self._detach()
-        if not reusable:
+        if not can_be_reused:
             self.close()
             return
         self.resume()
@@ -272,28 +274,17 @@ class UpstreamConnection(asyncio.Protocol):
             response.fail(failure)
 
     def _detach(self) -> None:
-        """Forget the answer and its timer."""
+        """Separate the connection from its response and stop the timer."""
         self._response = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _start_timer(self, silence_timeout: float) -> None:
-        """Give the service so many seconds for the next sign of it."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._silence_timeout = silence_timeout
-        self._last_activity = self._loop.time()
-        self._timer = self._loop.call_later(silence_timeout, self._check_silence)
-
     def _check_silence(self) -> None:
-        now = self._loop.time()
-        left = (
-            self._silence_timeout
-            if self._paused
-            else self._last_activity + self._silence_timeout - now
-        )
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._check_silence)
+        timeout = self._silence_timeout
+        deadline = timeout + (self._loop.time() if self._paused else self._last_activity)
+        remaining = deadline - self._loop.time()
+        if remaining > 0:
+            self._timer = self._loop.call_later(remaining, self._check_silence)
         else:
             self._fail(TimeoutError())

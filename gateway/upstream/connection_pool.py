@@ -1,4 +1,4 @@
-"""Connections to one instance of a service, kept open between requests."""
+"""Connections to one instance of a service that stay open between requests."""
 
 import asyncio
 import ssl
@@ -7,13 +7,13 @@ from gateway.upstream.connection import UpstreamConnection
 
 
 class CannotConnect(Exception):
-    """There is no connection to be had, so nothing of the request was received."""
+    """No connection was established, so nothing of the request was received."""
 
 
 class ConnectionPool:
-    """The idle connections to one address. Seconds.
+    """The idle connections to one address. Timeouts are in seconds.
 
-    How many there are is bounded by the requests that may be at a service at the same time.
+    The limit of requests that are at a service at the same time limits their number, too.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class ConnectionPool:
     ) -> None:
         self._host = host
         self._port = port
-        self._tls_name = tls_name  # whom the certificate must name; None for no TLS
+        self._tls_name = tls_name  # the name in the certificate; None without TLS
         self._tls = ssl.create_default_context() if tls_name else None
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
@@ -35,30 +35,15 @@ class ConnectionPool:
         self._closed = False
 
     async def acquire(self) -> UpstreamConnection:
-        """An idle connection, the one used last, or a new one. Raises CannotConnect."""
-        idle = self._idle
-        if idle:
-            oldest = asyncio.get_running_loop().time() - self._idle_timeout
-            while idle:
-                connection = idle.pop()
-                if connection.idle_since < oldest:
-                    connection.close()
-                elif connection.is_open:
-                    return connection
-        return await self._connect()
-
-    def close_idle(self) -> None:
-        """Close what is idle: the other end may have gone without our having noticed yet."""
-        while self._idle:
-            self._idle.pop().close()
-
-    def close(self) -> None:
-        """Close what is idle; what is in use is closed when it becomes free."""
-        self._closed = True
-        self.close_idle()
-
-    async def _connect(self) -> UpstreamConnection:
+        """Return the idle connection used last, or a new one. Raises CannotConnect."""
         loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._idle_timeout
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since < oldest:
+                connection.close()
+            elif connection.is_open:
+                return connection
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
@@ -71,6 +56,16 @@ class ConnectionPool:
         except (OSError, TimeoutError) as error:
             raise CannotConnect from error
         return connection
+
+    def close_idle(self) -> None:
+        """Close the idle connections: the other end may have closed them already."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def close(self) -> None:
+        """Close the idle connections now and the others when they become idle."""
+        self._closed = True
+        self.close_idle()
 
     def _release(self, connection: UpstreamConnection) -> None:
         if self._closed:

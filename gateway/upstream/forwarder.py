@@ -1,4 +1,4 @@
-"""The hop to a service: one attempt after another until there is an answer or a reason."""
+"""Sends requests to services, to one instance after another until one responds."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from gateway.upstream.connection import ConnectionLost, InvalidResponse, Upstrea
 from gateway.upstream.connection_pool import CannotConnect, ConnectionPool
 from gateway.upstream.instances import Instance, Upstream
 
-# RFC 9110 9.2.1: repeating these asks for nothing twice.
+# RFC 9110 9.2.1: repeating these changes nothing.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 
 
 @dataclass(slots=True)
 class UpstreamRequest:
-    """A request as it goes on to a service. `silence_timeout` is in seconds, see Settings.
+    """A request as it is sent to a service. `silence_timeout` is in seconds, see Settings.
 
-    `has_key`: the service executes it once, however often it arrives with its Idempotency-Key.
+    `has_idempotency_key`: the service executes the request once, even if it is repeated.
     """
 
     method: str
@@ -36,16 +36,16 @@ class UpstreamRequest:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether it may be sent again when it may have been received before."""
+        """Whether it may be repeated although the service may have received it."""
         if self.has_idempotency_key and self.method == "POST":
             return True
         return self.body is None and self.method in _SAFE_METHODS
 
     def encode(self, host: bytes) -> bytes:
-        """The request line and the headers, with the body behind them.
+        """Return the request line, the headers and the body as bytes.
 
-        The length is that of the body which is there, never one that a client announced.
-        Raises MalformedRequest (400) for a line break where there must be none.
+        Content-Length is the size of the actual body, never what a client announced.
+        Raises MalformedRequest (400) for a line break inside of a line.
         """
         target = self.raw_path + b"?" + self.query_string if self.query_string else self.raw_path
         lines = [b"%b %b HTTP/1.1" % (self.method.encode(), target), b"host: " + host]
@@ -54,16 +54,17 @@ class UpstreamRequest:
         if self.body is not None or self.method in _BODY_EXPECTED:
             lines.append(b"content-length: %d" % len(body))
         head = b"\r\n".join(lines)
-        # Our server's parser lets none through; but here one would become another request.
+        # The server's parser accepts none; but here one could begin another request.
         if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
             raise MalformedRequest
         return head + b"\r\n\r\n" + body
 
 
 class Forwarder:
-    """Sends requests to services over connections that are kept open.
+    """Sends requests to services over connections that stay open.
 
-    Use it as an async context manager; outside of it every service is unavailable. Seconds.
+    Use it as an async context manager; outside of it every service is unavailable. Timeouts are in
+    seconds.
     """
 
     def __init__(self, *, connect_timeout: float = 2, idle_timeout: float = 30) -> None:
@@ -83,17 +84,18 @@ class Forwarder:
         self._pools.clear()
 
     def close_connections(self, instance: Instance) -> None:
-        """Close the connections to an instance; what is under way there ends by itself."""
+        """Close the connections to an instance; requests in progress are completed."""
         pool = self._pools.pop(instance, None)
         if pool is not None:
             pool.close()
 
     async def send(self, upstream: Upstream, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request to an instance of a service; the answer's body is still to be read.
+        """Send a request to an instance of a service; the caller reads the response's body.
 
-        An instance that cannot be connected to has received nothing, so the next one is tried
-        whatever the method. One that broke off may have acted (502). A safe request, and a POST
-        with an Idempotency-Key, are sent once more here, and then by their client (503).
+        If an instance refuses the connection, it received nothing, and the next one is tried for
+        every method. If a connection breaks, the instance may have executed the request (502). A
+        safe request, or a POST with an Idempotency-Key, is then repeated once here; if that fails,
+        its client may repeat it (503).
         Raises UpstreamUnavailable (503), UpstreamFailed (502), UpstreamTimedOut (504), or
         MalformedRequest (400).
         """
@@ -112,8 +114,8 @@ class Forwarder:
     ) -> UpstreamResponse:
         """Send the gateway's own safe request, also to an instance whose circuit is open.
 
-        Clients' requests would take the few attempts that an open circuit allows. Raises
-        UpstreamUnavailable (503) when no instance answers.
+        Otherwise requests of clients would use the few attempts that an open circuit admits.
+        Raises UpstreamUnavailable (503) if no instance responds.
         """
         for instance in upstream.all_instances():
             with suppress(CannotConnect, ConnectionLost, UpstreamFailed, UpstreamTimedOut):
@@ -132,7 +134,7 @@ class Forwarder:
             else:
                 instance.circuit.record_success()
                 return response
-        raise AssertionError("in_turn raises when no instance is left")
+        raise AssertionError("available_instances raises if no instance is left")
 
     async def _send_to(self, instance: Instance, request: UpstreamRequest) -> UpstreamResponse:
         encoded = request.encode(instance.origin.authority)
@@ -143,7 +145,7 @@ class Forwarder:
                 encoded, is_head=request.method == "HEAD", silence_timeout=request.silence_timeout
             )
         except ConnectionLost:
-            # Where one has ended the others have too: the next attempt needs a new connection.
+            # The other idle connections are probably closed, too: the next attempt needs a new one.
             pool.close_idle()
             raise
         except InvalidResponse as error:

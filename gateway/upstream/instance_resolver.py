@@ -1,14 +1,14 @@
-"""Which processes there are behind the services' names, asked again every few seconds.
+"""Resolves the names of the services every few seconds to find their instances.
 
-A name of Docker Compose or of a headless service in Kubernetes stands for one address per
-process. Connections are kept open, so without asking again a process that was added would get
-nothing for long, and one that was taken away would be tried for ever.
+A name of Docker Compose or of a headless service in Kubernetes has one address for each process.
+Connections stay open, so if names were resolved only once, an added process would receive no
+requests, and a removed one would be tried forever.
 """
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -17,22 +17,22 @@ from gateway.upstream.instances import Instance, Upstream, UpstreamOrigin
 log = structlog.get_logger(__name__)
 
 ResolveName = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Returns the addresses of a name and port; raises OSError when there is no answer."""
+"""Returns the addresses of a name and port. Raises OSError if it cannot be resolved."""
 
-_PATIENCE = 5.0  # seconds for one look-up
+_TIMEOUT = 5.0  # seconds for one name
 
 
 async def system_resolve(name: str, port: int) -> Sequence[str]:
-    """Ask the system's resolver: a hosts file, or the name server."""
+    """Resolve a name with the system's resolver: the hosts file, or the name server."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    results = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in results))
 
 
 class InstanceResolver:
-    """Keeps the upstreams' instances up to date while its `running` block lasts.
+    """Keeps the upstreams' instances current while its `running` block lasts.
 
-    `on_removed` is called with each instance that is there no longer. `every` is in seconds.
+    `on_removed` is called with each instance that was removed. `every` is in seconds.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class InstanceResolver:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look names up in the background until the block ends."""
-        tasks = [asyncio.create_task(self._follow(upstream)) for upstream in self._upstreams]
+        """Resolve names in the background until the block ends."""
+        tasks = [asyncio.create_task(self._keep_current(upstream)) for upstream in self._upstreams]
         try:
             yield
         finally:
@@ -59,18 +59,18 @@ class InstanceResolver:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, upstream: Upstream) -> None:
+    async def _keep_current(self, upstream: Upstream) -> None:
         while True:
-            found = {o: await self._look_up(o) for o in upstream.origins if not o.is_numeric}
-            for instance in upstream.update(found):
+            addresses: dict[UpstreamOrigin, Sequence[str]] = {}
+            for origin in upstream.origins:
+                if origin.is_numeric:
+                    continue
+                try:
+                    async with asyncio.timeout(_TIMEOUT):
+                        addresses[origin] = await self._resolve(origin.name, origin.port)
+                except (OSError, TimeoutError):
+                    log.warning("name_not_resolved", name=origin.name)
+            for instance in upstream.update(addresses):
                 log.info("instance_gone", upstream=upstream.service.value, address=instance.host)
                 self._on_removed(instance)
             await asyncio.sleep(self._every)
-
-    async def _look_up(self, origin: UpstreamOrigin) -> Sequence[str]:
-        """The addresses of a name, none when they cannot be had just now."""
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                return await self._resolve(origin.name, origin.port)
-        log.warning("name_not_resolved", name=origin.name)
-        return ()

@@ -1,7 +1,8 @@
-"""The services' instances: which there are, whose turn it is, and who is left alone."""
+"""The instances of each service: which exist, and which one receives the next request."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from math import ceil
 from urllib.parse import urlsplit
@@ -9,21 +10,22 @@ from urllib.parse import urlsplit
 from gateway.errors import UpstreamUnavailable
 from gateway.limits.in_flight import InFlightLimit
 from gateway.routes import Service
+from gateway.settings import Settings
 from gateway.upstream.circuit_breaker import CircuitBreaker
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOrigin:
-    """An address as the settings have it; behind a name there may be several processes."""
+    """An address from the settings. Its name may resolve to several processes."""
 
     name: str
     port: int
     tls: bool
-    authority: bytes  # what the Host header says
+    authority: bytes  # the value of the Host header
 
     @classmethod
     def parse(cls, address: str) -> "UpstreamOrigin":
-        """Read `http://name:port`."""
+        """Parse `http://name:port` or `https://name:port`."""
         parts = urlsplit(address)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
@@ -31,7 +33,7 @@ class UpstreamOrigin:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether there is no name to look up."""
+        """Whether the address is an IP address, so that no name needs to be resolved."""
         try:
             ip_address(self.name)
         except ValueError:
@@ -40,22 +42,22 @@ class UpstreamOrigin:
 
 
 class Instance:
-    """One process of a service, by its address."""
+    """One process of a service, identified by its address."""
 
     __slots__ = ("circuit", "host", "origin")
 
     def __init__(self, origin: UpstreamOrigin, host: str, circuit: CircuitBreaker) -> None:
         self.origin = origin
-        self.host = host  # where to connect to: the name itself until it has been looked up
+        self.host = host  # IP address, or the name until it has been resolved
         self.circuit = circuit
 
 
 CircuitBreakerFactory = Callable[[str], CircuitBreaker]
-"""Makes the circuit of the instance at an address."""
+"""Returns the circuit breaker of the instance at an address (`host:port`)."""
 
 
 class Upstream:
-    """One service: its instances in turn, and the places for requests that are with it."""
+    """One service: its instances, and the limit of requests that are with it at the same time."""
 
     def __init__(
         self,
@@ -75,38 +77,58 @@ class Upstream:
     def _instance(self, origin: UpstreamOrigin, host: str) -> Instance:
         return Instance(origin, host, self._circuit(f"{host}:{origin.port}"))
 
-    def update(self, found: Mapping[UpstreamOrigin, Sequence[str]]) -> list[Instance]:
-        """Take what was found behind the names; returns the instances that are there no longer.
+    def update(self, addresses: Mapping[UpstreamOrigin, Sequence[str]]) -> list[Instance]:
+        """Replace the instances by those at the resolved addresses; return the removed ones.
 
-        Of a name about which nothing was found the last known instances stay.
+        An origin without a resolved address retains its instances.
         """
-        known = {(instance.origin, instance.host): instance for instance in self._instances}
-        wanted = [
+        current = {(instance.origin, instance.host): instance for instance in self._instances}
+        keys = [
             (origin, host)
             for origin in self.origins
-            for host in found.get(origin) or [host for of, host in known if of == origin]
+            for host in addresses.get(origin) or [host for of, host in current if of == origin]
         ]
-        self._instances = [
-            known[place] if place in known else self._instance(*place) for place in wanted
-        ]
-        gone = [instance for place, instance in known.items() if place not in wanted]
-        for instance in gone:
+        self._instances = [current[key] if key in current else self._instance(*key) for key in keys]
+        removed_instances = [instance for key, instance in current.items() if key not in keys]
+        for instance in removed_instances:
             instance.circuit.retire()
-        return gone
+        return removed_instances
 
     def available_instances(self) -> Iterator[Instance]:
-        """The instances that may be tried, each once, starting with the one whose turn it is.
+        """Yield each instance that its circuit breaker admits, in turn.
 
-        Raises UpstreamUnavailable (503) when the last of them was tried in vain.
+        Raises UpstreamUnavailable (503) when the caller asks for another one and none is left.
         """
         for instance in self.all_instances():
             if instance.circuit.admit():
                 yield instance
-        rest = min(instance.circuit.seconds_until_retry for instance in self._instances)
-        raise UpstreamUnavailable(retry_after=max(1, ceil(rest)))
+        pause = min(instance.circuit.seconds_until_retry for instance in self._instances)
+        raise UpstreamUnavailable(retry_after=max(1, ceil(pause)))
 
     def all_instances(self) -> list[Instance]:
-        """Return all instances, whatever their circuits say, the one whose turn it is first."""
+        """Return all instances whatever the state of their circuits, the next in turn first."""
         start = self._turn % len(self._instances)
         self._turn = start + 1
         return self._instances[start:] + self._instances[:start]
+
+
+Upstreams = Mapping[Service, Upstream]
+
+
+def upstreams_of(settings: Settings) -> Upstreams:
+    """Return every service with its configured addresses and limits."""
+    return {
+        service: Upstream(
+            service,
+            settings.instances(service),
+            in_flight=InFlightLimit.from_settings(service, settings),
+            circuit=partial(
+                CircuitBreaker,
+                service.value,
+                failures=settings.circuit_failures,
+                pause=settings.circuit_pause,
+                refusal_pause=settings.pause_after_refusal,
+            ),
+        )
+        for service in Service
+    }

@@ -119,7 +119,7 @@ def test_an_answer_without_a_device_cookie_teaches_nothing() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    known = ReturningClients(remembered=2)
+    known = ReturningClients(capacity=2)
     for number in (b"1", b"2", b"1", b"3"):
         known.record_sign_in([(b"set-cookie", b"carnet_device=" + number)], number.decode())
     assert [known.recognizes(None, network) for network in "123"] == [True, False, True]
