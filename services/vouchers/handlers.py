@@ -1,14 +1,17 @@
-"""What this service receives, each message with our own small copy of its shape."""
+"""The handlers of the events that this service receives, with the fields that it reads."""
 
 from typing import Any
 
-from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers.models import Base, ClientCopy, OrganizationCopy
-from services.vouchers.service import refunds, settlement
-from services.vouchers.service.default_types import DEFAULT_ORGANIZATION_SLUG, ensure_default_types
-from services.vouchers.service.remote_copies import ClientState, OrganizationState, keep
+from services.vouchers.models import ClientCopy, OrganizationCopy
+from services.vouchers.service import default_types, refunds, settlement
+from services.vouchers.service.remote_copies import (
+    ClientState,
+    OrganizationState,
+    store_copy,
+    update_copy,
+)
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
@@ -18,7 +21,7 @@ from shared.shapes import Reading, Readings
 
 
 class PaymentChanged(ServiceData):
-    """What we read of `payments.payment.*`: how the payment of a voucher stands."""
+    """The fields of `payments.payment.*`: the state of a voucher's payment."""
 
     voucher_id: int
     status: str
@@ -29,7 +32,7 @@ class PaymentChanged(ServiceData):
 
 
 class RefundSucceeded(ServiceData):
-    """What we read of `payments.refund.succeeded`: one refund, and how much it makes in all."""
+    """The fields of `payments.refund.succeeded`: one refund, and the total of all refunds."""
 
     voucher_id: int
     amount: Amount
@@ -38,104 +41,90 @@ class RefundSucceeded(ServiceData):
 
 
 class RefundFailed(ServiceData):
-    """What we read of `payments.refund.failed`: which quote was not paid out."""
+    """The fields of `payments.refund.failed`: the quote whose refund failed."""
 
     voucher_id: int | None = None
     quote_id: int | None = None
 
 
 class DisputeChanged(ServiceData):
-    """What we read of `payments.dispute.*`: whether the bank takes a voucher's money back."""
+    """The fields of `payments.dispute.*`: the state of a dispute about a voucher's payment."""
 
     voucher_id: int
     status: str
 
 
 async def payment_changed(session: AsyncSession, event: Event) -> None:
-    """Activate the voucher that was paid, cancel the one that will not be."""
+    """Activate a voucher that was paid, cancel one whose payment failed."""
     payment = PaymentChanged.model_validate(event.data.new_values)
-    outcome = settlement.Outcome(
+    report = settlement.PaymentReport(
         status=payment.status,
         invoice_number=payment.invoice_number,
         completed_at=payment.completed_at,
         amount=payment.amount,
         currency=payment.currency,
     )
-    await settlement.settle(session, payment.voucher_id, outcome)
+    await settlement.apply_payment(session, payment.voucher_id, report)
 
 
 async def refund_succeeded(session: AsyncSession, event: Event) -> None:
-    """Take the sessions that went with the money; a voucher whose money is all back ends."""
+    """Remove the refunded sessions; cancel a voucher whose money was refunded in full."""
     refund = RefundSucceeded.model_validate(event.data.new_values)
-    returned = refunds.Returned(refund.amount, refund.refunded_amount, refund.quote_id)
-    await refunds.refunded(session, refund.voucher_id, returned)
+    report = refunds.RefundReport(refund.amount, refund.refunded_amount, refund.quote_id)
+    await refunds.apply_refund(session, refund.voucher_id, report)
 
 
 async def refund_failed(session: AsyncSession, event: Event) -> None:
-    """Give the sessions of a quote again whose money did not go back."""
+    """Restore the sessions of a quote whose refund failed."""
     refund = RefundFailed.model_validate(event.data.new_values)
     if refund.voucher_id is not None and refund.quote_id is not None:
-        await refunds.not_refunded(session, refund.voucher_id, refund.quote_id)
+        await refunds.apply_failed_refund(session, refund.voucher_id, refund.quote_id)
 
 
 async def dispute_changed(session: AsyncSession, event: Event) -> None:
-    """Suspend the voucher whose payment is disputed, and let it go on or end."""
+    """Suspend a voucher whose payment is disputed; afterwards resume or cancel it."""
     dispute = DisputeChanged.model_validate(event.data.new_values)
     if event.data.entity_id is None:
         raise ValueError(f"{event.type} names no dispute")
     status = dispute.status
-    await refunds.disputed(session, dispute.voucher_id, event.data.entity_id, status=status)
+    await refunds.apply_dispute(session, dispute.voucher_id, event.data.entity_id, status=status)
 
 
 async def organization_created(session: AsyncSession, event: Event) -> None:
-    """Keep a copy of a new organization; the default one starts with voucher types."""
-    state = OrganizationState.model_validate(_created(event))
-    await keep(session, OrganizationCopy, state.model_dump())
-    if state.slug == DEFAULT_ORGANIZATION_SLUG:
-        organization = await session.get_one(OrganizationCopy, state.id)
-        await ensure_default_types(session, organization)
+    """Store a copy of a new organization; the default one starts with the default types."""
+    state = OrganizationState.model_validate(_new_values(event))
+    await default_types.store_organization(session, state)
 
 
 async def organization_changed(session: AsyncSession, event: Event) -> None:
-    """Bring the copy up to date."""
+    """Update the copy of an organization."""
     changes = OrganizationState.changes_in(event.data.new_values)
-    await _apply(session, OrganizationCopy, event, changes)
+    await update_copy(
+        session, OrganizationCopy, event.data.entity_id, event.data.entity_version, changes
+    )
 
 
 async def user_created(session: AsyncSession, event: Event) -> None:
-    """Keep a copy of a new user."""
-    state = ClientState.model_validate(_created(event))
-    await keep(session, ClientCopy, state.model_dump())
+    """Store a copy of a new user."""
+    state = ClientState.model_validate(_new_values(event))
+    await store_copy(session, ClientCopy, state.model_dump())
 
 
 async def user_changed(session: AsyncSession, event: Event) -> None:
-    """Bring the copy up to date."""
+    """Update the copy of a user."""
     changes = ClientState.changes_in(event.data.new_values)
-    await _apply(session, ClientCopy, event, changes)
+    await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
 
 
 async def user_deleted(session: AsyncSession, event: Event) -> None:
-    """Forget who it was: the id stays, with nobody behind it."""
-    await _apply(session, ClientCopy, event, {"name": None, "email": None, "is_active": False})
+    """Remove the personal data from the copy of a deleted user; its id stays."""
+    changes = {"name": None, "email": None, "is_active": False}
+    await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
 
 
-def _created(event: Event) -> dict[str, Any]:
-    known = {"id": event.data.entity_id, "version": event.data.entity_version}
-    return event.data.new_values | known
-
-
-async def _apply(
-    session: AsyncSession, model: type[Base], event: Event, changes: dict[str, Any]
-) -> None:
-    """Change a copy that is older than the event; one that is missing is fetched when needed."""
-    columns = model.__table__.c
-    values = changes | {"id": event.data.entity_id, "version": event.data.entity_version}
-    await session.execute(
-        update(model)
-        .where(columns.id == event.data.entity_id, columns.version < event.data.entity_version)
-        .values(values)
-        .execution_options(synchronize_session=False)
-    )
+def _new_values(event: Event) -> dict[str, Any]:
+    keys = {"id": event.data.entity_id, "version": event.data.entity_version}
+    return event.data.new_values | keys
 
 
 PAYMENTS: dict[str, Handler] = {
@@ -164,7 +153,7 @@ QUEUES: dict[Queue, dict[str, Handler]] = {
     Queue("vouchers.organizations", tuple(ORGANIZATIONS)): ORGANIZATIONS,
     Queue("vouchers.clients", tuple(CLIENTS)): CLIENTS,
 }
-"""Each queue with its handlers; it is bound to exactly what they handle."""
+"""Each queue with its handlers; it is bound to the event types that they handle."""
 
 _KEYS = frozenset({"id", "version"})
 _PAYMENT = Reading(PaymentChanged)

@@ -1,4 +1,4 @@
-"""Who may do what: pure functions of the actor and what it is about."""
+"""Who may do what: pure functions of the actor and of what the action is about."""
 
 from services.vouchers.models import Voucher, VoucherStatus
 from shared.actors import OWNER, Actor
@@ -14,54 +14,65 @@ MANAGE_PAYMENTS = "manage_payments"
 
 
 def can_see_organization(actor: Actor, organization_id: int) -> bool:
-    """Members see their organization, administrators every one."""
+    """Members see their own organization, administrators see every organization."""
     return actor.is_admin or actor.organization_id == organization_id
 
 
 def can_buy(actor: Actor) -> bool:
-    """Clients buy for themselves, administrators for anybody; staff issue instead."""
+    """Clients and administrators buy vouchers; employees issue them instead."""
     return actor.is_admin or actor.role == CLIENT
 
 
+def can_buy_for(actor: Actor, client_id: int) -> bool:
+    """Clients buy for themselves, administrators buy for any client."""
+    return actor.is_admin or actor.user_id == client_id
+
+
 def can_see_all_offers(actor: Actor) -> bool:
-    """Whoever belongs to no organization may buy from any; the others buy from their own."""
-    return actor.organization_id is None
+    """Administrators and users of no organization see the voucher types of every organization."""
+    return actor.is_admin or actor.organization_id is None
 
 
 def is_employed(actor: Actor, organization_id: int) -> bool:
-    """Say whether the actor works in an organization."""
+    """Owners, therapists and staff are employed by their own organization."""
     return actor.role in EMPLOYED and actor.organization_id == organization_id
 
 
+def can_read(actor: Actor, voucher: Voucher) -> bool:
+    """Clients read their own vouchers, employees those of their organization, admins all."""
+    own = voucher.client_id == actor.user_id
+    return actor.is_admin or own or is_employed(actor, voucher.organization_id)
+
+
 def can_manage(actor: Actor, organization_id: int) -> bool:
-    """Say whether the actor manages an organization's vouchers."""
+    """Holders of the permission manage_vouchers manage an organization's vouchers."""
     return actor.may(MANAGE_VOUCHERS, organization_id)
 
 
 def can_redeem(actor: Actor, organization_id: int) -> bool:
-    """Therapists spend the sessions of their own organization's vouchers."""
+    """Managers and therapists redeem the sessions of their own organization's vouchers."""
     therapist = actor.role == THERAPIST and actor.organization_id == organization_id
     return therapist or can_manage(actor, organization_id)
 
 
 def can_list(actor: Actor, organization_id: int, *, by_code: bool) -> bool:
-    """Managers list the vouchers; a therapist may look one up by the code it was shown."""
+    """Managers list all vouchers; a therapist finds a single one by a code that a client shows."""
     return can_manage(actor, organization_id) or (by_code and can_redeem(actor, organization_id))
 
 
 def can_cancel(actor: Actor, voucher: Voucher) -> bool:
-    """A client may cancel its own voucher until it is paid."""
+    """A client may cancel an own voucher until it is paid; a manager may cancel any voucher."""
     own = voucher.client_id == actor.user_id and voucher.status == VoucherStatus.PENDING
     return own or can_manage(actor, voucher.organization_id)
 
 
 def can_read_notes(actor: Actor, voucher: Voucher) -> bool:
-    """The therapist's notes are not for the client."""
+    """Employees and administrators read the therapist's notes; the client does not."""
     return actor.is_admin or is_employed(actor, voucher.organization_id)
 
 
 def can_quote_refund(actor: Actor, voucher: Voucher) -> bool:
-    """A client may ask what it would get back, and who manages the vouchers or the money."""
+    """The client, and managers of vouchers or of payments, may request a refund quote."""
     own = voucher.client_id == actor.user_id
     organization_id = voucher.organization_id
     return own or can_manage(actor, organization_id) or actor.may(MANAGE_PAYMENTS, organization_id)

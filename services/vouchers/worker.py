@@ -1,4 +1,4 @@
-"""The vouchers service's background work: its relay, its consumers, and what time brings."""
+"""The vouchers service's background work: its relay, its consumers and its timers."""
 
 from datetime import timedelta
 
@@ -8,22 +8,21 @@ from services.vouchers.app import NAME, clients_of
 from services.vouchers.events import CATALOGUE, LISTENERS
 from services.vouchers.handlers import QUEUES
 from services.vouchers.service import expiry, payments_client, refund_quotes, unpaid_vouchers
-from services.vouchers.service.default_types import make_up_for_missed_creation
-from services.vouchers.service.remote_copies import RemoteCopies, learn_organizations
+from services.vouchers.service.default_types import complete_missed_creation
+from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
-from shared.consumer import Consumer, one_by_one, read_event
+from shared.consumer import consumers_of
 from shared.context import system_origin
 from shared.db import make_engine
 from shared.errors import ServiceUnavailable
-from shared.events import Event
 from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
 EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
-FORGET_EVERY = 3600.0
+DELETE_EVERY = 3600.0
 BOOTSTRAP_EVERY = 10.0
 
 log = structlog.get_logger(__name__)
@@ -39,29 +38,15 @@ def create_worker(settings: Settings) -> Worker:
         settings,
         transactions,
         listeners=LISTENERS,
-        consumers=consumers_of(settings, transactions),
+        consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url),
         timers=timers_of(settings, transactions, clients),
         connections=clients,
     )
 
 
-def consumers_of(settings: Settings, transactions: Transactions) -> list[Consumer[Event]]:
-    """Return one consumer for each queue."""
-    return [
-        Consumer(
-            queue,
-            one_by_one(handlers),
-            transactions,
-            settings.rabbitmq_url,
-            read=read_event,
-        )
-        for queue, handlers in QUEUES.items()
-    ]
-
-
-def patience_of(settings: Settings) -> unpaid_vouchers.Patience:
-    """Return how long vouchers wait for their money."""
-    return unpaid_vouchers.Patience(
+def deadlines_of(settings: Settings) -> unpaid_vouchers.PaymentDeadlines:
+    """Return how long vouchers may wait for their payment."""
+    return unpaid_vouchers.PaymentDeadlines(
         cards=timedelta(hours=settings.pending_hours), others=timedelta(days=settings.pending_days)
     )
 
@@ -69,45 +54,45 @@ def patience_of(settings: Settings) -> unpaid_vouchers.Patience:
 def timers_of(
     settings: Settings, transactions: Transactions, clients: ServiceClients
 ) -> list[Timer]:
-    """Return what is due by the clock: vouchers that run out, vouchers that nobody paid."""
-    patience = patience_of(settings)
+    """Return the timers: they expire and cancel vouchers, and fetch what events did not bring."""
+    deadlines = deadlines_of(settings)
 
-    def remote_copies() -> RemoteCopies:
-        # Each run's own: its calls are found together in the logs, and apart from other runs'.
+    def new_copies() -> RemoteCopies:
+        # Each run has an origin of its own, by which its calls are found in the logs.
         return RemoteCopies(clients, system_origin(), transactions.system)
 
     async def expire() -> None:
-        await expiry.expire_run_out(transactions)
+        await expiry.expire_vouchers(transactions)
 
-    async def learn() -> None:
-        await learn_organizations(transactions, remote_copies())
+    async def fetch_organizations() -> None:
+        await fetch_missing_organizations(transactions, new_copies())
 
     async def cancel() -> None:
         origin = system_origin()
 
-        async def close(voucher_id: int) -> None:
-            await payments_client.close(clients, origin, voucher_id)
+        async def close_payment(voucher_id: int) -> None:
+            await payments_client.close_payment(clients, origin, voucher_id)
 
         try:
-            await unpaid_vouchers.cancel_unpaid(transactions, close, patience)
+            await unpaid_vouchers.cancel_unpaid(transactions, close_payment, deadlines)
         except ServiceUnavailable as error:
             log.warning("unpaid_vouchers_wait", cause=error.detail)
 
-    async def forget() -> None:
-        await refund_quotes.forget_untaken(transactions)
+    async def delete_quotes() -> None:
+        await refund_quotes.delete_expired(transactions)
 
     async def bootstrap() -> None:
         try:
-            await make_up_for_missed_creation(transactions, remote_copies())
+            await complete_missed_creation(transactions, new_copies())
         except ServiceUnavailable as error:
-            # Everything starts at once on a fresh installation: not worth an error.
+            # All services of a fresh installation start at the same time: this is no error.
             log.info("bootstrap_waits", cause=error.detail)
 
     return [
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
-        Timer("learn_organizations", CANCEL_EVERY, learn),
-        Timer("forget_quotes", FORGET_EVERY, forget),
+        Timer("learn_organizations", CANCEL_EVERY, fetch_organizations),
+        Timer("forget_quotes", DELETE_EVERY, delete_quotes),
         Timer("bootstrap", BOOTSTRAP_EVERY, bootstrap),
     ]
 

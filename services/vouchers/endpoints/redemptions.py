@@ -1,8 +1,7 @@
-"""Routes of redemptions and adjustments: parse, call, return."""
+"""Routes of redemptions and adjustments."""
 
 from datetime import date
 
-from services.vouchers import policies, queries
 from services.vouchers.errors import (
     AdjustmentAlreadyReversed,
     AdjustmentNotFound,
@@ -34,7 +33,7 @@ from services.vouchers.schemas.redemptions import (
     RedemptionResult,
     Reversal,
 )
-from services.vouchers.service import adjustments, vouchers
+from services.vouchers.service import adjustments
 from services.vouchers.service import redemptions as service
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
@@ -63,32 +62,32 @@ _REDEEM = responses(
 )
 
 
-def _spent(result: service.Spent) -> RedemptionResult:
-    redemption, code, voucher = result
+def _redemption(entry: service.LedgerEntry) -> RedemptionResult:
+    redemption, voucher = entry.redemption, entry.voucher
     fields = ("id", "voucher_id", "kind", "session_date", "therapist_id", "reversal_of", "reason")
     return RedemptionResult(
         **{name: getattr(redemption, name) for name in fields},
         note=redemption.note,
         created_at=redemption.created_at,
-        code=code,
+        code=entry.code,
         regular_sessions_left=voucher.regular_sessions_left,
         backup_sessions_left=voucher.backup_sessions_left,
         voucher_status=voucher.status,
     )
 
 
-def _adjusted(result: tuple[Adjustment, date]) -> AdjustmentResult:
+def _adjustment(result: tuple[Adjustment, date]) -> AdjustmentResult:
     adjustment, valid_until = result
-    shown = AdjustmentRead.model_validate(adjustment).model_dump()
-    return AdjustmentResult(**shown, valid_until=valid_until)
+    fields = AdjustmentRead.model_validate(adjustment).model_dump()
+    return AdjustmentResult(**fields, valid_until=valid_until)
 
 
 @redemptions.post("/redemptions", status_code=201, responses=_REDEEM)
 async def redeem(
     voucher_id: Id, body: RedemptionCreate, session: SessionDep, actor: ActorDep
 ) -> RedemptionResult:
-    """Spend one session: the one that a code stands for, or the next one."""
-    return _spent(await service.redeem(session, actor, voucher_id, body))
+    """Redeem one session: that of a code, or the next one."""
+    return _redemption(await service.redeem(session, actor, voucher_id, body))
 
 
 @redemptions.get("/redemptions")
@@ -96,12 +95,7 @@ async def list_redemptions(
     voucher_id: Id, session: SessionDep, actor: ActorDep, page: PageDep
 ) -> list[RedemptionRead]:
     """List a voucher's redemptions, newest first; the therapist's notes are not for the client."""
-    voucher = await vouchers.readable(session, actor, voucher_id)
-    rows = await queries.page_of_redemptions(session, page, voucher)
-    shown = [RedemptionRead.model_validate(row) for row in rows]
-    if policies.can_read_notes(actor, voucher):
-        return shown
-    return [row.model_copy(update={"note": None}) for row in shown]
+    return await service.list_redemptions(session, actor, page, voucher_id)
 
 
 @redemptions.post(
@@ -116,9 +110,9 @@ async def reverse_redemption(
     actor: ActorDep,
     body: Reversal | None = None,
 ) -> RedemptionResult:
-    """Take a redemption back: the session and its code are free again."""
+    """Reverse a redemption: the session and its code are usable again."""
     note = body.note if body else None
-    return _spent(await service.reverse(session, actor, voucher_id, redemption_id, note))
+    return _redemption(await service.reverse(session, actor, voucher_id, redemption_id, note))
 
 
 @redemptions.get("/adjustments")
@@ -126,9 +120,8 @@ async def list_adjustments(
     voucher_id: Id, session: SessionDep, actor: ActorDep
 ) -> list[AdjustmentRead]:
     """List a voucher's freezes and extensions, newest first."""
-    voucher = await vouchers.readable(session, actor, voucher_id)
-    made = await queries.adjustments_of(session, voucher)
-    return [AdjustmentRead.model_validate(adjustment) for adjustment in made]
+    rows = await adjustments.list_adjustments(session, actor, voucher_id)
+    return [AdjustmentRead.model_validate(row) for row in rows]
 
 
 @redemptions.post(
@@ -137,16 +130,16 @@ async def list_adjustments(
 async def freeze_voucher(
     voucher_id: Id, body: FreezeCreate, session: SessionDep, actor: ActorDep
 ) -> AdjustmentResult:
-    """Pause a voucher from one day to another; its last day moves by the length of the pause."""
-    return _adjusted(await adjustments.freeze(session, actor, voucher_id, body))
+    """Freeze a voucher from one day to another; its last day moves by the length of the freeze."""
+    return _adjustment(await adjustments.freeze(session, actor, voucher_id, body))
 
 
 @redemptions.post("/extensions", status_code=201, responses=responses(VoucherNotActive))
 async def extend_voucher(
     voucher_id: Id, body: ExtensionCreate, session: SessionDep, actor: ActorDep
 ) -> AdjustmentResult:
-    """Give a voucher a later last day."""
-    return _adjusted(await adjustments.extend(session, actor, voucher_id, body))
+    """Move a voucher's last day to a later one."""
+    return _adjustment(await adjustments.extend(session, actor, voucher_id, body))
 
 
 @redemptions.post(
@@ -158,5 +151,5 @@ async def extend_voucher(
 async def reverse_adjustment(
     voucher_id: Id, adjustment_id: Id, session: SessionDep, actor: ActorDep
 ) -> AdjustmentResult:
-    """Take a freeze or an extension back."""
-    return _adjusted(await adjustments.reverse(session, actor, voucher_id, adjustment_id))
+    """Reverse a freeze or an extension."""
+    return _adjustment(await adjustments.reverse(session, actor, voucher_id, adjustment_id))

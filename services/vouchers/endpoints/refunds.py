@@ -1,4 +1,4 @@
-"""Routes of refunds by quote: parse, call, return."""
+"""Routes of refunds by quote."""
 
 from services.vouchers.endpoints.dependencies import ClientsDep
 from services.vouchers.errors import (
@@ -54,10 +54,10 @@ async def quote_refund(
     clients: ClientsDep,
     body: RefundQuoteCreate | None = None,
 ) -> RefundQuoteRead:
-    """Say what the voucher's unused regular sessions bring, pro rata of what was paid."""
+    """Quote the refund of the voucher's unused regular sessions, pro rata of what was paid."""
     sessions = body.sessions if body else None
-    made = await refund_quotes.quote(work, clients, actor, voucher_id, sessions)
-    return RefundQuoteRead.model_validate(made)
+    quote = await refund_quotes.quote_refund(work, actor, clients, voucher_id, sessions)
+    return RefundQuoteRead.model_validate(quote)
 
 
 @refunds.post(
@@ -74,17 +74,17 @@ async def quote_refund(
 async def refund_voucher(
     voucher_id: Id, body: RefundFromQuote, work: WorkDep, actor: ActorDep, clients: ClientsDep
 ) -> VoucherRefund:
-    """Give back what a quote says, unless the voucher was used or changed since it was made."""
-    quote, made = await refund_quotes.give_back(
-        work, clients, actor, voucher_id, body.quote_id, body.reason
+    """Refund the amount of a quote, unless the voucher was used or changed since."""
+    quote, refund = await refund_quotes.refund_voucher(
+        work, actor, clients, voucher_id, body.quote_id, body.reason
     )
     return VoucherRefund(
-        id=made.id,
+        id=refund.id,
         quote_id=quote.id,
         transaction_id=quote.transaction_id,
         amount=quote.amount,
         currency=quote.currency,
         sessions=quote.sessions,
-        status=made.status,
-        refunded_amount=made.refunded_amount,
+        status=refund.status,
+        refunded_amount=refund.refunded_amount,
     )

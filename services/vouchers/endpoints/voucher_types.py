@@ -1,11 +1,10 @@
-"""Routes of voucher types: parse, call, return."""
+"""Routes of voucher types."""
 
 from typing import Annotated
 
 from fastapi import Query, Response
 
-from services.vouchers import policies, queries
-from services.vouchers.endpoints.dependencies import ManagedOrganizationDep, MemberOrganizationDep
+from services.vouchers.endpoints.dependencies import ManagedOrganizationDep
 from services.vouchers.errors import OrganizationNotFound, VoucherTypeNotFound
 from services.vouchers.models import VoucherType
 from services.vouchers.schemas.voucher_types import (
@@ -29,7 +28,6 @@ from shared.paging import PageDep, listed
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
 from shared.sessions import SessionDep
-from shared.tenancy import EVERYTHING, limit_to
 
 organization = router(
     prefix="/api/organizations/{organization_id}/voucher-types",
@@ -45,9 +43,9 @@ offers = router(
 _CHANGE = responses(Forbidden, VoucherTypeNotFound, StaleVersion)
 
 
-def _shown(response: Response, kind: VoucherType) -> VoucherTypeRead:
-    set_etag(response, kind.version)
-    return VoucherTypeRead.model_validate(kind)
+def _tagged(response: Response, voucher_type: VoucherType) -> VoucherTypeRead:
+    set_etag(response, voucher_type.version)
+    return VoucherTypeRead.model_validate(voucher_type)
 
 
 @offers.get("/available")
@@ -55,27 +53,27 @@ async def list_available_voucher_types(
     session: SessionDep,
     actor: ActorDep,
     page: PageDep,
-    organization_id: Annotated[QueryId | None, Query(description="Of one organization")] = None,
+    organization_id: Annotated[
+        QueryId | None, Query(description="Of one organization only")
+    ] = None,
 ) -> list[AvailableVoucherType]:
-    """List what the caller can buy now, newest first."""
-    named = [] if organization_id is None else [organization_id]
-    if policies.can_see_all_offers(actor) or actor.is_admin:
-        await limit_to(session, EVERYTHING)
-    elif actor.organization_id is not None:
-        named.append(actor.organization_id)
-    rows = await queries.page_of_offers(session, page, named)
+    """List the voucher types that the user can buy now, newest first."""
+    rows = await service.list_available(session, actor, page, organization_id)
     return listed(AvailableVoucherType, rows)
 
 
 @organization.get("")
 async def list_voucher_types(
-    organization_id: MemberOrganizationDep,
+    organization_id: Id,
     session: SessionDep,
+    actor: ActorDep,
     page: PageDep,
     is_active: QueryFlag | None = None,
 ) -> list[VoucherTypeRead]:
     """List an organization's voucher types, newest first."""
-    rows = await queries.page_of_voucher_types(session, page, organization_id, is_active=is_active)
+    rows = await service.list_voucher_types(
+        session, actor, page, organization_id, is_active=is_active
+    )
     return listed(VoucherTypeRead, rows)
 
 
@@ -83,23 +81,26 @@ async def list_voucher_types(
 async def create_voucher_type(
     body: VoucherTypeCreate,
     organization: ManagedOrganizationDep,
+    actor: ActorDep,
     session: SessionDep,
     response: TaggedResponse,
 ) -> VoucherTypeRead:
     """Put a new voucher type on sale."""
-    return _shown(response, await service.create(session, organization, body))
+    voucher_type = await service.create(session, actor, organization, body)
+    return _tagged(response, voucher_type)
 
 
 @organization.get("/{voucher_type_id}", responses=responses(VoucherTypeNotFound))
 async def get_voucher_type(
-    organization_id: MemberOrganizationDep,
+    organization_id: Id,
     voucher_type_id: Id,
     session: SessionDep,
+    actor: ActorDep,
     response: TaggedResponse,
 ) -> VoucherTypeRead:
     """Show a voucher type."""
-    kind = await queries.get_voucher_type(session, organization_id, voucher_type_id)
-    return _shown(response, kind)
+    voucher_type = await service.get_voucher_type(session, actor, organization_id, voucher_type_id)
+    return _tagged(response, voucher_type)
 
 
 @organization.put("/{voucher_type_id}", responses=_CHANGE)
@@ -112,12 +113,11 @@ async def update_voucher_type(
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> VoucherTypeRead:
-    """Change what is sent; vouchers that were sold keep their terms."""
-    service.require_manager(actor, organization_id)
-    kind = await service.update(
-        session, organization_id, voucher_type_id, body.changes(), precondition
+    """Change the fields that are sent; sold vouchers keep their terms."""
+    voucher_type = await service.update(
+        session, actor, organization_id, voucher_type_id, body.changes(), precondition
     )
-    return _shown(response, kind)
+    return _tagged(response, voucher_type)
 
 
 @organization.put("/{voucher_type_id}/deactivate", responses=_CHANGE)
@@ -129,10 +129,11 @@ async def deactivate_voucher_type(
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> VoucherTypeRead:
-    """End the sale at once; vouchers that were sold keep working."""
-    service.require_manager(actor, organization_id)
-    kind = await service.deactivate(session, organization_id, voucher_type_id, precondition)
-    return _shown(response, kind)
+    """Take a voucher type off sale at once; sold vouchers stay valid."""
+    voucher_type = await service.deactivate(
+        session, actor, organization_id, voucher_type_id, precondition
+    )
+    return _tagged(response, voucher_type)
 
 
 @organization.put("/{voucher_type_id}/activate", responses=_CHANGE)
@@ -144,10 +145,11 @@ async def activate_voucher_type(
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> VoucherTypeRead:
-    """Put it on sale again."""
-    service.require_manager(actor, organization_id)
-    kind = await service.activate(session, organization_id, voucher_type_id, precondition)
-    return _shown(response, kind)
+    """Put a voucher type on sale again."""
+    voucher_type = await service.activate(
+        session, actor, organization_id, voucher_type_id, precondition
+    )
+    return _tagged(response, voucher_type)
 
 
 @organization.delete("/{voucher_type_id}", responses=_CHANGE)
@@ -158,7 +160,6 @@ async def delete_voucher_type(
     session: SessionDep,
     precondition: PreconditionDep,
 ) -> dict[str, str]:
-    """Take it off sale; what was never sold is deleted for good."""
-    service.require_manager(actor, organization_id)
-    await service.delete(session, organization_id, voucher_type_id, precondition)
+    """Delete a voucher type that was never sold; take any other off sale for good."""
+    await service.delete(session, actor, organization_id, voucher_type_id, precondition)
     return {"message": "Voucher type deleted successfully"}

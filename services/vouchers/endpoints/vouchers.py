@@ -1,12 +1,10 @@
-"""Routes of vouchers: parse, call, return."""
+"""Routes of vouchers."""
 
 from typing import Annotated, Any
 
 from fastapi import Query, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import policies, queries
-from services.vouchers.endpoints.dependencies import ClientsDep, MemberOrganizationDep
+from services.vouchers.endpoints.dependencies import ClientsDep
 from services.vouchers.errors import (
     CardTokenUnknown,
     ClientInactive,
@@ -23,11 +21,13 @@ from services.vouchers.errors import (
     VoucherTypeNotSold,
 )
 from services.vouchers.models import Voucher, VoucherStatus
+from services.vouchers.queries import VoucherFilters
 from services.vouchers.schemas.vouchers import (
     Cancellation,
     CodeRead,
     MyVoucher,
     OrganizationVoucher,
+    PaymentRead,
     PurchaseCreate,
     VoucherDetail,
     VoucherIssue,
@@ -78,21 +78,20 @@ _PURCHASE = responses(
 )
 
 
-async def _shown(session: AsyncSession, response: Response, voucher: Voucher) -> VoucherDetail:
-    set_etag(response, voucher.version)
-    codes = await queries.codes_of(session, voucher)
-    return VoucherDetail(**_fields(voucher), codes=listed(CodeRead, codes))
-
-
 def _fields(voucher: Voucher) -> dict[str, Any]:
     return {name: getattr(voucher, name) for name in VoucherRead.model_fields}
 
 
-def _sold(sale: purchase.Sale) -> VoucherPurchased:
+def _detail(response: Response, result: service.VoucherWithCodes) -> VoucherDetail:
+    set_etag(response, result.voucher.version)
+    return VoucherDetail(**_fields(result.voucher), codes=listed(CodeRead, result.codes))
+
+
+def _purchase(sale: purchase.Sale) -> VoucherPurchased:
     return VoucherPurchased(
         **_fields(sale.voucher),
         codes=listed(CodeRead, sale.codes),
-        payment=sale.charge.shown(),
+        payment=PaymentRead.model_validate(sale.charge),
     )
 
 
@@ -100,23 +99,9 @@ def _sold(sale: purchase.Sale) -> VoucherPurchased:
 async def purchase_voucher(
     body: PurchaseCreate, actor: ActorDep, work: WorkDep, clients: ClientsDep
 ) -> VoucherPurchased:
-    """Buy a voucher. Paid at once it is active and has its codes; otherwise it is pending, and
-    `payment` says what the payer must do."""
-    if not policies.can_buy(actor):
-        raise Forbidden("clients buy vouchers; staff issue them to a client")
-    client_id = body.client_id or actor.user_id
-    if client_id != actor.user_id and not actor.is_admin:
-        raise Forbidden("a client buys for itself")
-    token = body.payment_token.get_secret_value() if body.payment_token else None
-    order = purchase.Order(
-        body.voucher_type_id,
-        client_id,
-        body.payment_method.value,
-        token,
-        body.notes,
-        type_version=body.voucher_type_version,
-    )
-    return _sold(await purchase.buy(work, clients, actor, order, None))
+    """Buy a voucher. If it is paid at once it is active and has its codes; otherwise it is pending,
+    and `payment` states what the payer must do."""
+    return _purchase(await purchase.buy(work, actor, clients, body))
 
 
 @vouchers.get("/my")
@@ -124,8 +109,7 @@ async def list_my_vouchers(
     session: SessionDep, actor: ActorDep, page: PageDep, status: VoucherStatus | None = None
 ) -> list[MyVoucher]:
     """List one's own vouchers, newest first, with the days of the last and the next session."""
-    rows = await queries.page_of_own_vouchers(session, page, actor.user_id, status=status)
-    return await service.with_days(session, rows)
+    return await service.list_my_vouchers(session, actor, page, status)
 
 
 @vouchers.get("/{voucher_id}", responses=responses(VoucherNotFound))
@@ -133,7 +117,7 @@ async def get_voucher(
     voucher_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
 ) -> VoucherDetail:
     """Show a voucher with its codes."""
-    return await _shown(session, response, await service.readable(session, actor, voucher_id))
+    return _detail(response, await service.get_voucher(session, actor, voucher_id))
 
 
 @vouchers.put("/{voucher_id}", responses=responses(VoucherNotFound, Forbidden, StaleVersion))
@@ -146,8 +130,8 @@ async def update_voucher(
     response: TaggedResponse,
 ) -> VoucherDetail:
     """Change a voucher's notes."""
-    changed = await service.update(session, actor, voucher_id, body.model_dump(), precondition)
-    return await _shown(session, response, changed)
+    result = await service.update(session, actor, voucher_id, body.model_dump(), precondition)
+    return _detail(response, result)
 
 
 @vouchers.post(
@@ -164,17 +148,14 @@ async def cancel_voucher(
     response: TaggedResponse,
     body: Cancellation | None = None,
 ) -> VoucherDetail:
-    """Cancel a voucher: its client until it is paid, its managers until it is used up."""
+    """Cancel a voucher. Its client may do so until it is paid, managers while it is active."""
     reason = body.reason if body else None
-    cancelled = await service.cancel(work, clients, actor, voucher_id, reason)
-    set_etag(response, cancelled.voucher.version)
-    codes = listed(CodeRead, cancelled.codes)
-    return VoucherDetail(**_fields(cancelled.voucher), codes=codes)
+    return _detail(response, await service.cancel(work, actor, clients, voucher_id, reason))
 
 
 @organization.get("")
 async def list_vouchers(
-    organization_id: MemberOrganizationDep,
+    organization_id: Id,
     session: SessionDep,
     actor: ActorDep,
     page: PageDep,
@@ -184,37 +165,19 @@ async def list_vouchers(
     code: Annotated[Name | None, Query(description="One of the voucher's codes")] = None,
     q: Annotated[Name | None, Query(description="A part of the client's name or a code")] = None,
 ) -> list[OrganizationVoucher]:
-    """List an organization's vouchers, newest first. Therapists may look one up by its code."""
-    if not policies.can_list(actor, organization_id, by_code=code is not None):
-        raise Forbidden(f"needs the permission {policies.MANAGE_VOUCHERS}")
-    rows = await queries.page_of_vouchers(
-        session,
-        page,
-        organization_id,
-        client_id=client_id,
-        status=status,
-        voucher_type_id=voucher_type_id,
-        code=code,
-        text=q,
-    )
+    """List an organization's vouchers, newest first. Therapists must name a code."""
+    filters = VoucherFilters(client_id, status, voucher_type_id, code, text=q)
+    rows = await service.list_vouchers(session, actor, page, organization_id, filters)
     return listed(OrganizationVoucher, rows)
 
 
 @organization.post("", status_code=201, responses=_PURCHASE)
 async def issue_voucher(
-    organization_id: MemberOrganizationDep,
+    organization_id: Id,
     body: VoucherIssue,
     actor: ActorDep,
     work: WorkDep,
     clients: ClientsDep,
 ) -> VoucherPurchased:
     """Issue a voucher to a client, who pays in cash or by transfer; pending until it is paid."""
-    actor.require(policies.MANAGE_VOUCHERS, organization_id)
-    order = purchase.Order(
-        body.voucher_type_id,
-        body.client_id,
-        body.payment_method.value,
-        notes=body.notes,
-        members_only=True,
-    )
-    return _sold(await purchase.buy(work, clients, actor, order, organization_id))
+    return _purchase(await purchase.issue(work, actor, clients, organization_id, body))

@@ -5,7 +5,7 @@ from services.vouchers.models.copies import ClientCopy, OrganizationCopy
 from services.vouchers.models.redemptions import Adjustment, AdjustmentKind, Reason, Redemption
 from services.vouchers.models.refunds import QuoteStatus, RefundQuote, VoucherDispute
 from services.vouchers.models.version_one import ClassSession, Reservation, TherapyClass
-from services.vouchers.models.voucher_types import Frequency, VoucherType
+from services.vouchers.models.voucher_types import WEEKDAYS, Frequency, VoucherType, Weekday
 from services.vouchers.models.vouchers import (
     TERMS,
     PaymentMethod,
@@ -18,6 +18,7 @@ from services.vouchers.models.vouchers import (
 
 __all__ = [
     "TERMS",
+    "WEEKDAYS",
     "Adjustment",
     "AdjustmentKind",
     "Base",
@@ -39,4 +40,5 @@ __all__ = [
     "VoucherDispute",
     "VoucherStatus",
     "VoucherType",
+    "Weekday",
 ]

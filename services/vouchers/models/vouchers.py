@@ -250,8 +250,8 @@ class VoucherCode(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property
-    def kind(self) -> str:
-        """The kind of session it stands for."""
+    def kind(self) -> SessionKind:
+        """The kind of session that the code stands for."""
         return SessionKind.BACKUP if self.is_backup else SessionKind.REGULAR
 
     def use(self, user_id: int) -> None:

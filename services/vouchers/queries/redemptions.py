@@ -1,4 +1,4 @@
-"""Selects of codes, redemptions and adjustments."""
+"""Queries of codes, redemptions and adjustments."""
 
 import re
 from collections.abc import Sequence
@@ -17,8 +17,7 @@ from services.vouchers.models import (
     Voucher,
     VoucherCode,
 )
-from services.vouchers.queries.rows import Rows, columns_of, found, position
-from services.vouchers.schemas.vouchers import CodeRead
+from services.vouchers.queries.rows import Rows, position, require
 from shared.characters import plain
 from shared.paging import Page
 
@@ -26,58 +25,61 @@ _CODES = select(VoucherCode).where(
     VoucherCode.organization_id == bindparam("organization_id"),
     VoucherCode.voucher_id == bindparam("voucher_id"),
 )
-_SHOWN_CODES = _CODES.with_only_columns(*columns_of(VoucherCode, CodeRead.model_fields)).order_by(
-    VoucherCode.is_backup, VoucherCode.id
-)
+_LISTED_CODES = _CODES.with_only_columns(
+    *(VoucherCode.__table__.c[name] for name in ("code", "is_backup", "is_used", "is_refunded"))
+).order_by(VoucherCode.is_backup, VoucherCode.id)
 
 
 def spellings(code: str) -> set[str]:
-    """Return how a code may be stored: as typed or in plain characters, these also in capitals or
-    in small letters, with hyphens for spaces, or without either, which people group it with.
+    """Return the forms in which a code that a user typed may be stored.
 
-    Version 1's codes have hyphens of their own, and whatever letters somebody gave them.
+    These are the code as typed and in plain characters; the latter also in upper and lower case,
+    with hyphens for spaces, and without hyphens and spaces. Codes of version 1 contain hyphens and
+    letters of either case.
     """
-    written = plain(code).strip()
-    hyphened = re.sub(r"[\s-]+", "-", written)
-    cases = {case for form in (written, hyphened) for case in (form, form.upper(), form.lower())}
-    return {code, *cases, _letters(written)}
+    plain_code = plain(code).strip()
+    with_hyphens = re.sub(r"[\s-]+", "-", plain_code)
+    forms = (plain_code, with_hyphens)
+    cases = {case for form in forms for case in (form, form.upper(), form.lower())}
+    return {code, *cases, _letters(plain_code)}
 
 
 def _letters(code: str) -> str:
-    """Return what of a code tells it from others."""
+    """Return the characters of a code that distinguish it: no spaces, no hyphens, upper case."""
     return re.sub(r"[\s-]", "", plain(code)).upper()
 
 
 async def codes_of(session: AsyncSession, voucher: Voucher) -> Rows:
-    """Return what is shown of a voucher's codes: regular ones first, in the order in which they
-    are spent."""
-    return (await session.execute(_SHOWN_CODES, _of(voucher))).all()
+    """Return a voucher's codes in the order of their use, regular codes first."""
+    return (await session.execute(_LISTED_CODES, _of(voucher))).all()
 
 
 async def get_code(session: AsyncSession, voucher: Voucher, code: str) -> VoucherCode:
-    """Return a code of a voucher, however it is written; raises CodeNotFound.
+    """Return a code of a voucher in any spelling; raises CodeNotFound.
 
-    Version 1 could give one voucher codes that differ in case alone: the one as typed comes first.
+    A voucher of version 1 may have codes that differ in case only: the exact spelling wins.
     """
     statement = _CODES.where(VoucherCode.code.in_(spellings(code)))
-    known = {row.code: row for row in await session.scalars(statement, _of(voucher))}
-    if not known:
+    matches = {row.code: row for row in await session.scalars(statement, _of(voucher))}
+    if not matches:
         rows = await session.scalars(_CODES.order_by(VoucherCode.id.desc()), _of(voucher))
-        known = {row.code: row for row in rows if _letters(row.code) == _letters(code)}
-    written = plain(code).strip()
-    exact = known.get(code) or known.get(written) or known.get(written.upper())
-    return found(exact or next(iter(known.values()), None), CodeNotFound)
+        matches = {row.code: row for row in rows if _letters(row.code) == _letters(code)}
+    plain_code = plain(code).strip()
+    exact = matches.get(code) or matches.get(plain_code) or matches.get(plain_code.upper())
+    return require(exact or next(iter(matches.values()), None), CodeNotFound)
 
 
-async def code_with_id(
+async def find_code(
     session: AsyncSession, voucher: Voucher, code_id: int | None
 ) -> VoucherCode | None:
     """Return a voucher's code by its id, or None."""
     return await session.scalar(_CODES.where(VoucherCode.id == code_id), _of(voucher))
 
 
-async def next_code(session: AsyncSession, voucher: Voucher, kind: str) -> VoucherCode | None:
-    """Return the next unused code of a kind; version 1 left vouchers that have none."""
+async def find_unused_code(
+    session: AsyncSession, voucher: Voucher, kind: SessionKind
+) -> VoucherCode | None:
+    """Return the next unused code of a kind, or None: some vouchers of version 1 have no codes."""
     backup = VoucherCode.is_backup == (kind == SessionKind.BACKUP)
     statement = _CODES.where(backup, ~VoucherCode.is_used, ~VoucherCode.is_refunded)
     return await session.scalar(statement.order_by(VoucherCode.id).limit(1), _of(voucher))
@@ -87,15 +89,15 @@ def _of(voucher: Voucher) -> dict[str, int]:
     return {"organization_id": voucher.organization_id, "voucher_id": voucher.id}
 
 
-def stands() -> ColumnElement[bool]:
-    """Return the condition that leaves redemptions which were not taken back."""
+def is_in_force() -> ColumnElement[bool]:
+    """Return the condition of redemptions that are not reversed, and no reversals themselves."""
     reversal = aliased(Redemption)
-    reversed_ = select(reversal.id).where(reversal.reversal_of == Redemption.id).exists()
-    return and_(Redemption.reversal_of.is_(None), ~reversed_)
+    has_reversal = select(reversal.id).where(reversal.reversal_of == Redemption.id).exists()
+    return and_(Redemption.reversal_of.is_(None), ~has_reversal)
 
 
 async def page_of_redemptions(session: AsyncSession, page: Page, voucher: Voucher) -> Rows:
-    """Return a page of a voucher's ledger, newest first."""
+    """Return a page of a voucher's redemptions with their codes, newest first."""
     statement = (
         select(Redemption.__table__, VoucherCode.code)
         .outerjoin(VoucherCode, VoucherCode.id == Redemption.voucher_code_id)
@@ -109,37 +111,37 @@ async def page_of_redemptions(session: AsyncSession, page: Page, voucher: Vouche
 
 
 async def get_redemption(session: AsyncSession, voucher: Voucher, redemption_id: int) -> Redemption:
-    """Return a row of a voucher's ledger; raises RedemptionNotFound."""
+    """Return a redemption of a voucher; raises RedemptionNotFound."""
     statement = select(Redemption).where(
         Redemption.organization_id == voucher.organization_id,
         Redemption.voucher_id == voucher.id,
         Redemption.id == redemption_id,
     )
-    return found(await session.scalar(statement), RedemptionNotFound)
+    return require(await session.scalar(statement), RedemptionNotFound)
 
 
 async def is_reversed(session: AsyncSession, redemption: Redemption) -> bool:
-    """Say whether a redemption was taken back."""
+    """Return whether a redemption was reversed."""
     return bool(
         await session.scalar(select(exists().where(Redemption.reversal_of == redemption.id)))
     )
 
 
-async def took_place_between(
+async def has_sessions_between(
     session: AsyncSession, voucher: Voucher, first: date, last: date
 ) -> bool:
-    """Say whether a session of a voucher was spent on one of these days."""
+    """Return whether a voucher has a redemption in force on one of these days."""
     statement = select(Redemption.id).where(
         Redemption.organization_id == voucher.organization_id,
         Redemption.voucher_id == voucher.id,
         Redemption.session_date.between(first, last),
-        stands(),
+        is_in_force(),
     )
     return bool(await session.scalar(select(statement.exists())))
 
 
 async def adjustments_of(session: AsyncSession, voucher: Voucher) -> Sequence[Adjustment]:
-    """Return a voucher's freezes and extensions, newest first; there are a handful."""
+    """Return a voucher's freezes and extensions, newest first, at most 200."""
     statement = select(Adjustment).where(
         Adjustment.organization_id == voucher.organization_id, Adjustment.voucher_id == voucher.id
     )
@@ -153,11 +155,11 @@ async def get_adjustment(session: AsyncSession, voucher: Voucher, adjustment_id:
         Adjustment.voucher_id == voucher.id,
         Adjustment.id == adjustment_id,
     )
-    return found(await session.scalar(statement), AdjustmentNotFound)
+    return require(await session.scalar(statement), AdjustmentNotFound)
 
 
 async def freezes_of(session: AsyncSession, voucher_ids: Sequence[int]) -> Sequence[Adjustment]:
-    """Return the freezes in force of some vouchers."""
+    """Return the freezes of some vouchers that are not reversed."""
     statement = select(Adjustment).where(
         Adjustment.voucher_id.in_(voucher_ids),
         Adjustment.kind == AdjustmentKind.FREEZE,

@@ -1,4 +1,4 @@
-"""Statements of refund quotes and disputes."""
+"""Queries of refund quotes and disputes."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import RefundQuoteNotFound
 from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherDispute
-from services.vouchers.queries.rows import found
+from services.vouchers.queries.rows import require
 
 
 async def find_quote(
@@ -24,11 +24,16 @@ async def find_quote(
 
 async def get_quote(session: AsyncSession, voucher: Voucher, quote_id: int) -> RefundQuote:
     """Return a quote of a voucher; raises RefundQuoteNotFound."""
-    return found(await find_quote(session, voucher, quote_id), RefundQuoteNotFound)
+    return require(await find_quote(session, voucher, quote_id), RefundQuoteNotFound)
+
+
+async def get_quote_by_id(session: AsyncSession, quote_id: int) -> RefundQuote:
+    """Return a quote of any voucher; raises RefundQuoteNotFound."""
+    return require(await session.get(RefundQuote, quote_id), RefundQuoteNotFound)
 
 
 async def has_taken_quote(session: AsyncSession, voucher: Voucher) -> bool:
-    """Say whether sessions of a voucher are withheld for money that has not gone back yet."""
+    """Return whether sessions of a voucher are withheld for a refund that is not finished."""
     statement = select(RefundQuote.id).where(
         RefundQuote.organization_id == voucher.organization_id,
         RefundQuote.voucher_id == voucher.id,
@@ -37,19 +42,24 @@ async def has_taken_quote(session: AsyncSession, voucher: Voucher) -> bool:
     return bool(await session.scalar(select(statement.exists())))
 
 
-async def forget_open_quotes(session: AsyncSession, before: datetime) -> None:
-    """Drop the quotes that ran out before an instant and were not taken."""
-    untaken = (RefundQuote.status == QuoteStatus.OPEN) & (RefundQuote.valid_until < before)
-    await session.execute(delete(RefundQuote).where(untaken))
+async def delete_unused_quotes(session: AsyncSession, before: datetime) -> None:
+    """Delete the quotes that expired before an instant and were not taken."""
+    unused = (RefundQuote.status == QuoteStatus.OPEN) & (RefundQuote.valid_until < before)
+    await session.execute(delete(RefundQuote).where(unused))
+
+
+async def find_dispute(session: AsyncSession, dispute_id: int) -> VoucherDispute | None:
+    """Return a dispute by its id in payments, or None."""
+    return await session.get(VoucherDispute, dispute_id)
 
 
 async def has_open_dispute(session: AsyncSession, voucher: Voucher) -> bool:
-    """Say whether a bank wants the voucher's money back and it is not decided yet."""
+    """Return whether a dispute about the voucher's payment is undecided."""
     return await _has_dispute(session, voucher, VoucherDispute.is_open)
 
 
 async def has_lost_dispute(session: AsyncSession, voucher: Voucher) -> bool:
-    """Say whether a bank has taken the voucher's money back."""
+    """Return whether a dispute about the voucher's payment was lost."""
     return await _has_dispute(session, voucher, VoucherDispute.is_lost)
 
 

@@ -1,28 +1,27 @@
-"""Selects of voucher types, and of the copies of who sells and buys them."""
+"""Queries of voucher types, and of the copies of organizations and clients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, bindparam, exists, select
+from sqlalchemy import Select, bindparam, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClientNotFound, OrganizationNotFound, VoucherTypeNotFound
 from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher, VoucherType
-from services.vouchers.queries.rows import Rows, columns_of, found, position
-from services.vouchers.schemas.voucher_types import VoucherTypeRead
+from services.vouchers.queries.rows import Rows, position, require
 from shared.paging import Page
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A voucher type, and what is known here of its organization and of a client."""
+    """A voucher type with our copies of its organization and of a client, where there are any."""
 
     type: VoucherType
     organization: OrganizationCopy | None
     client: ClientCopy | None
 
 
-_TYPE = columns_of(VoucherType, VoucherTypeRead.model_fields)
+_TYPE = VoucherType.__table__.columns
 _OFFER = (
     select(VoucherType, OrganizationCopy, ClientCopy)
     .outerjoin(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
@@ -34,34 +33,30 @@ _OFFER = (
 
 async def get_organization(session: AsyncSession, organization_id: int) -> OrganizationCopy:
     """Return our copy of an organization; raises OrganizationNotFound."""
-    copy = await session.get(OrganizationCopy, organization_id)
-    if copy is None:
-        raise OrganizationNotFound
-    return copy
+    return require(await session.get(OrganizationCopy, organization_id), OrganizationNotFound)
 
 
 async def get_client(session: AsyncSession, client_id: int | None) -> ClientCopy:
     """Return our copy of a client; raises ClientNotFound."""
     copy = await session.scalar(select(ClientCopy).where(ClientCopy.id == client_id))
-    return found(copy, ClientNotFound)
+    return require(copy, ClientNotFound)
 
 
-async def organizations_without_copy(session: AsyncSession) -> Sequence[int]:
-    """Return the organizations that have voucher types here, but no copy."""
-    known = exists().where(OrganizationCopy.id == VoucherType.organization_id)
+async def list_organizations_without_copy(session: AsyncSession) -> Sequence[int]:
+    """Return the ids of the organizations that have voucher types but no copy here."""
+    has_copy = exists().where(OrganizationCopy.id == VoucherType.organization_id)
     return (
-        await session.scalars(select(VoucherType.organization_id).where(~known).distinct())
+        await session.scalars(select(VoucherType.organization_id).where(~has_copy).distinct())
     ).all()
 
 
-async def knows_slug(session: AsyncSession, slug: str) -> bool:
-    """Say whether there is a copy of the organization with this slug."""
-    known = exists().where(OrganizationCopy.slug == slug)
-    return bool(await session.scalar(select(known)))
+async def has_organization(session: AsyncSession, slug: str) -> bool:
+    """Return whether there is a copy of the organization with this slug."""
+    return bool(await session.scalar(select(exists().where(OrganizationCopy.slug == slug))))
 
 
-async def time_zones(session: AsyncSession) -> Sequence[str]:
-    """Return every time zone that an organization keeps."""
+async def list_time_zones(session: AsyncSession) -> Sequence[str]:
+    """Return the time zones of all organizations."""
     return (await session.scalars(select(OrganizationCopy.timezone).distinct())).all()
 
 
@@ -69,40 +64,47 @@ async def get_voucher_type(
     session: AsyncSession, organization_id: int, voucher_type_id: int
 ) -> VoucherType:
     """Return an organization's voucher type; raises VoucherTypeNotFound."""
-    statement = _one_type(organization_id, voucher_type_id)
-    return found(await session.scalar(statement), VoucherTypeNotFound)
+    statement = _select_voucher_type(organization_id, voucher_type_id)
+    return require(await session.scalar(statement), VoucherTypeNotFound)
 
 
 async def lock_voucher_type(
     session: AsyncSession, organization_id: int, voucher_type_id: int
 ) -> VoucherType:
     """Return an organization's voucher type, locked for a change; raises VoucherTypeNotFound."""
-    statement = _one_type(organization_id, voucher_type_id).with_for_update()
-    return found(await session.scalar(statement), VoucherTypeNotFound)
+    statement = _select_voucher_type(organization_id, voucher_type_id).with_for_update()
+    return require(await session.scalar(statement), VoucherTypeNotFound)
 
 
-async def hold_offer(session: AsyncSession, voucher_type_id: int, client_id: int) -> Offer:
-    """Return a voucher type of any organization, with our copies of who would sell and buy it.
+async def lock_offer(session: AsyncSession, voucher_type_id: int, client_id: int) -> Offer:
+    """Return a voucher type of any organization with our copies of its organization and a client.
 
-    The type cannot be deleted before this transaction ends. Raises VoucherTypeNotFound.
+    The type is locked against deletion, not against other purchases. Raises VoucherTypeNotFound.
     """
-    wanted = {"voucher_type_id": voucher_type_id, "client_id": client_id}
-    row = (await session.execute(_OFFER, wanted)).one_or_none()
-    return Offer(*found(row, VoucherTypeNotFound))
+    parameters = {"voucher_type_id": voucher_type_id, "client_id": client_id}
+    row = (await session.execute(_OFFER, parameters)).one_or_none()
+    return Offer(*require(row, VoucherTypeNotFound))
 
 
-async def was_sold(session: AsyncSession, kind: VoucherType) -> bool:
-    """Say whether any voucher of a type exists."""
-    sold = exists().where(
-        Voucher.organization_id == kind.organization_id, Voucher.voucher_type_id == kind.id
+async def has_vouchers(session: AsyncSession, voucher_type: VoucherType) -> bool:
+    """Return whether any voucher of a type exists."""
+    any_voucher = exists().where(
+        Voucher.organization_id == voucher_type.organization_id,
+        Voucher.voucher_type_id == voucher_type.id,
     )
-    return bool(await session.scalar(select(sold)))
+    return bool(await session.scalar(select(any_voucher)))
 
 
 async def has_voucher_types(session: AsyncSession, organization_id: int) -> bool:
-    """Say whether an organization has any voucher type."""
+    """Return whether an organization has any voucher type."""
     any_type = exists().where(VoucherType.organization_id == organization_id)
     return bool(await session.scalar(select(any_type)))
+
+
+async def lock_voucher_types_of(session: AsyncSession, organization_id: int) -> None:
+    """Serialize the transactions that create an organization's default voucher types."""
+    key = func.hashtextextended(f"voucher types of {organization_id}", 3)
+    await session.execute(select(func.pg_advisory_xact_lock(key)))
 
 
 async def page_of_voucher_types(
@@ -119,7 +121,10 @@ async def page_of_voucher_types(
 async def page_of_offers(
     session: AsyncSession, page: Page, organization_ids: Sequence[int]
 ) -> Rows:
-    """Return a page of what is sold now: of some organizations, or of all when none are named."""
+    """Return a page of the types on sale which belong to each of some organizations, newest first.
+
+    Without organizations, the types of all organizations are returned.
+    """
     name = OrganizationCopy.name.label("organization_name")
     statement = (
         select(*_TYPE, name, OrganizationCopy.timezone)
@@ -132,7 +137,7 @@ async def page_of_offers(
     return page.cut(rows, position)
 
 
-def _one_type(organization_id: int, voucher_type_id: int) -> Select[VoucherType]:
+def _select_voucher_type(organization_id: int, voucher_type_id: int) -> Select[VoucherType]:
     return select(VoucherType).where(
         VoucherType.organization_id == organization_id, VoucherType.id == voucher_type_id
     )

@@ -1,6 +1,7 @@
-"""Selects of vouchers."""
+"""Queries of vouchers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -17,7 +18,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import policies
 from services.vouchers.errors import VoucherNotFound
 from services.vouchers.models import (
     ClientCopy,
@@ -28,17 +28,15 @@ from services.vouchers.models import (
     VoucherCode,
     VoucherStatus,
 )
-from services.vouchers.queries.redemptions import spellings, stands
-from services.vouchers.queries.rows import Rows, columns_of, found, position
-from services.vouchers.schemas.vouchers import VoucherRead
-from shared.actors import Actor
+from services.vouchers.queries.redemptions import is_in_force, spellings
+from services.vouchers.queries.rows import Rows, position, require
 from shared.paging import Page
 from shared.text import contains
 
-# Columns of the table and not of the model, and statements that are put together once: a list pays
-# for neither the ORM's way with entities nor for thirty columns that are looked through each time.
+# A list selects columns of the table instead of entities, and its statement is built once: both
+# save the time that the ORM needs for entities of thirty columns.
 _VOUCHER = [
-    *columns_of(Voucher, (n for n in VoucherRead.model_fields if not n.endswith("_left"))),
+    *Voucher.__table__.columns,
     (Voucher.total_sessions - Voucher.used_sessions - Voucher.refunded_sessions).label(
         "regular_sessions_left"
     ),
@@ -58,45 +56,37 @@ _LOCKED_WITH_ZONE = _LOCKED.add_columns(OrganizationCopy.timezone).outerjoin(
 )
 
 
+async def find_voucher(session: AsyncSession, voucher_id: int) -> Voucher | None:
+    """Return a voucher, or None."""
+    return await session.get(Voucher, voucher_id)
+
+
 async def get_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
     """Return a voucher; raises VoucherNotFound."""
-    return found(await session.get(Voucher, voucher_id), VoucherNotFound)
+    return require(await find_voucher(session, voucher_id), VoucherNotFound)
 
 
 async def lock_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
-    """Return a voucher as it is now, locked until the transaction ends; raises VoucherNotFound."""
-    return found(await session.scalar(_LOCKED, {"voucher_id": voucher_id}), VoucherNotFound)
+    """Return the current voucher, locked until the transaction ends; raises VoucherNotFound."""
+    return require(await session.scalar(_LOCKED, {"voucher_id": voucher_id}), VoucherNotFound)
 
 
 async def lock_voucher_with_zone(
     session: AsyncSession, voucher_id: int
 ) -> tuple[Voucher, str | None]:
-    """Return the same with the time zone of its organization, None where we have no copy."""
+    """Return a voucher, locked, with its organization's time zone, None if there is no copy.
+
+    Raises VoucherNotFound.
+    """
     row = (await session.execute(_LOCKED_WITH_ZONE, {"voucher_id": voucher_id})).one_or_none()
-    voucher, zone = found(row, VoucherNotFound)
+    voucher, zone = require(row, VoucherNotFound)
     return voucher, zone
-
-
-def readable_by(actor: Actor) -> ColumnElement[bool]:
-    """Return the condition that leaves the vouchers which an actor may read."""
-    if actor.is_admin:
-        return Voucher.id.is_not(None)
-    own = Voucher.client_id == actor.user_id
-    if actor.role in policies.EMPLOYED and actor.organization_id is not None:
-        return or_(own, Voucher.organization_id == actor.organization_id)
-    return own
-
-
-async def find_readable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher | None:
-    """Return a voucher that an actor may read, or None."""
-    statement = select(Voucher).where(Voucher.id == voucher_id, readable_by(actor))
-    return await session.scalar(statement)
 
 
 async def page_of_own_vouchers(
     session: AsyncSession, page: Page, client_id: int, *, status: str | None
 ) -> Rows:
-    """Return a page of a client's own vouchers with the day of the last session of each."""
+    """Return a page of a client's vouchers, newest first, with the day of each last session."""
     statement = (
         select(
             *_VOUCHER,
@@ -119,65 +109,62 @@ def _last_session() -> ScalarSelect[Any]:
         .where(
             Redemption.organization_id == Voucher.organization_id,
             Redemption.voucher_id == Voucher.id,
-            stands(),
+            is_in_force(),
         )
         .correlate(Voucher)
         .scalar_subquery()
     )
 
 
-async def page_of_vouchers(
-    session: AsyncSession, page: Page, organization_id: int, **filters: Any
-) -> Rows:
-    """Return a page of an organization's vouchers, newest first.
+@dataclass(frozen=True, slots=True)
+class VoucherFilters:
+    """Which vouchers a list contains. `code` is a whole code in any spelling; `text` is a part of
+    the client's name or e-mail address, or a whole code."""
 
-    Filters: client_id, status, voucher_type_id, code (exact) and text (a part of the client's
-    name or address, or a code).
-    """
+    client_id: int | None = None
+    status: VoucherStatus | None = None
+    voucher_type_id: int | None = None
+    code: str | None = None
+    text: str | None = None
+
+
+async def page_of_vouchers(
+    session: AsyncSession, page: Page, organization_id: int, filters: VoucherFilters
+) -> Rows:
+    """Return a page of an organization's vouchers, newest first."""
     statement = _LISTED.where(Voucher.organization_id == organization_id)
-    for condition in _conditions(organization_id, **filters):
-        statement = statement.where(condition)
+    equal = {
+        Voucher.client_id: filters.client_id,
+        Voucher.status: filters.status,
+        Voucher.voucher_type_id: filters.voucher_type_id,
+    }
+    for column, value in equal.items():
+        if value is not None:
+            statement = statement.where(column == value)
+    if filters.code is not None:
+        statement = statement.where(_has_code(organization_id, filters.code))
+    if filters.text is not None:
+        by_client = Voucher.client_id.in_(_clients_like(organization_id, filters.text))
+        statement = statement.where(or_(by_client, _has_code(organization_id, filters.text)))
     rows = (await session.execute(page.of(statement, Voucher.id))).all()
     return page.cut(rows, position)
 
 
-def _conditions(
-    organization_id: int,
-    *,
-    client_id: int | None = None,
-    status: str | None = None,
-    voucher_type_id: int | None = None,
-    code: str | None = None,
-    text: str | None = None,
-) -> list[ColumnElement[bool]]:
-    equal = {
-        Voucher.client_id: client_id,
-        Voucher.status: status,
-        Voucher.voucher_type_id: voucher_type_id,
-    }
-    conditions = [column == value for column, value in equal.items() if value is not None]
-    if code is not None:
-        conditions.append(_has_code(organization_id, code))
-    if text is not None:
-        named = Voucher.client_id.in_(_clients_like(organization_id, text))
-        conditions.append(or_(named, _has_code(organization_id, text)))
-    return conditions
-
-
 def _clients_like(organization_id: int, text: str) -> CompoundSelect[int]:
-    """Return the members and the buyers from elsewhere with this in their name or address.
+    """Select the clients with a text in their name or address: members of the organization, and
+    other clients who have a voucher of it.
 
-    Apart from each other, because there is an index for each and none for both.
+    These are two queries, because each has an index and both together have none.
     """
-    named = or_(contains(ClientCopy.name, text), contains(ClientCopy.email, text))
+    matches = or_(contains(ClientCopy.name, text), contains(ClientCopy.email, text))
     of_organization = ClientCopy.organization_id == organization_id
     holders = select(Voucher.client_id).where(Voucher.organization_id == organization_id)
     return union_all(
-        select(ClientCopy.id).where(of_organization, named),
+        select(ClientCopy.id).where(of_organization, matches),
         select(ClientCopy.id).where(
             ClientCopy.organization_id.is_distinct_from(organization_id),
             ClientCopy.id.in_(holders),
-            named,
+            matches,
         ),
     )
 
@@ -189,15 +176,18 @@ def _has_code(organization_id: int, code: str) -> ColumnElement[bool]:
     return Voucher.id.in_(statement)
 
 
-async def lock_run_out(
+async def lock_vouchers_to_expire(
     session: AsyncSession, timezone: str, today: date, limit: int
 ) -> Sequence[Voucher]:
-    """Return active vouchers whose last day is past in a time zone, locked, others' skipped."""
+    """Return active vouchers whose last day is over in a time zone, locked.
+
+    Vouchers that another transaction has locked are skipped.
+    """
     statement = (
         select(Voucher)
         .join(OrganizationCopy, OrganizationCopy.id == Voucher.organization_id)
         .where(
-            Voucher.status == VoucherStatus.ACTIVE.value,
+            Voucher.status == VoucherStatus.ACTIVE,
             Voucher.valid_until < today,
             OrganizationCopy.timezone == timezone,
         )
@@ -206,7 +196,7 @@ async def lock_run_out(
     return (await session.scalars(statement.with_for_update(of=Voucher, skip_locked=True))).all()
 
 
-async def unpaid_after(
+async def list_unpaid_ids(
     session: AsyncSession,
     after: int,
     *,
@@ -214,17 +204,17 @@ async def unpaid_after(
     others_before: datetime,
     limit: int,
 ) -> Sequence[int]:
-    """Return the ids, above `after`, of vouchers that wait for their money since before an instant.
+    """Return the ids above `after` of pending vouchers that were created before an instant.
 
-    It is another one for those that are paid by card.
+    The instant is `cards_before` for vouchers to be paid by card, and `others_before` for others.
     """
-    by_card = Voucher.payment_method == PaymentMethod.CREDIT_CARD.value
-    since = case((by_card, cards_before), else_=others_before)
+    by_card = Voucher.payment_method == PaymentMethod.CREDIT_CARD
+    created_before = case((by_card, cards_before), else_=others_before)
     statement = (
         select(Voucher.id)
         .where(
-            Voucher.status == VoucherStatus.PENDING.value,
-            Voucher.created_at < since,
+            Voucher.status == VoucherStatus.PENDING,
+            Voucher.created_at < created_before,
             Voucher.id > after,
         )
         .order_by(Voucher.id)

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -17,13 +17,10 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from services.vouchers.models import Frequency
+from services.vouchers.models import WEEKDAYS, Frequency, Weekday
 from shared.currencies import WITHOUT_CENTS
 from shared.fields import Choice, Currency, Name, RequestBody, Text, without_defaults
 from shared.money import Money, amount_schema
-
-Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-WEEKDAYS: tuple[str, ...] = get_args(Weekday)
 
 _CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CLOCK_PATTERN = f"^{_CLOCK_TIME.pattern}$"

@@ -1,10 +1,11 @@
-"""Use cases of a voucher's validity: freeze, extend, take either back."""
+"""Use cases of a voucher's validity: freeze, extend, reverse either, list them."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import queries
+from services.vouchers import access, queries
 from services.vouchers.errors import (
     AdjustmentAlreadyReversed,
     FreezeOverlaps,
@@ -13,58 +14,71 @@ from services.vouchers.errors import (
 )
 from services.vouchers.models import Adjustment, AdjustmentKind, Voucher, VoucherStatus
 from services.vouchers.schemas.redemptions import ExtensionCreate, FreezeCreate
-from services.vouchers.service.vouchers import lock_managed
 from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.errors import Invalid
 
-FURTHEST = timedelta(days=36_500)
+MAX_EXTENSION = timedelta(days=36_500)
 """How far a voucher's last day can be moved at once."""
 
 
-async def freeze(
-    session: AsyncSession, actor: Actor, voucher_id: int, order: FreezeCreate
-) -> tuple[Adjustment, date]:
-    """Pause a voucher; its last day moves by the length of the pause.
+async def list_adjustments(
+    session: AsyncSession, actor: Actor, voucher_id: int
+) -> Sequence[Adjustment]:
+    """Return a voucher's freezes and extensions, newest first; raises VoucherNotFound."""
+    voucher = await access.get_readable_voucher(session, actor, voucher_id)
+    return await queries.adjustments_of(session, voucher)
 
-    Raises VoucherNotFound, Forbidden, VoucherNotActive, FreezeOverlaps, and Invalid for a pause
-    outside of the voucher's validity.
+
+async def freeze(
+    session: AsyncSession, actor: Actor, voucher_id: int, body: FreezeCreate
+) -> tuple[Adjustment, date]:
+    """Freeze a voucher; its last day moves by the length of the freeze. Return both.
+
+    Raises VoucherNotFound, Forbidden, VoucherNotActive, FreezeOverlaps, and Invalid for a freeze
+    that does not begin within the voucher's validity.
     """
     voucher, valid_until = await _lock_active(session, actor, voucher_id)
-    if not (voucher.valid_from or order.starts_on) <= order.starts_on <= valid_until:
+    if not (voucher.valid_from or body.starts_on) <= body.starts_on <= valid_until:
         raise Invalid("starts_on", "must be a day on which the voucher is valid")
-    _require_near(order.starts_on, order.ends_on, "ends_on")
-    await _require_free(session, voucher, order)
+    _require_near(body.starts_on, body.ends_on, "ends_on")
+    for other in await queries.freezes_of(session, [voucher.id]):
+        assert other.starts_on is not None
+        assert other.ends_on is not None
+        if body.starts_on <= other.ends_on and other.starts_on <= body.ends_on:
+            raise FreezeOverlaps
+    if await queries.has_sessions_between(session, voucher, body.starts_on, body.ends_on):
+        raise FreezeOverlaps
     adjustment = _adjustment(
         voucher,
         actor,
-        order.reason,
-        kind=AdjustmentKind.FREEZE.value,
-        days=(order.ends_on - order.starts_on).days + 1,
-        starts_on=order.starts_on,
-        ends_on=order.ends_on,
+        body.reason,
+        kind=AdjustmentKind.FREEZE,
+        days=(body.ends_on - body.starts_on).days + 1,
+        starts_on=body.starts_on,
+        ends_on=body.ends_on,
     )
     return await _apply(session, voucher, adjustment, "FREEZE")
 
 
 async def extend(
-    session: AsyncSession, actor: Actor, voucher_id: int, order: ExtensionCreate
+    session: AsyncSession, actor: Actor, voucher_id: int, body: ExtensionCreate
 ) -> tuple[Adjustment, date]:
-    """Give a voucher a later last day.
+    """Move a voucher's last day to a later one. Return the extension and the day.
 
     Raises VoucherNotFound, Forbidden, VoucherNotActive, and Invalid for a day that is not later.
     """
     voucher, valid_until = await _lock_active(session, actor, voucher_id)
-    if order.valid_until <= valid_until:
+    if body.valid_until <= valid_until:
         raise Invalid("valid_until", f"must be later than {valid_until}")
-    _require_near(valid_until, order.valid_until, "valid_until")
+    _require_near(valid_until, body.valid_until, "valid_until")
     adjustment = _adjustment(
         voucher,
         actor,
-        order.reason,
-        kind=AdjustmentKind.EXTENSION.value,
-        days=(order.valid_until - valid_until).days,
+        body.reason,
+        kind=AdjustmentKind.EXTENSION,
+        days=(body.valid_until - valid_until).days,
     )
     return await _apply(session, voucher, adjustment, "EXTEND")
 
@@ -72,7 +86,7 @@ async def extend(
 async def reverse(
     session: AsyncSession, actor: Actor, voucher_id: int, adjustment_id: int
 ) -> tuple[Adjustment, date]:
-    """Take a freeze or an extension back: the voucher's last day moves as it was.
+    """Reverse a freeze or an extension. Return it and the voucher's earlier last day.
 
     Raises VoucherNotFound, AdjustmentNotFound, Forbidden, VoucherNotActive,
     AdjustmentAlreadyReversed, SessionsBeyondValidity.
@@ -83,7 +97,7 @@ async def reverse(
         raise AdjustmentAlreadyReversed
     earlier = valid_until - timedelta(days=adjustment.days)
     first_lost = earlier + timedelta(days=1)
-    if await queries.took_place_between(session, voucher, first_lost, date.max):
+    if await queries.has_sessions_between(session, voucher, first_lost, date.max):
         raise SessionsBeyondValidity
     adjustment.reversed_at, adjustment.reversed_by = now(), actor.user_id
     voucher.valid_until = earlier
@@ -95,24 +109,15 @@ async def reverse(
 async def _lock_active(
     session: AsyncSession, actor: Actor, voucher_id: int
 ) -> tuple[Voucher, date]:
-    voucher = await lock_managed(session, actor, voucher_id)
+    voucher = await access.lock_managed_voucher(session, actor, voucher_id)
     if voucher.status != VoucherStatus.ACTIVE or voucher.valid_until is None:
         raise VoucherNotActive
     return voucher, voucher.valid_until
 
 
 def _require_near(start: date, end: date, field: str) -> None:
-    if end - start > FURTHEST or end > date.max - FURTHEST:
+    if end - start > MAX_EXTENSION or end > date.max - MAX_EXTENSION:
         raise Invalid(field, "is too far in the future")
-
-
-async def _require_free(session: AsyncSession, voucher: Voucher, order: FreezeCreate) -> None:
-    first, last = order.starts_on, order.ends_on
-    for other in await queries.freezes_of(session, [voucher.id]):
-        if other.starts_on and other.ends_on and first <= other.ends_on and other.starts_on <= last:
-            raise FreezeOverlaps
-    if await queries.took_place_between(session, voucher, first, last):
-        raise FreezeOverlaps
 
 
 def _adjustment(
@@ -120,7 +125,7 @@ def _adjustment(
     actor: Actor,
     reason: str,
     *,
-    kind: str,
+    kind: AdjustmentKind,
     days: int,
     starts_on: date | None = None,
     ends_on: date | None = None,

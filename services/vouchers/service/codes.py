@@ -1,4 +1,4 @@
-"""Codes: eight characters that a client can read out without being misunderstood."""
+"""Codes of vouchers: eight characters that are easy to read aloud."""
 
 import secrets
 from collections import Counter
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.models import Voucher, VoucherCode
 
-# A–Z and 2–9 without what is taken for one another: I L O (1, 0), B (8), S (5), Z (2).
+# A–Z and 2–9 without characters that look alike: I L O (1, 0), B (8), S (5), Z (2).
 ALPHABET = "ACDEFGHJKMNPQRTUVWXY23456789"
 LENGTH = 8
 _PLACES = [len(ALPHABET) ** place for place in range(LENGTH)]
@@ -17,25 +17,25 @@ _INSERT = text(
     "INSERT INTO voucher_codes"
     " (organization_id, voucher_id, client_id, code, is_backup, is_used, created_at)"
     " SELECT :organization_id, :voucher_id, :client_id, code, is_backup, false, now()"
-    " FROM unnest(CAST(:codes AS text[]), CAST(:kinds AS boolean[])) AS drawn (code, is_backup)"
+    " FROM unnest(CAST(:codes AS text[]), CAST(:kinds AS boolean[])) AS new (code, is_backup)"
     " ON CONFLICT (code) DO NOTHING RETURNING is_backup"
 )
 
 
 def new_code() -> str:
-    """Return a code that nobody can guess: 28⁸ of them, 38 bits."""
-    drawn = secrets.randbelow(len(ALPHABET) ** LENGTH)
-    return "".join(ALPHABET[drawn // place % len(ALPHABET)] for place in _PLACES)
+    """Return a random code: one of 28⁸, which is 38 bits."""
+    number = secrets.randbelow(len(ALPHABET) ** LENGTH)
+    return "".join(ALPHABET[number // place % len(ALPHABET)] for place in _PLACES)
 
 
 async def issue(session: AsyncSession, voucher: Voucher) -> None:
-    """Give a voucher one code for each regular and for each backup session.
+    """Create one code for each regular and each backup session of a voucher.
 
-    In one statement; the few that somebody else holds already are drawn again.
+    One statement inserts them; the few codes that exist already are replaced by another one.
     """
     missing = Counter({False: voucher.total_sessions, True: voucher.backup_sessions})
     while kinds := list(missing.elements()):
-        given = await session.scalars(
+        inserted_kinds = await session.scalars(
             _INSERT,
             {
                 "organization_id": voucher.organization_id,
@@ -45,19 +45,19 @@ async def issue(session: AsyncSession, voucher: Voucher) -> None:
                 "kinds": kinds,
             },
         )
-        missing.subtract(given)
+        missing.subtract(inserted_kinds)
 
 
-async def take_back(session: AsyncSession, voucher: Voucher, number: int) -> None:
-    """Make unused codes of regular sessions worthless, the last ones first."""
+async def withdraw(session: AsyncSession, voucher: Voucher, number: int) -> None:
+    """Mark unused codes of regular sessions as refunded, the last ones first."""
     usable = ~VoucherCode.is_used & ~VoucherCode.is_refunded
-    await _mark(session, voucher, usable, number, refunded=True)
+    await _mark(session, voucher, usable, number, is_refunded=True)
 
 
-async def give_again(session: AsyncSession, voucher: Voucher, number: int) -> None:
-    """Make codes good again that were taken back for money which did not go back."""
-    marked = VoucherCode.is_refunded.is_(True)
-    await _mark(session, voucher, marked, number, refunded=False)
+async def restore(session: AsyncSession, voucher: Voucher, number: int) -> None:
+    """Make withdrawn codes usable again, after a refund that failed."""
+    withdrawn = VoucherCode.is_refunded.is_(True)
+    await _mark(session, voucher, withdrawn, number, is_refunded=False)
 
 
 async def _mark(
@@ -66,9 +66,9 @@ async def _mark(
     condition: ColumnElement[bool],
     number: int,
     *,
-    refunded: bool,
+    is_refunded: bool,
 ) -> None:
-    chosen = (
+    code_ids = (
         select(VoucherCode.id)
         .where(
             VoucherCode.organization_id == voucher.organization_id,
@@ -81,7 +81,7 @@ async def _mark(
     )
     await session.execute(
         update(VoucherCode)
-        .where(VoucherCode.id.in_(chosen))
-        .values(is_refunded=refunded)
+        .where(VoucherCode.id.in_(code_ids))
+        .values(is_refunded=is_refunded)
         .execution_options(synchronize_session=False)
     )

@@ -1,18 +1,18 @@
-"""The default organization's voucher types, made when its creation is heard of, or was missed.
+"""The voucher types of the default organization, on a fresh installation and after an upgrade.
 
-Whoever installs Carnet starts workers, so no further step can be forgotten. On a fresh installation
-all of them start at once, and what is published before our queue exists never reaches it.
+The worker creates them when the organization's creation is reported, so that an installation needs
+no further step. If the event was published before the queue existed, a timer fetches the
+organization instead.
 """
 
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.models import Frequency, OrganizationCopy, VoucherType
-from services.vouchers.service.remote_copies import RemoteCopies, keep
+from services.vouchers.service.remote_copies import OrganizationState, RemoteCopies, store_copy
 from shared.changes import record
 from shared.transactions import Transactions
 
@@ -25,7 +25,7 @@ DEFAULT_VOUCHER_TYPES: tuple[dict[str, Any], ...] = (
         "backup_sessions": 2,
         "session_duration_minutes": 60,
         "max_clients_per_session": 1,
-        "frequency": Frequency.WEEKLY.value,
+        "frequency": Frequency.WEEKLY,
         "price": Decimal("399.99"),
         "validity_days": 365,
     },
@@ -35,7 +35,7 @@ DEFAULT_VOUCHER_TYPES: tuple[dict[str, Any], ...] = (
         "backup_sessions": 2,
         "session_duration_minutes": 90,
         "max_clients_per_session": 8,
-        "frequency": Frequency.WEEKLY.value,
+        "frequency": Frequency.WEEKLY,
         "price": Decimal("199.99"),
         "validity_days": 365,
     },
@@ -45,54 +45,53 @@ DEFAULT_VOUCHER_TYPES: tuple[dict[str, Any], ...] = (
         "backup_sessions": 4,
         "session_duration_minutes": 45,
         "max_clients_per_session": 1,
-        "frequency": Frequency.DAILY.value,
+        "frequency": Frequency.DAILY,
         "price": Decimal("799.99"),
         "validity_days": 365,
     },
 )
 
 
-async def ensure_default_types(session: AsyncSession, organization: OrganizationCopy) -> int:
-    """Make an organization's default voucher types unless it has any; return how many were made.
-
-    Safe to repeat and to race, also with the upgrade from version 1.
-    """
-    await _lock(session, organization.id)
-    if await queries.has_voucher_types(session, organization.id):
-        return 0
-    for terms in DEFAULT_VOUCHER_TYPES:
-        kind = default_type(organization, terms)
-        session.add(kind)
-        record(session, "CREATE", kind)
-    return len(DEFAULT_VOUCHER_TYPES)
-
-
-async def make_up_for_missed_creation(
-    transactions: Transactions, remote_copies: RemoteCopies
-) -> None:
-    """Fetch the default organization while it is missing, and do the same.
-
-    Types that somebody deleted are not made again: then its copy is here.
-    Raises ServiceUnavailable.
-    """
-    async with transactions.system() as session:
-        if await queries.knows_slug(session, DEFAULT_ORGANIZATION_SLUG):
-            return
-    state = await remote_copies.ask_by_slug(DEFAULT_ORGANIZATION_SLUG)
-    if state is None:
-        return
-    async with transactions.system() as session:
-        await keep(session, OrganizationCopy, state.model_dump())
-        organization = await session.get_one(OrganizationCopy, state.id)
+async def store_organization(session: AsyncSession, state: OrganizationState) -> None:
+    """Store a copy of a new organization; the default one starts with the default types."""
+    await store_copy(session, OrganizationCopy, state.model_dump())
+    if state.slug == DEFAULT_ORGANIZATION_SLUG:
+        organization = await queries.get_organization(session, state.id)
         await ensure_default_types(session, organization)
 
 
-async def _lock(session: AsyncSession, organization_id: int) -> None:
-    key = func.hashtextextended(f"voucher types of {organization_id}", 3)
-    await session.execute(select(func.pg_advisory_xact_lock(key)))
+async def ensure_default_types(session: AsyncSession, organization: OrganizationCopy) -> int:
+    """Create an organization's default voucher types unless it has any; return their number.
+
+    Calls may be repeated and may run at the same time, also during the upgrade from version 1.
+    """
+    await queries.lock_voucher_types_of(session, organization.id)
+    if await queries.has_voucher_types(session, organization.id):
+        return 0
+    for terms in DEFAULT_VOUCHER_TYPES:
+        voucher_type = default_type(organization, terms)
+        session.add(voucher_type)
+        record(session, "CREATE", voucher_type)
+    return len(DEFAULT_VOUCHER_TYPES)
 
 
-def default_type(organization: OrganizationCopy, terms: dict[str, object]) -> VoucherType:
+async def complete_missed_creation(transactions: Transactions, copies: RemoteCopies) -> None:
+    """Fetch the default organization if its creation was missed, and create its default types.
+
+    Once there is a copy of the organization nothing happens: types that were deleted are not
+    created again. Raises ServiceUnavailable.
+    """
+    async with transactions.system() as session:
+        if await queries.has_organization(session, DEFAULT_ORGANIZATION_SLUG):
+            return
+    state = await copies.read_organization_by_slug(DEFAULT_ORGANIZATION_SLUG)
+    if state is None:
+        return
+    async with transactions.system() as session:
+        await store_organization(session, state)
+
+
+def default_type(organization: OrganizationCopy, terms: dict[str, Any]) -> VoucherType:
     """Return one of the default voucher types, sold in the organization's currency."""
     return VoucherType(
         organization_id=organization.id,

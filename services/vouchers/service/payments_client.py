@@ -7,7 +7,6 @@ import structlog
 
 from services.vouchers.errors import VoucherPaid
 from services.vouchers.models import ClientCopy, OrganizationCopy, RefundQuote, Voucher
-from services.vouchers.schemas.vouchers import NextAction, PaymentRead
 from shared.clients import ServiceClients
 from shared.context import Origin
 from shared.errors import ServiceUnavailable
@@ -17,49 +16,41 @@ from shared.money import Amount
 log = structlog.get_logger(__name__)
 
 CARD_TOKEN_UNKNOWN = "card_token_unknown"  # noqa: S105
-"""The failure's code when there is no card that could be declined."""
+"""The failure's code when the token names no card, so that no card was declined."""
 
 
-class Action(ServiceData):
-    """What the payer must do, as payments answers."""
+class ChargeAction(ServiceData):
+    """What the payer must do before the charge can succeed."""
 
     type: str
     redirect_url: str | None = None
     client_secret: str | None = None
 
 
-class Failure(ServiceData):
-    """Why a payment failed, in the card gateway's words."""
+class ChargeFailure(ServiceData):
+    """Why a charge failed, in the words of the card gateway."""
 
     code: str | None = None
     message: str | None = None
 
 
 class Charge(ServiceData):
-    """How a payment stands, as payments answers."""
+    """The state of a voucher's payment after a charge."""
 
     transaction_id: int
     status: str
-    next_action: Action | None = None
-    failure: Failure | None = None
+    next_action: ChargeAction | None = None
+    failure: ChargeFailure | None = None
     invoice_number: str | None = None
     completed_at: EventTime | None = None
 
-    def shown(self) -> PaymentRead:
-        """Return what the buyer is told."""
-        action = self.next_action
-        shown = NextAction(**action.model_dump()) if action else None
-        return PaymentRead(
-            transaction_id=self.transaction_id, status=self.status, next_action=shown
-        )
-
 
 class PaymentState(ServiceData):
-    """How much of a voucher's payment is there, as payments answers.
+    """How much of a voucher's payment can be refunded.
 
-    `refundable_amount` was captured and neither given back nor promised nor disputed;
-    `pending_amount` is promised; `unit` is the smallest amount of the currency that can be given
-    back.
+    `refundable_amount` was captured and is neither refunded nor promised nor disputed;
+    `pending_amount` is promised; `unit` is the smallest amount of the currency that can be
+    refunded.
     """
 
     transaction_id: int
@@ -72,7 +63,7 @@ class PaymentState(ServiceData):
 
 
 class RefundState(ServiceData):
-    """How a refund stands, as payments answers; `refunded_amount` is what went back in all."""
+    """The state of a refund; `refunded_amount` is the total of all refunds of the payment."""
 
     id: int
     status: str
@@ -82,7 +73,7 @@ class RefundState(ServiceData):
 
 
 class ChargeRefused(Exception):
-    """Payments does not accept the order: a field of the buyer's is wrong."""
+    """Payments refuses the charge: the value of `field` is wrong."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(field)
@@ -90,12 +81,12 @@ class ChargeRefused(Exception):
 
 
 def buyer_of(client: ClientCopy) -> dict[str, Any]:
-    """Return what an invoice says of its payer."""
+    """Return what an invoice states about its payer."""
     return {"name": client.name or f"Client {client.id}", "email": client.email}
 
 
 def seller_of(organization: OrganizationCopy) -> dict[str, Any]:
-    """Return what an invoice says of its issuer."""
+    """Return what an invoice states about its issuer."""
     names = (
         "name",
         "slug",
@@ -109,11 +100,20 @@ def seller_of(organization: OrganizationCopy) -> dict[str, Any]:
     return {name: getattr(organization, name) for name in names}
 
 
-def order_of(
-    voucher: Voucher, buyer: dict[str, Any], seller: dict[str, Any], payment_token: str | None
-) -> dict[str, Any]:
-    """Return the order that payments is given."""
-    return {
+async def charge(
+    clients: ServiceClients,
+    origin: Origin,
+    voucher: Voucher,
+    organization: OrganizationCopy,
+    client: ClientCopy,
+    payment_token: str | None,
+) -> Charge:
+    """Charge a voucher, or return the state of its earlier charge: it is charged once.
+
+    Raises ChargeRefused, and ServiceUnavailable when payments does not answer; the charge may have
+    happened then, and a repeated call returns its state.
+    """
+    body = {
         "voucher_id": voucher.id,
         "organization_id": voucher.organization_id,
         "client_id": voucher.client_id,
@@ -122,67 +122,64 @@ def order_of(
         "payment_method": voucher.payment_method,
         "payment_token": payment_token,
         "description": voucher.name,
-        "buyer": buyer,
-        "seller": seller,
+        "buyer": buyer_of(client),
+        "seller": seller_of(organization),
     }
+    response = await clients.request("payments", "POST", "/internal/charges", origin, json=body)
+    if response.status_code == 422:
+        error = response.json()["errors"][0]
+        raise ChargeRefused(error["field"], error["message"])
+    if response.status_code != 200:
+        log.error("charge_refused", status=response.status_code, voucher_id=voucher.id)
+        raise ServiceUnavailable("The payments service refused the charge.")
+    return Charge.model_validate_json(response.content)
 
 
-async def close(clients: ServiceClients, origin: Origin, voucher_id: int) -> None:
-    """Let no money by hand come any more for a voucher that is about to be cancelled.
+async def close_payment(clients: ServiceClients, origin: Origin, voucher_id: int) -> None:
+    """Close the payment of a voucher that is about to be cancelled: no money can be entered then.
 
-    Payments decides, under the payment's lock, whether the money or the cancellation comes first.
-    Raises VoucherPaid when the money did, and ServiceUnavailable when payments does not answer.
+    Payments decides, under the payment's lock, whether the money or the cancellation was first.
+    Raises VoucherPaid if it was the money, and ServiceUnavailable when payments does not answer.
     """
     path = f"/internal/vouchers/{voucher_id}/payment/close"
-    answer = await clients.request("payments", "POST", path, origin)
-    if answer.status_code == 409:
+    response = await clients.request("payments", "POST", path, origin)
+    if response.status_code == 409:
         raise VoucherPaid
-    if answer.status_code != 204:
-        log.error("close_refused", status=answer.status_code, voucher_id=voucher_id)
+    if response.status_code != 204:
+        log.error("close_refused", status=response.status_code, voucher_id=voucher_id)
         raise ServiceUnavailable("The payments service could not close the payment.")
-
-
-async def charge(clients: ServiceClients, origin: Origin, order: dict[str, Any]) -> Charge:
-    """Charge a voucher, or learn how its charge stands.
-
-    Raises ChargeRefused, and ServiceUnavailable when payments does not answer; the charge may have
-    happened then, and the same call tells.
-    """
-    answer = await clients.request("payments", "POST", "/internal/charges", origin, json=order)
-    if answer.status_code == 422:
-        error = answer.json()["errors"][0]
-        raise ChargeRefused(error["field"], error["message"])
-    if answer.status_code != 200:
-        log.error("charge_refused", status=answer.status_code, voucher_id=order["voucher_id"])
-        raise ServiceUnavailable("The payments service refused the charge.")
-    return Charge.model_validate_json(answer.content)
 
 
 async def find_payment(
     clients: ServiceClients, origin: Origin, voucher_id: int
 ) -> PaymentState | None:
-    """Return how a voucher's payment stands, or None when it has none; raises
-    ServiceUnavailable."""
+    """Return the state of a voucher's payment, or None if it has none.
+
+    Raises ServiceUnavailable.
+    """
     path = f"/internal/vouchers/{voucher_id}/payment"
-    answer = await clients.request("payments", "GET", path, origin)
-    if answer.status_code == 404:
+    response = await clients.request("payments", "GET", path, origin)
+    if response.status_code == 404:
         return None
-    if answer.status_code != 200:
+    if response.status_code != 200:
         raise ServiceUnavailable("The payments service could not answer.")
-    return PaymentState.model_validate_json(answer.content)
+    return PaymentState.model_validate_json(response.content)
 
 
 async def refund(clients: ServiceClients, origin: Origin, quote: RefundQuote) -> RefundState:
-    """Give back what a quote says, once however often it is called; raises ServiceUnavailable."""
-    order: dict[str, Any] = {
+    """Refund the amount of a quote: once, however often this is called.
+
+    Raises ServiceUnavailable.
+    """
+    body: dict[str, Any] = {
         "quote_id": quote.id,
         "transaction_id": quote.transaction_id,
         "amount": quote.amount,
         "currency": quote.currency,
         "reason": quote.reason,
     }
-    answer = await clients.request("payments", "POST", "/internal/refunds", origin, json=order)
-    if answer.status_code != 200:
-        log.error("refund_refused", status=answer.status_code, quote_id=quote.id)
+    response = await clients.request("payments", "POST", "/internal/refunds", origin, json=body)
+    if response.status_code != 200:
+        log.error("refund_refused", status=response.status_code, quote_id=quote.id)
         raise ServiceUnavailable("The payments service refused the refund.")
-    return RefundState.model_validate_json(answer.content)
+    return RefundState.model_validate_json(response.content)

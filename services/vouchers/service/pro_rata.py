@@ -1,11 +1,11 @@
-"""What sessions are worth, and how many an amount of money pays for. Pure."""
+"""What sessions are worth, and how many sessions an amount pays for. Pure functions."""
 
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
 RULE = "pro_rata_of_unused_regular_sessions"
 
-ALMOST = Decimal("0.01")
-"""A share of a session: what rounding may lack of a whole one."""
+ROUNDING_SLACK = Decimal("0.01")
+"""The fraction of a session that an amount may lack because it was rounded."""
 
 
 def worth(price: Decimal, total: int, sessions: int, unit: Decimal) -> Decimal:
@@ -16,19 +16,27 @@ def worth(price: Decimal, total: int, sessions: int, unit: Decimal) -> Decimal:
 
 
 def amount_for(
-    price: Decimal, total: int, *, given_back: int, sessions: int, paid_back: Decimal, unit: Decimal
+    price: Decimal,
+    total: int,
+    *,
+    refunded_sessions: int,
+    sessions: int,
+    refunded_amount: Decimal,
+    unit: Decimal,
 ) -> Decimal:
-    """Return what giving back `sessions` more brings, when `paid_back` went back for `given_back`.
+    """Return the refund for `sessions` more, after `refunded_amount` for `refunded_sessions`.
 
-    The whole is rounded and not each part: all parts together are never more than the price, and
-    money that went back for no session counts against what is still to come.
+    The sum is rounded and not each part, so that all refunds together never exceed the price.
+    Money that was refunded without sessions reduces what is refunded later.
     """
-    return max(worth(price, total, given_back + sessions, unit) - paid_back, Decimal(0))
+    return max(
+        worth(price, total, refunded_sessions + sessions, unit) - refunded_amount, Decimal(0)
+    )
 
 
 def sessions_for(price: Decimal, total: int, amount: Decimal) -> int:
     """Return how many of a voucher's `total` sessions an amount pays for in full."""
     if price <= 0:
         return 0
-    whole = (amount * total / price + ALMOST).to_integral_value(ROUND_FLOOR)
+    whole = (amount * total / price + ROUNDING_SLACK).to_integral_value(ROUND_FLOOR)
     return min(int(whole), total)

@@ -1,8 +1,12 @@
-"""Buying a voucher: a pending voucher, a charge outside of any transaction, and its outcome.
+"""Selling a voucher: a client buys it, or staff issue it to a client.
 
-1. One transaction makes the pending voucher and its event, from which payments can make the
-payment if the call never comes. 2. The call charges it, once per voucher. 3. A second transaction
-applies the answer, or the consumer of payments' events does: whoever comes first.
+1. A transaction creates the pending voucher. Its event lets payments create the payment, should
+   the call of step 2 never arrive.
+2. Payments is called to charge the voucher, outside of any transaction. However often this is
+   repeated, a voucher is charged once.
+3. A second transaction applies the result. So does the event of payments; the first one counts.
+
+A repeated request with the same Idempotency-Key continues at step 2.
 """
 
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ from typing import TypeGuard
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import queries
+from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     CardTokenUnknown,
     ClientInactive,
@@ -25,173 +29,227 @@ from services.vouchers.errors import (
 from services.vouchers.models import (
     ClientCopy,
     OrganizationCopy,
+    PaymentMethod,
     PaymentStatus,
     Voucher,
     VoucherStatus,
     VoucherType,
 )
+from services.vouchers.schemas.vouchers import PurchaseCreate, VoucherIssue
 from services.vouchers.service import payments_client, settlement
 from services.vouchers.service.calendar import day_in
-from services.vouchers.service.payments_client import Charge
+from services.vouchers.service.payments_client import Charge, ChargeRefused
 from services.vouchers.service.remote_copies import RemoteCopies
 from shared.actors import Actor
 from shared.changes import record
 from shared.clients import ServiceClients
 from shared.db import now
-from shared.errors import AppError, Invalid
+from shared.errors import AppError, Forbidden, Invalid
 from shared.failpoints import failpoint
-from shared.tenancy import EVERYTHING, Tenant, limit_to
+from shared.tenancy import Tenant, limit_to, see_all_tenants
 from shared.work import Work
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """Who buys what, and how it is paid. With `members_only` the client must belong to the
-    organization; without, whoever belongs to none may buy as well. With `type_version` the type is
-    sold as that version has it, or not at all."""
+class PurchaseOrder:
+    """What is sold to which client, and how it is paid.
+
+    `organization_id` is the only organization that may sell it; None allows any. With
+    `members_only` the client must belong to that organization; without, users of no organization
+    may buy as well. With `voucher_type_version` the type is sold in that version or not at all.
+    """
 
     voucher_type_id: int
+    organization_id: int | None
     client_id: int
-    payment_method: str
+    payment_method: PaymentMethod
     payment_token: str | None = None
     notes: str | None = None
     members_only: bool = False
-    type_version: int | None = None
+    voucher_type_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Parties:
-    """Who sells and who buys."""
+class SaleParties:
+    """The organization that sells and the client who buys."""
 
     organization: OrganizationCopy
     client: ClientCopy
 
     @property
     def tenant(self) -> Tenant:
-        """What the transactions of a sale may see."""
+        """Whose rows the transactions of the sale may see."""
         return Tenant(self.organization.id, self.client.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Sale:
-    """What came of an order."""
+    """A sold voucher with its codes, which it has once it is paid, and its charge."""
 
     voucher: Voucher
     codes: queries.Rows
     charge: Charge
 
 
-async def buy(
-    work: Work, clients: ServiceClients, actor: Actor, order: Order, organization_id: int | None
+async def buy(work: Work, actor: Actor, clients: ServiceClients, body: PurchaseCreate) -> Sale:
+    """Sell a voucher to the actor or, if an administrator buys, to the client that is named.
+
+    Raises Forbidden and what `_sell` raises.
+    """
+    if not policies.can_buy(actor):
+        raise Forbidden("clients buy vouchers; staff issue them to a client")
+    client_id = body.client_id or actor.user_id
+    if not policies.can_buy_for(actor, client_id):
+        raise Forbidden("a client buys for itself")
+    order = PurchaseOrder(
+        voucher_type_id=body.voucher_type_id,
+        organization_id=None if policies.can_see_all_offers(actor) else actor.organization_id,
+        client_id=client_id,
+        payment_method=body.payment_method,
+        payment_token=body.payment_token.get_secret_value() if body.payment_token else None,
+        notes=body.notes,
+        voucher_type_version=body.voucher_type_version,
+    )
+    return await _sell(work, clients, order)
+
+
+async def issue(
+    work: Work, actor: Actor, clients: ServiceClients, organization_id: int, body: VoucherIssue
 ) -> Sale:
-    """Sell a voucher, in one organization or, with None, in whichever offers the type.
+    """Sell a voucher to a client of an organization, who pays the staff in cash or by transfer.
+
+    Raises OrganizationNotFound, Forbidden and what `_sell` raises.
+    """
+    access.require_voucher_manager(actor, organization_id)
+    order = PurchaseOrder(
+        voucher_type_id=body.voucher_type_id,
+        organization_id=organization_id,
+        client_id=body.client_id,
+        payment_method=body.payment_method,
+        notes=body.notes,
+        members_only=True,
+    )
+    return await _sell(work, clients, order)
+
+
+async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sale:
+    """Create a voucher, charge it, and apply the result.
 
     Raises VoucherTypeNotFound, VoucherTypeNotSold, VoucherTypeChanged, OrganizationInactive,
     ClientNotFound, ClientInactive, PaymentDeclined, CardTokenUnknown, VoucherCancelled (it was
-    cancelled while it was being paid), Invalid (payments accepts less than we do) and
-    ServiceUnavailable; after the last one the same Idempotency-Key goes on from where this attempt
-    ended.
+    cancelled while it was being paid), Invalid (payments refuses a field) and ServiceUnavailable;
+    after the last one the same request may be repeated with its Idempotency-Key.
     """
-    remote_copies = RemoteCopies(clients, work.origin, lambda: work.begin(EVERYTHING))
-    begun = await _begun(work) or await _begin(work, remote_copies, actor, order, organization_id)
-    voucher, parties = begun
+    voucher, parties = await _find_created(work) or await _create(work, clients, order)
     failpoint("purchase.begun")
     try:
-        charge = await _charge(work, clients, voucher, parties, order.payment_token)
-    except payments_client.ChargeRefused as refusal:
-        await _give_up(work, voucher, parties)
+        charge = await payments_client.charge(
+            clients, work.origin, voucher, parties.organization, parties.client, order.payment_token
+        )
+    except ChargeRefused as refusal:
+        async with work.begin(parties.tenant) as session:
+            report = settlement.PaymentReport("failed")
+            await settlement.apply_payment(session, voucher.id, report)
         raise Invalid(refusal.field, refusal.message) from None
     failpoint("purchase.charged")
-    return await _conclude(work, voucher, parties, charge)
+    report = settlement.PaymentReport(charge.status, charge.invoice_number, charge.completed_at)
+    async with work.begin(parties.tenant) as session:
+        voucher = await settlement.apply_payment(session, voucher.id, report)
+        codes = await queries.codes_of(session, voucher)
+    failpoint("purchase.settled")
+    if charge.status == "failed":
+        raise _decline(charge)
+    if voucher.status == VoucherStatus.CANCELLED:
+        raise VoucherCancelled
+    return Sale(voucher, codes, charge)
 
 
-async def _begun(work: Work) -> tuple[Voucher, Parties] | None:
-    """Return what an interrupted attempt with the same Idempotency-Key has made, or None.
+async def _find_created(work: Work) -> tuple[Voucher, SaleParties] | None:
+    """Return the voucher that an interrupted request with the same Idempotency-Key created.
 
-    Raises VoucherCancelled when somebody has ended it since: it must not be charged any more.
+    Raises VoucherCancelled if it was cancelled since: then it must not be charged.
     """
     if work.claim is None or work.claim.resource_id is None:
         return None
-    async with work.begin(EVERYTHING) as session:
+    async with work.begin() as session:
+        await see_all_tenants(session)
         voucher = await queries.get_voucher(session, work.claim.resource_id)
         organization = await queries.get_organization(session, voucher.organization_id)
         client = await queries.get_client(session, voucher.client_id)
     if voucher.status == VoucherStatus.CANCELLED and voucher.payment_status != PaymentStatus.FAILED:
         raise VoucherCancelled
-    return voucher, Parties(organization, client)
+    return voucher, SaleParties(organization, client)
 
 
-async def _begin(
-    work: Work, remote_copies: RemoteCopies, actor: Actor, order: Order, organization_id: int | None
-) -> tuple[Voucher, Parties]:
-    """Sell in one transaction; in a second one, if our copies would make us refuse."""
-    async with work.begin(EVERYTHING) as session:
-        offer = await _offered(session, actor, order, organization_id)
-        if _is_open(offer.organization) and _may_buy(offer.client, order, offer.type):
-            parties = Parties(offer.organization, offer.client)
+async def _create(
+    work: Work, clients: ServiceClients, order: PurchaseOrder
+) -> tuple[Voucher, SaleParties]:
+    """Create the pending voucher in one transaction, if our copies of the parties allow it.
+
+    If they do not, they may be out of date: the owners' services are called outside of any
+    transaction, and a second one creates the voucher.
+    """
+    async with work.begin() as session:
+        # The seller is known once the type is read, and it may be any organization.
+        await see_all_tenants(session)
+        offer = await queries.lock_offer(session, order.voucher_type_id, order.client_id)
+        organization, client = offer.organization, offer.client
+        if order.organization_id not in (None, offer.type.organization_id):
+            raise VoucherTypeNotFound
+        if _is_open(organization) and _belongs(client, offer.type, order) and client.is_active:
+            parties = SaleParties(organization, client)
             await limit_to(session, parties.tenant)
-            return await _sell(work, session, order, offer.type, parties), parties
-    parties = Parties(
-        await _open_organization(remote_copies, offer), await _buyer(remote_copies, order, offer)
-    )
+            return await _add_voucher(work, session, order, offer.type, parties), parties
+    parties = await _fetch_parties(RemoteCopies(clients, work.origin, work.begin), offer, order)
     async with work.begin(parties.tenant) as session:
-        offer = await queries.hold_offer(session, order.voucher_type_id, order.client_id)
-        return await _sell(work, session, order, offer.type, parties), parties
+        offer = await queries.lock_offer(session, order.voucher_type_id, order.client_id)
+        return await _add_voucher(work, session, order, offer.type, parties), parties
 
 
-async def _offered(
-    session: AsyncSession, actor: Actor, order: Order, organization_id: int | None
-) -> queries.Offer:
-    """Return the type if it is offered to the actor: to strangers another's does not exist."""
-    offer = await queries.hold_offer(session, order.voucher_type_id, order.client_id)
-    wanted = organization_id or (None if actor.is_admin else actor.organization_id)
-    if wanted not in (None, offer.type.organization_id):
-        raise VoucherTypeNotFound
-    return offer
+async def _fetch_parties(
+    copies: RemoteCopies, offer: queries.Offer, order: PurchaseOrder
+) -> SaleParties:
+    """Return the parties, fetched from their owners where our copies would refuse the sale."""
+    organization, client = offer.organization, offer.client
+    if not _is_open(organization):
+        organization = await copies.fetch_organization(offer.type.organization_id)
+    if not _is_open(organization):
+        raise OrganizationInactive
+    if not (_belongs(client, offer.type, order) and client.is_active):
+        client = await copies.fetch_client(order.client_id)
+    if not _belongs(client, offer.type, order):
+        raise ClientNotFound
+    if not client.is_active:
+        raise ClientInactive
+    return SaleParties(organization, client)
 
 
 def _is_open(organization: OrganizationCopy | None) -> TypeGuard[OrganizationCopy]:
     return organization is not None and organization.is_active
 
 
-def _may_buy(client: ClientCopy | None, order: Order, kind: VoucherType) -> TypeGuard[ClientCopy]:
-    return _belongs(client, order, kind) and client.is_active
+def _belongs(
+    client: ClientCopy | None, voucher_type: VoucherType, order: PurchaseOrder
+) -> TypeGuard[ClientCopy]:
+    """Return whether the client may buy from the organization that offers the type."""
+    seller = voucher_type.organization_id
+    allowed = (seller,) if order.members_only else (seller, None)
+    return client is not None and client.organization_id in allowed
 
 
-def _belongs(client: ClientCopy | None, order: Order, kind: VoucherType) -> TypeGuard[ClientCopy]:
-    homes = (kind.organization_id,) if order.members_only else (kind.organization_id, None)
-    return client is not None and client.organization_id in homes
-
-
-async def _open_organization(remote_copies: RemoteCopies, offer: queries.Offer) -> OrganizationCopy:
-    copy = offer.organization
-    if not _is_open(copy):
-        copy = await remote_copies.fetch_organization(offer.type.organization_id)
-    if not _is_open(copy):
-        raise OrganizationInactive
-    return copy
-
-
-async def _buyer(remote_copies: RemoteCopies, order: Order, offer: queries.Offer) -> ClientCopy:
-    copy = offer.client
-    if not _may_buy(copy, order, offer.type):
-        copy = await remote_copies.fetch_client(order.client_id)
-    if not _belongs(copy, order, offer.type):
-        raise ClientNotFound
-    if not copy.is_active:
-        raise ClientInactive
-    return copy
-
-
-async def _sell(
-    work: Work, session: AsyncSession, order: Order, kind: VoucherType, parties: Parties
+async def _add_voucher(
+    work: Work,
+    session: AsyncSession,
+    order: PurchaseOrder,
+    voucher_type: VoucherType,
+    parties: SaleParties,
 ) -> Voucher:
-    if not kind.is_active:
+    if not voucher_type.is_active:
         raise VoucherTypeNotSold
-    if order.type_version not in (None, kind.version):
+    if order.voucher_type_version not in (None, voucher_type.version):
         raise VoucherTypeChanged
     voucher = Voucher.sold(
-        kind,
+        voucher_type,
         client_id=parties.client.id,
         purchase_date=day_in(parties.organization.timezone, now()),
         payment_method=order.payment_method,
@@ -211,39 +269,8 @@ async def _sell(
     return voucher
 
 
-async def _charge(
-    work: Work,
-    clients: ServiceClients,
-    voucher: Voucher,
-    parties: Parties,
-    payment_token: str | None,
-) -> Charge:
-    buyer = payments_client.buyer_of(parties.client)
-    seller = payments_client.seller_of(parties.organization)
-    order = payments_client.order_of(voucher, buyer, seller, payment_token)
-    return await payments_client.charge(clients, work.origin, order)
-
-
-def _refusal(charge: Charge) -> AppError:
+def _decline(charge: Charge) -> AppError:
     failure = charge.failure
     if failure is not None and failure.code == payments_client.CARD_TOKEN_UNKNOWN:
         return CardTokenUnknown()
     return PaymentDeclined((failure and failure.message) or "")
-
-
-async def _give_up(work: Work, voucher: Voucher, parties: Parties) -> None:
-    async with work.begin(parties.tenant) as session:
-        await settlement.settle(session, voucher.id, settlement.Outcome("failed"))
-
-
-async def _conclude(work: Work, voucher: Voucher, parties: Parties, charge: Charge) -> Sale:
-    outcome = settlement.Outcome(charge.status, charge.invoice_number, charge.completed_at)
-    async with work.begin(parties.tenant) as session:
-        settled = await settlement.settle(session, voucher.id, outcome)
-        codes = await queries.codes_of(session, settled)
-    failpoint("purchase.settled")
-    if charge.status == "failed":
-        raise _refusal(charge)
-    if settled.status == VoucherStatus.CANCELLED:
-        raise VoucherCancelled
-    return Sale(settled, codes, charge)

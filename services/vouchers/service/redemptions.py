@@ -1,10 +1,11 @@
-"""Use cases of the ledger: spend a session, take one back."""
+"""Use cases of redemptions: redeem a session, reverse a redemption, list them."""
 
+from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import policies, queries
+from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     CodeAlreadyUsed,
     CodeRefunded,
@@ -18,83 +19,122 @@ from services.vouchers.errors import (
     VoucherUnpaid,
 )
 from services.vouchers.models import Redemption, SessionKind, Voucher, VoucherCode, VoucherStatus
-from services.vouchers.schemas.redemptions import RedemptionCreate
+from services.vouchers.schemas.redemptions import RedemptionCreate, RedemptionRead
 from services.vouchers.service import refunds
 from services.vouchers.service.calendar import day_in, freeze_on
-from services.vouchers.service.vouchers import lock_managed, lock_readable
 from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid
+from shared.paging import Page
 
 _REFUSALS: dict[str, type[Conflict]] = {
     VoucherStatus.PENDING: VoucherUnpaid,
     VoucherStatus.CANCELLED: VoucherCancelled,
 }
 
-Spent = tuple[Redemption, str | None, Voucher]
-"""A redemption, its code, and the voucher after it."""
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A new redemption or reversal, its code if it has one, and the voucher after it."""
+
+    redemption: Redemption
+    code: str | None
+    voucher: Voucher
+
+
+async def list_redemptions(
+    session: AsyncSession, actor: Actor, page: Page, voucher_id: int
+) -> list[RedemptionRead]:
+    """Return a page of a voucher's redemptions, newest first, without notes for the client.
+
+    Raises VoucherNotFound.
+    """
+    voucher = await access.get_readable_voucher(session, actor, voucher_id)
+    rows = await queries.page_of_redemptions(session, page, voucher)
+    redemptions = [RedemptionRead.model_validate(row) for row in rows]
+    if policies.can_read_notes(actor, voucher):
+        return redemptions
+    return [redemption.model_copy(update={"note": None}) for redemption in redemptions]
 
 
 async def redeem(
-    session: AsyncSession, actor: Actor, voucher_id: int, order: RedemptionCreate
-) -> Spent:
-    """Spend one session: of two that race for the last one, the voucher's lock lets one through.
+    session: AsyncSession, actor: Actor, voucher_id: int, body: RedemptionCreate
+) -> LedgerEntry:
+    """Redeem one session. The voucher's lock serializes requests for the last session.
 
     Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded, VoucherUnpaid,
     VoucherCancelled, VoucherExpired, VoucherDisputed, VoucherNotYetValid, VoucherFrozen,
     VoucherExhausted, and Invalid for a kind that contradicts the code, a backup session without
-    a reason or a day that has not come yet.
+    a reason or a day in the future.
     """
-    voucher = await lock_readable(session, actor, voucher_id)
+    voucher = await access.lock_readable_voucher(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
         raise Forbidden("therapists and those with the permission manage_vouchers redeem")
-    code = await queries.get_code(session, voucher, order.code) if order.code else None
-    kind = _kind(order, code)
-    # A used code is the plainest thing to be told, whatever else is wrong by now.
+    code = await queries.get_code(session, voucher, body.code) if body.code else None
+    kind = _kind_of(body, code)
+    # Of several refusals, that of the code is the clearest for the therapist who typed it.
     if code is not None and code.is_used:
         raise CodeAlreadyUsed
     if code is not None and code.is_refunded:
         raise CodeRefunded
-    day = await _day(session, voucher, order)
-    # What took place before the end may be entered after it, if the day is said.
-    if voucher.status == VoucherStatus.EXPIRED and order.session_date is None:
+    day = await _day_of(session, voucher, body)
+    # A session before the voucher's last day may be entered afterwards, if the day is stated.
+    if voucher.status == VoucherStatus.EXPIRED and body.session_date is None:
         raise _expired(voucher)
     await _require_valid(session, voucher, kind, day)
-    code = code or await queries.next_code(session, voucher, kind)
-    redemption = _spend(voucher, kind, code, actor.user_id)
-    redemption.session_date, redemption.note = day, order.note
-    redemption.reason = order.reason.value if order.reason else None
+    code = code or await queries.find_unused_code(session, voucher, kind)
+    voucher.spend(kind)
+    if code is not None:
+        code.use(actor.user_id)
+    redemption = Redemption(
+        organization_id=voucher.organization_id,
+        voucher_id=voucher.id,
+        client_id=voucher.client_id,
+        voucher_code_id=code.id if code else None,
+        kind=kind,
+        session_date=day,
+        therapist_id=actor.user_id,
+        reason=body.reason,
+        note=body.note,
+    )
     session.add(redemption)
-    _record_spending(session, redemption, voucher)
+    record(session, "REDEEM", redemption, **_balance_of(voucher))
+    # An expired voucher stays expired, even without sessions left.
+    if voucher.regular_sessions_left == 0 and voucher.status == VoucherStatus.ACTIVE:
+        voucher.status = VoucherStatus.COMPLETED
+        record(session, "COMPLETE", voucher)
     await session.flush()
-    return redemption, code.code if code else None, voucher
+    return LedgerEntry(redemption, code.code if code else None, voucher)
 
 
-def _kind(order: RedemptionCreate, code: VoucherCode | None) -> str:
-    """Return the kind to spend: the code's, the one asked for, or a regular session."""
-    kind = order.kind or (code.kind if code else SessionKind.REGULAR)
+def _kind_of(body: RedemptionCreate, code: VoucherCode | None) -> SessionKind:
+    """Return the kind to redeem: the requested one, that of the code, or a regular session."""
+    kind = body.kind or (code.kind if code else SessionKind.REGULAR)
     if code is not None and code.kind != kind:
         raise Invalid("kind", f"the code stands for a {code.kind} session")
-    if kind == SessionKind.BACKUP and order.reason is None:
+    if kind == SessionKind.BACKUP and body.reason is None:
         raise Invalid("reason", "a backup session needs one: missed or late_cancelled")
-    return str(kind)
+    return kind
 
 
-async def _day(session: AsyncSession, voucher: Voucher, order: RedemptionCreate) -> date:
+async def _day_of(session: AsyncSession, voucher: Voucher, body: RedemptionCreate) -> date:
     """Return the day of the session, today by default.
 
-    Raises Invalid for a day after today in the organization's time zone: a redemption says that
+    Raises Invalid for a day after today in the organization's time zone: a redemption states that
     a session took place.
     """
     organization = await queries.get_organization(session, voucher.organization_id)
     today = day_in(organization.timezone, now())
-    if order.session_date is not None and order.session_date > today:
+    if body.session_date is not None and body.session_date > today:
         raise Invalid("session_date", f"must not be after today, {today}")
-    return order.session_date or today
+    return body.session_date or today
 
 
-async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day: date) -> None:
+async def _require_valid(
+    session: AsyncSession, voucher: Voucher, kind: SessionKind, day: date
+) -> None:
+    """Raise the error that states why a session of a kind cannot be redeemed on a day."""
     if refusal := _REFUSALS.get(voucher.status):
         raise refusal
     if voucher.status == VoucherStatus.COMPLETED:
@@ -108,7 +148,7 @@ async def _require_valid(session: AsyncSession, voucher: Voucher, kind: str, day
     if freeze := freeze_on(day, await queries.freezes_of(session, [voucher.id])):
         raise VoucherFrozen(f"The voucher is frozen from {freeze.starts_on} to {freeze.ends_on}.")
     if voucher.regular_sessions_left < 1:
-        raise VoucherExhausted("The money for the sessions that are left is being given back.")
+        raise VoucherExhausted("The money for the remaining sessions is being refunded.")
     if voucher.sessions_left(kind) < 1:
         raise VoucherExhausted(f"Every {kind} session has been used.")
 
@@ -117,29 +157,7 @@ def _expired(voucher: Voucher) -> VoucherExpired:
     return VoucherExpired(f"The voucher's last day is {voucher.valid_until}.")
 
 
-def _spend(voucher: Voucher, kind: str, code: VoucherCode | None, user_id: int) -> Redemption:
-    voucher.spend(kind)
-    if code is not None:
-        code.use(user_id)
-    return Redemption(
-        organization_id=voucher.organization_id,
-        voucher_id=voucher.id,
-        client_id=voucher.client_id,
-        voucher_code_id=code.id if code else None,
-        kind=kind,
-        therapist_id=user_id,
-    )
-
-
-def _record_spending(session: AsyncSession, redemption: Redemption, voucher: Voucher) -> None:
-    record(session, "REDEEM", redemption, **_balance(voucher))
-    # An expired one stays what it is, used up or not.
-    if voucher.regular_sessions_left == 0 and voucher.status == VoucherStatus.ACTIVE:
-        voucher.status = VoucherStatus.COMPLETED.value
-        record(session, "COMPLETE", voucher)
-
-
-def _balance(voucher: Voucher) -> dict[str, int]:
+def _balance_of(voucher: Voucher) -> dict[str, int]:
     return {
         "regular_sessions_left": voucher.regular_sessions_left,
         "backup_sessions_left": voucher.backup_sessions_left,
@@ -148,37 +166,33 @@ def _balance(voucher: Voucher) -> dict[str, int]:
 
 async def reverse(
     session: AsyncSession, actor: Actor, voucher_id: int, redemption_id: int, note: str | None
-) -> Spent:
-    """Take a redemption back by a row that reverses it: session and code are free again.
+) -> LedgerEntry:
+    """Reverse a redemption by a row of its own: the session and its code are usable again.
 
     Raises VoucherNotFound, RedemptionNotFound, Forbidden, RedemptionAlreadyReversed.
     """
-    voucher = await lock_managed(session, actor, voucher_id)
-    spent = await queries.get_redemption(session, voucher, redemption_id)
-    if spent.reversal_of is not None or await queries.is_reversed(session, spent):
+    voucher = await access.lock_managed_voucher(session, actor, voucher_id)
+    redemption = await queries.get_redemption(session, voucher, redemption_id)
+    if redemption.reversal_of is not None or await queries.is_reversed(session, redemption):
         raise RedemptionAlreadyReversed
-    code = await queries.code_with_id(session, voucher, spent.voucher_code_id)
-    # From here on no query before the end: a flush halfway would show the database a half change.
-    voucher.spend(spent.kind, -1)
+    code = await queries.find_code(session, voucher, redemption.voucher_code_id)
+    # No query from here on: its flush would write half of the change, which the database refuses.
+    voucher.spend(redemption.kind, -1)
     if code is not None:
         code.free()
-    reversal = _reversal(spent, actor.user_id, note)
-    session.add(reversal)
-    record(session, "REVERSE", reversal, **_balance(voucher))
-    await refunds.reopen(session, voucher)
-    await session.flush()
-    return reversal, code.code if code else None, voucher
-
-
-def _reversal(spent: Redemption, user_id: int, note: str | None) -> Redemption:
-    return Redemption(
-        organization_id=spent.organization_id,
-        voucher_id=spent.voucher_id,
-        client_id=spent.client_id,
-        voucher_code_id=spent.voucher_code_id,
-        kind=spent.kind,
-        session_date=spent.session_date,
-        therapist_id=user_id,
-        reversal_of=spent.id,
+    reversal = Redemption(
+        organization_id=redemption.organization_id,
+        voucher_id=redemption.voucher_id,
+        client_id=redemption.client_id,
+        voucher_code_id=redemption.voucher_code_id,
+        kind=redemption.kind,
+        session_date=redemption.session_date,
+        therapist_id=actor.user_id,
+        reversal_of=redemption.id,
         note=note,
     )
+    session.add(reversal)
+    record(session, "REVERSE", reversal, **_balance_of(voucher))
+    await refunds.reopen(session, voucher)
+    await session.flush()
+    return LedgerEntry(reversal, code.code if code else None, voucher)

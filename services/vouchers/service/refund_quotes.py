@@ -1,16 +1,17 @@
-"""Refunds by quote: what would be given back, then that and nothing else.
+"""Refunds by quote: the client sees an amount first, and then exactly this amount is refunded.
 
-1. A quote says what the unused sessions bring, for the voucher as it is now. 2. Taking it withholds
-its sessions, if the voucher is still the same; the event of that transaction lets payments make the
-refund if the call never comes. 3. The call makes it, once per quote. 4. Its answer is applied, or
-payments' event is: whoever comes first.
+1. A quote states what the unused sessions are worth, for the voucher as it is now.
+2. Taking the quote withholds its sessions, if the voucher is unchanged. The event of that
+   transaction lets payments make the refund, should the call of step 3 never arrive.
+3. Payments is called to make the refund, once per quote.
+4. Its response is applied. So is the event of payments; the first one counts.
 """
 
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import policies, queries
+from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     NothingToRefund,
     RefundQuoteExpired,
@@ -26,7 +27,6 @@ from services.vouchers.errors import (
 from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherStatus
 from services.vouchers.service import payments_client, pro_rata, refunds
 from services.vouchers.service.payments_client import PaymentState, RefundState
-from services.vouchers.service.vouchers import lock_readable, readable
 from shared.actors import Actor
 from shared.clients import ServiceClients
 from shared.db import now
@@ -36,10 +36,10 @@ from shared.transactions import Transactions
 from shared.work import Work
 
 VALID_FOR = timedelta(minutes=15)
-KEPT_FOR = timedelta(days=1)
-"""How long a quote that nobody took can still be told to have run out."""
+STORED_FOR = timedelta(days=1)
+"""How long an unused quote is stored after its end, to be answered with refund_quote_expired."""
 
-# What a cancelled voucher's unused sessions cost may still be given back.
+# The unused sessions of a cancelled voucher can still be refunded.
 _REFUSALS: dict[str, type[Conflict]] = {
     VoucherStatus.PENDING: VoucherUnpaid,
     VoucherStatus.EXPIRED: VoucherExpired,
@@ -47,41 +47,41 @@ _REFUSALS: dict[str, type[Conflict]] = {
 }
 
 
-async def quote(
-    work: Work, clients: ServiceClients, actor: Actor, voucher_id: int, sessions: int | None
+async def quote_refund(
+    work: Work, actor: Actor, clients: ServiceClients, voucher_id: int, sessions: int | None
 ) -> RefundQuote:
-    """Say what a voucher's unused sessions bring, or some of them.
+    """Create a quote for a number of a voucher's unused sessions, None for all of them.
 
     Raises VoucherNotFound, Forbidden, VoucherUnpaid, VoucherExpired, VoucherExhausted,
     VoucherDisputed, RefundUnderWay, NothingToRefund, ServiceUnavailable, and Invalid for more
     sessions than are unused.
     """
-    # The voucher as it was before payments was asked: what changes meanwhile outdates the quote.
-    # The voucher as it is after would not fit an answer in which its last refund is missing.
+    # The voucher is read before payments is called: a change in between makes the quote outdated.
+    # Read afterwards, it could contain a refund that the response of payments does not.
     async with work.begin() as session:
-        voucher = await _quotable(session, actor, voucher_id)
+        voucher = await _get_quotable(session, actor, voucher_id)
     payment = await payments_client.find_payment(clients, work.origin, voucher_id)
     if payment is None:
         raise NothingToRefund
     if payment.pending_amount:
         raise RefundUnderWay
-    made = _quote_of(voucher, payment, sessions)
-    made.quoted_by = actor.user_id
+    quote = _quote_of(voucher, payment, sessions)
+    quote.quoted_by = actor.user_id
     async with work.begin() as session:
-        session.add(made)
+        session.add(quote)
         await session.flush()
-    return made
+    return quote
 
 
-async def _quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
-    voucher = await readable(session, actor, voucher_id)
+async def _get_quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    voucher = await access.get_readable_voucher(session, actor, voucher_id)
     if not policies.can_quote_refund(actor, voucher):
         raise Forbidden("the client, and those with manage_vouchers or manage_payments")
     if refusal := _REFUSALS.get(voucher.status):
         raise refusal
     if voucher.disputed_at is not None:
         raise VoucherDisputed
-    # Its sessions are gone here, its money perhaps not yet there: the two would not fit together.
+    # The sessions of a taken quote are withheld, while its money may not be refunded yet.
     if await queries.has_taken_quote(session, voucher):
         raise RefundUnderWay
     return voucher
@@ -89,15 +89,16 @@ async def _quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Vou
 
 def _quote_of(voucher: Voucher, payment: PaymentState, sessions: int | None) -> RefundQuote:
     unused = voucher.regular_sessions_left
-    if sessions is not None and sessions > unused:
+    if sessions is None:
+        sessions = unused
+    if sessions > unused:
         raise Invalid("sessions", f"at most the {unused} unused ones can be given back")
-    wanted = unused if sessions is None else sessions
     amount = pro_rata.amount_for(
         payment.captured_amount,
         voucher.total_sessions,
-        given_back=voucher.refunded_sessions,
-        sessions=wanted,
-        paid_back=payment.captured_amount - payment.refundable_amount,
+        refunded_sessions=voucher.refunded_sessions,
+        sessions=sessions,
+        refunded_amount=payment.captured_amount - payment.refundable_amount,
         unit=payment.unit,
     )
     if not amount:
@@ -109,7 +110,7 @@ def _quote_of(voucher: Voucher, payment: PaymentState, sessions: int | None) -> 
         transaction_id=payment.transaction_id,
         voucher_version=voucher.version,
         unused_sessions=unused,
-        sessions=wanted,
+        sessions=sessions,
         amount=amount,
         currency=payment.currency,
         rule=pro_rata.RULE,
@@ -117,78 +118,85 @@ def _quote_of(voucher: Voucher, payment: PaymentState, sessions: int | None) -> 
     )
 
 
-async def forget_untaken(transactions: Transactions) -> None:
-    """Drop the quotes that ran out long ago and that nobody took."""
-    async with transactions.system() as session:
-        await queries.forget_open_quotes(session, now() - KEPT_FOR)
-
-
-async def give_back(
+async def refund_voucher(
     work: Work,
-    clients: ServiceClients,
     actor: Actor,
+    clients: ServiceClients,
     voucher_id: int,
     quote_id: int,
     reason: str | None,
 ) -> tuple[RefundQuote, RefundState]:
-    """Give back what a quote says.
+    """Refund the amount of a quote.
 
     Raises VoucherNotFound, RefundQuoteNotFound, Forbidden, RefundQuoteTaken, RefundQuoteExpired,
-    RefundQuoteOutdated (the voucher was used or changed since), RefundRefused (the money is not
-    there any more, or the payment gateway will not give it back; the sessions are free again), and
-    ServiceUnavailable: the refund may be made then, and the same Idempotency-Key tells of it.
+    RefundQuoteOutdated (the voucher was used or changed since), RefundRefused (the money is no
+    longer available or the payment gateway refuses; the sessions are usable again), and
+    ServiceUnavailable: the refund may have been made then, and the same request may be repeated
+    with its Idempotency-Key.
     """
-    taken = await _begun(work)
-    if taken is None:
-        await _require_money(work, clients, actor, voucher_id, quote_id)
-        taken = await _take(work, actor, voucher_id, quote_id, reason)
+    quote = await _find_taken(work)
+    if quote is None:
+        await _require_money(work, actor, clients, voucher_id, quote_id)
+        quote = await _take(work, actor, voucher_id, quote_id, reason)
     failpoint("quote.withheld")
-    made = await payments_client.refund(clients, work.origin, taken)
+    refund = await payments_client.refund(clients, work.origin, quote)
     failpoint("quote.answered")
     async with work.begin() as session:
-        if made.status == "succeeded":
-            returned = refunds.Returned(made.amount, made.refunded_amount, taken.id)
-            await refunds.refunded(session, taken.voucher_id, returned)
-        elif made.status == "failed":
-            await refunds.not_refunded(session, taken.voucher_id, taken.id)
+        if refund.status == "succeeded":
+            report = refunds.RefundReport(refund.amount, refund.refunded_amount, quote.id)
+            await refunds.apply_refund(session, quote.voucher_id, report)
+        elif refund.status == "failed":
+            await refunds.apply_failed_refund(session, quote.voucher_id, quote.id)
     failpoint("quote.concluded")
-    if made.status == "failed":
-        raise RefundRefused(made.failure_message or "")
-    return taken, made
+    if refund.status == "failed":
+        raise RefundRefused(refund.failure_message or "")
+    return quote, refund
 
 
-async def _begun(work: Work) -> RefundQuote | None:
-    """Return the quote that an interrupted attempt with the same Idempotency-Key took, or None."""
+async def _find_taken(work: Work) -> RefundQuote | None:
+    """Return the quote that an interrupted request with the same Idempotency-Key took, or None."""
     if work.claim is None or work.claim.resource_id is None:
         return None
     async with work.begin() as session:
-        return await session.get_one(RefundQuote, work.claim.resource_id)
+        return await queries.get_quote_by_id(session, work.claim.resource_id)
 
 
 async def _require_money(
-    work: Work, clients: ServiceClients, actor: Actor, voucher_id: int, quote_id: int
+    work: Work, actor: Actor, clients: ServiceClients, voucher_id: int, quote_id: int
 ) -> None:
-    """Refuse, before anything is written, a refund whose money is not there any more.
+    """Raise RefundRefused if the quoted money is no longer available, before anything is written.
 
-    Money that goes away between this and the refund is found by payments, and the sessions that
-    were withheld for it are free again. Raises what `give_back` does.
+    Money that leaves between this check and the refund is noticed by payments; the withheld
+    sessions are restored then. Raises also what makes the quote unusable.
     """
     async with work.begin() as session:
-        _, quote = await _takeable(session, actor, voucher_id, quote_id)
+        _, quote = await _lock_usable(session, actor, voucher_id, quote_id)
     payment = await payments_client.find_payment(clients, work.origin, voucher_id)
     if payment is not None and payment.refundable_amount >= quote.amount:
         return
     async with work.begin() as session:
-        # Another refund may have taken the money: of this quote, or so that it is outdated.
-        await _takeable(session, actor, voucher_id, quote_id)
-    raise RefundRefused("The quoted money is not there any more; the voucher is as it was.")
+        # Another refund may have taken this quote or made it outdated: then report that.
+        await _lock_usable(session, actor, voucher_id, quote_id)
+    raise RefundRefused("The quoted money is no longer available; the voucher is unchanged.")
 
 
-async def _takeable(
+async def _take(
+    work: Work, actor: Actor, voucher_id: int, quote_id: int, reason: str | None
+) -> RefundQuote:
+    async with work.begin() as session:
+        voucher, quote = await _lock_usable(session, actor, voucher_id, quote_id)
+        quote.taken_by = actor.user_id
+        await refunds.withhold_sessions(session, voucher, quote, reason)
+        if work.claim:
+            await work.claim.attach(session, quote.id)
+    return quote
+
+
+async def _lock_usable(
     session: AsyncSession, actor: Actor, voucher_id: int, quote_id: int
 ) -> tuple[Voucher, RefundQuote]:
-    """Return a voucher, locked, and its quote if it may be paid out."""
-    voucher = await lock_readable(session, actor, voucher_id)
+    """Return a voucher, locked, and its quote if this can be refunded."""
+    voucher = await access.lock_readable_voucher(session, actor, voucher_id)
     actor.require(policies.MANAGE_PAYMENTS, voucher.organization_id)
     quote = await queries.get_quote(session, voucher, quote_id)
     if quote.status != QuoteStatus.OPEN:
@@ -200,13 +208,7 @@ async def _takeable(
     return voucher, quote
 
 
-async def _take(
-    work: Work, actor: Actor, voucher_id: int, quote_id: int, reason: str | None
-) -> RefundQuote:
-    async with work.begin() as session:
-        voucher, quote = await _takeable(session, actor, voucher_id, quote_id)
-        quote.taken_by = actor.user_id
-        await refunds.withhold(session, voucher, quote, reason)
-        if work.claim:
-            await work.claim.attach(session, quote.id)
-    return quote
+async def delete_expired(transactions: Transactions) -> None:
+    """Delete the unused quotes that expired more than a day ago."""
+    async with transactions.system() as session:
+        await queries.delete_unused_quotes(session, now() - STORED_FOR)

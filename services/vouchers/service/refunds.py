@@ -1,9 +1,9 @@
-"""What money that goes back means for its voucher: sessions and codes go with it.
+"""Apply refunds and disputes to a voucher: its sessions and codes go with the money.
 
-A quoted refund withholds its sessions before the money moves, and gives them again if it does not.
-Any other refund, and what was refunded at the payment gateway's console, is heard of afterwards: it
-takes as many unused sessions as its amount pays for. A voucher ends with its last session or when
-all of its money went back.
+A refund by quote withholds its sessions before the money is sent, and restores them if that fails.
+Any other refund, for instance one made in the payment gateway's console, is reported afterwards
+and takes as many unused sessions as its amount pays for. A voucher is cancelled when no session is
+left or when all of its money was refunded.
 """
 
 from dataclasses import dataclass
@@ -29,27 +29,27 @@ from shared.db import now
 REFUNDED = "refunded"
 DISPUTE_LOST = "dispute_lost"
 
-_ENDING = (VoucherStatus.PENDING, VoucherStatus.ACTIVE)
+_CANCELLABLE = (VoucherStatus.PENDING, VoucherStatus.ACTIVE)
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
-    """One refund that was made, and how much went back in all with it."""
+class RefundReport:
+    """A refund that succeeded; `refunded_amount` is the total of all refunds of the payment."""
 
     amount: Decimal
     refunded_amount: Decimal
     quote_id: int | None = None
 
 
-async def withhold(
+async def withhold_sessions(
     session: AsyncSession, voucher: Voucher, quote: RefundQuote, reason: str | None
 ) -> None:
-    """Take the sessions of a quote out of use, before its money goes back; the voucher is locked.
+    """Take the sessions of a quote out of use before its money is refunded; the voucher is locked.
 
-    The event tells payments to make the refund, in case that the call does not reach it.
+    The event lets payments make the refund, should the call not reach it.
     """
-    await codes.take_back(session, voucher, quote.sessions)
-    quote.status = QuoteStatus.TAKEN.value
+    await codes.withdraw(session, voucher, quote.sessions)
+    quote.status = QuoteStatus.TAKEN
     quote.reason = reason
     voucher.refunded_sessions += quote.sessions
     record(
@@ -67,54 +67,63 @@ async def withhold(
     await session.flush()
 
 
-async def refunded(session: AsyncSession, voucher_id: int, returned: Returned) -> Voucher:
-    """Apply a refund that was made, whoever tells of it; raises VoucherNotFound."""
+async def apply_refund(session: AsyncSession, voucher_id: int, report: RefundReport) -> Voucher:
+    """Apply a refund that succeeded; a repeated report of a quote has no effect.
+
+    Raises VoucherNotFound.
+    """
     voucher = await queries.lock_voucher(session, voucher_id)
-    quote = await queries.find_quote(session, voucher, returned.quote_id)
+    quote = await queries.find_quote(session, voucher, report.quote_id)
     if quote is not None and quote.status == QuoteStatus.REFUNDED:
         return voucher
-    in_full = returned.refunded_amount >= (voucher.payment_amount or Decimal(0))
-    wanted = 0
+    price = voucher.payment_amount or Decimal(0)
+    in_full = report.refunded_amount >= price
+    sessions = 0
+    if in_full:
+        sessions = voucher.regular_sessions_left
+    elif quote is None:
+        paid_for = sessions_for(price, voucher.total_sessions, report.amount)
+        sessions = min(paid_for, voucher.regular_sessions_left)
     if quote is not None:
-        quote.status = QuoteStatus.REFUNDED.value
-    elif not in_full:
-        price = voucher.payment_amount or Decimal(0)
-        wanted = sessions_for(price, voucher.total_sessions, returned.amount)
-    sessions = voucher.regular_sessions_left if in_full else wanted
-    await _apply(session, voucher, sessions, in_full=in_full)
+        quote.status = QuoteStatus.REFUNDED
+    await _remove_sessions(session, voucher, sessions, in_full=in_full)
     await session.flush()
     return voucher
 
 
-async def _apply(session: AsyncSession, voucher: Voucher, sessions: int, *, in_full: bool) -> None:
-    """Take sessions away and tell what became of the voucher, in one event."""
-    sessions = min(sessions, voucher.regular_sessions_left)
+async def _remove_sessions(
+    session: AsyncSession, voucher: Voucher, sessions: int, *, in_full: bool
+) -> None:
+    """Remove refunded sessions, and record what became of the voucher in one event."""
     if sessions:
-        await codes.take_back(session, voucher, sessions)
+        await codes.withdraw(session, voucher, sessions)
     others_open = await queries.has_taken_quote(session, voucher)
     voucher.refunded_sessions += sessions
     if voucher.payment_status != PaymentStatus.REFUNDED:
-        part = PaymentStatus.PARTIALLY_REFUNDED
-        voucher.payment_status = (PaymentStatus.REFUNDED if in_full else part).value
-    nothing_left = voucher.regular_sessions_left == 0 and not others_open
-    if voucher.status in _ENDING and (in_full or nothing_left):
+        partly = PaymentStatus.PARTIALLY_REFUNDED
+        voucher.payment_status = PaymentStatus.REFUNDED if in_full else partly
+    is_used_up = voucher.regular_sessions_left == 0 and not others_open
+    if voucher.status in _CANCELLABLE and (in_full or is_used_up):
         mark_cancelled(session, voucher, REFUNDED)
     elif sessions:
-        left = voucher.regular_sessions_left
-        record(session, "REDUCE", voucher, sessions=sessions, regular_sessions_left=left)
+        balance = voucher.regular_sessions_left
+        record(session, "REDUCE", voucher, sessions=sessions, regular_sessions_left=balance)
     elif session.is_modified(voucher):
         record(session, "UPDATE", voucher)
 
 
-async def not_refunded(session: AsyncSession, voucher_id: int, quote_id: int) -> None:
-    """Give the sessions of a quote again whose money could not be given back."""
+async def apply_failed_refund(session: AsyncSession, voucher_id: int, quote_id: int) -> None:
+    """Restore the sessions of a quote whose money could not be refunded.
+
+    Raises VoucherNotFound.
+    """
     voucher = await queries.lock_voucher(session, voucher_id)
     quote = await queries.find_quote(session, voucher, quote_id)
     if quote is None or quote.status != QuoteStatus.TAKEN:
         return
-    await codes.give_again(session, voucher, quote.sessions)
-    # From here on no query before the end: a flush halfway would show the database a half change.
-    quote.status = QuoteStatus.FAILED.value
+    await codes.restore(session, voucher, quote.sessions)
+    # No query from here on: its flush would write half of the change, which the database refuses.
+    quote.status = QuoteStatus.FAILED
     voucher.refunded_sessions -= quote.sessions
     record(session, "RESTORE", voucher, refund_quote_id=quote.id, sessions=quote.sessions)
     await reopen(session, voucher)
@@ -122,13 +131,13 @@ async def not_refunded(session: AsyncSession, voucher_id: int, quote_id: int) ->
 
 
 async def reopen(session: AsyncSession, voucher: Voucher) -> None:
-    """Let a completed voucher go on that has sessions again, or end if its money is gone.
+    """Make a completed voucher active if it has sessions again, or cancel it if its money is gone.
 
-    The loss of its money could not end it before: there was nothing left of it.
+    The loss of the money could not cancel it earlier, because all of its sessions were used.
     """
     if voucher.status != VoucherStatus.COMPLETED or voucher.regular_sessions_left == 0:
         return
-    voucher.status = VoucherStatus.ACTIVE.value
+    voucher.status = VoucherStatus.ACTIVE
     record(session, "REOPEN", voucher)
     await session.flush()
     if await queries.has_lost_dispute(session, voucher):
@@ -137,26 +146,26 @@ async def reopen(session: AsyncSession, voucher: Voucher) -> None:
         mark_cancelled(session, voucher, REFUNDED)
 
 
-async def disputed(session: AsyncSession, voucher_id: int, dispute_id: int, *, status: str) -> None:
-    """Suspend a voucher whose payer's bank wants the money back; end it when the bank gets it.
+async def apply_dispute(
+    session: AsyncSession, voucher_id: int, dispute_id: int, *, status: str
+) -> None:
+    """Suspend a voucher while its payer's bank reclaims the money; cancel it if the bank wins.
 
-    `status` is the dispute's: `open`, `won` or `lost`. Sessions that were spent stay spent.
+    `status` is the dispute's: `open`, `won` or `lost`. Used sessions stay used. Raises
+    VoucherNotFound.
     """
     voucher = await queries.lock_voucher(session, voucher_id)
-    dispute = await session.get(VoucherDispute, dispute_id)
+    dispute = await queries.find_dispute(session, dispute_id)
     if dispute is None:
         dispute = VoucherDispute(
-            id=dispute_id,
-            organization_id=voucher.organization_id,
-            voucher_id=voucher.id,
-            is_open=True,
+            id=dispute_id, organization_id=voucher.organization_id, voucher_id=voucher.id
         )
         session.add(dispute)
     elif not dispute.is_open:
         return
     dispute.is_open, dispute.is_lost = status == "open", status == "lost"
     await session.flush()
-    if status == "lost" and voucher.status in _ENDING:
+    if status == "lost" and voucher.status in _CANCELLABLE:
         mark_cancelled(session, voucher, DISPUTE_LOST)
     still_open = await queries.has_open_dispute(session, voucher)
     if still_open != (voucher.disputed_at is not None):

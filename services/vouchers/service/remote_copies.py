@@ -1,10 +1,15 @@
-"""Copies of other services' rows, with a call to the owner when ours is missing or out of date."""
+"""Copies of organizations and users, whose owners are other services.
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+Events keep the copies current. Where a copy is missing or could be out of date, its owner is
+called.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,15 +19,16 @@ from shared.clients import ServiceClients
 from shared.context import Origin
 from shared.errors import ServiceUnavailable
 from shared.fields import ServiceData
+from shared.tenancy import see_all_tenants
 from shared.transactions import Transactions
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-Copy = TypeVar("Copy", OrganizationCopy, ClientCopy)
-State = TypeVar("State", bound=BaseModel)
+CopyModel = TypeVar("CopyModel", OrganizationCopy, ClientCopy)
+RemoteState = TypeVar("RemoteState", bound=BaseModel)
 
 
 class OrganizationState(ServiceData):
-    """An organization as its service answers."""
+    """An organization as the organizations service publishes it."""
 
     id: int
     version: int
@@ -39,7 +45,7 @@ class OrganizationState(ServiceData):
 
 
 class ClientState(ServiceData):
-    """A user as identity answers."""
+    """A user as identity publishes it."""
 
     id: int
     version: int
@@ -50,8 +56,8 @@ class ClientState(ServiceData):
     is_active: bool
 
 
-async def keep(session: AsyncSession, model: type[Base], state: Mapping[str, Any]) -> None:
-    """Store a copy unless the one that is there is as new."""
+async def store_copy(session: AsyncSession, model: type[Base], state: Mapping[str, Any]) -> None:
+    """Store a copy, unless the stored one is as new."""
     statement = insert(model).values(dict(state))
     changes = {name: statement.excluded[name] for name in state if name != "id"}
     await session.execute(
@@ -63,11 +69,28 @@ async def keep(session: AsyncSession, model: type[Base], state: Mapping[str, Any
     )
 
 
-class RemoteCopies:
-    """Asks the owners of organizations and users, and keeps what they answer.
+async def update_copy(
+    session: AsyncSession,
+    model: type[Base],
+    entity_id: int | None,
+    version: int | None,
+    changes: Mapping[str, Any],
+) -> None:
+    """Change a copy that is older than `version`. A missing copy is fetched when it is needed."""
+    columns = model.__table__.c
+    await session.execute(
+        update(model)
+        .where(columns.id == entity_id, columns.version < version)
+        .values({**changes, "id": entity_id, "version": version})
+        .execution_options(synchronize_session=False)
+    )
 
-    A copy that would make us refuse is asked for again first: the change that allows it may be
-    on its way. `begin` opens transactions that see every tenant; none is open during a call.
+
+class RemoteCopies:
+    """Fetches organizations and users from the services that own them, and stores copies.
+
+    `begin` opens a transaction; what happens in it is seen for all tenants. None is open while
+    another service is called.
     """
 
     def __init__(self, clients: ServiceClients, origin: Origin, begin: Begin) -> None:
@@ -76,57 +99,69 @@ class RemoteCopies:
         self._begin = begin
 
     async def find_organization(self, organization_id: int) -> OrganizationCopy | None:
-        """Return our copy, or what the owner answers, or None; raises ServiceUnavailable."""
-        async with self._begin() as session:
+        """Return the stored copy, or the organization from its owner, or None.
+
+        Raises ServiceUnavailable.
+        """
+        async with self._begin_for_all_tenants() as session:
             copy = await session.get(OrganizationCopy, organization_id)
         return copy or await self.fetch_organization(organization_id)
 
     async def fetch_organization(self, organization_id: int) -> OrganizationCopy | None:
-        """Return an organization as its owner knows it, or None; raises ServiceUnavailable."""
-        path = f"/internal/organizations/{organization_id}"
-        state = await self._ask("organizations", path, OrganizationState)
-        return await self._keep(OrganizationCopy, state)
-
-    async def ask_by_slug(self, slug: str) -> OrganizationState | None:
-        """Return an organization as its owner knows it, and keep nothing.
+        """Fetch an organization from its owner and store it, or return None.
 
         Raises ServiceUnavailable.
         """
-        return await self._ask(
+        path = f"/internal/organizations/{organization_id}"
+        state = await self._request("organizations", path, OrganizationState)
+        return await self._store(OrganizationCopy, state)
+
+    async def read_organization_by_slug(self, slug: str) -> OrganizationState | None:
+        """Return an organization from its owner without storing it, or None.
+
+        Raises ServiceUnavailable.
+        """
+        return await self._request(
             "organizations", "/internal/organizations", OrganizationState, slug=slug
         )
 
     async def fetch_client(self, client_id: int) -> ClientCopy | None:
-        """Return a user as identity knows it, or None; raises ServiceUnavailable."""
-        state = await self._ask("identity", f"/internal/users/{client_id}", ClientState)
-        return await self._keep(ClientCopy, state)
+        """Fetch a user from identity and store it, or return None.
 
-    async def _ask(
-        self,
-        service: str,
-        path: str,
-        state: type[State],
-        **params: str,
-    ) -> State | None:
-        answer = await self._clients.request(service, "GET", path, self._origin, params=params)
-        if answer.status_code == 404:
+        Raises ServiceUnavailable.
+        """
+        state = await self._request("identity", f"/internal/users/{client_id}", ClientState)
+        return await self._store(ClientCopy, state)
+
+    async def _request(
+        self, service: str, path: str, model: type[RemoteState], **params: str
+    ) -> RemoteState | None:
+        response = await self._clients.request(service, "GET", path, self._origin, params=params)
+        if response.status_code == 404:
             return None
-        if answer.status_code != 200:
+        if response.status_code != 200:
             raise ServiceUnavailable(f"The {service} service could not answer.")
-        return state.model_validate_json(answer.content)
+        return model.model_validate_json(response.content)
 
-    async def _keep(self, model: type[Copy], state: BaseModel | None) -> Copy | None:
+    async def _store(self, model: type[CopyModel], state: BaseModel | None) -> CopyModel | None:
         if state is None:
             return None
         values = state.model_dump()
-        async with self._begin() as session:
-            await keep(session, model, values)
+        async with self._begin_for_all_tenants() as session:
+            await store_copy(session, model, values)
             return await session.get(model, values["id"])
 
+    @asynccontextmanager
+    async def _begin_for_all_tenants(self) -> AsyncIterator[AsyncSession]:
+        async with self._begin() as session:
+            await see_all_tenants(session)
+            yield session
 
-async def learn_organizations(transactions: Transactions, remote_copies: RemoteCopies) -> None:
-    """Fetch the organizations whose voucher types are here but whose time zone is not known."""
+
+async def fetch_missing_organizations(transactions: Transactions, copies: RemoteCopies) -> None:
+    """Fetch the organizations that have voucher types but no copy, so that their time zone is
+    known when vouchers expire. Raises ServiceUnavailable."""
     async with transactions.system() as session:
-        unknown = await queries.organizations_without_copy(session)
-    for organization_id in unknown:
-        await remote_copies.find_organization(organization_id)
+        organization_ids = await queries.list_organizations_without_copy(session)
+    for organization_id in organization_ids:
+        await copies.find_organization(organization_id)

@@ -1,7 +1,7 @@
-"""What a payment means for its voucher, whoever tells: payments' answer or payments' event.
+"""Apply the state of a payment to its voucher.
 
-Both tell of the same payment, in any order and more than once; the voucher's lock puts them in a
-row, and only the first has an effect.
+The state arrives twice, as the response of payments and as its event, in any order and perhaps
+repeatedly. The voucher's lock serializes these reports, and only the first one has an effect.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,10 @@ from shared.db import now
 
 PAYMENT_FAILED = "payment_failed"
 
-_SETTLED = frozenset({PaymentStatus.PAID, PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED})
-_RETURNED = frozenset({PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED})
-
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a payment stands: `status` is the transaction's, in payments' words."""
+class PaymentReport:
+    """The state of a payment as payments reports it; `status` is one of its statuses."""
 
     status: str
     invoice_number: str | None = None
@@ -37,68 +34,60 @@ class Outcome:
 
 
 class PaymentMismatch(RuntimeError):
-    """A payment does not cover what its voucher costs: somebody must look at it."""
+    """A payment has another amount or currency than its voucher: an operator must look at it."""
 
 
-async def settle(session: AsyncSession, voucher_id: int, outcome: Outcome) -> Voucher:
-    """Apply a payment's state to its voucher and return it, locked.
+async def apply_payment(session: AsyncSession, voucher_id: int, report: PaymentReport) -> Voucher:
+    """Apply a payment's state to its voucher and return the voucher, locked.
 
-    Raises VoucherNotFound, PaymentMismatch when amount or currency are not the voucher's, and
-    OrganizationNotFound when nothing tells which day it is where the voucher was sold.
+    Raises VoucherNotFound, PaymentMismatch, and OrganizationNotFound when there is no copy of the
+    organization, whose time zone decides on which day the voucher becomes valid.
     """
     voucher, zone = await queries.lock_voucher_with_zone(session, voucher_id)
-    if outcome.status == "succeeded":
-        _compare(voucher, outcome)
-        await _paid(session, voucher, zone, outcome)
-    elif outcome.status in ("failed", "cancelled"):
-        _unpaid(session, voucher)
+    if report.status == "succeeded":
+        await _apply_success(session, voucher, zone, report)
+    elif report.status in ("failed", "cancelled"):
+        _apply_failure(session, voucher)
     await session.flush()
     return voucher
 
 
-def _compare(voucher: Voucher, outcome: Outcome) -> None:
-    amount, currency = outcome.amount, outcome.currency
-    if amount is not None and amount != voucher.payment_amount:
-        raise PaymentMismatch(f"voucher {voucher.id} costs something else")
-    if currency is not None and currency.upper() != voucher.currency:
-        raise PaymentMismatch(f"voucher {voucher.id} is sold in another currency")
-
-
-async def _paid(
-    session: AsyncSession, voucher: Voucher, zone: str | None, outcome: Outcome
+async def _apply_success(
+    session: AsyncSession, voucher: Voucher, zone: str | None, report: PaymentReport
 ) -> None:
+    if report.amount is not None and report.amount != voucher.payment_amount:
+        raise PaymentMismatch(f"voucher {voucher.id} has another price")
+    if report.currency is not None and report.currency.upper() != voucher.currency:
+        raise PaymentMismatch(f"voucher {voucher.id} has another currency")
     if voucher.payment_date is not None:
-        _late_invoice(session, voucher, outcome)
+        # The payment was applied before; its invoice may have been written since.
+        if voucher.invoice_number is None and report.invoice_number is not None:
+            voucher.invoice_number = report.invoice_number
+            record(session, "UPDATE", voucher)
         return
     if zone is None:
         raise OrganizationNotFound
-    paid_at = outcome.completed_at or now()
+    paid_at = report.completed_at or now()
     voucher.payment_date = paid_at
-    voucher.invoice_number = outcome.invoice_number
-    if voucher.payment_status not in _RETURNED:
-        voucher.payment_status = PaymentStatus.PAID.value
+    voucher.invoice_number = report.invoice_number
+    if voucher.payment_status not in (PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED):
+        voucher.payment_status = PaymentStatus.PAID
     if voucher.status == VoucherStatus.PENDING:
         voucher.activate(day_in(zone, paid_at))
         record(session, "ACTIVATE", voucher)
         await session.flush()
         await codes.issue(session, voucher)
         if voucher.refunded_sessions:
-            await codes.take_back(session, voucher, voucher.refunded_sessions)
+            await codes.withdraw(session, voucher, voucher.refunded_sessions)
     else:
-        # It was cancelled meanwhile: payments has heard of that and gives the money back.
+        # The voucher was cancelled meanwhile: payments receives that event and refunds the money.
         record(session, "UPDATE", voucher)
 
 
-def _late_invoice(session: AsyncSession, voucher: Voucher, outcome: Outcome) -> None:
-    if voucher.invoice_number is None and outcome.invoice_number is not None:
-        voucher.invoice_number = outcome.invoice_number
-        record(session, "UPDATE", voucher)
-
-
-def _unpaid(session: AsyncSession, voucher: Voucher) -> None:
+def _apply_failure(session: AsyncSession, voucher: Voucher) -> None:
     if voucher.payment_status != PaymentStatus.PENDING:
         return
-    voucher.payment_status = PaymentStatus.FAILED.value
+    voucher.payment_status = PaymentStatus.FAILED
     if voucher.status == VoucherStatus.PENDING:
         mark_cancelled(session, voucher, PAYMENT_FAILED)
     else:

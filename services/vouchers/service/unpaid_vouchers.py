@@ -1,4 +1,4 @@
-"""Vouchers that wait too long for their money."""
+"""Cancel vouchers that were not paid in time."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
 
-Close = Callable[[int], Awaitable[None]]
-"""Lets no money by hand come any more for a voucher; raises VoucherPaid, ServiceUnavailable."""
+ClosePayment = Callable[[int], Awaitable[None]]
+"""Closes the payment of a voucher, by its id. Raises VoucherPaid, ServiceUnavailable."""
 
 BATCH = 100
-FAILURES_IN_A_ROW = 3
+MAX_FAILURES_IN_A_ROW = 3
 UNPAID = "unpaid"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a voucher may wait for its money: by card, and in every other way."""
+class PaymentDeadlines:
+    """How long a voucher may wait for its payment: by card, and by any other method."""
 
     cards: timedelta
     others: timedelta
@@ -34,51 +34,52 @@ class Patience:
 
 async def cancel_unpaid(
     transactions: Transactions,
-    close: Close,
-    patience: Patience,
+    close_payment: ClosePayment,
+    deadlines: PaymentDeadlines,
     instant: datetime | None = None,
 ) -> int:
-    """Cancel every voucher that has waited too long for its money; return how many.
+    """Cancel every voucher whose deadline for payment has passed; return their number.
 
-    A voucher whose payment cannot be closed does not keep the others waiting. Raises
-    ServiceUnavailable after several in a row: payments does not answer, and the rest waits for the
-    next run.
+    A voucher whose payment cannot be closed does not block the others. Raises ServiceUnavailable
+    after several failures in a row: payments does not answer, and the next run continues.
     """
-    moment = instant or now()
-    cancelled, last, failures = 0, 0, 0
-    while waiting := await _waiting_too_long(transactions, patience, moment, last):
-        for voucher_id in waiting:
+    instant = instant or now()
+    total, last_id, failures = 0, 0, 0
+    while voucher_ids := await _list_unpaid(transactions, deadlines, instant, last_id):
+        for voucher_id in voucher_ids:
             try:
-                cancelled += await _cancel_if_unpaid(transactions, close, voucher_id)
+                total += await _cancel_if_unpaid(transactions, close_payment, voucher_id)
                 failures = 0
             except ServiceUnavailable as error:
                 log.warning("payment_not_closed", voucher_id=voucher_id, cause=error.detail)
                 failures += 1
-                if failures == FAILURES_IN_A_ROW:
+                if failures == MAX_FAILURES_IN_A_ROW:
                     raise
-        last = waiting[-1]
-    if cancelled:
-        log.info("unpaid_vouchers_cancelled", number=cancelled)
-    return cancelled
+        last_id = voucher_ids[-1]
+    if total:
+        log.info("unpaid_vouchers_cancelled", number=total)
+    return total
 
 
-async def _waiting_too_long(
-    transactions: Transactions, patience: Patience, moment: datetime, after: int
+async def _list_unpaid(
+    transactions: Transactions, deadlines: PaymentDeadlines, instant: datetime, after: int
 ) -> Sequence[int]:
     async with transactions.system() as session:
-        return await queries.unpaid_after(
+        return await queries.list_unpaid_ids(
             session,
             after,
-            cards_before=moment - patience.cards,
-            others_before=moment - patience.others,
+            cards_before=instant - deadlines.cards,
+            others_before=instant - deadlines.others,
             limit=BATCH,
         )
 
 
-async def _cancel_if_unpaid(transactions: Transactions, close: Close, voucher_id: int) -> bool:
-    """Cancel a voucher unless its money came first; say whether it was cancelled."""
+async def _cancel_if_unpaid(
+    transactions: Transactions, close_payment: ClosePayment, voucher_id: int
+) -> bool:
+    """Cancel a voucher unless it was paid meanwhile; return whether it was cancelled."""
     try:
-        await close(voucher_id)
+        await close_payment(voucher_id)
     except VoucherPaid:
         return False
     async with transactions.system() as session:

@@ -1,11 +1,11 @@
-"""Use cases of voucher types: create, change, take on and off sale, delete."""
+"""Use cases of voucher types: list, create, change, take on and off sale, delete."""
 
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import policies, queries
+from services.vouchers import access, policies, queries
 from services.vouchers.errors import OrganizationNotFound
 from services.vouchers.models import Frequency, OrganizationCopy, VoucherType
 from services.vouchers.schemas.voucher_types import (
@@ -13,73 +13,187 @@ from services.vouchers.schemas.voucher_types import (
     fault_of_days,
     fault_of_price,
 )
+from services.vouchers.service.remote_copies import RemoteCopies
 from shared.actors import Actor
 from shared.changes import record
+from shared.clients import ServiceClients
 from shared.errors import Invalid
+from shared.paging import Page
 from shared.preconditions import Precondition
+from shared.tenancy import see_all_tenants
+from shared.work import Work
 
 
-def require_member(actor: Actor, organization_id: int) -> None:
-    """Raise OrganizationNotFound for whoever does not belong to the organization."""
-    if not policies.can_see_organization(actor, organization_id):
+async def list_available(
+    session: AsyncSession, actor: Actor, page: Page, organization_id: int | None
+) -> queries.Rows:
+    """Return a page of the voucher types that the actor can buy now, newest first.
+
+    Members of an organization buy from it alone; everybody else buys from any organization.
+    """
+    organization_ids = [] if organization_id is None else [organization_id]
+    if policies.can_see_all_offers(actor):
+        await see_all_tenants(session)
+    elif actor.organization_id is not None:
+        organization_ids.append(actor.organization_id)
+    return await queries.page_of_offers(session, page, organization_ids)
+
+
+async def list_voucher_types(
+    session: AsyncSession,
+    actor: Actor,
+    page: Page,
+    organization_id: int,
+    *,
+    is_active: bool | None,
+) -> queries.Rows:
+    """Return a page of an organization's voucher types, newest first.
+
+    Raises OrganizationNotFound.
+    """
+    access.require_member(actor, organization_id)
+    return await queries.page_of_voucher_types(session, page, organization_id, is_active=is_active)
+
+
+async def get_voucher_type(
+    session: AsyncSession, actor: Actor, organization_id: int, voucher_type_id: int
+) -> VoucherType:
+    """Return a voucher type; raises OrganizationNotFound or VoucherTypeNotFound."""
+    access.require_member(actor, organization_id)
+    return await queries.get_voucher_type(session, organization_id, voucher_type_id)
+
+
+async def get_managed_organization(
+    work: Work, actor: Actor, clients: ServiceClients, organization_id: int
+) -> OrganizationCopy:
+    """Return the organization that a new voucher type is for, from its owner if there is no copy.
+
+    Calls another service, so no transaction may be open. Raises OrganizationNotFound, Forbidden,
+    ServiceUnavailable.
+    """
+    access.require_voucher_type_manager(actor, organization_id)
+    copies = RemoteCopies(clients, work.origin, work.begin)
+    organization = await copies.find_organization(organization_id)
+    if organization is None:
         raise OrganizationNotFound
-
-
-def require_manager(actor: Actor, organization_id: int) -> None:
-    """Raise OrganizationNotFound or Forbidden for whoever does not manage the voucher types."""
-    require_member(actor, organization_id)
-    actor.require(policies.MANAGE_VOUCHER_TYPES, organization_id)
+    return organization
 
 
 async def create(
-    session: AsyncSession, organization: OrganizationCopy, order: VoucherTypeCreate
+    session: AsyncSession, actor: Actor, organization: OrganizationCopy, body: VoucherTypeCreate
 ) -> VoucherType:
     """Put a new voucher type on sale, in the organization's currency unless another is named.
 
-    Raises Invalid for a price that the currency does not have.
+    Raises OrganizationNotFound, Forbidden, and Invalid for a price that the currency does not have.
     """
-    fields = order.fields()
+    access.require_voucher_type_manager(actor, organization.id)
+    fields = body.fields()
     fields["currency"] = fields["currency"] or organization.currency
     _require_payable(fields["price"], fields["currency"])
-    kind = VoucherType(organization_id=organization.id, is_active=True, **fields)
-    session.add(kind)
-    record(session, "CREATE", kind)
+    voucher_type = VoucherType(organization_id=organization.id, is_active=True, **fields)
+    session.add(voucher_type)
+    record(session, "CREATE", voucher_type)
     await session.flush()
-    return kind
+    return voucher_type
 
 
 async def update(
     session: AsyncSession,
+    actor: Actor,
     organization_id: int,
     voucher_type_id: int,
     changes: dict[str, Any],
     precondition: Precondition,
 ) -> VoucherType:
-    """Change a voucher type; what was sold keeps its terms.
+    """Change a voucher type; sold vouchers keep their terms.
 
-    Raises VoucherTypeNotFound, StaleVersion, and Invalid when frequency and days, or price and
-    currency, do not agree.
+    Raises OrganizationNotFound, Forbidden, VoucherTypeNotFound, StaleVersion, and Invalid when
+    frequency and days, or price and currency, do not agree.
     """
-    kind = await queries.lock_voucher_type(session, organization_id, voucher_type_id)
-    precondition.check(kind.version)
-    price, currency = changes.get("price", kind.price), changes.get("currency", kind.currency)
-    _require_payable(price, currency)
-    for name, value in _agreeing(kind, changes).items():
-        setattr(kind, name, value)
-    if session.is_modified(kind):
-        record(session, "UPDATE", kind)
-        await session.flush()
-    return kind
-
-
-def _agreeing(kind: VoucherType, changes: dict[str, Any]) -> dict[str, Any]:
-    """Add what a change implies: leaving `custom` empties the days that belonged to it."""
-    frequency = changes.get("frequency", kind.frequency)
+    voucher_type = await _lock(session, actor, organization_id, voucher_type_id, precondition)
+    _require_payable(
+        changes.get("price", voucher_type.price), changes.get("currency", voucher_type.currency)
+    )
+    frequency = changes.get("frequency", voucher_type.frequency)
     if "custom_days" not in changes and frequency != Frequency.CUSTOM:
+        # The days belong to the frequency `custom` only.
         changes = changes | {"custom_days": None}
-    if fault := fault_of_days(frequency, changes.get("custom_days", kind.custom_days)):
+    if fault := fault_of_days(frequency, changes.get("custom_days", voucher_type.custom_days)):
         raise Invalid("custom_days", fault)
-    return changes
+    for name, value in changes.items():
+        setattr(voucher_type, name, value)
+    if session.is_modified(voucher_type):
+        record(session, "UPDATE", voucher_type)
+        await session.flush()
+    return voucher_type
+
+
+async def activate(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    voucher_type_id: int,
+    precondition: Precondition,
+) -> VoucherType:
+    """Put a voucher type on sale again, if it is not.
+
+    Raises OrganizationNotFound, Forbidden, VoucherTypeNotFound, StaleVersion.
+    """
+    voucher_type = await _lock(session, actor, organization_id, voucher_type_id, precondition)
+    if not voucher_type.is_active:
+        voucher_type.activate()
+        record(session, "ACTIVATE", voucher_type)
+        await session.flush()
+    return voucher_type
+
+
+async def deactivate(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    voucher_type_id: int,
+    precondition: Precondition,
+) -> VoucherType:
+    """Take a voucher type off sale at once; sold vouchers stay valid.
+
+    Raises OrganizationNotFound, Forbidden, VoucherTypeNotFound, StaleVersion.
+    """
+    voucher_type = await _lock(session, actor, organization_id, voucher_type_id, precondition)
+    await _take_off_sale(session, voucher_type)
+    return voucher_type
+
+
+async def delete(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    voucher_type_id: int,
+    precondition: Precondition,
+) -> None:
+    """Delete a voucher type that was never sold; take any other off sale for good.
+
+    The lock prevents a purchase between the check and the deletion. Raises OrganizationNotFound,
+    Forbidden, VoucherTypeNotFound, StaleVersion.
+    """
+    voucher_type = await _lock(session, actor, organization_id, voucher_type_id, precondition)
+    if await queries.has_vouchers(session, voucher_type):
+        await _take_off_sale(session, voucher_type)
+        return
+    await session.delete(voucher_type)
+    record(session, "DELETE", voucher_type)
+
+
+async def _lock(
+    session: AsyncSession,
+    actor: Actor,
+    organization_id: int,
+    voucher_type_id: int,
+    precondition: Precondition,
+) -> VoucherType:
+    access.require_voucher_type_manager(actor, organization_id)
+    voucher_type = await queries.lock_voucher_type(session, organization_id, voucher_type_id)
+    precondition.check(voucher_type.version)
+    return voucher_type
 
 
 def _require_payable(price: Decimal, currency: str) -> None:
@@ -87,47 +201,8 @@ def _require_payable(price: Decimal, currency: str) -> None:
         raise Invalid("price", fault)
 
 
-async def activate(
-    session: AsyncSession, organization_id: int, voucher_type_id: int, precondition: Precondition
-) -> VoucherType:
-    """Put a voucher type on sale again; nothing happens when it is."""
-    kind = await queries.lock_voucher_type(session, organization_id, voucher_type_id)
-    precondition.check(kind.version)
-    if not kind.is_active:
-        kind.activate()
-        record(session, "ACTIVATE", kind)
-        await session.flush()
-    return kind
-
-
-async def deactivate(
-    session: AsyncSession, organization_id: int, voucher_type_id: int, precondition: Precondition
-) -> VoucherType:
-    """End the sale of a voucher type at once; what was sold keeps working."""
-    kind = await queries.lock_voucher_type(session, organization_id, voucher_type_id)
-    precondition.check(kind.version)
-    await _take_off_sale(session, kind)
-    return kind
-
-
-async def delete(
-    session: AsyncSession, organization_id: int, voucher_type_id: int, precondition: Precondition
-) -> None:
-    """Delete a voucher type that was never sold; take any other off sale for good.
-
-    The lock keeps purchases out, so that none can begin between the look and the deletion.
-    """
-    kind = await queries.lock_voucher_type(session, organization_id, voucher_type_id)
-    precondition.check(kind.version)
-    if await queries.was_sold(session, kind):
-        await _take_off_sale(session, kind)
-        return
-    await session.delete(kind)
-    record(session, "DELETE", kind)
-
-
-async def _take_off_sale(session: AsyncSession, kind: VoucherType) -> None:
-    if kind.is_active:
-        kind.deactivate()
-        record(session, "DEACTIVATE", kind)
+async def _take_off_sale(session: AsyncSession, voucher_type: VoucherType) -> None:
+    if voucher_type.is_active:
+        voucher_type.deactivate()
+        record(session, "DEACTIVATE", voucher_type)
         await session.flush()

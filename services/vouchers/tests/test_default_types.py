@@ -10,8 +10,8 @@ from services.vouchers.handlers import organization_created
 from services.vouchers.models import OrganizationCopy
 from services.vouchers.service.default_types import (
     DEFAULT_ORGANIZATION_SLUG,
+    complete_missed_creation,
     ensure_default_types,
-    make_up_for_missed_creation,
 )
 from services.vouchers.service.remote_copies import RemoteCopies
 from services.vouchers.settings import Settings
@@ -115,15 +115,15 @@ async def test_a_creation_that_was_missed_is_made_up_for_once(
 ) -> None:
     clients = clients_of(settings, transports)
     remote_copies = RemoteCopies(clients, system_origin(), transactions.system)
-    await make_up_for_missed_creation(transactions, remote_copies)
+    await complete_missed_creation(transactions, remote_copies)
     assert await database.rows("SELECT 1 FROM organization_copies") == [], "there is none yet"
     organizations.known[ORGANIZATION]["slug"] = DEFAULT_ORGANIZATION_SLUG
-    await make_up_for_missed_creation(transactions, remote_copies)
+    await complete_missed_creation(transactions, remote_copies)
     assert len(await database.rows("SELECT 1 FROM voucher_types")) == 3
     async with database.admin() as connection:
         await connection.execute("DELETE FROM voucher_types")
     calls = organizations.calls
-    await make_up_for_missed_creation(transactions, remote_copies)
+    await complete_missed_creation(transactions, remote_copies)
     assert await database.rows("SELECT 1 FROM voucher_types") == [], "deleted on purpose"
     assert organizations.calls == calls
     await clients.aclose()

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 
 from services.vouchers.app import NAME, create_app
 from services.vouchers.events import CATALOGUE
-from services.vouchers.service.expiry import expire_run_out
-from services.vouchers.service.unpaid_vouchers import Patience, cancel_unpaid
+from services.vouchers.service.expiry import expire_vouchers
+from services.vouchers.service.unpaid_vouchers import PaymentDeadlines, cancel_unpaid
 from services.vouchers.tests.environment import settings_of, transports_of
 from services.vouchers.tests.events import (
     deliver,
@@ -39,7 +39,7 @@ from shared.db import make_engine, now
 from shared.testing import Database, Tokens, client_of
 from shared.transactions import Transactions
 
-PATIENCE = Patience(cards=timedelta(hours=24), others=timedelta(days=30))
+PATIENCE = PaymentDeadlines(cards=timedelta(hours=24), others=timedelta(days=30))
 EDGES = {
     (None, "pending"),
     ("pending", "active"),
@@ -258,7 +258,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(days=st.sampled_from([1, 89, 90, 91]))
     def wait(self, days: int) -> None:
         instant = now() + timedelta(days=days)
-        self.stage.run(expire_run_out(self.stage.transactions, instant))
+        self.stage.run(expire_vouchers(self.stage.transactions, instant))
         self.stage.run(
             cancel_unpaid(self.stage.transactions, self.stage.payments.close, PATIENCE, instant)
         )

@@ -100,7 +100,9 @@ async def test_the_organizations_list_begins_at_its_cursor(
     session: AsyncSession, full: Database, statements: list[Any], filters: dict[str, Any]
 ) -> None:
     page = await _deep_page(full)
-    assert await queries.page_of_vouchers(session, page, ORGANIZATION, **filters)
+    assert await queries.page_of_vouchers(
+        session, page, ORGANIZATION, queries.VoucherFilters(**filters)
+    )
     _require_keyset(await _plan_of_last(session, statements))
 
 

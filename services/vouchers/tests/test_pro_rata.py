@@ -23,7 +23,7 @@ def test_parts_add_up_to_what_they_are_worth_together(
         if sessions + part > total:
             break
         back += amount_for(
-            price, total, given_back=sessions, sessions=part, paid_back=back, unit=CENT
+            price, total, refunded_sessions=sessions, sessions=part, refunded_amount=back, unit=CENT
         )
         sessions += part
     assert back == worth(price, total, sessions, CENT) <= price
@@ -35,7 +35,9 @@ def test_money_that_went_back_for_no_session_counts(
     price: Decimal, total: int, data: st.DataObject
 ) -> None:
     courtesy = data.draw(st.decimals(min_value=0, max_value=price, places=2))
-    amount = amount_for(price, total, given_back=0, sessions=total, paid_back=courtesy, unit=CENT)
+    amount = amount_for(
+        price, total, refunded_sessions=0, sessions=total, refunded_amount=courtesy, unit=CENT
+    )
     assert amount == price - courtesy
 
 
@@ -58,5 +60,7 @@ def test_a_part_of_a_session_is_none(amount: str, sessions: int) -> None:
 
 @pytest.mark.parametrize("unit", [YEN, Decimal("1.0"), Decimal("1.00")])
 def test_yen_have_no_fraction(unit: Decimal) -> None:
-    first = amount_for(Decimal(1000), 3, given_back=0, sessions=1, paid_back=Decimal(0), unit=unit)
+    first = amount_for(
+        Decimal(1000), 3, refunded_sessions=0, sessions=1, refunded_amount=Decimal(0), unit=unit
+    )
     assert (first, sessions_for(Decimal(1000), 3, first)) == (Decimal(333), 1)

@@ -9,15 +9,15 @@ from sqlalchemy import text
 
 from services.vouchers.app import clients_of
 from services.vouchers.schemas.vouchers import VoucherRead
-from services.vouchers.service.expiry import expire_run_out
-from services.vouchers.service.refund_quotes import forget_untaken
-from services.vouchers.service.remote_copies import RemoteCopies, learn_organizations
-from services.vouchers.service.unpaid_vouchers import Patience, cancel_unpaid
+from services.vouchers.service.expiry import expire_vouchers
+from services.vouchers.service.refund_quotes import delete_expired
+from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
+from services.vouchers.service.unpaid_vouchers import PaymentDeadlines, cancel_unpaid
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports
 from services.vouchers.tests.outside import ORGANIZATION, OTHER_ORGANIZATION, Payments
 from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
-from services.vouchers.worker import patience_of
+from services.vouchers.worker import deadlines_of
 from shared.context import system_origin
 from shared.db import now
 from shared.errors import ServiceUnavailable
@@ -27,7 +27,7 @@ from shared.transactions import Transactions
 pytestmark = pytest.mark.anyio
 
 DAY = timedelta(hours=24)
-PATIENCE = Patience(cards=DAY, others=30 * DAY)
+PATIENCE = PaymentDeadlines(cards=DAY, others=30 * DAY)
 
 
 async def _last_day(database: Database, voucher: dict[str, Any], day: date) -> None:
@@ -67,12 +67,12 @@ async def test_a_voucher_expires_at_midnight_of_its_own_clock(
     utc = (await buy(client, people.other_client, kind["id"])).json()
     for voucher in (warsaw, utc):
         await _last_day(database, voucher, last_day)
-    assert await expire_run_out(transactions, midnight - timedelta(seconds=1)) == 0
-    assert await expire_run_out(transactions, midnight) == 1
+    assert await expire_vouchers(transactions, midnight - timedelta(seconds=1)) == 0
+    assert await expire_vouchers(transactions, midnight) == 1
     assert await _statuses(database) == {warsaw["id"]: "expired", utc["id"]: "active"}
-    assert await expire_run_out(transactions, midnight) == 0
+    assert await expire_vouchers(transactions, midnight) == 0
     in_utc = datetime.combine(last_day + timedelta(days=1), datetime.min.time(), UTC)
-    assert await expire_run_out(transactions, in_utc) == 1
+    assert await expire_vouchers(transactions, in_utc) == 1
     told = [event for event in await database.events() if event["type"].endswith("expired.v1")]
     assert [event["data"]["actor"]["role"] for event in told] == ["system", "system"]
     assert told[0]["data"]["old_values"] == {"status": "active"}
@@ -92,7 +92,7 @@ async def test_a_zone_that_is_not_known_here_keeps_no_other_from_its_midnight(
     async with database.admin() as connection:
         statement = "UPDATE organization_copies SET timezone = $1 WHERE id = $2"
         await connection.execute(statement, zone, ORGANIZATION)
-    assert await expire_run_out(transactions, now() + timedelta(days=400)) == 1
+    assert await expire_vouchers(transactions, now() + timedelta(days=400)) == 1
     assert await _statuses(database) == {other["id"]: "expired", lost["id"]: "active"}
 
 
@@ -111,7 +111,7 @@ async def test_more_than_one_batch_expires(
             f" SELECT {columns} FROM vouchers, generate_series(1, 104) WHERE id = $1",
             voucher["id"],
         )
-    assert await expire_run_out(transactions, now() + timedelta(days=91)) == 105
+    assert await expire_vouchers(transactions, now() + timedelta(days=91)) == 105
     assert set((await _statuses(database)).values()) == {"expired"}
 
 
@@ -151,12 +151,12 @@ async def test_an_organization_whose_clock_is_unknown_is_asked_for(
     async with database.admin() as connection:
         await connection.execute("DELETE FROM organization_copies")
     later = now() + timedelta(days=91)
-    assert await expire_run_out(transactions, later) == 0
+    assert await expire_vouchers(transactions, later) == 0
     clients = clients_of(settings, transports)
     remote_copies = RemoteCopies(clients, system_origin(), transactions.system)
-    await learn_organizations(transactions, remote_copies)
+    await fetch_missing_organizations(transactions, remote_copies)
     await clients.aclose()
-    assert await expire_run_out(transactions, later) == 1
+    assert await expire_vouchers(transactions, later) == 1
     assert await _statuses(database) == {voucher["id"]: "expired"}
     assert voucher["organization_id"] == ORGANIZATION
 
@@ -174,7 +174,7 @@ async def test_money_that_comes_by_hand_may_take_weeks(
     kind = await new_type(client, people.owner)
     order = {"payment_method": method, "payment_token": None}
     unpaid = (await buy(client, people.client, kind["id"], **order)).json()
-    patience = patience_of(settings)
+    patience = deadlines_of(settings)
     assert await cancel_unpaid(transactions, payments.close, patience, now() + 29 * DAY) == 0
     assert await _statuses(database) == {unpaid["id"]: "pending"}
     assert await cancel_unpaid(transactions, payments.close, patience, now() + 31 * DAY) == 1
@@ -224,7 +224,7 @@ async def test_a_session_before_the_end_may_be_entered_after_it(
     voucher = (await buy(client, people.client, kind["id"])).json()
     yesterday = (now() - DAY).date()
     await _last_day(database, voucher, yesterday)
-    await expire_run_out(transactions, now())
+    await expire_vouchers(transactions, now())
     assert await _statuses(database) == {voucher["id"]: "expired"}
     late = await redeem(client, people.therapist, voucher["id"])
     assert (late.status_code, late.json()["code"]) == (409, "voucher_expired")
@@ -255,7 +255,7 @@ async def test_quotes_that_nobody_took_are_forgotten(
         back = "UPDATE refund_quotes SET valid_until = now() - $1::interval WHERE id = ANY($2)"
         await admin.execute(back, timedelta(hours=25), [old, taken])
         await admin.execute(back, timedelta(hours=23), [recent])
-    await forget_untaken(transactions)
+    await delete_expired(transactions)
     async with transactions.system() as session:
         await session.execute(text("DELETE FROM refund_quotes WHERE id = :id"), {"id": taken})
     left = await database.rows("SELECT id FROM refund_quotes ORDER BY id")

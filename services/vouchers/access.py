@@ -1,0 +1,47 @@
+"""Which organizations and vouchers an actor reaches: 404 for strangers, 403 for members."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers import policies, queries
+from services.vouchers.errors import OrganizationNotFound, VoucherNotFound
+from services.vouchers.models import Voucher
+from shared.actors import Actor
+
+
+def require_member(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound unless the actor belongs to the organization."""
+    if not policies.can_see_organization(actor, organization_id):
+        raise OrganizationNotFound
+
+
+def require_voucher_type_manager(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound or Forbidden unless the actor manages the voucher types."""
+    require_member(actor, organization_id)
+    actor.require(policies.MANAGE_VOUCHER_TYPES, organization_id)
+
+
+def require_voucher_manager(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound or Forbidden unless the actor manages the vouchers."""
+    require_member(actor, organization_id)
+    actor.require(policies.MANAGE_VOUCHERS, organization_id)
+
+
+async def get_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    """Return a voucher that the actor may read; raises VoucherNotFound."""
+    voucher = await queries.find_voucher(session, voucher_id)
+    if voucher is None or not policies.can_read(actor, voucher):
+        raise VoucherNotFound
+    return voucher
+
+
+async def lock_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    """Return a voucher that the actor may read, locked; raises VoucherNotFound."""
+    await get_readable_voucher(session, actor, voucher_id)
+    return await queries.lock_voucher(session, voucher_id)
+
+
+async def lock_managed_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    """Return a voucher that the actor manages, locked; raises VoucherNotFound or Forbidden."""
+    voucher = await lock_readable_voucher(session, actor, voucher_id)
+    actor.require(policies.MANAGE_VOUCHERS, voucher.organization_id)
+    return voucher
