@@ -16,7 +16,7 @@ from shared.tokens import ServiceSigner
 NAME = "vouchers"
 
 CHARGE_SECONDS = 25.0
-"""Longer than payments lets the card gateway take, so that its answer comes to be known here."""
+"""Longer than payments waits for the card gateway, so that its response arrives here."""
 
 
 def clients_of(

@@ -1,26 +1,26 @@
-"""Facts that a caller of this service may have to be told."""
+"""The errors that clients of this service may receive; the docstring is the `detail`."""
 
 from shared.errors import AppError, Conflict, NotFound
 
 
 class OrganizationNotFound(NotFound):
-    """There is no such organization, or it is not yours to see."""
+    """There is no such organization, or you may not see it."""
 
 
 class VoucherTypeNotFound(NotFound):
-    """There is no such voucher type, or it is not yours to see."""
+    """There is no such voucher type, or you may not see it."""
 
 
 class VoucherNotFound(NotFound):
-    """There is no such voucher, or it is not yours to see."""
+    """There is no such voucher, or you may not see it."""
 
 
 class ClientNotFound(NotFound):
-    """There is no such client in this organization."""
+    """There is no such client in this organization. Check the id."""
 
 
 class CodeNotFound(NotFound):
-    """This voucher has no such code."""
+    """This voucher has no such code. Check the spelling."""
 
 
 class RedemptionNotFound(NotFound):
@@ -32,23 +32,23 @@ class AdjustmentNotFound(NotFound):
 
 
 class VoucherTypeNotSold(Conflict):
-    """This voucher type is not on sale."""
+    """This voucher type is not on sale. Choose another one."""
 
 
 class VoucherTypeChanged(Conflict):
-    """The voucher type was changed since the version that is to be bought: look at it again."""
+    """The voucher type has changed since this version. Read it again before you buy."""
 
 
 class OrganizationInactive(Conflict):
-    """This organization sells nothing at the moment."""
+    """This organization is inactive and sells no vouchers at the moment."""
 
 
 class ClientInactive(Conflict):
-    """This client's account is not active."""
+    """The client's account is not active. It must be approved first."""
 
 
 class PaymentDeclined(AppError):
-    """The payment was declined."""
+    """The payment was declined. Use another card or payment method."""
 
     status = 402
 
@@ -60,27 +60,27 @@ class CardTokenUnknown(AppError):
 
 
 class VoucherUnpaid(Conflict):
-    """The voucher has not been paid yet."""
+    """The voucher has not been paid yet. It becomes active when it is paid."""
 
 
 class VoucherCancelled(Conflict):
-    """The voucher was cancelled."""
+    """The voucher was cancelled and cannot be used or paid any more."""
 
 
 class VoucherPaid(Conflict):
-    """The voucher's payment has just been recorded; the voucher will be active in a moment."""
+    """The payment has just been recorded, so the voucher becomes active. Retry in a moment."""
 
 
 class VoucherExpired(Conflict):
-    """The voucher is past its last day."""
+    """The voucher's last day is over."""
 
 
 class VoucherNotYetValid(Conflict):
-    """The voucher is not valid yet on that day."""
+    """The voucher is not valid yet on that day. Choose a later day."""
 
 
 class VoucherFrozen(Conflict):
-    """The voucher is frozen on that day."""
+    """The voucher is frozen on that day. Choose another day or reverse the freeze first."""
 
 
 class VoucherExhausted(Conflict):
@@ -104,7 +104,7 @@ class VoucherNotActive(Conflict):
 
 
 class FreezeOverlaps(Conflict):
-    """The voucher is frozen on some of these days already, or a session took place then."""
+    """The voucher is frozen or a session took place on one of these days. Choose other days."""
 
 
 class AdjustmentAlreadyReversed(Conflict):
@@ -112,23 +112,23 @@ class AdjustmentAlreadyReversed(Conflict):
 
 
 class SessionsBeyondValidity(Conflict):
-    """Sessions took place on days that this would make invalid."""
+    """Sessions took place on days that would become invalid. Reverse their redemptions first."""
 
 
 class VoucherDisputed(Conflict):
-    """The payer's bank wants the money back: until that is decided the voucher rests."""
+    """The payer's bank disputes the payment. The voucher cannot be used until that is decided."""
 
 
 class CodeRefunded(Conflict):
-    """The money for this code's session was given back."""
+    """The money for this code's session was refunded. Use another code."""
 
 
 class NothingToRefund(Conflict):
-    """Nothing was paid for this voucher that could still be given back."""
+    """Nothing was paid for this voucher that could still be refunded."""
 
 
 class RefundUnderWay(Conflict):
-    """Other money for this voucher is on its way back: ask again when it has arrived."""
+    """Another refund of this voucher is under way. Request a quote when it has finished."""
 
 
 class RefundQuoteNotFound(NotFound):
@@ -136,16 +136,16 @@ class RefundQuoteNotFound(NotFound):
 
 
 class RefundQuoteTaken(Conflict):
-    """A refund was made from this quote already."""
+    """A refund was made from this quote already. Request another quote."""
 
 
 class RefundQuoteExpired(Conflict):
-    """The quote is too old: ask for another one."""
+    """The quote has expired. Request another one."""
 
 
 class RefundQuoteOutdated(Conflict):
-    """The voucher was used or changed since the quote was made: ask for another one."""
+    """The voucher was used or changed since the quote was made. Request another one."""
 
 
 class RefundRefused(Conflict):
-    """The money cannot be given back; the voucher is as it was."""
+    """The money cannot be refunded. The voucher is unchanged."""

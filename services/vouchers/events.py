@@ -1,4 +1,4 @@
-"""What this service publishes."""
+"""The events that this service publishes."""
 
 from datetime import date
 from decimal import Decimal
@@ -34,18 +34,18 @@ CATALOGUE: Catalogue = {
 }
 
 LISTENERS = ("audit.log", "payments.vouchers")
-"""The queues that take some of them: none leaves before all of these are there."""
+"""The queues that receive these events: none is published before all of these queues exist."""
 
 
 class Buyer(TypedDict):
-    """Who pays, as the invoice will name them."""
+    """The payer, as the invoice names them."""
 
     name: str
     email: str | None
 
 
 class Seller(TypedDict):
-    """Who sells, as the invoice will name them."""
+    """The seller, as the invoice names it."""
 
     name: str
     slug: str
@@ -57,9 +57,11 @@ class Seller(TypedDict):
     logo_url: str | None
 
 
-class Purchased(TypedDict):
-    """What payments needs to make the payment if it was not called; only version 1's vouchers
-    lack some of it, and those are not purchased any more."""
+class PurchaseDetails(TypedDict):
+    """What payments needs to create the payment if the call does not reach it.
+
+    Vouchers of version 1 lack some of it, but no event of theirs has these details.
+    """
 
     client_id: int
     price: Decimal
@@ -70,20 +72,22 @@ class Purchased(TypedDict):
     seller: Seller
 
 
-class Holder(TypedDict):
-    """Whose voucher it is; what somebody wrote about it may tell of them. Only version 1 had
-    vouchers of nobody."""
+class HolderDetails(TypedDict):
+    """The voucher's client, whose personal data a reason may contain.
+
+    Only vouchers of version 1 can be without a client.
+    """
 
     client_id: int | None
 
 
-class Cancelled(Holder):
-    """Why: in somebody's words, or `unpaid`, `payment_failed`, `refunded`, `dispute_lost`."""
+class CancellationDetails(HolderDetails):
+    """Why: a user's text, or `unpaid`, `payment_failed`, `refunded`, `dispute_lost`."""
 
     reason: str | None
 
 
-class Frozen(Holder):
+class FreezeDetails(HolderDetails):
     """The freeze: `days` were added, from its first to its last day inclusive."""
 
     adjustment_id: int
@@ -93,7 +97,7 @@ class Frozen(Holder):
     reason: str
 
 
-class Extended(Holder):
+class ExtensionDetails(HolderDetails):
     """The extension: `days` were added."""
 
     adjustment_id: int
@@ -101,16 +105,16 @@ class Extended(Holder):
     reason: str
 
 
-class AdjustmentReversed(TypedDict):
-    """The freeze or extension that was taken back."""
+class AdjustmentReversalDetails(TypedDict):
+    """The freeze or extension that was reversed."""
 
     adjustment_id: int
     kind: AdjustmentKind
 
 
-class RefundRequested(Holder):
-    """What payments needs to give the money back if it was not called; its sessions are withheld
-    already."""
+class RefundRequestDetails(HolderDetails):
+    """What payments needs to make the refund if the call does not reach it. The sessions are
+    withheld already."""
 
     refund_quote_id: int
     transaction_id: int
@@ -120,22 +124,22 @@ class RefundRequested(Holder):
     reason: str | None
 
 
-class Reduced(TypedDict):
-    """Sessions that went with money which was given back without a quote."""
+class ReductionDetails(TypedDict):
+    """Sessions that were removed because their money was refunded without a quote."""
 
     sessions: int
     regular_sessions_left: int
 
 
-class Restored(TypedDict):
-    """Sessions of a quote whose money could not be given back."""
+class RestorationDetails(TypedDict):
+    """Sessions that are usable again because the refund of their quote failed."""
 
     refund_quote_id: int
     sessions: int
 
 
-class Balance(TypedDict):
-    """What the voucher still holds."""
+class BalanceDetails(TypedDict):
+    """The voucher's remaining sessions."""
 
     regular_sessions_left: int
     backup_sessions_left: int
@@ -144,15 +148,15 @@ class Balance(TypedDict):
 SHAPES: Shapes = {
     "vouchers.voucher_type.created.v1": new_row(),
     "vouchers.voucher_type.deleted.v1": removal(),
-    "vouchers.voucher.purchased.v1": new_row(Purchased),
-    "vouchers.voucher.cancelled.v1": change(Cancelled),
-    "vouchers.voucher.frozen.v1": change(Frozen),
-    "vouchers.voucher.extended.v1": change(Extended),
-    "vouchers.voucher.adjustment_reversed.v1": change(AdjustmentReversed),
-    "vouchers.voucher.refund_requested.v1": change(RefundRequested),
-    "vouchers.voucher.reduced.v1": change(Reduced),
-    "vouchers.voucher.restored.v1": change(Restored),
-    "vouchers.redemption.created.v1": new_row(Balance),
-    "vouchers.redemption.reversed.v1": new_row(Balance),
+    "vouchers.voucher.purchased.v1": new_row(PurchaseDetails),
+    "vouchers.voucher.cancelled.v1": change(CancellationDetails),
+    "vouchers.voucher.frozen.v1": change(FreezeDetails),
+    "vouchers.voucher.extended.v1": change(ExtensionDetails),
+    "vouchers.voucher.adjustment_reversed.v1": change(AdjustmentReversalDetails),
+    "vouchers.voucher.refund_requested.v1": change(RefundRequestDetails),
+    "vouchers.voucher.reduced.v1": change(ReductionDetails),
+    "vouchers.voucher.restored.v1": change(RestorationDetails),
+    "vouchers.redemption.created.v1": new_row(BalanceDetails),
+    "vouchers.redemption.reversed.v1": new_row(BalanceDetails),
     "vouchers.request.denied.v1": denials.SHAPE,
 }

@@ -7,7 +7,7 @@ from shared.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """Where the services are that a purchase needs, and how long a voucher waits for its money."""
+    """The addresses of other services, and how long a voucher waits for its payment."""
 
     model_config = SettingsConfigDict(env_prefix="VOUCHERS_")
 
@@ -15,6 +15,6 @@ class Settings(ServiceSettings):
     organizations_url: str
     identity_url: str
     pending_hours: int = Field(default=24, ge=1)
-    """How long a voucher waits for its payment by card before it is cancelled."""
+    """Hours that a voucher waits for its payment by card before it is cancelled."""
     pending_days: int = Field(default=30, ge=1)
-    """The same for money that staff enter by hand: a transfer takes days, cash comes next week."""
+    """Days that a voucher waits for a payment by transfer or in cash, which staff enter by hand."""

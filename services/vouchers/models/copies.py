@@ -1,6 +1,6 @@
-"""The little that this service must know of other services' rows; events keep it current.
+"""Copies of the columns of other services' rows that this service needs; events keep them current.
 
-The names say that they are copies: a report that reads all schemas must find the owners' tables.
+The table names end in `_copies`, so that a report over all schemas uses the owners' tables instead.
 """
 
 from sqlalchemy.orm import Mapped, mapped_column

@@ -1,4 +1,4 @@
-"""The ledger of sessions spent, and the adjustments of a voucher's validity."""
+"""Redemptions of sessions, and adjustments of a voucher's validity."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -11,17 +11,18 @@ from shared.db import SECRET, Entity, now
 
 
 class Reason(StrEnum):
-    """Why a session was spent that did not take place as planned."""
+    """Why a backup session was used."""
 
     MISSED = "missed"
     LATE_CANCELLED = "late_cancelled"
 
 
 class Redemption(Entity, Base):
-    """One session spent, or, with `reversal_of`, the row that takes one back. Rows never change.
+    """The use of one session or, with `reversal_of`, the reversal of a redemption.
 
-    `note` is the therapist's and confidential: it enters no event. `therapist_id` is null in rows
-    that the upgrade from version 1 made, which did not know who spent a session.
+    Rows never change. `note` is written by the therapist and confidential: no event contains it.
+    `therapist_id` is null in rows of the upgrade from version 1, which did not store who redeemed a
+    session.
     """
 
     __tablename__ = "redemptions"
@@ -36,7 +37,7 @@ class Redemption(Entity, Base):
             ["voucher_codes.organization_id", "voucher_codes.voucher_id", "voucher_codes.id"],
             name="fk_redemptions_voucher_code",
         ),
-        # The same voucher's row alone can be taken back, and once.
+        # Only a row of the same voucher can be reversed, and only once.
         ForeignKeyConstraint(
             ["organization_id", "voucher_id", "reversal_of"],
             ["redemptions.organization_id", "redemptions.voucher_id", "redemptions.id"],
@@ -70,7 +71,7 @@ class Adjustment(Base):
     """A freeze or an extension: `days` were added to `valid_until`, until it is reversed.
 
     A freeze lasts from `starts_on` to `ends_on`, both inclusive; an extension has neither.
-    Who, when and why stand in the voucher's own events too.
+    The voucher's events contain who made it, when and why.
     """
 
     __tablename__ = "adjustments"

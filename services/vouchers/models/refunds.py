@@ -1,4 +1,4 @@
-"""What of a voucher's money goes back: quotes, and payments that are disputed."""
+"""Refund quotes of vouchers, and disputes about their payments."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +12,7 @@ from shared.db import now
 
 
 class QuoteStatus(StrEnum):
-    """Where a quote stands: `taken` from the moment its sessions are withheld."""
+    """The states of a quote: it is `taken` from the moment its sessions are withheld."""
 
     OPEN = "open"
     TAKEN = "taken"
@@ -21,9 +21,9 @@ class QuoteStatus(StrEnum):
 
 
 class RefundQuote(Base):
-    """What a client gets back for sessions that it will not use, as it was said at one moment.
+    """What a client would be refunded for unused sessions.
 
-    It holds for the voucher as it was, at `voucher_version`, and until `valid_until`.
+    The quote is valid for `voucher_version` of the voucher and until `valid_until`.
     """
 
     __tablename__ = "refund_quotes"
@@ -48,7 +48,7 @@ class RefundQuote(Base):
     amount: Mapped[Decimal]
     currency: Mapped[str]
     rule: Mapped[str]
-    status: Mapped[str] = mapped_column(default=QuoteStatus.OPEN.value)
+    status: Mapped[str] = mapped_column(default=QuoteStatus.OPEN)
     reason: Mapped[str | None]
     quoted_by: Mapped[int]
     taken_by: Mapped[int | None]
@@ -57,10 +57,10 @@ class RefundQuote(Base):
 
 
 class VoucherDispute(Base):
-    """A chargeback of a voucher's payment, by payments' id of it.
+    """A dispute about a voucher's payment; the id is that of payments.
 
-    What payments tells may arrive in any order: once it is closed it stays closed. Lost, it keeps
-    the voucher from ever going on.
+    Its events may arrive in any order: once closed, it stays closed. A voucher whose dispute was
+    lost never becomes active again.
     """
 
     __tablename__ = "voucher_disputes"

@@ -1,4 +1,4 @@
-"""Version 1's classes, sessions and reservations: kept whole by the upgrade, changed by nobody."""
+"""The classes, sessions and reservations of version 1, as the upgrade stored them. Read-only."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from shared.db import SECRET, now
 
 
 class TherapyClass(Base):
-    """A class that version 1's vouchers were for. Durations are minutes."""
+    """A class that vouchers of version 1 were sold for. Durations are minutes."""
 
     __tablename__ = "therapy_classes"
     __table_args__ = (UniqueConstraint("organization_id", "id"),)
@@ -28,7 +28,7 @@ class TherapyClass(Base):
 
 
 class ClassSession(Base):
-    """A planned or held date of a class; the therapist's notes on it are confidential."""
+    """A date of a class; the therapist's notes on it are confidential."""
 
     __tablename__ = "sessions"
     __table_args__ = (
@@ -51,7 +51,7 @@ class ClassSession(Base):
 
 
 class Reservation(Base):
-    """A client's place in a class on a date."""
+    """A client's reservation of a class on a date."""
 
     __tablename__ = "reservations"
     __table_args__ = (

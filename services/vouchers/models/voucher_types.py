@@ -1,4 +1,4 @@
-"""What an organization sells."""
+"""Voucher types: what an organization offers."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -16,7 +16,7 @@ WEEKDAYS: tuple[str, ...] = get_args(Weekday)
 
 
 class Frequency(StrEnum):
-    """How often the sessions of a package take place."""
+    """How often the sessions of a voucher take place."""
 
     DAILY = "daily"
     WEEKLY = "weekly"
@@ -25,7 +25,7 @@ class Frequency(StrEnum):
 
 
 class VoucherType(Entity, Base):
-    """A package of sessions with its price and terms; a sold voucher keeps a copy of them.
+    """Sessions with a price and terms, which each sold voucher copies.
 
     Durations are minutes, validity is days, `custom_days` are ISO weekdays (Monday is 1).
     """
@@ -63,11 +63,11 @@ class VoucherType(Entity, Base):
     deactivated_at: Mapped[datetime | None]
 
     def deactivate(self) -> None:
-        """End its sale; what was sold stays valid."""
+        """Take the type off sale; sold vouchers stay valid."""
         self.is_active = False
         self.deactivated_at = now()
 
     def activate(self) -> None:
-        """Put it on sale again."""
+        """Put the type on sale again."""
         self.is_active = True
         self.deactivated_at = None

@@ -24,7 +24,7 @@ from shared.db import BOOKKEEPING, Entity, now
 
 
 class VoucherStatus(StrEnum):
-    """Where a voucher is in its life; a trigger in the database refuses every other edge.
+    """The states of a voucher. A trigger in the database refuses every other transition than
 
     pending → active → completed | expired | cancelled; pending → cancelled; and completed → active
     when it has sessions again: a redemption was reversed, or a refund by quote failed.
@@ -47,7 +47,7 @@ class PaymentMethod(StrEnum):
 
 
 class PaymentStatus(StrEnum):
-    """What became of the payment, as far as payments has told."""
+    """The state of the payment, as far as payments has reported it."""
 
     PENDING = "pending"
     PAID = "paid"
@@ -57,7 +57,7 @@ class PaymentStatus(StrEnum):
 
 
 class SessionKind(StrEnum):
-    """A session that was sold, or a spare one for a session that was missed."""
+    """A session that was paid for, or a spare one in place of a session that was missed."""
 
     REGULAR = "regular"
     BACKUP = "backup"
@@ -77,14 +77,15 @@ TERMS = (
     "validity_days",
     "booking_rules",
 )
-"""What a voucher copies from its type when it is sold; no later change of the type touches it."""
+"""The columns that a voucher copies from its type when it is sold; later changes of the type do
+not change the voucher."""
 
 
 class Voucher(Entity, Base):
     """A package that a client bought.
 
-    `valid_from` and `valid_until` (inclusive) are days in the organization's time zone. Terms that
-    version 1 did not know are null, as is the client of a voucher that it never handed out.
+    `valid_from` and `valid_until` (inclusive) are days in the organization's time zone. Vouchers of
+    version 1 may lack some terms, and the client if they were never issued to one.
     """
 
     __tablename__ = "vouchers"
@@ -155,35 +156,35 @@ class Voucher(Entity, Base):
     currency: Mapped[str | None]
     validity_days: Mapped[int | None]
     booking_rules: Mapped[dict[str, Any]]
-    # The balance is the sum of the redemptions; these keep it at hand, and change with them.
+    # The sum of the redemptions, stored here so that the balance is read with the voucher.
     used_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
     used_backup_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
-    # Regular sessions whose money went back, or is on its way. The default is the server's, for
-    # those who insert vouchers and do not know of it yet.
+    # Regular sessions whose money was refunded or is being refunded. The server has the default,
+    # because processes of the version before insert vouchers without this column.
     refunded_sessions: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     disputed_at: Mapped[datetime | None]
     purchase_date: Mapped[date]
     valid_from: Mapped[date | None]
     valid_until: Mapped[date | None]
-    status: Mapped[str] = mapped_column(default=VoucherStatus.PENDING.value)
+    status: Mapped[str] = mapped_column(default=VoucherStatus.PENDING)
     payment_method: Mapped[str | None]
-    payment_status: Mapped[str] = mapped_column(default=PaymentStatus.PENDING.value)
+    payment_status: Mapped[str] = mapped_column(default=PaymentStatus.PENDING)
     payment_amount: Mapped[Decimal | None]
     payment_date: Mapped[datetime | None]
     invoice_number: Mapped[str | None]
     notes: Mapped[str | None]
 
     @classmethod
-    def sold(cls, kind: VoucherType, **purchase: Any) -> "Voucher":
+    def sold(cls, voucher_type: VoucherType, **purchase: Any) -> "Voucher":
         """Return a pending voucher with a copy of the type's terms."""
-        terms = {name: getattr(kind, name) for name in TERMS}
+        terms = {name: getattr(voucher_type, name) for name in TERMS}
         return cls(
-            organization_id=kind.organization_id,
-            voucher_type_id=kind.id,
-            voucher_type_version=kind.version,
-            payment_amount=kind.price,
-            status=VoucherStatus.PENDING.value,
-            payment_status=PaymentStatus.PENDING.value,
+            organization_id=voucher_type.organization_id,
+            voucher_type_id=voucher_type.id,
+            voucher_type_version=voucher_type.version,
+            payment_amount=voucher_type.price,
+            status=VoucherStatus.PENDING,
+            payment_status=PaymentStatus.PENDING,
             used_sessions=0,
             used_backup_sessions=0,
             refunded_sessions=0,
@@ -193,12 +194,12 @@ class Voucher(Entity, Base):
 
     @property
     def regular_sessions_left(self) -> int:
-        """Sessions that were sold and neither spent nor given back."""
+        """Regular sessions that are neither used nor refunded."""
         return self.total_sessions - self.used_sessions - self.refunded_sessions
 
     @property
     def backup_sessions_left(self) -> int:
-        """Spare sessions not yet spent."""
+        """Backup sessions that are not used."""
         return self.backup_sessions - self.used_backup_sessions
 
     def sessions_left(self, kind: str) -> int:
@@ -208,14 +209,14 @@ class Voucher(Entity, Base):
         )
 
     def spend(self, kind: str, sessions: int = 1) -> None:
-        """Count sessions as spent; a negative number gives them back."""
+        """Count sessions as used; a negative number makes them usable again."""
         if kind == SessionKind.BACKUP:
             self.used_backup_sessions += sessions
         else:
             self.used_sessions += sessions
 
     def activate(self, paid_on: date) -> None:
-        """Begin its validity on the day it was paid; only version 1's terms lack a length."""
+        """Begin the validity on the day of payment; only version 1 has no `validity_days`."""
         assert self.validity_days is not None
         self.status = VoucherStatus.ACTIVE
         self.valid_from = paid_on
@@ -223,8 +224,11 @@ class Voucher(Entity, Base):
 
 
 class VoucherCode(Base):
-    """One session of a voucher, as the client shows it. Whoever knows it is believed: no event
-    carries it. Version 1 left codes behind that belong to no voucher."""
+    """One session of a voucher, as the client shows it to the therapist.
+
+    The code alone is enough to use the session, so no event contains it. Some codes of version 1
+    belong to no voucher.
+    """
 
     __tablename__ = "voucher_codes"
     __table_args__ = (
@@ -255,9 +259,9 @@ class VoucherCode(Base):
         return SessionKind.BACKUP if self.is_backup else SessionKind.REGULAR
 
     def use(self, user_id: int) -> None:
-        """Mark it spent, by whom and when."""
+        """Mark the code as used, by whom and when."""
         self.is_used, self.used_at, self.used_by = True, now(), user_id
 
     def free(self) -> None:
-        """Make it good again after a reversal."""
+        """Make the code usable again after a reversal."""
         self.is_used, self.used_at, self.used_by = False, None, None

@@ -23,9 +23,7 @@ from services.vouchers.queries.refunds import (
     has_open_dispute,
     has_taken_quote,
 )
-from services.vouchers.queries.rows import (
-    Rows,
-)
+from services.vouchers.queries.rows import Rows
 from services.vouchers.queries.voucher_types import (
     Offer,
     get_client,

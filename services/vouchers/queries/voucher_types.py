@@ -121,9 +121,9 @@ async def page_of_voucher_types(
 async def page_of_offers(
     session: AsyncSession, page: Page, organization_ids: Sequence[int]
 ) -> Rows:
-    """Return a page of the types on sale which belong to each of some organizations, newest first.
+    """Return a page of the voucher types on sale, newest first.
 
-    Without organizations, the types of all organizations are returned.
+    Each of `organization_ids` must be the type's organization: two different ids match no type.
     """
     name = OrganizationCopy.name.label("organization_name")
     statement = (

@@ -1,1 +1,1 @@
-"""What comes in and what goes out, by subject."""
+"""The bodies of requests and responses, by subject."""

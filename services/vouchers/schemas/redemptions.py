@@ -1,4 +1,4 @@
-"""Redemptions and adjustments, as they come in and go out."""
+"""Requests and responses of redemptions and adjustments."""
 
 from datetime import date, datetime
 from typing import Annotated
@@ -13,11 +13,10 @@ Code = Annotated[Name, StringConstraints(max_length=50)]
 
 
 class RedemptionCreate(RequestBody):
-    """One session to spend: by its code, or the next one of a kind.
+    """One session to redeem: that of a code, or the next one of a kind.
 
     `session_date` is a day in the organization's time zone, today by default and never later. A
-    backup session takes the place of a regular one that was missed or cancelled late, and says
-    which it was.
+    backup session replaces a regular one that was missed or cancelled late: `reason` states which.
     """
 
     code: Code | None = None
@@ -28,13 +27,13 @@ class RedemptionCreate(RequestBody):
 
 
 class Reversal(RequestBody):
-    """Why a redemption is taken back."""
+    """Why a redemption is reversed."""
 
     note: Text | None = None
 
 
 class RedemptionRead(BaseModel):
-    """One row of the ledger; a reversing row gives back what `reversal_of` spent."""
+    """A redemption or, with `reversal_of`, the reversal of that redemption."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -51,7 +50,7 @@ class RedemptionRead(BaseModel):
 
 
 class RedemptionResult(RedemptionRead):
-    """A redemption, and what is left after it."""
+    """A redemption, and the voucher's remaining sessions after it."""
 
     regular_sessions_left: int
     backup_sessions_left: int
@@ -59,7 +58,7 @@ class RedemptionResult(RedemptionRead):
 
 
 class FreezeCreate(RequestBody):
-    """A pause, both days inclusive: the voucher's last day moves by its length."""
+    """A freeze, both days inclusive; the voucher's last day moves by its length."""
 
     starts_on: Day
     ends_on: Day
@@ -75,14 +74,14 @@ class FreezeCreate(RequestBody):
 
 
 class ExtensionCreate(RequestBody):
-    """A later last day."""
+    """The new, later last day of a voucher."""
 
     valid_until: Day
     reason: Name
 
 
 class AdjustmentRead(BaseModel):
-    """A freeze or an extension; `days` is what it added to the voucher's validity."""
+    """A freeze or an extension; `days` is the number of days that it added to the validity."""
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -1,4 +1,4 @@
-"""Refund quotes and the refunds made from them, as they come in and go out."""
+"""Requests and responses of refund quotes and of refunds by quote."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,14 +10,14 @@ from shared.money import Money
 
 
 class RefundQuoteCreate(RequestBody):
-    """How many of the unused sessions are to be given back: all of them when nothing is said."""
+    """How many of the unused sessions are to be refunded, all of them by default."""
 
     sessions: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 
 class RefundQuoteRead(BaseModel):
-    """What giving `sessions` of the unused ones back brings, until `valid_until` or until the
-    voucher is used or changed."""
+    """The amount that is refunded for `sessions` of the unused sessions. It is valid until
+    `valid_until`, or until the voucher is used or changed."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -34,14 +34,14 @@ class RefundQuoteRead(BaseModel):
 
 
 class RefundFromQuote(RequestBody):
-    """The quote that is to be paid out, and why."""
+    """The quote that is to be refunded, and why."""
 
     quote_id: BodyId
     reason: Name | None = None
 
 
 class VoucherRefund(BaseModel):
-    """A refund by quote; while it is pending the payment gateway has not confirmed it, and the
+    """A refund by quote. While it is pending, the payment gateway has not confirmed it, and the
     sessions are withheld."""
 
     id: int

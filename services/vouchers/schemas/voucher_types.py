@@ -1,4 +1,4 @@
-"""Voucher types, as they come in and go out."""
+"""Requests and responses of voucher types."""
 
 import re
 from datetime import datetime
@@ -38,7 +38,7 @@ ClockTime = Annotated[
 
 
 class DayRule(RequestBody):
-    """When sessions of one weekday may be booked, on the clock of the organization's time zone."""
+    """When sessions of one weekday may be booked, in the organization's time zone."""
 
     enabled: bool
     start_time: ClockTime | None = Field(default=None, validate_default=True)
@@ -61,7 +61,7 @@ class DayRule(RequestBody):
 
 
 def _days_of_the_week(value: Any) -> Any:
-    """Refuse unknown days by name: the error of a dictionary's key would not name the field."""
+    """Refuse unknown weekdays with errors that name them, which the error of a key would not."""
     unknown = [day for day in value if day not in WEEKDAYS] if isinstance(value, dict) else []
     if unknown:
         kind = PydanticCustomError("unknown_day", f"is not a day: use {', '.join(WEEKDAYS)}")
@@ -71,7 +71,7 @@ def _days_of_the_week(value: Any) -> Any:
 
 
 BookingRules = Annotated[dict[Weekday, DayRule], BeforeValidator(_days_of_the_week)]
-"""Weekday → when it is open; a day that is missing is closed."""
+"""The opening times by weekday; a missing day is closed."""
 
 
 def _without_repetition(days: list[int]) -> list[int]:
@@ -81,7 +81,7 @@ def _without_repetition(days: list[int]) -> list[int]:
 
 
 def _in_cents(amount: Decimal) -> Decimal:
-    """Write 400 as 400.00: events hold amounts as text, and the same price must read the same."""
+    """Return 400 as 400.00: events contain amounts as text, and equal prices must look equal."""
     return amount.quantize(Decimal("0.01"))
 
 
@@ -122,8 +122,8 @@ def fault_of_price(price: Decimal, currency: str) -> str | None:
 
 
 class VoucherTypeCreate(RequestBody):
-    """A new package. Durations are minutes, validity is days; the currency is the organization's
-    unless another is given."""
+    """A new voucher type. Durations are minutes, validity is days; the currency is that of the
+    organization unless another is given."""
 
     name: Name
     session_name: Name | None = None
@@ -150,14 +150,13 @@ class VoucherTypeCreate(RequestBody):
         return value
 
     def fields(self) -> dict[str, Any]:
-        """Return the columns; booking rules stay as they were sent."""
+        """Return the columns; booking rules contain only the fields that were sent."""
         rules = self.model_dump(include={"booking_rules"}, exclude_unset=True)
-        frequency = self.frequency.value
-        return self.model_dump() | {"frequency": frequency, "booking_rules": {}} | rules
+        return self.model_dump() | {"booking_rules": {}} | rules
 
 
 class VoucherTypeUpdate(RequestBody):
-    """Whatever is sent is changed; null empties an optional field."""
+    """The fields to change; null empties an optional field."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
@@ -177,10 +176,7 @@ class VoucherTypeUpdate(RequestBody):
 
     def changes(self) -> dict[str, Any]:
         """Return the fields that were sent."""
-        sent = self.model_dump(exclude_unset=True)
-        if "frequency" in sent:
-            sent["frequency"] = self.frequency.value
-        return sent
+        return self.model_dump(exclude_unset=True)
 
 
 def _object(rules: Any) -> Any:
@@ -188,7 +184,8 @@ def _object(rules: Any) -> Any:
 
 
 RulesRead = Annotated[dict[str, Any], BeforeValidator(_object)]
-"""Booking rules as they are kept; what is no object, which nothing here writes, is read as none."""
+"""Stored booking rules. A value that is no object, which only version 1 could write, is read as
+no rules."""
 
 
 class VoucherTypeRead(BaseModel):
@@ -219,7 +216,7 @@ class VoucherTypeRead(BaseModel):
 
 
 class AvailableVoucherType(VoucherTypeRead):
-    """What can be bought now, and from whom; booking times are on that time zone's clock."""
+    """A voucher type that can be bought now; booking times are in the organization's time zone."""
 
     organization_name: str
     timezone: str

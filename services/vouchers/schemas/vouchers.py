@@ -1,4 +1,4 @@
-"""Vouchers and purchases, as they come in and go out."""
+"""Requests and responses of vouchers and purchases."""
 
 from datetime import date, datetime
 from typing import Literal
@@ -14,11 +14,11 @@ from shared.money import Money
 
 
 class PurchaseCreate(RequestBody):
-    """What a client buys. An administrator names the client whom the voucher is for.
+    """What a client buys. An administrator names the client for whom the voucher is.
 
-    `payment_token` is the card gateway's token for a card; without one the payment waits to be
-    confirmed. It is passed on and kept nowhere. With `voucher_type_version`, the version that the
-    buyer saw, nothing is sold at another price or on other terms.
+    `payment_token` is the card gateway's token for a card; without one the payment is pending until
+    it is confirmed. The token is passed on and not stored. With `voucher_type_version`, the version
+    that the buyer saw, a voucher type that has changed since is not sold.
     """
 
     voucher_type_id: BodyId
@@ -38,7 +38,7 @@ class PurchaseCreate(RequestBody):
 
 
 class VoucherIssue(RequestBody):
-    """A voucher that staff hand to a client, paid in cash or by transfer."""
+    """A voucher that staff issue to a client, paid in cash or by transfer."""
 
     client_id: BodyId
     voucher_type_id: BodyId
@@ -47,7 +47,7 @@ class VoucherIssue(RequestBody):
 
 
 class VoucherUpdate(RequestBody):
-    """The notes are all that may be written on a sold voucher; null empties them."""
+    """The notes, the only field of a sold voucher that can be changed; null empties them."""
 
     notes: Text | None
 
@@ -59,7 +59,7 @@ class Cancellation(RequestBody):
 
 
 class VoucherRead(BaseModel):
-    """A voucher with the terms it was sold on and what is left of it."""
+    """A voucher with the terms of its sale and its remaining sessions."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -102,7 +102,7 @@ class VoucherRead(BaseModel):
 
 
 class MyVoucher(VoucherRead):
-    """One's own voucher: when the last session was, and when the next one may be."""
+    """The client's own voucher, with the days of the last session and of the next possible one."""
 
     organization_name: str | None
     last_session_date: date | None
@@ -110,7 +110,7 @@ class MyVoucher(VoucherRead):
 
 
 class OrganizationVoucher(VoucherRead):
-    """A voucher as those who manage it see it in a list."""
+    """A voucher in the list of those who manage it."""
 
     client_name: str | None
 
@@ -133,7 +133,7 @@ class VoucherDetail(VoucherRead):
 
 
 class NextAction(BaseModel):
-    """What the payer must do: follow a link, or confirm with the card gateway's own library."""
+    """What the payer must do: follow a link, or confirm in the card gateway's library."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -143,7 +143,7 @@ class NextAction(BaseModel):
 
 
 class PaymentRead(BaseModel):
-    """How the payment of a purchase stands."""
+    """The state of a purchase's payment."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -153,6 +153,6 @@ class PaymentRead(BaseModel):
 
 
 class VoucherPurchased(VoucherDetail):
-    """What a purchase has brought."""
+    """A sold voucher and the state of its payment."""
 
     payment: PaymentRead

@@ -97,10 +97,10 @@ async def buy(work: Work, actor: Actor, clients: ServiceClients, body: PurchaseC
     Raises Forbidden and what `_sell` raises.
     """
     if not policies.can_buy(actor):
-        raise Forbidden("clients buy vouchers; staff issue them to a client")
+        raise Forbidden("Only clients buy vouchers. Staff issue a voucher to a client.")
     client_id = body.client_id or actor.user_id
     if not policies.can_buy_for(actor, client_id):
-        raise Forbidden("a client buys for itself")
+        raise Forbidden("Clients can buy vouchers for themselves only.")
     order = PurchaseOrder(
         voucher_type_id=body.voucher_type_id,
         organization_id=None if policies.can_see_all_offers(actor) else actor.organization_id,

@@ -70,7 +70,7 @@ async def redeem(
     """
     voucher = await access.lock_readable_voucher(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
-        raise Forbidden("therapists and those with the permission manage_vouchers redeem")
+        raise Forbidden("Only therapists and users with the permission manage_vouchers redeem.")
     code = await queries.get_code(session, voucher, body.code) if body.code else None
     kind = _kind_of(body, code)
     # Of several refusals, that of the code is the clearest for the therapist who typed it.

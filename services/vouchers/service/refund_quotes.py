@@ -76,7 +76,10 @@ async def quote_refund(
 async def _get_quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
     voucher = await access.get_readable_voucher(session, actor, voucher_id)
     if not policies.can_quote_refund(actor, voucher):
-        raise Forbidden("the client, and those with manage_vouchers or manage_payments")
+        raise Forbidden(
+            "Only the client and users with the permission manage_vouchers or manage_payments"
+            " request a refund quote."
+        )
     if refusal := _REFUSALS.get(voucher.status):
         raise refusal
     if voucher.disputed_at is not None:
@@ -92,7 +95,7 @@ def _quote_of(voucher: Voucher, payment: PaymentState, sessions: int | None) -> 
     if sessions is None:
         sessions = unused
     if sessions > unused:
-        raise Invalid("sessions", f"at most the {unused} unused ones can be given back")
+        raise Invalid("sessions", f"must not be more than the {unused} unused sessions")
     amount = pro_rata.amount_for(
         payment.captured_amount,
         voucher.total_sessions,
@@ -177,7 +180,7 @@ async def _require_money(
     async with work.begin() as session:
         # Another refund may have taken this quote or made it outdated: then report that.
         await _lock_usable(session, actor, voucher_id, quote_id)
-    raise RefundRefused("The quoted money is no longer available; the voucher is unchanged.")
+    raise RefundRefused("The quoted money is no longer available. The voucher is unchanged.")
 
 
 async def _take(

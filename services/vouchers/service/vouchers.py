@@ -131,7 +131,7 @@ async def cancel(
 async def _lock_cancellable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
     voucher = await access.lock_readable_voucher(session, actor, voucher_id)
     if not policies.can_cancel(actor, voucher):
-        raise Forbidden("a paid voucher is cancelled by those with the permission manage_vouchers")
+        raise Forbidden("Only users with the permission manage_vouchers cancel paid vouchers.")
     if voucher.status not in (VoucherStatus.PENDING, VoucherStatus.ACTIVE):
         raise VoucherNotCancellable
     return voucher
