@@ -1,11 +1,11 @@
-"""Facts that a caller of this service may have to be told."""
+"""The errors that this service returns to clients."""
 
 from shared.errors import NotFound, ServiceUnavailable
 
 
 class OrganizationNotFound(NotFound):
-    """There is no such organization, or it is not yours to see."""
+    """This organization does not exist, or you may not see it. Check the id."""
 
 
 class SealsUnreachable(ServiceUnavailable):
-    """The place of the seals does not answer; what was written cannot be compared with them."""
+    """The store of the seals does not answer. Repeat the request later."""

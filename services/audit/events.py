@@ -1,4 +1,4 @@
-"""What this service publishes: that somebody looked, and that a month went to the archive."""
+"""What this service publishes: that the trail was read, and that a month was archived."""
 
 from typing import Any, TypedDict
 
@@ -16,18 +16,18 @@ QUEUE_NAME = "audit.log"
 """The queue of this service, which takes every event of every service."""
 
 LISTENERS = (QUEUE_NAME,)
-"""The queues that take some of them: none leaves before all of these are there."""
+"""The queues that receive these events: none is sent before all of the queues exist."""
 
 
-class Looked(TypedDict):
-    """How somebody looked at the trail, and with which filters."""
+class TrailRead(TypedDict):
+    """How the trail was read, and with which filters."""
 
     how: str
     filters: dict[str, Any]
 
 
 class Archived(TypedDict):
-    """The file of a month, and the hashes that make it part of the trail (hexadecimal)."""
+    """The file of a month, and the hashes that make it a part of the trail (hexadecimal)."""
 
     month: str
     file: str
@@ -37,7 +37,7 @@ class Archived(TypedDict):
 
 
 SHAPES: Shapes = {
-    "audit.audit_log.read.v1": fact(Looked),
+    "audit.audit_log.read.v1": fact(TrailRead),
     "audit.audit_log.archived.v1": fact(Archived),
     "audit.request.denied.v1": denials.SHAPE,
 }

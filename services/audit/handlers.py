@@ -1,4 +1,4 @@
-"""What this service receives: everything."""
+"""What this service receives: every event of every service."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from shared.bus import Queue
 
 QUEUE = Queue(QUEUE_NAME, ("#",))
 BATCH = 1000
-"""At most so many events a transaction: what a batch costs by itself, seven ways to the database
-and back and a commit, is then little beside its rows."""
+"""At most this many events in a transaction. The fixed cost of a batch, seven round trips to the
+database and a commit, is then small beside the cost of its rows."""
 
 
 async def handle(session: AsyncSession, drafts: Sequence[Draft]) -> None:

@@ -20,11 +20,11 @@ class Base(DeclarativeBase):
 
 
 class AuditLog(Base):
-    """One change, as its event told it. Rows are inserted and read, nothing else.
+    """One change, as its event describes it. Rows are inserted and read, nothing else.
 
     `position` counts the rows of an organization's chain from 1; `hash` covers `previous_hash` and
-    every other column. `envelope` is what of the event has no column of its own, so that an event
-    of a newer schema than ours is kept whole. Personal data are replaced by commitments.
+    every other column. `envelope` holds the values of the event without a column, so that an event
+    of a newer schema is stored completely. Personal data are replaced by commitments.
     """
 
     __tablename__ = "audit_logs"
@@ -58,7 +58,7 @@ class AuditLog(Base):
 
 
 class ChainHead(Base):
-    """Where an organization's chain ends: locked once per batch by whoever lengthens it."""
+    """Where an organization's chain ends; each batch that adds rows to the chain locks it once."""
 
     __tablename__ = "chain_heads"
 
@@ -70,8 +70,8 @@ class ChainHead(Base):
 class PersonalValue(Base):
     """A name or an address that audit rows commit to: SHA-256 of the salt and the value.
 
-    Erasing takes value and salt away; the row that holds the commitment never changes.
-    `subject_id` is the user it tells of, where the event said so.
+    Erasing deletes value and salt; the row that holds the commitment never changes.
+    `subject_id` is the user that the value describes, if the event names it.
     """
 
     __tablename__ = "personal_values"
@@ -87,7 +87,7 @@ class PersonalValue(Base):
 
 
 class Erasure(Base):
-    """A user whose personal data were erased, and the event that said so."""
+    """A user whose personal data were erased, and the event of the user's deletion."""
 
     __tablename__ = "erasures"
 
@@ -97,7 +97,7 @@ class Erasure(Base):
 
 
 class Archive(Base):
-    """A month that went from the database into a file; written by the schema's owner alone."""
+    """A month that was moved from the database into a file; only the schema's owner writes it."""
 
     __tablename__ = "archives"
 
@@ -110,7 +110,7 @@ class Archive(Base):
 
 
 class ArchivedRange(Base):
-    """A piece of a chain that is in an archive, and the hashes that its neighbours join to."""
+    """A piece of a chain that is in an archive, and the hashes at its ends."""
 
     __tablename__ = "archived_ranges"
 

@@ -1,4 +1,4 @@
-"""What goes out, and what a reader may ask for."""
+"""The bodies of responses, and the filters of a reader."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 class AuditLogRead(BaseModel):
-    """One change: who, from where, what was before and what is since."""
+    """One change: who made it, from where, and the values before and after it."""
 
     id: int
     user_id: int | None
@@ -72,8 +72,8 @@ class Failure(BaseModel):
 
 
 class ChainReport(BaseModel):
-    """What walking a chain showed. `first` and `last` are positions; organization null has its
-    own chain. `sealed` is the newest position that a signed seal outside the database vouches for.
+    """The result of verifying a chain. `first` and `last` are positions; organization null has its
+    own chain. `sealed` is the newest position that a signed seal outside the database holds.
     """
 
     organization_id: int | None

@@ -10,18 +10,18 @@ from shared.settings import DatabaseUrl, ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """Where the evidence is kept that does not live in the database."""
+    """Where the evidence outside the database is stored."""
 
     model_config = SettingsConfigDict(env_prefix="AUDIT_")
 
     seals: SealsPlace | None = None
-    """Where the signed heads of the chains are kept: a folder, best on another machine's disk, or
-    `s3://`, `gs://` or `az://bucket/prefix`. Without it nothing outside the database can contradict
-    somebody who rewrites all of it."""
+    """Where the signed heads of the chains are stored: a folder, best on another machine's disk, or
+    `s3://`, `gs://` or `az://bucket/prefix`. Without it a complete rewrite of the database cannot
+    be detected."""
 
 
 class VerificationSettings(BaseSettings):
-    """What verifying needs of the service's settings, prefix AUDIT_."""
+    """The settings of `python -m services.audit.verify`, prefix AUDIT_."""
 
     model_config = SettingsConfigDict(
         env_prefix="AUDIT_", extra="ignore", hide_input_in_errors=True
@@ -34,7 +34,7 @@ class VerificationSettings(BaseSettings):
 
 
 class RetentionSettings(BaseSettings):
-    """Who may take months away, where they go, and when; prefix AUDIT_."""
+    """The settings of `python -m services.audit.retention`, prefix AUDIT_."""
 
     model_config = SettingsConfigDict(env_prefix="AUDIT_", extra="ignore")
 

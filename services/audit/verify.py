@@ -1,7 +1,7 @@
-"""`python -m services.audit.verify [ORGANIZATION [--first N] [--last N]]`: walk the chains.
+"""`python -m services.audit.verify [ORGANIZATION [--first N] [--last N]]`: verify the chains.
 
-Without an organization every chain is walked, and the files of the archive are read as well when
-AUDIT_ARCHIVE says where they are. The exit code is 1 when anything is wrong.
+Without an organization every chain is verified, and the files of the archive too if AUDIT_ARCHIVE
+is their folder. The exit code is 1 if anything is wrong.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from shared.settings import load_settings
 from shared.transactions import Transactions
 
 UNREADABLE = 2
-"""The exit code when nothing was verified, because the seals could not be read."""
+"""The exit code if nothing was verified, because the seals could not be read."""
 
 
 async def findings(
@@ -40,23 +40,23 @@ async def findings(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print what was found, a line each; return the exit code."""
+    """Print a line for each finding; return the exit code."""
     parser = argparse.ArgumentParser(prog="services.audit.verify", description=__doc__)
     parser.add_argument("organization", nargs="?", type=int, help="an organization's id")
     parser.add_argument("--first", type=int, help="the first position of its chain, from 1")
     parser.add_argument("--last", type=int, help="the last position, inclusive")
-    wanted = parser.parse_args(arguments)
-    if wanted.organization is None and (wanted.first or wanted.last):
+    options = parser.parse_args(arguments)
+    if options.organization is None and (options.first or options.last):
         parser.error("--first and --last are positions in one organization's chain")
     settings = load_settings(VerificationSettings)
-    first = max(wanted.first or 1, 1)
+    first = max(options.first or 1, 1)
     try:
-        found = asyncio.run(findings(settings, wanted.organization, first, wanted.last))
+        results = asyncio.run(findings(settings, options.organization, first, options.last))
     except SealsUnreachable as error:
         sys.stderr.write(f"The seals cannot be read: {error.__cause__}\n")
         return UNREADABLE
-    sys.stdout.write("".join(f"{finding.line}\n" for finding in found))
-    return 0 if all(finding.valid for finding in found) else 1
+    sys.stdout.write("".join(f"{finding.line}\n" for finding in results))
+    return 0 if all(finding.valid for finding in results) else 1
 
 
 if __name__ == "__main__":

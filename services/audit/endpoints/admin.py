@@ -66,7 +66,7 @@ async def verify_all_chains(
     within: PositionRangeDep,
     organization_id: OrganizationFilter = None,
 ) -> list[ChainReport]:
-    """Walk every chain, or one organization's or a range of it, and report on each."""
+    """Verify every chain, or one organization's or a range of it, and report on each."""
     if organization_id is None and within != PositionRange():
         raise Invalid("organization_id", "is needed with first and last: each has its own chain")
     return await verification.verify_all_chains(

@@ -15,7 +15,7 @@ IdFilter = Annotated[QueryId | None, Query()]
 TextFilter = Annotated[Name | None, Query()]
 
 
-async def _filters(
+async def read_filters(
     user_id: Annotated[QueryId | None, Query(description="Who made the change")] = None,
     action: TextFilter = None,
     entity_type: TextFilter = None,
@@ -24,6 +24,7 @@ async def _filters(
     begin: Annotated[Instant | None, Query(alias="from", description="Inclusive")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="Exclusive")] = None,
 ) -> Filters:
+    """Return the filters in the query of a request."""
     return Filters(
         user_id=user_id,
         action=action,
@@ -35,7 +36,7 @@ async def _filters(
     )
 
 
-FiltersDep = Annotated[Filters, Depends(_filters)]
+FiltersDep = Annotated[Filters, Depends(read_filters)]
 """The filters of a list or an export, without an organization."""
 
 
@@ -47,15 +48,16 @@ class ExportOptions:
     with_bom: bool
 
 
-async def _export_options(
+async def read_export_options(
     form: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
     with_bom: csv_files.WithBom = False,
 ) -> ExportOptions:
+    """Return the options of an export. Raises Invalid for a byte order mark without CSV."""
     csv_files.check_bom(with_bom, is_csv=form is ExportFormat.CSV)
     return ExportOptions(form, with_bom)
 
 
-ExportOptionsDep = Annotated[ExportOptions, Depends(_export_options)]
+ExportOptionsDep = Annotated[ExportOptions, Depends(read_export_options)]
 
 Position = Annotated[QueryId | None, Query(description="A position in the chain, inclusive")]
 
@@ -68,13 +70,14 @@ class PositionRange:
     last: int | None = None
 
 
-async def _position_range(first: Position = None, last: Position = None) -> PositionRange:
+async def read_position_range(first: Position = None, last: Position = None) -> PositionRange:
+    """Return the range of positions. Raises Invalid if it ends before it begins."""
     if last is not None and last < (first or 1):
         raise Invalid("last", "must not be before first")
     return PositionRange(first or 1, last)
 
 
-PositionRangeDep = Annotated[PositionRange, Depends(_position_range)]
+PositionRangeDep = Annotated[PositionRange, Depends(read_position_range)]
 
 
 async def _seal_reader(request: Request) -> SealReader:

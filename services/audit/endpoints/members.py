@@ -57,7 +57,7 @@ async def verify_rows(
     work: UnclaimedWorkDep,
     within: PositionRangeDep,
 ) -> ChainReport:
-    """Walk an organization's chain, or a range of it, and name the first row that is wrong."""
+    """Verify an organization's chain, or a range of it, and name the first row that is wrong."""
     return await verification.verify_rows(
         work, actor, seals, organization_id, first=within.first, last=within.last
     )

@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.audit.evidence.canonical import canonical
-from services.audit.evidence.chain import COVERED, hash_of, instant_text
-
-_PIECE_COLUMNS = (
-    "organization_id",
-    "first_position",
-    "last_position",
-    "previous_hash",
-    "last_hash",
-)
+from services.audit.evidence.chain import covered_values, hash_of
 
 
 class RowAltered(RuntimeError):
@@ -34,16 +26,12 @@ async def write_archive(
     a row that does not have the hash it carries, and OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, rows = path.with_suffix(".unfinished"), 0
-    with gzip.open(unfinished, "wb") as file:
+    partial_file, rows = path.with_suffix(".unfinished"), 0
+    with gzip.open(partial_file, "wb") as file:
         async for chunk in chunks:
-            await asyncio.to_thread(_write_lines, file, chunk)
+            await asyncio.to_thread(file.writelines, map(archive_line, chunk))
             rows += len(chunk)
-    return rows, await asyncio.to_thread(_publish, unfinished, path, rows)
-
-
-def _write_lines(file: gzip.GzipFile, chunk: Sequence[Mapping[str, Any]]) -> None:
-    file.writelines(archive_line(row) for row in chunk)
+    return rows, await asyncio.to_thread(_publish, partial_file, path, rows)
 
 
 def archive_line(row: Mapping[str, Any]) -> bytes:
@@ -53,17 +41,15 @@ def archive_line(row: Mapping[str, Any]) -> bytes:
     """
     if hash_of(row) != row["hash"]:
         raise RowAltered(f"row {row['id']}, position {row['position']} of its chain")
-    covered = {name: row[name] for name in COVERED}
-    covered["created_at"] = instant_text(row["created_at"])
     hashes = {name: row[name].hex() for name in ("previous_hash", "hash")}
-    return json.dumps({**covered, **hashes}, ensure_ascii=False).encode() + b"\n"
+    return json.dumps({**covered_values(row), **hashes}, ensure_ascii=False).encode() + b"\n"
 
 
-def _publish(unfinished: Path, path: Path, rows: int) -> bytes:
+def _publish(partial_file: Path, path: Path, rows: int) -> bytes:
     """Give a file its name, read it back and return its SHA-256. Raises OSError."""
-    with unfinished.open("rb") as file:
+    with partial_file.open("rb") as file:
         os.fsync(file.fileno())
-    unfinished.rename(path)
+    partial_file.rename(path)
     with gzip.open(path, "rb") as lines:
         count = sum(1 for _ in lines)
     if count != rows:
@@ -79,9 +65,9 @@ def file_digest(path: Path) -> bytes:
 
 def pieces_digest(pieces: Iterable[Mapping[str, Any]]) -> str:
     """Return the hash of an archive's pieces, which the trail's own row of the archive holds."""
-    rows = sorted([_hexadecimal(piece[name]) for name in _PIECE_COLUMNS] for piece in pieces)
-    return hashlib.sha256(canonical(rows)).hexdigest()
-
-
-def _hexadecimal(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else value
+    rows = []
+    for piece in pieces:
+        numbers = [piece[name] for name in ("organization_id", "first_position", "last_position")]
+        hashes = [piece[name].hex() for name in ("previous_hash", "last_hash")]
+        rows.append(numbers + hashes)
+    return hashlib.sha256(canonical(sorted(rows))).hexdigest()

@@ -1,4 +1,4 @@
-"""Canonical JSON (RFC 8785): one text for one value, to be hashed."""
+"""Canonical JSON (RFC 8785): each value has exactly one text, which is hashed."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +12,7 @@ import rfc8785
 Writer = Callable[[Any], bytes]
 
 _EXACT = 2**53 - 1
-"""The largest integer of RFC 8785's numbers, which are doubles."""
+"""The largest integer that a number of RFC 8785, which is a double, holds exactly."""
 
 _AS_RFC_8785 = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _NUL = rb"\u0000"
@@ -21,40 +21,38 @@ _NESTED = frozenset({dict, list})
 
 
 def storable(value: Any) -> tuple[Any, Writer]:
-    """Return a value as PostgreSQL's jsonb gives it back, and what writes its canonical text.
+    """Return a value as PostgreSQL's jsonb returns it, and a function for its canonical text.
 
-    jsonb has no NUL, no infinities, and one spelling for a whole number; what it would refuse is
-    replaced by something visible, so that no event is lost for a strange character. The writer is
-    for the value's parts too.
+    jsonb has no NUL, no infinities, and one spelling for a whole number. What it would refuse is
+    replaced by something visible, so that no event is lost for a strange character. The function
+    also writes parts of the value.
     """
     if _is_plain(value):
         with suppress(orjson.JSONEncodeError):
             if _NUL not in _write_plain(value):
                 return value, _write_plain
-    return _made_storable(value), canonical
+    return _storable_value(value), canonical
 
 
-def _made_storable(value: Any) -> Any:
+def _storable_value(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\x00", "\u2400")
     if isinstance(value, dict):
-        return {_made_storable(name): _made_storable(item) for name, item in value.items()}
+        return {_storable_value(name): _storable_value(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_made_storable(item) for item in value]
-    return _storable_float(value) if isinstance(value, float) else value
-
-
-def _storable_float(number: float) -> int | float | str:
-    if not isfinite(number):
-        return str(number)
-    return int(Decimal(repr(number))) if number.is_integer() else number
+        return [_storable_value(item) for item in value]
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(Decimal(repr(value)))
+    return value
 
 
 def canonical(value: Any) -> bytes:
     """Return the canonical text of a storable value.
 
     Integers that a double cannot hold (ids may be as large as 2**63) are written as an object,
-    which no string of the same digits can pass for.
+    which differs from a string of the same digits.
     """
     if _is_plain(value):
         with suppress(orjson.JSONEncodeError):
@@ -63,7 +61,7 @@ def canonical(value: Any) -> bytes:
 
 
 def _write_plain(value: Any) -> bytes:
-    """Return what `canonical` returns of a plain value, many times as fast.
+    """Return the canonical text of a plain value, many times as fast as `canonical`.
 
     Raises JSONEncodeError for an integer that a double cannot hold.
     """
@@ -71,8 +69,8 @@ def _write_plain(value: Any) -> bytes:
 
 
 def _is_plain(value: Any) -> bool:
-    """Say whether the value has neither fractions nor names beyond ASCII."""
-    # Every value of every event passes here: types are compared, which is faster than isinstance.
+    """Return whether the value has neither fractions nor names beyond ASCII."""
+    # This runs for every value of every event: comparing types is faster than isinstance.
     if type(value) is dict:
         if not "".join(value).isascii():
             return False

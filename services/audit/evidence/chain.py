@@ -10,14 +10,14 @@ from services.audit.evidence.canonical import Writer, canonical
 from services.audit.models import NO_ORGANIZATION, AuditLog
 
 GENESIS = bytes(32)
-"""What the first row of every chain carries as the hash before it."""
+"""The previous hash of the first row of every chain."""
 
 COVERED = tuple(
     column.name
     for column in AuditLog.__table__.columns
     if column.name not in ("hash", "previous_hash")
 )
-"""The columns that a row's hash covers beside the previous hash: every other one."""
+"""The columns that a row's hash covers, and the previous hash: all but the hash itself."""
 
 _PIECES = (
     [name for name in COVERED if name < "id"],
@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Head:
-    """The end of a chain: how many rows it has had, and the hash of the last."""
+    """The head of a chain: the position of its last row, and that row's hash."""
 
     position: int = 0
     hash: bytes = GENESIS
@@ -51,32 +51,37 @@ def chain_of(organization_id: int | None) -> int:
 
 
 def hash_of(row: Values) -> bytes:
-    """Return what a row's hash must be: SHA-256 of the previous hash and the canonical row."""
-    covered = {name: row[name] for name in COVERED}
-    covered["created_at"] = instant_text(row["created_at"])
-    return hashlib.sha256(row["previous_hash"] + canonical(covered)).digest()
+    """Return the hash that a row must have: SHA-256 of the previous hash and the canonical row."""
+    return hashlib.sha256(row["previous_hash"] + canonical(covered_values(row))).digest()
+
+
+def covered_values(row: Values) -> dict[str, Any]:
+    """Return the values that a row's hash covers, as they are hashed."""
+    values = {name: row[name] for name in COVERED}
+    values["created_at"] = instant_text(row["created_at"])
+    return values
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A row's canonical text without its id and position, which only the writing gives it.
+    """A row's canonical text without its id and position, which are known only when it is written.
 
-    The three pieces stand before, between and behind those two.
+    The three pieces are the text before, between and behind those two.
     """
 
     pieces: tuple[bytes, bytes, bytes]
 
     @classmethod
     def of(cls, row: Values, write: Writer = canonical) -> "Text":
-        """Return the text of a row; what else it holds than covered columns plays no part."""
-        told = {**row, "created_at": instant_text(row["created_at"])}
+        """Return the text of a row. Only its covered columns are used."""
+        values = {**row, "created_at": instant_text(row["created_at"])}
         before, between, behind = (
-            write({name: told[name] for name in names})[1:-1] for names in _PIECES
+            write({name: values[name] for name in names})[1:-1] for names in _PIECES
         )
         return cls((before, between, behind))
 
     def hash(self, previous: bytes, id_: int, position: int) -> bytes:
-        """Return what `hash_of` returns of the row in its place."""
+        """Return the hash of the row at this id and position, equal to what `hash_of` returns."""
         before, between, behind = self.pieces
         return hashlib.sha256(
             b'%b{%b,"id":%b,%b,"position":%b,%b}'
@@ -85,7 +90,7 @@ class Text:
 
 
 def append(head: Head, text: Text, id_: int) -> dict[str, Any]:
-    """Make a new row the end of its chain; return the columns that are its place there."""
+    """Append a row to its chain; move the head, and return the row's id, position and hashes."""
     position, previous = head.position + 1, head.hash
     head.position, head.hash = position, text.hash(previous, id_, position)
     return {"id": id_, "position": position, "previous_hash": previous, "hash": head.hash}

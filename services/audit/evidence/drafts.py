@@ -1,4 +1,4 @@
-"""An event as an audit row: all that can be told before the row has its place in a chain."""
+"""An event as an audit row, without what depends on the row's place in a chain."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from services.audit.evidence.chain import Text, chain_of
 from services.audit.evidence.personal import Commitments
 from shared.events import Event, EventActor, EventData
 
-_JSON = ("old_values", "new_values", "envelope")
+_JSON_COLUMNS = ("old_values", "new_values", "envelope")
 
 
 def _besides(model: type[BaseModel], *columns: str) -> tuple[str, ...]:
     return tuple(name for name in model.model_fields if name not in columns)
 
 
-# What has a column of its own is left out of the envelope.
+# Values that have a column of their own are not repeated in the envelope.
 _OF_EVENT = _besides(Event, "id", "time", "data")
 _OF_DATA = _besides(
     EventData,
@@ -37,15 +37,8 @@ _OF_DATA = _besides(
 _OF_ACTOR = _besides(EventActor, "user_id", "ip_address", "user_agent")
 
 
-def _envelope(event: Event) -> dict[str, Any]:
-    """Return what of an event has no column, fields that we do not know included."""
-    data = _only(event.data, _OF_DATA)
-    data["actor"] = _only(event.data.actor, _OF_ACTOR)
-    return _only(event, _OF_EVENT) | {"data": data}
-
-
 def _only(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
-    # As they came from JSON: dumping would copy every value.
+    # As they were read from JSON: dumping the model would copy every value.
     fields = vars(model)
     return {name: fields[name] for name in names} | (model.model_extra or {})
 
@@ -54,7 +47,7 @@ def _only(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
 class Draft:
     """An audit row without id, position and hashes, as the database takes it.
 
-    `personal` are the rows of the personal values that it commits to.
+    `personal` are the rows of the personal values that the row commits to.
     """
 
     type: str
@@ -65,19 +58,19 @@ class Draft:
 
     @property
     def id(self) -> str:
-        """The id of the event that the row tells of."""
+        """The id of the event that the row is made of."""
         event_id: str = self.columns["event_id"]
         return event_id
 
     @property
     def time(self) -> datetime:
-        """When it happened."""
+        """When the event happened."""
         created_at: datetime = self.columns["created_at"]
         return created_at
 
     @property
     def correlation_id(self) -> str:
-        """What it belongs to."""
+        """The request, or the cause, that the event belongs to."""
         correlation_id: str = self.columns["correlation_id"]
         return correlation_id
 
@@ -88,25 +81,26 @@ class Draft:
 
 
 def read(body: bytes) -> Draft:
-    """Return the draft of a message's event. Raises ValidationError when there is none.
+    """Return the draft of the event in a message. Raises ValidationError if there is none.
 
-    Drafting is half the work of writing a row, and the database is busy meanwhile. The event
-    itself is not kept: thousands wait at times, each some thirty objects.
+    Making the draft is half the work of writing a row, and is done while the database writes the
+    batch before. Only the draft stays in memory: thousands of events may wait, of some thirty
+    objects each.
     """
     return draft_of(Event.model_validate_json(body))
 
 
 def draft_of(event: Event) -> Draft:
-    """Return the draft of an event's row."""
+    """Return the draft of an event's row, its personal data replaced by commitments."""
     row, write = row_of(event)
     commitments = Commitments()
     commitments.withhold(row)
     text = Text.of(row, write)
-    columns = row | {name: _write(row[name]) for name in _JSON}
+    columns = row | {name: _json_text(row[name]) for name in _JSON_COLUMNS}
     return Draft(event.type, event.source, columns, text, commitments.rows)
 
 
-def _write(value: dict[str, Any]) -> str:
+def _json_text(value: dict[str, Any]) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
@@ -115,12 +109,12 @@ def _write(value: dict[str, Any]) -> str:
 
 
 def row_of(event: Event) -> tuple[dict[str, Any], Writer]:
-    """Return an event as the columns of an audit row, all but its place in the chain.
+    """Return the columns of an event's audit row without its place in the chain.
 
-    With them comes what writes their canonical text.
+    The second value is the function that writes their canonical text.
     """
     data, actor = event.data, event.data.actor
-    told = {
+    values = {
         "user_id": actor.user_id,
         "organization_id": data.organization_id,
         "action": data.action,
@@ -133,17 +127,17 @@ def row_of(event: Event) -> tuple[dict[str, Any], Writer]:
         "event_id": event.id,
         "correlation_id": data.correlation_id,
         "service": service_of(event.source),
-        "envelope": _envelope(event),
+        # The values of the event that have no column, including unknown fields.
+        "envelope": _only(event, _OF_EVENT)
+        | {"data": _only(data, _OF_DATA) | {"actor": _only(actor, _OF_ACTOR)}},
     }
-    row, write = storable(told)
-    row["created_at"] = _in_utc(event.time)
+    row, write = storable(values)
+    # Not every publisher names a zone; all of ours mean UTC.
+    zone = event.time.tzinfo or UTC
+    row["created_at"] = event.time.replace(tzinfo=zone).astimezone(UTC)
     return row, write
 
 
 def service_of(source: str) -> str:
     """Return the service that a source such as `carnet/vouchers` names."""
     return source.rpartition("/")[2]
-
-
-def _in_utc(instant: datetime) -> datetime:
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)

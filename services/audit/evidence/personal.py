@@ -1,10 +1,10 @@
-"""Personal data in audit rows: the row keeps a commitment, the value stands apart and can go.
+"""Personal data in audit rows: the row holds a commitment, the value is stored apart.
 
 See docs/decisions for the scheme. A name, e-mail address, telephone number or postal address of a
-person, and what somebody wrote about a client's voucher, is replaced in `old_values` and
-`new_values` by `{"$personal": "<commitment>"}`, the SHA-256 of a random salt and the canonical
-value. The chain covers the commitment, so erasing value and salt breaks nothing, and without the
-salt nobody can try names until one fits.
+user, and a text about a client's voucher, is replaced in `old_values` and `new_values` by
+`{"$personal": "<commitment>"}`, the SHA-256 of a random salt and the canonical value. The chain
+covers the commitment, so the value and the salt can be erased, and without the salt the value
+cannot be guessed from the commitment.
 """
 
 import hashlib
@@ -21,16 +21,16 @@ ERASED = "[erased]"
 SALT_BYTES = 16
 
 FIELDS = frozenset({"name", "email", "phone", "address"})
-PEOPLE = frozenset({"user", "buyer", "client", "owner", "payer", "therapist"})
-"""An object under one of these names, or the entity `user` itself, tells of a person; so does a
+USER_NAMES = frozenset({"user", "buyer", "client", "owner", "payer", "therapist"})
+"""An object under one of these names, or the entity `user` itself, describes a user; so does a
 column such as `client_name`."""
 
 TEXTS = frozenset({"notes", "reason"})
-"""What people write about a client's voucher or refund, where the event says which client's."""
+"""Texts about a client's voucher or refund, if the event names the client."""
 
 _OF_A_CLIENT = frozenset({"voucher", "refund"})
-_FLAT = {f"{person}_{field}" for person in PEOPLE for field in FIELDS}
-_TELLING = FIELDS | TEXTS | PEOPLE | _FLAT | {MARK}
+_FLAT = {f"{name}_{field}" for name in USER_NAMES for field in FIELDS}
+_PERSONAL_NAMES = FIELDS | TEXTS | USER_NAMES | _FLAT | {MARK}
 _NESTED = (dict, list)
 _SUBJECT_COLUMNS = {
     "user": "user_id",
@@ -55,26 +55,26 @@ class Commitments:
             row[column] = self._replaced(row, row[column])
 
     def _replaced(self, row: Values, values: Values) -> Values:
-        # Most values are neither nested nor of a name that could tell of anybody.
-        kept: Values = {}
+        # Most values are neither nested nor under a name of personal data.
+        new_values: Values = {}
         for name, value in values.items():
-            if name in _TELLING or type(value) in _NESTED:
-                kept[_harmless(name)] = self._replaced_item(row, name, value)
+            if name in _PERSONAL_NAMES or type(value) in _NESTED:
+                new_values[_harmless(name)] = self._replaced_item(row, name, value)
             else:
-                kept[name] = value
-        return kept
+                new_values[name] = value
+        return new_values
 
     def _replaced_item(self, row: Values, name: str, value: Any) -> Any:
         if value is None:
             return value
-        person = _person_of(row, name)
-        if person is None:
+        owner = _owner_of(row, name)
+        if owner is None:
             return self._searched(row, value)
-        subject = _subject(row, person, value)
+        subject = _subject(row, owner, value)
         if not isinstance(value, dict):
             field = name.rpartition("_")[2]
-            told = field in FIELDS or field in TEXTS
-            return self._commit(row, subject, field, value) if told else value
+            is_personal = field in FIELDS or field in TEXTS
+            return self._commit(row, subject, field, value) if is_personal else value
         return {
             _harmless(field): self._commit(row, subject, field, item)
             if field in FIELDS and item is not None
@@ -83,7 +83,7 @@ class Commitments:
         }
 
     def _searched(self, row: Values, value: Any) -> Any:
-        """Look for people inside a value that tells of nobody by itself."""
+        """Replace the personal data inside a value that describes no user itself."""
         if isinstance(value, dict):
             return self._replaced(row, value)
         if isinstance(value, list):
@@ -108,48 +108,48 @@ class Commitments:
 
 
 def _harmless(name: str) -> str:
-    """Keep an event from carrying something that would pass for a commitment of ours."""
+    """Return a name with which a value of an event cannot look like one of our commitments."""
     return f"${name}" if name == MARK else name
 
 
-def _person_of(row: Values, name: str) -> str | None:
-    """Return whom a column tells of, or None when it tells of nobody."""
+def _owner_of(row: Values, name: str) -> str | None:
+    """Return whose personal data a column holds: a name of USER_NAMES, `entity`, or None."""
     entity_type = row["entity_type"]
     if name in TEXTS:
-        named = entity_type in _OF_A_CLIENT and _subject(row, "client", None) is not None
-        return "client" if named else None
+        has_client = entity_type in _OF_A_CLIENT and _subject(row, "client", None) is not None
+        return "client" if has_client else None
     if entity_type == "user" and name in FIELDS:
         return "entity"
-    if name in PEOPLE:
+    if name in USER_NAMES:
         return name
     return name.rpartition("_")[0] if name in _FLAT else None
 
 
-def _subject(row: Values, person: str, value: Any) -> int | None:
-    """Return the id of the user that a value tells of, where the event says it."""
-    if person == "entity":
-        found = row["entity_id"]
+def _subject(row: Values, owner: str, value: Any) -> int | None:
+    """Return the id of the user whose data a value is, or None if the event does not name it."""
+    if owner == "entity":
+        id_ = row["entity_id"]
     elif isinstance(value, dict) and "id" in value:
-        found = value["id"]
+        id_ = value["id"]
     else:
-        column = _SUBJECT_COLUMNS.get(person, "client_id")
-        told = row["new_values"] if column in row["new_values"] else row["old_values"]
-        found = told.get(column)
-    return found if type(found) is int else None
+        column = _SUBJECT_COLUMNS.get(owner, "client_id")
+        values = row["new_values"] if column in row["new_values"] else row["old_values"]
+        id_ = values.get(column)
+    return id_ if type(id_) is int else None
 
 
 def commitment_of(salt: bytes, text: str) -> bytes:
-    """Return what a row keeps of a personal value's canonical text."""
+    """Return the commitment to a personal value's canonical text."""
     return hashlib.sha256(salt + text.encode()).digest()
 
 
 def is_committed(commitment: bytes, salt: bytes, text: str) -> bool:
-    """Say whether a value is the one that was committed to."""
+    """Return whether a commitment was made to this value."""
     return hmac.compare_digest(commitment_of(salt, text), commitment)
 
 
 def references(value: Any) -> Iterator[bytes]:
-    """Yield the commitments that a stored value refers to."""
+    """Yield the commitments in a stored value."""
     if isinstance(value, Mapping):
         if is_reference(value):
             yield bytes.fromhex(value[MARK])
@@ -162,17 +162,17 @@ def references(value: Any) -> Iterator[bytes]:
 
 
 def is_reference(value: Mapping[str, Any]) -> bool:
-    """Say whether an object stands for a personal value."""
+    """Return whether an object is a reference to a personal value."""
     mark = value.get(MARK)
     return len(value) == 1 and isinstance(mark, str) and _HEX.fullmatch(mark) is not None
 
 
-def filled(value: Any, known: Mapping[bytes, Any]) -> Any:
-    """Return stored values with their personal data, or with `[erased]` in their place."""
+def filled(value: Any, personal: Mapping[bytes, Any]) -> Any:
+    """Return a stored value with its personal data, or with `[erased]` where they were erased."""
     if isinstance(value, list):
-        return [filled(item, known) for item in value]
+        return [filled(item, personal) for item in value]
     if not isinstance(value, Mapping):
         return value
     if is_reference(value):
-        return known.get(bytes.fromhex(value[MARK]), ERASED)
-    return {name: filled(item, known) for name, item in value.items()}
+        return personal.get(bytes.fromhex(value[MARK]), ERASED)
+    return {name: filled(item, personal) for name, item in value.items()}

@@ -1,4 +1,4 @@
-"""Where seals are kept: a folder, or a bucket of an object store, by one setting."""
+"""Where seals are stored: in a folder, or in a bucket of an object store, by one setting."""
 
 import asyncio
 import fcntl
@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from os import fsync
 from pathlib import Path
@@ -34,27 +35,27 @@ _OBJECT = re.compile(r"seal-\d{12}\.jws")
 
 
 class Overtaken(Exception):
-    """The place of a seal is taken: another worker, or somebody else, was there before."""
+    """The place of a seal is used: another worker, or another program, has written there."""
 
 
 class SealStore(Protocol):
     """A place for seals, outside the database. Lines are added and read, never changed.
 
-    Every method raises SealsUnreachable when the place does not answer.
+    Every method raises SealsUnreachable if the place does not answer.
     """
 
     def read(self, after: Seal | None) -> AsyncIterator[Sequence[str]]:
-        """Yield lines, oldest first, some at a time: all that came after a seal, or every one.
+        """Yield lines, oldest first, some at a time: all behind a seal, or every line.
 
-        Lines before it may come too; lines that are no seals, as a crash leaves them, also.
+        Lines before it may be among them, and lines that are no seals, which a crash may leave.
         """
 
     async def add(self, seal: Seal, line: str, after: str) -> None:
-        """Keep one more seal, durably. Raises Overtaken when `after` is not the newest line."""
+        """Store one more seal durably. Raises Overtaken if `after` is not the newest line."""
 
 
 class NoSeals:
-    """The place of a system that keeps no seals."""
+    """The store of a system without seals."""
 
     async def read(self, after: Seal | None) -> AsyncIterator[Sequence[str]]:
         """Yield nothing."""
@@ -63,8 +64,8 @@ class NoSeals:
             yield lines
 
     async def add(self, seal: Seal, line: str, after: str) -> None:
-        """Refuse."""
-        raise RuntimeError("AUDIT_SEALS names no place for seals")
+        """Raise RuntimeError: there is no place for seals."""
+        raise RuntimeError("AUDIT_SEALS is not set: there is no place for seals.")
 
 
 class FolderOfSeals:
@@ -102,7 +103,7 @@ class FolderOfSeals:
             newest = next(filter(None, map(_newest_line, reversed(self._files()))), "")
             if newest != after:
                 raise Overtaken
-            # A line break on both sides: a line that a crash cut short spoils no other.
+            # A line break on both sides, so that an incomplete line of a crash damages no other.
             with self._file_of(seal).open("ab") as file:
                 file.write(f"\n{line}\n".encode())
                 file.flush()
@@ -110,7 +111,7 @@ class FolderOfSeals:
 
 
 def _newest_line(path: Path) -> str:
-    """Return the last line of a file that is a seal, reading no more of it than that needs."""
+    """Return the last line of a file that is a seal, and read no more of the file than needed."""
     block = 1 << 16
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -127,12 +128,12 @@ def _newest_line(path: Path) -> str:
 
 
 class BucketOfSeals:
-    """An object for each seal, made only where none is, so that none is ever written over.
+    """An object for each seal, created only if there is none, so that none is overwritten.
 
     Credentials and endpoint come from the environment: AWS_…, GOOGLE_… or AZURE_….
 
-    Its blocking calls in threads of ours, not its own asynchronous ones: those call back from a
-    thread that, when the interpreter ends in the same moment, ends the process with SIGABRT.
+    The library's blocking calls run in threads of ours. Its asynchronous ones call back from a
+    thread of the library, which ends the process with SIGABRT if the interpreter ends meanwhile.
     """
 
     def __init__(self, url: str) -> None:
@@ -143,7 +144,7 @@ class BucketOfSeals:
         )
 
     async def read(self, after: Seal | None) -> AsyncIterator[Sequence[str]]:
-        """Yield the seals of the objects behind the seal's, many fetched at once."""
+        """Yield the seals of the objects behind a seal's object; many are fetched at once."""
         offset = _object_of(after) if after else None
         pages = obstore.list(self._store, offset=offset, chunk_size=AT_ONCE)
         with _reaching(self._url):
@@ -156,15 +157,13 @@ class BucketOfSeals:
         return bytes(body).decode(errors="replace")
 
     async def add(self, seal: Seal, line: str, after: str) -> None:
-        """Put the object of the seal's number, unless there is one."""
+        """Create the object of the seal's number. Raises Overtaken if it exists."""
         with _reaching(self._url):
+            put = partial(obstore.put, mode="create", use_multipart=False)
             try:
-                await _in_time(lambda: self._put(_object_of(seal), line))
+                await _in_time(lambda: put(self._store, _object_of(seal), line.encode()))
             except AlreadyExistsError:
                 raise Overtaken from None
-
-    def _put(self, name: str, line: str) -> None:
-        obstore.put(self._store, name, line.encode(), mode="create", use_multipart=False)
 
 
 def _object_of(seal: Seal) -> str:
@@ -188,7 +187,7 @@ def _reaching(place: Path | str) -> Iterator[None]:
 
 
 def store_at(place: str | None) -> SealStore:
-    """Return the store that the setting names. Raises ValueError when it names none."""
+    """Return the store that the setting names. Raises ValueError if it names none."""
     if place is None:
         return NoSeals()
     url = urlsplit(place)
@@ -199,7 +198,7 @@ def store_at(place: str | None) -> SealStore:
     if url.scheme not in BUCKETS or not url.netloc or "@" in url.netloc or url.query:
         raise ValueError(
             "must be a folder, file:///folder or s3://, gs:// or az://bucket/prefix, without"
-            " credentials: these are told by the store's own environment variables"
+            " credentials: set them in the store's own environment variables"
         )
     try:
         return BucketOfSeals(place)
@@ -207,10 +206,10 @@ def store_at(place: str | None) -> SealStore:
         raise ValueError(str(error).partition("\n")[0]) from error
 
 
-def _checked(place: str) -> str:
+def _require_store(place: str) -> str:
     store_at(place)
     return place
 
 
-SealsPlace = Annotated[str, AfterValidator(_checked)]
-"""Where seals are kept, checked as far as can be without asking anybody."""
+SealsPlace = Annotated[str, AfterValidator(_require_store)]
+"""Where seals are stored; checked without a request to that place."""

@@ -1,4 +1,4 @@
-"""Evidence: what the seals say, kept aside for as long as somebody compares a chain with it."""
+"""Evidence: the heads that the seals hold, stored while chains are compared with them."""
 
 import hashlib
 import sqlite3
@@ -19,7 +19,7 @@ _TABLE = (
 
 
 class Seal(BaseModel):
-    """What one seal says; `previous` and the heads' hashes are hexadecimal."""
+    """The content of one seal; `previous` and the heads' hashes are hexadecimal."""
 
     number: int
     sealed_at: datetime
@@ -28,7 +28,7 @@ class Seal(BaseModel):
 
 
 def seal_of(line: str) -> Seal | None:
-    """Return what a seal's line says, signed or not, or None when it is no seal."""
+    """Return the content of a seal's line, or None if it is none; no signature is checked."""
     try:
         return Seal.model_validate_json(jws.extract_compact(line.encode()).payload)
     except (ValueError, JoseError):
@@ -36,75 +36,75 @@ def seal_of(line: str) -> Seal | None:
 
 
 def digest(line: str) -> str:
-    """Return the hash by which a seal names the one before; nothing stands before the first."""
+    """Return the hash by which a seal names the line before it; empty for the first seal."""
     return hashlib.sha256(line.encode()).hexdigest() if line else ""
 
 
 class SealedHeads(Mapping[int, bytes]):
-    """What the seals say of one chain: position → hash, in the order of positions."""
+    """The sealed heads of one chain: position → hash, in the order of positions."""
 
-    def __init__(self, kept: sqlite3.Connection, chain: int) -> None:
-        self._kept, self._chain = kept, chain
+    def __init__(self, database: sqlite3.Connection, chain: int) -> None:
+        self._database, self._chain = database, chain
 
     def __getitem__(self, position: int) -> bytes:
         statement = "SELECT hash FROM heads WHERE chain = ? AND position = ?"
-        found = self._kept.execute(statement, (self._chain, position)).fetchone()
-        if found is None:
+        row = self._database.execute(statement, (self._chain, position)).fetchone()
+        if row is None:
             raise KeyError(position)
-        hash_: bytes = found[0]
+        hash_: bytes = row[0]
         return hash_
 
     def __iter__(self) -> Iterator[int]:
         statement = "SELECT position FROM heads WHERE chain = ? ORDER BY position"
-        return (position for (position,) in self._kept.execute(statement, (self._chain,)))
+        return (position for (position,) in self._database.execute(statement, (self._chain,)))
 
     def __len__(self) -> int:
         statement = "SELECT count(*) FROM heads WHERE chain = ?"
-        return int(self._kept.execute(statement, (self._chain,)).fetchone()[0])
+        return int(self._database.execute(statement, (self._chain,)).fetchone()[0])
 
     @property
     def newest(self) -> int:
-        """How far the chain was sealed; 0 when it never was."""
+        """The newest sealed position; 0 if no seal names the chain."""
         statement = "SELECT max(position) FROM heads WHERE chain = ?"
-        return self._kept.execute(statement, (self._chain,)).fetchone()[0] or 0
+        return self._database.execute(statement, (self._chain,)).fetchone()[0] or 0
 
 
 class Evidence:
-    """Everything that the seals say, or why they cannot be believed.
+    """The content of all seals, or the fault for which they cannot be trusted.
 
-    It stands in a temporary file that goes with it: years of seals are more than memory should
-    hold, and a chain is compared with few of them at a time.
+    The heads are in a temporary file, which is deleted with this object: years of seals are more
+    than memory should hold, and a chain is compared with few of them at a time.
     """
 
     def __init__(self) -> None:
         self.newest: Seal | None = None
         self.last_line = ""
         self.fault: str | None = None
-        # No name is SQLite's word for a temporary file. One thread at a time uses it.
-        self._kept = sqlite3.connect("", check_same_thread=False)
-        self._kept.execute(_TABLE)
-        weakref.finalize(self, self._kept.close)
+        # The empty name makes a temporary file in SQLite. Only one thread at a time uses it.
+        self._database = sqlite3.connect("", check_same_thread=False)
+        self._database.execute(_TABLE)
+        weakref.finalize(self, self._database.close)
 
     def of(self, organization_id: int | None) -> SealedHeads:
-        """Return what the seals say of an organization's chain."""
-        return SealedHeads(self._kept, chain_of(organization_id))
+        """Return the sealed heads of an organization's chain."""
+        return SealedHeads(self._database, chain_of(organization_id))
 
     def chains(self) -> set[int]:
-        """Return the chains of which a seal tells."""
-        return {chain for (chain,) in self._kept.execute("SELECT DISTINCT chain FROM heads")}
+        """Return the chains that a seal names."""
+        return {chain for (chain,) in self._database.execute("SELECT DISTINCT chain FROM heads")}
 
     def sealed_position(self, chain: int) -> int:
-        """Return how far a chain was sealed."""
-        return SealedHeads(self._kept, chain).newest
+        """Return the newest sealed position of a chain; 0 if there is none."""
+        return SealedHeads(self._database, chain).newest
 
     def continues_with(self, seal: Seal) -> bool:
-        """Say whether a seal is the next one."""
+        """Return whether a seal is the next one."""
         number = self.newest.number + 1 if self.newest else 1
         return (seal.number, seal.previous) == (number, digest(self.last_line))
 
     def add(self, seal: Seal, line: str) -> None:
-        """Take one more seal; what an earlier one said of a position stands."""
-        self._kept.executemany(
+        """Add one more seal; an earlier seal of the same position has precedence."""
+        self._database.executemany(
             "INSERT OR IGNORE INTO heads VALUES (?, ?, ?)",
             [
                 (chain, position, bytes.fromhex(hash_))

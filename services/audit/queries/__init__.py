@@ -13,6 +13,7 @@ from services.audit.queries.chains import (
     find_hash,
     list_chains,
     list_heads,
+    lock_heads,
     stream_chain,
 )
 from services.audit.queries.partitions import (
@@ -38,6 +39,7 @@ __all__ = [
     "list_chains",
     "list_heads",
     "list_partitions",
+    "lock_heads",
     "page_of_rows",
     "pieces_of_partition",
     "recent_archives",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Date, Select, cast, func, select
+from sqlalchemy import Date, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit.models import Archive, ArchivedRange, AuditLog
@@ -12,32 +12,35 @@ from services.audit.queries.rows import Row
 
 
 async def archived_ranges(session: AsyncSession, chain: int) -> dict[int, ArchivedRange]:
-    """Return the pieces of a chain that went to the archive, by their first position."""
+    """Return the pieces of a chain that are in an archive, by their first position."""
     statement = select(ArchivedRange).where(ArchivedRange.organization_id == chain)
     return {piece.first_position: piece for piece in await session.scalars(statement)}
 
 
 async def recent_archives(session: AsyncSession) -> list[tuple[Archive, list[Row]]]:
-    """Return the archives whose own entry in the trail is not archived yet, with their pieces."""
+    """Return the archives whose own row in the trail is not archived yet, with their pieces."""
     archived_months = select(Archive.month).scalar_subquery()
-    told_in = cast(func.date_trunc("month", func.timezone("UTC", Archive.archived_at)), Date)
-    found = await session.scalars(
-        select(Archive).where(told_in.not_in(archived_months)).order_by(Archive.id)
+    month = cast(func.date_trunc("month", func.timezone("UTC", Archive.archived_at)), Date)
+    archives = await session.scalars(
+        select(Archive).where(month.not_in(archived_months)).order_by(Archive.id)
     )
-    columns = list(ArchivedRange.__table__.columns)
+    pieces = select(*ArchivedRange.__table__.columns)
     return [
-        (archive, list((await session.execute(_pieces(columns, archive.id))).mappings()))
-        for archive in found
+        (
+            archive,
+            list(
+                (
+                    await session.execute(pieces.where(ArchivedRange.archive_id == archive.id))
+                ).mappings()
+            ),
+        )
+        for archive in archives
     ]
 
 
 async def list_archives(session: AsyncSession) -> Sequence[Archive]:
     """Return every archive, oldest first."""
     return (await session.scalars(select(Archive).order_by(Archive.id))).all()
-
-
-def _pieces(columns: Sequence[Any], archive_id: int) -> Select[Any]:
-    return select(*columns).where(ArchivedRange.archive_id == archive_id)
 
 
 async def find_archive_hashes(session: AsyncSession, archive_id: int) -> tuple[Any, Any] | None:
@@ -48,8 +51,8 @@ async def find_archive_hashes(session: AsyncSession, archive_id: int) -> tuple[A
         AuditLog.action == "ARCHIVE",
         AuditLog.organization_id.is_(None),
     )
-    told = (await session.scalars(statement)).first()
-    return (told.get("sha256"), told.get("pieces_sha256")) if told else None
+    values = (await session.scalars(statement)).first()
+    return (values.get("sha256"), values.get("pieces_sha256")) if values else None
 
 
 async def count_archives(session: AsyncSession, month: date) -> int:

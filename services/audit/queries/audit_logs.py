@@ -16,14 +16,14 @@ from shared.errors import Invalid
 from shared.paging import Page
 
 _SLOW_READER = text("SET LOCAL idle_in_transaction_session_timeout = '15min'")
-"""How long whoever reads an export may take over a thousand rows."""
+"""How long the reader of an export may take to receive a thousand rows."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _EQUAL = ("user_id", "organization_id", "entity_type", "entity_id", "correlation_id")
 
 
-def _wanted(filters: Filters) -> Select[Any]:
+def _select(filters: Filters) -> Select[Any]:
     statement = select(*COLUMNS)
     for name in _EQUAL:
         value = getattr(filters, name)
@@ -42,18 +42,25 @@ def _wanted(filters: Filters) -> Select[Any]:
 
 async def page_of_rows(session: AsyncSession, page: Page, filters: Filters) -> list[Row]:
     """Return a page of rows, newest first, with their personal data."""
-    statement = _wanted(filters)
+    statement = _select(filters)
     if page.after is not None:
         statement = statement.where(*_behind(page.after))
-    found = (await session.execute(statement.limit(page.limit + 1))).mappings().all()
-    rows = page.cut(found, lambda row: (_microseconds(row["created_at"]), row["id"]))
-    return await _with_personal(session, rows)
+    rows = (await session.execute(statement.limit(page.limit + 1))).mappings().all()
+    page_rows = page.cut(
+        rows, lambda row: ((row["created_at"] - _EPOCH) // _MICROSECOND, row["id"])
+    )
+    return await _with_personal(session, page_rows)
+
+
+def _position(row: Row) -> tuple[int, ...]:
+    """Return a row's position in the list, as the cursor holds it."""
+    return (row["created_at"] - _EPOCH) // _MICROSECOND, row["id"]
 
 
 def _behind(after: tuple[int, ...]) -> tuple[Any, Any]:
-    """Return the conditions of a row's lying behind a cursor.
+    """Return the conditions for rows behind a cursor.
 
-    The first one alone is what lets PostgreSQL pass over the months of newer rows.
+    Only the first one lets PostgreSQL skip the months of newer rows.
     """
     try:
         microseconds, id_ = after
@@ -64,23 +71,21 @@ def _behind(after: tuple[int, ...]) -> tuple[Any, Any]:
     return AuditLog.created_at <= instant, position < tuple_(instant, id_)
 
 
-def _microseconds(instant: datetime) -> int:
-    return (instant - _EPOCH) // _MICROSECOND
-
-
 async def stream_rows(session: AsyncSession, filters: Filters) -> AsyncIterator[list[Row]]:
-    """Yield rows by the thousand, newest first, from a cursor in the server."""
+    """Yield rows by the thousand, newest first, from a cursor in the database server."""
     await session.execute(_SLOW_READER)
-    streamed = await session.stream(_wanted(filters), execution_options={"yield_per": CHUNK})
-    async for rows in streamed.mappings().partitions():
+    result = await session.stream(_select(filters), execution_options={"yield_per": CHUNK})
+    async for rows in result.mappings().partitions():
         yield await _with_personal(session, rows)
 
 
 async def _with_personal(session: AsyncSession, rows: Sequence[Row]) -> list[Row]:
     """Return the rows with the personal values that their commitments stand for."""
     columns = ("old_values", "new_values")
-    wanted = {mark for row in rows for column in columns for mark in references(row[column])}
-    if not wanted:
+    commitments = {
+        commitment for row in rows for column in columns for commitment in references(row[column])
+    }
+    if not commitments:
         return list(rows)
-    known = await personal_values_of(session, wanted)
-    return [{**row, **{name: filled(row[name], known) for name in columns}} for row in rows]
+    values = await personal_values_of(session, commitments)
+    return [{**row, **{name: filled(row[name], values) for name in columns}} for row in rows]

@@ -2,16 +2,22 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from sqlalchemy import ColumnElement, func, select, true
+from sqlalchemy import ColumnElement, func, select, text, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit.evidence.chain import GENESIS, ChainEnd, Head
 from services.audit.models import NO_ORGANIZATION, AuditLog, ChainHead
 from services.audit.queries.rows import CHUNK, COLUMNS, Row
 
+# Always in the same order: two batches that lock the same heads would deadlock otherwise.
+_LOCK_HEADS = text(
+    "SELECT organization_id, position, hash FROM chain_heads"
+    " WHERE organization_id = ANY(CAST(:chains AS bigint[])) ORDER BY organization_id FOR UPDATE"
+)
+
 
 async def end_of_chain(session: AsyncSession, chain: int, organization_id: int | None) -> ChainEnd:
-    """Return the end of a chain, head and rows as of one moment."""
+    """Return the end of a chain: its head and its newest row, read in one statement."""
     newest = select(func.max(AuditLog.position)).where(_of(organization_id)).scalar_subquery()
     head = select(ChainHead).where(ChainHead.organization_id == chain).subquery()
     statement = select(head.c.position, head.c.hash, newest).select_from(
@@ -28,25 +34,25 @@ def _of(organization_id: int | None) -> ColumnElement[bool]:
 
 
 async def list_chains(session: AsyncSession) -> list[int | None]:
-    """Return the organizations that have a chain, None standing for the rows without one."""
+    """Return the organizations that have a chain; None is the chain of rows without one."""
     heads = select(ChainHead.organization_id)
-    # A chain whose head was taken away must not go unnoticed.
+    # A chain whose head was deleted must be verified, too.
     rows = select(func.coalesce(AuditLog.organization_id, NO_ORGANIZATION))
-    found = await session.scalars(heads.union(rows.distinct()))
-    return [id_ if id_ != NO_ORGANIZATION else None for id_ in sorted(found)]
+    chains = await session.scalars(heads.union(rows.distinct()))
+    return [id_ if id_ != NO_ORGANIZATION else None for id_ in sorted(chains)]
 
 
 async def stream_chain(
     session: AsyncSession, organization_id: int | None, first: int, last: int
 ) -> AsyncIterator[Sequence[Row]]:
-    """Yield a range of a chain in its order, by the thousand."""
+    """Yield a range of a chain in its order, a thousand rows at a time."""
     statement = (
         select(*COLUMNS)
         .where(_of(organization_id), AuditLog.position.between(first, last))
         .order_by(AuditLog.position, AuditLog.id)
     )
-    streamed = await session.stream(statement, execution_options={"yield_per": CHUNK})
-    async for rows in streamed.mappings().partitions():
+    result = await session.stream(statement, execution_options={"yield_per": CHUNK})
+    async for rows in result.mappings().partitions():
         yield rows
 
 
@@ -62,3 +68,9 @@ async def list_heads(session: AsyncSession) -> dict[int, Head]:
     """Return the heads of all chains."""
     statement = select(ChainHead.organization_id, ChainHead.position, ChainHead.hash)
     return {id_: Head(position, hash_) for id_, position, hash_ in await session.execute(statement)}
+
+
+async def lock_heads(session: AsyncSession, chains: list[int]) -> dict[int, Head]:
+    """Return the heads that exist of some chains, locked until the transaction ends."""
+    rows = await session.execute(_LOCK_HEADS, {"chains": chains})
+    return {row.organization_id: Head(row.position, row.hash) for row in rows}

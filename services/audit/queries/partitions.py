@@ -1,4 +1,7 @@
-"""Queries of the months of the trail, each a partition. Their names are not a client's."""
+"""Queries of the months of the trail, each a partition of its table.
+
+Names of partitions come from the database itself, never from a client.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -38,7 +41,7 @@ async def has_rows(session: AsyncSession, partition: str) -> bool:
 
 async def stream_partition(session: AsyncSession, partition: str) -> AsyncIterator[Sequence[Row]]:
     """Yield the rows of a partition by the thousand, in the order of their ids."""
-    # A cursor of the driver's would stay open to the end, and keep the table from being dropped.
+    # A cursor of the driver would stay open until the transaction ends, and prevent DROP TABLE.
     await session.execute(
         text(
             f"DECLARE leaving NO SCROLL CURSOR FOR SELECT {_NAMES} FROM {partition} ORDER BY id"  # noqa: S608

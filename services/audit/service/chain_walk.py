@@ -20,7 +20,7 @@ class ChainWalk:
     """A walk along one chain.
 
     `expected` is the position that must be next, `previous` the hash of the row before it,
-    `vouched` the newest position that agreed with a seal, `rows` how many rows were checked.
+    `last_sealed` the newest position that agreed with a seal, `rows` how many rows were checked.
     """
 
     expected: int
@@ -28,7 +28,7 @@ class ChainWalk:
     archived: Mapping[int, ArchivedRange]
     sealed: SealedHeads
     rows: int = 0
-    vouched: int = 0
+    last_sealed: int = 0
     failure: Failure | None = None
 
     def follow(self, rows: Sequence[Row]) -> None:
@@ -52,9 +52,9 @@ class ChainWalk:
         sealed_hash = self.sealed.get(position)
         if sealed_hash is not None and sealed_hash != row["hash"]:
             detail = f"The signed seal of position {position} belongs to another chain."
-            return failure("rewritten", self.vouched + 1, row, detail)
+            return failure("rewritten", self.last_sealed + 1, row, detail)
         if sealed_hash is not None:
-            self.vouched = position
+            self.last_sealed = position
         self.expected, self.previous, self.rows = position + 1, row["hash"], self.rows + 1
         return None
 

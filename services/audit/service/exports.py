@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -82,15 +82,14 @@ def _as_ndjson(rows: Sequence[AuditLogRead]) -> bytes:
 
 
 def _as_csv(rows: Sequence[AuditLogRead]) -> bytes:
+    as_json = partial(json.dumps, ensure_ascii=False, sort_keys=True)
     return csv_files.lines(
-        [_cell(value) for value in row.model_dump(mode="json").values()] for row in rows
+        [
+            as_json(value) if isinstance(value, dict) else value
+            for value in row.model_dump(mode="json").values()
+        ]
+        for row in rows
     )
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return value
 
 
 _WRITERS: Mapping[ExportFormat, Callable[[Sequence[AuditLogRead]], bytes]] = {

@@ -1,7 +1,6 @@
-"""What a verification showed, as lines for an operator."""
+"""The results of a verification, as lines for an operator."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,29 +41,24 @@ async def find_everywhere(
     async with transactions.system() as session:
         chains = [_of_chain(report) for report in await verify_everything(session, evidence)]
         archives = await queries.list_archives(session)
+    if folder is None:
+        line = f"{len(archives)} files of the archive not read: AUDIT_ARCHIVE is not set"
+        return chains + ([Finding(True, line)] if archives else [])
     # No transaction waits for the files: a large one takes minutes.
-    return chains + await _of_files(archives, folder)
+    return chains + [await asyncio.to_thread(_of_file, archive, folder) for archive in archives]
 
 
 def _of_chain(report: ChainReport) -> Finding:
-    """Return a report as a person reads it."""
+    """Return the line of a report."""
     whose = "no organization" if report.organization_id is None else report.organization_id
-    sealed = f"sealed to {report.sealed}" if report.sealed else "not sealed"
+    seals = f"sealed to {report.sealed}" if report.sealed else "not sealed"
     if report.failure is None:
-        line = f"{whose}: {report.rows} rows as they were written, {sealed}"
+        line = f"{whose}: {report.rows} rows as they were written, {seals}"
         return Finding(True, line)
     failure = report.failure
     row = f", row {failure.row_id}, event {failure.event_id}" if failure.row_id else ""
     line = f"{whose}: WRONG at position {failure.position}{row}: {failure.kind}. {failure.detail}"
     return Finding(False, line)
-
-
-async def _of_files(archives: Sequence[Archive], folder: Path | None) -> list[Finding]:
-    """Return a finding for every file of the archive."""
-    if folder is None:
-        unread = f"{len(archives)} files of the archive not read: AUDIT_ARCHIVE is not set"
-        return [Finding(True, unread)] if archives else []
-    return [await asyncio.to_thread(_of_file, archive, folder) for archive in archives]
 
 
 def _of_file(archive: Archive, folder: Path) -> Finding:

@@ -1,4 +1,4 @@
-"""Events become audit rows: a batch is one transaction and a handful of statements."""
+"""Ingestion: events become audit rows, a batch in one transaction and a few statements."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,11 +7,12 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.audit import queries
 from services.audit.evidence import chain
 from services.audit.evidence.chain import Head
 from services.audit.evidence.drafts import Draft
 
-# The months that are still missing are made first.
+# Months that do not exist yet are made first.
 _NEXT_IDS = text(
     "WITH months AS (SELECT count(ensure_partition(month)) AS number"
     " FROM unnest(CAST(:months AS timestamptz[])) AS month)"
@@ -22,40 +23,35 @@ _NEW_HEADS = text(
     "INSERT INTO chain_heads (organization_id, position, hash)"
     " SELECT unnest(CAST(:chains AS bigint[])), 0, :genesis ON CONFLICT DO NOTHING"
 )
-# Always in the same order: two batches that met each other's organizations would deadlock.
-_LOCK_HEADS = text(
-    "SELECT organization_id, position, hash FROM chain_heads"
-    " WHERE organization_id = ANY(CAST(:chains AS bigint[])) ORDER BY organization_id FOR UPDATE"
-)
 _MOVE_HEADS = (
     "UPDATE chain_heads SET position = moved.position, hash = moved.hash FROM"
     " unnest(CAST(:chains AS bigint[]), CAST(:positions AS bigint[]), CAST(:hashes AS bytea[]))"
     " AS moved (organization_id, position, hash)"
     " WHERE chain_heads.organization_id = moved.organization_id"
 )
-_NOTE_ERASURES = text(
+_ADD_ERASURES = text(
     "INSERT INTO erasures (user_id, event_id, erased_at)"
     " SELECT *, now() FROM unnest(CAST(:users AS bigint[]), CAST(:events AS text[]))"
     " ON CONFLICT DO NOTHING"
 )
-# Values of the user itself, and those of events that could not say whom they tell of but hold an
-# e-mail address of that user (a failed sign-in, for instance).
+# Values of the user, and values of events that name no user but hold an e-mail address of that user
+# (a failed sign-in, for instance).
 _ERASE = text(
     """
     WITH addresses AS (
         SELECT subject_id, value FROM personal_values
         WHERE subject_id = ANY(CAST(:users AS bigint[])) AND field = 'email'
-    ), telling AS (
+    ), matching_events AS (
         SELECT p.event_id, a.subject_id FROM personal_values p JOIN addresses a USING (value)
         WHERE p.subject_id IS NULL AND p.field = 'email'
-    ), of_nobody AS (
+    ), without_user AS (
         SELECT p.commitment, min(t.subject_id) AS subject_id
-        FROM personal_values p JOIN telling t USING (event_id)
+        FROM personal_values p JOIN matching_events t USING (event_id)
         WHERE p.subject_id IS NULL GROUP BY p.commitment
     ), erased AS (
         SELECT commitment, subject_id FROM personal_values
         WHERE subject_id = ANY(CAST(:users AS bigint[]))
-        UNION ALL SELECT commitment, subject_id FROM of_nobody
+        UNION ALL SELECT commitment, subject_id FROM without_user
     )
     UPDATE personal_values p SET salt = NULL, value = NULL, erased_for = erased.subject_id
     FROM erased WHERE p.commitment = erased.commitment
@@ -98,49 +94,51 @@ _PERSONAL_COLUMNS = {
 _AS_TEXT = {"jsonb": "text"}
 
 
-def _given(prefix: str, columns: Mapping[str, str]) -> str:
-    """Return rows that come as one array per column, as a source named after the prefix."""
+def _rows_source(prefix: str, columns: Mapping[str, str]) -> str:
+    """Return SQL that makes rows of one array for each column; the prefix is the source's name."""
     arrays = ", ".join(
         f"CAST(:{prefix}_{name} AS {_AS_TEXT.get(kind, kind)}[])" for name, kind in columns.items()
     )
     return f"unnest({arrays}) AS {prefix} ({', '.join(columns)})"
 
 
-# What comes after its user was erased is not even written down.
-_KEEP_PERSONAL = (
+# Values that arrive after their user was erased are not stored.
+_ADD_PERSONAL = (
     "INSERT INTO personal_values"  # noqa: S608 - names of this module's own
     " (commitment, organization_id, event_id, subject_id, field, salt, value, erased_for)"
     " SELECT commitment, organization_id, personal.event_id, subject_id, field,"
     " CASE WHEN user_id IS NULL THEN salt END, CASE WHEN user_id IS NULL THEN value END, user_id"
-    f" FROM {_given('personal', _PERSONAL_COLUMNS)}"
+    f" FROM {_rows_source('personal', _PERSONAL_COLUMNS)}"
     " LEFT JOIN erasures ON user_id = subject_id"
 )
 _ADD_ROWS = (
     f"INSERT INTO audit_logs ({', '.join(_ROW_COLUMNS)})"  # noqa: S608 - the same
     f" SELECT {', '.join(f'logged.{name}::{kind}' for name, kind in _ROW_COLUMNS.items())}"
-    f" FROM {_given('logged', _ROW_COLUMNS)}"
+    f" FROM {_rows_source('logged', _ROW_COLUMNS)}"
 )
-# One way to the database and back instead of three, of which a small batch's time consists.
-_WRITE = text(f"WITH moved AS ({_MOVE_HEADS}), kept AS ({_KEEP_PERSONAL}) {_ADD_ROWS}")
+# One round trip to the database instead of three: a small batch takes little other time.
+_WRITE = text(f"WITH moved AS ({_MOVE_HEADS}), personal_added AS ({_ADD_PERSONAL}) {_ADD_ROWS}")
 
 
 async def store(session: AsyncSession, drafts: Sequence[Draft]) -> None:
     """Append rows to the audit trail, each to its organization's chain, in the given order."""
-    ids = await session.scalars(_NEXT_IDS, {"months": _months(drafts), "count": len(drafts)})
-    heads = await _locked_heads(session, sorted({draft.chain for draft in drafts}))
+    months = {(draft.time.year, draft.time.month) for draft in drafts}
+    instants = [datetime(year, month, 1, tzinfo=UTC) for year, month in sorted(months)]
+    ids = await session.scalars(_NEXT_IDS, {"months": instants, "count": len(drafts)})
+    heads = await _lock_or_make_heads(session, sorted({draft.chain for draft in drafts}))
     places = [
         chain.append(heads[draft.chain], draft.text, id_)
         for draft, id_ in zip(drafts, ids, strict=True)
     ]
     personal = [value for draft in drafts for value in draft.personal]
-    moved = {
+    new_heads = {
         "chains": list(heads),
         "positions": [head.position for head in heads.values()],
         "hashes": [head.hash for head in heads.values()],
     }
     await session.execute(
         _WRITE,
-        moved
+        new_heads
         | _arrays("personal", personal, _PERSONAL_COLUMNS)
         | _arrays("logged", [draft.columns for draft in drafts], _DRAFTED_COLUMNS)
         | _arrays("logged", places, _PLACE_COLUMNS),
@@ -148,36 +146,30 @@ async def store(session: AsyncSession, drafts: Sequence[Draft]) -> None:
     await _erase(session, drafts)
 
 
-def _months(drafts: Iterable[Draft]) -> list[datetime]:
-    instants = (draft.columns["created_at"] for draft in drafts)
-    months = sorted({(instant.year, instant.month) for instant in instants})
-    return [datetime(year, month, 1, tzinfo=UTC) for year, month in months]
-
-
-async def _locked_heads(session: AsyncSession, chains: list[int]) -> dict[int, Head]:
-    found = (await session.execute(_LOCK_HEADS, {"chains": chains})).all()
-    if len(found) < len(chains):
+async def _lock_or_make_heads(session: AsyncSession, chains: list[int]) -> dict[int, Head]:
+    heads = await queries.lock_heads(session, chains)
+    if len(heads) < len(chains):
         await session.execute(_NEW_HEADS, {"chains": chains, "genesis": chain.GENESIS})
-        found = (await session.execute(_LOCK_HEADS, {"chains": chains})).all()
-    return {row.organization_id: Head(row.position, row.hash) for row in found}
+        heads = await queries.lock_heads(session, chains)
+    return heads
 
 
 async def _erase(session: AsyncSession, drafts: Iterable[Draft]) -> None:
     """Erase the personal data of the users whose deletion is among the events."""
-    deleted = {
+    events = {
         draft.columns["entity_id"]: draft.id
         for draft in drafts
         if (draft.columns["entity_type"], draft.columns["action"]) == ("user", "DELETE")
         and draft.columns["entity_id"] is not None
     }
-    if deleted:
-        users = {"users": list(deleted)}
-        await session.execute(_NOTE_ERASURES, {**users, "events": list(deleted.values())})
+    if events:
+        users = {"users": list(events)}
+        await session.execute(_ADD_ERASURES, {**users, "events": list(events.values())})
         await session.execute(_ERASE, users)
 
 
 def _arrays(
     prefix: str, rows: Sequence[Mapping[str, Any]], columns: Iterable[str]
 ) -> dict[str, list[Any]]:
-    """Return the parameters of `_given`."""
+    """Return the parameters of `_rows_source`: one array for each column."""
     return {f"{prefix}_{name}": [row[name] for row in rows] for name in columns}

@@ -28,14 +28,12 @@ _SHORT_LOCK_WAITS = text("SET LOCAL lock_timeout = '10s'")
 
 def months_due(partitions: Iterable[str], moment: datetime, months: int) -> list[str]:
     """Return the partitions whose month ended at least so many months ago, oldest first."""
-    this_month = moment.year * 12 + moment.month - 1
-    names = (name.rpartition(".")[2].strip('"') for name in partitions)
-    return sorted(name for name in names if this_month - _month_number(name) > months)
-
-
-def _month_number(partition: str) -> int:
-    month = _month_of(partition)
-    return month.year * 12 + month.month - 1
+    due = []
+    for name in (partition.rpartition(".")[2].strip('"') for partition in partitions):
+        month = _month_of(name)
+        if (moment.year - month.year) * 12 + moment.month - month.month > months:
+            due.append(name)
+    return sorted(due)
 
 
 def _month_of(partition: str) -> date:

@@ -1,7 +1,7 @@
-"""Seals: signed heads of the chains, kept where the database's administrator cannot reach.
+"""Seals: signed heads of the chains, stored where the database's administrator has no access.
 
-A seal is a JWS (RFC 7515) on a line of its own. Its payload names the heads that moved since the
-one before, and the hash of that one: so the signature of the newest vouches for all of them.
+A seal is a JWS (RFC 7515) on a line of its own. Its payload holds the heads that moved since the
+seal before, and the hash of that seal, so the signature of the newest seal covers all of them.
 """
 
 import json
@@ -30,7 +30,7 @@ class SealSigner:
         self._key = ECKey.import_key(json.loads(private_key))
 
     def sign(self, seal: Seal) -> str:
-        """Return a seal as the line that is kept of it."""
+        """Return the line that is stored of a seal."""
         header = {"alg": ALGORITHM, "typ": SEAL_TYPE, "kid": self._key.kid}
         return jws.serialize_compact(
             header, seal.model_dump_json().encode(), self._key, algorithms=[ALGORITHM]
@@ -38,29 +38,29 @@ class SealSigner:
 
 
 class SealReader:
-    """Reads what the seals of a store say, and believes only what is signed and unbroken."""
+    """Reads the seals of a store, and accepts only an unbroken sequence with a signed end."""
 
     def __init__(self, store: SealStore, public_keys: str) -> None:
         self._store = store
         self._keys = KeySet.import_key_set(json.loads(public_keys))
 
     async def evidence(self) -> Evidence:
-        """Return what all the seals say. Raises SealsUnreachable."""
+        """Return the content of all seals. Raises SealsUnreachable."""
         evidence = Evidence()
         await self.read_on(evidence)
         return evidence
 
     async def read_on(self, evidence: Evidence) -> None:
-        """Add what the seals say that came after the newest known one. Raises SealsUnreachable."""
-        known = evidence.newest.number if evidence.newest else 0
+        """Add the seals behind the newest one in the evidence. Raises SealsUnreachable."""
+        newest = evidence.newest.number if evidence.newest else 0
         async for lines in self._store.read(evidence.newest):
-            await to_thread.run_sync(_take, evidence, known, lines)
+            await to_thread.run_sync(_add_seals, evidence, newest, lines)
             if evidence.fault:
                 return
-        if evidence.last_line and not self._is_signed(evidence.last_line):
+        if evidence.last_line and not self._is_ours(evidence.last_line):
             evidence.fault = "The newest seal does not have our signature."
 
-    def _is_signed(self, line: str) -> bool:
+    def _is_ours(self, line: str) -> bool:
         try:
             read = jws.deserialize_compact(line, self._keys, algorithms=[ALGORITHM])
         except (JoseError, ValueError):
@@ -68,12 +68,12 @@ class SealReader:
         return read.headers().get("typ") == SEAL_TYPE
 
 
-def _take(evidence: Evidence, known: int, lines: Sequence[str]) -> None:
-    """Add seals to the evidence, up to the first that does not follow; `known` are passed over."""
+def _add_seals(evidence: Evidence, newest: int, lines: Sequence[str]) -> None:
+    """Add the seals behind `newest` to the evidence, up to the first that does not follow."""
     for line in lines:
-        # A line that cannot be read was cut short by a crash, or is missed by the next one.
+        # A line that is no seal is left by a crash. If it was a seal, the next one does not follow.
         seal = seal_of(line)
-        if seal is None or seal.number <= known:
+        if seal is None or seal.number <= newest:
             continue
         if not evidence.continues_with(seal):
             evidence.fault = f"Seal {seal.number} does not follow the one before it."
@@ -82,7 +82,7 @@ def _take(evidence: Evidence, known: int, lines: Sequence[str]) -> None:
 
 
 class Sealer:
-    """Writes a seal whenever enough has happened: every minute, or sooner after many rows."""
+    """Writes a seal every minute if there are new rows, or sooner after many rows."""
 
     EVERY_SECONDS = 60.0
     EVERY_ROWS = 1000
@@ -92,7 +92,7 @@ class Sealer:
         self._evidence: Evidence | None = None
 
     def is_due(self, heads: Mapping[int, Head], evidence: Evidence, moment: datetime) -> bool:
-        """Say whether rows wait for their seal long enough, or are enough."""
+        """Return whether enough rows are not sealed, or some for long enough."""
         rows = sum(
             max(head.position - evidence.sealed_position(id_), 0) for id_, head in heads.items()
         )
@@ -102,23 +102,23 @@ class Sealer:
         return rows >= self.EVERY_ROWS or (rows > 0 and age >= self.EVERY_SECONDS)
 
     async def seal(self, heads: Mapping[int, Head], moment: datetime) -> Seal | None:
-        """Seal the heads that moved, if it is due; return the new seal.
+        """Seal the heads that moved, if a seal is due; return the new seal, or None.
 
-        Raises SealsUnreachable, or Overtaken when what is kept cannot be continued.
+        Raises SealsUnreachable, and Overtaken if the stored seals cannot be continued.
         """
         if self._evidence is None:
             self._evidence = await self._reader.evidence()
         evidence = self._evidence
         if not self.is_due(heads, evidence, moment):
             return None
-        moved = {
+        new_heads = {
             chain: (head.position, head.hash.hex())
             for chain, head in heads.items()
             if head.position > evidence.sealed_position(chain)
         }
         number = evidence.newest.number + 1 if evidence.newest else 1
         previous = digest(evidence.last_line)
-        seal = Seal(number=number, sealed_at=moment, previous=previous, heads=moved)
+        seal = Seal(number=number, sealed_at=moment, previous=previous, heads=new_heads)
         line = self._signer.sign(seal)
         try:
             await self._store.add(seal, line, evidence.last_line)
@@ -129,16 +129,16 @@ class Sealer:
         return seal
 
     async def _catch_up(self, evidence: Evidence, number: int) -> None:
-        """Learn what another worker has sealed. Raises Overtaken when there is nothing to learn."""
+        """Read what another worker has sealed. Raises Overtaken if there is no new seal."""
         await self._reader.read_on(evidence)
         if evidence.fault or evidence.newest is None or evidence.newest.number < number:
             self._evidence = None
-            told = evidence.fault or "it is no seal"
-            raise Overtaken(f"The place of seal {number} is taken: {told}")
+            reason = evidence.fault or "it is no seal"
+            raise Overtaken(f"The place of seal {number} is taken: {reason}")
 
 
 async def seal_heads(transactions: Transactions, sealer: Sealer, moment: datetime) -> None:
-    """Seal the chains' heads if it is due; no transaction waits for the place of the seals."""
+    """Seal the chains' heads if a seal is due. No transaction is open while the store is called."""
     async with transactions.system() as session:
         heads = await queries.list_heads(session)
     await sealer.seal(heads, moment)

@@ -99,10 +99,10 @@ async def verify_chain(
     If the range begins behind the chain's end, only the place of the end is verified.
     """
     end = await queries.end_of_chain(session, chain_of(organization_id), organization_id)
-    sealed = evidence.of(organization_id)
+    heads = evidence.of(organization_id)
     upto = end.position if last is None else min(last, end.position)
     first = min(first, end.position + 1)
-    walk = await _start(session, organization_id, sealed, first)
+    walk = await _start(session, organization_id, heads, first)
     await _follow(session, organization_id, walk, first, upto)
     if walk.failure is None and evidence.fault:
         walk.failure = failure("seal_broken", walk.expected, None, evidence.fault)
@@ -115,23 +115,23 @@ async def verify_chain(
         rows=walk.rows,
         valid=walk.failure is None,
         failure=walk.failure,
-        sealed=sealed.newest or None,
+        sealed=heads.newest or None,
     )
 
 
 async def _start(
-    session: AsyncSession, organization_id: int | None, sealed: SealedHeads, first: int
+    session: AsyncSession, organization_id: int | None, heads: SealedHeads, first: int
 ) -> ChainWalk:
     """Return a walk that begins at a position, with the hash of the row before it."""
-    archived = await queries.archived_ranges(session, chain_of(organization_id))
+    ranges = await queries.archived_ranges(session, chain_of(organization_id))
     if first == 1:
-        return ChainWalk(first, GENESIS, archived, sealed)
+        return ChainWalk(first, GENESIS, ranges, heads)
     previous = await queries.find_hash(session, organization_id, first - 1)
     if previous is None:
         # The range may begin where an archive ends.
-        ends = {piece.last_position: piece.last_hash for piece in archived.values()}
+        ends = {piece.last_position: piece.last_hash for piece in ranges.values()}
         previous = ends.get(first - 1)
-    walk = ChainWalk(first, previous or b"", archived, sealed)
+    walk = ChainWalk(first, previous or b"", ranges, heads)
     if previous is None:
         detail = "The row before the range is missing."
         walk.failure = failure("removed", first - 1, None, detail)
@@ -163,18 +163,19 @@ async def _wrong_personal_value(session: AsyncSession, rows: Sequence[Row]) -> F
     if not row_of:
         return None
     values = await queries.committed_values(session, row_of)
-    erased = await queries.erased_users(session, {value.erased_for for value in values.values()})
+    users = await queries.erased_users(session, {value.erased_for for value in values.values()})
     for commitment, row in row_of.items():
-        if detail := _fault_of(commitment, values.get(commitment), erased):
+        if detail := _fault_of(commitment, values.get(commitment), users):
             return failure("altered", row["position"], row, detail)
     return None
 
 
-def _fault_of(commitment: bytes, value: PersonalValue | None, erased: set[int]) -> str | None:
+def _fault_of(commitment: bytes, value: PersonalValue | None, erased_users: set[int]) -> str | None:
+    """Return what is wrong with the value of a commitment, or None."""
     if value is None:
         return "A personal value that the row commits to is missing, and was not erased."
     if value.value is None or value.salt is None:
-        if value.erased_for in erased:
+        if value.erased_for in erased_users:
             return None
         return "A personal value that the row commits to was erased, but for no erased user."
     if not is_committed(commitment, value.salt, value.value):
