@@ -38,27 +38,6 @@ class ExportFormat(StrEnum):
     NDJSON = "ndjson"
 
 
-class Filters(BaseModel):
-    """Which rows are requested; a filter that is None lets every row through."""
-
-    user_id: int | None = None
-    action: str | None = None
-    entity_type: str | None = None
-    entity_id: int | None = None
-    correlation_id: str | None = None
-    begin: datetime | None = None
-    end: datetime | None = None
-    organization_id: int | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the filters that are set, as JSON values."""
-        return self.model_dump(mode="json", exclude_none=True)
-
-    def within(self, organization_id: int | None) -> "Filters":
-        """Return the same filters for one organization, or for all if it is None."""
-        return self.model_copy(update={"organization_id": organization_id})
-
-
 class Failure(BaseModel):
     """The first row of a chain that is not as it was written."""
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from services.audit.schemas import ExportFormat, Filters
+from services.audit.queries.audit_logs import Filters
+from services.audit.schemas import ExportFormat
 from services.audit.service.seals import SealReader
 from shared import csv_files
 from shared.errors import Invalid

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Select, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,7 +12,6 @@ from services.audit.evidence.personal import filled, references
 from services.audit.models import AuditLog
 from services.audit.queries.personal_values import personal_values_of
 from services.audit.queries.rows import CHUNK, COLUMNS, Row
-from services.audit.schemas import Filters
 from shared.errors import Invalid
 from shared.paging import Page
 
@@ -21,6 +21,27 @@ _SLOW_READER = text("SET LOCAL idle_in_transaction_session_timeout = '15min'")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _EQUAL = ("user_id", "organization_id", "entity_type", "entity_id", "correlation_id")
+
+
+class Filters(BaseModel):
+    """Which rows are requested; a filter that is None lets every row through."""
+
+    user_id: int | None = None
+    action: str | None = None
+    entity_type: str | None = None
+    entity_id: int | None = None
+    correlation_id: str | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+    organization_id: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the filters that are set, as JSON values."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def within(self, organization_id: int | None) -> "Filters":
+        """Return the same filters for one organization, or for all if it is None."""
+        return self.model_copy(update={"organization_id": organization_id})
 
 
 def _select(filters: Filters) -> Select[Any]:

@@ -4,7 +4,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
 from services.audit.access import require_admin, require_reader
-from services.audit.schemas import AuditLogRead, Filters, audit_log_read
+from services.audit.queries.audit_logs import Filters
+from services.audit.schemas import AuditLogRead, audit_log_read
 from shared.actors import Actor
 from shared.changes import note
 from shared.paging import Page

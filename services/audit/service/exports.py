@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
 from services.audit.access import require_admin, require_reader
-from services.audit.schemas import AuditLogRead, ExportFormat, Filters, audit_log_read
+from services.audit.queries.audit_logs import Filters
+from services.audit.schemas import AuditLogRead, ExportFormat, audit_log_read
 from services.audit.service.audit_logs import record_reading
 from shared import csv_files
 from shared.actors import Actor

@@ -13,7 +13,8 @@ from services.audit.evidence.personal import is_committed, references
 from services.audit.evidence.sealed_heads import Evidence, SealedHeads
 from services.audit.models import NO_ORGANIZATION, PersonalValue
 from services.audit.queries import Row
-from services.audit.schemas import ChainReport, Failure, Filters
+from services.audit.queries.audit_logs import Filters
+from services.audit.schemas import ChainReport, Failure
 from services.audit.service.audit_logs import record_reading
 from services.audit.service.chain_walk import ChainWalk, failure
 from services.audit.service.seals import SealReader

@@ -6,7 +6,8 @@ import tracemalloc
 import pytest
 from sqlalchemy import text
 
-from services.audit.schemas import ExportFormat, Filters
+from services.audit.queries.audit_logs import Filters
+from services.audit.schemas import ExportFormat
 from services.audit.service.exports import stream_export
 from services.audit.tests.volume import fill
 from shared.testing import Database

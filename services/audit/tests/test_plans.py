@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit import queries
-from services.audit.schemas import Filters
+from services.audit.queries.audit_logs import Filters
 from services.audit.tests.volume import MONTHS, fill
 from shared.context import system_origin
 from shared.paging import Page
