@@ -45,7 +45,7 @@ lint: setup ## check style, types, import rules, event shapes and migrations
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/carnet event-shapes check
 	$(BIN)/carnet with-servers -- $(BIN)/carnet check-migrations
 
