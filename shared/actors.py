@@ -13,7 +13,7 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The signed-in user on whose behalf a request acts."""
+    """The signed-in user of a request."""
 
     user_id: int
     role: str
@@ -37,14 +37,14 @@ class Actor:
         return self.role == OWNER or bool({permission, ALL} & self.permissions)
 
     def require(self, permission: str, organization_id: int | None) -> None:
-        """Raise Forbidden when the actor does not hold the permission there."""
+        """Raise Forbidden if the actor does not hold the permission in the organization."""
         if not self.may(permission, organization_id):
             detail = f"This needs the permission {permission}. Ask an owner of the organization."
             raise Forbidden(detail)
 
 
 def actor_of(claims: Mapping[str, Any]) -> Actor:
-    """Read an actor from verified claims; raises Unauthenticated when they name no user."""
+    """Return the actor of verified claims. Raises Unauthenticated if they name no user."""
     try:
         return Actor(
             user_id=int(claims["sub"]),
@@ -56,12 +56,12 @@ def actor_of(claims: Mapping[str, Any]) -> Actor:
             issued_at=float(claims["iat"]),
         )
     except (KeyError, TypeError, ValueError):
-        raise Unauthenticated("The access token is not valid.") from None
+        raise Unauthenticated("The access token is not valid. Sign in again.") from None
 
 
 @dataclass(frozen=True, slots=True)
 class CallingService:
-    """The service that calls an internal route, and the user on whose behalf it does."""
+    """The service that calls an internal route, and the user on whose behalf it calls."""
 
     name: str
     user_id: int | None

@@ -1,4 +1,4 @@
-"""The catalogue of events as an AsyncAPI 3.0 document, and the route that serves a service's own.
+"""The AsyncAPI 3.0 document of events, and the route that serves the one of a service.
 
 https://www.asyncapi.com/docs/reference/specification/v3.0.0
 """
@@ -26,10 +26,10 @@ def document(
     readers: Mapping[str, Sequence[str]] | None = None,
     examples: Mapping[str, Sequence[Any]] | None = None,
 ) -> Document:
-    """Return the AsyncAPI document of event types: a channel, a message and an operation each.
+    """Return the AsyncAPI document of event types: each has a channel, a message, an operation.
 
-    A channel's address is the routing key. `readers` names the queues that take a type (as
-    `x-queues`), `examples` holds whole envelopes by type.
+    A channel's address is the routing key. `readers` are the queues that each type is bound to
+    (`x-queues`), `examples` are whole envelopes, by type.
     """
     readers, examples = readers or {}, examples or {}
     return {
@@ -37,7 +37,10 @@ def document(
         "info": {"title": title, "version": version},
         "defaultContentType": _CONTENT_TYPE,
         "channels": {kind: _channel(kind, readers.get(kind, ())) for kind in sorted(shapes)},
-        "operations": {f"publish.{kind}": _operation(kind) for kind in sorted(shapes)},
+        "operations": {
+            f"publish.{kind}": {"action": "send", "channel": {"$ref": f"#/channels/{kind}"}}
+            for kind in sorted(shapes)
+        },
         "components": {
             "messages": {
                 kind: _message(kind, shapes[kind], examples.get(kind, ()))
@@ -56,12 +59,8 @@ def _channel(kind: str, queues: Sequence[str]) -> Document:
     return channel | ({"x-queues": list(queues)} if queues else {})
 
 
-def _operation(kind: str) -> Document:
-    return {"action": "send", "channel": {"$ref": f"#/channels/{kind}"}}
-
-
 def _message(kind: str, shape: Schema, examples: Sequence[Any]) -> Document:
-    # Our shapes use nothing that draft 7 does not know, and draft 7 is what every tool must read.
+    # Every AsyncAPI tool must support draft 7, and our shapes use nothing that is newer.
     payload = {name: value for name, value in shape.items() if name not in ("$schema", "$id")}
     message: Document = {
         "name": kind,
@@ -71,8 +70,9 @@ def _message(kind: str, shape: Schema, examples: Sequence[Any]) -> Document:
             "schema": payload,
         },
     }
-    told = [{"payload": example} for example in examples]
-    return message | ({"examples": told} if told else {})
+    if examples:
+        message["examples"] = [{"payload": example} for example in examples]
+    return message
 
 
 def asyncapi_router(shapes: Mapping[str, Schema], title: str) -> APIRouter:

@@ -1,4 +1,4 @@
-"""The dependencies by which routes read who calls them: a signed-in user or a service."""
+"""The dependencies by which a route gets its caller: a signed-in user or a service."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,12 +15,12 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 async def find_actor(request: Request, credentials: Credentials) -> Actor | None:
-    """Return who is signed in, or None; a presented token must be valid all the same."""
+    """Return the signed-in user, or None without a token. Raises Unauthenticated for a bad one."""
     if credentials is None:
         return None
     verifier: TokenVerifier = request.app.state.verifier
     actor = await verifier.verify(credentials.credentials)
-    # For what is written about the request afterwards: its log line, and its refusal.
+    # For the log line of the request and for its denial.
     request.state.actor = actor
     return actor
 
@@ -29,7 +29,7 @@ OptionalActorDep = Annotated[Actor | None, Depends(find_actor)]
 
 
 async def get_actor(actor: OptionalActorDep) -> Actor:
-    """Return who is signed in; raises Unauthenticated when nobody is."""
+    """Return the signed-in user. Raises Unauthenticated without a token."""
     if actor is None:
         raise Unauthenticated
     return actor
@@ -39,9 +39,11 @@ ActorDep = Annotated[Actor, Depends(get_actor)]
 
 
 async def get_calling_service(request: Request, credentials: Credentials) -> CallingService:
-    """Return which service calls an internal route; raises Unauthenticated."""
+    """Return the service that calls an internal route. Raises Unauthenticated."""
     if credentials is None:
-        raise Unauthenticated("This route is for Carnet's own services.")
+        raise Unauthenticated(
+            "This route is for Carnet's own services. Use the API of the gateway."
+        )
     keys: Keys = request.app.state.internal_keys
     own_name: str = request.app.state.service
     caller = await verified_caller(credentials.credentials, keys, own_name)
@@ -54,7 +56,7 @@ CallingServiceDep = Annotated[CallingService, Depends(get_calling_service)]
 
 @dataclass(frozen=True, slots=True)
 class AllowedCallers:
-    """A dependency of an internal route that refuses every service but the named ones."""
+    """A dependency of an internal route that refuses all services except the named ones."""
 
     names: frozenset[str]
 
@@ -67,7 +69,7 @@ class AllowedCallers:
 def called_by(*services: str) -> Any:
     """Return the dependency by which an internal route names the services that may call it.
 
-    A valid service token proves who calls, not that the caller has any business on a route: without
-    a list, a leak in one service would open every internal route of the others.
+    A valid service token proves only who calls. Without a list, a leaked key of one service would
+    open every internal route of the others.
     """
     return Depends(AllowedCallers(frozenset(services)))

@@ -1,8 +1,8 @@
-"""The broker's users: which there are, and what each may do. The database's are in provisioning.
+"""The users of the broker and what each may do. Those of the database are in `provisioning`.
 
-Exchanges, queues and users are names to RabbitMQ's permissions, which are regular expressions:
-configure (declare, delete), write (publish; bind a queue), read (consume; bind to an exchange), and
-for the topic exchange those of routing keys: https://www.rabbitmq.com/docs/access-control.
+RabbitMQ's permissions are regular expressions over the names of exchanges and queues: configure
+(declare, delete), write (publish; bind a queue), read (consume; bind to an exchange). For the topic
+exchange there are further ones over routing keys: https://www.rabbitmq.com/docs/access-control.
 """
 
 import base64
@@ -23,41 +23,41 @@ EVERYTHING = ".*"
 
 @dataclass(frozen=True, slots=True)
 class BrokerUser:
-    """A user without tags and its rights in one virtual host."""
+    """A user without tags, and its permissions in one virtual host."""
 
     name: str
     configure: str
     write: str
     read: str
     publishes: str = NOTHING
-    """Routing keys that it may publish with on the exchange of events."""
+    """Routing keys with which it may publish to the exchange of events."""
     binds: str = NOTHING
-    """Routing keys that it may bind its queues to there."""
+    """Routing keys by which it may bind its queues to the exchange of events."""
 
 
 def broker_url(url: str, user: str, password: str | None = None) -> str:
-    """Return an address of the broker by which another user signs in.
+    """Return the broker's address with which another user signs in.
 
-    Without a password it has that of the given address: all users of the tests' broker share one.
+    Without `password` the one in `url` is used: all users of the tests' broker have the same.
     """
     parts = urlsplit(url)
-    where = parts.netloc.rpartition("@")[2]
+    host = parts.netloc.rpartition("@")[2]
     secret = unquote(parts.password or "") if password is None else password
-    return parts._replace(netloc=f"{user}:{quote(secret, safe='')}@{where}").geturl()
+    return parts._replace(netloc=f"{user}:{quote(secret, safe='')}@{host}").geturl()
 
 
 def service_user(name: str, takes: Collection[str] | None) -> BrokerUser:
-    """Return a service's user: it publishes its own events, and has queues and an exchange.
+    """Return a service's user: it publishes its own events, and owns queues and an exchange.
 
-    `takes` names the services whose events it may take; None: everybody's.
+    `takes` names the services whose events it may receive; None means those of every service.
     """
     own = f"{re.escape(name)}\\."
-    reached = f"^({re.escape(EXCHANGE)}|{re.escape(LISTENERS_EXCHANGE)})$|^{own}"
-    return BrokerUser(name, f"^{own}", reached, reached, f"^{own}", _keys_of(takes))
+    resources = f"^({re.escape(EXCHANGE)}|{re.escape(LISTENERS_EXCHANGE)})$|^{own}"
+    return BrokerUser(name, f"^{own}", resources, resources, f"^{own}", _keys_of(takes))
 
 
 def listening_user(name: str, takes: Collection[str]) -> BrokerUser:
-    """Return the user of a process that takes events and publishes none."""
+    """Return the user of a process that receives events and publishes none."""
     own = f"^{re.escape(name)}\\."
     return BrokerUser(name, own, own, f"^{re.escape(EXCHANGE)}$|{own}", binds=_keys_of(takes))
 
@@ -84,10 +84,10 @@ def _keys_of(services: Collection[str] | None) -> str:
 def definitions(
     users: Sequence[BrokerUser], passwords: Mapping[str, str], *, hosts: Sequence[str] = ("/",)
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return virtual hosts, users, their rights and the exchanges as RabbitMQ imports them.
+    """Return virtual hosts, users, permissions and exchanges in RabbitMQ's import format.
 
-    Importing changes what it names and deletes nothing: safe to repeat. Of the passwords it holds
-    salted hashes. https://www.rabbitmq.com/docs/definitions
+    An import changes what it names and deletes nothing, so it may be repeated. Passwords are
+    stored as salted hashes. https://www.rabbitmq.com/docs/definitions
     """
     return {
         "vhosts": [{"name": host} for host in hosts],
@@ -133,9 +133,9 @@ def definitions(
 def with_administrator(
     base: Mapping[str, list[dict[str, Any]]], name: str, password: str, *tags: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return definitions with one more user, who may do everything in each of their hosts.
+    """Return definitions with one more user, who may do everything in each virtual host.
 
-    `base` must name its virtual hosts.
+    `base` must have `vhosts`.
     """
     everything = {"user": name, "configure": EVERYTHING, "write": EVERYTHING, "read": EVERYTHING}
     rights = [{**everything, "vhost": host["name"]} for host in base["vhosts"]]
@@ -147,17 +147,17 @@ def with_administrator(
 
 
 def account(name: str, password: str, *tags: str) -> dict[str, Any]:
-    """Return a user as RabbitMQ imports it."""
+    """Return a user in RabbitMQ's import format."""
     return {
         "name": name,
-        "password_hash": _password_hash(password),
+        "password_hash": password_hash(password),
         "hashing_algorithm": "rabbit_password_hashing_sha256",
         "tags": ",".join(tags),
     }
 
 
-def _password_hash(password: str) -> str:
-    """Hash as RabbitMQ stores it: four bytes of salt, then SHA-256 of salt and password.
+def password_hash(password: str) -> str:
+    """Return a password's hash: 4 bytes of salt, then SHA-256 of salt and password.
 
     https://www.rabbitmq.com/docs/passwords
     """

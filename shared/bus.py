@@ -1,4 +1,4 @@
-"""The broker: what exists on it, and how a message is published. RabbitMQ 3.10 and later."""
+"""The broker's exchanges and queues, and publishing. RabbitMQ 3.10 and later."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -33,21 +33,21 @@ from shared.failpoints import failpoint
 from shared.publishers import service_in
 
 EXCHANGE = "carnet"
-"""The topic exchange of all events. An administrator declares it: a user who may declare an
+"""The topic exchange of all events. An administrator declares it, because a user who may declare an
 exchange may also delete it."""
 LISTENERS_EXCHANGE = "carnet.listeners"
-"""The direct exchange by which a publisher asks whether a queue is there; an administrator declares
-it too."""
+"""The direct exchange by which a publisher checks that a queue exists. An administrator declares it
+too."""
 QUEUES_SUFFIX = ".queues"
 """Suffix of the direct exchange through which a service sends messages to its own queues."""
 DEAD_SUFFIX = ".dead"
-"""Suffix of the queue that keeps what could not be handled."""
+"""Suffix of the queue with the messages that could not be handled."""
 RETRY_SUFFIX = ".retry"
 
 RETRY_AFTER_MS = 2_000
 MAX_ATTEMPTS = 5
-# Counts deliveries whose consumer died, not failures that we saw: high, because a healthy message
-# is redelivered at every restart, and finite, because a message that kills us must end somewhere.
+# Counts deliveries whose consumer died, not the failures that we handle: high, because a valid
+# message is redelivered at every restart, and finite, because a message may kill its consumer.
 DELIVERY_LIMIT = 50
 CONTENT_TYPE = "application/cloudevents+json"
 PUBLISH_TIMEOUT = 10.0
@@ -56,7 +56,7 @@ CLOSE_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable quorum queue, one per consumer and purpose, and the event types it takes."""
+    """A durable quorum queue of one consumer, and the event types that are bound to it."""
 
     name: str
     bindings: tuple[str, ...]
@@ -70,13 +70,13 @@ class Queue:
     def exchange(self) -> str:
         """Name of the direct exchange through which its service sends messages to its own queues.
 
-        Not the default exchange: a user who may write to that one reaches every queue.
+        Not the default exchange: a user who may publish to that one reaches every queue.
         """
         return self.service + QUEUES_SUFFIX
 
     @property
     def dead(self) -> str:
-        """Name of the queue that keeps what could not be handled."""
+        """Name of the queue with the messages that could not be handled."""
         return self.name + DEAD_SUFFIX
 
     @property
@@ -86,11 +86,10 @@ class Queue:
 
 
 class Connection(aio_pika.Connection):
-    """A connection that is closed by whoever opened it.
+    """A connection that is closed by the code that opened it.
 
-    The library's own closes itself when it is collected as garbage: later than anybody expects,
-    and without an event loop it warns of a coroutine that nobody awaits. One that could not even
-    be opened holds nothing.
+    The library's own closes itself when it is collected as garbage: at an unexpected time, and
+    with a warning about a coroutine that was not awaited if no event loop runs.
     """
 
     def __del__(self) -> None:
@@ -98,14 +97,14 @@ class Connection(aio_pika.Connection):
 
 
 def user_of(url: SecretStr | str) -> str:
-    """Return the name of the user that a broker's address signs in."""
+    """Return the name of the user in a broker's address."""
     address = url.get_secret_value() if isinstance(url, SecretStr) else url
     return URL(address).user or "guest"
 
 
 @asynccontextmanager
 async def connected(url: SecretStr | str, *, name: str) -> AsyncIterator[AbstractConnection]:
-    """Yield a plain connection: whoever loses it decides what to do, nothing hangs unseen.
+    """Yield a connection that does not reconnect by itself: a lost connection raises an error.
 
     Raises OSError, TimeoutError or an AMQP error when the broker cannot be reached.
     """
@@ -120,78 +119,78 @@ async def connected(url: SecretStr | str, *, name: str) -> AsyncIterator[Abstrac
     try:
         yield connection
     finally:
-        # A frozen broker never answers a polite goodbye.
+        # A frozen broker does not respond to the request to close.
         with suppress(TimeoutError, OSError, AMQPError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await connection.close()
 
 
 async def publishing_channel(connection: AbstractConnection) -> AbstractChannel:
-    """Open a channel on which an unroutable message raises instead of counting as delivered."""
+    """Open a channel on which publishing an unroutable message raises an error."""
     return await connection.channel(publisher_confirms=True, on_return_raises=True)
 
 
 async def events_exchange(channel: AbstractChannel) -> AbstractExchange:
-    """Return the one topic exchange; only its use shows whether it exists."""
+    """Return the topic exchange, without a check that it exists."""
     return await channel.get_exchange(EXCHANGE, ensure=False)
 
 
 async def declare_queue(
-    channel: AbstractChannel, queue: Queue, *, earlier: Collection[str] = ()
+    channel: AbstractChannel, queue: Queue, *, legacy: Collection[str] = ()
 ) -> AbstractQueue:
     """Declare a queue with its retry and dead-letter queues and bind them.
 
-    The binding by which publishers find the queue comes last: it shows that all others are there.
-    `earlier` names those of them that an earlier version declared: see `queues_of_one_user`.
+    The binding by which publishers find the queue is made last: it proves that all others exist.
+    `legacy` names the queues that were declared by version 2.0: see `legacy_queues`.
     """
     own = await channel.declare_exchange(queue.exchange, ExchangeType.DIRECT, durable=True)
-    dead = await channel.declare_queue(queue.dead, durable=True, arguments=_quorum())
-    retry, declared = [
+    dead = await channel.declare_queue(queue.dead, durable=True, arguments=_QUORUM)
+    retry, main = [
         await channel.declare_queue(
-            name, durable=True, arguments=_arguments(queue, name, name in earlier)
+            name, durable=True, arguments=_arguments(queue, name, name in legacy)
         )
         for name in (queue.retry, queue.name)
     ]
-    for each in (dead, retry, declared):
+    for each in (dead, retry, main):
         await each.bind(own, each.name)
     for binding in queue.bindings:
-        await declared.bind(EXCHANGE, binding)
-    await declared.bind(LISTENERS_EXCHANGE, queue.name)
-    return declared
+        await main.bind(EXCHANGE, binding)
+    await main.bind(LISTENERS_EXCHANGE, queue.name)
+    return main
 
 
-async def queues_of_one_user(connection: AbstractConnection, queue: Queue) -> frozenset[str]:
-    """Declare a queue and its retry queue; return which of them an earlier version declared.
+async def legacy_queues(connection: AbstractConnection, queue: Queue) -> frozenset[str]:
+    """Declare a queue and its retry queue; return which of them version 2.0 had declared.
 
-    Before each service had its own user, dead letters went through the default exchange. What a
-    queue was declared with stays as long as the queue does, and goes on working: the broker itself
+    In version 2.0 all services had one user, and dead letters went through the default exchange. A
+    queue cannot be changed after it was declared, and these queues still work: the broker itself
     needs no permission. Raises ChannelPreconditionFailed when a queue is of neither kind.
     """
-    earlier = set()
+    legacy = set()
     for name in (queue.retry, queue.name):
         try:
             await _declare_alone(connection, name, _arguments(queue, name, False))
         except ChannelPreconditionFailed:
             await _declare_alone(connection, name, _arguments(queue, name, True))
-            earlier.add(name)
-    return frozenset(earlier)
+            legacy.add(name)
+    return frozenset(legacy)
 
 
 async def _declare_alone(
     connection: AbstractConnection, name: str, arguments: dict[str, Any]
 ) -> None:
-    """Declare a queue on a channel of its own, which the broker closes if it refuses."""
+    """Declare a queue on a channel of its own, because the broker closes it when it refuses."""
     channel = await connection.channel()
     await channel.declare_queue(name, durable=True, arguments=arguments)
     await channel.close()
 
 
 async def is_declared(channel: AbstractChannel, queue: str, *, user: str) -> bool:
-    """Say whether a queue, of whatever service, is declared and has all of its bindings.
+    """Return whether a queue of any service is declared and has all of its bindings.
 
-    Asked by a message that the broker returns when the queue is not there, and that the queue's
-    consumer drops. A passive declaration, which RabbitMQ 3 answers to anybody, needs permissions on
-    another service's queue as of 4.2.6: https://github.com/rabbitmq/rabbitmq-server/pull/16085.
+    The check is a message that the broker returns if the queue does not exist, and that the
+    queue's consumer drops. A passive declaration needs permissions on another service's queue as of
+    RabbitMQ 4.2.6: https://github.com/rabbitmq/rabbitmq-server/pull/16085.
     """
     exchange = await channel.get_exchange(LISTENERS_EXCHANGE, ensure=False)
     try:
@@ -204,10 +203,10 @@ async def is_declared(channel: AbstractChannel, queue: str, *, user: str) -> boo
 async def declare_lasting_queue(
     channel: AbstractChannel, name: str, bindings: Iterable[str], *, seconds: float
 ) -> AbstractQueue:
-    """Declare a queue that outlives its consumer's connection for some seconds, and bind it.
+    """Declare a queue that remains for some seconds after its consumer disconnected, and bind it.
 
-    For news that every process must receive and that none needs after it is gone. The name begins
-    with the user's.
+    For messages that every process must receive, and that no other process needs. The name must
+    begin with the user's name.
     """
     expires: dict[str, Any] = {"x-expires": int(seconds * 1000)}
     queue = await channel.declare_queue(name, durable=True, arguments=expires)
@@ -217,8 +216,8 @@ async def declare_lasting_queue(
 
 
 async def is_queue(connection: AbstractConnection, name: str) -> bool:
-    """Return whether one's own queue is still there."""
-    # The broker closes a channel on which a missing queue is named.
+    """Return whether a queue of the connection's own user exists."""
+    # The broker closes the channel if the queue does not exist.
     channel = await connection.channel()
     try:
         await channel.declare_queue(name, passive=True, timeout=CLOSE_TIMEOUT)
@@ -229,10 +228,10 @@ async def is_queue(connection: AbstractConnection, name: str) -> bool:
 
 
 async def is_drained(channel: AbstractChannel, queue: AbstractQueue) -> bool:
-    """Return whether this connection, its only consumer, has received all that a queue had.
+    """Return whether this connection is the only consumer of a queue and has received everything.
 
-    A consumer whose connection broke may still hold messages until the broker notices. Raises an
-    AMQP error when the queue is not there, TimeoutError when the broker does not answer.
+    A consumer with a broken connection may hold messages until the broker detects it. Raises an
+    AMQP error if the queue does not exist, TimeoutError if the broker does not respond.
     """
     state = await channel.declare_queue(queue.name, passive=True, timeout=CLOSE_TIMEOUT)
     result = state.declaration_result
@@ -290,22 +289,21 @@ async def consume_lasting_queue(
     return LastingQueue(channel, queue)
 
 
-def _quorum() -> dict[str, Any]:
-    return {"x-queue-type": "quorum"}
+_QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
 
 
-def _arguments(queue: Queue, name: str, of_one_user: bool) -> dict[str, Any]:
-    """Return what a queue, or its retry queue, is declared with."""
-    exchange = "" if of_one_user else queue.exchange
+def _arguments(queue: Queue, name: str, is_legacy: bool) -> dict[str, Any]:
+    """Return the arguments with which a queue, or its retry queue, is declared."""
+    exchange = "" if is_legacy else queue.exchange
     if name == queue.retry:
         arguments = {"x-message-ttl": RETRY_AFTER_MS}
-        return _quorum() | _dead_letters(exchange, queue.name) | arguments
+        return _QUORUM | _dead_letters(exchange, queue.name) | arguments
     arguments = {"x-delivery-limit": DELIVERY_LIMIT, "x-single-active-consumer": True}
-    return _quorum() | _dead_letters(exchange, queue.dead) | arguments
+    return _QUORUM | _dead_letters(exchange, queue.dead) | arguments
 
 
 def _dead_letters(exchange: str, queue: str) -> dict[str, Any]:
-    """Move dead letters at least once: the default strategy loses them when the target is away."""
+    """Move dead letters at least once: the default strategy may lose them."""
     return {
         "x-dead-letter-exchange": exchange,
         "x-dead-letter-routing-key": queue,
@@ -317,9 +315,9 @@ def _dead_letters(exchange: str, queue: str) -> dict[str, Any]:
 def persistent(
     body: bytes, message_id: str, headers: Mapping[str, Any] | None = None, *, user: str
 ) -> Message:
-    """Return a message of a user that survives a restart of the broker.
+    """Return a message that survives a restart of the broker.
 
-    The broker refuses it from any other user.
+    The broker refuses it unless `user` is the connection's user.
     """
     return Message(
         body,
@@ -332,24 +330,25 @@ def persistent(
 
 
 async def publish(exchange: AbstractExchange, routing_key: str, message: Message) -> None:
-    """Publish and wait for the broker's confirmation.
+    """Publish a message and wait for the broker's confirmation.
 
-    Raises an AMQP or timeout error when it was not confirmed: unroutable, refused, broker away or
-    frozen. A frozen broker makes the library raise CancelledError although nobody cancelled us;
-    that must not pass for a cancellation.
+    Raises an AMQP or timeout error if it was not confirmed: it is unroutable or refused, or the
+    broker is unreachable or frozen. The library raises CancelledError for a frozen broker although
+    the task was not cancelled; here that becomes ConnectionError.
     """
     try:
         async with asyncio.timeout(PUBLISH_TIMEOUT):
             await exchange.publish(message, routing_key, mandatory=True)
     except asyncio.CancelledError as error:
         raise_if_cancelled(error)
-        raise ConnectionError("the broker went away before it confirmed") from None
+        raise ConnectionError("the connection was lost before the broker confirmed") from None
 
 
 def raise_if_cancelled(error: BaseException) -> None:
-    """Raise a cancellation that somebody asked for; the library also uses it to say «broken».
+    """Raise CancelledError if the current task was cancelled.
 
-    It may as well make another error of one that was asked for: then that one is raised.
+    The library raises CancelledError also for a broken connection, and may turn a real cancellation
+    into another error.
     """
     task = asyncio.current_task()
     if task is None or not task.cancelling():
@@ -361,33 +360,33 @@ def raise_if_cancelled(error: BaseException) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message of a batch: the bytes and what the broker must know of them."""
+    """A message of a batch, with the properties that the broker needs."""
 
     routing_key: str
     message_id: str
     body: bytes
     user: str
-    """Who publishes it: the broker refuses it from any other user."""
+    """The user who publishes it: the broker refuses it from any other user."""
 
 
 async def publish_all(
     channel: AbstractChannel, messages: Sequence[Outgoing]
 ) -> list[BaseException | None]:
-    """Publish persistent messages to the exchange, in their order, in one piece.
+    """Publish persistent messages to the exchange, in their order, with one write.
 
-    Returns for each None or why it was not confirmed. Raises an AMQP or timeout error when the
-    channel cannot be written to; then it is of no further use.
+    Returns for each message None or the reason why it was not confirmed. Raises an AMQP or timeout
+    error if the channel cannot be written to; then it must not be used again.
 
-    Message by message the library needs a task, a lock, two futures and a turn of its writer for
-    each: three times as much in all. What its `basic_publish` does for one is done here for the
-    batch, in the same steps.
+    Publishing one by one takes three times as long: the library needs a task, a lock, two futures
+    and a step of its writer for each. This function does for a batch what the library's
+    `basic_publish` does for a message (see tests/test_library_internals.py).
     """
     writer = cast(aiormq.Channel, await channel.get_underlay_channel())
     confirmations = await _write(writer, messages)
     try:
         if confirmations:
             await asyncio.wait(confirmations, timeout=PUBLISH_TIMEOUT)
-        return [_outcome(confirmation) for confirmation in confirmations]
+        return [outcome_of(confirmation) for confirmation in confirmations]
     finally:
         for message, confirmation in zip(messages, confirmations, strict=True):
             confirmation.cancel()
@@ -395,7 +394,7 @@ async def publish_all(
 
 
 async def _write(writer: aiormq.Channel, messages: Sequence[Outgoing]) -> list[asyncio.Future[Any]]:
-    """Give a batch to the connection's writer; return the confirmations to come."""
+    """Pass a batch to the connection's writer; return a future for each confirmation."""
     confirmations = []
     frames: list[FrameType | ContentBody] = []
     async with asyncio.timeout(PUBLISH_TIMEOUT), writer.lock:
@@ -404,15 +403,16 @@ async def _write(writer: aiormq.Channel, messages: Sequence[Outgoing]) -> list[a
             writer.delivery_tag += 1
             confirmation = writer.create_future()
             writer.confirmations[writer.delivery_tag] = confirmation
-            # By its id the library finds the message that comes back as unroutable.
+            # By its id the library finds the future of a message that is returned as unroutable.
             writer.message_id_delivery_tag[message.message_id] = writer.delivery_tag
             confirmations.append(confirmation)
-            frames += _frames_of(message, writer.max_content_size)
+            frames += frames_of(message, writer.max_content_size)
         await writer.write_queue.put(ChannelFrame.marshall(writer.number, frames))
     return confirmations
 
 
-def _frames_of(message: Outgoing, most: int) -> list[FrameType | ContentBody]:
+def frames_of(message: Outgoing, max_size: int) -> list[FrameType | ContentBody]:
+    """Return the frames of a message, its body in parts of at most `max_size` bytes."""
     properties = spec.Basic.Properties(
         message_id=message.message_id,
         content_type=CONTENT_TYPE,
@@ -423,16 +423,17 @@ def _frames_of(message: Outgoing, most: int) -> list[FrameType | ContentBody]:
     return [
         spec.Basic.Publish(exchange=EXCHANGE, routing_key=message.routing_key, mandatory=True),
         ContentHeader(properties=properties, body_size=len(body)),
-        *(ContentBody(body[start : start + most]) for start in range(0, len(body), most)),
+        *(ContentBody(body[start : start + max_size]) for start in range(0, len(body), max_size)),
     ]
 
 
-def _outcome(confirmation: asyncio.Future[Any]) -> BaseException | None:
+def outcome_of(confirmation: asyncio.Future[Any]) -> BaseException | None:
+    """Return None for a message that was confirmed, else the reason why it was not."""
     if not confirmation.done():
         return TimeoutError("the broker did not confirm in time")
-    # A frozen broker makes the library cancel what nobody cancelled.
+    # The library cancels the futures when the connection breaks.
     if confirmation.cancelled():
-        return ConnectionError("the broker went away before it confirmed")
+        return ConnectionError("the connection was lost before the broker confirmed")
     if error := confirmation.exception():
         return error
     failpoint("publish.confirmed")

@@ -1,7 +1,7 @@
-"""Payment card numbers are refused at the edge, whatever field they stand in.
+"""Requests with a payment card number are refused, whatever field has it.
 
-A number that is never taken in can be in no table, event or log (PCI DSS 4.0, requirement 3).
-Passwords are exempt: they are hashed, kept nowhere, and somebody's may look like a card.
+A number that is never accepted is in no table, event or log (PCI DSS 4.0, requirement 3).
+Passwords are not searched: only their hashes are stored, and one may look like a card number.
 """
 
 import re
@@ -46,45 +46,44 @@ _PATTERNS = (
     rf"{_AT_START_OF_SHORT_GROUPS}{_ISSUER}{_SEPARATOR}[0-9]{{2}}(?:{_SAME}[0-9]{{2}}){{5,7}}"
     rf"(?:{_SAME}[0-9])?(?![0-9]|{_SAME}[0-9])",
 )
-# All begin with the same digits, which the expressions' engine finds fast; what must stand before
-# is looked for from behind them.
+# All begin with the same digits, which the engine finds fast; lookbehinds check what is before.
 _CARD_LIKE = tuple(re.compile(f"[2-6]{pattern}", re.DOTALL) for pattern in _PATTERNS)
 _BLANKS = re.compile(r"[ \t]{2,}")
-# What clients draw for an Idempotency-Key: of a thousand without hyphens one seems to hold a card's
-# number, and its request could never be made.
+# Random Idempotency-Keys: one in a thousand without hyphens seems to hold a card's number, and its
+# request could never succeed.
 _RANDOM_KEY = re.compile(r"[0-9A-Fa-f-]{32,}")
 _LOWEST, _HIGHEST = 10**12, 10**19
 _FORM = "application/x-www-form-urlencoded"
-_OF_CARNET = "/internal/"
+_INTERNAL_PATHS = "/internal/"
 _MESSAGE = "must not hold a card number; send the token of the card form"
 
 
 def holds_card_number(text: str) -> bool:
-    """Say whether a text holds a card's number, in one piece or in groups.
+    """Return whether a text holds a card number, in one piece or in groups.
 
-    In whatever characters: digits of every script, any dash or space, with invisible ones between.
+    Digits of every script count, any dash or space, and invisible characters between them.
     """
-    written = _BLANKS.sub(" ", typed(text))
+    normal_form = _BLANKS.sub(" ", typed(text))
     return any(
-        _has_check_digit(re.sub(r"[^0-9]", "", found.group()))
+        has_check_digit(re.sub(r"[^0-9]", "", match.group()))
         for pattern in _CARD_LIKE
-        for found in pattern.finditer(written)
+        for match in pattern.finditer(normal_form)
     )
 
 
-def _has_check_digit(digits: str) -> bool:
-    """Say whether the last digit is right (ISO/IEC 7812-1, annex B: Luhn)."""
-    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+def has_check_digit(digits: str) -> bool:
+    """Return whether the last digit is correct (ISO/IEC 7812-1, annex B: Luhn)."""
+    products = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
+    return sum(value - 9 if value > 9 else value for value in products) % 10 == 0
 
 
 async def refuse_card_numbers(request: Request, *, in_header: str) -> None:
     """Raise Invalid when a request's query, body or the named header holds a card number.
 
-    Bodies that are neither JSON nor a form are their endpoints' business, as are the calls of
-    Carnet's own services, whose texts came in through here.
+    Bodies that are neither JSON nor a form are not searched, nor are the calls of Carnet's own
+    services: their texts were searched when a client sent them.
     """
-    if request.url.path.startswith(_OF_CARNET):
+    if request.url.path.startswith(_INTERNAL_PATHS):
         return
     for field, value in request.query_params.multi_items():
         _check(field, value)
@@ -96,27 +95,24 @@ async def refuse_card_numbers(request: Request, *, in_header: str) -> None:
         for field, value in parse_qsl((await request.body()).decode(errors="replace")):
             _check(field, value)
     elif kind.endswith("json"):
-        for field, value in _leaves(await _json(request)):
+        try:
+            content = await request.json()
+        except AppError:
+            return  # the route does not read the body, or has refused it
+        for field, value in _leaves(content):
             _check(field, value)
 
 
-async def _json(request: Request) -> Any:
-    try:
-        return await request.json()
-    except AppError:
-        return None  # the route does not read it, or would have refused it
-
-
 def _leaves(content: Any) -> Iterator[tuple[str, str]]:
-    """Yield every text and large number with its top-level field; names of fields as well."""
-    waiting: list[tuple[str, Any]] = [("body", content)]
-    while waiting:
-        field, value = waiting.pop()
+    """Yield every text, large number and field name, with the top-level field that it is in."""
+    stack: list[tuple[str, Any]] = [("body", content)]
+    while stack:
+        field, value = stack.pop()
         if isinstance(value, dict):
             yield from (("body", name) for name in value)
-            waiting += [(name if field == "body" else field, v) for name, v in value.items()]
+            stack += [(name if field == "body" else field, v) for name, v in value.items()]
         elif isinstance(value, list):
-            waiting += [(field, item) for item in value]
+            stack += [(field, item) for item in value]
         elif isinstance(value, str):
             yield field, value
         elif isinstance(value, int | float | Decimal) and _LOWEST <= value < _HIGHEST:

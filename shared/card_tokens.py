@@ -1,7 +1,7 @@
-"""The token that stands for a card: we must never see the card's number (PCI DSS 4.0).
+"""The token that represents a card, so that Carnet never sees its number (PCI DSS 4.0).
 
-Every service that takes one in checks the same form, so that an invalid one is refused before
-anything is written.
+Every service that accepts a token checks its form, so that an invalid one is refused before
+anything is stored.
 """
 
 import re

@@ -1,9 +1,8 @@
-"""`record`: a change of an audited row becomes one event, and nothing escapes it.
+"""`record`: every change of an audited row becomes one event.
 
-Old and new values come from the ORM's own history. History is gone after a flush, and any query
-may flush, so a listener keeps what each flush is about to forget; at the end of the transaction
-`seal` turns what was recorded into outbox rows, and refuses to go on when an audited row changed
-and nobody said why.
+Old and new values are read from the ORM's history. A flush clears the history, and any query may
+flush, so a listener copies it before each flush. At the end of the transaction `seal` writes what
+was recorded to the outbox, and raises an error if an audited row changed and nothing was recorded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from shared.db import BOOKKEEPING, SECRET, Entity, now
 from shared.events import Event, EventActor, EventData
 
 Catalogue = Mapping[tuple[str, str], str]
-"""(entity_type, action) → event type: everything a service publishes, written out."""
+"""(entity_type, action) → event type: all events that a service publishes."""
 
 Values = dict[str, Any]
 
@@ -34,12 +33,12 @@ _LOG = "carnet.changes"
 
 
 class UnrecordedChange(RuntimeError):
-    """An audited row changed in a transaction that recorded nothing of it: a bug in a handler."""
+    """An audited row changed in a transaction that did not record the change: a bug."""
 
 
 @dataclass(slots=True)
 class Change:
-    """One recorded change; values of a new row are read when its id is known."""
+    """A recorded change of a row. The values of a new row are read once it has an id."""
 
     action: str
     entity: Entity
@@ -51,7 +50,7 @@ class Change:
 
 @dataclass(slots=True)
 class Fact:
-    """Something that happened and changed no row of ours."""
+    """A recorded event that changed no audited row."""
 
     action: str
     entity_type: str
@@ -62,7 +61,7 @@ class Fact:
 
 
 class ChangeLog:
-    """What one transaction changed, and what it recorded."""
+    """The changes of one transaction, and what it recorded of them."""
 
     def __init__(self, source: str, catalogue: Catalogue, origin: Origin) -> None:
         self.source = source
@@ -74,75 +73,76 @@ class ChangeLog:
         self.created: set[Entity] = set()
         self.deleted: set[Entity] = set()
         self.in_bulk: set[str] = set()
-        self.told: dict[Entity, Values] = {}
+        self.recorded_values: dict[Entity, Values] = {}
+        """The values that the last event of a new row has."""
         self.savepoints: dict[SessionTransaction, ChangeLog] = {}
 
     def reset(self) -> None:
-        """Forget everything: the transaction it belonged to was rolled back or has ended."""
-        self.take_over(ChangeLog(self.source, self.catalogue, self.origin))
+        """Start empty: the transaction was rolled back or has ended."""
+        self.copy_from(ChangeLog(self.source, self.catalogue, self.origin))
         self.savepoints.clear()
 
     def begin_savepoint(self, savepoint: SessionTransaction) -> None:
-        """Keep what is known now, in case that the savepoint takes the rest back."""
-        kept = ChangeLog(self.source, self.catalogue, self.origin)
-        kept.take_over(self)
-        self.savepoints[savepoint] = kept
+        """Copy the present state, in case the savepoint is rolled back."""
+        copy = ChangeLog(self.source, self.catalogue, self.origin)
+        copy.copy_from(self)
+        self.savepoints[savepoint] = copy
 
-    def take_back(self, savepoint: SessionTransaction) -> None:
-        """Forget what happened since a savepoint that was rolled back."""
-        if (kept := self.savepoints.pop(savepoint, None)) is not None:
-            self.take_over(kept)
+    def roll_back_to(self, savepoint: SessionTransaction) -> None:
+        """Return to the state at the beginning of a savepoint that was rolled back."""
+        if (copy := self.savepoints.pop(savepoint, None)) is not None:
+            self.copy_from(copy)
 
-    def take_over(self, other: "ChangeLog") -> None:
-        """Know exactly what another log knows."""
+    def copy_from(self, other: "ChangeLog") -> None:
+        """Take the state of another log."""
         self.changes, self.facts = list(other.changes), list(other.facts)
         self.touched = {entity: dict(before) for entity, before in other.touched.items()}
         self.created, self.deleted = set(other.created), set(other.deleted)
-        self.in_bulk, self.told = set(other.in_bulk), dict(other.told)
+        self.in_bulk, self.recorded_values = set(other.in_bulk), dict(other.recorded_values)
 
     def require_published(self, entity_type: str, action: str) -> None:
-        """Raise KeyError when the service publishes no such event."""
+        """Raise KeyError when the service does not publish such an event."""
         if (entity_type, action) not in self.catalogue:
             raise KeyError(f"{self.source} publishes no event for {entity_type} {action}")
 
     def record(self, action: str, entity: Entity, details: Values) -> None:
-        """Note why the entity changed, with its values as they are now."""
+        """Record the action that changed the entity, with its present values."""
         self.require_published(entity.entity_type, action)
         self.touch(entity)
         change = Change(action, entity, self.origin)
         if entity in self.created:
-            self._tell_new_row(entity, change)
+            self._take_new_values(entity, change)
         else:
             self._take_differences(entity, change)
             if action == "DELETE" or entity in self.deleted:
-                # A row that is kept under a pseudonym has new values too.
+                # A row that remains with a pseudonym has new values too.
                 change.old = _snapshot(entity) | change.old
         change.new |= details
         self.changes.append(change)
 
-    def _tell_new_row(self, entity: Entity, change: Change) -> None:
-        """Tell a new row as it is now, or what became of it since it was told."""
-        current, told = _set_values(entity), self.told.get(entity)
-        if told is None:
+    def _take_new_values(self, entity: Entity, change: Change) -> None:
+        """Take all values of a new row, or those that changed after its last recorded change."""
+        current, last = _set_values(entity), self.recorded_values.get(entity)
+        if last is None:
             change.created, change.new = True, current
         else:
-            changed = [name for name, old in told.items() if current[name] != old]
-            change.old = {name: told[name] for name in changed}
-            change.new = {name: current[name] for name in changed}
-        # A copy: details join the change, and are no columns.
-        self.told[entity] = dict(current)
+            names = [name for name, old in last.items() if current[name] != old]
+            change.old = {name: last[name] for name in names}
+            change.new = {name: current[name] for name in names}
+        # A copy: details are added to the change, and are not columns.
+        self.recorded_values[entity] = dict(current)
 
     def _take_differences(self, entity: Entity, change: Change) -> None:
-        loaded = inspect(entity).dict
+        current = inspect(entity).dict
         before = self.touched[entity]
         for name, old in before.items():
-            if name in loaded and loaded[name] != old:
-                change.old[name], change.new[name] = old, loaded[name]
-        # What was just recorded is the base of what may be recorded next.
+            if name in current and current[name] != old:
+                change.old[name], change.new[name] = old, current[name]
+        # The next change of the row is recorded against these values.
         self.touched[entity] = before | change.new
 
     def touch(self, entity: Entity) -> None:
-        """Keep what the coming flush is about to forget: the values that the row had before."""
+        """Copy the values that the row had before; the next flush clears them."""
         state: InstanceState[Any] = inspect(entity)
         if entity in self.created or state.transient or state.pending:
             self.created.add(entity)
@@ -156,18 +156,18 @@ class ChangeLog:
                 before[name] = None
 
     def unrecorded(self) -> list[str]:
-        """Name every audited row whose change nobody recorded."""
-        recorded = {change.entity for change in self.changes}
+        """Return the name of every audited row whose change was not recorded."""
+        entities = {change.entity for change in self.changes}
         types = {change.entity.entity_type for change in self.changes}
-        missing = [_name(e) for e in (self.created | self.deleted) if e not in recorded]
+        missing = [_name(e) for e in (self.created | self.deleted) if e not in entities]
         for entity, before in self.touched.items():
-            changed = [name for name, old in before.items() if getattr(entity, name) != old]
-            if changed and entity not in self.deleted:
-                missing.append(f"{_name(entity)}: {', '.join(changed)}")
+            names = [name for name, old in before.items() if getattr(entity, name) != old]
+            if names and entity not in self.deleted:
+                missing.append(f"{_name(entity)}: {', '.join(names)}")
         return missing + [f"{kind} (in bulk)" for kind in self.in_bulk - types]
 
     def events(self) -> list[Event]:
-        """Return one event for each recorded change and fact, each in the order of recording."""
+        """Return one event for each recorded change, then one for each fact."""
         changes = [self._event_of_change(change) for change in self.changes]
         return changes + [self._event_of_fact(fact) for fact in self.facts]
 
@@ -231,15 +231,15 @@ def change_log(session: AsyncSession | Session) -> ChangeLog:
 
 
 def attach(session: AsyncSession, log: ChangeLog) -> None:
-    """Give a new session its change log."""
+    """Set the change log of a new session."""
     session.info[_LOG] = log
 
 
 def record(session: AsyncSession, action: str, entity: Entity, **details: Any) -> None:
-    """Record why an entity changed; it becomes one event when the transaction commits.
+    """Record the action that changed an entity: one event when the transaction commits.
 
-    Call it after the change. Neither flushes nor commits. `details` are added to the event's new
-    values (a reason, for instance). Raises KeyError when the service publishes no such event.
+    Call it after the change. It neither flushes nor commits. `details` are added to the event's
+    new values (a reason, for instance). Raises KeyError when the service publishes no such event.
     """
     change_log(session).record(action, entity, details)
 
@@ -254,11 +254,10 @@ def note(
     details: Values,
     origin: Origin | None = None,
 ) -> None:
-    """Record what happened without changing a row of ours: a sign-in to no account, for instance.
+    """Record an event that changes no audited row: a sign-in without an account, for instance.
 
-    Its event has version 0, so services that keep copies ignore it. `origin` is where
-    it came from, if that was not this transaction. Raises KeyError when the service publishes no
-    such event.
+    The event has version 0, so services with copies ignore it. `origin` replaces that of the
+    transaction. Raises KeyError when the service publishes no such event.
     """
     log = change_log(session)
     log.require_published(entity_type, action)
@@ -267,20 +266,20 @@ def note(
 
 
 def act_as(session: AsyncSession, user_id: int, role: str) -> None:
-    """Attribute the changes recorded from here on to a user that was recognized just now."""
+    """Attribute the changes that are recorded from now on to a user who was just identified."""
     log = change_log(session)
     log.origin = log.origin.acting(user_id, role)
 
 
 async def seal(session: AsyncSession) -> None:
-    """End a transaction's work: flush, refuse unrecorded changes, write the outbox.
+    """Flush, and write an event for each recorded change to the outbox.
 
-    Raises UnrecordedChange when an audited row changed and nothing was recorded of it.
+    Raises UnrecordedChange when an audited row changed and the change was not recorded.
     """
     await session.flush()
     log = change_log(session)
     for entity in log.created | log.touched.keys():
-        # A savepoint that was taken back leaves rows whose values must be read again.
+        # After a savepoint was rolled back the values of its rows must be read again.
         if inspect(entity).persistent and inspect(entity).expired_attributes:
             await session.refresh(entity)
     if missing := log.unrecorded():
@@ -312,13 +311,13 @@ def _snapshot(entity: Entity) -> Values:
 
 
 def _set_values(entity: Entity) -> Values:
-    """Return a new row's values, but for those that only the insert will tell, as its id."""
-    loaded, columns = inspect(entity).dict, inspect(type(entity)).columns
+    """Return a new row's values without those that the insert generates, such as its id."""
+    current, columns = inspect(entity).dict, inspect(type(entity)).columns
     values: Values = {}
     for name in _audited(entity):
         default = columns[name].default
-        if name in loaded:
-            values[name] = loaded[name]
+        if name in current:
+            values[name] = current[name]
         elif default is not None and default.is_scalar:
             values[name] = default.arg
         elif default is None and columns[name].server_default is None and name != "id":
@@ -331,11 +330,11 @@ def _name(entity: Entity) -> str:
 
 
 def _plain(values: Values) -> Values:
-    return {name: _plain_value(value) for name, value in values.items()}
+    return {name: plain_value(value) for name, value in values.items()}
 
 
-def _plain_value(value: Any) -> Any:
-    """Turn a column's value into what JSON can hold without losing anything: money as text."""
+def plain_value(value: Any) -> Any:
+    """Return a column's value as JSON represents it without loss: money as text."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Decimal | UUID):
@@ -346,11 +345,11 @@ def _plain_value(value: Any) -> Any:
 
 
 class AuditedSession(Session):
-    """The session whose flushes are watched."""
+    """A session whose flushes are observed by the listeners below."""
 
 
 @event.listens_for(AuditedSession, "before_flush")
-def _keep_history(session: Session, _context: Any, _instances: Any) -> None:
+def _copy_history(session: Session, _context: Any, _instances: Any) -> None:
     log = session.info.get(_LOG)
     if log is None:
         return
@@ -361,7 +360,7 @@ def _keep_history(session: Session, _context: Any, _instances: Any) -> None:
 
 
 @event.listens_for(AuditedSession, "do_orm_execute")
-def _notice_bulk_changes(state: ORMExecuteState) -> None:
+def _record_bulk_changes(state: ORMExecuteState) -> None:
     log = state.session.info.get(_LOG)
     if log is not None and (state.is_update or state.is_delete or state.is_insert):
         table = getattr(state.statement, "table", None)
@@ -383,10 +382,10 @@ def _begin_savepoint(session: Session, transaction: SessionTransaction) -> None:
 
 
 @event.listens_for(AuditedSession, "after_soft_rollback")
-def _take_back(session: Session, transaction: SessionTransaction) -> None:
-    # A flush that fails is a transaction inside the savepoint, and takes it down with itself.
+def _roll_back(session: Session, transaction: SessionTransaction) -> None:
+    # A flush is a transaction inside the savepoint; if it fails, the savepoint is rolled back too.
     savepoint: SessionTransaction | None = transaction
     while savepoint is not None and not savepoint.nested:
         savepoint = savepoint.parent
     if savepoint is not None and (log := session.info.get(_LOG)) is not None:
-        log.take_back(savepoint)
+        log.roll_back_to(savepoint)

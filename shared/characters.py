@@ -1,10 +1,10 @@
-"""Characters that look alike or cannot be seen, and the plain form of a text that has them."""
+"""Characters that look alike or are invisible, and the plain form of a text that has them."""
 
 import re
 import unicodedata
 from functools import cache
 
-# As characters themselves: in a class of a regular expression every dialect reads them alike.
+# The characters themselves, not escapes: every dialect of regular expressions reads these alike.
 IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
@@ -14,7 +14,7 @@ IGNORABLE = (
 Database (DerivedCoreProperties.txt), which Python does not know."""
 
 INVISIBLE = IGNORABLE + "\u2800\U0001d159\U00016fe4"
-"""The same with three characters that fonts draw as blanks: what leaves no mark on a page."""
+"""IGNORABLE with three characters that fonts draw as blanks: all that is invisible on a page."""
 
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _MINUS = "\u2212"
@@ -23,35 +23,36 @@ _LAST_WITH_A_TWIN = 0x1FFFF
 
 
 def visible(text: str) -> str:
-    """Return a text without the characters that cannot be seen."""
+    """Return a text without invisible characters."""
     return text if text.isascii() else _INVISIBLE.sub("", text)
 
 
 def typed(text: str) -> str:
-    """Return a text with the digits, dashes and spaces of a keyboard, and nothing invisible.
+    """Return a text without invisible characters, and with the digits, dashes and spaces of ASCII.
 
-    Digits of every script and form are 0 to 9, each dash is a hyphen, each connector a low line and
-    each space within a line a space. The cost is linear and small, for texts of any length.
+    Digits of every script become 0 to 9, each dash a hyphen, each connector an underscore and each
+    space within a line a space. The cost grows linearly with the text.
     """
-    return text if text.isascii() else visible(text).translate(_twins())
+    return text if text.isascii() else visible(text).translate(_ascii_twins())
 
 
 def plain(text: str) -> str:
-    """Return the same with compatibility forms folded too (NFKC), such as full-width letters.
+    """Return a text like `typed`, with compatibility forms such as full-width letters replaced.
 
-    For short texts: a character may become eighteen.
+    That is Unicode's NFKC. For short texts: one character may become eighteen.
     """
     return text if text.isascii() else typed(unicodedata.normalize("NFKC", typed(text)))
 
 
 @cache
-def _twins() -> dict[int, str]:
-    """Return the keyboard's character for each character of the same meaning."""
-    twins = ((code, _twin(chr(code))) for code in range(0x80, _LAST_WITH_A_TWIN))
+def _ascii_twins() -> dict[int, str]:
+    """Return the character of ASCII with the same meaning, by code point."""
+    twins = ((code, ascii_twin(chr(code))) for code in range(0x80, _LAST_WITH_A_TWIN))
     return {code: twin for code, twin in twins if twin is not None}
 
 
-def _twin(char: str) -> str | None:
+def ascii_twin(char: str) -> str | None:
+    """Return the digit, dash, underscore or space of ASCII that means the same, or None."""
     category = unicodedata.category(char)
     if category in ("Nd", "No"):
         digit = unicodedata.digit(char, None)

@@ -1,6 +1,6 @@
-"""Calls to other services: few, named, signed, bounded in time, never inside a transaction."""
+"""Signed calls to other services, bounded in time. They are never made inside a transaction."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -11,11 +11,9 @@ from shared.money import dump_exactly
 from shared.tokens import ServiceSigner
 from shared.transport import PooledTransport
 
-Answer = httpx.Response
-
 
 class _Instances:
-    """The addresses of one service, used in turn."""
+    """The addresses of one service, which are used in turn."""
 
     def __init__(self, addresses: str, transport: httpx.AsyncBaseTransport) -> None:
         self._addresses = tuple(filter(None, (each.strip(" /") for each in addresses.split(","))))
@@ -25,12 +23,14 @@ class _Instances:
         self._turn = 0
 
     async def send(self, method: str, path: str, **parts: Any) -> httpx.Response:
-        """Ask the instance whose turn it is, or the next one when it takes no connection.
+        """Send a request to the next instance, or to the one after it if that cannot be connected.
 
-        Never asks a second one what may have reached the first. Raises httpx.HTTPError.
+        A request that may have reached an instance is not sent to another. Raises httpx.HTTPError.
         """
         refusal: httpx.HTTPError | None = None
-        for address in self._in_turn():
+        start = self._turn
+        self._turn = (start + 1) % len(self._addresses)
+        for address in (*self._addresses[start:], *self._addresses[:start]):
             try:
                 request = httpx.Request(method, address + path, **parts)
                 answer = await self._transport.handle_async_request(request)
@@ -41,21 +41,15 @@ class _Instances:
                 return answer
         raise refusal or httpx.ConnectError("no address")
 
-    def _in_turn(self) -> Iterator[str]:
-        start = self._turn
-        self._turn = (start + 1) % len(self._addresses)
-        yield from self._addresses[start:]
-        yield from self._addresses[:start]
-
     async def aclose(self) -> None:
         await self._transport.aclose()
 
 
 class ServiceClients:
-    """The way to each service that this one may call: name → its addresses, comma-separated.
+    """The connections to the services that this one may call.
 
-    `timeout` is for a whole call, in seconds. `transports` replaces the network in tests: name →
-    httpx transport.
+    `addresses` are comma-separated addresses by service name. `timeout` is for a whole call, in
+    seconds. `transports` replaces the network in tests, by service name.
     """
 
     def __init__(
@@ -68,10 +62,9 @@ class ServiceClients:
     ) -> None:
         self._signer = signer
         self._extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
-        replaced = transports or {}
         self._services = {
-            name: _Instances(listed, replaced.get(name) or PooledTransport())
-            for name, listed in addresses.items()
+            name: _Instances(urls, (transports or {}).get(name) or PooledTransport())
+            for name, urls in addresses.items()
         }
 
     async def request(
@@ -84,9 +77,9 @@ class ServiceClients:
         json: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
-        """Call another service on behalf of an origin; 4xx answers are returned to the caller.
+        """Call another service on behalf of an origin. Responses with a status of 4xx are returned.
 
-        Raises ServiceUnavailable when it is down, too slow, or answers 5xx.
+        Raises ServiceUnavailable when the service is down, too slow, or responds with 5xx.
         """
         try:
             answer = await self._services[service].send(
@@ -98,9 +91,12 @@ class ServiceClients:
                 extensions=self._extensions,
             )
         except httpx.HTTPError as error:
-            raise ServiceUnavailable(f"The {service} service does not answer.") from error
+            raise ServiceUnavailable(
+                f"The service {service} does not respond. Try again in a few seconds."
+            ) from error
         if answer.status_code >= 500:
-            raise ServiceUnavailable(f"The {service} service could not answer.")
+            detail = f"The service {service} failed. Try again in a few seconds."
+            raise ServiceUnavailable(detail)
         return answer
 
     def _headers(self, service: str, origin: Origin) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Consumers: take events from a queue, each effect once, in order; park what cannot be handled."""
+"""Consumers: handle the events of a queue in order, each exactly once; park the failures."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -50,14 +50,14 @@ ERROR_HEADER = "x-carnet-error"
 
 
 def read_event(body: bytes) -> Event:
-    """Return a message's event. Raises ValidationError when there is none."""
+    """Return the event in a message. Raises ValidationError if there is none."""
     return Event.model_validate_json(body)
 
 
 def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler[Event]:
-    """Return a batch handler that gives each event to the handler of its type.
+    """Return a batch handler that passes each event to the handler of its type.
 
-    Every event changes the session's origin: what it causes is the system's, in its name.
+    Changes are recorded with the origin "system" and the event as their cause.
     """
 
     async def handle(session: AsyncSession, events: Sequence[Event]) -> None:
@@ -69,35 +69,36 @@ def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler[Event]:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival(Generic[AnEvent]):
-    """A message, and the event in it or why there is none."""
+class ReceivedMessage(Generic[AnEvent]):
+    """A message with its event, or with the error that was raised when it was read."""
 
     message: DeliveredMessage
     content: AnEvent | Exception
 
     @property
     def user(self) -> str | None:
-        """The broker's user who published it; None when it does not say."""
+        """The broker's user who published it; None if the message does not name one."""
         return self.message.header.properties.user_id
 
     @property
     def headers(self) -> Mapping[str, Any]:
-        """What whoever published it said beside the event."""
+        """The headers that the publisher added."""
         return self.message.header.properties.headers or {}
 
     @property
     def event(self) -> AnEvent:
-        """The event. Raises what reading it raised."""
+        """The event. Raises the error that was raised when the message was read."""
         if isinstance(self.content, Exception):
             raise self.content
         return self.content
 
 
 class Consumer(Generic[AnEvent]):
-    """Takes one queue's messages; of several instances one is active at a time (the broker sees
-    to it), because order within an entity matters and a standby takes over in a second.
+    """Handles the messages of one queue.
 
-    `read` makes of a message what `handle` takes, while the batch before is still being written.
+    The broker lets one of several instances be active, so that the events of an entity are handled
+    in order; another takes over within a second. `read` returns what `handle` takes of a message;
+    it runs while the database still writes the batch before.
     """
 
     def __init__(
@@ -118,16 +119,16 @@ class Consumer(Generic[AnEvent]):
         self.batch = batch
         self.read = read
         self.working = False
-        self._earlier: frozenset[str] = frozenset()
-        self._arrived: asyncio.Queue[Arrival[AnEvent]]
+        self._legacy_queues: frozenset[str] = frozenset()
+        self._messages: asyncio.Queue[ReceivedMessage[AnEvent]]
 
     async def run(self) -> None:
-        """Consume until cancelled; whatever breaks, start over after a moment."""
+        """Consume until cancelled. After any error, connect again."""
         while True:
             try:
                 async with bus.connected(self.rabbitmq_url, name=self.queue.name) as broker:
                     async with asyncio.timeout(SETUP_SECONDS):
-                        self._earlier = await bus.queues_of_one_user(broker, self.queue)
+                        self._legacy_queues = await bus.legacy_queues(broker, self.queue)
                     await self._consume(await bus.publishing_channel(broker))
             except (Exception, asyncio.CancelledError) as error:
                 bus.raise_if_cancelled(error)
@@ -137,35 +138,32 @@ class Consumer(Generic[AnEvent]):
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _consume(self, channel: AbstractChannel) -> None:
-        # A queue whose leader has just died answers nothing at all.
+        # A queue whose leader has just died does not respond.
         async with asyncio.timeout(SETUP_SECONDS):
             await channel.set_qos(prefetch_count=2 * self.batch)
-            declared = await self._declare(channel)
-            self._arrived = asyncio.Queue()
-            # Of the library the layer below: above it each message costs twice as much.
-            await (await channel.get_underlay_channel()).basic_consume(declared.name, self._take)
-        gone = asyncio.ensure_future(self._gone(channel))
-        # Looked at even when a batch breaks first, or asyncio complains of it much later.
-        gone.add_done_callback(lambda done: done.cancelled() or done.exception())
+            queue = await self._declare(channel)
+            self._messages = asyncio.Queue()
+            # The lower layer of the library: with the upper one each message costs twice as much.
+            await (await channel.get_underlay_channel()).basic_consume(queue.name, self._receive)
+        end = asyncio.ensure_future(self._wait_for_end(channel))
+        # Retrieves the exception, or asyncio logs it much later when a batch fails first.
+        end.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.working = True
         try:
-            while not gone.done():
-                await self._next_batch(channel, gone)
+            while not end.done():
+                await self._handle_next_batch(channel, end)
         finally:
-            gone.cancel()
-        gone.result()  # raises what broke, if the channel did not just close
+            end.cancel()
+        end.result()  # raises the error, if there was one
         raise ConnectionError("the channel or the queue is gone")
 
-    async def _take(self, message: DeliveredMessage) -> None:
-        """Read a message as it comes, while the database still writes what came before."""
+    async def _receive(self, message: DeliveredMessage) -> None:
+        """Read a message when it arrives, while the database still writes the batch before."""
         if message.exchange == bus.LISTENERS_EXCHANGE:
-            await _acknowledge(message)  # a publisher asked whether the queue is there
+            await _acknowledge(message)  # a publisher checks that the queue exists
             return
-        self._arrived.put_nowait(self._read(message))
-
-    def _read(self, message: DeliveredMessage) -> Arrival[AnEvent]:
         try:
-            arrival = Arrival(message, self.read(message.body))
+            arrival = ReceivedMessage(message, self.read(message.body))
             require_publisher(
                 arrival.event,
                 arrival.user,
@@ -174,49 +172,52 @@ class Consumer(Generic[AnEvent]):
                 owner=self.queue.service,
             )
         except Exception as error:
-            return Arrival(message, error)
-        return arrival
+            arrival = ReceivedMessage(message, error)
+        self._messages.put_nowait(arrival)
 
     async def _declare(self, channel: AbstractChannel) -> AbstractQueue:
-        declared = await bus.declare_queue(channel, self.queue, earlier=self._earlier)
-        WAITING.labels(self.queue.name).set(declared.declaration_result.message_count or 0)
-        return declared
+        queue = await bus.declare_queue(channel, self.queue, legacy=self._legacy_queues)
+        WAITING.labels(self.queue.name).set(queue.declaration_result.message_count or 0)
+        return queue
 
-    async def _gone(self, channel: AbstractChannel) -> None:
-        """Return when the channel has closed or the queue no longer knows a consumer.
+    async def _wait_for_end(self, channel: AbstractChannel) -> None:
+        """Return when the channel is closed or the broker no longer has a consumer of the queue.
 
-        Nobody tells us when somebody deletes the queue or a binding: both are made again here.
+        The broker does not notify us when an operator deletes the queue or a binding, so both are
+        declared again at intervals.
         """
-        closed = asyncio.ensure_future(channel.closed())
+        closing = asyncio.ensure_future(channel.closed())
         try:
-            while not closed.done():
-                await asyncio.wait({closed}, timeout=CHECK_SECONDS)
+            while not closing.done():
+                await asyncio.wait({closing}, timeout=CHECK_SECONDS)
                 async with asyncio.timeout(SETUP_SECONDS):
-                    declared = await self._declare(channel)
-                if not declared.declaration_result.consumer_count:
+                    queue = await self._declare(channel)
+                if not queue.declaration_result.consumer_count:
                     return
         finally:
-            closed.cancel()
+            closing.cancel()
 
-    async def _next_batch(self, channel: AbstractChannel, gone: asyncio.Future[Any]) -> None:
-        first = asyncio.ensure_future(self._arrived.get())
+    async def _handle_next_batch(self, channel: AbstractChannel, end: asyncio.Future[Any]) -> None:
+        first = asyncio.ensure_future(self._messages.get())
         try:
-            await asyncio.wait({first, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({first, end}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not first.done():
                 first.cancel()
         if not first.done() or first.cancelled():
             return
         batch = [first.result()]
-        while len(batch) < self.batch and not self._arrived.empty():
-            batch.append(self._arrived.get_nowait())
+        while len(batch) < self.batch and not self._messages.empty():
+            batch.append(self._messages.get_nowait())
         failpoint("consumer.received")
         await self._handle_batch(channel, batch)
 
-    async def _handle_batch(self, channel: AbstractChannel, batch: list[Arrival[AnEvent]]) -> None:
-        """Handle together; when that fails, in halves, until the culprit is alone and suffers.
+    async def _handle_batch(
+        self, channel: AbstractChannel, batch: list[ReceivedMessage[AnEvent]]
+    ) -> None:
+        """Handle a batch together; if that fails, each half, until the failing message is alone.
 
-        One at a time would be as good for a small batch, and a minute's work for a large one.
+        Handling a large batch one by one would take a minute.
         """
         try:
             await self._apply_when_possible(channel, batch)
@@ -224,24 +225,24 @@ class Consumer(Generic[AnEvent]):
             if channel.is_closed:
                 raise
             if len(batch) == 1:
-                await self._failed(channel, batch[0], error)
+                await self._retry_or_park(channel, batch[0], error)
                 return
             middle = len(batch) // 2
             await self._handle_batch(channel, batch[:middle])
             await self._handle_batch(channel, batch[middle:])
         else:
             failpoint("consumer.before_ack")
-            # All that came before them has had its answer: batches are handled in order.
+            # All messages before are acknowledged already: batches are handled in order.
             await _acknowledge(batch[-1].message, multiple=True)
             failpoint("consumer.acked")
 
     async def _apply_when_possible(
-        self, channel: AbstractChannel, batch: Sequence[Arrival[AnEvent]]
+        self, channel: AbstractChannel, batch: Sequence[ReceivedMessage[AnEvent]]
     ) -> None:
-        """Apply, waiting out what is not the messages' fault.
+        """Apply a batch; during an outage, wait and try again.
 
-        They stay ours meanwhile: the broker counts what we give back as a delivery that failed,
-        and would park healthy messages after some minutes without a database.
+        The messages are not returned meanwhile: the broker counts a returned message as a failed
+        delivery, and would park valid messages after some minutes without a database.
         """
         while True:
             try:
@@ -254,33 +255,29 @@ class Consumer(Generic[AnEvent]):
             else:
                 return
 
-    async def _apply(self, batch: Sequence[Arrival[AnEvent]]) -> None:
-        events = [arrival.event for arrival in batch]
+    async def _apply(self, batch: Sequence[ReceivedMessage[AnEvent]]) -> None:
+        events = [item.event for item in batch]
         async with self.transactions.system(causation=events[0]) as session:
             new = await inbox.take(session, self.queue.name, events)
             if new:
                 await self.handle(session, new)
                 failpoint("consumer.effect")
-        self._measure(new)
+        for event in new:
+            # Not every publisher names a zone; all of them mean UTC.
+            time = event.time if event.time.tzinfo else event.time.replace(tzinfo=UTC)
+            HANDLE_LAG.labels(self.queue.name).observe((now() - time).total_seconds())
         HANDLED.labels(self.queue.name, "handled").inc(len(new))
         HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))
 
-    def _measure(self, handled: Sequence[AnEvent]) -> None:
-        moment, lag = now(), HANDLE_LAG.labels(self.queue.name)
-        for event in handled:
-            # Not every publisher names a zone; ours all mean UTC.
-            told = event.time if event.time.tzinfo else event.time.replace(tzinfo=UTC)
-            lag.observe((moment - told).total_seconds())
-
-    async def _failed(
-        self, channel: AbstractChannel, arrival: Arrival[AnEvent], error: Exception
+    async def _retry_or_park(
+        self, channel: AbstractChannel, received: ReceivedMessage[AnEvent], error: Exception
     ) -> None:
-        """Count the attempt; let the message wait for the next one, or park it in the end."""
-        message, id_ = arrival.message, arrival.message.header.properties.message_id
+        """Copy a message to the retry queue, or to the dead letters if no attempt is left."""
+        message, id_ = received.message, received.message.header.properties.message_id
         if isinstance(error, ForgedMessage):
             FORGED.labels(self.queue.name).inc()
-            log.critical("message_forged", queue=self.queue.name, event_id=id_, user=arrival.user)
-        attempts = _number(arrival.headers.get(ATTEMPTS_HEADER, 0)) + 1
+            log.critical("message_forged", queue=self.queue.name, event_id=id_, user=received.user)
+        attempts = _attempts_of(received.headers) + 1
         hopeless = attempts >= bus.MAX_ATTEMPTS or isinstance(
             error, ValidationError | ForgedMessage
         )
@@ -292,27 +289,25 @@ class Consumer(Generic[AnEvent]):
             attempts=attempts,
             exc_info=error,
         )
-        headers = self._headers_of_copy(arrival)
-        headers |= {ATTEMPTS_HEADER: attempts, ERROR_HEADER: _said_of(error)}
+        # The broker verifies that we sign the copy; its headers name the original publisher.
+        publisher = publisher_of(received.user, received.headers, owner=self.queue.service)
+        headers = {
+            TYPE_HEADER: received.headers.get(TYPE_HEADER, message.routing_key),
+            PUBLISHER_HEADER: publisher or "",
+            ATTEMPTS_HEADER: attempts,
+            ERROR_HEADER: error_line(error),
+        }
         copy = bus.persistent(message.body, id_ or "", headers, user=self.user)
         exchange = await channel.get_exchange(self.queue.exchange, ensure=False)
         await bus.publish(exchange, target, copy)
         await _acknowledge(message)
         HANDLED.labels(self.queue.name, outcome).inc()
 
-    def _headers_of_copy(self, arrival: Arrival[AnEvent]) -> dict[str, Any]:
-        """Say whose a message is and which type it had: of the copy the broker vouches for us."""
-        publisher = publisher_of(arrival.user, arrival.headers, owner=self.queue.service)
-        return {
-            TYPE_HEADER: arrival.headers.get(TYPE_HEADER, arrival.message.routing_key),
-            PUBLISHER_HEADER: publisher or "",
-        }
-
 
 def consumers_of(
     queues: Queues, transactions: Transactions, rabbitmq_url: SecretStr, *, batch: int = BATCH
 ) -> list[Consumer[Event]]:
-    """Return one consumer for each queue, which gives each event to the handler of its type.
+    """Return one consumer for each queue, which passes each event to the handler of its type.
 
     Up to `batch` events share a transaction.
     """
@@ -325,24 +320,25 @@ def consumers_of(
 
 
 async def _acknowledge(message: DeliveredMessage, *, multiple: bool = False) -> None:
-    """Tell the broker that a message, or every one up to it, has had its effect or its place."""
-    # A message that was delivered has a tag; other kinds of message never come here.
+    """Acknowledge a message, or every message up to it."""
+    # Every delivered message has a tag; only returned ones have none.
     await message.channel.basic_ack(cast(int, message.delivery_tag), multiple=multiple)
 
 
-def _number(value: object) -> int:
-    """Return a header's number, 0 for one that is none: anybody may have written it."""
+def _attempts_of(headers: Mapping[str, Any]) -> int:
+    """Return how many attempts a message has had; 0 if the header is not a plausible number."""
+    value = headers.get(ATTEMPTS_HEADER, 0)
     return value if isinstance(value, int) and 0 <= value < bus.MAX_ATTEMPTS else 0
 
 
-def _said_of(error: Exception) -> str:
-    """Return an error in a line for whoever looks at the parked message."""
-    # The driver's own words: SQLAlchemy's would repeat every parameter of the statement.
+def error_line(error: Exception) -> str:
+    """Return an error on one line of at most 300 characters, for the operator."""
+    # The driver's text: SQLAlchemy's has every parameter of the statement.
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     line = next(iter(str(cause).splitlines()), "")
     return f"{type(error).__name__}: {line}"[:300]
 
 
 def is_passing(error: BaseException) -> bool:
-    """Say whether the fault lies with the surroundings: database, broker or another service."""
+    """Return whether the error is an outage of the database, the broker or another service."""
     return isinstance(error, ServiceUnavailable) or is_outage(error)

@@ -1,4 +1,4 @@
-"""Who asked, from where, and under which request id: known before a route is, kept to the end."""
+"""The origin of a request or a change, the request id, and the access log."""
 
 import re
 import time
@@ -26,7 +26,7 @@ _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a change comes from, as its event tells it."""
+    """Who or what makes a change, and for which request: a part of its event."""
 
     correlation_id: str
     user_id: int | None = None
@@ -36,7 +36,7 @@ class Origin:
     causation_id: str | None = None
 
     def acting(self, user_id: int, role: str) -> "Origin":
-        """Return the same origin with the user that has just been recognized."""
+        """Return this origin with a user who has just been identified."""
         return replace(self, user_id=user_id, role=role)
 
 
@@ -48,17 +48,17 @@ def system_origin(correlation_id: str | None = None, causation_id: str | None = 
 
 
 def new_request_id() -> str:
-    """Return a fresh request id."""
+    """Return a new request id."""
     return str(uuid4())
 
 
-def accepted_request_id(sent: str | None) -> str:
-    """Return what the client sent if it is harmless in logs and headers, else a fresh id."""
-    return sent if sent and _VALID_REQUEST_ID.fullmatch(sent) else new_request_id()
+def accepted_request_id(value: str | None) -> str:
+    """Return the client's request id if it is harmless in logs and headers, else a new one."""
+    return value if value and _VALID_REQUEST_ID.fullmatch(value) else new_request_id()
 
 
 def request_origin(connection: HTTPConnection) -> Origin:
-    """Return the anonymous origin of a request; the gateway alone writes the address header."""
+    """Return the anonymous origin of a request. Only the gateway sets the address header."""
     peer = connection.client.host if connection.client else None
     agent = connection.headers.get("user-agent")
     return Origin(
@@ -69,7 +69,7 @@ def request_origin(connection: HTTPConnection) -> Origin:
 
 
 class RequestContext:
-    """Pure ASGI middleware: takes or makes the request id, returns it, logs one line a request."""
+    """Pure ASGI middleware: sets the request id, returns it, and logs one line per request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -95,6 +95,8 @@ class RequestContext:
             await self.app(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
+            # Set by `shared.auth.find_actor`.
+            actor = scope.get("state", {}).get("actor")
             elapsed = round((time.perf_counter() - started) * 1000, 1)
             log.info(
                 "request",
@@ -102,13 +104,7 @@ class RequestContext:
                 route=route,
                 status=status,
                 ms=elapsed,
-                user_id=_user_id(scope),
+                user_id=actor.user_id if actor is not None else None,
             )
             structlog.contextvars.unbind_contextvars("request_id")
             request_id.reset(token)
-
-
-def _user_id(scope: Scope) -> int | None:
-    """Return whose access token the request had, once it was verified (see shared.auth)."""
-    actor = scope.get("state", {}).get("actor")
-    return actor.user_id if actor is not None else None

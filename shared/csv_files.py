@@ -1,4 +1,4 @@
-"""Comma-separated values (RFC 4180), and what spreadsheets make of them."""
+"""Comma-separated values (RFC 4180) that are safe to open in a spreadsheet."""
 
 import codecs
 import csv
@@ -12,10 +12,10 @@ from shared.errors import Invalid
 from shared.fields import QueryFlag
 
 MEDIA_TYPE = "text/csv; charset=utf-8"
-# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection).
+# The first characters of a formula in a spreadsheet (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-# Characters at the beginning of a cell that a spreadsheet may pass over.
-_UNSEEN = " \xa0\u200b\u200e\u200f\u2060\ufeff"
+# Characters that a spreadsheet may skip at the beginning of a cell.
+_SKIPPED = " \xa0\u200b\u200e\u200f\u2060\ufeff"
 
 WithBom = Annotated[
     QueryFlag,
@@ -28,29 +28,26 @@ WithBom = Annotated[
 
 
 def check_bom(with_bom: bool, *, is_csv: bool) -> None:
-    """Raise Invalid if a byte order mark is asked for in a form that has none."""
+    """Raise Invalid if a byte order mark is requested for another format than CSV."""
     if with_bom and not is_csv:
         raise Invalid("bom", "is for CSV only; send format=csv with it, or leave it out")
 
 
 def head(columns: Iterable[str], *, with_bom: bool) -> bytes:
-    """Return the beginning of a file: the line of names, after the byte order mark if wanted."""
+    """Return the first line of a file, with the names of the columns."""
     return (codecs.BOM_UTF8 if with_bom else b"") + lines([columns])
 
 
 def lines(rows: Iterable[Iterable[object]]) -> bytes:
-    """Return lines of cells in UTF-8, each ended by CR and LF.
-
-    Numbers are written as they are. A text that a spreadsheet would take for a formula gets an
-    apostrophe in front, which marks it as text.
-    """
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\r\n")
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return written.getvalue().encode()
+    """Return lines of cells in UTF-8, each ended by CR and LF."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerows([as_text(value) for value in row] for row in rows)
+    return buffer.getvalue().encode()
 
 
-def _cell(value: object) -> object:
-    if isinstance(value, str) and value.lstrip(_UNSEEN).startswith(_FORMULA):
+def as_text(value: object) -> object:
+    """Return a cell with an apostrophe in front if a spreadsheet would read it as a formula."""
+    if isinstance(value, str) and value.lstrip(_SKIPPED).startswith(_FORMULA):
         return f"'{value}"
     return value

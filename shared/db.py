@@ -1,4 +1,4 @@
-"""Column types, names of constraints, the engine, and what every audited table has."""
+"""Column types, names of constraints, the engine, and the columns of every audited table."""
 
 import socket
 from datetime import UTC, datetime
@@ -26,10 +26,10 @@ NAMING = {
 }
 
 SECRET = {"secret": True}
-"""`mapped_column(info=SECRET)`: the column never enters an event."""
+"""`mapped_column(info=SECRET)`: the column is never in an event."""
 
 BOOKKEEPING = {"bookkeeping": True}
-"""`mapped_column(info=BOOKKEEPING)`: changes with every change, so is no change by itself."""
+"""`mapped_column(info=BOOKKEEPING)`: changes with every change, so it is not in events."""
 
 TYPES: dict[Any, Any] = {
     int: BigInteger,
@@ -47,21 +47,21 @@ _KEEPALIVE = {
     "TCP_KEEPCNT": 3,
     "TCP_USER_TIMEOUT": 30_000,
 }
-"""Seconds, but for the last in milliseconds; `provisioning` asks the same of the server."""
+"""In seconds, the last in milliseconds. `provisioning` sets the same for the server."""
 
 
 def metadata() -> MetaData:
-    """Return a fresh collection of tables; a service's are found by its role's search_path."""
+    """Return a new collection of tables. They have no schema: the role's search_path selects it."""
     return MetaData(naming_convention=NAMING)
 
 
 def now() -> datetime:
-    """Return this instant, in UTC with its zone."""
+    """Return the present time in UTC, with its zone."""
     return datetime.now(UTC)
 
 
 class Entity:
-    """A table whose changes are audited: mixed into a model, it makes `record` possible."""
+    """Mixin for the model of an audited table, whose changes are passed to `record`."""
 
     entity_type: ClassVar[str]
 
@@ -78,7 +78,7 @@ class Entity:
 
     @property
     def audited_organization_id(self) -> int | None:
-        """Whose audit log shows a change of this row."""
+        """Return the organization whose audit log shows a change of this row."""
         return getattr(self, "organization_id", None)
 
 
@@ -92,16 +92,21 @@ def make_engine(url: SecretStr, *, pool_size: int = 10) -> AsyncEngine:
         json_deserializer=from_json,
         connect_args={"timeout": 5, "server_settings": {"timezone": "UTC"}},
     )
-    event.listen(engine.sync_engine, "connect", _notice_a_vanished_server)
-    event.listen(engine.sync_engine, "connect", _read_every_moment)
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "connect", detect_dead_server)
+    event.listen(
+        engine.sync_engine,
+        "connect",
+        lambda connection, _record: connection.run_async(read_every_moment),
+    )
+    event.listen(engine.sync_engine, "checkout", refuse_closed)
     return engine
 
 
-def _notice_a_vanished_server(connection: AdaptedConnection, *_: Any) -> None:
-    """Let statements fail that wait for a server whose host is gone; no slow one is cut short.
+def detect_dead_server(connection: AdaptedConnection, *_: Any) -> None:
+    """Set the socket's options so that a statement fails when the server's host is gone.
 
-    Without this they wait for as long as the system tries, and each keeps a place of the pool.
+    Without this a statement waits until the system gives up, and occupies a place of the pool. Slow
+    statements are not interrupted.
     """
     link: socket.socket = connection.driver_connection._transport.get_extra_info("socket")
     if link.family == socket.AF_UNIX:
@@ -112,15 +117,13 @@ def _notice_a_vanished_server(connection: AdaptedConnection, *_: Any) -> None:
             link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _read_every_moment(connection: AdaptedConnection, *_: Any) -> None:
-    connection.run_async(read_every_moment)
+def refuse_closed(connection: AdaptedConnection, *_: Any) -> None:
+    """Make the pool replace connections that the server has closed.
 
+    The event loop detects them at once. So no request fails after an immediate restart of the
+    database, and none has the cost of a check beforehand (`pool_pre_ping`).
 
-def _refuse_closed(connection: AdaptedConnection, *_: Any) -> None:
-    """Let the pool open new connections in place of those that the server has closed.
-
-    The event loop knows of them as soon as it happens. So no request fails for an immediate
-    restart of the database, and none pays for asking the server beforehand (`pool_pre_ping`).
+    Raises InvalidatePoolError for a closed connection.
     """
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError

@@ -1,9 +1,9 @@
-"""Refusals that an auditor must see: what somebody was not allowed to do becomes an audit row.
+"""Denials: requests that a caller was not authorized to make become rows of the audit trail.
 
-The refused request's transaction is rolled back, so its row cannot be written there. The refusal is
-counted in memory, which cannot fail or wait, and a task writes what a minute has counted in a
-transaction of its own: one event for each actor, route and minute, however many refusals there
-were. Memory is bounded: in a flood, refusals beyond the bound are counted together.
+A denied request's transaction is rolled back, so the row cannot be written there. The denial is
+counted in memory, which cannot fail or wait, and a task writes the counts of a minute in a
+transaction of its own: one event for each actor, route and minute, whatever the count. Memory is
+bounded: in a flood, denials beyond the bound are counted together.
 """
 
 import asyncio
@@ -32,29 +32,29 @@ log = structlog.get_logger(__name__)
 ENTITY_TYPE, ACTION = "request", "DENIED"
 
 MAX_KINDS = 1000
-"""How many actors and routes are told apart in one minute, of those with a token and of those
-without one; the rest share one row per route."""
+"""How many rows one minute has at most for callers with a token, and as many for those without one;
+the other callers share one row per route."""
 
 MAX_MINUTES = 10
-"""How many minutes may wait for the database, if it is away. Refusals after that are lost, and only
+"""How many minutes may wait during an outage of the database. Denials after that are lost, and only
 their number is logged."""
 
 EVERY = 5.0
-"""Seconds between two checks for a minute that is over."""
+"""Seconds between two checks for minutes that have ended."""
 
 LAST_WRITE = 3.0
-"""Seconds for writing what is left when the process ends."""
+"""Seconds for writing the remaining rows when the process ends."""
 
 _ID = re.compile(r"[1-9][0-9]{0,11}")
-"""The ids of a path, which are safe to keep: other text of a refused path may be anything."""
+"""An id in a path, which is safe to store. Other parts of a denied path may be any text."""
 
 
-class Denied(TypedDict):
-    """What was refused, how often within the minute, and the ids in the path of the last one.
+class DenialDetails(TypedDict):
+    """What was denied, how often within the minute, and the ids in the path of the last request.
 
-    `refusal` is the error's code and `reason` its sentence. `user_id` is the account that the
-    refusal is about, where that is not the actor: the account of a throttled sign-in. `others` says
-    that the row stands for actors who are not named one by one.
+    `refusal` is the error's code and `reason` its detail. `user_id` is the account that the denial
+    is about, if that is not the actor: the account of a throttled sign-in. `others` is true for a
+    row of callers who are not named individually.
     """
 
     method: str
@@ -69,22 +69,22 @@ class Denied(TypedDict):
     others: bool
 
 
-SHAPE: Shape = fact(Denied)
+SHAPE: Shape = fact(DenialDetails)
 """The published shape of every service's denials."""
 
 
-Who = tuple[int | None, str | None]
-"""The actor's user id; or a calling service's name, or the address of who is not signed in."""
+DeniedCaller = tuple[int | None, str | None]
+"""A user's id; or None with the name of a service, or with the address of an anonymous client."""
 
-Key = tuple[Who, str, str, str, int | None]
-"""Who, the method, the route's template, the error's code, and the account that it is about."""
+DenialKey = tuple[DeniedCaller, str, str, str, int | None]
+"""The caller, the method, the route's template, the error's code, and the account it is about."""
 
-_OTHERS: Who = (None, None)
+_OTHERS: DeniedCaller = (None, None)
 
 
 @dataclass(slots=True)
-class _Counted:
-    """The refusals of one actor, route and minute."""
+class _DenialCount:
+    """The denials of one caller, route and minute."""
 
     origin: Origin
     organization_id: int | None
@@ -98,26 +98,26 @@ class _Counted:
 
 @dataclass(slots=True)
 class _Minute:
-    """The refusals of one minute, of callers with a verified token and of callers without one.
+    """The denials of one minute, of callers with a verified token and of callers without one.
 
-    Each group has a bound of its own: anybody can be refused from thousands of addresses, and must
-    not be able to take the name from the row of a user.
+    Each group has a bound of its own: an anonymous client with thousands of addresses must not be
+    able to fill the places of users.
     """
 
-    recognized: dict[Key, _Counted] = field(default_factory=dict)
-    anonymous: dict[Key, _Counted] = field(default_factory=dict)
+    recognized: dict[DenialKey, _DenialCount] = field(default_factory=dict)
+    anonymous: dict[DenialKey, _DenialCount] = field(default_factory=dict)
 
-    def group_of(self, origin: Origin) -> dict[Key, _Counted]:
-        """Return the refusals among which those of an origin are counted."""
+    def group_of(self, origin: Origin) -> dict[DenialKey, _DenialCount]:
+        """Return the group in which denials of an origin are row."""
         return self.anonymous if origin.role == ANONYMOUS else self.recognized
 
-    def rows(self) -> list[tuple[Key, _Counted]]:
-        """Return all refusals."""
+    def rows(self) -> list[tuple[DenialKey, _DenialCount]]:
+        """Return the denials of both groups."""
         return [*self.recognized.items(), *self.anonymous.items()]
 
 
 class Denials:
-    """Counts a process's refusals and writes them; `clock` is replaced in tests."""
+    """Counts the denials of a process and writes them. Tests replace `clock`."""
 
     def __init__(self, transactions: Transactions, clock: Callable[[], datetime] = now) -> None:
         self._transactions = transactions
@@ -126,7 +126,7 @@ class Denials:
         self._dropped = 0
 
     def count(self, request: Request, error: AppError) -> None:
-        """Count a refusal, if it is one that auditors must see. Never raises and never waits."""
+        """Count an error if it is a denial. Never raises and never waits."""
         if not error.denies:
             return
         try:
@@ -136,44 +136,48 @@ class Denials:
 
     def _count(self, request: Request, error: AppError) -> None:
         moment = self._clock()
-        who, origin, organization_id = _actor_of(request, error)
+        caller, origin, organization_id = _caller_of(request, error)
         route = getattr(request.scope.get("route"), "path", "unmatched")
-        key: Key = (who, request.method, route, error.code(), error.about_user_id)
-        new = _Counted(origin, organization_id, error.detail, moment, moment)
-        counted = self._place(moment.replace(second=0, microsecond=0), key, new)
-        if counted is None:
+        key: DenialKey = (caller, request.method, route, error.code(), error.about_user_id)
+        new = _DenialCount(origin, organization_id, error.detail, moment, moment)
+        row = self._row_for(moment.replace(second=0, microsecond=0), key, new)
+        if row is None:
             self._dropped += 1
             return
-        counted.count += 1
-        counted.last_at = moment
-        if not counted.others:
-            counted.path_ids = _path_ids(request)
+        row.count += 1
+        row.last_at = moment
+        if not row.others:
+            row.path_ids = {
+                name: int(text)
+                for name, text in request.path_params.items()
+                if _ID.fullmatch(str(text)) is not None
+            }
 
-    def _place(self, minute: datetime, key: Key, new: _Counted) -> _Counted | None:
-        """Return where a refusal is counted: by itself, or with others when there are too many.
+    def _row_for(self, minute: datetime, key: DenialKey, new: _DenialCount) -> _DenialCount | None:
+        """Return the row in which a denial is counted: its own, or the common one of a full minute.
 
-        None when too many minutes wait already.
+        None when too many minutes wait for the database.
         """
         if minute not in self._minutes and len(self._minutes) >= MAX_MINUTES:
             return None
-        places = self._minutes.setdefault(minute, _Minute()).group_of(new.origin)
-        if key not in places and len(places) >= MAX_KINDS:
+        rows = self._minutes.setdefault(minute, _Minute()).group_of(new.origin)
+        if key not in rows and len(rows) >= MAX_KINDS:
             key = (_OTHERS, *key[1:4], None)
             new = replace(new, origin=system_origin(), organization_id=None, others=True)
-        return places.setdefault(key, new)
+        return rows.setdefault(key, new)
 
     async def write(self, *, everything: bool = False) -> None:
-        """Write what the minutes that are over have counted, or everything.
+        """Write the rows of the minutes that have ended, or all rows.
 
         Each minute has a transaction of its own, so that the event loop is not blocked for the rows
-        of all of them. What cannot be written stays counted. Raises what the database raises.
+        of all of them. Rows that cannot be written remain. Raises the database's errors.
         """
         this_minute = self._clock().replace(second=0, microsecond=0)
         due = [minute for minute in self._minutes if everything or minute < this_minute]
         for minute in due:
             async with self._transactions.begin(system_origin(), EVERYTHING) as session:
-                for key, counted in self._minutes[minute].rows():
-                    _note(session, key, counted)
+                for key, row in self._minutes[minute].rows():
+                    record_denial(session, key, row)
             del self._minutes[minute]
         if due and self._dropped:
             log.error("denials_dropped", count=self._dropped)
@@ -181,12 +185,12 @@ class Denials:
 
     @property
     def waiting(self) -> int:
-        """Return how many rows are still to be written."""
+        """Return how many rows are not written yet."""
         return sum(len(minute.rows()) for minute in self._minutes.values())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write minute by minute while the block runs, and what is left at its end."""
+        """Write minute by minute while the block runs, and the remaining rows at its end."""
         task = asyncio.create_task(self._write_repeatedly(), name="denials")
         try:
             yield
@@ -209,46 +213,39 @@ class Denials:
                 log.warning("denials_wait", count=self.waiting, cause=repr(error))
 
 
-def _note(session: AsyncSession, key: Key, counted: _Counted) -> None:
+def record_denial(session: AsyncSession, key: DenialKey, row: _DenialCount) -> None:
+    """Record one row as an event that changes no entity."""
     _, method, route, refusal, about_user_id = key
-    details = Denied(
+    details = DenialDetails(
         method=method,
         route=route,
         refusal=refusal,
-        reason=counted.reason,
-        count=counted.count,
-        first_at=counted.first_at.isoformat(),
-        last_at=counted.last_at.isoformat(),
-        path_ids=counted.path_ids,
+        reason=row.reason,
+        count=row.count,
+        first_at=row.first_at.isoformat(),
+        last_at=row.last_at.isoformat(),
+        path_ids=row.path_ids,
         user_id=about_user_id,
-        others=counted.others,
+        others=row.others,
     )
     note(
         session,
         ACTION,
         ENTITY_TYPE,
-        organization_id=counted.organization_id,
+        organization_id=row.organization_id,
         details={**details},
-        origin=counted.origin,
+        origin=row.origin,
     )
 
 
-def _actor_of(request: Request, error: AppError) -> tuple[Who, Origin, int | None]:
-    """Return who was refused: by the token's user, a calling service's name, or the address."""
+def _caller_of(request: Request, error: AppError) -> tuple[DeniedCaller, Origin, int | None]:
+    """Return the caller, the origin, and the organization whose audit trail shows the denial."""
     origin = request_origin(request)
     actor: Actor | None = getattr(request.state, "actor", None)
     if actor is not None:
-        acting = origin.acting(actor.user_id, actor.role)
-        return (actor.user_id, None), acting, actor.organization_id
+        origin = origin.acting(actor.user_id, actor.role)
+        return (actor.user_id, None), origin, actor.organization_id
     service: str | None = getattr(request.state, "calling_service", None)
     if service is not None:
         return (None, service), replace(origin, role=service), None
     return (None, origin.ip_address), origin, error.about_organization_id
-
-
-def _path_ids(request: Request) -> dict[str, int]:
-    return {
-        name: int(text)
-        for name, text in request.path_params.items()
-        if _ID.fullmatch(str(text)) is not None
-    }

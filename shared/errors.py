@@ -25,7 +25,7 @@ class AppError(Exception):
     """An error that is reported to the client; its `code` is its class name in snake case.
 
     The first paragraph of a subclass's docstring is its default `detail`. Every detail is made of
-    full sentences that say what is wrong and, where the client can change it, what to do.
+    full sentences that state what is wrong and, where the client can change it, what to do.
     """
 
     status: ClassVar[int] = 500

@@ -1,6 +1,6 @@
-"""The envelope every change travels in: CloudEvents 1.0 with our `data` (see docs/events.md).
+"""The envelope of every event: CloudEvents 1.0 with our `data` (see docs/events.md).
 
-Fields that we do not know are kept: readers pass over them, the audit trail stores them.
+Unknown fields are preserved: readers ignore them, the audit trail stores them.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ class EventActor(BaseModel):
 
 
 class EventData(BaseModel):
-    """What changed. `old_values` and `new_values` hold only what an update changed."""
+    """The change. After an update `old_values` and `new_values` hold only the changed fields."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
@@ -40,7 +40,7 @@ class EventData(BaseModel):
 
 
 class Event(BaseModel):
-    """One change, as published."""
+    """An event as it is published."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
@@ -55,33 +55,33 @@ class Event(BaseModel):
 
     @property
     def correlation_id(self) -> str:
-        """Names what the change belongs to: a request, or what a request caused."""
+        """The id of the request that caused the change, directly or through other events."""
         return self.data.correlation_id
 
 
-class Received(Protocol):
-    """What a consumer knows of an event, whatever else its reader made of the message."""
+class ConsumedEvent(Protocol):
+    """The properties of an event that a consumer needs, whatever type its reader returns."""
 
     @property
     def id(self) -> str:
-        """Names the event; the inbox goes by it."""
+        """The id by which the inbox recognizes an event."""
 
     @property
     def type(self) -> str:
-        """As the event's."""
+        """The type of the event."""
 
     @property
     def source(self) -> str:
-        """As the event's."""
+        """The service that published the event: `carnet/<service>`."""
 
     @property
     def time(self) -> datetime:
-        """When it happened."""
+        """The time of the change."""
 
     @property
     def correlation_id(self) -> str:
-        """As the event's."""
+        """The id of the request that caused the change."""
 
 
-AnEvent = TypeVar("AnEvent", bound=Received)
-"""What a consumer's reader returns, and its handler takes."""
+AnEvent = TypeVar("AnEvent", bound=ConsumedEvent)
+"""The type that a consumer's reader returns and its handler takes."""

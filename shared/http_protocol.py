@@ -1,8 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol with the end of each message where RFC 9112 puts it.
+"""uvicorn's HTTP/1.1 protocol, with the end of each message as RFC 9112 defines it.
 
 llhttp stops reading HTTP after a head with `Connection: Upgrade`, and httptools then skips the
-message's body: what follows the head would be parsed as the next request, although it is the body
-of this one. No server of ours speaks another protocol, so `Upgrade` is ignored (RFC 9110 7.8).
+message's body, so the body would be parsed as the next request. Our servers support no other
+protocol, so `Upgrade` is ignored (RFC 9110 7.8).
 """
 
 import structlog
@@ -14,19 +14,27 @@ log = structlog.get_logger(__name__)
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection of a client to a server of ours."""
+    """One connection of a client."""
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived. What is not HTTP is answered with 400, and ends the connection."""
+        """Parse the bytes. If they are not HTTP, respond with 400 and close the connection."""
         self._unset_keepalive_if_required()
+        rest: bytes | memoryview = data
         try:
-            self._parse(data)
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    break
+                except HttpParserUpgrade as upgrade:
+                    end_of_head: int = upgrade.args[0]
+                    self._parse_head_without_upgrade()
+                    rest = memoryview(rest)[end_of_head:]
         except HttpParserError as error:
             log.info("request_malformed", cause=str(error))
             self.send_400_response("Invalid HTTP request received.")
 
     def on_headers_complete(self) -> None:
-        """Start the request, unless its head is about to be parsed again without `Upgrade`."""
+        """Start the request, unless its head will be parsed again without `Upgrade`."""
         if self.parser.should_upgrade():
             return
         super().on_headers_complete()
@@ -35,25 +43,14 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_message_complete(self) -> None:
-        """End the body, unless the message's head is about to be parsed again."""
+        """End the body, unless the message's head will be parsed again."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def _parse(self, data: bytes | memoryview) -> None:
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except HttpParserUpgrade as upgrade:
-                end_of_head: int = upgrade.args[0]
-                self._parse_head_without_upgrade()
-                data = memoryview(data)[end_of_head:]
-            else:
-                return
-
     def _parse_head_without_upgrade(self) -> None:
-        """Let a new parser read the present head without `Upgrade`; the body is still to come.
+        """Parse the present head again with a new parser, without `Upgrade`. The body follows.
 
-        Raises HttpParserError for CONNECT, whose head says nothing about where its body ends.
+        Raises HttpParserError for CONNECT, whose head does not define the end of its body.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
@@ -68,15 +65,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         if cycle.waiting_for_100_continue:
-            app = _closing_when_not_continued(app, cycle)
+            app = close_if_not_continued(app, cycle)
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
 
-def _closing_when_not_continued(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
-    """End the connection with an answer that is sent before `100 Continue` is.
+def close_if_not_continued(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """Return an application that closes the connection if it responds before `100 Continue`.
 
-    Whether the client still sends the body that it announced is its choice (RFC 9110 10.1.1), so
-    the next bytes may be this body or another request.
+    The client may still send the announced body or omit it (RFC 9110 10.1.1), so the next bytes may
+    be this body or another request.
     """
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,8 +1,9 @@
-"""Idempotency keys: the same caller, route, key and body get the first answer again.
+"""Idempotency keys: a repetition with the same caller, route, key and body gets the first response.
 
-A key's row is committed with the effect it stands for. While the effect is under way an advisory
-lock (one transaction) or a lease in the row (a use case of several transactions) answers 409; a
-crash releases the one at once and the other when it runs out, and the next attempt goes on.
+A key's row is committed together with the effect of the request. While that request runs, an
+advisory lock (a use case with one transaction) or a lease in the row (with several) makes others
+respond with 409. After a crash the lock is released at once, the lease when it expires; the next
+attempt then continues.
 """
 
 import hashlib
@@ -51,7 +52,7 @@ class IdempotencyReplay(Exception):
 
 
 class IdempotencyRecord(SharedBase):
-    """An idempotency key with what it stands for: `status` is null until there is an answer."""
+    """An idempotency key and the response to it: `status` is null until there is one."""
 
     __tablename__ = "idempotency_keys"
 
@@ -59,7 +60,7 @@ class IdempotencyRecord(SharedBase):
     route: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
-    """The body's fingerprint by the key that signs calls, as version 2.0 compares it."""
+    """The body's fingerprint, made with the key that signs calls: version 2.0 compares it."""
     status: Mapped[int | None]
     body: Mapped[bytes | None]
     headers: Mapped[dict[str, Any] | None]
@@ -67,10 +68,10 @@ class IdempotencyRecord(SharedBase):
     leased_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
     body_digest: Mapped[str | None]
-    """The same by a secret of its own, which a rotation of the signing key leaves alone."""
+    """The body's fingerprint, made with a secret of its own, which is not rotated with that key."""
 
     def response(self) -> Response:
-        """Return the first answer again, marked as such."""
+        """Return the stored response, marked as a repetition."""
         headers = {**(self.headers or {}), "Idempotent-Replayed": "true"}
         return Response(self.body, status_code=self.status or 500, headers=headers)
 
@@ -78,7 +79,7 @@ class IdempotencyRecord(SharedBase):
 _STORED_HEADERS = ("content-type", "location", "etag")
 _IDENTITY = ("caller", "route", "key")
 _KEYS = cast(Table, IdempotencyRecord.__table__)
-# Put together once, and of the table: every POST with a key pays for them.
+# Built once, and of the table instead of the model: every POST with a key executes some of them.
 _INSERT = insert(_KEYS)
 _LEASE_NEW = _INSERT.on_conflict_do_nothing().returning(_KEYS.c.key)
 _LEASE_AGAIN = _INSERT.on_conflict_do_update(
@@ -91,13 +92,13 @@ _STORE = _INSERT.on_conflict_do_update(
 )
 _WRITE_LEASED = (
     update(_KEYS)
-    .where(*(_KEYS.c[name] == bindparam(f"held_{name}") for name in (*_IDENTITY, "leased_until")))
+    .where(*(_KEYS.c[name] == bindparam(f"old_{name}") for name in (*_IDENTITY, "leased_until")))
     .returning(_KEYS.c.key)
 )
 
 
 class IdempotencyClaim:
-    """A request's hold on its key. `resource_id` is what an interrupted attempt has made."""
+    """A request's claim of its key. `resource_id` names the resource of an interrupted attempt."""
 
     def __init__(
         self, caller: str, route: str, key: str, fingerprint: str, body_digest: str | None = None
@@ -109,27 +110,31 @@ class IdempotencyClaim:
         self._leased_until: datetime | None = None
 
     async def begin(self, session: AsyncSession, *, lease: bool = False) -> None:
-        """Take the key, in the transaction of the effect.
+        """Claim the key, in the transaction of the effect.
 
-        With `lease` the key stays taken after this transaction, for a use case of several.
-        Raises IdempotencyReplay with the first answer, RequestInProgress, or IdempotencyKeyReused.
+        With `lease` the key remains claimed after this transaction, for a use case with several.
+        Raises IdempotencyReplay with the first response, RequestInProgress, or
+        IdempotencyKeyReused.
         """
         if lease and await self._lease(session, _LEASE_NEW):
             return
-        await self._take_up(session)
+        await self._continue_earlier(session)
         if lease:
             await self._lease(session, _LEASE_AGAIN)
 
     async def _lease(self, session: AsyncSession, statement: Executable) -> bool:
-        """Write that the key is taken; False when the statement leaves somebody else's row."""
+        """Write a lease; return False if the statement does not change another request's row."""
         leased_until = now() + LEASE
         if not await session.scalar(statement, self._row({"leased_until": leased_until})):
             return False
         self._leased_until = leased_until
         return True
 
-    async def _take_up(self, session: AsyncSession) -> None:
-        """Take up what the key stands for, if anything, and keep others out meanwhile."""
+    async def _continue_earlier(self, session: AsyncSession) -> None:
+        """Lock the key until the end of the transaction, and read the row of an earlier attempt.
+
+        Raises as `begin` does.
+        """
         identity = "\n".join(self.identity.values())
         lock = func.pg_try_advisory_xact_lock(func.hashtextextended(identity, 1))
         if not await session.scalar(select(lock)):
@@ -139,11 +144,9 @@ class IdempotencyClaim:
             await session.delete(row)
             await session.flush()
             row = None
-        if row is not None:
-            self._resume(row)
-
-    def _resume(self, row: IdempotencyRecord) -> None:
-        if not self._is_for_the_body_of(row):
+        if row is None:
+            return
+        if not self._has_same_body(row):
             raise IdempotencyKeyReused
         if row.status is not None:
             raise IdempotencyReplay(row)
@@ -151,59 +154,56 @@ class IdempotencyClaim:
             raise self._in_progress()
         self.resource_id = row.resource_id
 
-    def _is_for_the_body_of(self, row: IdempotencyRecord) -> bool:
-        """Say whether the row was made by this body: either fingerprint proves it.
+    def _has_same_body(self, row: IdempotencyRecord) -> bool:
+        """Return whether the row is of a request with this body: either fingerprint proves it.
 
-        Rows of version 2.0 have no digest, and instances of it compare the fingerprint alone; both
-        may be at work during a rolling update.
+        Rows of version 2.0 have no digest, and its instances compare only the fingerprint; both
+        versions may run during a rolling update.
         """
         same_digest = self.body_digest is not None and self.body_digest == row.body_digest
         return same_digest or self.fingerprint == row.fingerprint
 
     async def attach(self, session: AsyncSession, resource_id: int) -> None:
-        """Note what was made, so that a later attempt goes on from there.
+        """Record the resource that was created, so that a later attempt continues with it.
 
-        Raises RequestInProgress when the lease ran out and another attempt has the key: what was
-        made must be taken back then, or there would be two of it.
+        Raises RequestInProgress if the lease has expired and another attempt has the key: the
+        resource must be rolled back then, or there would be two.
         """
         self.resource_id = resource_id
         if not await self._write(session, resource_id=resource_id):
             raise self._in_progress()
 
     async def store(self, session: AsyncSession, response: Response) -> None:
-        """Keep the answer: in the transaction of the effect, or after that was rolled back.
+        """Store the response in the transaction of the effect, or after that was rolled back.
 
-        Another attempt may have got the key meanwhile: what it did stands.
+        If another attempt has claimed the key in between, its row is not changed.
         """
-        if self._leased_until is None:
-            await session.execute(_STORE, self._row(self._stored_values(response)))
-        else:
-            await self._write(session, **self._stored_values(response))
-
-    @staticmethod
-    def _stored_values(response: Response) -> dict[str, Any]:
         headers = {
             name: response.headers[name] for name in _STORED_HEADERS if name in response.headers
         }
-        return {
+        values = {
             "status": response.status_code,
             "body": bytes(response.body),
             "headers": headers,
             "leased_until": None,
         }
+        if self._leased_until is None:
+            await session.execute(_STORE, self._row(values))
+        else:
+            await self._write(session, **values)
 
     async def release(self, session: AsyncSession) -> None:
-        """Let the key go without an answer, but keep what was made."""
+        """End the lease without a response. `resource_id` remains."""
         await self._write(session, leased_until=None)
 
     async def _write(self, session: AsyncSession, **values: Any) -> bool:
-        """Write to the leased row; False, and nothing is written, when it is no longer ours.
+        """Write to the leased row; return False, and write nothing, if the lease is not ours.
 
-        A process may stand still for longer than its lease, and another attempt go on meanwhile.
+        A process may pause for longer than its lease, and another attempt continue meanwhile.
         """
-        held = {**self.identity, "leased_until": self._leased_until}
-        ours = {f"held_{name}": value for name, value in held.items()}
-        return await session.scalar(_WRITE_LEASED, {**ours, **values}) is not None
+        present = {**self.identity, "leased_until": self._leased_until}
+        condition = {f"old_{name}": value for name, value in present.items()}
+        return await session.scalar(_WRITE_LEASED, {**condition, **values}) is not None
 
     def _row(self, values: Mapping[str, Any]) -> dict[str, Any]:
         row = {"fingerprint": self.fingerprint, "body_digest": self.body_digest}
@@ -215,39 +215,40 @@ class IdempotencyClaim:
 
 
 def is_final(status: int) -> bool:
-    """Say whether an answer is final: a server's failure and a refusal for now are not."""
+    """Return whether a response is final: a server error and a temporary refusal are not."""
     return status < 500 and status not in (401, 429)
 
 
 async def claim_of_request(request: Request, actor: Actor | None) -> IdempotencyClaim | None:
-    """Return the claim that a POST with an Idempotency-Key makes; raises Invalid for a bad key."""
+    """Return the claim of a POST with an Idempotency-Key. Raises Invalid for an invalid key."""
     key = request.headers.get(HEADER)
     if request.method != "POST" or key is None:
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
         raise Invalid(HEADER, f"must be 1 to {MAX_KEY_LENGTH} printable ASCII characters")
     caller = f"user/{actor.user_id}" if actor else "anonymous"
-    sent = request.url.query.encode() + b"\n" + await request.body()
+    content = request.url.query.encode() + b"\n" + await request.body()
     settings: ServiceSettings = request.app.state.settings
     secret = settings.idempotency_secret
     return IdempotencyClaim(
         caller,
         request.url.path,
         key,
-        _fingerprint(settings.internal_key, sent),
-        _fingerprint(secret, sent) if secret else None,
+        _fingerprint(settings.internal_key, content),
+        _fingerprint(secret, content) if secret else None,
     )
 
 
-def _fingerprint(key: SecretStr, sent: bytes) -> str:
-    """Return what tells one body from another, and nothing to who has only the database.
+def _fingerprint(key: SecretStr, content: bytes) -> str:
+    """Return a keyed hash that differs for different contents.
 
-    Keyed, because bodies hold passwords: a plain hash would let them be guessed at full speed.
+    Keyed, because bodies contain passwords: a plain hash would allow guessing them at full speed
+    with a copy of the database.
     """
-    return hmac.new(key.get_secret_value().encode(), sent, hashlib.sha256).hexdigest()
+    return hmac.new(key.get_secret_value().encode(), content, hashlib.sha256).hexdigest()
 
 
 async def delete_expired(session: AsyncSession) -> None:
-    """Drop the answers that no client may ask for any more."""
+    """Delete the responses that are older than RETENTION."""
     expired = IdempotencyRecord.created_at < now() - RETENTION
     await session.execute(delete(IdempotencyRecord).where(expired))

@@ -1,4 +1,4 @@
-"""The inbox: a unique row per event and queue, in the transaction of the event's effect."""
+"""The inbox: one row per event and queue, written in the transaction of the event's effect."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,12 +12,12 @@ from shared.events import AnEvent
 from shared.failpoints import failpoint
 from shared.outbox import SharedBase
 
-REMEMBERED = timedelta(days=30)
-"""Longer than any message waits anywhere, the dead-letter queues aside."""
+RETENTION = timedelta(days=30)
+"""Longer than any message may wait, except in the dead-letter queues."""
 
 
-# One array instead of a row of parameters each: SQLAlchemy would build the statement anew for each
-# size of batch. In one order, so that two who meet each other's events wait instead of deadlocking.
+# One array instead of rows: SQLAlchemy would compile the statement for each size of batch.
+# Ordered, so that two transactions with the same events wait for each other without a deadlock.
 _TAKE = text(
     "INSERT INTO inbox (event_id, queue, handled_at) SELECT id, :queue, :now"
     " FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
@@ -26,7 +26,7 @@ _TAKE = text(
 
 
 class InboxMessage(SharedBase):
-    """An event whose effect is in this database."""
+    """An event whose effect is committed in this database."""
 
     __tablename__ = "inbox"
 
@@ -36,10 +36,10 @@ class InboxMessage(SharedBase):
 
 
 async def take(session: AsyncSession, queue: str, events: Sequence[AnEvent]) -> list[AnEvent]:
-    """Return the events that were never handled, once each, and mark them handled.
+    """Return the events that were not handled before, once each, and mark them as handled.
 
-    The unique key decides, not a look beforehand: of two deliveries at once, one waits and
-    finds the other's row.
+    The primary key decides, not a query beforehand: of two simultaneous deliveries one waits, and
+    then finds the row of the other.
     """
     distinct = {event.id: event for event in events}
     if not distinct:
@@ -49,6 +49,6 @@ async def take(session: AsyncSession, queue: str, events: Sequence[AnEvent]) -> 
     return [event for id_, event in distinct.items() if id_ in new]
 
 
-async def forget_older_than(session: AsyncSession, age: timedelta) -> None:
-    """Drop marks so old that no broker still holds their message."""
-    await session.execute(delete(InboxMessage).where(InboxMessage.handled_at < now() - age))
+async def delete_expired(session: AsyncSession) -> None:
+    """Delete the rows that are older than RETENTION."""
+    await session.execute(delete(InboxMessage).where(InboxMessage.handled_at < now() - RETENTION))

@@ -1,7 +1,6 @@
-"""The one reader of JSON bodies: bounded before anything is built of them, exact, and with each
-key once.
+"""The reader of JSON bodies: it checks bounds before it parses, and refuses repeated keys.
 
-Python's own parser, because a float would lose digits of an amount.
+It uses Python's own parser with Decimal, because a float would lose digits of an amount.
 """
 
 import json
@@ -16,20 +15,20 @@ from fastapi import Request
 from shared.errors import AppError, Invalid, printable
 from shared.media_types import require_small
 
-# The largest body that a route of ours reads, a voucher type with rules for every day, has 45
-# values, 3 levels deep. What a validator finds wrong costs some 20 µs a value: 20 ms at most.
+# The largest valid body has 45 values, 3 levels deep. An error costs some 20 µs a value: 20 ms
+# at most.
 MAX_VALUES = 1_000
-"""At most so many values in a body: fields, items, objects and lists together."""
+"""The largest number of values in a body: fields, items, objects and lists together."""
 
 MAX_DEPTH = 16
-"""At most so many objects and lists one inside the other."""
+"""The largest depth of nested objects and lists."""
 
 # A number of nine characters can have a billion digits once it is converted to int.
 _LARGEST_EXPONENT = 400
 _LONGEST_NUMBER = 400
-_LONGEST_PATH = 300  # of a key, as an answer shows it
+_LONGEST_PATH = 300  # of a key, in a response
 
-# Possessive, and the closing quote may be missing: so no part of the text is matched twice.
+# Possessive, and the closing quote is optional: no part of the text is matched twice.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[{]|[\]}]")
 
@@ -45,15 +44,15 @@ class DuplicateKey(MalformedJson):
 
 
 class _Duplicate(Exception):
-    """Ends the reading of an object that has a key twice."""
+    """Ends the parsing of an object that has a key twice."""
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it was written, with repeated keys."""
+    """The members of an object, with repeated keys."""
 
 
 class _BadNumber(ValueError):
-    """A number that JSON does not have, or that is out of every range."""
+    """A number that is not JSON, or that is out of range."""
 
 
 def _refuse_constant(name: str) -> Any:
@@ -69,7 +68,8 @@ def _decimal(text: str) -> Decimal:
     return number
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its members. Raises _Duplicate for a repeated key."""
     content = dict(pairs)
     if len(content) != len(pairs):
         raise _Duplicate
@@ -78,7 +78,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # Created once: creating a decoder takes longer than reading a small body.
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_decimal, parse_constant=_refuse_constant
+    object_pairs_hook=to_object, parse_float=_decimal, parse_constant=_refuse_constant
 )
 _PAIRS_DECODER = json.JSONDecoder(
     object_pairs_hook=_Pairs, parse_float=_decimal, parse_constant=_refuse_constant
@@ -86,7 +86,7 @@ _PAIRS_DECODER = json.JSONDecoder(
 
 
 def read_json(body: bytes) -> Any:
-    """Return what a body holds; numbers with a fraction are Decimals, never floats.
+    """Return the content of a body. Numbers with a fraction are Decimals, never floats.
 
     Raises MalformedJson, DuplicateKey, Invalid for more than MAX_VALUES, and BodyTooLarge.
     """
@@ -94,7 +94,7 @@ def read_json(body: bytes) -> Any:
         text = body.decode(json.detect_encoding(body))
         _check_bounds(text)
         require_small(body)
-        return _decode(text)
+        return decode(text)
     except json.JSONDecodeError as error:
         where = f"at line {error.lineno}, column {error.colno}"
         raise MalformedJson(f"The body is not valid JSON: {error.msg} {where}.") from None
@@ -106,25 +106,28 @@ def read_json(body: bytes) -> Any:
         raise MalformedJson("The body is not valid JSON: a number has too many digits.") from None
 
 
-def _decode(text: str) -> Any:
-    """Return what a text holds. Raises DuplicateKey: which of two values counts would depend on the
-    reader (RFC 8259, section 4)."""
+def decode(text: str) -> Any:
+    """Return the content of a JSON text.
+
+    Raises DuplicateKey: the value of a repeated key would depend on the parser (RFC 8259, section
+    4).
+    """
     try:
         return _DECODER.decode(text)
     except _Duplicate:
         path = ".".join(next(_duplicates(_PAIRS_DECODER.decode(text), ())))
-    shown = printable(path, _LONGEST_PATH)
-    raise DuplicateKey(f"The body has {shown} twice. Send each key of an object once.")
+    name = printable(path, _LONGEST_PATH)
+    raise DuplicateKey(f"The body has {name} twice. Send each key of an object once.")
 
 
 def _duplicates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the path of every key that its object had before."""
+    """Yield the path of every repeated key."""
     if isinstance(value, _Pairs):
-        seen = set()
+        names = set()
         for name, inner in value:
-            if name in seen:
+            if name in names:
                 yield (*path, name)
-            seen.add(name)
+            names.add(name)
             yield from _duplicates(inner, (*path, name))
     elif isinstance(value, list):
         for place, inner in enumerate(value):
@@ -138,15 +141,16 @@ def _check_bounds(text: str) -> None:
     """
     openings = text.count("[") + text.count("{")
     if openings <= MAX_DEPTH and openings + text.count(",") < MAX_VALUES:
-        return  # even if all of them were outside of strings
+        return  # even if none of them is inside a string
     structure = _STRING.sub("", text)
-    _check_depth(structure)
+    check_depth(structure)
     values = structure.count("[") + structure.count("{") + structure.count(",") + 1
     if values > MAX_VALUES:
         raise Invalid("body", f"must hold at most {MAX_VALUES:,} values in all")
 
 
-def _check_depth(structure: str) -> None:
+def check_depth(structure: str) -> None:
+    """Raise MalformedJson if brackets are nested deeper than MAX_DEPTH."""
     depth = 0
     # A body with more brackets than these has too many values.
     for bracket in islice(_BRACKET.finditer(structure), 2 * MAX_VALUES):

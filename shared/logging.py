@@ -1,4 +1,4 @@
-"""Structured logs on standard output: JSON for machines, columns for people."""
+"""Structured logs on standard output: JSON for programs, columns for users."""
 
 import logging
 import sys
@@ -9,8 +9,8 @@ import structlog
 _SECRET_WORDS = ("password", "token", "secret", "authorization", "card", "cookie")
 
 
-def _hide_secrets(_logger: Any, _method: str, event: structlog.types.EventDict) -> Any:
-    """Blank what must never be written down, however it got into a log call."""
+def hide_secrets(_logger: Any, _method: str, event: structlog.types.EventDict) -> Any:
+    """Replace the values of keys that may be secrets."""
     for key in event:
         if any(word in key.lower() for word in _SECRET_WORDS):
             event[key] = "[hidden]"
@@ -18,13 +18,13 @@ def _hide_secrets(_logger: Any, _method: str, event: structlog.types.EventDict) 
 
 
 def configure_logging(service: str, *, level: str = "INFO", style: str = "json") -> None:
-    """Send every logger of the process, the libraries' included, through one formatter."""
+    """Use one formatter for every logger of the process, including those of libraries."""
     before: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _hide_secrets,
+        hide_secrets,
     ]
     structlog.configure(
         processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -38,21 +38,21 @@ def configure_logging(service: str, *, level: str = "INFO", style: str = "json")
             foreign_pre_chain=before,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_rendering(style),
+                *renderers_of(style),
             ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # One line a request is ours to write, with the route's template instead of the raw path.
+    # `RequestContext` logs one line per request, with the route's template instead of the path.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("httpx").setLevel("WARNING")
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def _rendering(style: str) -> list[Any]:
-    # Locals would show passwords: a traceback in the log names places, not values.
+def renderers_of(style: str) -> list[Any]:
+    """Return the last processors of a style. Tracebacks have no local values: no passwords."""
     if style == "console":
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(sys.stdout.isatty(), exception_formatter=plain)]

@@ -1,8 +1,8 @@
-"""The notice at a schema that is being worked on: while it stands, its service does not start.
+"""The maintenance notice of a schema: while it is stored there, its service does not start.
 
-Whoever works on a schema, as an upgrade does, makes the table, puts the notice up before the first
-change and takes it down after the last. It survives whatever interrupts the work: an operator who
-starts the services then is told, by each of them, what is unfinished and how to go on.
+A program that changes a schema, such as an upgrade, creates the table, inserts the notice before
+the first change and deletes it after the last. If the program is interrupted the notice remains:
+each service that an operator starts then reports what is unfinished and how to continue.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Why a schema is not to be used, and what ends that."""
+    """Why a schema must not be used, and how to end that."""
 
     reason: str
     remedy: str
 
 
 async def find_notice(engine: AsyncEngine) -> Notice | None:
-    """Return the notice that stands in the schema of an engine's role, or None."""
+    """Return the notice in the schema of an engine's role, or None."""
     async with engine.connect() as connection:
         if not await connection.scalar(_IS_THERE):
             return None
@@ -46,10 +46,10 @@ async def find_notice(engine: AsyncEngine) -> Notice | None:
 
 
 async def refuse_to_start(engine: AsyncEngine) -> None:
-    """End this process with the notice's words, if one stands. Raises SystemExit.
+    """Raise SystemExit with the text of the notice, if there is one.
 
-    The engine keeps the connection: who puts a notice up and then looks for the sessions of the
-    service's role finds every process that passed here before.
+    The engine does not close the connection, so a program that inserts a notice and then looks for
+    sessions of the service's role finds every process that has passed this check.
     """
     notice = await find_notice(engine)
     if notice is not None:
@@ -58,7 +58,7 @@ async def refuse_to_start(engine: AsyncEngine) -> None:
 
 
 async def refuse_to_start_once_reachable(engine: AsyncEngine) -> None:
-    """Do the same, waiting until the database answers: nobody knows what stands there before."""
+    """Wait until the database is reachable, then raise SystemExit if there is a notice."""
     while True:
         try:
             await refuse_to_start(engine)

@@ -1,4 +1,4 @@
-"""Alembic, the same way for every schema: as its owner, one at a time, never waiting long."""
+"""Migrations with Alembic: as the schema's owner, one at a time, with a short lock timeout."""
 
 import asyncio
 import sys
@@ -26,12 +26,12 @@ from shared.outbox import SharedBase
 from shared.settings import DatabaseUrl, load_settings
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.migrate', 0))")
-# Partitions come and go at run time; the models know their parent alone.
+# Partitions are created and dropped at run time; the models describe only their parent.
 _PARTITIONS = text("SELECT relname FROM pg_class WHERE relispartition AND relkind IN ('r', 'p')")
 
 
 class OwnerSettings(BaseSettings):
-    """Where the schema is, and who owns it: `<SERVICE>_OWNER_DATABASE_URL`."""
+    """The address with which a schema's owner signs in: `<SERVICE>_OWNER_DATABASE_URL`."""
 
     model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
@@ -39,18 +39,18 @@ class OwnerSettings(BaseSettings):
 
 
 def metadata_of(service: MetaData) -> MetaData:
-    """Return everything a service's schema holds: its own tables and the shared ones.
+    """Return all tables of a service's schema: its own and the shared ones.
 
-    In one collection: Alembic names constraints by our convention only if it is given one.
+    Alembic applies our naming convention only to a single collection.
     """
-    together = metadata()
+    tables = metadata()
     for table in (*service.sorted_tables, *SharedBase.metadata.sorted_tables):
-        table.to_metadata(together)
-    return together
+        table.to_metadata(tables)
+    return tables
 
 
 def run(service: MetaData) -> None:
-    """Be a migrations folder's `env.py`: run what Alembic wants on the connection it was given."""
+    """Run the migrations on the connection in Alembic's attributes; for a folder's `env.py`."""
     connection: Connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
@@ -78,38 +78,39 @@ def folder_of(package: str) -> Path:
 
 
 async def upgrade(package: str, owner_url: SecretStr, revision: str = "head") -> None:
-    """Bring a schema to a revision.
+    """Migrate a schema to a revision.
 
-    In one transaction behind an advisory lock, so that two at once do it once; a lock on a table
-    in use is not waited for longer than five seconds, because everybody else would queue behind it.
+    It runs in one transaction with an advisory lock, so that of two at once only one migrates. It
+    waits at most five seconds for a lock on a table, because other queries wait behind it.
     """
     engine = create_async_engine(owner_url.get_secret_value())
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SET LOCAL lock_timeout = '5s'"))
             await connection.execute(_LOCK)
-            await connection.run_sync(_upgrade, package, revision)
+            config = config_of(package)
+
+            def run_alembic(sync_connection: Connection) -> None:
+                config.attributes["connection"] = sync_connection
+                command.upgrade(config, revision)
+
+            await connection.run_sync(run_alembic)
     finally:
         await engine.dispose()
-
-
-def _upgrade(connection: Connection, package: str, revision: str) -> None:
-    config = config_of(package)
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
 
 
 async def drift(owner_url: SecretStr, service: MetaData) -> list[Any]:
-    """Return how a migrated schema differs from the models: empty when they agree."""
+    """Return the differences between a migrated schema and the models."""
     engine = create_async_engine(owner_url.get_secret_value())
     try:
         async with engine.connect() as connection:
-            return await connection.run_sync(_differences, service)
+            return await connection.run_sync(differences, service)
     finally:
         await engine.dispose()
 
 
-def _differences(connection: Connection, service: MetaData) -> list[Any]:
+def differences(connection: Connection, service: MetaData) -> list[Any]:
+    """Return Alembic's list of differences, without partitions."""
     partitions = set(connection.execute(_PARTITIONS).scalars())
 
     def is_ours(name: str | None, kind: str, _parents: Any) -> bool:
@@ -125,9 +126,9 @@ def _differences(connection: Connection, service: MetaData) -> list[Any]:
 
 
 def create_shared_tables() -> None:
-    """Create the tables that every schema holds a copy of: a part of each first migration.
+    """Create the tables that every schema has; each service's first migration calls it.
 
-    Frozen as of version 2.0: a later change of these tables is a migration of every service.
+    It does not change any more: a change of these tables is a new migration of every service.
     """
     instant = sa.DateTime(timezone=True)
     op.create_table(
@@ -138,7 +139,7 @@ def create_shared_tables() -> None:
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("created_at", instant, nullable=False),
     )
-    # Rows live for milliseconds: without frequent cleaning every read would pass the dead ones.
+    # Rows exist for milliseconds: without frequent vacuuming every read would scan dead rows.
     op.execute(
         "ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0,"
         " autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_threshold = -1)"
@@ -165,8 +166,10 @@ def create_shared_tables() -> None:
 
 
 def add_body_digest() -> None:
-    """Give idempotency keys a fingerprint that outlives the signing key; part of one migration of
-    every service. Nullable: instances of version 2.0 go on writing rows without it."""
+    """Add the column `body_digest` to the idempotency keys; one migration of each service calls it.
+
+    It is nullable, because instances of version 2.0 write rows without it.
+    """
     op.add_column("idempotency_keys", sa.Column("body_digest", sa.Text))
 
 
@@ -176,17 +179,18 @@ def head_of(package: str) -> str | None:
 
 
 def main(package: str) -> None:
-    """Be `python -m services.<name>.migrate`.
+    """Migrate a service's schema: the command `python -m services.<name>.migrate`.
 
-    Raises SystemExit while a notice of maintenance stands in the schema.
+    Raises SystemExit while the schema has a maintenance notice.
     """
     prefix = package.rpartition(".")[2].upper() + "_"
     settings = load_settings(OwnerSettings, _env_prefix=prefix)
-    asyncio.run(_migrate(package, settings.owner_database_url))
+    asyncio.run(migrate(package, settings.owner_database_url))
     sys.stdout.write(f"{package} is at {head_of(package)}\n")
 
 
-async def _migrate(package: str, owner_url: SecretStr) -> None:
+async def migrate(package: str, owner_url: SecretStr) -> None:
+    """Migrate a schema to its newest revision. Raises SystemExit while it has a notice."""
     engine = make_engine(owner_url, pool_size=1)
     try:
         await refuse_to_start(engine)

@@ -1,9 +1,9 @@
-"""Days and instants between PostgreSQL and Python: no value of one row makes a list unreadable.
+"""Dates and times that PostgreSQL can store and Python cannot: a row with one remains readable.
 
-PostgreSQL's calendar goes from 4713 BC to the year 5874897 and has an infinity at either end;
-Python's goes from the year 1 to 9999. What is outside is read as the first or the last day that
-requests may name (`shared.fields.Day`), so that sums with it stay inside too. Nothing of Carnet
-writes such a value: it comes from version 1, or from SQL of an operator.
+PostgreSQL's calendar has the years from 4713 BC to 5874897 and two infinities; Python's has the
+years 1 to 9999. A value outside of them is read as the first or the last day that requests may have
+(`shared.fields.Day`), so that sums with it are in range too. Carnet itself writes no such value:
+it is from version 1, or from an operator's SQL.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -19,35 +19,39 @@ _ZERO = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def _encode_day(day: date) -> tuple[int]:
+def encode_day(day: date) -> tuple[int]:
+    """Return the days since PostgreSQL's first day."""
     return (day.toordinal() - _DAY_ZERO,)
 
 
-def _decode_day(counted: tuple[int]) -> date:
+def decode_day(count: tuple[int]) -> date:
+    """Return the day; the first or the last one if Python's calendar does not have it."""
     try:
-        return date.fromordinal(counted[0] + _DAY_ZERO)
+        return date.fromordinal(count[0] + _DAY_ZERO)
     except (ValueError, OverflowError):
-        return FIRST_DAY if counted[0] < 0 else LAST_DAY
+        return FIRST_DAY if count[0] < 0 else LAST_DAY
 
 
-def _encode_instant(instant: date) -> tuple[int]:
-    if not isinstance(instant, datetime):  # a day begins at midnight, as the driver has it
+def encode_instant(instant: date) -> tuple[int]:
+    """Return the microseconds since PostgreSQL's first instant."""
+    if not isinstance(instant, datetime):  # midnight, as in the driver
         instant = datetime(instant.year, instant.month, instant.day)  # noqa: DTZ001
     return ((instant.astimezone(UTC) - _ZERO) // _MICROSECOND,)
 
 
-def _decode_instant(counted: tuple[int]) -> datetime:
+def decode_instant(count: tuple[int]) -> datetime:
+    """Return the instant; the first or the last one if Python's calendar does not have it."""
     try:
-        return _ZERO + timedelta(0, 0, counted[0])
+        return _ZERO + timedelta(0, 0, count[0])
     except OverflowError:
-        return FIRST_INSTANT if counted[0] < 0 else LAST_INSTANT
+        return FIRST_INSTANT if count[0] < 0 else LAST_INSTANT
 
 
 async def read_every_moment(connection: Any) -> None:
-    """Let a connection of asyncpg read whatever a column of days or instants holds."""
+    """Make an asyncpg connection read every value of a `date` or `timestamptz` column."""
     for name, encode, decode in (
-        ("date", _encode_day, _decode_day),
-        ("timestamptz", _encode_instant, _decode_instant),
+        ("date", encode_day, decode_day),
+        ("timestamptz", encode_instant, decode_instant),
     ):
         await connection.set_type_codec(
             name, schema="pg_catalog", encoder=encode, decoder=decode, format="tuple"

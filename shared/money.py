@@ -1,4 +1,4 @@
-"""Money on the wire: a JSON number with two decimals, exact on the way in and out."""
+"""Money in requests and responses: a JSON number with two decimals, without any rounding."""
 
 import json
 import re
@@ -13,28 +13,28 @@ from pydantic_core import CoreSchema
 from starlette.responses import Response
 
 # pydantic writes a Decimal as a string, and a float would lose the second decimal of 400.00. So
-# an amount leaves the serializer as a string between marks that no client can guess, and the
-# quotes and marks are taken off before the body is sent.
+# an amount is serialized as a string between random marks, and the quotes and marks are removed
+# before the body is sent.
 _OPENING, _CLOSING = secrets.token_hex(16), secrets.token_hex(16)
 _BEFORE, _BEHIND = f'"{_OPENING}'.encode(), f'{_CLOSING}"'.encode()
 
 
 def _marked(amount: Decimal) -> str:
-    return f"{_OPENING}{amount + 0:.2f}{_CLOSING}"  # + 0: minus zero is nobody's amount
+    return f"{_OPENING}{amount + 0:.2f}{_CLOSING}"  # + 0: no minus zero
 
 
 def _unmarked(body: bytes) -> bytes:
     return body.replace(_BEFORE, b"").replace(_BEHIND, b"")
 
 
-_TEXT = r"[0-9]{1,10}(\.[0-9]{1,2})?"
-_WRITTEN = re.compile(_TEXT)
+_AMOUNT = r"[0-9]{1,10}(\.[0-9]{1,2})?"
+_AMOUNT_RE = re.compile(_AMOUNT)
 
 
-def _written(value: Any) -> Any:
-    """Refuse what is neither a number nor the one text for it; pydantic would read "1_0"."""
+def check_amount(value: Any) -> Any:
+    """Accept a number or a text of digits; pydantic would accept "1_0". Raises ValueError."""
     if isinstance(value, str):
-        if _WRITTEN.fullmatch(value):
+        if _AMOUNT_RE.fullmatch(value):
             return Decimal(value)
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return value
@@ -42,7 +42,7 @@ def _written(value: Any) -> Any:
 
 
 class _AmountSchema:
-    """Documents an amount: a number, or in a request the text of one as well."""
+    """The schema of an amount: a number, or in a request also a text."""
 
     def __init__(self, bounds: Mapping[str, float]) -> None:
         self._bounds = bounds
@@ -53,21 +53,21 @@ class _AmountSchema:
         number: JsonSchemaValue = {"type": "number", "examples": [399.99], **self._bounds}
         if handler.mode == "serialization":
             return number
-        text = {"type": "string", "pattern": f"^{_TEXT}$", "examples": ["399.99"]}
+        text = {"type": "string", "pattern": f"^{_AMOUNT}$", "examples": ["399.99"]}
         return {"anyOf": [number, text]}
 
 
 def amount_schema(**bounds: float) -> _AmountSchema:
-    """Return how an amount is documented, with bounds such as `minimum=0`."""
+    """Return the schema of an amount, with bounds such as `minimum=0`."""
     return _AmountSchema(bounds)
 
 
 Amount = Annotated[
     Decimal,
     Field(max_digits=12, decimal_places=2, strict=False),
-    BeforeValidator(_written),
+    BeforeValidator(check_amount),
 ]
-"""An amount as another service writes it: a number, or in events the text of one."""
+"""An amount from another service: a number, or in events a text."""
 
 Money = Annotated[
     Amount,
@@ -78,7 +78,7 @@ Money = Annotated[
 
 
 def write_amounts(response: Response) -> None:
-    """Turn the marked amounts of a rendered body into JSON numbers."""
+    """Make JSON numbers of the marked amounts in a response's body."""
     body = bytes(getattr(response, "body", b""))
     if _BEFORE in body:
         response.body = _unmarked(body)
@@ -87,10 +87,11 @@ def write_amounts(response: Response) -> None:
 
 def dump_exactly(body: Any) -> bytes:
     """Return JSON in which amounts are numbers with two decimals, for calls between services."""
-    return _unmarked(json.dumps(body, default=_marked_decimal).encode())
+    return _unmarked(json.dumps(body, default=mark_decimal).encode())
 
 
-def _marked_decimal(value: Any) -> str:
+def mark_decimal(value: Any) -> str:
+    """Return a Decimal as a marked text. Raises TypeError for any other value."""
     if isinstance(value, Decimal):
         return _marked(value)
-    raise TypeError(f"{type(value).__name__} does not go into JSON")
+    raise TypeError(f"{type(value).__name__} is not serializable")

@@ -1,4 +1,4 @@
-"""The outbox: events wait here, in the transaction of their change, until the broker has them."""
+"""The outbox: events are stored in the transaction of their change until the broker has them."""
 
 from datetime import datetime
 
@@ -11,17 +11,17 @@ from shared.events import Event
 
 
 class SharedBase(DeclarativeBase):
-    """Root of the tables that every service's schema holds a copy of."""
+    """Root of the tables that every service's schema has."""
 
     metadata = metadata()
     type_annotation_map = TYPES
 
 
 class OutboxMessage(SharedBase):
-    """One event on its way to the broker. Rows are deleted once the broker has confirmed them.
+    """An event that waits for the broker. The row is deleted when the broker has confirmed it.
 
-    Ids grow in the order in which transactions reached their end, so two changes of one entity,
-    whose row lock orders them, leave in that order.
+    Ids grow in the order in which transactions end. Two changes of one entity are ordered by its
+    row lock, so their events are sent in that order.
     """
 
     __tablename__ = "outbox"
@@ -35,8 +35,8 @@ class OutboxMessage(SharedBase):
 
 NOTIFY_CHANNEL = "outbox"
 
-# One statement, because every change of every service ends with it. Ids grow in the order of the
-# events. One channel per schema: services may share a database, and a channel belongs to it.
+# One statement, because every transaction with a change executes it. Ids grow in the order of the
+# events. One channel per schema: services may share a database, where channels are common.
 _APPEND = text(
     "WITH added AS ("
     " INSERT INTO outbox (event_id, type, body, created_at)"
@@ -48,7 +48,7 @@ _APPEND = text(
 
 
 async def append(session: AsyncSession, events: list[Event]) -> None:
-    """Add the events to the outbox and wake the relay when the transaction commits."""
+    """Add events to the outbox, and notify the relay when the transaction commits."""
     if not events:
         return
     await session.execute(

@@ -1,4 +1,4 @@
-"""The relay: takes events from the outbox to the broker, in order, removing what it confirmed."""
+"""The relay: publishes the events of the outbox in order, and deletes those that are confirmed."""
 
 import asyncio
 import contextlib
@@ -33,20 +33,20 @@ _LEAD = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '.outb
 
 
 class NotConfirmed(RuntimeError):
-    """The broker did not confirm an event; it stays in the outbox and is sent again."""
+    """The broker did not confirm an event. It remains in the outbox and is sent again."""
 
 
 def plain_dsn(url: SecretStr) -> str:
-    """Return the URL as asyncpg itself takes it."""
+    """Return a database URL in asyncpg's form."""
     parsed = make_url(url.get_secret_value()).set(drivername="postgresql")
     return parsed.render_as_string(hide_password=False)
 
 
 class OutboxRelay:
-    """One per worker; only the one that holds the advisory lock is at work, the others stand by.
+    """Publishes a service's outbox. Of all its workers, the one with the advisory lock does.
 
-    No event leaves before each of the queues `listeners` is declared and bound: on a fresh broker
-    one that is bound already would hide from us that another does not hear yet.
+    No event is published before each of the queues `listeners` is declared and bound: on a new
+    broker the broker would confirm an event that only some of the queues receive.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class OutboxRelay:
         self.working = False
 
     async def run(self) -> None:
-        """Relay until cancelled; whatever breaks, start over after a moment."""
+        """Relay until cancelled. After any error, connect again."""
         while True:
             try:
                 await self._lead()
@@ -101,35 +101,31 @@ class OutboxRelay:
 
     async def _wait_for_listeners(self, channel: AbstractChannel) -> None:
         for queue in self.listeners:
-            waits = False
-            while await self._is_missing(channel, queue):
-                if not waits:
+            attempts = 0
+            while True:
+                async with asyncio.timeout(SETUP_SECONDS):
+                    if await bus.is_declared(channel, queue, user=self.user):
+                        break
+                if not attempts:
                     log.warning("relay_waits", queue=queue)
-                waits = True
+                attempts += 1
                 await asyncio.sleep(LISTENERS_SECONDS)
 
-    async def _is_missing(self, channel: AbstractChannel, queue: str) -> bool:
-        async with asyncio.timeout(SETUP_SECONDS):
-            return not await bus.is_declared(channel, queue, user=self.user)
-
     async def _pump(self, connection: asyncpg.Connection, channel: AbstractChannel) -> None:
-        woken = asyncio.Event()
+        notification = asyncio.Event()
         schema = await connection.fetchval("SELECT current_schema()")
-        await connection.add_listener(f"{NOTIFY_CHANNEL}_{schema}", lambda *_: woken.set())
+        await connection.add_listener(f"{NOTIFY_CHANNEL}_{schema}", lambda *_: notification.set())
         while True:
-            woken.clear()
+            notification.clear()
             rows = await connection.fetch(_SELECT, BATCH)
             if rows:
                 failpoint("relay.claimed")
                 await self._send(connection, channel, rows)
             if len(rows) < BATCH:
-                # Not wait_for: in Python 3.11 it loses a cancellation that comes with the event.
+                # Not wait_for: in Python 3.11 it may lose a cancellation at the time of the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.poll_seconds):
-                        await woken.wait()
-
-    def _outgoing(self, row: asyncpg.Record) -> bus.Outgoing:
-        return bus.Outgoing(row["type"], row["event_id"], row["body"].encode(), self.user)
+                        await notification.wait()
 
     async def _send(
         self,
@@ -137,24 +133,25 @@ class OutboxRelay:
         channel: AbstractChannel,
         rows: Sequence[asyncpg.Record],
     ) -> None:
-        """Publish a batch and delete what was confirmed up to the first that was not.
+        """Publish a batch, and delete the events before the first one that is not confirmed.
 
-        What stands behind an unconfirmed event is sent again with it, so that no later change of
-        an entity stays ahead of an earlier one; the inboxes drop the repetition.
+        The events after an unconfirmed one are sent again with it, so that no later change of an
+        entity is published before an earlier one. The inboxes ignore the repetition.
         """
-        outcomes = await bus.publish_all(
-            channel,
-            [self._outgoing(row) for row in rows],
-        )
-        failed = next((i for i, outcome in enumerate(outcomes) if outcome), len(rows))
-        confirmed = rows[:failed]
+        messages = [
+            bus.Outgoing(row["type"], row["event_id"], row["body"].encode(), self.user)
+            for row in rows
+        ]
+        outcomes = await bus.publish_all(channel, messages)
+        count = next((place for place, outcome in enumerate(outcomes) if outcome), len(rows))
+        deletable = rows[:count]
         failpoint("relay.confirmed")
-        await connection.execute(_DELETE, [row["id"] for row in confirmed])
+        await connection.execute(_DELETE, [row["id"] for row in deletable])
         failpoint("relay.marked")
         moment = now()
-        for kind, number in Counter(row["type"] for row in confirmed).items():
+        for kind, number in Counter(row["type"] for row in deletable).items():
             PUBLISHED.labels(kind).inc(number)
-        for row in confirmed:
+        for row in deletable:
             PUBLISH_LAG.observe((moment - row["created_at"]).total_seconds())
-        if failed < len(rows):
-            raise NotConfirmed(f"{rows[failed]['type']}: {outcomes[failed]!r}")
+        if count < len(rows):
+            raise NotConfirmed(f"{rows[count]['type']}: {outcomes[count]!r}")

@@ -27,7 +27,7 @@ Key = InstrumentedAttribute[int]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which page of a list is wanted: `limit` rows behind the position `after`."""
+    """The page of a list that a request asks for: `limit` rows after the position `after`."""
 
     limit: int
     after: tuple[int, ...] | None
@@ -35,10 +35,10 @@ class Page:
     response: Response
 
     def of(self, statement: Select[Any], *keys: Key) -> Select[Any]:
-        """Order by the keys (unique together), newest first, from where the cursor points.
+        """Order a statement by the keys (unique together), newest first, from the cursor on.
 
-        One row more than the page is taken, which tells whether there is a next one.
-        Raises Invalid when the cursor belongs to another list.
+        It selects one row more than the page has, which shows whether there is a next page. Raises
+        Invalid if the cursor belongs to another list.
         """
         if self.after is not None:
             if len(self.after) != len(keys):
@@ -46,39 +46,37 @@ class Page:
                     "cursor",
                     _CURSOR_RULE,
                 )
-            # Typed by hand: a bare number would be sent as a 32-bit integer.
+            # With its type: SQLAlchemy would send a number as a 32-bit integer.
             position = [literal(part, BigInteger) for part in self.after]
             statement = statement.where(tuple_(*keys) < tuple_(*position))
         return statement.order_by(*(key.desc() for key in keys)).limit(self.limit + 1)
 
     def cut(self, rows: Sequence[Row], position: Callable[[Row], tuple[int, ...]]) -> list[Row]:
-        """Return this page's rows and announce the next page, if there is one."""
+        """Return the rows of this page, and set the header Link if there is a next one."""
         page = list(rows[: self.limit])
         if len(rows) > self.limit:
-            cursor = _encode(position(page[-1]))
+            text = json.dumps(position(page[-1]))
+            cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
             query = self.request.url.include_query_params(cursor=cursor, limit=self.limit).query
             self.response.headers["Link"] = f'<{self.request.url.path}?{query}>; rel="next"'
         return page
 
 
 def listed(model: type[Model], rows: Sequence[SelectedRow[Any]]) -> list[Model]:
-    """Return selected rows as the API lists them.
+    """Return the response models of selected rows.
 
-    By way of dicts: pydantic reads the attributes of such a row in twice the time, and a row looks
-    its names up anew for each dict that it makes.
+    From dicts, because pydantic takes twice as long for the attributes of a row; and with names
+    that are read once, because a row looks them up for each of its dicts.
     """
     names = rows[0]._fields if rows else ()
     return [model.model_validate(dict(zip(names, row, strict=True))) for row in rows]
 
 
-def _encode(position: tuple[int, ...]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str) -> tuple[int, ...]:
+def read_cursor(cursor: str) -> tuple[int, ...]:
+    """Return the position in a cursor. Raises Invalid."""
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        padding = "=" * (-len(cursor) % 4)
+        position = json.loads(base64.b64decode(cursor + padding, altchars=b"-_", validate=True))
         if not isinstance(position, list) or not all(type(part) is int for part in position):
             raise ValueError(cursor)
         if any(abs(part) >= 2**63 for part in position):
@@ -91,14 +89,14 @@ def _decode(cursor: str) -> tuple[int, ...]:
     return tuple(position)
 
 
-async def wanted_page(
+async def requested_page(
     request: Request,
     response: Response,
     limit: Annotated[QueryNumber, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
 ) -> Page:
-    """Read the page that a request asks for."""
-    return Page(limit, _decode(cursor) if cursor else None, request, response)
+    """Return the page that a request asks for. Raises Invalid for an invalid cursor."""
+    return Page(limit, read_cursor(cursor) if cursor else None, request, response)
 
 
-PageDep = Annotated[Page, Depends(wanted_page)]
+PageDep = Annotated[Page, Depends(requested_page)]

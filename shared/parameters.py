@@ -1,4 +1,4 @@
-"""Parameters of queries and forms: bounded before they are taken apart, known, each once."""
+"""Parameters of queries and forms: bounded before they are parsed, known, each once."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,15 @@ from shared.errors import Invalid
 from shared.media_types import FORM, require_small
 
 MAX_PARAMETERS = 100
-"""At most so many in a query or a form: the routes know 9 at most, and an OAuth2 client's form has
-7 of RFC 6749 and a few of its own."""
+"""The largest number in a query or a form. Routes have at most 9; an OAuth2 client's form has the 7
+of RFC 6749 and a few of its own."""
 
 
 async def require_few(request: Request, media_type: str | None) -> None:
-    """Raise Invalid when the query, or the body of a route that reads a form, has too many,
-    and BodyTooLarge for a form of too many bytes."""
+    """Raise Invalid for too many parameters in the query, or in the body of a route with a form.
+
+    Raises BodyTooLarge for a form of too many bytes.
+    """
     _check_number("query", request.scope["query_string"].count(b"&"))
     if media_type == FORM:
         body = await request.body()
@@ -31,37 +33,36 @@ def _check_number(field: str, separators: int) -> None:
 
 
 def require_known(request: Request, known: frozenset[str]) -> None:
-    """Refuse a query with parameters that a path does not take, or with one of them twice.
+    """Raise RequestValidationError for an unknown or a repeated query parameter.
 
-    A filter that is passed over for its spelling would let everything through. Raises
-    RequestValidationError.
+    If a misspelled filter were ignored, the response would have all rows.
     """
     if not request.scope["query_string"]:
         return
-    sent = Counter(name for name, _ in request.query_params.multi_items())
+    counts = Counter(name for name, _ in request.query_params.multi_items())
     takes = f"this path takes {', '.join(sorted(known)) or 'none'}"
     unknown = [
         _wrong("query", name, "unknown", f"is not a query parameter here: {takes}")
-        for name in sent
+        for name in counts
         if name not in known
     ]
-    _raise_if_any([*unknown, *_repeated("query", sent, known)])
+    _raise_if_any([*unknown, *_repeated("query", counts, known)])
 
 
 async def require_once(request: Request) -> None:
-    """Refuse a form that has a parameter twice (RFC 6749, section 3.2), unknown ones included.
+    """Raise RequestValidationError for a repeated parameter of a form (RFC 6749, section 3.2).
 
-    Raises RequestValidationError.
+    That includes unknown ones.
     """
     form = await request.form()
-    sent = Counter(name for name, _ in form.multi_items())
-    _raise_if_any(list(_repeated("body", sent, sent)))
+    counts = Counter(name for name, _ in form.multi_items())
+    _raise_if_any(list(_repeated("body", counts, counts)))
 
 
 def _repeated(
-    place: str, sent: Mapping[str, int], among: Mapping[str, int] | frozenset[str]
+    place: str, counts: Mapping[str, int], among: Mapping[str, int] | frozenset[str]
 ) -> Iterator[dict[str, Any]]:
-    for name, times in sent.items():
+    for name, times in counts.items():
         if times > 1 and name in among:
             yield _wrong(place, name, "repeated", "must be given once")
 

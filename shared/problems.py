@@ -72,7 +72,7 @@ def problem_of(request: Request, error: AppError) -> JSONResponse:
     )
 
 
-def _error_of(item: Mapping[str, Any]) -> dict[str, str]:
+def error_of(item: Mapping[str, Any]) -> dict[str, str]:
     """Return the entry of `errors` for one of the validator's errors.
 
     A field is named as the client wrote it: without FastAPI's leading `body`, `query` or `path`.
@@ -91,7 +91,7 @@ def validation_problem(request: Request, error: RequestValidationError) -> JSONR
     if response := method_not_offered(request):
         return response
     items = error.errors()
-    errors = [_error_of(item) for item in items[:MOST_ERRORS]]
+    errors = [error_of(item) for item in items[:MOST_ERRORS]]
     sentences = [field_sentence(each) for each in errors[:_MOST_SENTENCES]]
     if (more := len(items) - _MOST_SENTENCES) > 0:
         sentences.append(f"{more} more {'field is' if more == 1 else 'fields are'} not valid.")
@@ -111,14 +111,15 @@ def documented_operations(app: FastAPI, path: str) -> dict[str, Any]:
     Of two templates that match the path, the one with fewer parameters counts.
     """
     paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
-    matches = [template for template in paths if _pattern_of(template).fullmatch(path)]
+    matches = [template for template in paths if pattern_of(template).fullmatch(path)]
     if not matches:
         return {}
     return paths[min(matches, key=lambda template: template.count("{"))]
 
 
 @lru_cache(maxsize=1024)
-def _pattern_of(template: str) -> re.Pattern[str]:
+def pattern_of(template: str) -> re.Pattern[str]:
+    """Return the pattern of the paths that match a route's template."""
     return re.compile(re.sub(r"\\\{.*?\\\}", "[^/]+", re.escape(template)))
 
 

@@ -1,14 +1,13 @@
-"""Which URLs and IP addresses may be requested because an outsider named them.
+"""Checks of URLs and IP addresses from users, before one of our processes connects to them.
 
-A URL that a user gives must not make one of our processes talk to our own network. The form of the
-URL is checked when it is stored (`check_url`, without a network), the IP address again when it is
-used (`is_public`): the name may resolve to anything by then.
+A user's URL must not let one of our processes connect to our own network. The form of the URL is
+checked when it is stored (`check_url`, without a network), the IP address each time it is used
+(`is_public`), because the name may resolve to another address later.
 
 Networks: the IANA registries of special-purpose addresses for IPv4
 (https://www.iana.org/assignments/iana-ipv4-special-registry) and IPv6
 (https://www.iana.org/assignments/iana-ipv6-special-registry), with multicast and with every form in
-which an IPv6 address carries an IPv4 address. `ipaddress.is_global` says of several of them that
-they are global.
+which an IPv6 address contains an IPv4 address. `ipaddress.is_global` is true for several of them.
 """
 
 import ipaddress
@@ -44,9 +43,9 @@ _IPV4 = tuple(
     )
 )
 
-# What is not global unicast is refused as a whole: ::1, ::/96 (IPv4-compatible), ::ffff:0:0/96
+# Everything that is not global unicast is refused: ::1, ::/96 (IPv4-compatible), ::ffff:0:0/96
 # (IPv4-mapped), 64:ff9b::/96 and 64:ff9b:1::/48 (NAT64), 100::/64, fc00::/7, fe80::/10, fec0::/10,
-# ff00::/8, and what is not assigned yet.
+# ff00::/8, and networks that are not assigned yet.
 _IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
 _IPV6 = tuple(
     map(
@@ -71,18 +70,18 @@ _HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
 @dataclass(frozen=True, slots=True)
 class PublicUrl:
-    """A checked URL: `text` is its normal form, `host` has no brackets around an IPv6 address."""
+    """A URL that was checked. `text` is its normal form; `host` has no brackets around IPv6."""
 
     text: str
     scheme: str
     host: str
     port: int
     authority: str
-    """What belongs into the header `Host`."""
+    """The value of the header `Host`."""
 
 
 def is_public(address: str) -> bool:
-    """Say whether a text is an IP address of the public internet."""
+    """Return whether a text is an IP address of the public internet."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -91,16 +90,16 @@ def is_public(address: str) -> bool:
         return not any(parsed in network for network in _IPV4)
     if parsed.scope_id is not None or parsed not in _IPV6_UNICAST:
         return False
-    carries_ipv4 = int(parsed) >> 32 & 0xFFFF_FFFF in _ISATAP
-    return not carries_ipv4 and not any(parsed in network for network in _IPV6)
+    has_ipv4 = int(parsed) >> 32 & 0xFFFF_FFFF in _ISATAP
+    return not has_ipv4 and not any(parsed in network for network in _IPV6)
 
 
 def check_url(url: str) -> PublicUrl:
-    """Return a URL whose form allows a request on an outsider's behalf; nothing is resolved.
+    """Return a URL whose form allows a request on a user's behalf. No name is resolved.
 
-    Raises ValueError, which names the rule that was broken.
+    Raises ValueError with the rule that the URL breaks.
     """
-    # The parser below drops line breaks and tabs, and a browser shows what was sent.
+    # The parser below removes line breaks and tabs, and a browser shows them.
     if not url.isprintable() or " " in url:
         raise ValueError("must be an address without spaces and control characters")
     parsed = _HTTP_URL.validate_python(url)
@@ -109,7 +108,7 @@ def check_url(url: str) -> PublicUrl:
         raise ValueError("must be an address without a user name or password")
     if port not in PORTS:
         raise ValueError("must be an address at port 80 or 443")
-    _check_host(host.strip("[]"), is_ipv6=host.startswith("["))
+    check_host(host.strip("[]"), is_ipv6=host.startswith("["))
     default = 443 if parsed.scheme == "https" else 80
     return PublicUrl(
         text=str(parsed),
@@ -120,7 +119,8 @@ def check_url(url: str) -> PublicUrl:
     )
 
 
-def _check_host(host: str, *, is_ipv6: bool) -> None:
+def check_host(host: str, *, is_ipv6: bool) -> None:
+    """Raise ValueError unless a host is a public IP address or may be a public name."""
     # A host whose last label is a number is an IPv4 address: https://url.spec.whatwg.org/#host-parsing
     is_ipv4 = host.rpartition(".")[2].isdigit()
     if is_ipv6 or is_ipv4:

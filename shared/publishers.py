@@ -1,10 +1,10 @@
-"""Who published a message, as far as the broker vouches for it.
+"""The publisher of a message, as far as the broker verifies it.
 
 The broker compares the `user_id` of a message with the user who is signed in
 (https://www.rabbitmq.com/docs/validated-user-id), and its topic permissions keep each service to
-its own routing keys. They do not cover every way into a queue: a message may name further routing
-keys in its headers, and may come through a binding between exchanges. So every consumer compares,
-too, and what does not fit never reaches a handler.
+its own routing keys. They do not cover every path into a queue: a message may have further routing
+keys in its headers, and may be routed by a binding between exchanges. So every consumer compares
+too, and a message that does not match is not handled.
 """
 
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from typing import Any, Protocol
 OPERATOR = "operator"
 """The broker's user for replaying dead letters."""
 PUBLISHER_HEADER = "x-carnet-publisher"
-"""Header of a copy: who published the original. Trusted only from a queue's own service and from
-the operator."""
+"""Header of a copied message: the original publisher. Trusted only if the copy was published by the
+queue's own service or the operator."""
 TYPE_HEADER = "x-carnet-type"
-"""The routing key with which a copied message was published first."""
+"""Header of a copied message: the routing key of the original."""
 
 
 class ForgedMessage(Exception):
-    """A message's event is not one of the user who published the message."""
+    """The event in a message does not belong to the user who published the message."""
 
 
-class Claim(Protocol):
-    """What an event says of its origin."""
+class SourcedEvent(Protocol):
+    """An event with the properties that name its publisher."""
 
     @property
     def type(self) -> str:
@@ -36,15 +36,15 @@ class Claim(Protocol):
 
 
 def service_in(name: str) -> str:
-    """Return the service that a queue's or an event type's name begins with."""
+    """Return the service in the name of a queue or an event type."""
     return name.partition(".")[0]
 
 
 def publisher_of(user: str | None, headers: Mapping[str, Any], *, owner: str) -> str | None:
-    """Return who published a message in a queue of `owner`; None when it is not known.
+    """Return the publisher of a message in a queue of `owner`; None if it is unknown.
 
-    A retried or replayed message is a copy, published by the queue's own service or by the
-    operator, who name the original publisher in a header.
+    A retried or replayed message is a copy that the queue's own service or the operator has
+    published; its header names the original publisher.
     """
     if user in (owner, OPERATOR) and PUBLISHER_HEADER in headers:
         return str(headers[PUBLISHER_HEADER]) or None
@@ -52,9 +52,14 @@ def publisher_of(user: str | None, headers: Mapping[str, Any], *, owner: str) ->
 
 
 def require_publisher(
-    event: Claim, user: str | None, routing_key: str, headers: Mapping[str, Any], *, owner: str
+    event: SourcedEvent,
+    user: str | None,
+    routing_key: str,
+    headers: Mapping[str, Any],
+    *,
+    owner: str,
 ) -> None:
-    """Raise ForgedMessage unless a message's event belongs to the message's publisher."""
+    """Raise ForgedMessage unless the event in a message belongs to the message's publisher."""
     publisher = publisher_of(user, headers, owner=owner)
     if publisher is None:
         raise ForgedMessage(f"{event.type} was published without its user's name")

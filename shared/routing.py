@@ -1,5 +1,5 @@
-"""The route class of every endpoint: what is checked of a request before its endpoint runs, and
-what is done with the response after it."""
+"""The route class of every endpoint: the checks of a request before its endpoint runs, and the
+processing of the response after it."""
 
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, get_type_hints
@@ -26,7 +26,7 @@ from shared.json_reader import DuplicateKey, ExactRequest, MalformedJson
 from shared.media_types import FORM, JSON, BodyTooLarge, UnsupportedMediaType, require_readable
 from shared.money import write_amounts
 from shared.openapi import with_headers
-from shared.paging import wanted_page
+from shared.paging import requested_page
 from shared.parameters import require_few, require_known, require_once
 from shared.preconditions import TaggedResponse
 from shared.problems import problem_of
@@ -38,7 +38,7 @@ _KEY_PARAMETER = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "Makes a repetition safe: the same key and body get the first answer again",
+    "description": "Makes a repetition safe: the same key and body get the first response again",
     "schema": {
         "type": "string",
         "minLength": 1,
@@ -49,36 +49,31 @@ _KEY_PARAMETER = {
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:
-    """Yield a route's endpoint and everything that it depends on."""
+    """Yield a route's endpoint and all of its dependencies."""
     yield dependant.call
     for inner in dependant.dependencies:
         yield from _calls(inner)
 
 
 def _query_parameters(dependant: Dependant) -> Iterator[str]:
-    """Yield the names of the query parameters that a route takes, by itself or by a dependency."""
+    """Yield the names of a route's query parameters, including those of its dependencies."""
     yield from (field.alias for field in dependant.query_params)
     for inner in dependant.dependencies:
         yield from _query_parameters(inner)
 
 
 def _headers_on_success(endpoint: Callable[..., Any], calls: list[Any]) -> Iterator[str]:
-    """Yield what an answer to a page or of a tagged resource carries."""
-    if wanted_page in calls:
+    """Yield the headers of a response with a page or a tagged resource."""
+    if requested_page in calls:
         yield "Link"
     if TaggedResponse in get_type_hints(endpoint, include_extras=True).values():
         yield "ETag"
 
 
-def _require_named_callers(path: str, calls: list[Any]) -> None:
-    """Raise TypeError for a route that verifies a service's token and says nothing of callers."""
-    if get_calling_service in calls and not any(isinstance(c, AllowedCallers) for c in calls):
-        raise TypeError(f"{path} names no callers: dependencies=[called_by(...)] is missing")
-
-
 class _Route(APIRoute):
-    """Wraps every endpoint: bodies of its type alone and of a bounded size, known parameters,
-    exact numbers in and out, no card numbers, the first answer again for a known key."""
+    """Wraps every endpoint: the body has the route's type and a bounded size, parameters are known,
+    numbers are exact, there is no card number, and a known Idempotency-Key gets its response again.
+    """
 
     refuses_card_numbers = True
     refuses_unknown_parameters = True
@@ -89,7 +84,8 @@ class _Route(APIRoute):
         self._parameters = frozenset(_query_parameters(self.dependant))
         if self.refuses_unknown_parameters:
             self.responses = {**responses(Invalid), **self.responses}
-        _require_named_callers(path, calls)
+        if get_calling_service in calls and not any(isinstance(c, AllowedCallers) for c in calls):
+            raise TypeError(f"{path} names no callers: dependencies=[called_by(...)] is missing")
         success = self.status_code or 200
         answer = with_headers(
             self.responses.get(success, {}), *_headers_on_success(endpoint, calls)
@@ -114,7 +110,10 @@ class _Route(APIRoute):
         }
 
     async def _read(self, request: ExactRequest) -> None:
-        """Refuse what is too much or has no place here, before anything is made of it."""
+        """Check the number and the names of parameters and the JSON body, before they are parsed.
+
+        Raises Invalid, RequestValidationError, BodyTooLarge or MalformedJson.
+        """
         await require_few(request, self._media_type)
         if self.refuses_unknown_parameters:
             require_known(request, self._parameters)
@@ -159,14 +158,14 @@ class _Route(APIRoute):
 
 
 class _SignedRoute(_Route):
-    """For bodies that a known sender signs: one in ten of its own long numbers has the form of a
-    card's, its operator may have added a query to our address, and a body that is refused is
-    lost."""
+    """For bodies that a known sender signs. One in ten of its own long numbers looks like a card
+    number, its operator may have added a query to our address, and a refused body is lost.
+    """
 
     refuses_card_numbers = False
     refuses_unknown_parameters = False
 
 
 def router(*, signed: bool = False, **options: Any) -> APIRouter:
-    """Return a router whose endpoints have Carnet's edge; `signed` ones verify who sends."""
+    """Return a router with Carnet's route class; `signed`: its endpoints verify a signature."""
     return APIRouter(route_class=_SignedRoute if signed else _Route, **options)

@@ -1,4 +1,4 @@
-"""One call wires what every service's HTTP application has; another runs it."""
+"""The HTTP application of a service: its construction, and the server that runs it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
@@ -37,7 +37,7 @@ from shared.version import VERSION
 log = structlog.get_logger(__name__)
 
 Check = Callable[[], Awaitable[bool]]
-"""Says whether something that a process needs is there."""
+"""Returns whether something that a process needs is available."""
 
 
 def create_service(
@@ -53,8 +53,8 @@ def create_service(
     """Return a service's application with its database, tokens, errors, health and metrics.
 
     `package` is the service's, which holds the shapes of its events; without one it publishes none.
-    The application's state holds `transactions`, `verifier`, `internal_keys`, `clients`,
-    `denials` and `settings`, for the few dependencies that need them.
+    The application's state has `transactions`, `verifier`, `internal_keys`, `clients`, `denials`
+    and `settings`, for the dependencies that need them.
     """
     accept_local_addresses(settings.local_addresses)
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
@@ -65,7 +65,7 @@ def create_service(
         version=VERSION,
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(engine.dispose, clients, denials),
+        lifespan=lifespan_of(engine.dispose, clients, denials),
         generate_unique_id_function=lambda route: f"{name}_{route.name}",
     )
     app.state.service = name
@@ -108,9 +108,11 @@ class AnswersHead:
         await self.app(scope, receive, send)
 
 
-def _lifespan(
+def lifespan_of(
     dispose: Callable[[], Awaitable[None]], clients: ServiceClients | None, denials: Denials
 ) -> Callable[[FastAPI], Any]:
+    """Return a lifespan that writes denials, and closes all connections at its end."""
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -124,7 +126,7 @@ def _lifespan(
 
 
 def database_check(transactions: Transactions) -> Check:
-    """Return a check that a statement comes back from the database."""
+    """Return a check that the database executes a statement."""
 
     async def check() -> bool:
         try:
@@ -138,7 +140,7 @@ def database_check(transactions: Transactions) -> Check:
 
 
 def health_router(checks: dict[str, Check]) -> APIRouter:
-    """Return /health (the process lives) and /health/ready (it can do its work)."""
+    """Return /health (the process runs) and /health/ready (all that it needs is available)."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/health")
@@ -158,7 +160,7 @@ def health_router(checks: dict[str, Check]) -> APIRouter:
 
 
 def operations_app(checks: dict[str, Check]) -> FastAPI:
-    """Return the application of the unrouted port: metrics and health."""
+    """Return the application of the operations port: metrics and health."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(health_router(checks))
 
@@ -170,7 +172,7 @@ def operations_app(checks: dict[str, Check]) -> FastAPI:
 
 
 def uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
-    """Return how every server of ours listens; logs are configured by us alone."""
+    """Return the configuration of a server. Logging is configured by `shared.logging`."""
     return uvicorn.Config(
         app,
         host=host,
@@ -190,7 +192,7 @@ def uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
 def serve(app: FastAPI) -> None:
     """Run a service's application until SIGTERM, with its operations port beside it.
 
-    Raises SystemExit while a notice of maintenance stands in its schema.
+    Raises SystemExit while its schema has a maintenance notice.
     """
     settings: ServiceSettings = app.state.settings
     configure_logging(app.state.service, level=settings.log_level, style=settings.log_format)
@@ -211,9 +213,9 @@ def serve(app: FastAPI) -> None:
 async def operations_port(
     settings: ProcessSettings, checks: dict[str, Check]
 ) -> AsyncIterator[None]:
-    """Serve metrics and health on the unrouted port, if there is one.
+    """Serve metrics and health on the operations port, if there is one, while the block runs.
 
-    A server of uvicorn's in the same loop; the signals belong to whoever runs beside it.
+    The server runs in the same event loop and handles no signals.
     """
     if not settings.operations_port:
         yield
@@ -229,7 +231,7 @@ async def operations_port(
 
 
 class _QuietServer(uvicorn.Server):
-    """A server that leaves the process's signals alone."""
+    """A server that does not handle signals."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -1,8 +1,8 @@
 """The dependencies by which a route gets its transactions.
 
-`SessionDep` is one transaction, committed after the endpoint returned and before the response is
-sent. `WorkDep` opens transactions on demand, for the few use cases that must call another service
-or hash a password in between. Routes for Carnet's own services take `InternalSessionDep` or
+`SessionDep` is one transaction. It is committed after the endpoint returns and before the response
+is sent. `WorkDep` opens transactions on demand, for use cases that call another service or hash a
+password in between. Routes for Carnet's own services take `InternalSessionDep` or
 `InternalWorkDep`, which verify the calling service's token, and name the services that may call
 them with `called_by`.
 """
@@ -15,20 +15,21 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.actors import Actor
 from shared.auth import CallingServiceDep, OptionalActorDep
 from shared.changes import change_log
-from shared.context import request_origin
+from shared.context import Origin, request_origin
 from shared.failpoints import failpoint
 from shared.idempotency import IdempotencyClaim, claim_of_request, is_final
 from shared.tenancy import EVERYTHING
 from shared.transactions import Transactions
-from shared.work import Work, origin_of, tenant_of
+from shared.work import Work, tenant_of
 
 Dependency = TypeVar("Dependency", bound=Callable[..., Any])
 
 
 class ClaimSettlement:
-    """What the route does with a claimed Idempotency-Key once the outcome is known.
+    """Settles a claimed Idempotency-Key when the outcome of the request is known.
 
     With a `session` the key is settled in the request's one transaction, with a `work` in a
     transaction of its own.
@@ -56,7 +57,7 @@ class ClaimSettlement:
                     await self._claim.release(session)
 
     async def refuse(self, response: Response) -> None:
-        """Take back the request's effect, then store its error response like any other."""
+        """Roll back the effect of the request, then store its error response."""
         if self._session is not None:
             await self._session.rollback()
             change_log(self._session).reset()
@@ -77,6 +78,12 @@ def settlement_of(request: Request) -> ClaimSettlement | None:
     """Return how the request's Idempotency-Key is settled; None for a request without a key."""
     settlement: ClaimSettlement | None = getattr(request.state, "claim_settlement", None)
     return settlement
+
+
+def origin_of(request: Request, actor: Actor | None) -> Origin:
+    """Return the origin that is recorded with a request's changes."""
+    origin = request_origin(request)
+    return origin.acting(actor.user_id, actor.role) if actor else origin
 
 
 def _transactions(request: Request) -> Transactions:
@@ -103,7 +110,7 @@ async def unit_of_work(request: Request, actor: OptionalActorDep) -> AsyncIterat
 
 @honours_key
 async def work_of(request: Request, actor: OptionalActorDep) -> AsyncIterator[Work]:
-    """Yield what opens the request's transactions; its Idempotency-Key is leased meanwhile."""
+    """Yield the request's Work. Its Idempotency-Key is leased until the response is stored."""
     claim = await claim_of_request(request, actor)
     work = Work(_transactions(request), origin_of(request, actor), tenant_of(actor), claim)
     if claim:

@@ -1,4 +1,4 @@
-"""Settings every process reads from its environment, each under its own prefix."""
+"""Settings that a process reads from its environment, each service's with a prefix of its own."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from shared.validation import rule_of
 
 
 def asyncpg_url(url: SecretStr) -> SecretStr:
-    """Accept any `postgresql://` spelling; the driver is ours to choose. Raises ValueError."""
+    """Return a PostgreSQL URL with the driver asyncpg. Raises ValueError for another database."""
     parsed = make_url(url.get_secret_value())
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ValueError("must be a postgresql:// URL")
@@ -35,7 +35,7 @@ _FIELD_IN_SOURCE = re.compile(r'field "(\w+)"')
 
 
 class BadSettings(Exception):
-    """Variables that a process cannot use: `problems` has a sentence for each."""
+    """Variables with invalid values; `problems` has a line for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -43,19 +43,19 @@ class BadSettings(Exception):
 
 
 def read_settings(
-    kind: type[SettingsType], *, names: Mapping[str, str] | None = None, **given: Any
+    kind: type[SettingsType], *, names: Mapping[str, str] | None = None, **values: Any
 ) -> SettingsType:
-    """Read settings from the environment, or as `given`. Raises BadSettings.
+    """Read settings from the environment, or from `values`. Raises BadSettings.
 
-    `names` are variables' names where a field is set by another one than PREFIX_FIELD.
+    `names` has the variables of fields that are not set by PREFIX_FIELD.
     """
-    prefix = str(given.get("_env_prefix") or kind.model_config.get("env_prefix") or "")
+    prefix = str(values.get("_env_prefix") or kind.model_config.get("env_prefix") or "")
 
     def name_of(field: str) -> str:
         return (names or {}).get(field) or f"{prefix}{field}".upper()
 
     try:
-        return kind(**given)
+        return kind(**values)
     except ValidationError as error:
         # Without the values, which may be secrets, and without links to pydantic's pages.
         parts = error.errors(include_url=False, include_context=False, include_input=False)
@@ -66,10 +66,10 @@ def read_settings(
     raise BadSettings(problems)
 
 
-def load_settings(kind: type[SettingsType], **given: Any) -> SettingsType:
-    """Read the settings of this process, or end it with a line for each variable at fault."""
+def load_settings(kind: type[SettingsType], **values: Any) -> SettingsType:
+    """Read the settings of this process. Raises SystemExit with a line per invalid variable."""
     try:
-        return read_settings(kind, **given)
+        return read_settings(kind, **values)
     except BadSettings as error:
         raise SystemExit(f"{error}\ndocs/settings.md lists the settings.") from None
 
@@ -86,7 +86,7 @@ def _problem(
 
 
 def _none_for_empty(value: Any) -> Any:
-    """Read an empty variable as one that is not set: Docker Compose passes it on like that."""
+    """Return None for an empty variable: Docker Compose sets a missing one to an empty text."""
     return None if value == "" else value
 
 
@@ -94,9 +94,9 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(asyncpg_url)]
 
 
 class ProcessSettings(BaseSettings):
-    """What any process has: an address, a port for its operators, and logs."""
+    """The settings of every process: its address, its operations port, and its logs."""
 
-    # A wrong secret must not appear in the log that says it is wrong.
+    # The value of an invalid secret must not be in the error message.
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
@@ -107,10 +107,10 @@ class ProcessSettings(BaseSettings):
 
 
 class TokenSettings(BaseSettings):
-    """Whose access tokens are accepted.
+    """The issuer whose access tokens are accepted, and its keys.
 
     Exactly one of `jwks_url` (fetched and refreshed) and `jwks` (a pinned JSON key set) is needed:
-    a process that could verify nobody refuses to start.
+    without keys a process could verify no token.
     """
 
     model_config = SettingsConfigDict(hide_input_in_errors=True)
@@ -128,7 +128,7 @@ class TokenSettings(BaseSettings):
 
 
 class ServiceSettings(ProcessSettings, TokenSettings):
-    """What each of the services needs beside its own settings."""
+    """The settings that every service has beside its own."""
 
     database_url: DatabaseUrl
     database_pool_size: int = Field(default=10, ge=1)

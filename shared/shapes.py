@@ -1,7 +1,8 @@
-"""What a service promises of its events beside their types, and what a reader takes of them.
+"""The shapes of events: which fields a publisher guarantees, and which ones a consumer reads.
 
-The promise itself is a JSON Schema for each type in the publisher's `event_shapes/`, written from
-these declarations and the models by `carnet event-shapes write` (see docs/events.md).
+A shape is published as a JSON Schema for each event type in the service's `event_shapes/`. The
+command `carnet event-shapes write` generates it from these declarations and the models (see
+docs/events.md).
 """
 
 import json
@@ -20,20 +21,20 @@ Schema = dict[str, Any]
 
 
 class Kind(StrEnum):
-    """What an event tells of its row, and so which columns it is sure to hold."""
+    """The relation of an event to its row, which decides the columns that it always has."""
 
     NEW_ROW = "new row"  # every column, as new values
     CHANGE = "change"  # the columns that changed
-    REMOVAL = "removal"  # every column, as old values; what stays of a kept row, as new values
+    REMOVAL = "removal"  # every column, as old values; of a row that remains, new values too
     FACT = "fact"  # no column
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one event type tells: its kind, and the details that its `record` calls add.
+    """The shape of an event type: its kind, and the details that its `record` calls add.
 
-    `details` is a TypedDict of the added new values. One of the name of a column says more of it:
-    that it is always there, or which values it takes.
+    `details` is a TypedDict of the additional new values. A field with the name of a column narrows
+    that column: it is always present, or has certain values.
     """
 
     kind: Kind
@@ -41,35 +42,35 @@ class Shape:
 
 
 Shapes = Mapping[str, Shape]
-"""Event type → what it tells; a type that is not named tells of a change, without details."""
+"""Event type → shape. A type that is not a key is a change without details."""
 
 
 def new_row(details: type[Any] | None = None) -> Shape:
-    """Return the shape of an event that tells of a new row."""
+    """Return the shape of an event about a new row."""
     return Shape(Kind.NEW_ROW, details)
 
 
 def change(details: type[Any] | None = None) -> Shape:
-    """Return the shape of an event that tells what changed of a row."""
+    """Return the shape of an event about the change of a row."""
     return Shape(Kind.CHANGE, details)
 
 
 def removal(details: type[Any] | None = None) -> Shape:
-    """Return the shape of an event that tells what a row was before it was deleted."""
+    """Return the shape of an event about the deletion of a row."""
     return Shape(Kind.REMOVAL, details)
 
 
 def fact(details: type[Any] | None = None) -> Shape:
-    """Return the shape of an event that tells of no row's change."""
+    """Return the shape of an event without the change of a row."""
     return Shape(Kind.FACT, details)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a consumer takes of an event: models of its new values and, if it does, of its old.
+    """The fields that a consumer reads of an event: models of its new and of its old values.
 
-    `partial`: any field may be missing, as of what changed. `from_envelope` names the model's
-    fields that are filled from the envelope instead.
+    With `partial` any field may be missing, as in the event of a change. `from_envelope` names the
+    fields of the model that are read from the envelope instead.
     """
 
     new_values: type[BaseModel] | None = None
@@ -79,7 +80,7 @@ class Reading:
 
 
 Readings = Mapping[str, Reading]
-"""Event type → what is read of it; checked against what the type's publisher promises."""
+"""Event type → the fields that are read; a check compares them with the published shape."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Metrics. Labels are route templates, queues and event types: never a path or a person's data."""
+"""Metrics. Labels are route templates, queues and event types, never a path or personal data."""
 
 import time
 
@@ -55,14 +55,14 @@ class RequestMetrics:
         started = time.perf_counter()
         status = 500
 
-        async def send_noting_status(message: Message) -> None:
+        async def send_and_record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, send_noting_status)
+            await self.app(scope, receive, send_and_record_status)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             elapsed = time.perf_counter() - started

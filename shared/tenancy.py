@@ -1,4 +1,4 @@
-"""Row-level security: what the transaction may see, said to the server with SET LOCAL."""
+"""Row-level security: the rows that a transaction may see, set in the server with SET LOCAL."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ _APPLY = (
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose rows a transaction may see: nobody's unless said."""
+    """The rows that a transaction may see: by default none."""
 
     organization_id: int | None = None
     user_id: int | None = None
@@ -34,20 +34,20 @@ NOTHING = Tenant()
 
 
 async def limit_to(session: AsyncSession, tenant: Tenant) -> None:
-    """Let the rest of this session see the tenant's rows alone.
+    """Let the rest of this session see only the tenant's rows.
 
-    SET LOCAL and never SET: a session-level value would survive the pool's check-in and show the
-    next request somebody else's rows. So every transaction of the session says it anew.
+    SET LOCAL and never SET: a session-level value would remain after the connection returns to the
+    pool, and the next request would see another tenant's rows. So every transaction sets it again.
     """
     session.info[_TENANT] = tenant
     if session.in_transaction():
-        await session.run_sync(lambda begun: _apply(begun, None, begun.connection()))
+        await session.run_sync(lambda inner: _apply(inner, None, inner.connection()))
 
 
 async def see_all_tenants(session: AsyncSession) -> None:
     """Let the rest of this session see the rows of every tenant.
 
-    A use case calls it once it has decided by itself which rows the actor may see, and names them
+    A use case calls it after it has decided which rows the actor may see, and selects only these
     in its queries. It costs no statement before the session's first one.
     """
     await limit_to(session, EVERYTHING)
@@ -63,11 +63,11 @@ def _apply(session: Session, _transaction: Any, connection: Connection) -> None:
 def policy_statements(
     table: str, *, column: str = "organization_id", user_column: str | None = None
 ) -> list[str]:
-    """Return the statements by which a migration puts a table under row-level security.
+    """Return the statements with which a migration enables row-level security of a table.
 
     Rows are visible to the organization that `column` names and, with `user_column`, to that
     user as well.
-    Settings are read in sub-selects so that the planner evaluates them once, not once a row.
+    Settings are read in sub-selects, so that the planner evaluates them once and not for each row.
     """
     visible = [
         "(SELECT current_setting('carnet.scope', true)) = 'all'",

@@ -1,7 +1,7 @@
 """Fixtures: a migrated database for each service and test process, a broker's virtual host, tokens.
 
-Loaded as a pytest plugin. The servers are named by CARNET_TEST_DATABASE_URL (an administrator's)
-and CARNET_TEST_RABBITMQ_URL (without a virtual host); `make test` starts them.
+A pytest plugin. `make test` starts the servers and sets their addresses: CARNET_TEST_DATABASE_URL
+(an administrator's) and CARNET_TEST_RABBITMQ_URL (without a virtual host).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
-from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
@@ -38,27 +37,27 @@ from shared.openapi import HEADERS
 from shared.problems import documented_operations
 from shared.provisioning import database_url, in_database, provision
 from shared.settings import asyncpg_url
-from shared.shapes import published_shapes
+from shared.testing_shapes import require_published_shape
 from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM, ServiceSigner
 
 ISSUER = "carnet-test"
 AUDIENCE = "carnet-test-api"
 PASSWORD = "test"
 PATIENCE = 60.0
-"""Seconds after which a test no longer waits: a bound against hanging, not a promise of speed."""
+"""Seconds after which a test no longer waits: a limit for a failure, not an expected duration."""
 _COPIES = count()
 SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
 
 
 def pytest_configure() -> None:
-    """Log short, let no property test fail for a slow machine, and forget a developer's settings.
+    """Configure logging and property tests, and remove a developer's settings.
 
-    What `make run` would pass on to the processes, tests must not.
+    A developer may have set variables for `make run`; tests must not read them.
     """
     for name in list(os.environ):
         if name.startswith(tuple(f"{owner.upper()}_" for owner in (*SERVICES, "gateway"))):
             del os.environ[name]
-    # structlog's default draws every local of a traceback, for seconds each.
+    # structlog's default prints every local variable of a traceback, which takes seconds.
     plain = structlog.dev.plain_traceback
     structlog.configure(
         processors=[
@@ -67,10 +66,8 @@ def pytest_configure() -> None:
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain),
         ]
     )
-    patient = [HealthCheck.too_slow]
-    settings.register_profile(
-        "carnet", deadline=None, suppress_health_check=patient, print_blob=True
-    )
+    slow = [HealthCheck.too_slow]
+    settings.register_profile("carnet", deadline=None, suppress_health_check=slow, print_blob=True)
     settings.load_profile("carnet")
 
 
@@ -80,10 +77,10 @@ def anyio_backend() -> str:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 where nobody listens.
+    """Return an unused port of 127.0.0.1.
 
-    Not one of those that Linux gives to outgoing connections (32768 and up): another test's
-    could take it before whoever it is meant for listens.
+    Not one of those that Linux uses for outgoing connections (32768 and up): a connection of
+    another test could use it before the server listens.
     """
     while True:
         port = secrets.choice(range(20_000, 32_000))
@@ -95,11 +92,11 @@ def free_port() -> int:
 async def until(
     condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = PATIENCE
 ) -> None:
-    """Wait until something is so. Raises TimeoutError when it does not come to be."""
+    """Wait until a condition is true. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
-            found = condition()
-            if await found if isinstance(found, Awaitable) else found:
+            result = condition()
+            if await result if isinstance(result, Awaitable) else result:
                 return
             await asyncio.sleep(0.02)
 
@@ -113,18 +110,18 @@ def _required(variable: str) -> str:
 
 @pytest.fixture(scope="session")
 def test_process(worker_id: str) -> int:
-    """The number of this test process among those that run side by side."""
+    """The number of this test process among those that run in parallel."""
     return int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_url(test_process: int) -> SecretStr:
-    """An administrator's, who may publish in everybody's name; services take `broker_url_of`."""
+    """An administrator's address, who may publish as any user. Services use `broker_url_of`."""
     return SecretStr(f"{_required('CARNET_TEST_RABBITMQ_URL').rstrip('/')}/test-{test_process}")
 
 
 def broker_url_of(user: str, url: SecretStr) -> SecretStr:
-    """Return an address by which a user of the tests' broker signs in; all have one password."""
+    """Return the address with which a user signs in to the tests' broker."""
     return SecretStr(broker_url(url.get_secret_value(), user))
 
 
@@ -152,7 +149,7 @@ class Database:
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield a superuser's connection, for looking at rows and for tampering with them."""
+        """Yield a superuser's connection, with which a test reads or manipulates rows."""
         connection = await asyncpg.connect(self.admin_url)
         try:
             await connection.execute(f'SET search_path = "{self.service}"')
@@ -161,15 +158,15 @@ class Database:
             await connection.close()
 
     async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
-        """Return what is really in the database, past every policy."""
+        """Return rows without row-level security."""
         async with self.admin() as connection:
             return [dict(row) for row in await connection.fetch(query, *arguments)]
 
     async def events(self) -> list[dict[str, Any]]:
-        """Return the events that wait in the outbox, oldest first.
+        """Return the events in the outbox, oldest first.
 
-        Raises AssertionError for one that is not of its type's published shape, or that holds
-        what the shape does not name: an undeclared detail, a secret column.
+        Raises AssertionError for an event that does not match its published shape, or that has
+        further fields: an undeclared detail, a secret column.
         """
         rows = await self.rows("SELECT body FROM outbox ORDER BY id")
         events = [json.loads(row["body"]) for row in rows]
@@ -179,7 +176,7 @@ class Database:
         return events
 
     async def clear(self) -> None:
-        """Empty every table, triggers and foreign keys notwithstanding."""
+        """Empty every table, without triggers and foreign keys."""
         async with self.admin() as connection:
             tables = await connection.fetch(
                 "SELECT quote_ident(tablename) AS name FROM pg_tables"
@@ -188,36 +185,6 @@ class Database:
             )
             deletes = "; ".join(f"DELETE FROM {table['name']}" for table in tables)
             await connection.execute(f"SET session_replication_role = replica; {deletes}")
-
-
-def require_published_shape(package: str, event: dict[str, Any]) -> None:
-    """Raise AssertionError when an event is not what its publisher promises, and nothing else."""
-    try:
-        _validator(package, event["type"]).validate(event)
-    except ValidationError as error:
-        place = ".".join(str(step) for step in error.instance_path)
-        raise AssertionError(f"{event['type']}: {place}: {error.message}") from None
-
-
-@cache
-def _validator(package: str, kind: str) -> Draft202012Validator:
-    shape = published_shapes(package).get(kind)
-    if shape is None:
-        raise AssertionError(f"{kind} has no published shape: carnet event-shapes write")
-    return Draft202012Validator(closed(shape), validate_formats=True)
-
-
-def closed(shape: Any) -> Any:
-    """Return a shape that refuses what it does not name; published ones let readers pass over."""
-    if isinstance(shape, list):
-        return [closed(item) for item in shape]
-    if not isinstance(shape, dict):
-        return shape
-    inner = {name: closed(value) for name, value in shape.items() if name != "properties"}
-    if "properties" not in shape:
-        return inner
-    properties = {name: closed(value) for name, value in shape["properties"].items()}
-    return inner | {"properties": properties, "additionalProperties": False}
 
 
 def service_database(package: str) -> Callable[..., Any]:
@@ -229,30 +196,30 @@ def service_database(package: str) -> Callable[..., Any]:
     @pytest.fixture(scope="session", name="session_database")
     def database(test_process: int) -> Iterator[Database]:
         admin_url = _required("CARNET_TEST_DATABASE_URL")
-        made = asyncio.run(_copy_of_template(admin_url, package, test_process))
-        yield made
-        asyncio.run(_drop(admin_url, made))
+        copy = asyncio.run(_copy_of_template(admin_url, package, test_process))
+        yield copy
+        asyncio.run(_drop(admin_url, copy))
 
     return database
 
 
 @pytest.fixture
 async def database(session_database: Database) -> AsyncIterator[Database]:
-    """The service's database, empty again after the test. Transactions commit for real."""
+    """The service's database, which is emptied after the test. Transactions really commit."""
     yield session_database
     await session_database.clear()
 
 
 async def _copy_of_template(admin_url: str, package: str, process: int) -> Database:
-    """Migrate once for each state of the migrations, then copy: a copy takes 50 milliseconds."""
+    """Return a copy of a database that is migrated once for each state of the migrations."""
     service = package.rpartition(".")[2]
     template = f"template_{service}_{_digest_of_migrations(package)}"
     name = f"test_{service}_{os.getpid()}_{process}_{next(_COPIES)}"
     connection = await asyncpg.connect(in_database(admin_url, "postgres"))
     try:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended('carnet.test', 0))")
-        known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", template)
-        if not known:
+        exists = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", template)
+        if not exists:
             await _make_template(connection, admin_url, package, template)
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     finally:
@@ -266,29 +233,29 @@ async def _copy_of_template(admin_url: str, package: str, process: int) -> Datab
 async def _make_template(
     connection: asyncpg.Connection, admin_url: str, package: str, template: str
 ) -> None:
-    unfinished = f"{template}_unfinished"
-    await connection.execute(f'DROP DATABASE IF EXISTS "{unfinished}"')
-    await connection.execute(f'CREATE DATABASE "{unfinished}"')
+    draft = f"{template}_unfinished"
+    await connection.execute(f'DROP DATABASE IF EXISTS "{draft}"')
+    await connection.execute(f'CREATE DATABASE "{draft}"')
     service = package.rpartition(".")[2]
-    made = Database(service, in_database(admin_url, unfinished), package)
-    await provision(made.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
-    await migrations.upgrade(package, made.owner_url)
-    await connection.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{template}"')
+    database = Database(service, in_database(admin_url, draft), package)
+    await provision(database.admin_url, service, password=PASSWORD, owner_password=PASSWORD)
+    await migrations.upgrade(package, database.owner_url)
+    await connection.execute(f'ALTER DATABASE "{draft}" RENAME TO "{template}"')
 
 
 def _digest_of_migrations(package: str) -> str:
     folder = migrations.folder_of(package)
     digest = hashlib.sha256()
-    shared = [Path(inspect.getfile(module)) for module in (migrations, tenancy, provisioning)]
-    for path in [*sorted(folder.rglob("*.py")), *shared]:
+    modules = [Path(inspect.getfile(module)) for module in (migrations, tenancy, provisioning)]
+    for path in [*sorted(folder.rglob("*.py")), *modules]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-async def _drop(admin_url: str, made: Database) -> None:
+async def _drop(admin_url: str, database: Database) -> None:
     connection = await asyncpg.connect(in_database(admin_url, "postgres"))
     try:
-        name = make_url(made.admin_url).database
+        name = make_url(database.admin_url).database
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:
         await connection.close()
@@ -296,7 +263,7 @@ async def _drop(admin_url: str, made: Database) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """An issuer of tokens for tests: real keys, real signatures."""
+    """An issuer of tokens for tests, with real keys and signatures."""
 
     key: ECKey = field(
         default_factory=lambda: ECKey.generate_key("P-256", {"kid": "test"}, private=True)
@@ -315,7 +282,7 @@ class Tokens:
         return json.dumps(KeySet([self.key]).as_dict(private=False))
 
     def settings(self, service: str) -> dict[str, Any]:
-        """Return the settings by which a service trusts these tokens."""
+        """Return the settings with which a service accepts these tokens."""
         return {
             "jwks": self.jwks,
             "token_issuer": ISSUER,
@@ -339,7 +306,7 @@ class Tokens:
         **changes: Any,
     ) -> str:
         """Return an access token; `changes` overwrite claims."""
-        issued = int(time.time())
+        now = int(time.time())
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -348,8 +315,8 @@ class Tokens:
             "role": role,
             "organization_id": organization_id,
             "permissions": list(permissions),
-            "iat": issued,
-            "exp": issued + 600,
+            "iat": now,
+            "exp": now + 600,
             **changes,
         }
         header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": "test"}
@@ -382,7 +349,7 @@ def client_of(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
 
     @asynccontextmanager
     async def running() -> AsyncIterator[httpx.AsyncClient]:
-        # An unexpected error must be seen as the client sees it: a 500 with a problem body.
+        # An unexpected error must reach the test as a client receives it: a 500 with a document.
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),
@@ -394,12 +361,12 @@ def client_of(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
     return running()
 
 
-async def _require_documented_headers(app: FastAPI, answer: httpx.Response) -> None:
-    """Raise AssertionError when an answer has a header of ours that the document lacks there."""
-    asked = answer.request
-    operation = documented_operations(app, asked.url.path).get(asked.method.lower(), {})
-    documented = operation.get("responses", {}).get(str(answer.status_code))
-    if documented is not None:
-        undocumented = {name for name in HEADERS if name in answer.headers}
-        undocumented -= documented["headers"].keys()
-        assert not undocumented, f"{asked.method} {asked.url.path}: {undocumented}"
+async def _require_documented_headers(app: FastAPI, response: httpx.Response) -> None:
+    """Raise AssertionError if a response has a header of ours that the document does not have."""
+    request = response.request
+    operation = documented_operations(app, request.url.path).get(request.method.lower(), {})
+    description = operation.get("responses", {}).get(str(response.status_code))
+    if description is not None:
+        names = {name for name in HEADERS if name in response.headers}
+        names -= description["headers"].keys()
+        assert not names, f"{request.method} {request.url.path}: {names}"

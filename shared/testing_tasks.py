@@ -1,8 +1,8 @@
-"""A pytest plugin: no task of a failed test runs on while its fixtures are torn down.
+"""A pytest plugin that ends the tasks of a failed test before its fixtures are torn down.
 
-`asyncio.gather` raises the first error and leaves the others running. They would write rows while
-the database is emptied, and keep connections of an engine that is disposed already: PostgreSQL
-detects a deadlock, and the tests that follow fail for the rows and the connections left over.
+`asyncio.gather` raises the first error while the other tasks continue. They would write rows while
+the database is emptied, and use connections of a disposed engine: PostgreSQL detects a deadlock,
+and the next tests fail because of the remaining rows and connections.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ import pytest
 AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 
 TIME_TO_END = 15.0
-"""Seconds that tasks get to end by themselves: longer than a request waits for a connection."""
+"""Seconds in which tasks may end by themselves: longer than a request waits for a connection."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Call a test so that its tasks have ended when it fails."""
+    """Run a test so that all of its tasks have ended if it fails."""
     test = pyfuncitem.obj
     if inspect.iscoroutinefunction(test) and not hasattr(test, "hypothesis"):
         pyfuncitem.obj = ending_its_tasks(test)
@@ -32,9 +32,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def ending_its_tasks(test: AsyncTest, *, seconds: float = TIME_TO_END) -> AsyncTest:
-    """Return a test that raises its error only when the tasks it started have ended.
+    """Return a test that raises its error only after the tasks that it started have ended.
 
-    Those that do not end within `seconds` are cancelled.
+    Tasks that do not end within `seconds` are cancelled.
     """
 
     @wraps(test)

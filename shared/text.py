@@ -1,9 +1,9 @@
-"""Text as keys, counters and searches compare it: without case, form and invisible characters.
+"""Folded text, for keys, counters and searches: without case, forms and invisible characters.
 
-There are two ways to the same result: `fold` in Python, and `folded` in PostgreSQL, a function that
-a migration creates in each schema that needs it. PostgreSQL's own lower() depends on the locale of
-the database and knows no normalization. Where a column is compared, both sides are folded by
-PostgreSQL: then a newer Unicode version on one side changes nothing.
+`fold` in Python and `folded` in PostgreSQL have the same result. A migration creates `folded` in
+each schema that needs it, because PostgreSQL's own lower() depends on the locale of the database
+and does not normalize. When a column is compared, PostgreSQL folds both sides, so that different
+Unicode versions do not matter.
 """
 
 import re
@@ -26,9 +26,9 @@ _DOTTED, _PLAIN = "i\u0307", "i"
 
 
 def fold(text: str) -> str:
-    """Return what two spellings of one text have in common.
+    """Return the form that all spellings of a text have in common.
 
-    That is Unicode's NFKC_Casefold (chapter 3.13), and an i with a dot is an i.
+    That is Unicode's NFKC_Casefold (chapter 3.13); in addition an i with a dot becomes an i.
     """
     visible = _IGNORED_RE.sub("", unicodedata.normalize("NFKD", text))
     return unicodedata.normalize("NFC", visible.casefold().replace(_DOTTED, _PLAIN))
@@ -40,8 +40,8 @@ def contains(column: Any, part: str) -> ColumnElement[bool]:
     return func.strpos(func.folded(column), func.folded(part)) > 0
 
 
-def _folding() -> Iterator[tuple[str, str]]:
-    """Yield each decomposed character that case folding changes, and what it becomes."""
+def folding_pairs() -> Iterator[tuple[str, str]]:
+    """Yield each decomposed character that case folding changes, with its folded form."""
     for number in range(sys.maxunicode + 1):
         char = chr(number)
         if char.casefold() != char and unicodedata.normalize("NFKD", char) == char:
@@ -51,16 +51,15 @@ def _folding() -> Iterator[tuple[str, str]]:
 def create_folding_statement() -> str:
     """Return the statement that creates `folded` in a schema.
 
-    Its table of characters is that of the Python that migrates. Names and addresses of ASCII, and
-    those without a capital beyond ASCII, take a shorter way: translate() searches its whole table
-    for each character.
+    Its table of characters is that of the present Python. Texts of ASCII, and those without a
+    capital beyond ASCII, do not use the table: translate() searches all of it for each character.
     """
-    pairs = list(_folding())
+    pairs = list(folding_pairs())
     single = [(char, lower) for char, lower in pairs if len(lower) == 1]
     several = [(char, lower) for char, lower in pairs if len(lower) > 1]
-    replaced = "folding"
+    expression = "folding"
     for char, lower in several:
-        replaced = f"replace({replaced}, '{char}', '{lower}')"
+        expression = f"replace({expression}, '{char}', '{lower}')"
     beyond = "".join(char for char, _ in pairs if not char.isascii())
     return f"""
 CREATE FUNCTION folded(spelling text) RETURNS text
@@ -75,7 +74,7 @@ BEGIN
     IF folding COLLATE "C" ~ '[{beyond}]' THEN
         folding := translate(folding, '{"".join(char for char, _ in single)}',
             '{"".join(lower for _, lower in single)}');
-        folding := {replaced};
+        folding := {expression};
     ELSE
         folding := lower(folding COLLATE "C");
     END IF;

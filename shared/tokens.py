@@ -1,4 +1,4 @@
-"""Access tokens of users and tokens of services. Every process verifies them itself."""
+"""Access tokens of users and tokens of services. Every process verifies them by itself."""
 
 import asyncio
 import hashlib
@@ -31,21 +31,21 @@ MAX_TOKEN_BYTES = 8 * 1024
 LEEWAY_SECONDS = 5
 SERVICE_TOKEN_SECONDS = 60
 
-Fetch = Callable[[], Awaitable[KeySet]]
+FetchKeys = Callable[[], Awaitable[KeySet]]
 
 
 class Keys:
-    """The public keys of a token issuer: pinned, or fetched when first needed and refreshed.
+    """The public keys of a token issuer: pinned, or fetched at the first use and refreshed.
 
-    An unknown key id makes it fetch again, at most every few seconds, so that a rotated key is
-    known at once and a forged key id cannot make us flood the issuer. Known keys are refreshed in
-    the background: a slow issuer delays neither a request nor a readiness check.
+    For an unknown key id the keys are fetched again, at most every few seconds: so a rotated key is
+    known at once, and forged key ids cannot flood the issuer with requests. Otherwise they are
+    refreshed in the background: a slow issuer delays neither a request nor a readiness check.
     """
 
     MAX_AGE = 300.0
     MIN_AGE = 2.0
 
-    def __init__(self, pinned: str | None = None, fetch: Fetch | None = None) -> None:
+    def __init__(self, pinned: str | None = None, fetch: FetchKeys | None = None) -> None:
         self._keys = KeySet.import_key_set(json.loads(pinned)) if pinned else None
         self._fetch = fetch
         self._fetched_at = float("-inf")
@@ -80,7 +80,7 @@ class Keys:
         try:
             await self._refresh_if_older_than(self.MAX_AGE)
         except Exception as error:
-            # Of whatever kind: no request waits for this, and the next one begins another.
+            # Any error: no request waits for this task, and the next request starts another.
             log.warning("keys_unreachable", cause=repr(error))
 
     def _is_older_than(self, age: float) -> bool:
@@ -102,39 +102,41 @@ class Keys:
             except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
                 log.warning("keys_unreachable", cause=repr(error))
                 if self._keys is None:
-                    raise ServiceUnavailable("Sign-in keys cannot be read just now.") from error
-                # Old keys still verify; the next unknown key id or the next period asks again.
+                    raise ServiceUnavailable(
+                        "The keys of access tokens cannot be read. Try again in a few seconds."
+                    ) from error
+                # The old keys are still used, and the next request may fetch again after MIN_AGE.
                 self._fetched_at = time.monotonic() - self.MAX_AGE + self.MIN_AGE
 
 
-def fetch_from(url: str) -> Fetch:
+def fetch_from(url: str) -> FetchKeys:
     """Return a function that reads a key set from an address."""
 
     async def fetch() -> KeySet:
         async with httpx.AsyncClient(timeout=5) as client:
-            answer = await client.get(url)
-            answer.raise_for_status()
-            return KeySet.import_key_set(answer.json())
+            response = await client.get(url)
+            response.raise_for_status()
+            return KeySet.import_key_set(response.json())
 
     return fetch
 
 
 @dataclass(slots=True)
-class _Cached:
+class _CachedActor:
     actor: Actor
     until: float
 
 
 @dataclass(slots=True)
 class TokenVerifier:
-    """Verifies access tokens; remembers the verified ones for a minute, never past their end."""
+    """Verifies access tokens. Verified ones are cached for a minute, but not after they expire."""
 
     keys: Keys
     issuer: str
     audience: str
     cache_seconds: float = 60.0
     cache_size: int = 10_000
-    _cache: OrderedDict[bytes, _Cached] = field(default_factory=OrderedDict)
+    _cache: OrderedDict[bytes, _CachedActor] = field(default_factory=OrderedDict)
 
     @classmethod
     def from_settings(cls, settings: TokenSettings) -> "TokenVerifier":
@@ -146,11 +148,11 @@ class TokenVerifier:
     async def verify(self, token: str) -> Actor:
         """Return the token's actor.
 
-        Raises Unauthenticated for anything but a current access token of ours, and
-        ServiceUnavailable when there are no keys to verify with.
+        Raises Unauthenticated unless it is a valid access token of our issuer, and
+        ServiceUnavailable if there are no keys.
         """
         if len(token) > MAX_TOKEN_BYTES:
-            raise Unauthenticated("The access token is too large.")
+            raise Unauthenticated("The access token is too large. Sign in again.")
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         cached = self._cache.get(digest)
         if cached and cached.until > time.time():
@@ -159,27 +161,24 @@ class TokenVerifier:
             token, self.keys, ACCESS_TOKEN_TYPE, self.issuer, self.audience
         )
         actor = actor_of(claims)
-        self._remember(digest, actor)
-        return actor
-
-    def _remember(self, digest: bytes, actor: Actor) -> None:
         until = min(time.time() + self.cache_seconds, actor.expires_at)
-        self._cache[digest] = _Cached(actor, until)
+        self._cache[digest] = _CachedActor(actor, until)
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
+        return actor
 
 
 async def verified_claims(
     token: str, keys: Keys, kind: str, issuer: str | None, audience: str
 ) -> dict[str, Any]:
-    """Return a token's claims once signature, kind, issuer, audience and age are right.
+    """Return a token's claims after its signature, kind, issuer, audience and age are verified.
 
-    The algorithm is ours and never the token's to choose (RFC 8725). Raises Unauthenticated.
+    The algorithm is fixed; the token cannot choose it (RFC 8725). Raises Unauthenticated.
     """
     try:
         key = await keys.with_id(_key_id(token, kind))
         if key is None:
-            raise Unauthenticated("The access token's key is not known.")
+            raise Unauthenticated("The access token's key is not known. Sign in again.")
         decoded = jwt.decode(token, key, algorithms=[ALGORITHM])
         registry = JWTClaimsRegistry(
             leeway=LEEWAY_SECONDS,
@@ -191,7 +190,9 @@ async def verified_claims(
         )
         registry.validate(decoded.claims)
     except (JoseError, ValueError, TypeError, RecursionError):
-        raise Unauthenticated("The access token is not valid or has expired.") from None
+        raise Unauthenticated(
+            "The access token is not valid or has expired. Sign in again."
+        ) from None
     return dict(decoded.claims)
 
 
@@ -201,20 +202,22 @@ async def verified_caller(token: str, keys: Keys, own_name: str) -> CallingServi
     Raises Unauthenticated.
     """
     claims = await verified_claims(token, keys, SERVICE_TOKEN_TYPE, None, own_name)
-    # A service speaks for itself alone: the key that signed is the caller's name.
+    # A service may only sign tokens in its own name: the id of the key is the caller's name.
     if claims["iss"] != _header(token).get("kid"):
-        raise Unauthenticated("The service token is not valid.")
+        raise Unauthenticated(
+            "The service token is not valid. Sign it with the key of the service that calls."
+        )
     return CallingService(str(claims["iss"]), claims.get("user_id"), str(claims.get("role")))
 
 
 def _key_id(token: str, kind: str) -> str:
-    """Read the header's key id once kind and algorithm are what they must be."""
+    """Return a token's key id. Raises Unauthenticated for another kind or algorithm."""
     header = _header(token)
     if header.get("alg") != ALGORITHM or header.get("typ") != kind:
-        raise Unauthenticated("The access token is not of the expected kind.")
+        raise Unauthenticated("The access token is not of the expected kind. Sign in again.")
     key_id = header.get("kid")
     if not isinstance(key_id, str):
-        raise Unauthenticated("The access token names no key.")
+        raise Unauthenticated("The access token names no key. Sign in again.")
     return key_id
 
 
@@ -227,7 +230,7 @@ def _header(token: str) -> dict[str, Any]:
 
 
 class ServiceSigner:
-    """Signs the short-lived tokens by which one service calls another."""
+    """Signs the short-lived tokens with which a service calls another."""
 
     def __init__(self, private_key: str) -> None:
         self._key = ECKey.import_key(json.loads(private_key))
@@ -236,8 +239,8 @@ class ServiceSigner:
         self.name = self._key.kid
 
     def token_for(self, service: str, user_id: int | None = None, role: str = "system") -> str:
-        """Return a token that one service accepts for a minute, naming whom the call is for."""
-        issued = int(time.time())
+        """Return a token for a call to `service`, valid for a minute, on behalf of a user."""
+        now = int(time.time())
         header = {"alg": ALGORITHM, "typ": SERVICE_TOKEN_TYPE, "kid": self.name}
         claims = {
             "iss": self.name,
@@ -245,7 +248,7 @@ class ServiceSigner:
             "aud": service,
             "user_id": user_id,
             "role": role,
-            "iat": issued,
-            "exp": issued + SERVICE_TOKEN_SECONDS,
+            "iat": now,
+            "exp": now + SERVICE_TOKEN_SECONDS,
         }
         return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])

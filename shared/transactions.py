@@ -1,8 +1,8 @@
 """The unit of work: one transaction with its tenant, its origin and its recorded changes.
 
-Nobody else commits. A request or a message has one transaction, committed before the answer
-leaves or the message is acknowledged; a use case that must call the outside world opens several
-by itself, so that none is open during the call.
+Only this module commits. A request or a message has one transaction, which is committed before the
+response is sent or the message is acknowledged. A use case that calls another system opens several
+transactions, so that none is open during the call.
 """
 
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from shared.changes import AuditedSession, Catalogue, ChangeLog, attach, change_log, seal
 from shared.context import Origin, system_origin
-from shared.events import Event, Received
+from shared.events import ConsumedEvent, Event
 from shared.failpoints import failpoint
 from shared.tenancy import EVERYTHING, Tenant, limit_to
 
@@ -33,7 +33,7 @@ class Transactions:
     async def begin(self, origin: Origin, tenant: Tenant) -> AsyncIterator[AsyncSession]:
         """Yield a session in a transaction that commits at the end, or rolls back on an error.
 
-        Raises UnrecordedChange when an audited row changed and nothing was recorded of it.
+        Raises UnrecordedChange when an audited row changed and the change was not recorded.
         """
         async with self._sessions() as session:
             attach(session, ChangeLog(self.source, self.catalogue, origin))
@@ -45,8 +45,10 @@ class Transactions:
             failpoint("transaction.committed")
 
     @asynccontextmanager
-    async def system(self, *, causation: Received | None = None) -> AsyncIterator[AsyncSession]:
-        """Yield a transaction of a timer or consumer, which sees every tenant's rows."""
+    async def system(
+        self, *, causation: ConsumedEvent | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        """Yield a session of a timer or consumer, which sees the rows of every tenant."""
         origin = system_origin(
             correlation_id=causation.correlation_id if causation else None,
             causation_id=causation.id if causation else None,
@@ -56,7 +58,7 @@ class Transactions:
 
     @staticmethod
     def caused_by(session: AsyncSession, event: Event) -> None:
-        """Attribute what is recorded from here on to an event's consequences."""
+        """Set the event as the cause of what is recorded from now on."""
         log = change_log(session)
         log.origin = replace(
             log.origin, correlation_id=event.data.correlation_id, causation_id=event.id

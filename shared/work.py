@@ -1,19 +1,18 @@
-"""The transactions of a request whose use case needs more than one."""
+"""The transactions of a request with a use case that needs more than one."""
 
 from contextlib import AbstractAsyncContextManager
 
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.requests import HTTPConnection
 
 from shared.actors import Actor
-from shared.context import Origin, request_origin
+from shared.context import Origin
 from shared.idempotency import IdempotencyClaim
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
 from shared.transactions import Transactions
 
 
 def tenant_of(actor: Actor | None) -> Tenant:
-    """Return what an actor's transactions may see: everything for an admin, nothing for None."""
+    """Return the rows that an actor's transactions may see: all for an admin, none for None."""
     if actor is None:
         return NOTHING
     if actor.is_admin:
@@ -21,16 +20,10 @@ def tenant_of(actor: Actor | None) -> Tenant:
     return Tenant(actor.organization_id, actor.user_id)
 
 
-def origin_of(request: HTTPConnection, actor: Actor | None) -> Origin:
-    """Return the origin that is recorded with a request's changes."""
-    origin = request_origin(request)
-    return origin.acting(actor.user_id, actor.role) if actor else origin
-
-
 class Work:
-    """Opens the transactions of one request, for a use case that one transaction is not enough for.
+    """Opens the transactions of one request, for a use case that needs several.
 
-    `origin` is recorded with every change; `claim` is the request's hold on its Idempotency-Key,
+    `origin` is recorded with every change; `claim` is the request's claim of its Idempotency-Key,
     or None.
     """
 

@@ -1,9 +1,10 @@
-"""The second root of each service: relay, consumers and timers, until SIGTERM."""
+"""The worker process of each service: relay, consumers and timers, until SIGTERM."""
 
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -28,14 +29,14 @@ CLEAN_UP_EVERY = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Work that is due every so many seconds; each run opens its own transactions."""
+    """A job that runs every `every` seconds; each run opens its own transactions."""
 
     name: str
     every: float
     run: Callable[[], Awaitable[None]]
 
     async def repeat(self) -> None:
-        """Run until cancelled; a run that fails is logged, and the next one comes all the same."""
+        """Run until cancelled. A run that fails is logged, and the next one takes place."""
         while True:
             try:
                 await self.run()
@@ -45,14 +46,14 @@ class Timer:
 
 
 class Connections(Protocol):
-    """What timers and handlers have open to others: Carnet's services, payment gateways."""
+    """The connections of timers and handlers to other services and payment gateways."""
 
     async def aclose(self) -> None:
         """Close them all."""
 
 
 class Worker:
-    """One process of a service's background work."""
+    """The background work of a service, in one process."""
 
     def __init__(
         self,
@@ -78,17 +79,17 @@ class Worker:
         self._keep_inbox = keep_inbox
 
     def checks(self) -> dict[str, Check]:
-        """Return what the worker needs: its database, and a consumer on each of its queues."""
+        """Return the readiness checks: the database, and a consumer on each queue."""
         checks: dict[str, Check] = {"database": database_check(self.transactions)}
         for consumer in self.consumers:
-            checks[f"queue {consumer.queue.name}"] = _working(consumer)
+            checks[f"queue {consumer.queue.name}"] = partial(is_working, consumer)
         return checks
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT; what is under way is finished or left to be repeated.
+        """Work until SIGTERM or SIGINT; unfinished work is repeated after the next start.
 
-        Raises RuntimeError when one of the tasks ended by itself, and names it: the process must
-        not go on as if it worked, whoever supervises it starts it again.
+        Raises RuntimeError with the name of a task that ended by itself: the process must end, so
+        that its supervisor starts it again.
         """
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,7 +99,7 @@ class Worker:
         runs += [(f"the timer {timer.name}", timer.repeat()) for timer in self.timers]
         tasks = [asyncio.create_task(run, name=name) for name, run in runs]
         try:
-            await _first_of(stop, tasks)
+            await wait_for_first(stop, tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -115,30 +116,30 @@ class Worker:
         async with self.transactions.system() as session:
             await idempotency.delete_expired(session)
             if not self._keep_inbox:
-                await inbox.forget_older_than(session, inbox.REMEMBERED)
+                await inbox.delete_expired(session)
 
 
-async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-    asked = asyncio.ensure_future(stop.wait())
+async def wait_for_first(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for the event. Raises RuntimeError if a task ends before."""
+    stopping = asyncio.ensure_future(stop.wait())
     try:
-        awaited: list[asyncio.Future[Any]] = [asked, *tasks]
-        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
+        futures: list[asyncio.Future[Any]] = [stopping, *tasks]
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
             ended = next(task for task in tasks if task.done())
             cause = None if ended.cancelled() else ended.exception()
             raise RuntimeError(f"{ended.get_name()} ended by itself") from cause
     finally:
-        asked.cancel()
+        stopping.cancel()
 
 
-def _working(consumer: Consumer[Any]) -> Check:
-    async def check() -> bool:
-        return consumer.working
-
-    return check
+async def is_working(consumer: Consumer[Any]) -> bool:
+    """Return whether a consumer receives messages."""
+    return consumer.working
 
 
-def _require_own_user(worker: Worker) -> None:
+def require_own_user(worker: Worker) -> None:
+    """Raise SystemExit unless the worker signs in to the broker as its service's user."""
     if (user := user_of(worker.settings.rabbitmq_url)) != worker.name:
         raise SystemExit(
             f"{worker.name.upper()}_RABBITMQ_URL signs in as '{user}'. It must be the broker's user"
@@ -149,11 +150,11 @@ def _require_own_user(worker: Worker) -> None:
 def start(worker: Worker) -> None:
     """Run a worker as this process.
 
-    Raises SystemExit when it would sign in to the broker as anybody else, and while a notice of
-    maintenance stands in its service's schema.
+    Raises SystemExit if it would sign in to the broker as another user, and while its service's
+    schema has a maintenance notice.
     """
     settings = worker.settings
-    _require_own_user(worker)
+    require_own_user(worker)
     configure_logging(f"{worker.name}-worker", level=settings.log_level, style=settings.log_format)
     warn_if_set()
 

@@ -286,7 +286,7 @@ def test_what_cannot_be_seen_as_it_is_written_is_no_name(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["\u3164", "\u2800 \n\u200b"])
 def test_a_text_that_cannot_be_seen(text: str) -> None:
-    with pytest.raises(ValidationError, match="can be seen, or be empty"):
+    with pytest.raises(ValidationError, match="visible character, or be empty"):
         TEXT.validate_python(text)
     assert not re.search(TEXT.json_schema()["pattern"], text)
 

@@ -129,7 +129,7 @@ async def test_a_queue_of_a_version_without_users_goes_on_working(
     When one of its queues is deleted, it is made again while the other stays what it is.
     """
     await forget_queues(queue, QUEUE.name)
-    await bus.declare_queue(queue, QUEUE, earlier=(QUEUE.name, QUEUE.retry))
+    await bus.declare_queue(queue, QUEUE, legacy=(QUEUE.name, QUEUE.retry))
     poison = event(1, poison="arsenic")
     await send(queue, poison, event(2))
     async with running(consumer(Effects(), transactions, sample_url)):

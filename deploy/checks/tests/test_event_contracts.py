@@ -30,9 +30,9 @@ from shared.shapes import Reading, Schema, published_shapes
 from shared.testing import (
     Database,
     client_of,
-    require_published_shape,
     service_database,
 )
+from shared.testing_shapes import require_published_shape
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
