@@ -1,1 +1,1 @@
-"""What stands behind `make run`: embedded servers, and a supervisor for the system's processes."""
+"""The local stack of `make run`: embedded servers, and a supervisor of the processes."""

@@ -1,4 +1,4 @@
-"""The card gateway of a local stack: localstripe, listening on 127.0.0.1 alone.
+"""The card gateway of a local stack: localstripe, listening only on 127.0.0.1.
 
 localstripe alone listens on every address, stores the state of all its processes in one file in
 /tmp, and writes that file at each change. This program stores the state in the file `--state`.
