@@ -1,7 +1,7 @@
 """The broker's exchanges and queues, and publishing. RabbitMQ 3.10 and later."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,7 +13,6 @@ from aio_pika.abc import (
     AbstractChannel,
     AbstractConnection,
     AbstractExchange,
-    AbstractIncomingMessage,
     AbstractQueue,
 )
 from aio_pika.exceptions import (
@@ -49,6 +48,7 @@ MAX_ATTEMPTS = 5
 # Counts deliveries whose consumer died, not the failures that we handle: high, because a valid
 # message is redelivered at every restart, and finite, because a message may kill its consumer.
 DELIVERY_LIMIT = 50
+_QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
 CONTENT_TYPE = "application/cloudevents+json"
 PUBLISH_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
@@ -200,21 +200,6 @@ async def is_declared(channel: AbstractChannel, queue: str, *, user: str) -> boo
     return True
 
 
-async def declare_lasting_queue(
-    channel: AbstractChannel, name: str, bindings: Iterable[str], *, seconds: float
-) -> AbstractQueue:
-    """Declare a queue that remains for some seconds after its consumer disconnected, and bind it.
-
-    For messages that every process must receive, and that no other process needs. The name must
-    begin with the user's name.
-    """
-    expires: dict[str, Any] = {"x-expires": int(seconds * 1000)}
-    queue = await channel.declare_queue(name, durable=True, arguments=expires)
-    for binding in bindings:
-        await queue.bind(EXCHANGE, binding)
-    return queue
-
-
 async def is_queue(connection: AbstractConnection, name: str) -> bool:
     """Return whether a queue of the connection's own user exists."""
     # The broker closes the channel if the queue does not exist.
@@ -225,71 +210,6 @@ async def is_queue(connection: AbstractConnection, name: str) -> bool:
         return False
     await channel.close()
     return True
-
-
-async def is_drained(channel: AbstractChannel, queue: AbstractQueue) -> bool:
-    """Return whether this connection is the only consumer of a queue and has received everything.
-
-    A consumer with a broken connection may hold messages until the broker detects it. Raises an
-    AMQP error if the queue does not exist, TimeoutError if the broker does not respond.
-    """
-    state = await channel.declare_queue(queue.name, passive=True, timeout=CLOSE_TIMEOUT)
-    result = state.declaration_result
-    return not result.message_count and result.consumer_count == 1
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage:
-    """A message as a consumer receives it. `user` is the publisher that the broker vouches for."""
-
-    id: str | None
-    routing_key: str
-    user: str | None
-    headers: Mapping[str, Any]
-    body: bytes
-
-
-class LastingQueue:
-    """A queue that this process alone consumes and that outlives its connection for a while."""
-
-    def __init__(self, channel: AbstractChannel, queue: AbstractQueue) -> None:
-        self._channel = channel
-        self._queue = queue
-
-    async def is_drained(self) -> bool:
-        """Return whether every message of the queue was received, and by this process."""
-        return await is_drained(self._channel, self._queue)
-
-
-async def consume_lasting_queue(
-    connection: AbstractConnection,
-    name: str,
-    bindings: Iterable[str],
-    handle: Callable[[ReceivedMessage], None],
-    *,
-    seconds: float,
-) -> LastingQueue:
-    """Declare a queue that outlives its connection by `seconds`, and handle all of its messages.
-
-    A message is acknowledged after `handle` has returned. If the connection breaks before that,
-    the next connection delivers the message again.
-    """
-
-    async def receive(message: AbstractIncomingMessage) -> None:
-        key = message.routing_key or ""
-        handle(
-            ReceivedMessage(message.message_id, key, message.user_id, message.headers, message.body)
-        )
-        with suppress(AMQPError, OSError, RuntimeError):
-            await message.ack()
-
-    channel = await connection.channel()
-    queue = await declare_lasting_queue(channel, name, bindings, seconds=seconds)
-    await queue.consume(receive)
-    return LastingQueue(channel, queue)
-
-
-_QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
 
 
 def _arguments(queue: Queue, name: str, is_legacy: bool) -> dict[str, Any]:

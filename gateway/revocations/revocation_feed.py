@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from uuid_utils import uuid7
 
 from gateway.revocations.revocation_store import Clock, RevocationStore
-from shared import bus
+from shared import bus, lasting_queues
 from shared.events import Event
 from shared.fields import KeyId, ServiceData
 from shared.publishers import ForgedMessage, require_publisher
@@ -171,7 +171,7 @@ class RevocationFeed:
             if not await bus.is_queue(connection, self.queue_name):
                 # Events since the end of the last connection are lost: only the list has them.
                 self._queue_created_at, self._list_applied = None, False
-            queue = await bus.consume_lasting_queue(
+            queue = await lasting_queues.consume_lasting_queue(
                 connection, self.queue_name, BINDINGS, self._handle, seconds=QUEUE_LIFETIME
             )
             if self._queue_created_at is None:
@@ -185,7 +185,7 @@ class RevocationFeed:
                     self._revocations.confirm_current(as_of)
                 await asyncio.sleep(PROBE)
 
-    def _handle(self, message: bus.ReceivedMessage) -> None:
+    def _handle(self, message: lasting_queues.LastingMessage) -> None:
         """Apply one event; one that is forged or cannot be understood is only reported."""
         try:
             event = Event.model_validate_json(message.body)

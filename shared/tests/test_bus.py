@@ -11,7 +11,7 @@ from aio_pika.exceptions import AMQPError, PublishError
 from pydantic import SecretStr
 from uuid_utils import uuid7
 
-from shared import bus
+from shared import bus, lasting_queues
 from shared.testing import until
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_failure_like_others() -
 
 
 async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChannel) -> None:
-    queue = await bus.declare_lasting_queue(
+    queue = await lasting_queues.declare_lasting_queue(
         channel, f"sample.test.{uuid7()}", ["sample.known"], seconds=60
     )
     bodies = [b"first", b"", b"x" * 300_000, b"last"]
@@ -99,13 +99,13 @@ async def test_a_lasting_queue_keeps_what_arrives_between_two_connections(
     rabbitmq_url: SecretStr,
 ) -> None:
     name = f"sample.test.{uuid7()}"
-    messages: asyncio.Queue[bus.ReceivedMessage] = asyncio.Queue()
+    messages: asyncio.Queue[lasting_queues.LastingMessage] = asyncio.Queue()
     async with bus.connected(rabbitmq_url, name="test") as publisher:
         channel = await publisher.channel()
         exchange = await bus.events_exchange(channel)
         for number in ("1", "2"):
             async with bus.connected(rabbitmq_url, name="test") as connection:
-                queue = await bus.consume_lasting_queue(
+                queue = await lasting_queues.consume_lasting_queue(
                     connection, name, ["sample.lasting"], messages.put_nowait, seconds=60
                 )
                 await until(queue.is_drained)
