@@ -46,6 +46,7 @@ lint: setup ## check style, types, import rules, event shapes and migrations
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/carnet check-source
 	$(BIN)/carnet event-shapes check
 	$(BIN)/carnet with-servers -- $(BIN)/carnet check-migrations
 

@@ -60,7 +60,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Process:
+class BenchProcess:
     """A running process, and the file of its output."""
 
     pid: int
@@ -164,7 +164,7 @@ class BenchEnvironment:
         *,
         tested: bool = True,
         ready: str | None = None,
-    ) -> AsyncIterator[Process]:
+    ) -> AsyncIterator[BenchProcess]:
         """Run a process on the tested core, or on the others; `ready` is a URL to wait for.
 
         Raises StartError if the process ends or does not answer.
@@ -175,7 +175,7 @@ class BenchEnvironment:
         try:
             if ready is not None:
                 await _wait_until_ready(ready, child, log, name)
-            yield Process(child.pid, log)
+            yield BenchProcess(child.pid, log)
         finally:
             await _end(child)
 

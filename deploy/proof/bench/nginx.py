@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from deploy.proof.bench.environment import BenchEnvironment, Process
+from deploy.proof.bench.environment import BenchEnvironment, BenchProcess
 from deploy.proof.bench.programs import Programs
 
 _CONFIGURATION = """
@@ -36,7 +36,7 @@ async def _nginx(
     *,
     tested: bool,
     **parts: str,
-) -> AsyncIterator[Process]:
+) -> AsyncIterator[BenchProcess]:
     folder = environment.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"http": "", "access_log": "off", **parts}

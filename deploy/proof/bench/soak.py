@@ -10,7 +10,7 @@ import httpx
 
 from deploy.local.errors import StartError
 from deploy.proof.bench.cores import memory_mb
-from deploy.proof.bench.environment import BenchDatabase, BenchEnvironment, Process
+from deploy.proof.bench.environment import BenchDatabase, BenchEnvironment, BenchProcess
 from deploy.proof.bench.events import empty_queue, plain_url
 from deploy.proof.bench.identities import Issuer
 from deploy.proof.bench.protocol import Aim, Figures, Measurement, Run
@@ -71,7 +71,7 @@ async def run_worker(
 
 
 async def watch_worker(
-    environment: BenchEnvironment, process: Process, metrics: str, events: int
+    environment: BenchEnvironment, process: BenchProcess, metrics: str, events: int
 ) -> dict[str, float]:
     """Read the metrics until all events are handled. Raises StartError if there is no progress."""
     loop = asyncio.get_running_loop()

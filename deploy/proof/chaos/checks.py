@@ -29,7 +29,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Check:
+class StateCheck:
     """One kind of violation: its name, and the function that finds it."""
 
     group: str
@@ -38,28 +38,28 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The number of violations of a check, and the first examples."""
 
-    check: Check
+    check: StateCheck
     violations: int
     examples: tuple[str, ...]
 
 
-async def run_checks(checks: Sequence[Check], evidence: Evidence) -> list[Finding]:
+async def run_checks(checks: Sequence[StateCheck], evidence: Evidence) -> list[CheckResult]:
     """Run every check, also after one has found violations."""
-    findings = []
+    results = []
     for check in checks:
         violations = await check.find(evidence)
         examples = tuple(str(each) for each in violations[:5])
-        findings.append(Finding(check, len(violations), examples))
-    return findings
+        results.append(CheckResult(check, len(violations), examples))
+    return results
 
 
-def query(group: str, name: str, text: str) -> Check:
+def query(group: str, name: str, text: str) -> StateCheck:
     """Return a check whose query finds nothing in a healthy system."""
 
     async def find(evidence: Evidence) -> Violations:
         return await evidence.rows(text)
 
-    return Check(group, name, find)
+    return StateCheck(group, name, find)

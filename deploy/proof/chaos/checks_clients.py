@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from deploy.proof.chaos.checks import Check, Evidence, Violations, query
+from deploy.proof.chaos.checks import Evidence, StateCheck, Violations, query
 from deploy.proof.chaos.client import ClientAnswer
 
 _BY_HAND = "payment_method IN ('cash', 'bank_transfer')"
@@ -226,25 +226,25 @@ SETTLED = [
 """Work that must finish by itself within five minutes."""
 
 CHECKS = [
-    Check("clients", "clients without an answer", find_unanswered),
-    Check("clients", "purchases lost, unexpected or twice", find_purchases),
-    Check("clients", "declined cards unaccounted for", find_declines),
-    Check("clients", "purchases refused without a reason", find_refusals),
-    Check("clients", "cancellations lost, unexpected or twice", find_cancellations),
-    Check("clients", "payments by hand lost, unexpected or twice", find_payments_by_hand),
-    Check("clients", "vouchers paid by hand and cancelled", find_paid_and_cancelled),
-    Check("clients", "redemptions lost, unexpected or twice", find_redemptions),
-    Check("clients", "reversals lost, unexpected or twice", find_reversals),
-    Check("clients", "refunds lost, unexpected or twice", find_refunds),
-    Check("clients", "refunds by quote lost, unexpected or twice", find_refunds_by_quote),
-    Check("clients", "refund quotes lost", find_quotes),
-    Check("clients", "disputes lost, unexpected or twice", find_disputes),
-    Check("clients", "vouchers redeemed during a dispute", find_redeemed_at_rest),
-    Check("clients", "edits lost, unexpected or twice", find_edits),
-    Check("clients", "renames lost", find_renames),
-    Check("clients", "sign-ins unaccounted for", find_sign_ins),
-    Check("clients", "organizations lost", find_foundings),
-    Check("clients", "organizations refused without a reason", find_refused_foundings),
+    StateCheck("clients", "clients without an answer", find_unanswered),
+    StateCheck("clients", "purchases lost, unexpected or twice", find_purchases),
+    StateCheck("clients", "declined cards unaccounted for", find_declines),
+    StateCheck("clients", "purchases refused without a reason", find_refusals),
+    StateCheck("clients", "cancellations lost, unexpected or twice", find_cancellations),
+    StateCheck("clients", "payments by hand lost, unexpected or twice", find_payments_by_hand),
+    StateCheck("clients", "vouchers paid by hand and cancelled", find_paid_and_cancelled),
+    StateCheck("clients", "redemptions lost, unexpected or twice", find_redemptions),
+    StateCheck("clients", "reversals lost, unexpected or twice", find_reversals),
+    StateCheck("clients", "refunds lost, unexpected or twice", find_refunds),
+    StateCheck("clients", "refunds by quote lost, unexpected or twice", find_refunds_by_quote),
+    StateCheck("clients", "refund quotes lost", find_quotes),
+    StateCheck("clients", "disputes lost, unexpected or twice", find_disputes),
+    StateCheck("clients", "vouchers redeemed during a dispute", find_redeemed_at_rest),
+    StateCheck("clients", "edits lost, unexpected or twice", find_edits),
+    StateCheck("clients", "renames lost", find_renames),
+    StateCheck("clients", "sign-ins unaccounted for", find_sign_ins),
+    StateCheck("clients", "organizations lost", find_foundings),
+    StateCheck("clients", "organizations refused without a reason", find_refused_foundings),
     query("clients", "organizations without owner, or the reverse", _HALF_FOUNDED),
     *SETTLED,
     query("sagas", "payments quarantined", _QUARANTINED),

@@ -4,7 +4,7 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-from deploy.proof.chaos.checks import Check, Evidence, Violations, query
+from deploy.proof.chaos.checks import Evidence, StateCheck, Violations, query
 
 _CENT = Decimal("0.01")
 
@@ -211,8 +211,8 @@ WHERE (r.status = 'succeeded') <> (i.id IS NOT NULL)
 """
 
 CHECKS = [
-    Check("money", "captures that differ from the card gateway's", find_captures),
-    Check("money", "refunds that differ from the card gateway's", find_refunds),
+    StateCheck("money", "captures that differ from the card gateway's", find_captures),
+    StateCheck("money", "refunds that differ from the card gateway's", find_refunds),
     query("money", "vouchers active without money", _UNPAID_BUT_ACTIVE),
     query("money", "vouchers paid and not active", _PAID_BUT_INACTIVE),
     query("money", "money of cancelled vouchers that is not listed for repayment", _NOT_LISTED),

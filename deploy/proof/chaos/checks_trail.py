@@ -1,6 +1,6 @@
 """Checks of the path from commit to audit row: lost, unexpected, duplicate or unordered events."""
 
-from deploy.proof.chaos.checks import Check, Evidence, Violations, query
+from deploy.proof.chaos.checks import Evidence, StateCheck, Violations, query
 from deploy.proof.chaos.platform import untaken_events
 
 _LOST = """
@@ -73,10 +73,10 @@ CHECKS = [
     query("trail", "events in the audit trail twice", _TWICE),
     query("trail", "events altered in transit", _CHANGED_ON_THE_WAY),
     query("trail", "order inverted within an entity", _INVERTED),
-    Check("trail", "events that a consumer never handled", find_not_taken),
-    Check("trail", "audit chains that do not verify", find_chains),
-    Check("queues", "events left in outboxes", find_in_outboxes),
-    Check("queues", "messages left in queues, dead letters included", find_in_queues),
+    StateCheck("trail", "events that a consumer never handled", find_not_taken),
+    StateCheck("trail", "audit chains that do not verify", find_chains),
+    StateCheck("queues", "events left in outboxes", find_in_outboxes),
+    StateCheck("queues", "messages left in queues, dead letters included", find_in_queues),
     query("copies", "organizations whose copy is stale", _ORGANIZATION_COPIES),
     query("copies", "clients whose copy is stale", _CLIENT_COPIES),
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.proof.chaos import checks_clients, checks_money, checks_trail
-from deploy.proof.chaos.checks import Evidence, Finding, run_checks
+from deploy.proof.chaos.checks import CheckResult, Evidence, run_checks
 from deploy.proof.chaos.faults import CARD_GATEWAY, reset_watermark
 from deploy.proof.chaos.injector import Injector
 from deploy.proof.chaos.platform import Platform
@@ -48,7 +48,7 @@ class RunResult:
     drained_after: float | None
     at_rest_after: float | None
     second_host: str
-    findings: list[Finding]
+    findings: list[CheckResult]
 
     @property
     def in_order(self) -> bool:

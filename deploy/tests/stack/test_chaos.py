@@ -17,7 +17,7 @@ from rich.console import Console
 
 from deploy.local.system import CHECKOUT
 from deploy.proof.chaos import checks_clients, checks_money, checks_trail
-from deploy.proof.chaos.checks import Check, Evidence, run_checks
+from deploy.proof.chaos.checks import StateCheck, Evidence, run_checks
 from deploy.proof.chaos.client import ClientAnswer, History
 from deploy.proof.chaos.injector import SLOW_POINTS
 from deploy.proof.chaos.platform import Platform, running_platform
@@ -70,7 +70,7 @@ async def test_somebody_died_at_each_step(result: RunResult) -> None:
     assert result.answer_counts["mark-paid"] > 0
 
 
-def named(name: str) -> Check:
+def named(name: str) -> StateCheck:
     checks = [*checks_clients.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
     return next(check for check in checks if check.name == name)
 
