@@ -1,4 +1,4 @@
-"""The settings and the network that a service under test is given."""
+"""The settings and the network of a service under test."""
 
 import httpx
 from pydantic import SecretStr

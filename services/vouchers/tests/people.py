@@ -1,4 +1,4 @@
-"""Everybody who may call, and the steps that most tests begin with."""
+"""The users of the tests, and the steps that most tests begin with."""
 
 from datetime import date, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Freezing and extending a voucher, and taking either back."""
+"""Freezing and extending a voucher, and reversing either."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -60,8 +60,8 @@ async def test_a_freeze_moves_the_last_day_and_closes_its_own(
         assert spent.status_code == status, day
         if status == 409:
             assert spent.json()["code"] == "voucher_frozen"
-    told = [event for event in await database.events() if "frozen" in event["type"]]
-    [event] = told
+    freezes = [event for event in await database.events() if "frozen" in event["type"]]
+    [event] = freezes
     assert event["data"]["old_values"] == {"valid_until": voucher["valid_until"]}
     assert event["data"]["new_values"]["reason"] == "Ill"
     assert event["data"]["actor"]["user_id"] == 11

@@ -1,4 +1,4 @@
-"""Days of the organization's own clock, and those on which a session may be."""
+"""Days in the organization's time zone, and the days on which a session may take place."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime

@@ -43,9 +43,11 @@ async def test_of_a_hundred_that_race_for_the_last_session_one_wins(
     voucher = await new_voucher(client, people, total_sessions=1)
     racing = [_insist((client, second)[number % 2], people, voucher["id"]) for number in range(100)]
     answers = await asyncio.gather(*racing)
-    told = Counter((a.status_code, a.json().get("code")) for a in answers if a.status_code != 201)
+    refusals = Counter(
+        (a.status_code, a.json().get("code")) for a in answers if a.status_code != 201
+    )
     assert [a.status_code for a in answers].count(201) == 1
-    assert told == {(409, "voucher_exhausted"): 99}
+    assert refusals == {(409, "voucher_exhausted"): 99}
     [row] = await database.rows("SELECT used_sessions, status FROM vouchers")
     assert (row["used_sessions"], row["status"]) == (1, "completed")
     assert len(await database.rows("SELECT 1 FROM redemptions")) == 1
@@ -96,10 +98,12 @@ async def test_a_payment_told_by_many_at_once_activates_once(
 ) -> None:
     kind = await new_type(client, people.owner)
     voucher = (await buy(client, people.client, kind["id"], payment_token="pm_3ds")).json()
-    told = [deliver_once(transactions, payment("succeeded", voucher["id"])) for _ in range(10)]
+    deliveries = [
+        deliver_once(transactions, payment("succeeded", voucher["id"])) for _ in range(10)
+    ]
     path = f"/api/vouchers/{voucher['id']}/cancel"
     cancelling = asyncio.ensure_future(client.post(path, headers=people.client))
-    await asyncio.gather(*told, cancelling)
+    await asyncio.gather(*deliveries, cancelling)
     cancelled = cancelling.result()
     [row] = await database.rows("SELECT status, payment_status FROM vouchers")
     codes = len(await database.rows("SELECT 1 FROM voucher_codes"))

@@ -1,4 +1,4 @@
-"""The default organization's voucher types: made once, whoever else is created."""
+"""The default organization's voucher types: created once, and for no other organization."""
 
 import asyncio
 from typing import Any
@@ -90,7 +90,7 @@ async def test_any_other_organization_starts_without(
     assert await database.rows("SELECT 1 FROM voucher_types") == []
 
 
-async def test_five_at_once_make_three(
+async def test_five_calls_at_once_create_three_types(
     transactions: Transactions, organizations: Organizations, database: Database
 ) -> None:
     event = created(organizations.known[ORGANIZATION] | {"slug": "another"})
@@ -106,7 +106,7 @@ async def test_five_at_once_make_three(
     assert len(await database.rows("SELECT 1 FROM voucher_types")) == 3
 
 
-async def test_a_creation_that_was_missed_is_made_up_for_once(
+async def test_a_missed_creation_is_completed_once(
     transactions: Transactions,
     organizations: Organizations,
     settings: Settings,

@@ -1,4 +1,4 @@
-"""What other services tell us: every message twice, and in the wrong order."""
+"""The events of other services: each one delivered twice, and in the wrong order."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ ORGANIZATION_STATE: dict[str, Any] = {
     "timezone": "Asia/Tokyo",
     "currency": "JPY",
     "is_active": True,
-    "founded_by": "somebody whom we need not know",
+    "founded_by": "a user who is not read",
 }
 USER_STATE: dict[str, Any] = {
     "name": "Maria",
@@ -72,9 +72,9 @@ async def test_a_payment_activates_its_voucher_once(
     assert voucher["valid_until"].isoformat() == "2026-06-26", "90 days, both inclusive"
     assert len(await database.rows("SELECT 1 FROM voucher_codes")) == 12
     assert await _types(database) == ["voucher.activated.v1"]
-    told = (await database.events())[-1]["data"]
-    assert (told["actor"]["role"], told["causation_id"]) == ("system", paid.id)
-    assert told["correlation_id"] == "story"
+    data = (await database.events())[-1]["data"]
+    assert (data["actor"]["role"], data["causation_id"]) == ("system", paid.id)
+    assert data["correlation_id"] == "story"
 
 
 @pytest.mark.parametrize("what", ["failed", "cancelled"])

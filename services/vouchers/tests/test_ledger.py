@@ -1,4 +1,4 @@
-"""The ledger as a property: whatever happens, the counters are the sum of the rows."""
+"""The ledger as a property: after any steps, the counters are the sum of the rows."""
 
 import asyncio
 import json
@@ -80,7 +80,7 @@ class Stage:
         """Return what is really in the database, past every policy."""
         return [dict(row) for row in self.run(self.admin.fetch(query, *arguments))]
 
-    def told(self, subject: str) -> list[dict[str, Any]]:
+    def events_of(self, subject: str) -> list[dict[str, Any]]:
         """Return the data of the events about something, oldest first."""
         query = (
             "SELECT body::jsonb -> 'data' AS data FROM outbox"
@@ -157,8 +157,8 @@ class Ledger(RuleBasedStateMachine):
         part = min(Decimal(amount), Decimal("399.99") - before)
         if part:
             returned[self.number] = before + part
-            told = refund(self.number, str(before + part), amount=str(part))
-            self.stage.run(deliver(self.stage.transactions, told))
+            report = refund(self.number, str(before + part), amount=str(part))
+            self.stage.run(deliver(self.stage.transactions, report))
 
     @rule(
         sessions=st.sampled_from([None, 1, 2]),
@@ -185,7 +185,7 @@ class Ledger(RuleBasedStateMachine):
         """What was pending there is made, or is not."""
         for quote in self._quotes("taken"):
             returned = self.stage.payments.returned[self.number]
-            told = (
+            report = (
                 refund(
                     self.number, str(returned), amount=str(quote["amount"]), quote_id=quote["id"]
                 )
@@ -194,7 +194,7 @@ class Ledger(RuleBasedStateMachine):
             )
             if not success:
                 self.stage.payments.returned[self.number] = returned - quote["amount"]
-            self.stage.run(deliver(self.stage.transactions, told))
+            self.stage.run(deliver(self.stage.transactions, report))
 
     def _quotes(self, *statuses: str) -> list[dict[str, Any]]:
         query = "SELECT * FROM refund_quotes WHERE voucher_id = $1 AND status = ANY($2)"
@@ -316,7 +316,7 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def events_tell_the_way_of_the_states(self) -> None:
         status = None
-        for data in self.stage.told(f"voucher/{self.number}"):
+        for data in self.stage.events_of(f"voucher/{self.number}"):
             if "status" in data["new_values"]:
                 assert data["old_values"].get("status") == status
                 assert (status, data["new_values"]["status"]) in EDGES

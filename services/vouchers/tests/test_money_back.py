@@ -1,4 +1,4 @@
-"""Money that goes back without a quote: refunds of an amount, refunds at the console, disputes."""
+"""Refunds without a quote: of an amount, in the payment gateway's console, after disputes."""
 
 from typing import Any
 
@@ -162,6 +162,6 @@ async def test_a_completed_voucher_without_its_money_ends_when_a_session_comes_b
     row = await _row(database, number)
     assert (row["status"], row["used_sessions"]) == ("cancelled", 0)
     assert (await _actions(database, number))[-2:] == ["REOPEN", "CANCEL"]
-    told = [e for e in await database.events() if e["data"]["action"] == "CANCEL"]
-    assert [event["data"]["new_values"]["reason"] for event in told] == [how]
+    cancellations = [e for e in await database.events() if e["data"]["action"] == "CANCEL"]
+    assert [event["data"]["new_values"]["reason"] for event in cancellations] == [how]
     assert (await redeem(client, people.therapist, number)).status_code == 409

@@ -1,4 +1,4 @@
-"""A deep page costs what the first one costs: the plans read an index from where the cursor is."""
+"""A deep page costs as much as the first one: the plans read an index from the cursor on."""
 
 import json
 from collections.abc import AsyncIterator

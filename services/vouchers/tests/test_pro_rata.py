@@ -1,4 +1,4 @@
-"""What sessions are worth: nothing is lost or invented by rounding."""
+"""What sessions are worth: rounding loses and invents nothing."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""Buying: every way it ends, once for each key, whatever is interrupted."""
+"""Buying a voucher: every outcome, once for each key, with interruptions."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Spending sessions and taking them back."""
+"""Redeeming sessions and reversing redemptions."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -110,7 +110,7 @@ async def test_a_backup_session_needs_a_reason(
 
 
 @pytest.mark.parametrize(
-    ("order", "status", "told"),
+    ("order", "status", "code"),
     [
         ({"code": "AAAAAAAA"}, 404, "code_not_found"),
         ({"code": ""}, 422, "invalid_request"),
@@ -122,11 +122,11 @@ async def test_a_backup_session_needs_a_reason(
     ],
 )
 async def test_bad_redemptions(
-    client: httpx.AsyncClient, people: People, order: dict[str, Any], status: int, told: str
+    client: httpx.AsyncClient, people: People, order: dict[str, Any], status: int, code: str
 ) -> None:
     voucher = await new_voucher(client, people)
     answer = await redeem(client, people.therapist, voucher["id"], **order)
-    assert (answer.status_code, answer.json()["code"]) == (status, told)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
 async def test_a_session_cannot_be_redeemed_before_its_day(
@@ -236,14 +236,14 @@ async def test_each_state_refuses_in_its_own_words(
     assert (answer.status_code, answer.json()["code"]) == (409, "voucher_unpaid")
     voucher = await sold_earlier(database, await new_voucher(client, people), 90)
     first, last = (date.fromisoformat(voucher[name]) for name in ("valid_from", "valid_until"))
-    for day, told in (
+    for day, code in (
         (first - timedelta(days=1), "voucher_not_yet_valid"),
         (last + timedelta(days=1), "voucher_expired"),
     ):
         order = {"session_date": day.isoformat()}
         answer = await redeem(client, people.therapist, voucher["id"], **order)
-        assert (answer.status_code, answer.json()["code"]) == (409, told)
-        edge = first if told == "voucher_not_yet_valid" else last
+        assert (answer.status_code, answer.json()["code"]) == (409, code)
+        edge = first if code == "voucher_not_yet_valid" else last
         assert edge.isoformat() in answer.json()["detail"]
     for day in (first, last):
         order = {"session_date": day.isoformat()}

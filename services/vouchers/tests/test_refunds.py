@@ -1,4 +1,4 @@
-"""Refunds by quote: the sessions go before the money, and come again if it does not go."""
+"""Refunds by quote: sessions are withheld first, and restored if the refund fails."""
 
 import asyncio
 from decimal import Decimal
@@ -67,7 +67,7 @@ async def _withheld(
     return voucher, quote
 
 
-async def _told(database: Database, voucher_id: int) -> list[tuple[str, dict[str, Any]]]:
+async def _actions_of(database: Database, voucher_id: int) -> list[tuple[str, dict[str, Any]]]:
     return [
         (event["data"]["action"], event["data"]["new_values"])
         for event in await database.events()
@@ -121,7 +121,9 @@ async def test_a_part_goes_back_and_its_codes_with_it(
         assert (await redeem(client, people.therapist, voucher["id"])).status_code == 201
     assert (await _shown(client, people, voucher["id"]))["status"] == "completed"
     [requested, noted] = [
-        told for told in await _told(database, voucher["id"]) if told[0] in ("REFUND", "UPDATE")
+        action
+        for action in await _actions_of(database, voucher["id"])
+        if action[0] in ("REFUND", "UPDATE")
     ]
     assert requested[1] == {
         "refunded_sessions": 2,
@@ -145,12 +147,12 @@ async def test_the_whole_remainder_ends_the_voucher(
     shown = await _shown(client, people, voucher["id"])
     assert (shown["status"], shown["payment_status"]) == ("cancelled", "partially_refunded")
     assert (shown["refunded_sessions"], shown["regular_sessions_left"]) == (6, 0)
-    before = await _told(database, voucher["id"])
+    before = await _actions_of(database, voucher["id"])
     assert before[-1][0] == "CANCEL"
     assert before[-1][1]["reason"] == "refunded"
     event = refund(voucher["id"], "239.99", quote_id=quote["id"])
     await deliver(transactions, event)
-    assert await _told(database, voucher["id"]) == before, "the answer came first"
+    assert await _actions_of(database, voucher["id"]) == before, "the answer came first"
     again = await _quote(client, people.owner, voucher["id"])
     assert (again.status_code, again.json()["code"]) == (409, "nothing_to_refund")
 
@@ -293,7 +295,7 @@ async def test_money_that_does_not_go_gives_the_sessions_again(
     assert (shown["status"], shown["payment_status"]) == ("active", "paid")
     assert (shown["refunded_sessions"], shown["regular_sessions_left"]) == (0, 7)
     assert not any(code["is_refunded"] for code in shown["codes"])
-    actions = [action for action, _ in await _told(database, voucher["id"])]
+    actions = [action for action, _ in await _actions_of(database, voucher["id"])]
     assert actions[-3:] == ["COMPLETE", "RESTORE", "REOPEN"]
 
 
@@ -310,7 +312,7 @@ async def test_sessions_that_come_back_after_a_lost_dispute_end_with_the_voucher
     await deliver(transactions, refund_failed(voucher["id"], quote["id"]))
     shown = await _shown(client, people, voucher["id"])
     assert (shown["status"], shown["regular_sessions_left"]) == ("cancelled", 7)
-    actions = [action for action, _ in await _told(database, voucher["id"])]
+    actions = [action for action, _ in await _actions_of(database, voucher["id"])]
     assert actions[-3:] == ["RESTORE", "REOPEN", "CANCEL"]
 
 

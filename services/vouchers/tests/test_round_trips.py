@@ -1,4 +1,4 @@
-"""What a purchase says to the database: each statement costs a way there and back."""
+"""The statements of a purchase: each one costs a round trip to the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from services.vouchers.tests.people import People, buy, new_type
 
 pytestmark = pytest.mark.anyio
 
-# "SELECT set_config" says whose rows a transaction may see: for whatever is offered, then for the
-# parties of the sale.
+# "SELECT set_config" sets whose rows a transaction may see: every tenant's for the offer, then the
+# rows of the parties of the sale.
 PENDING = ["SELECT set_config", "SELECT voucher_types", "SELECT set_config", "INSERT vouchers"]
 SETTLED = ["SELECT set_config", "SELECT vouchers", "UPDATE vouchers", "INSERT voucher_codes"]
 CODES = "SELECT voucher_codes"
@@ -24,15 +24,15 @@ EVENT = "INSERT outbox"
 @contextmanager
 def statements_of(app: FastAPI) -> Iterator[list[str]]:
     """Yield a list that grows by what each statement does, and to which table first."""
-    said: list[str] = []
+    statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        said.append(_summary(statement))
+        statements.append(_summary(statement))
 
     engine = app.state.transactions.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
-        yield said
+        yield statements
     finally:
         event.remove(engine, "before_cursor_execute", note)
 
@@ -49,9 +49,9 @@ async def test_a_purchase_says_nothing_twice(
 ) -> None:
     kind = await new_type(client, people.owner)
     await buy(client, people.client, kind["id"])
-    with statements_of(app) as said:
+    with statements_of(app) as statements:
         assert (await buy(client, people.client, kind["id"])).status_code == 201
-    assert said == [*PENDING, EVENT, *SETTLED, CODES, EVENT]
+    assert statements == [*PENDING, EVENT, *SETTLED, CODES, EVENT]
 
 
 async def test_a_new_key_costs_three_statements(
@@ -60,11 +60,11 @@ async def test_a_new_key_costs_three_statements(
     kind = await new_type(client, people.owner)
     await buy(client, people.client, kind["id"])
     headers = {**people.client, "Idempotency-Key": "6f1f7f5e-5a0f-4d9b-9d53-0b4b2c1f2c11"}
-    with statements_of(app) as said:
+    with statements_of(app) as statements:
         assert (await buy(client, headers, kind["id"])).status_code == 201
     taken = ["SELECT set_config", "INSERT idempotency_keys"]
     answered = ["SELECT set_config", "UPDATE idempotency_keys"]
-    assert said == [
+    assert statements == [
         *taken,
         *PENDING,
         "UPDATE idempotency_keys",

@@ -1,4 +1,4 @@
-"""The schema: as the models say, closed between tenants, and refusing what must never be."""
+"""The schema: as the models describe it, separate for each tenant, with its constraints."""
 
 from collections.abc import AsyncIterator
 from typing import Any

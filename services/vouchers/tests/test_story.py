@@ -1,4 +1,4 @@
-"""The story that everything else stands on: a type, a purchase, a redemption."""
+"""The main story: a voucher type, a purchase, a redemption."""
 
 import httpx
 import pytest

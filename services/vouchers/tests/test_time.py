@@ -1,4 +1,4 @@
-"""What time brings: vouchers run out at their midnight, unpaid ones are cancelled."""
+"""The timers: vouchers expire at midnight, unpaid vouchers are cancelled."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -73,9 +73,11 @@ async def test_a_voucher_expires_at_midnight_of_its_own_clock(
     assert await expire_vouchers(transactions, midnight) == 0
     in_utc = datetime.combine(last_day + timedelta(days=1), datetime.min.time(), UTC)
     assert await expire_vouchers(transactions, in_utc) == 1
-    told = [event for event in await database.events() if event["type"].endswith("expired.v1")]
-    assert [event["data"]["actor"]["role"] for event in told] == ["system", "system"]
-    assert told[0]["data"]["old_values"] == {"status": "active"}
+    expirations = [
+        event for event in await database.events() if event["type"].endswith("expired.v1")
+    ]
+    assert [event["data"]["actor"]["role"] for event in expirations] == ["system", "system"]
+    assert expirations[0]["data"]["old_values"] == {"status": "active"}
 
 
 @pytest.mark.parametrize("zone", ["Antarctica/Atlantis", "../Atlantis", "Europe"])
@@ -187,7 +189,7 @@ async def test_money_that_came_by_hand_keeps_its_voucher(
     database: Database,
     transactions: Transactions,
 ) -> None:
-    """Payments says that the money was first; one voucher does not keep the others waiting."""
+    """Payments reports that the money was first; one voucher does not block the others."""
     kind = await new_type(client, people.owner)
     cash = {"payment_method": "cash", "payment_token": None}
     first, second = [(await buy(client, people.client, kind["id"], **cash)).json() for _ in "12"]

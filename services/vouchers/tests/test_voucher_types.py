@@ -1,4 +1,4 @@
-"""Voucher types: their rules, who may change them, and how they leave the market."""
+"""Voucher types: their rules, who may change them, and how they are taken off sale."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ async def test_everything_comes_back_as_it_was_sent(
 
 
 @pytest.mark.parametrize(
-    ("changes", "field", "says"),
+    ("changes", "field", "message"),
     [
         (
             {"booking_rules": {"monday": {**OPEN_DAY, "start_time": "9:00"}}},
@@ -57,7 +57,7 @@ async def test_everything_comes_back_as_it_was_sent(
     ],
 )
 async def test_booking_rules_are_refused_by_name(
-    client: httpx.AsyncClient, people: People, changes: dict[str, Any], field: str, says: str
+    client: httpx.AsyncClient, people: People, changes: dict[str, Any], field: str, message: str
 ) -> None:
     body = {**TYPE, **changes}
     made = await new_type(client, people.owner)
@@ -68,7 +68,7 @@ async def test_booking_rules_are_refused_by_name(
         assert answer.status_code == 422, answer.text
         error = answer.json()["errors"][0]
         assert error["field"] == f"booking_rules.{field}".rstrip(".")
-        assert says in error["message"]
+        assert message in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sold vouchers: who sees them, who notes and cancels, and what a list can be asked."""
+"""Sold vouchers: who sees, changes and cancels them, and how lists are filtered."""
 
 import httpx
 import pytest
@@ -70,8 +70,8 @@ async def test_a_foreign_voucher_is_like_one_that_never_was(
             )
             for number in (voucher["id"], 999_999)
         ]
-        told = [(answer.status_code, answer.json()["detail"]) for answer in answers]
-        assert told[0] == told[1] == (404, told[0][1]), (method, path)
+        refusals = [(answer.status_code, answer.json()["detail"]) for answer in answers]
+        assert refusals[0] == refusals[1] == (404, refusals[0][1]), (method, path)
 
 
 async def test_one_sees_ones_own_vouchers(client: httpx.AsyncClient, people: People) -> None:
@@ -314,7 +314,7 @@ async def test_no_row_makes_a_list_unreadable(
     voucher = await new_voucher(client, people)
     await redeem(client, people.therapist, voucher["id"])
     async with database.admin() as connection:
-        # A trigger keeps the terms of what was sold; somebody's SQL may go past it.
+        # A trigger keeps the terms of what was sold; other SQL may bypass it.
         await connection.execute("SET session_replication_role = replica")
         await connection.execute(ODD[odd])
     for headers, path in (

@@ -1,4 +1,4 @@
-"""The worker over a real broker: what payments publishes activates a voucher."""
+"""The worker with a real broker: an event of payments activates a voucher."""
 
 import asyncio
 
@@ -63,17 +63,17 @@ async def test_messages_arrive_once_whatever_is_repeated(
         await asyncio.wait(running, timeout=5)
         await worker.close()
     assert len(await database.rows("SELECT 1 FROM voucher_codes")) == 12
-    types = [told["type"] for told in await database.events()]
+    types = [published["type"] for published in await database.events()]
     assert types.count("vouchers.voucher.activated.v1") == 1
 
 
 async def test_each_run_of_a_timer_has_a_request_id_of_its_own(
     settings: Settings, transactions: Transactions
 ) -> None:
-    told: list[str] = []
+    request_ids: list[str] = []
 
     def organizations(request: httpx.Request) -> httpx.Response:
-        told.append(request.headers["x-request-id"])
+        request_ids.append(request.headers["x-request-id"])
         return httpx.Response(404)
 
     clients = clients_of(settings, {"organizations": httpx.MockTransport(organizations)})
@@ -81,7 +81,7 @@ async def test_each_run_of_a_timer_has_a_request_id_of_its_own(
     for _ in range(2):
         await timers["bootstrap"].run()
     await clients.aclose()
-    assert len(set(told)) == 2
+    assert len(set(request_ids)) == 2
 
 
 async def test_the_worker_knows_its_queues_and_timers(
