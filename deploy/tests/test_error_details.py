@@ -26,7 +26,6 @@ Kinds = dict[str, type[AppError]]
 PACKAGES = (shared, services, gateway)
 AREAS = ("shared", "gateway", *(f"services/{name}" for name in SERVICES))
 ERRORS = "shared/errors.py"  # puts the sentences together
-UNFINISHED = tuple(f"services/{name}" for name in SERVICES)
 KEYWORDS = ("detail", "reason", "message")
 VALIDATORS = (
     "shared/fields.py",
@@ -158,15 +157,7 @@ def test_every_error_has_a_default_detail_of_full_sentences() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize(
-    "area",
-    [
-        pytest.param(area, marks=pytest.mark.xfail(reason="still has fragments", strict=False))
-        if area in UNFINISHED
-        else area
-        for area in AREAS
-    ],
-)
+@pytest.mark.parametrize("area", AREAS)
 def test_every_detail_in_the_code_has_its_form(area: str) -> None:
     wrong = wrong_details(area)
     assert not wrong, "\n".join(wrong)

@@ -9,7 +9,7 @@ from shared.errors import Forbidden
 def require_administrator(actor: Actor) -> None:
     """Raise Forbidden unless the actor is an administrator of the system."""
     if not actor.is_admin:
-        raise Forbidden("only administrators of the system may do this.")
+        raise Forbidden("Only administrators of the system may do this.")
 
 
 def require_manager(actor: Actor, organization_id: int) -> None:
@@ -28,13 +28,13 @@ def require_owner(actor: Actor, organization_id: int) -> None:
     """
     _require_member(actor, organization_id)
     if not policies.is_owner_of(actor, organization_id):
-        raise Forbidden("only the organization's owners may do this.")
+        raise Forbidden("Only the organization's owners may do this.")
 
 
 def require_role(actor: Actor, role: str, organization_id: int | None) -> None:
     """Raise Forbidden when the actor may not give a role in the organization."""
     if not policies.can_give_role(actor, role, organization_id):
-        raise Forbidden(f"the role {role} brings rights that you do not hold.")
+        raise Forbidden(f"The role {role} brings rights that you do not hold.")
 
 
 def _require_member(actor: Actor, organization_id: int) -> None:

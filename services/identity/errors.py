@@ -60,7 +60,7 @@ class OwnerNeedsOrganization(Conflict):
 
 
 class PresentPasswordWrong(AppError):
-    """Not authorized: this is not your present password."""
+    """Not authorized. This is not your present password."""
 
     status = 403
     denies = True
@@ -75,26 +75,26 @@ class InvalidRefreshToken(Unauthenticated):
 
 
 class RegistrationClosed(AppError):
-    """Not authorized: registration is closed. Ask an administrator for an account."""
+    """Not authorized. Registration is closed. Ask an administrator for an account."""
 
     status = 403
     denies = True
 
 
 class AwaitingApproval(AppError):
-    """Not authorized: your registration has not been approved yet."""
+    """Not authorized. Your registration has not been approved yet."""
 
     status = 403
 
 
 class AccountDeactivated(AppError):
-    """Not authorized: your account has been deactivated."""
+    """Not authorized. Your account has been deactivated."""
 
     status = 403
 
 
 class OrganizationDeactivated(AppError):
-    """Not authorized: your organization has been deactivated."""
+    """Not authorized. Your organization has been deactivated."""
 
     status = 403
 

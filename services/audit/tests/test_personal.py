@@ -155,7 +155,7 @@ async def test_a_refusal_is_shown_as_it_was_told(
         "method": "DELETE",
         "route": "/api/organizations/{organization_id}/users/{user_id}",
         "refusal": "forbidden",
-        "reason": "Not authorized: you cannot change a user who holds rights that you do not hold",
+        "reason": "Not authorized. You cannot change a user who holds rights that you do not hold.",
         "count": 3,
         "first_at": "2026-11-30T12:00:30+00:00",
         "last_at": "2026-11-30T12:00:40+00:00",

@@ -36,7 +36,7 @@ async def grant(
     access.require_owner(actor, organization_id)
     user = await queries.lock_user(session, user_id, organization_id)
     if not policies.can_grant(actor, name, organization_id):
-        raise Forbidden("you cannot grant a permission that you do not hold.")
+        raise Forbidden("You cannot grant a permission that you do not hold.")
     if user.role not in GRANTABLE_ROLES:
         raise RoleHoldsNoPermissions
     if await queries.find_permission(session, user_id, name) is not None:

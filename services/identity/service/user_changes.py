@@ -36,7 +36,7 @@ async def lock(
     # After the lock, which every grant takes too: nothing is granted between this and the change.
     permissions = [row.permission for row in await queries.permissions_of(session, user.id)]
     if not policies.can_change(actor, user, permissions):
-        raise Forbidden("you cannot change a user who holds rights that you do not hold.")
+        raise Forbidden("You cannot change a user who holds rights that you do not hold.")
     return user
 
 

@@ -112,9 +112,9 @@ def _kind_of(body: RedemptionCreate, code: VoucherCode | None) -> SessionKind:
     """Return the kind to redeem: the requested one, that of the code, or a regular session."""
     kind = body.kind or (code.kind if code else SessionKind.REGULAR)
     if code is not None and code.kind != kind:
-        raise Invalid("kind", f"the code stands for a {code.kind} session")
+        raise Invalid("kind", f"must be {code.kind}, the kind of the code's session")
     if kind == SessionKind.BACKUP and body.reason is None:
-        raise Invalid("reason", "a backup session needs one: missed or late_cancelled")
+        raise Invalid("reason", "is required for a backup session: missed or late_cancelled")
     return kind
 
 
