@@ -45,7 +45,8 @@ async def list_vouchers(
     access.require_member(actor, organization_id)
     if not policies.can_list(actor, organization_id, by_code=filters.code is not None):
         raise Forbidden(
-            f"This needs the permission {policies.MANAGE_VOUCHERS}. Ask an owner of the organization."
+            f"This needs the permission {policies.MANAGE_VOUCHERS}."
+            " Ask an owner of the organization."
         )
     return await queries.page_of_vouchers(session, page, organization_id, filters)
 
