@@ -15,6 +15,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
+from shared.connections import TenantConnection
 from shared.moments import read_every_moment
 
 NAMING = {
@@ -90,7 +91,11 @@ def make_engine(url: SecretStr, *, pool_size: int = 10) -> AsyncEngine:
         max_overflow=pool_size,
         pool_timeout=5,
         json_deserializer=from_json,
-        connect_args={"timeout": 5, "server_settings": {"timezone": "UTC"}},
+        connect_args={
+            "timeout": 5,
+            "connection_class": TenantConnection,
+            "server_settings": {"timezone": "UTC"},
+        },
     )
     event.listen(engine.sync_engine, "connect", detect_dead_server)
     event.listen(
@@ -99,6 +104,7 @@ def make_engine(url: SecretStr, *, pool_size: int = 10) -> AsyncEngine:
         lambda connection, _record: connection.run_async(read_every_moment),
     )
     event.listen(engine.sync_engine, "checkout", refuse_closed)
+    event.listen(engine.sync_engine, "checkout", remove_tenant)
     return engine
 
 
@@ -127,3 +133,8 @@ def refuse_closed(connection: AdaptedConnection, *_: Any) -> None:
     """
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError
+
+
+def remove_tenant(connection: AdaptedConnection, *_: Any) -> None:
+    """Remove the tenant of a former user of the connection that sent no statement."""
+    connection.driver_connection.first_statement = None

@@ -7,12 +7,9 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from shared.connections import TenantConnection
+
 _TENANT = "tenant"
-_APPLY = (
-    "SELECT set_config('carnet.scope', $1, true),"
-    " set_config('carnet.organization_id', $2, true),"
-    " set_config('carnet.user_id', $3, true)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +20,22 @@ class Tenant:
     user_id: int | None = None
     everything: bool = False
 
-    def settings(self) -> tuple[str, str, str]:
-        """Return the values of the three session settings that the policies read."""
+    def statement(self) -> str:
+        """Return the statement that applies this to a transaction.
+
+        It has no parameters, so that it can be sent together with BEGIN: its text is made of
+        constants and of numbers only.
+        """
         scope = "all" if self.everything else "tenant"
-        return scope, str(self.organization_id or ""), str(self.user_id or "")
+        organization, user = (
+            "" if number is None else str(int(number))
+            for number in (self.organization_id, self.user_id)
+        )
+        return (
+            f"SELECT set_config('carnet.scope', '{scope}', true),"
+            f" set_config('carnet.organization_id', '{organization}', true),"
+            f" set_config('carnet.user_id', '{user}', true)"
+        )
 
 
 EVERYTHING = Tenant(everything=True)
@@ -56,8 +65,13 @@ async def see_all_tenants(session: AsyncSession) -> None:
 @event.listens_for(Session, "after_begin")
 def _apply(session: Session, _transaction: Any, connection: Connection) -> None:
     tenant: Tenant | None = session.info.get(_TENANT)
-    if tenant is not None:
-        connection.exec_driver_sql(_APPLY, tenant.settings())
+    if tenant is None:
+        return
+    driver = connection.connection.driver_connection
+    if isinstance(driver, TenantConnection) and not driver.is_in_transaction():
+        driver.first_statement = tenant.statement()
+    else:
+        connection.exec_driver_sql(tenant.statement())
 
 
 def policy_statements(

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from deploy.local.system import CHECKOUT
 from deploy.proof.chaos import checks_clients, checks_money, checks_trail
-from deploy.proof.chaos.checks import StateCheck, Evidence, run_checks
+from deploy.proof.chaos.checks import Evidence, StateCheck, run_checks
 from deploy.proof.chaos.client import ClientAnswer, History
 from deploy.proof.chaos.injector import SLOW_POINTS
 from deploy.proof.chaos.platform import Platform, running_platform
