@@ -232,7 +232,7 @@ def _dead_letters(exchange: str, queue: str) -> dict[str, Any]:
     }
 
 
-def persistent(
+def persistent_message(
     body: bytes, message_id: str, headers: Mapping[str, Any] | None = None, *, user: str
 ) -> Message:
     """Return a message that survives a restart of the broker.

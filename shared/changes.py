@@ -244,7 +244,7 @@ def record(session: AsyncSession, action: str, entity: Entity, **details: Any) -
     change_log(session).record(action, entity, details)
 
 
-def note(
+def record_fact(
     session: AsyncSession,
     action: str,
     entity_type: str,

@@ -297,7 +297,7 @@ class Consumer(Generic[AnEvent]):
             ATTEMPTS_HEADER: attempts,
             ERROR_HEADER: error_line(error),
         }
-        copy = bus.persistent(message.body, id_ or "", headers, user=self.user)
+        copy = bus.persistent_message(message.body, id_ or "", headers, user=self.user)
         exchange = await channel.get_exchange(self.queue.exchange, ensure=False)
         await bus.publish(exchange, target, copy)
         await _acknowledge(message)

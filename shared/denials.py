@@ -19,7 +19,7 @@ from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.actors import Actor
-from shared.changes import note
+from shared.changes import record_fact
 from shared.context import ANONYMOUS, Origin, request_origin, system_origin
 from shared.db import now
 from shared.errors import AppError
@@ -228,7 +228,7 @@ def record_denial(session: AsyncSession, key: DenialKey, row: _DenialCount) -> N
         user_id=about_user_id,
         others=row.others,
     )
-    note(
+    record_fact(
         session,
         ACTION,
         ENTITY_TYPE,

@@ -29,20 +29,20 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class MaintenanceNotice:
     """Why a schema must not be used, and how to end that."""
 
     reason: str
     remedy: str
 
 
-async def find_notice(engine: AsyncEngine) -> Notice | None:
+async def find_notice(engine: AsyncEngine) -> MaintenanceNotice | None:
     """Return the notice in the schema of an engine's role, or None."""
     async with engine.connect() as connection:
         if not await connection.scalar(_IS_THERE):
             return None
         row = (await connection.execute(_NOTICE)).one_or_none()
-        return None if row is None else Notice(row.reason, row.remedy)
+        return None if row is None else MaintenanceNotice(row.reason, row.remedy)
 
 
 async def refuse_to_start(engine: AsyncEngine) -> None:

@@ -62,7 +62,7 @@ class Page:
         return page
 
 
-def listed(model: type[Model], rows: Sequence[SelectedRow[Any]]) -> list[Model]:
+def models_of(model: type[Model], rows: Sequence[SelectedRow[Any]]) -> list[Model]:
     """Return the response models of selected rows.
 
     From dicts, because pydantic takes twice as long for the attributes of a row; and with names

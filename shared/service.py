@@ -36,7 +36,7 @@ from shared.version import VERSION
 
 log = structlog.get_logger(__name__)
 
-Check = Callable[[], Awaitable[bool]]
+ReadinessCheck = Callable[[], Awaitable[bool]]
 """Returns whether something that a process needs is available."""
 
 
@@ -76,7 +76,7 @@ def create_service(
     app.state.internal_keys = Keys(pinned=settings.internal_jwks)
     app.state.clients = clients
     install_error_handlers(app)
-    checks: dict[str, Check] = {
+    checks: dict[str, ReadinessCheck] = {
         "database": database_check(app.state.transactions),
         "sign-in keys": app.state.verifier.keys.ready,
     }
@@ -125,7 +125,7 @@ def lifespan_of(
     return lifespan
 
 
-def database_check(transactions: Transactions) -> Check:
+def database_check(transactions: Transactions) -> ReadinessCheck:
     """Return a check that the database executes a statement."""
 
     async def check() -> bool:
@@ -139,7 +139,7 @@ def database_check(transactions: Transactions) -> Check:
     return check
 
 
-def health_router(checks: dict[str, Check]) -> APIRouter:
+def health_router(checks: dict[str, ReadinessCheck]) -> APIRouter:
     """Return /health (the process runs) and /health/ready (all that it needs is available)."""
     router = APIRouter(include_in_schema=False)
 
@@ -159,7 +159,7 @@ def health_router(checks: dict[str, Check]) -> APIRouter:
     return router
 
 
-def operations_app(checks: dict[str, Check]) -> FastAPI:
+def operations_app(checks: dict[str, ReadinessCheck]) -> FastAPI:
     """Return the application of the operations port: metrics and health."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(health_router(checks))
@@ -211,7 +211,7 @@ def serve(app: FastAPI) -> None:
 
 @asynccontextmanager
 async def operations_port(
-    settings: ProcessSettings, checks: dict[str, Check]
+    settings: ProcessSettings, checks: dict[str, ReadinessCheck]
 ) -> AsyncIterator[None]:
     """Serve metrics and health on the operations port, if there is one, while the block runs.
 

@@ -66,7 +66,7 @@ def fact(details: type[Any] | None = None) -> Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class EventReading:
     """The fields that a consumer reads of an event: models of its new and of its old values.
 
     With `partial` any field may be missing, as in the event of a change. `from_envelope` names the
@@ -79,7 +79,7 @@ class Reading:
     from_envelope: frozenset[str] = frozenset()
 
 
-Readings = Mapping[str, Reading]
+EventReadings = Mapping[str, EventReading]
 """Event type → the fields that are read; a check compares them with the published shape."""
 
 

@@ -17,7 +17,7 @@ from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.outbox_relay import OutboxRelay
-from shared.service import Check, database_check, operations_port
+from shared.service import ReadinessCheck, database_check, operations_port
 from shared.settings import ServiceSettings
 from shared.transactions import Transactions
 
@@ -78,9 +78,9 @@ class Worker:
         self._connections = connections
         self._keep_inbox = keep_inbox
 
-    def checks(self) -> dict[str, Check]:
+    def checks(self) -> dict[str, ReadinessCheck]:
         """Return the readiness checks: the database, and a consumer on each queue."""
-        checks: dict[str, Check] = {"database": database_check(self.transactions)}
+        checks: dict[str, ReadinessCheck] = {"database": database_check(self.transactions)}
         for consumer in self.consumers:
             checks[f"queue {consumer.queue.name}"] = partial(is_working, consumer)
         return checks

@@ -23,7 +23,7 @@ from deploy.local.settings import PREPARED_FILE
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import CHECKOUT, SERVICES, System
 from shared.db import make_engine
-from shared.maintenance import Notice, find_notice
+from shared.maintenance import MaintenanceNotice, find_notice
 from shared.provisioning import provision
 from shared.settings import asyncpg_url
 
@@ -186,7 +186,7 @@ async def _revision(url: str) -> list[Any] | None:
     return list(row)
 
 
-async def _find_notice(url: str) -> Notice | None:
+async def _find_notice(url: str) -> MaintenanceNotice | None:
     engine = make_engine(asyncpg_url(SecretStr(url)), pool_size=1)
     try:
         return await find_notice(engine)

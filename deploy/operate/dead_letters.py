@@ -155,7 +155,9 @@ def replay(
     async def publish(channel: AbstractChannel, parked: Parked) -> None:
         """Remove the parked message only when the broker has the new one."""
         message, headers = parked.message, parked.headers(vouch=vouch)
-        copy = bus.persistent(message.body, message.message_id or "", headers, user=OPERATOR)
+        copy = bus.persistent_message(
+            message.body, message.message_id or "", headers, user=OPERATOR
+        )
         name = service_in(queue) + bus.QUEUES_SUFFIX
         exchange = await channel.get_exchange(name, ensure=False)
         await bus.publish(exchange, queue, copy)

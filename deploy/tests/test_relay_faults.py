@@ -19,7 +19,7 @@ from services.audit.events import CATALOGUE
 from services.audit.evidence.drafts import Draft, read
 from services.audit.handlers import QUEUE, handle
 from shared import bus
-from shared.changes import note
+from shared.changes import record_fact
 from shared.consumer import Consumer
 from shared.db import make_engine
 from shared.outbox_relay import OutboxRelay
@@ -49,7 +49,7 @@ class System:
     async def write(self, number: int) -> None:
         """Commit one event; the broker is no part of it."""
         async with self.transactions.system() as session:
-            note(session, "READ", "audit_log", details={"how": str(number), "filters": {}})
+            record_fact(session, "READ", "audit_log", details={"how": str(number), "filters": {}})
 
     async def arrived(self) -> list[int]:
         """Return the numbers that came through outbox, broker and inbox, in their order."""

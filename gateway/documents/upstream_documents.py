@@ -17,7 +17,7 @@ from gateway.upstream.connection import InvalidResponse, UpstreamResponse
 from gateway.upstream.forwarder import Forwarder, UpstreamRequest
 from gateway.upstream.instances import Upstream, Upstreams
 from shared.errors import AppError
-from shared.service import Check
+from shared.service import ReadinessCheck
 from shared.tokens import ServiceSigner
 
 log = structlog.get_logger(__name__)
@@ -88,12 +88,14 @@ class Readiness:
     balancer must not remove the gateway, and with it all services, because one is overloaded.
     """
 
-    def __init__(self, own: Mapping[str, Check], services: Mapping[str, Check]) -> None:
+    def __init__(
+        self, own: Mapping[str, ReadinessCheck], services: Mapping[str, ReadinessCheck]
+    ) -> None:
         self._own = own
         self._services = services
 
     @property
-    def checks(self) -> dict[str, Check]:
+    def checks(self) -> dict[str, ReadinessCheck]:
         """Return the checks that must succeed for the gateway to be ready."""
 
         async def any_service() -> bool:
@@ -112,13 +114,13 @@ class Readiness:
         return json.dumps({"status": status, "missing": [*services, *own]}).encode()
 
 
-async def _missing(checks: Mapping[str, Check]) -> list[str]:
+async def _missing(checks: Mapping[str, ReadinessCheck]) -> list[str]:
     """Run all checks at once and return the names of those that fail."""
     results = await asyncio.gather(*(check() for check in checks.values()))
     return [name for name, result in zip(checks, results, strict=True) if not result]
 
 
-def ready_check(forwarder: Forwarder, upstream: Upstream) -> Check:
+def ready_check(forwarder: Forwarder, upstream: Upstream) -> ReadinessCheck:
     """Return a check of whether a service reports that it is ready."""
 
     async def check() -> bool:

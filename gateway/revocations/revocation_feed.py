@@ -21,7 +21,7 @@ from shared import bus, lasting_queues
 from shared.events import Event
 from shared.fields import KeyId, ServiceData
 from shared.publishers import ForgedMessage, require_publisher
-from shared.shapes import Reading, Readings
+from shared.shapes import EventReading, EventReadings
 from shared.telemetry import FORGED
 
 log = structlog.get_logger(__name__)
@@ -79,14 +79,14 @@ class PermissionHolder(ServiceData):
     user_id: int
 
 
-_CHANGED_VALUES = Reading(ChangedValues)
-READINGS: Readings = {
+_CHANGED_VALUES = EventReading(ChangedValues)
+READINGS: EventReadings = {
     "identity.user.updated.v1": _CHANGED_VALUES,
     "identity.user.deleted.v1": _CHANGED_VALUES,
     "identity.user.password_changed.v1": _CHANGED_VALUES,
     "identity.user.logged_out.v1": _CHANGED_VALUES,
     "identity.permission.granted.v1": _CHANGED_VALUES,
-    "identity.permission.revoked.v1": Reading(ChangedValues, old_values=PermissionHolder),
+    "identity.permission.revoked.v1": EventReading(ChangedValues, old_values=PermissionHolder),
     "organizations.organization.updated.v1": _CHANGED_VALUES,
     "organizations.organization.deactivated.v1": _CHANGED_VALUES,
 }

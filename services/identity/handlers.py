@@ -7,7 +7,7 @@ from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
 from shared.fields import ServiceData
-from shared.shapes import Reading, Readings
+from shared.shapes import EventReading, EventReadings
 
 
 class OrganizationChange(ServiceData):
@@ -47,4 +47,4 @@ QUEUES: dict[Queue, dict[str, Handler]] = {
     Queue("identity.organizations", ("organizations.organization.*.v1",)): ORGANIZATIONS,
 }
 
-READINGS: Readings = {kind: Reading(OrganizationChange) for kind in ORGANIZATIONS}
+READINGS: EventReadings = {kind: EventReading(OrganizationChange) for kind in ORGANIZATIONS}

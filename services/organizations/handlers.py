@@ -7,7 +7,7 @@ from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
 from shared.fields import ServiceData
-from shared.shapes import Reading, Readings
+from shared.shapes import EventReading, EventReadings
 
 
 class OrganizationRequest(ServiceData):
@@ -27,4 +27,4 @@ async def make_requested(session: AsyncSession, event: Event) -> None:
 _REQUESTED = "identity.organization.requested.v1"
 REQUESTS = Queue("organizations.requests", (_REQUESTED,))
 QUEUES: dict[Queue, dict[str, Handler]] = {REQUESTS: {_REQUESTED: make_requested}}
-READINGS: Readings = {_REQUESTED: Reading(OrganizationRequest)}
+READINGS: EventReadings = {_REQUESTED: EventReading(OrganizationRequest)}

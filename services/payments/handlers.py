@@ -11,7 +11,7 @@ from shared.consumer import Handler
 from shared.events import Event
 from shared.fields import Choice, ServiceData
 from shared.money import Amount
-from shared.shapes import Reading, Readings
+from shared.shapes import EventReading, EventReadings
 
 VOUCHERS = Queue(
     "payments.vouchers",
@@ -89,12 +89,12 @@ class RequestedRefund(ServiceData):
         )
 
 
-READINGS: Readings = {
-    "vouchers.voucher.purchased.v1": Reading(PurchasedVoucher),
-    "vouchers.voucher.cancelled.v1": Reading(CancelledVoucher, old_values=VoucherBefore),
-    "vouchers.voucher.refund_requested.v1": Reading(RequestedRefund),
-    "organizations.organization.updated.v1": Reading(Seller, partial=True),
-    "organizations.organization.deactivated.v1": Reading(Seller, partial=True),
+READINGS: EventReadings = {
+    "vouchers.voucher.purchased.v1": EventReading(PurchasedVoucher),
+    "vouchers.voucher.cancelled.v1": EventReading(CancelledVoucher, old_values=VoucherBefore),
+    "vouchers.voucher.refund_requested.v1": EventReading(RequestedRefund),
+    "organizations.organization.updated.v1": EventReading(Seller, partial=True),
+    "organizations.organization.deactivated.v1": EventReading(Seller, partial=True),
 }
 
 PAID_AFTER_CANCELLATION = "paid_after_cancellation"

@@ -17,7 +17,7 @@ from shared.consumer import Handler
 from shared.events import Event
 from shared.fields import EventTime, ServiceData
 from shared.money import Amount
-from shared.shapes import Reading, Readings
+from shared.shapes import EventReading, EventReadings
 
 
 class PaymentChanged(ServiceData):
@@ -156,23 +156,23 @@ QUEUES: dict[Queue, dict[str, Handler]] = {
 """Each queue with its handlers; it is bound to the event types that they handle."""
 
 _KEYS = frozenset({"id", "version"})
-_PAYMENT = Reading(PaymentChanged)
-_ORGANIZATION_CHANGED = Reading(OrganizationState, partial=True, from_envelope=_KEYS)
-_CLIENT_CHANGED = Reading(ClientState, partial=True, from_envelope=_KEYS)
+_PAYMENT = EventReading(PaymentChanged)
+_ORGANIZATION_CHANGED = EventReading(OrganizationState, partial=True, from_envelope=_KEYS)
+_CLIENT_CHANGED = EventReading(ClientState, partial=True, from_envelope=_KEYS)
 
-READINGS: Readings = {
+READINGS: EventReadings = {
     "payments.payment.succeeded.v1": _PAYMENT,
     "payments.payment.failed.v1": _PAYMENT,
     "payments.payment.cancelled.v1": _PAYMENT,
-    "payments.refund.succeeded.v1": Reading(RefundSucceeded),
-    "payments.refund.failed.v1": Reading(RefundFailed),
-    "payments.dispute.opened.v1": Reading(DisputeChanged),
-    "payments.dispute.closed.v1": Reading(DisputeChanged),
-    "organizations.organization.created.v1": Reading(OrganizationState, from_envelope=_KEYS),
+    "payments.refund.succeeded.v1": EventReading(RefundSucceeded),
+    "payments.refund.failed.v1": EventReading(RefundFailed),
+    "payments.dispute.opened.v1": EventReading(DisputeChanged),
+    "payments.dispute.closed.v1": EventReading(DisputeChanged),
+    "organizations.organization.created.v1": EventReading(OrganizationState, from_envelope=_KEYS),
     "organizations.organization.updated.v1": _ORGANIZATION_CHANGED,
     "organizations.organization.deactivated.v1": _ORGANIZATION_CHANGED,
-    "identity.user.created.v1": Reading(ClientState, from_envelope=_KEYS),
+    "identity.user.created.v1": EventReading(ClientState, from_envelope=_KEYS),
     "identity.user.updated.v1": _CLIENT_CHANGED,
     "identity.user.approved.v1": _CLIENT_CHANGED,
-    "identity.user.deleted.v1": Reading(),
+    "identity.user.deleted.v1": EventReading(),
 }

@@ -65,7 +65,7 @@ def outgoing(event: Event) -> bus.Outgoing:
 def message_of(event: Event) -> Message:
     """Return the same for a channel that publishes message by message."""
     one = outgoing(event)
-    return bus.persistent(one.body, one.message_id, user=one.user)
+    return bus.persistent_message(one.body, one.message_id, user=one.user)
 
 
 async def send(channel: AbstractChannel, *events: Event) -> None:

@@ -60,7 +60,9 @@ async def test_of_a_batch_each_message_has_its_own_outcome(channel: AbstractChan
             assert (got.body, got.message_id) == (message.body, message.message_id)
             assert got.delivery_mode == 2
         await bus.publish(
-            channel.default_exchange, queue.name, bus.persistent(b"alone", "5", user="sample")
+            channel.default_exchange,
+            queue.name,
+            bus.persistent_message(b"alone", "5", user="sample"),
         )
         assert (await queue.get(no_ack=True)).body == b"alone"
     assert await bus.publish_all(channel, []) == []
@@ -115,7 +117,9 @@ async def test_a_lasting_queue_keeps_what_arrives_between_two_connections(
                     assert (message.id, message.routing_key) == ("1", "sample.lasting")
                     assert (message.user, message.body) == ("sample", b"body 1")
                     assert message.headers["x"] == 1
-            sent = bus.persistent(b"body %b" % number.encode(), number, {"x": 1}, user="sample")
+            sent = bus.persistent_message(
+                b"body %b" % number.encode(), number, {"x": 1}, user="sample"
+            )
             await bus.publish(exchange, "sample.lasting", sent)
         state = await channel.declare_queue(name, passive=True)
         assert state.declaration_result.message_count == 1, "the first message is acknowledged"

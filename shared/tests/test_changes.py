@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.changes import UnrecordedChange, act_as, note, record
+from shared.changes import UnrecordedChange, act_as, record, record_fact
 from shared.tenancy import EVERYTHING
 from shared.testing import Database
 from shared.tests.conftest import ORIGIN
@@ -251,16 +251,16 @@ async def test_only_what_is_in_the_catalogue_is_recorded(transactions: Transacti
         with pytest.raises(KeyError, match="EXPLODE"):
             record(session, "EXPLODE", thing())
         with pytest.raises(KeyError, match="sign_in"):
-            note(session, "LOGIN", "sign_in", details={})
+            record_fact(session, "LOGIN", "sign_in", details={})
 
 
 async def test_a_fact_changes_no_row_and_the_actor_may_become_known(
     database: Database, transactions: Transactions
 ) -> None:
     async with transactions.begin(ORIGIN, EVERYTHING) as session:
-        note(session, "CLOSE", "thing", details={"why": "nobody knows"})
+        record_fact(session, "CLOSE", "thing", details={"why": "nobody knows"})
         act_as(session, 9, "admin")
-        note(session, "CLOSE", "thing", entity_id=3, organization_id=7, details={})
+        record_fact(session, "CLOSE", "thing", entity_id=3, organization_id=7, details={})
     first, second = [event["data"] for event in await database.events()]
     assert (first["entity_id"], first["entity_version"]) == (None, 0)
     assert first["new_values"] == {"why": "nobody knows"}

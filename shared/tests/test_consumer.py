@@ -156,7 +156,9 @@ async def test_what_is_no_event_is_parked_at_once(
     body: bytes,
 ) -> None:
     exchange = await bus.events_exchange(queue)
-    await bus.publish(exchange, "sample.noise", bus.persistent(body, "noise", user="sample"))
+    await bus.publish(
+        exchange, "sample.noise", bus.persistent_message(body, "noise", user="sample")
+    )
     await send(queue, event(1))
     async with running(consumer(Effects(), transactions, sample_url)):
         await until(lambda: _parked(queue), seconds=30)

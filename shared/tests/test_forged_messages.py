@@ -35,7 +35,7 @@ async def _parked(channel: AbstractChannel) -> bool:
 
 async def send_as(channel: AbstractChannel, user: str | None, one: Event, **headers: Any) -> None:
     """Publish an event in the name of any user, or of none, as only an administrator may."""
-    message = bus.persistent(one.model_dump_json().encode(), one.id, headers, user="sample")
+    message = bus.persistent_message(one.model_dump_json().encode(), one.id, headers, user="sample")
     message.user_id = user
     await bus.publish(await bus.events_exchange(channel), "sample.thing.updated.v1", message)
 
@@ -107,7 +107,7 @@ async def test_a_retried_message_stays_its_publishers(
 ) -> None:
     """It comes back by the broker's own hand, and the copy is the consumer's."""
     poison = event(1, poison="arsenic").model_copy(update=PAYMENT)
-    message = bus.persistent(poison.model_dump_json().encode(), poison.id, user="payments")
+    message = bus.persistent_message(poison.model_dump_json().encode(), poison.id, user="payments")
     own = await queue.get_queue(QUEUE.name, ensure=False)
     await own.bind(bus.EXCHANGE, PAYMENT["type"])
     await bus.publish(await bus.events_exchange(queue), PAYMENT["type"], message)

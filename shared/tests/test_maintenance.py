@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.db import make_engine
 from shared.maintenance import (
     MAKE_TABLE,
-    Notice,
+    MaintenanceNotice,
     find_notice,
     refuse_to_start,
     refuse_to_start_once_reachable,
@@ -25,7 +25,7 @@ from shared.tests.slow_worker import environment_of, start_slow_worker
 
 pytestmark = pytest.mark.anyio
 
-MOVING = Notice("The rows are on their way.", "Wait for them.")
+MOVING = MaintenanceNotice("The rows are on their way.", "Wait for them.")
 SESSIONS = "SELECT 1 FROM pg_stat_activity WHERE usename = $1 AND datname = current_database()"
 
 

@@ -12,7 +12,7 @@ from gateway.revocations import revocation_feed
 from services.payments.gateways import Gateways
 from shared.bus import Queue
 from shared.consumer import Queues
-from shared.shapes import Readings
+from shared.shapes import EventReadings
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Reader:
     name: str
     bindings: tuple[str, ...]
     handled: frozenset[str] | None
-    readings: Readings
+    readings: EventReadings
     is_durable: bool = True
 
     def takes(self, kind: str) -> bool:
@@ -55,12 +55,12 @@ def all_readers() -> list[Reader]:
     ]
 
 
-def _readers(queues: Queues, readings: Readings) -> Iterator[Reader]:
+def _readers(queues: Queues, readings: EventReadings) -> Iterator[Reader]:
     for queue, handlers in queues.items():
         yield _reader(queue, handlers, readings)
 
 
-def _reader(queue: Queue, handled: Collection[str], readings: Readings) -> Reader:
+def _reader(queue: Queue, handled: Collection[str], readings: EventReadings) -> Reader:
     types = frozenset(handled)
     own = {kind: reading for kind, reading in readings.items() if kind in types}
     return Reader(queue.name, queue.bindings, types, own)

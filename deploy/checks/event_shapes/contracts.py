@@ -13,7 +13,7 @@ from pydantic_core import core_schema
 
 from deploy.checks.event_shapes.consumers import Reader
 from deploy.checks.event_shapes.json_types import MONEY
-from shared.shapes import Reading, Schema
+from shared.shapes import EventReading, Schema
 
 Shapes = Mapping[str, Schema]
 
@@ -48,7 +48,7 @@ def _routing(reader: Reader, shapes: Shapes) -> Iterator[str]:
 
 
 def _reading(reader: Reader, shapes: Shapes) -> Iterator[str]:
-    together: dict[tuple[type[BaseModel], str], dict[str, Reading]] = defaultdict(dict)
+    together: dict[tuple[type[BaseModel], str], dict[str, EventReading]] = defaultdict(dict)
     for kind in sorted(set(reader.readings) & set(shapes)):
         reading = reader.readings[kind]
         sides = ((reading.new_values, "new_values"), (reading.old_values, "old_values"))
@@ -62,7 +62,7 @@ def _reading(reader: Reader, shapes: Shapes) -> Iterator[str]:
 
 
 def _expectations(
-    model: type[BaseModel], readings: Mapping[str, Reading], values: Shapes
+    model: type[BaseModel], readings: Mapping[str, EventReading], values: Shapes
 ) -> Iterator[str]:
     """Compare a model with what the events that it reads promise."""
     expected = model.model_json_schema(schema_generator=_AsEventsHoldIt)

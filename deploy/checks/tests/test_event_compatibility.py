@@ -15,7 +15,7 @@ from deploy.checks.event_shapes.consumers import Reader, matches
 from deploy.checks.event_shapes.contracts import breaking_changes, faults_of
 from deploy.checks.event_shapes.json_types import MONEY, schema_of
 from deploy.local.system import CHECKOUT
-from shared.shapes import Reading, Schema
+from shared.shapes import EventReading, Schema
 
 KIND = "shop.order.placed.v1"
 
@@ -116,7 +116,7 @@ def reader(
     **options: Any,
 ) -> Reader:
     """Return a reader of the shop's news."""
-    return Reader("news", bindings, handled, {KIND: Reading(Order, **options)})
+    return Reader("news", bindings, handled, {KIND: EventReading(Order, **options)})
 
 
 def test_a_reader_whose_needs_are_promised_has_no_faults() -> None:

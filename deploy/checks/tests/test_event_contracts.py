@@ -22,11 +22,11 @@ from services.audit.events import CATALOGUE
 from services.audit.evidence.drafts import draft_of
 from services.audit.handlers import handle
 from shared.asyncapi import asyncapi_router
-from shared.changes import note
+from shared.changes import record_fact
 from shared.db import make_engine
 from shared.events import Event
 from shared.settings import asyncpg_url
-from shared.shapes import Reading, Schema, published_shapes
+from shared.shapes import EventReading, Schema, published_shapes
 from shared.testing import (
     Database,
     client_of,
@@ -86,7 +86,7 @@ def test_every_service_that_handles_events_is_among_the_readers() -> None:
 
 
 @pytest.mark.parametrize(("kind", "reading"), READINGS)
-def test_a_reader_understands_the_examples(kind: str, reading: Reading) -> None:
+def test_a_reader_understands_the_examples(kind: str, reading: EventReading) -> None:
     for example in examples_of(kind):
         data = example["data"]
         envelope = {"id": data["entity_id"], "version": data["entity_version"]}
@@ -123,10 +123,10 @@ async def test_the_tests_of_every_service_refuse_an_undeclared_detail(
 ) -> None:
     looked = {"how": "list", "filters": {}}
     async with transactions.system() as session:
-        note(session, "READ", "audit_log", details=looked)
+        record_fact(session, "READ", "audit_log", details=looked)
     assert [event["data"]["new_values"] for event in await database.events()] == [looked]
     async with transactions.system() as session:
-        note(session, "READ", "audit_log", details=looked | {"mood": "good"})
+        record_fact(session, "READ", "audit_log", details=looked | {"mood": "good"})
     with pytest.raises(AssertionError, match="mood"):
         await database.events()
 

@@ -201,7 +201,7 @@ async def test_only_what_was_named_is_dropped(
 
 
 async def test_what_is_no_event_is_shown_and_dropped_all_the_same(channel: AbstractChannel) -> None:
-    noise = bus.persistent(b"\xff not json", "", user="vouchers")
+    noise = bus.persistent_message(b"\xff not json", "", user="vouchers")
     await bus.publish(channel.default_exchange, QUEUE.dead, noise)
     shown = await told("show", "audit.log")
     assert "not json" in shown

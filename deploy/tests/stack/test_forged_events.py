@@ -64,7 +64,7 @@ async def signed_in(stack: Stack, user: str) -> AsyncIterator[AbstractChannel]:
 async def publish(channel: AbstractChannel, exchange: str, event: Event, user: str) -> None:
     body = event.model_dump_json().encode()
     target = await channel.get_exchange(exchange, ensure=False)
-    await bus.publish(target, event.type, bus.persistent(body, event.id, user=user))
+    await bus.publish(target, event.type, bus.persistent_message(body, event.id, user=user))
 
 
 @pytest.mark.parametrize("user", ["gateway", "vouchers", "audit", "operator"])
@@ -114,7 +114,7 @@ async def smuggle(channel: AbstractChannel, event: Event, way: str) -> None:
     body = event.model_dump_json().encode()
     if way == "CC":
         headers = {"CC": [event.type]}
-        message = bus.persistent(body, event.id, headers, user="vouchers")
+        message = bus.persistent_message(body, event.id, headers, user="vouchers")
         exchange = await bus.events_exchange(channel)
         await bus.publish(exchange, "vouchers.nothing.happened.v1", message)
         return

@@ -7,13 +7,13 @@ notice remains in a complete database, and the command that it names deletes it.
 
 from deploy.upgrade.run.exclusive_lock import require_services_stopped
 from deploy.upgrade.targets import COPIED_INTO, Connections
-from shared.maintenance import Notice
+from shared.maintenance import MaintenanceNotice
 
-UPGRADING = Notice(
+UPGRADING = MaintenanceNotice(
     "An upgrade from version 1 was started and is not finished.",
     "Finish it: carnet upgrade data; or undo it: carnet upgrade rollback.",
 )
-ROLLING_BACK = Notice(
+ROLLING_BACK = MaintenanceNotice(
     "A rollback of the upgrade from version 1 was started and is not finished.",
     "Finish it: carnet upgrade rollback.",
 )
@@ -24,7 +24,7 @@ _STORE = (
 )
 
 
-async def publish(notice: Notice, targets: Connections) -> None:
+async def publish(notice: MaintenanceNotice, targets: Connections) -> None:
     """Prevent services from starting. Raises UpgradeError if one started just before."""
     for service in COPIED_INTO:
         await targets[service].execute(_STORE, notice.reason, notice.remedy)

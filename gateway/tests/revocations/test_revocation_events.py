@@ -87,7 +87,7 @@ async def test_events_that_cannot_be_understood_do_not_stop_the_feed() -> None:
     async with open_stack() as stack, publisher() as exchange:
         await listening(stack)
         key = "identity.user.updated.v1"
-        await bus.publish(exchange, key, bus.persistent(b"not json", "1", user="identity"))
+        await bus.publish(exchange, key, bus.persistent_message(b"not json", "1", user="identity"))
         await publish(exchange, key, ("user", 7), {"tokens_not_before": "never"})
         await publish(exchange, key, ("user", 7), {"ended_sessions": ["ended"]})
         await becomes(stack, held, 401)

@@ -7,7 +7,7 @@ from services.audit.access import require_admin, require_reader
 from services.audit.queries.audit_logs import Filters
 from services.audit.schemas import AuditLogRead, audit_log_read
 from shared.actors import Actor
-from shared.changes import note
+from shared.changes import record_fact
 from shared.paging import Page
 
 
@@ -44,7 +44,7 @@ def record_reading(session: AsyncSession, how: str, filters: Filters) -> None:
 
     This service receives the event like every other one, and it becomes a row of the trail.
     """
-    note(
+    record_fact(
         session,
         "READ",
         "audit_log",

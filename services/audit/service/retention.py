@@ -17,7 +17,7 @@ from services.audit import queries
 from services.audit.events import QUEUE_NAME, Archived
 from services.audit.evidence.archives import pieces_digest, write_archive
 from services.audit.models import Archive, ArchivedRange
-from shared.changes import note
+from shared.changes import record_fact
 from shared.transactions import Transactions
 
 _PREFIX = "audit_logs_"
@@ -95,7 +95,7 @@ async def _record_archive(session: AsyncSession, archive: Archive, partition: st
         "rows": archive.rows,
         "pieces_sha256": pieces_digest(pieces),
     }
-    note(session, "ARCHIVE", "audit_log", entity_id=archive.id, details={**details})
+    record_fact(session, "ARCHIVE", "audit_log", entity_id=archive.id, details={**details})
 
 
 async def _drop(session: AsyncSession, partition: str) -> None:

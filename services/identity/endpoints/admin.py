@@ -37,7 +37,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, Name, QueryFlag, QueryId
-from shared.paging import PageDep, listed
+from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import router
 from shared.sessions import SessionDep, UnclaimedWorkDep, WorkDep
@@ -63,7 +63,7 @@ async def list_users(
 ) -> list[UserRead]:
     """List users, newest first."""
     conditions = UserFilter(organization_id, role, is_active, pending, q)
-    return listed(UserRead, await users.list_users(session, actor, page, conditions))
+    return models_of(UserRead, await users.list_users(session, actor, page, conditions))
 
 
 @admin.post(

@@ -41,7 +41,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, Name, QueryFlag
-from shared.paging import PageDep, listed
+from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import router
 from shared.sessions import SessionDep, WorkDep
@@ -67,7 +67,7 @@ async def list_members(
     """List the organization's users, newest first; `pending=true` are those to approve."""
     conditions = UserFilter(organization_id, role, is_active, pending, q)
     rows = await service.list_members(session, actor, organization_id, page, conditions)
-    return listed(UserRead, rows)
+    return models_of(UserRead, rows)
 
 
 @members.post(

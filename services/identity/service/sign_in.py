@@ -15,7 +15,7 @@ from services.identity.security.tokens import TokenSigner
 from services.identity.service import admission, attempt_limits, organizations, sessions
 from services.identity.service.attempt_limits import Counter
 from services.identity.service.resources import Resources
-from shared.changes import act_as, note, record
+from shared.changes import act_as, record, record_fact
 from shared.errors import AppError, ServiceUnavailable
 from shared.networks import network_of
 from shared.tenancy import see_all_tenants
@@ -133,7 +133,7 @@ async def _authenticate(
         async with work.begin() as session:
             await see_all_tenants(session)
             if user is None:
-                note(session, "LOGIN_FAILED", "user", details={"reason": "unknown_account"})
+                record_fact(session, "LOGIN_FAILED", "user", details={"reason": "unknown_account"})
             else:
                 row = await session.get_one(User, user.id)
                 record(session, "LOGIN_FAILED", row, reason="wrong_password")

@@ -16,7 +16,7 @@ from services.identity.errors import (
 from services.identity.models import GRANTABLE_ROLES, EndReason, User
 from services.identity.service.accounts import unique_address
 from shared.actors import ADMIN, OWNER, Actor
-from shared.changes import note, record
+from shared.changes import record, record_fact
 from shared.errors import Forbidden
 from shared.preconditions import Precondition
 from shared.tenancy import see_all_tenants
@@ -125,7 +125,7 @@ async def _record_update(
         former_organization_id,
     ):
         # The change is in the audit log of the new organization; the former one needs it too.
-        note(
+        record_fact(
             session,
             "UPDATE",
             "user",

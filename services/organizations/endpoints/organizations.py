@@ -18,7 +18,7 @@ from services.organizations.service import founding, organizations
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, Name, QueryFlag
-from shared.paging import PageDep, listed
+from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
 from shared.sessions import SessionDep, WorkDep
@@ -51,7 +51,7 @@ async def list_organizations(
 ) -> list[OrganizationRead]:
     """List organizations, newest first."""
     rows = await organizations.list_organizations(session, actor, page, text=q, is_active=is_active)
-    return listed(OrganizationRead, rows)
+    return models_of(OrganizationRead, rows)
 
 
 @admin.post("", status_code=201, responses=responses(EmailTaken))

@@ -24,7 +24,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, QueryFlag, QueryId
-from shared.paging import PageDep, listed
+from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
 from shared.sessions import SessionDep
@@ -59,7 +59,7 @@ async def list_available_voucher_types(
 ) -> list[AvailableVoucherType]:
     """List the voucher types that the user can buy now, newest first."""
     rows = await service.list_available(session, actor, page, organization_id)
-    return listed(AvailableVoucherType, rows)
+    return models_of(AvailableVoucherType, rows)
 
 
 @organization.get("")
@@ -74,7 +74,7 @@ async def list_voucher_types(
     rows = await service.list_voucher_types(
         session, actor, page, organization_id, is_active=is_active
     )
-    return listed(VoucherTypeRead, rows)
+    return models_of(VoucherTypeRead, rows)
 
 
 @organization.post("", status_code=201, responses=responses(Forbidden, ServiceUnavailable))

@@ -47,7 +47,7 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, Name, QueryId
-from shared.paging import PageDep, listed
+from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
 from shared.sessions import SessionDep, WorkDep
@@ -84,13 +84,13 @@ def _fields(voucher: Voucher) -> dict[str, Any]:
 
 def _detail(response: Response, result: service.VoucherWithCodes) -> VoucherDetail:
     set_etag(response, result.voucher.version)
-    return VoucherDetail(**_fields(result.voucher), codes=listed(CodeRead, result.codes))
+    return VoucherDetail(**_fields(result.voucher), codes=models_of(CodeRead, result.codes))
 
 
 def _purchase(sale: purchase.Sale) -> VoucherPurchased:
     return VoucherPurchased(
         **_fields(sale.voucher),
-        codes=listed(CodeRead, sale.codes),
+        codes=models_of(CodeRead, sale.codes),
         payment=PaymentRead.model_validate(sale.charge),
     )
 
@@ -168,7 +168,7 @@ async def list_vouchers(
     """List an organization's vouchers, newest first. Therapists must name a code."""
     filters = VoucherFilters(client_id, status, voucher_type_id, code, text=q)
     rows = await service.list_vouchers(session, actor, page, organization_id, filters)
-    return listed(OrganizationVoucher, rows)
+    return models_of(OrganizationVoucher, rows)
 
 
 @organization.post("", status_code=201, responses=_PURCHASE)
