@@ -65,12 +65,30 @@ def story(api: httpx.AsyncClient, cards: CardGateway, admin: Person) -> Story:
 @pytest.fixture
 async def shop(story: Story) -> Story:
     """An organization with an owner, a voucher type, a therapist and a client, all signed in."""
-    await story.create_organization()
-    await story.create_voucher_type()
-    await story.admit_client()
-    await story.therapist.sign_in()
-    await story.other_owner.sign_in()
+    await _open(story)
     return story
+
+
+@pytest.fixture(scope="module")
+async def shared_shop(stack: Stack) -> AsyncIterator[Story]:
+    """A shop for all tests of a module that neither change nor count what is in it."""
+    auth = (stack.system.stripe_api_key, "")
+    async with (
+        httpx.AsyncClient(base_url=stack.address, timeout=30) as api,
+        httpx.AsyncClient(base_url=stack.system.stripe_api_base, timeout=30, auth=auth) as cards,
+    ):
+        admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
+        story = Story(api, CardGateway(cards), admin, Page())
+        await _open(story)
+        yield story
+
+
+async def _open(shop: Story) -> None:
+    await shop.create_organization()
+    await shop.create_voucher_type()
+    await shop.admit_client()
+    await shop.therapist.sign_in()
+    await shop.other_owner.sign_in()
 
 
 @pytest.fixture(scope="session")

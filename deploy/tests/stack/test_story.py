@@ -90,28 +90,28 @@ async def test_what_cannot_be_bought_says_why(shop: Story) -> None:
         (b"x" * (1024 * 1024 + 1), 413),
     ],
 )
-async def test_bad_bodies(shop: Story, content: bytes, status: int) -> None:
+async def test_bad_bodies(shared_shop: Story, content: bytes, status: int) -> None:
     headers = {
-        "Authorization": f"Bearer {shop.client.token}",
+        "Authorization": f"Bearer {shared_shop.client.token}",
         "Content-Type": "application/json",
     }
-    assert_problem(await shop.api.post(PURCHASE, content=content, headers=headers), status)
+    assert_problem(await shared_shop.api.post(PURCHASE, content=content, headers=headers), status)
 
 
-async def test_altered_tokens(shop: Story) -> None:
-    token = shop.client.token or ""
+async def test_altered_tokens(shared_shop: Story) -> None:
+    token = shared_shop.client.token or ""
     head, body, signature = token.split(".")
     broken = [token[:-4] + "AAAA", f"{head}.{body[:-2]}AA.{signature}", "nonsense", "x" * 9000]
     for wrong in broken:
         headers = {"Authorization": f"Bearer {wrong}"}
-        answer = await shop.api.get("/api/vouchers/my", headers=headers)
+        answer = await shared_shop.api.get("/api/vouchers/my", headers=headers)
         assert_problem(answer, 401)
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_forged_addresses_and_identities_are_ignored(shop: Story, rows: Rows) -> None:
+async def test_forged_addresses_and_identities_are_ignored(shared_shop: Story, rows: Rows) -> None:
     headers = {
-        "Authorization": f"Bearer {shop.client.token}",
+        "Authorization": f"Bearer {shared_shop.client.token}",
         "X-Forwarded-For": "203.0.113.7",
         "X-Client-Address": "203.0.113.8",
         "Forwarded": "for=203.0.113.9",
@@ -119,7 +119,9 @@ async def test_forged_addresses_and_identities_are_ignored(shop: Story, rows: Ro
         "X-User-Id": "1",
         "X-Actor-Role": "admin",
     }
-    answer = await shop.api.post(PURCHASE, json=_body(shop.voucher_type["id"]), headers=headers)
+    answer = await shared_shop.api.post(
+        PURCHASE, json=_body(shared_shop.voucher_type["id"]), headers=headers
+    )
     assert answer.status_code == 201
     async with asyncio.timeout(15):
         found: list[dict[str, Any]] = []
@@ -130,7 +132,7 @@ async def test_forged_addresses_and_identities_are_ignored(shop: Story, rows: Ro
                 " WHERE action = 'PURCHASE' AND entity_id = $1",
                 answer.json()["id"],
             )
-    me = await shop.client.call("GET", "/api/auth/me")
+    me = await shared_shop.client.call("GET", "/api/auth/me")
     assert found == [{"address": "127.0.0.1", "user_id": me["id"]}]
 
 
@@ -139,7 +141,7 @@ def _signed(secret: str, body: bytes, moment: int) -> str:
     return f"t={moment},v1={digest}"
 
 
-async def test_forged_webhooks(shop: Story, stack: Stack) -> None:
+async def test_forged_webhooks(shared_shop: Story, stack: Stack) -> None:
     path = "/api/payments/webhooks/stripe"
     body = json.dumps(
         {"id": "evt_1", "object": "event", "type": "payment_intent.succeeded", "data": {}}
@@ -154,13 +156,13 @@ async def test_forged_webhooks(shop: Story, stack: Stack) -> None:
         {"Stripe-Signature": _signed(secret, body + b" ", moment)},
     ]
     for headers in forged:
-        assert_problem(await shop.api.post(path, content=body, headers=headers), 400)
+        assert_problem(await shared_shop.api.post(path, content=body, headers=headers), 400)
 
 
-async def test_internal_and_operators_paths_are_not_reachable(shop: Story) -> None:
-    headers = {"Authorization": f"Bearer {shop.client.token}"}
+async def test_internal_and_operators_paths_are_not_reachable(shared_shop: Story) -> None:
+    headers = {"Authorization": f"Bearer {shared_shop.client.token}"}
     for path in ("/internal/charges", "/internal/users/1", "/metrics", "/api/../internal/users/1"):
-        answer = await shop.api.get(path, headers=headers)
+        answer = await shared_shop.api.get(path, headers=headers)
         assert answer.status_code in (400, 404), path
 
 
@@ -183,16 +185,18 @@ async def test_fifty_purchases_with_one_key_are_one(
     assert (await rows(count, shop.organization["id"]))[0]["n"] == 1
 
 
-async def test_a_service_that_is_down_takes_only_its_own_paths(shop: Story, stack: Stack) -> None:
+async def test_a_service_that_is_down_takes_only_its_own_paths(
+    shared_shop: Story, stack: Stack
+) -> None:
     name = "audit-api"
     starts = stack.starts(name)
     stack.kill(name)
-    answer = await shop.api.get(
-        f"/api/organizations/{shop.organization['id']}/audit-logs",
-        headers={"Authorization": f"Bearer {shop.owner.token}"},
+    answer = await shared_shop.api.get(
+        f"/api/organizations/{shared_shop.organization['id']}/audit-logs",
+        headers={"Authorization": f"Bearer {shared_shop.owner.token}"},
     )
-    others = await shop.api.get(
-        "/api/vouchers/my", headers={"Authorization": f"Bearer {shop.client.token}"}
+    others = await shared_shop.api.get(
+        "/api/vouchers/my", headers={"Authorization": f"Bearer {shared_shop.client.token}"}
     )
     # Before anything may fail: the tests after this one need the service too.
     await stack.wait_for_start(name, starts + 1)
@@ -200,7 +204,9 @@ async def test_a_service_that_is_down_takes_only_its_own_paths(shop: Story, stac
     assert_problem(answer, 503)
     assert "retry-after" in answer.headers
     assert others.status_code == 200, others.text
-    await shop.owner.call("GET", f"/api/organizations/{shop.organization['id']}/audit-logs")
+    await shared_shop.owner.call(
+        "GET", f"/api/organizations/{shared_shop.organization['id']}/audit-logs"
+    )
 
 
 async def test_the_documentation_needs_no_internet(api: httpx.AsyncClient) -> None:
