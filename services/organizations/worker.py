@@ -5,9 +5,9 @@ can forget a further step.
 """
 
 from services.organizations.app import NAME, clients_of
-from services.organizations.bootstrap import ensure_default_organization
 from services.organizations.events import CATALOGUE, LISTENERS
 from services.organizations.handlers import QUEUES
+from services.organizations.service.default_organization import ensure_default_organization
 from services.organizations.service.founding import settle_interrupted
 from services.organizations.settings import Settings
 from shared.consumer import consumers_of

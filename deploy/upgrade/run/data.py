@@ -40,8 +40,8 @@ from deploy.upgrade.targets import (
     service_connections,
     signed_in,
 )
-from services.organizations.bootstrap import ensure_default_organization
 from services.organizations.events import CATALOGUE as ORGANIZATION_EVENTS
+from services.organizations.service.default_organization import ensure_default_organization
 from services.vouchers.events import CATALOGUE as VOUCHER_EVENTS
 from shared.db import make_engine
 from shared.transactions import Transactions

@@ -15,7 +15,7 @@ from deploy.upgrade.rows.vouchers import SESSIONS_SPENT
 from deploy.upgrade.run import workspace
 from deploy.upgrade.source import TABLES, Extent, Source
 from deploy.upgrade.targets import COPIED_INTO, Connections, seeing_everything
-from services.organizations.bootstrap import DEFAULT_SLUG
+from services.organizations.service.default_organization import DEFAULT_SLUG
 
 REDEMPTIONS = "redemptions"
 HOMES = {"users": "identity", **dict.fromkeys((*TABLES[1:], REDEMPTIONS), "vouchers")}

@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
-from services.organizations.bootstrap import DEFAULT_NAME, ensure_default_organization
+from services.organizations.service.default_organization import (
+    DEFAULT_NAME,
+    ensure_default_organization,
+)
 from shared.testing import Database
 from shared.transactions import Transactions
 

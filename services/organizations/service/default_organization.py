@@ -1,4 +1,4 @@
-"""The organization that every new installation has; the worker makes it when it starts.
+"""The organization that every new installation has; the worker creates it when it starts.
 
 The upgrade from version 1 moves all its data into the same organization.
 """
@@ -13,7 +13,7 @@ DEFAULT_SLUG = "default-org"
 
 
 async def ensure_default_organization(transactions: Transactions) -> int:
-    """Make the default organization unless it exists; return its id. Safe to repeat."""
+    """Create the default organization unless it exists; return its id. Safe to repeat."""
     async with transactions.system() as session:
         await queries.lock_slug(session, DEFAULT_SLUG)
         organization = await queries.find_organization_by_slug(session, DEFAULT_SLUG)
