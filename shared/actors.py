@@ -39,8 +39,12 @@ class Actor:
     def require(self, permission: str, organization_id: int | None) -> None:
         """Raise Forbidden if the actor does not hold the permission in the organization."""
         if not self.may(permission, organization_id):
-            detail = f"This needs the permission {permission}. Ask an owner of the organization."
-            raise Forbidden(detail)
+            raise permission_missing(permission)
+
+
+def permission_missing(permission: str) -> Forbidden:
+    """Return the error for a member of an organization who does not hold a permission."""
+    return Forbidden(f"This needs the permission {permission}. Ask an owner of the organization.")
 
 
 def actor_of(claims: Mapping[str, Any]) -> Actor:

@@ -27,7 +27,7 @@ def test_what_a_permission_includes_is_what_the_services_allow() -> None:
         rights = identity.rights_of(actor, ORGANIZATION)
         assert vouchers.can_redeem(actor, ORGANIZATION) == (identity.REDEEM in rights), actor
         sees_payments = payments.can_view_payments(actor, ORGANIZATION)
-        assert sees_payments == (payments.VIEW in rights), actor
+        assert sees_payments == (payments.VIEW_PAYMENTS in rights), actor
         for permission in PERMISSIONS:
-            if permission not in ("all", payments.VIEW):
+            if permission not in ("all", payments.VIEW_PAYMENTS):
                 assert actor.may(permission, ORGANIZATION) == (permission in rights), actor

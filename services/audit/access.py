@@ -14,7 +14,6 @@ def require_admin(actor: Actor) -> None:
 
 def require_reader(actor: Actor, organization_id: int) -> None:
     """Raise OrganizationNotFound for strangers, and Forbidden for members without permission."""
-    if not policies.can_see(actor, organization_id):
+    if not policies.can_see_organization(actor, organization_id):
         raise OrganizationNotFound
-    if not policies.can_read_log(actor, organization_id):
-        raise Forbidden("Ask an owner of the organization for the permission view_audit_logs.")
+    actor.require(policies.VIEW_AUDIT_LOGS, organization_id)

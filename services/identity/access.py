@@ -1,4 +1,4 @@
-"""Who may manage what: 404 for an actor who may not see it, 403 for one who may see it only."""
+"""Who may reach what: 404 for strangers, 403 for members without the permission."""
 
 from services.identity import policies
 from services.identity.errors import OrganizationNotFound
@@ -6,8 +6,8 @@ from shared.actors import Actor
 from shared.errors import Forbidden
 
 
-def require_administrator(actor: Actor) -> None:
-    """Raise Forbidden unless the actor is an administrator of the system."""
+def require_admin(actor: Actor) -> None:
+    """Raise Forbidden for everyone except administrators of the system."""
     if not actor.is_admin:
         raise Forbidden("Only administrators of the system may do this.")
 

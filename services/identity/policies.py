@@ -49,7 +49,7 @@ def rights_of(actor: Actor, organization_id: int | None) -> Rights:
 
 
 def can_see_organization(actor: Actor, organization_id: int) -> bool:
-    """A member may see the own organization, an administrator every organization."""
+    """Members may see their own organization, administrators every organization."""
     return actor.is_admin or actor.organization_id == organization_id
 
 

@@ -12,13 +12,13 @@ def require_admin(actor: Actor) -> None:
         raise Forbidden("Only administrators of the system may do this.")
 
 
-def require_visible(actor: Actor, organization_id: int) -> None:
+def require_member(actor: Actor, organization_id: int) -> None:
     """Raise OrganizationNotFound for an actor who may not see the organization."""
-    if not policies.can_see(actor, organization_id):
+    if not policies.can_see_organization(actor, organization_id):
         raise OrganizationNotFound
 
 
 def require_manager(actor: Actor, organization_id: int) -> None:
-    """Raise Forbidden for an actor who may not change the organization."""
-    if not policies.can_manage(actor, organization_id):
-        raise Forbidden("Ask an owner of the organization for the permission manage_organization.")
+    """Raise OrganizationNotFound for strangers, Forbidden for members who may not change it."""
+    require_member(actor, organization_id)
+    actor.require(policies.MANAGE_ORGANIZATION, organization_id)

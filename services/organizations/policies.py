@@ -2,12 +2,9 @@
 
 from shared.actors import Actor
 
+MANAGE_ORGANIZATION = "manage_organization"
 
-def can_see(actor: Actor, organization_id: int) -> bool:
+
+def can_see_organization(actor: Actor, organization_id: int) -> bool:
     """Members may see their own organization, administrators every organization."""
     return actor.is_admin or actor.organization_id == organization_id
-
-
-def can_manage(actor: Actor, organization_id: int) -> bool:
-    """Owners may change their organization, and so may users with `manage_organization`."""
-    return actor.may("manage_organization", organization_id)

@@ -1,30 +1,29 @@
-"""Checks of access: 404 for what an actor may not see, 403 for what they may see but not do."""
+"""Who may reach what: 404 for strangers, 403 for members without the permission."""
 
 from services.payments import policies
 from services.payments.errors import OrganizationNotFound, PaymentNotFound
 from services.payments.models import PaymentTransaction
-from shared.actors import Actor
+from shared.actors import Actor, permission_missing
 from shared.errors import Forbidden
 
 
-def require_view(actor: Actor, organization_id: int) -> None:
+def require_member(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound for an actor who may not see the organization."""
+    if not policies.can_see_organization(actor, organization_id):
+        raise OrganizationNotFound
+
+
+def require_viewer(actor: Actor, organization_id: int) -> None:
     """Raise OrganizationNotFound for strangers, Forbidden for members who may not view payments."""
-    if not policies.can_see_organization(actor, organization_id):
-        raise OrganizationNotFound
+    require_member(actor, organization_id)
     if not policies.can_view_payments(actor, organization_id):
-        raise Forbidden(
-            f"This needs the permission {policies.VIEW}. Ask an owner of the organization."
-        )
+        raise permission_missing(policies.VIEW_PAYMENTS)
 
 
-def require_manage(actor: Actor, organization_id: int) -> None:
+def require_manager(actor: Actor, organization_id: int) -> None:
     """Raise OrganizationNotFound for strangers, Forbidden for members who may not manage them."""
-    if not policies.can_see_organization(actor, organization_id):
-        raise OrganizationNotFound
-    if not policies.can_manage_payments(actor, organization_id):
-        raise Forbidden(
-            f"This needs the permission {policies.MANAGE}. Ask an owner of the organization."
-        )
+    require_member(actor, organization_id)
+    actor.require(policies.MANAGE_PAYMENTS, organization_id)
 
 
 def require_visible(actor: Actor, payment: PaymentTransaction) -> None:

@@ -1,4 +1,4 @@
-"""Which organizations and vouchers an actor reaches: 404 for strangers, 403 for members."""
+"""Who may reach what: 404 for strangers, 403 for members without the permission."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 

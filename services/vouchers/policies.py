@@ -14,7 +14,7 @@ MANAGE_PAYMENTS = "manage_payments"
 
 
 def can_see_organization(actor: Actor, organization_id: int) -> bool:
-    """Members see their own organization, administrators see every organization."""
+    """Members may see their own organization, administrators every organization."""
     return actor.is_admin or actor.organization_id == organization_id
 
 

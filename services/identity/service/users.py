@@ -22,7 +22,7 @@ async def list_users(
     session: AsyncSession, actor: Actor, page: Page, user_filter: UserFilter
 ) -> Sequence[Row[tuple[object, ...]]]:
     """Return a page of users; raises Forbidden."""
-    access.require_administrator(actor)
+    access.require_admin(actor)
     return await queries.page_of_users(session, page, user_filter)
 
 
@@ -32,7 +32,7 @@ async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCre
     Raises Forbidden, EmailTaken, OrganizationNotFound, Invalid (a weak password),
     ServiceUnavailable.
     """
-    access.require_administrator(actor)
+    access.require_admin(actor)
     organization_name = body.organization_name
     if body.organization_id is not None:
         copy = await organizations.get(work, resources.clients, body.organization_id)
@@ -48,7 +48,7 @@ async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCre
 
 async def get_user(session: AsyncSession, actor: Actor, user_id: int) -> User:
     """Return any user; raises Forbidden, UserNotFound."""
-    access.require_administrator(actor)
+    access.require_admin(actor)
     return await queries.get_user(session, user_id)
 
 
@@ -70,7 +70,7 @@ async def update_user(
     Raises Forbidden, UserNotFound, OrganizationNotFound, StaleVersion, EmailTaken, NotYetApproved,
     OwnAccount, LastOwner, LastAdministrator, OwnerNeedsOrganization, ServiceUnavailable.
     """
-    access.require_administrator(actor)
+    access.require_admin(actor)
     if body.organization_id is not None:
         await organizations.get(work, resources.clients, body.organization_id)
     async with work.begin() as session:
@@ -84,7 +84,7 @@ async def delete_user(session: AsyncSession, actor: Actor, user_id: int) -> None
 
     Raises Forbidden, UserNotFound, OwnAccount, LastOwner, LastAdministrator.
     """
-    access.require_administrator(actor)
+    access.require_admin(actor)
     user = await user_changes.lock(session, actor, user_id)
     await user_changes.delete(session, actor, user)
 
@@ -96,7 +96,7 @@ async def set_password(
 
     Raises Forbidden, UserNotFound, Invalid (a weak password), PasswordQueueFull.
     """
-    access.require_administrator(actor)
+    access.require_admin(actor)
     async with work.begin() as session:
         user = await queries.get_user(session, user_id)
         texts = await accounts.texts_of_user(session, user)
@@ -111,7 +111,7 @@ async def set_password(
 
 async def approve_user(session: AsyncSession, actor: Actor, user_id: int) -> User:
     """Approve a user who registered; raises Forbidden, UserNotFound, AlreadyApproved."""
-    access.require_administrator(actor)
+    access.require_admin(actor)
     user = await user_changes.lock(session, actor, user_id)
     await user_changes.approve(session, actor, user)
     return user

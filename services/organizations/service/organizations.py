@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.organizations import queries
-from services.organizations.access import require_admin, require_manager, require_visible
+from services.organizations.access import require_admin, require_manager, require_member
 from services.organizations.models import Organization
 from shared.actors import Actor
 from shared.changes import record
@@ -30,7 +30,7 @@ async def get_organization(
     session: AsyncSession, actor: Actor, organization_id: int
 ) -> Organization:
     """Return an organization that the actor may see. Raises OrganizationNotFound."""
-    require_visible(actor, organization_id)
+    require_member(actor, organization_id)
     return await queries.get_organization(session, organization_id)
 
 
@@ -81,9 +81,8 @@ async def update_organization(
 
     Raises OrganizationNotFound, Forbidden, StaleVersion.
     """
-    require_visible(actor, organization_id)
-    organization = await queries.lock_organization(session, organization_id)
     require_manager(actor, organization_id)
+    organization = await queries.lock_organization(session, organization_id)
     precondition.check(organization.version)
     was_active = organization.is_active
     for name, value in changes.items():

@@ -41,7 +41,7 @@ async def list_disputes(
 
     Raises OrganizationNotFound and Forbidden.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     return await queries.page_of_disputes(session, page, organization_id, status)
 
 

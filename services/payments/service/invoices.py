@@ -45,7 +45,7 @@ async def list_invoices(
 
     Raises OrganizationNotFound and Forbidden.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     return await queries.page_of_invoices(session, page, organization_id, kind)
 
 
@@ -56,7 +56,7 @@ async def list_series(
 
     Raises OrganizationNotFound and Forbidden.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     return await queries.list_series(session, organization_id)
 
 
@@ -67,7 +67,7 @@ async def list_totals(
 
     Raises OrganizationNotFound, Forbidden, and Invalid for a span of more than LONGEST_DAYS days.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     if not timedelta(0) <= last - first <= timedelta(days=LONGEST_DAYS):
         raise Invalid("to", f"must be from `from` to {LONGEST_DAYS} days after it")
     return await queries.list_day_sums(session, organization_id, first, last)
@@ -78,7 +78,7 @@ async def get_document(work: Work, actor: Actor, organization_id: int, invoice_i
 
     Raises OrganizationNotFound, Forbidden and InvoiceNotFound.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     async with work.begin() as session:
         return await queries.get_document(session, organization_id, invoice_id)
 

@@ -67,7 +67,7 @@ async def list_of_organization(
 
     Raises OrganizationNotFound and Forbidden.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     rows = await queries.page_of_payments(session, page, organization_id, only)
     return [view_of(actor, row) for row in rows]
 
@@ -179,7 +179,7 @@ async def mark_paid(
 
     Raises OrganizationNotFound, Forbidden, PaymentNotFound, NotPaidByHand, PaymentNotPending.
     """
-    access.require_manage(actor, organization_id)
+    access.require_manager(actor, organization_id)
     payment = await queries.lock_payment(session, payment_id, organization_id)
     if payment.payment_gateway != BY_HAND:
         raise NotPaidByHand

@@ -61,7 +61,7 @@ async def refund_payment(
 
     Raises OrganizationNotFound, Forbidden, PaymentNotFound, and what `create_refund` raises.
     """
-    access.require_manage(actor, organization_id)
+    access.require_manager(actor, organization_id)
     # A retried request continues the refund that its Idempotency-Key belongs to.
     refund_id = work.claim.resource_id if work.claim else None
     if refund_id is None:

@@ -65,7 +65,7 @@ async def list_refunds(
 
     Raises OrganizationNotFound, Forbidden and PaymentNotFound.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     await queries.get_payment(session, payment_id, organization_id)
     return await queries.refunds_of(session, payment_id)
 
@@ -184,7 +184,7 @@ async def settle_repayment(
     Raises OrganizationNotFound, Forbidden, RepaymentNotFound, RepaymentSettled, and
     RefundExceedsPayment or PaymentDisputed when something else took the money in the meantime.
     """
-    access.require_manage(actor, organization_id)
+    access.require_manager(actor, organization_id)
     repayment = await queries.get_repayment(session, organization_id, repayment_id)
     payment = await queries.lock_payment(session, repayment.transaction_id)
     # Read again: another process may have settled it before we got the lock.

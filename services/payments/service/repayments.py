@@ -39,7 +39,7 @@ async def list_repayments(
 
     Raises OrganizationNotFound and Forbidden.
     """
-    access.require_view(actor, organization_id)
+    access.require_viewer(actor, organization_id)
     return await queries.page_of_repayments(session, page, organization_id, status)
 
 

@@ -12,7 +12,7 @@ from services.vouchers.models import Adjustment, PaymentMethod, Voucher, Voucher
 from services.vouchers.schemas.vouchers import MyVoucher
 from services.vouchers.service import payments_client
 from services.vouchers.service.calendar import next_session, today_in
-from shared.actors import Actor
+from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.clients import ServiceClients
 from shared.db import now
@@ -44,10 +44,7 @@ async def list_vouchers(
     """
     access.require_member(actor, organization_id)
     if not policies.can_list(actor, organization_id, by_code=filters.code is not None):
-        raise Forbidden(
-            f"This needs the permission {policies.MANAGE_VOUCHERS}."
-            " Ask an owner of the organization."
-        )
+        raise permission_missing(policies.MANAGE_VOUCHERS)
     return await queries.page_of_vouchers(session, page, organization_id, filters)
 
 
