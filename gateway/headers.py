@@ -171,13 +171,13 @@ def _connection_options(value: bytes) -> frozenset[bytes]:
     return frozenset(part.strip().lower() for part in value.split(b","))
 
 
-def security_headers(*, tls: bool, policy: bytes = API_POLICY) -> RawHeaders:
+def security_headers(*, tls: bool) -> RawHeaders:
     """Return the headers of every response (OWASP REST security). `tls` adds a year of HSTS."""
     headers = [
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
         (b"referrer-policy", b"no-referrer"),
-        (b"content-security-policy", policy),
+        (b"content-security-policy", API_POLICY),
     ]
     if tls:
         headers.append((b"strict-transport-security", b"max-age=31536000; includeSubDomains"))

@@ -85,9 +85,9 @@ failpoint = failpoint_of(os.environ)
 """Mark a point in the code: `failpoint("relay.claimed")`, with the name written out."""
 
 
-def warn_if_set(environment: Mapping[str, str] = os.environ) -> None:
+def warn_if_set() -> None:
     """Log which variables are set and whether they have an effect. Called when a process starts."""
-    target, file = environment.get(POINT), environment.get(LOG)
+    target, file = os.environ.get(POINT), os.environ.get(LOG)
     if target and not file:
         log.warning("failpoint_ignored", failpoint=target, reason=f"{LOG} is not set")
     elif target and not _FORM.fullmatch(target):

@@ -6,7 +6,7 @@ import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -257,9 +257,6 @@ async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
             while not (blind or gateway.revocations.is_current):
                 await asyncio.sleep(0.005)
         yield Stack(port, client, recorder, gateway)
-
-
-OpenStack = Callable[..., AbstractAsyncContextManager[Stack]]
 
 
 @pytest.fixture(scope="module")
