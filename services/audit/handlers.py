@@ -1,4 +1,4 @@
-"""What this service receives: every event of every service."""
+"""The events that this service receives: all events of all services."""
 
 from collections.abc import Sequence
 

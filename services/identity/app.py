@@ -34,7 +34,7 @@ def clients_of(
 def create_app(
     settings: Settings, *, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> FastAPI:
-    """Return the application. `transports` replace the network to other services in tests."""
+    """Return the application. In tests, `transports` replace the network to other services."""
     clients = clients_of(settings, transports)
     app = create_service(
         NAME,

@@ -11,7 +11,7 @@ from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
 
-DELETE_EXPIRED_SECONDS = 600.0
+DELETE_EVERY = 600.0
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -28,7 +28,7 @@ def create_worker(settings: Settings) -> Worker:
         transactions,
         listeners=LISTENERS,
         consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url),
-        timers=[Timer("forget", DELETE_EXPIRED_SECONDS, delete_expired)],
+        timers=[Timer("forget", DELETE_EVERY, delete_expired)],
     )
 
 

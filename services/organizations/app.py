@@ -20,7 +20,7 @@ NAME = "organizations"
 def clients_of(
     settings: Settings, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> ServiceClients:
-    """Return the connections to the services that this one calls."""
+    """Return the clients of the services that this one calls."""
     signer = ServiceSigner(settings.internal_key.get_secret_value())
     return ServiceClients(signer, {"identity": settings.identity_url}, transports=transports)
 
@@ -28,7 +28,7 @@ def clients_of(
 def create_app(
     settings: Settings, *, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> FastAPI:
-    """Return the application; `transports` replaces the network to other services in tests."""
+    """Return the application. In tests, `transports` replace the network to other services."""
     return create_service(
         NAME,
         settings,

@@ -1,4 +1,4 @@
-"""What this service receives: requests for an organization, from the user who will own it."""
+"""The events that this service receives: requests for an organization from its future owner."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -1,4 +1,4 @@
-"""The HTTP application of the payments service."""
+"""The payments service's HTTP application."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,7 +36,7 @@ def _closing(*connections: Gateways | Logos) -> APIRouter:
 def create_app(
     settings: Settings, *, gateways: Gateways | None = None, logos: Logos | None = None
 ) -> FastAPI:
-    """Return the application; tests replace the outside world by `gateways` and `logos`."""
+    """Return the application. In tests, `gateways` and `logos` replace the network."""
     gateways = gateways or settings.open_gateways()
     logos = logos or Logos()
     app = create_service(

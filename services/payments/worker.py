@@ -1,4 +1,4 @@
-"""The background work of the payments service: relay, consumers, webhooks, reconciliation."""
+"""The payments service's background work: its relay, its consumers, webhooks, reconciliation."""
 
 from datetime import timedelta
 

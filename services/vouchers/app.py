@@ -22,7 +22,7 @@ CHARGE_SECONDS = 25.0
 def clients_of(
     settings: Settings, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> ServiceClients:
-    """Return the connections to the services that this one calls."""
+    """Return the clients of the services that this one calls."""
     addresses = {
         "payments": settings.payments_url,
         "organizations": settings.organizations_url,
@@ -35,7 +35,7 @@ def clients_of(
 def create_app(
     settings: Settings, *, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> FastAPI:
-    """Return the application; `transports` replaces the network to other services in tests."""
+    """Return the application. In tests, `transports` replace the network to other services."""
     return create_service(
         NAME,
         settings,

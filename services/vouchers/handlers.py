@@ -1,4 +1,4 @@
-"""The handlers of the events that this service receives, with the fields that it reads."""
+"""The events that this service receives, each with the fields that it reads."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ class DisputeChanged(ServiceData):
     status: str
 
 
-async def payment_changed(session: AsyncSession, event: Event) -> None:
+async def apply_payment(session: AsyncSession, event: Event) -> None:
     """Activate a voucher that was paid, cancel one whose payment failed."""
     payment = PaymentChanged.model_validate(event.data.new_values)
     report = settlement.PaymentReport(
@@ -67,21 +67,21 @@ async def payment_changed(session: AsyncSession, event: Event) -> None:
     await settlement.apply_payment(session, payment.voucher_id, report)
 
 
-async def refund_succeeded(session: AsyncSession, event: Event) -> None:
+async def apply_refund(session: AsyncSession, event: Event) -> None:
     """Remove the refunded sessions; cancel a voucher whose money was refunded in full."""
     refund = RefundSucceeded.model_validate(event.data.new_values)
     report = refunds.RefundReport(refund.amount, refund.refunded_amount, refund.quote_id)
     await refunds.apply_refund(session, refund.voucher_id, report)
 
 
-async def refund_failed(session: AsyncSession, event: Event) -> None:
+async def apply_failed_refund(session: AsyncSession, event: Event) -> None:
     """Restore the sessions of a quote whose refund failed."""
     refund = RefundFailed.model_validate(event.data.new_values)
     if refund.voucher_id is not None and refund.quote_id is not None:
         await refunds.apply_failed_refund(session, refund.voucher_id, refund.quote_id)
 
 
-async def dispute_changed(session: AsyncSession, event: Event) -> None:
+async def apply_dispute(session: AsyncSession, event: Event) -> None:
     """Suspend a voucher whose payment is disputed; afterwards resume or cancel it."""
     dispute = DisputeChanged.model_validate(event.data.new_values)
     if event.data.entity_id is None:
@@ -90,13 +90,13 @@ async def dispute_changed(session: AsyncSession, event: Event) -> None:
     await refunds.apply_dispute(session, dispute.voucher_id, event.data.entity_id, status=status)
 
 
-async def organization_created(session: AsyncSession, event: Event) -> None:
+async def store_organization(session: AsyncSession, event: Event) -> None:
     """Store a copy of a new organization; the default one starts with the default types."""
     state = OrganizationState.model_validate(_new_values(event))
     await default_types.store_organization(session, state)
 
 
-async def organization_changed(session: AsyncSession, event: Event) -> None:
+async def update_organization(session: AsyncSession, event: Event) -> None:
     """Update the copy of an organization."""
     changes = OrganizationState.changes_in(event.data.new_values)
     await update_copy(
@@ -104,19 +104,19 @@ async def organization_changed(session: AsyncSession, event: Event) -> None:
     )
 
 
-async def user_created(session: AsyncSession, event: Event) -> None:
+async def store_client(session: AsyncSession, event: Event) -> None:
     """Store a copy of a new user."""
     state = ClientState.model_validate(_new_values(event))
     await store_copy(session, ClientCopy, state.model_dump())
 
 
-async def user_changed(session: AsyncSession, event: Event) -> None:
+async def update_client(session: AsyncSession, event: Event) -> None:
     """Update the copy of a user."""
     changes = ClientState.changes_in(event.data.new_values)
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
 
 
-async def user_deleted(session: AsyncSession, event: Event) -> None:
+async def erase_client(session: AsyncSession, event: Event) -> None:
     """Remove the personal data from the copy of a deleted user; its id stays."""
     changes = {"name": None, "email": None, "is_active": False}
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
@@ -128,24 +128,24 @@ def _new_values(event: Event) -> dict[str, Any]:
 
 
 PAYMENTS: dict[str, Handler] = {
-    "payments.payment.succeeded.v1": payment_changed,
-    "payments.payment.failed.v1": payment_changed,
-    "payments.payment.cancelled.v1": payment_changed,
-    "payments.refund.succeeded.v1": refund_succeeded,
-    "payments.refund.failed.v1": refund_failed,
-    "payments.dispute.opened.v1": dispute_changed,
-    "payments.dispute.closed.v1": dispute_changed,
+    "payments.payment.succeeded.v1": apply_payment,
+    "payments.payment.failed.v1": apply_payment,
+    "payments.payment.cancelled.v1": apply_payment,
+    "payments.refund.succeeded.v1": apply_refund,
+    "payments.refund.failed.v1": apply_failed_refund,
+    "payments.dispute.opened.v1": apply_dispute,
+    "payments.dispute.closed.v1": apply_dispute,
 }
 ORGANIZATIONS: dict[str, Handler] = {
-    "organizations.organization.created.v1": organization_created,
-    "organizations.organization.updated.v1": organization_changed,
-    "organizations.organization.deactivated.v1": organization_changed,
+    "organizations.organization.created.v1": store_organization,
+    "organizations.organization.updated.v1": update_organization,
+    "organizations.organization.deactivated.v1": update_organization,
 }
 CLIENTS: dict[str, Handler] = {
-    "identity.user.created.v1": user_created,
-    "identity.user.updated.v1": user_changed,
-    "identity.user.approved.v1": user_changed,
-    "identity.user.deleted.v1": user_deleted,
+    "identity.user.created.v1": store_client,
+    "identity.user.updated.v1": update_client,
+    "identity.user.approved.v1": update_client,
+    "identity.user.deleted.v1": erase_client,
 }
 
 QUEUES: dict[Queue, dict[str, Handler]] = {

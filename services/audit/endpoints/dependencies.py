@@ -1,4 +1,4 @@
-"""What the routes of this service read from a request beside the session."""
+"""The dependencies of this service's routes."""
 
 from dataclasses import dataclass
 from typing import Annotated

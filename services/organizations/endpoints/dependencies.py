@@ -1,4 +1,4 @@
-"""What the routes of this service need beside a session."""
+"""The dependencies of this service's routes."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What the routes of this service need besides a session."""
+"""The dependencies of this service's routes."""
 
 from typing import Annotated
 
@@ -12,22 +12,20 @@ from shared.fields import Id
 from shared.sessions import UnclaimedWorkDep
 
 
-async def get_clients(request: Request) -> ServiceClients:
-    """Return the connections to other services that the application opened."""
+async def _clients(request: Request) -> ServiceClients:
     clients: ServiceClients = request.app.state.clients
     return clients
 
 
-ClientsDep = Annotated[ServiceClients, Depends(get_clients)]
+ClientsDep = Annotated[ServiceClients, Depends(_clients)]
 
 
-async def get_managed_organization(
+async def _managed_organization(
     organization_id: Id, actor: ActorDep, work: UnclaimedWorkDep, clients: ClientsDep
 ) -> OrganizationCopy:
-    """Return the organization of the path, whose voucher types the actor manages."""
     return await voucher_types.get_managed_organization(work, actor, clients, organization_id)
 
 
-ManagedOrganizationDep = Annotated[OrganizationCopy, Depends(get_managed_organization)]
+ManagedOrganizationDep = Annotated[OrganizationCopy, Depends(_managed_organization)]
 """The organization of the path, whose voucher types the actor manages. A route names it before
 its session: it may call the organizations service, and no transaction may be open then."""

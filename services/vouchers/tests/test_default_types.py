@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.vouchers.app import clients_of
-from services.vouchers.handlers import organization_created
+from services.vouchers.handlers import store_organization
 from services.vouchers.models import OrganizationCopy
 from services.vouchers.service.default_types import (
     DEFAULT_ORGANIZATION_SLUG,
@@ -61,7 +61,7 @@ async def test_the_default_organization_gets_its_types_once(
     event = created(organizations.known[ORGANIZATION] | {"slug": DEFAULT_ORGANIZATION_SLUG})
     for _ in range(2):
         async with transactions.system(causation=event) as session:
-            await organization_created(session, event)
+            await store_organization(session, event)
     rows = await database.rows("SELECT * FROM voucher_types ORDER BY id")
     terms = (
         "name",
@@ -86,7 +86,7 @@ async def test_any_other_organization_starts_without(
 ) -> None:
     event = created(organizations.known[ORGANIZATION] | {"slug": "another"})
     async with transactions.system(causation=event) as session:
-        await organization_created(session, event)
+        await store_organization(session, event)
     assert await database.rows("SELECT 1 FROM voucher_types") == []
 
 
@@ -95,7 +95,7 @@ async def test_five_calls_at_once_create_three_types(
 ) -> None:
     event = created(organizations.known[ORGANIZATION] | {"slug": "another"})
     async with transactions.system(causation=event) as session:
-        await organization_created(session, event)
+        await store_organization(session, event)
 
     async def ensure() -> int:
         async with transactions.system() as session:
