@@ -48,7 +48,7 @@ def test_a_command_killed_by_a_signal_counts_as_in_a_shell() -> None:
     assert done.returncode == 128 + signal.SIGTERM
 
 
-def test_a_taken_port_is_said_and_nothing_started(tmp_path: Path) -> None:
+def test_a_used_port_is_reported_and_nothing_is_started(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = carnet("up", CARNET_PORT=str(port), CARNET_DATA=str(tmp_path))
@@ -56,13 +56,13 @@ def test_a_taken_port_is_said_and_nothing_started(tmp_path: Path) -> None:
     assert not (tmp_path / "postgres").exists()
 
 
-def test_a_folder_in_use_is_said(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_reported(tmp_path: Path) -> None:
     with locked(tmp_path):
         done = carnet("up", CARNET_DATA=str(tmp_path))
     assert_explained(done, "Another start uses the data folder", "CARNET_DATA")
 
 
-def test_a_bad_setting_is_said() -> None:
+def test_a_bad_setting_is_reported() -> None:
     assert_explained(carnet("up", CARNET_PORT="eighty"), "CARNET_PORT is 'eighty'", "1 to 65535")
 
 
@@ -76,7 +76,7 @@ def test_a_bad_setting_is_said() -> None:
         ("IDENTITY_LOG_LEVEL", "loud", "must be 'DEBUG'"),
     ],
 )
-def test_a_bad_setting_of_a_service_is_said_before_anything_starts(
+def test_a_bad_setting_of_a_service_is_reported_before_anything_starts(
     tmp_path: Path, name: str, value: str, rule: str
 ) -> None:
     done = carnet("up", CARNET_PORT="28081", CARNET_DATA=str(tmp_path), **{name: value})
@@ -85,7 +85,7 @@ def test_a_bad_setting_of_a_service_is_said_before_anything_starts(
     assert not (tmp_path / "postgres").exists()
 
 
-def test_servers_that_are_not_there_are_said(tmp_path: Path) -> None:
+def test_missing_servers_are_reported(tmp_path: Path) -> None:
     done = carnet(
         "up",
         CARNET_DATA=str(tmp_path),
@@ -107,7 +107,7 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     "command",
     [("demo",), ("status",), ("audit", "verify"), ("keys", "list"), ("dead-letters", "list")],
 )
-def test_the_port_of_another_system_is_said(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_the_port_of_another_system_is_reported(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "stack.json").write_text('{"address": "http://127.0.0.1:8080"}')
     unset = dict.fromkeys(("IDENTITY_DATABASE_URL", "CARNET_RABBITMQ_URL"), "")
     done = carnet(*command, CARNET_DATA=str(tmp_path), CARNET_PORT="9000", **unset)

@@ -39,7 +39,7 @@ async def test_what_the_library_makes_of_our_cancellation_is_still_one() -> None
     assert task.cancelled()
 
 
-async def test_a_cancellation_that_nobody_asked_for_is_a_failure_like_others() -> None:
+async def test_an_unrequested_cancellation_is_a_failure_like_others() -> None:
     bus.raise_if_cancelled(asyncio.CancelledError())
     bus.raise_if_cancelled(ConnectionError())
 

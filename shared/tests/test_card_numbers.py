@@ -98,7 +98,7 @@ SEPARATORS = {
 
 
 @pytest.mark.parametrize("name", SEPARATORS)
-def test_whatever_stands_between_the_groups(name: str) -> None:
+def test_any_separator_between_the_groups(name: str) -> None:
     separator = SEPARATORS[name]
     for groups in (["4242"] * 4, ["3782", "822463", "10005"]):
         assert holds_card_number(f"paid with {separator.join(groups)}, thanks")

@@ -41,7 +41,7 @@ async def told(database: Database) -> list[tuple[str, dict[str, Any], dict[str, 
     return [(d["action"], d["old_values"], d["new_values"]) for d in data][1:]
 
 
-async def test_a_new_row_is_told_whole_but_for_secrets(
+async def test_a_new_row_is_published_whole_except_for_secrets(
     database: Database, transactions: Transactions
 ) -> None:
     async with transactions.begin(ORIGIN, EVERYTHING) as session:
@@ -74,7 +74,7 @@ async def test_a_new_row_is_told_whole_but_for_secrets(
     assert "canary" not in str(await database.rows("SELECT * FROM outbox"))
 
 
-async def test_an_update_tells_only_what_changed(
+async def test_an_update_publishes_only_what_changed(
     database: Database, transactions: Transactions
 ) -> None:
     async with changing(transactions) as (session, made):
@@ -101,7 +101,7 @@ async def test_a_flush_between_change_and_record_forgets_nothing(
     ]
 
 
-async def test_two_records_of_one_row_tell_each_its_own_part(
+async def test_two_records_of_one_row_publish_each_its_own_part(
     database: Database, transactions: Transactions
 ) -> None:
     async with changing(transactions) as (session, made):
@@ -116,7 +116,7 @@ async def test_two_records_of_one_row_tell_each_its_own_part(
 
 
 @pytest.mark.parametrize("flush", [False, True])
-async def test_a_new_row_that_goes_on_at_once_is_told_in_two_parts(
+async def test_a_new_row_that_changes_at_once_is_published_in_two_parts(
     database: Database, transactions: Transactions, flush: bool
 ) -> None:
     async with transactions.begin(ORIGIN, EVERYTHING) as session:
@@ -150,7 +150,9 @@ async def test_details_of_a_new_row_are_no_columns_of_its_next_change(
     ]
 
 
-async def test_a_deleted_row_is_told_whole(database: Database, transactions: Transactions) -> None:
+async def test_a_deleted_row_is_published_whole(
+    database: Database, transactions: Transactions
+) -> None:
     async with changing(transactions) as (session, made):
         await session.delete(made)
         record(session, "DELETE", made)
@@ -161,7 +163,7 @@ async def test_a_deleted_row_is_told_whole(database: Database, transactions: Tra
     assert await database.rows("SELECT * FROM things") == []
 
 
-async def test_what_nobody_recorded_is_refused(
+async def test_an_unrecorded_change_is_refused(
     database: Database, transactions: Transactions
 ) -> None:
     with pytest.raises(UnrecordedChange, match="price"):
@@ -218,7 +220,7 @@ async def test_changes_in_bulk_are_refused(
     assert row["note"] is None
 
 
-async def test_what_a_savepoint_took_back_is_not_told(
+async def test_what_a_savepoint_rolled_back_is_not_published(
     database: Database, transactions: Transactions
 ) -> None:
     async with changing(transactions) as (session, made):
@@ -268,7 +270,7 @@ async def test_a_fact_changes_no_row_and_the_actor_may_become_known(
     assert second["actor"]["ip_address"] == "192.0.2.7"
 
 
-async def test_a_failed_transaction_tells_nothing(
+async def test_a_failed_transaction_publishes_nothing(
     database: Database, transactions: Transactions
 ) -> None:
     with pytest.raises(RuntimeError, match="stop"):

@@ -165,7 +165,7 @@ async def test_what_is_no_event_is_parked_at_once(
         await until(lambda: _drained(queue, database, 1), seconds=30)
 
 
-async def test_an_unknown_type_is_parked_and_blocks_nobody(
+async def test_an_unknown_type_is_parked_and_blocks_no_message(
     queue: AbstractChannel, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     handled: list[str] = []
@@ -235,7 +235,7 @@ async def test_a_standby_takes_over(
     assert await ids(database) == list(range(40))
 
 
-async def test_the_log_says_why_a_queue_cannot_be_used_any_more(
+async def test_the_log_states_why_a_queue_became_unusable(
     queue: AbstractChannel, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     one = consumer(Effects(), transactions, sample_url)

@@ -78,7 +78,7 @@ def test_with_the_file_alone_it_notes_what_is_passed(tmp_path: Path) -> None:
     assert file.read_text().splitlines() == ["passed one.point", "passed another.point"]
 
 
-def test_an_order_kills_the_first_to_pass_and_nobody_else(tmp_path: Path) -> None:
+def test_an_order_kills_only_the_first_process_to_pass(tmp_path: Path) -> None:
     file = tmp_path / "points"
     order = failpoints.order_for(file, "another.point")
     order.touch()

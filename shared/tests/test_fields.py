@@ -128,7 +128,7 @@ def test_what_is_no_amount(value: object) -> None:
         Sent.model_validate({"price": value})
 
 
-def test_the_document_says_how_an_amount_may_be_written() -> None:
+def test_the_document_describes_how_an_amount_may_be_written() -> None:
     sent = Sent.model_json_schema(mode="validation")["properties"]["price"]
     number, text = sent["anyOf"]
     assert (number["type"], text["type"]) == ("number", "string")
@@ -159,7 +159,7 @@ def test_another_service_is_not_read_loosely(content: str) -> None:
         Told.model_validate(json.loads(content))
 
 
-def test_another_service_may_say_more() -> None:
+def test_another_service_may_send_more_fields() -> None:
     content = (
         '{"id": 1, "amount": 399.99, "at": "2026-11-23T14:05:00", "by_id": {"7": 2}, "more": 1}'
     )

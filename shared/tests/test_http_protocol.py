@@ -163,7 +163,7 @@ async def test_trailers_are_no_headers() -> None:
     assert echo.requests[1] == ("/last", b"")
 
 
-async def test_a_body_that_nobody_asked_to_continue_ends_the_connection() -> None:
+async def test_a_body_without_100_continue_ends_the_connection() -> None:
     """A client may leave the body out, or send it: what follows is not to be guessed."""
     echo = Echo()
     expecting = b"POST /%b HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" + LENGTH

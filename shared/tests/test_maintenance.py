@@ -60,7 +60,7 @@ async def test_without_a_table_there_is_no_notice(engine: AsyncEngine) -> None:
 
 
 @pytest.mark.usefixtures("table")
-async def test_a_notice_is_told_until_it_is_taken_down(
+async def test_a_notice_is_reported_until_it_is_removed(
     engine: AsyncEngine, database: Database
 ) -> None:
     assert await find_notice(engine) is None

@@ -102,7 +102,7 @@ async def test_the_server_notices_a_host_that_vanished(own: asyncpg.Connection) 
         assert {name: await own.fetchval(f"SHOW {name}") for name in shown} == shown
 
 
-async def test_a_process_that_stands_still_loses_its_transaction(own: asyncpg.Connection) -> None:
+async def test_a_stalled_process_loses_its_transaction(own: asyncpg.Connection) -> None:
     assert await own.fetchval("SHOW idle_in_transaction_session_timeout") == "1min"
 
 

@@ -37,7 +37,7 @@ async def test_an_answer_is_sent_after_its_commit(
 
 
 @pytest.mark.parametrize("name", ["broken commit", "unrecorded", "crash"])
-async def test_what_could_not_be_committed_is_a_500_that_tells_nothing(
+async def test_a_failed_commit_is_a_500_without_details(
     client: httpx.AsyncClient, staff: dict[str, str], database: Database, name: str
 ) -> None:
     answer = await sent(client, {**staff, "X-Request-ID": "request-4711"}, name=name)
@@ -108,7 +108,7 @@ async def test_every_refusal_has_the_same_shape(
         ("HEAD", "/api/things/in-two-steps", "POST"),
     ],
 )
-async def test_a_method_that_a_path_lacks_is_told_those_it_has(
+async def test_a_method_that_a_path_lacks_gets_the_allowed_ones(
     client: httpx.AsyncClient, staff: dict[str, str], method: str, path: str, allowed: str
 ) -> None:
     answer = await client.request(method, path, headers=staff, json={})
@@ -176,7 +176,7 @@ async def test_bad_bodies_are_the_clients_fault(
         ("application/json", "identity, br", 415),
     ],
 )
-async def test_a_body_is_json_and_says_so(
+async def test_a_body_is_json_and_has_its_content_type(
     client: httpx.AsyncClient,
     staff: dict[str, str],
     kind: str | None,
@@ -388,7 +388,7 @@ async def test_the_document_names_the_headers_of_answers(client: httpx.AsyncClie
     assert set().union(*named.values()) <= document["components"]["headers"].keys()
 
 
-async def test_a_database_that_is_away_is_said_to_be(
+async def test_an_unreachable_database_is_reported(
     settings: ServiceSettings, staff: dict[str, str]
 ) -> None:
     nowhere = SecretStr("postgresql+asyncpg://a:b@127.0.0.1:1/nothing")

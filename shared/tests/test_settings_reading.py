@@ -48,14 +48,16 @@ def test_every_bad_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert len(problems(monkeypatch, HOURS="x", PASSWORD="y")) == 2
 
 
-def test_what_is_missing_is_said_and_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_setting_is_reported_and_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("EXAMPLE_DATABASE_URL", raising=False)
     with pytest.raises(SystemExit) as ended:
         load_settings(Example)
     assert "EXAMPLE_DATABASE_URL: is not set" in str(ended.value)
 
 
-def test_another_name_may_stand_for_a_field() -> None:
+def test_another_name_may_be_shown_for_a_field() -> None:
     with pytest.raises(BadSettings, match="THEIR_HOURS: must be"):
         read_settings(
             Example, names={"hours": "THEIR_HOURS"}, hours=0, database_url="postgresql://a:b@c/d"

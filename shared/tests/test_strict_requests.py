@@ -35,7 +35,7 @@ async def test_a_query_that_is_not_understood_is_refused(
     assert says in error["message"]
 
 
-async def test_a_path_without_parameters_says_so(
+async def test_a_path_without_parameters_refuses_them(
     client: httpx.AsyncClient, staff: dict[str, str], database: Database
 ) -> None:
     body = {"name": "first", "price": 1}
@@ -70,7 +70,7 @@ async def test_processes_answer_monitors_whatever_they_add(client: httpx.AsyncCl
         (r'{"\ud800": {"x": 1, "x": 2}}', "?.x"),
     ],
 )
-def test_a_key_stands_once(content: str, path: str) -> None:
+def test_a_key_may_occur_once(content: str, path: str) -> None:
     with pytest.raises(DuplicateKey) as refusal:
         read_json(content.encode())
     assert refusal.value.detail.startswith(f"The body has {path} twice.")

@@ -231,7 +231,7 @@ async def test_a_rotated_key_is_fetched_once_and_noise_does_not_flood(tokens: To
     assert asked == 2
 
 
-async def test_without_keys_nobody_is_verified_and_old_ones_go_on(tokens: Tokens) -> None:
+async def test_without_keys_no_token_is_verified_and_old_keys_stay_valid(tokens: Tokens) -> None:
     away = True
 
     async def fetch() -> KeySet:

@@ -14,7 +14,7 @@ class Broken(BaseException):
     """No error that anything expects."""
 
 
-async def test_a_worker_says_which_part_of_it_ended_and_why(
+async def test_a_worker_reports_which_part_of_it_ended_and_why(
     settings: ServiceSettings, transactions: Transactions
 ) -> None:
     async def run() -> None:

@@ -70,12 +70,12 @@ BEFORE = shape({"name": TEXT, "amount": MONEY, "state": {"enum": ["new", "paid"]
         ),
     ],
 )
-def test_a_promise_taken_back_is_told(after: dict[str, Schema], told: str) -> None:
+def test_a_withdrawn_promise_is_reported(after: dict[str, Schema], told: str) -> None:
     [broken] = breaking_changes(BEFORE, after)
     assert told in broken
 
 
-def test_additions_break_nobody() -> None:
+def test_additions_break_no_reader() -> None:
     more = shape(
         {
             "name": TEXT,
@@ -136,7 +136,9 @@ def test_a_reader_whose_needs_are_promised_has_no_faults() -> None:
         (shape(PROMISED | {"lines": {"type": "array", "items": TEXT}}, "name"), "lines of shop"),
     ],
 )
-def test_a_need_that_nobody_promises_is_told(shapes: dict[str, Schema], told: str) -> None:
+def test_a_need_that_no_publisher_promises_is_reported(
+    shapes: dict[str, Schema], told: str
+) -> None:
     [fault] = faults_of(reader(), shapes)
     assert told in fault
 
@@ -150,7 +152,7 @@ def test_a_need_that_nobody_promises_is_told(shapes: dict[str, Schema], told: st
         (Reader("news", ("#",), frozenset({KIND}), {}), "READINGS does not describe"),
     ],
 )
-def test_a_wrong_binding_is_told(faulty: Reader, told: str) -> None:
+def test_a_wrong_binding_is_reported(faulty: Reader, told: str) -> None:
     faults = faults_of(faulty, shape(PROMISED, "name"))
     assert any(told in fault for fault in faults)
 
@@ -209,6 +211,6 @@ def test_the_command_compares_with_a_release(tmp_path: Path) -> None:
     assert "vouchers.voucher.lost.v1 is not published any more" in other.output
 
 
-def test_the_command_says_that_the_files_are_up_to_date() -> None:
+def test_the_command_reports_that_the_files_are_up_to_date() -> None:
     assert CliRunner().invoke(app, ["check"]).exit_code == 0
     assert files.drift(CHECKOUT) == []

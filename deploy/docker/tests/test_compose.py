@@ -111,7 +111,7 @@ def image_of(service: Mapping[str, Any]) -> str:
     return image
 
 
-def test_every_process_is_there_and_told_what_it_is_told_locally(
+def test_every_process_is_there_with_the_settings_of_the_local_stack(
     system: System, services: Services
 ) -> None:
     for instance in system.instances:
@@ -264,14 +264,14 @@ def test_every_address_is_a_container_that_can_be_reached(services: Services) ->
                 assert match["port"] == _SERVER_PORTS.get(match["host"], listening)
 
 
-def test_nobody_is_told_another_services_secrets(services: Services) -> None:
+def test_no_process_gets_another_services_secrets(services: Services) -> None:
     for name, service in services.items():
         owner = name.partition("-")[0]
         if owner in (*SERVICES, "gateway"):
             assert all(v.startswith(f"{owner.upper()}_") for v in service["environment"]), name
 
 
-def test_only_the_gateway_is_published_and_on_this_machine_unless_told(services: Services) -> None:
+def test_only_the_gateway_is_published_and_on_this_machine_by_default(services: Services) -> None:
     assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
     assert services["gateway"]["ports"] == ["127.0.0.1:8080:8000"]
 

@@ -54,7 +54,7 @@ def test_another_path_may_be_asked(port: int) -> None:
     assert check("/health", GATEWAY_OPERATIONS_PORT=str(port)).returncode == 0
 
 
-def test_nobody_there(unused_port: int) -> None:
+def test_a_port_without_a_server(unused_port: int) -> None:
     assert check(AUDIT_OPERATIONS_PORT=str(unused_port)).returncode == 1
 
 
@@ -64,7 +64,7 @@ def unused_port(port: int) -> int:
         return server.server_port
 
 
-def test_no_port_is_said() -> None:
+def test_a_missing_port_is_reported() -> None:
     found = check()
     assert found.returncode == 1
     assert "_OPERATIONS_PORT" in found.stdout

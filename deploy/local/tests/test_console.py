@@ -106,7 +106,7 @@ async def test_a_pipe_without_a_reader_stops_nothing(
     await assert_ends_in_order(tmp_path, process)
 
 
-async def test_a_full_pipe_that_nobody_reads_blocks_nothing(tmp_path: Path) -> None:
+async def test_a_full_pipe_without_a_reader_blocks_nothing(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
@@ -120,7 +120,7 @@ async def test_a_full_pipe_that_nobody_reads_blocks_nothing(tmp_path: Path) -> N
     os.close(reader)
 
 
-async def test_a_closed_terminal_ends_it_in_order_though_told_twice(tmp_path: Path) -> None:
+async def test_a_closed_terminal_ends_it_in_order_even_if_signalled_twice(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = await supervise(tmp_path, theirs, "terminal")
     await assert_restarts(tmp_path)
@@ -209,7 +209,7 @@ def test_an_output_that_is_closed_drops_its_lines() -> None:
     assert console.drain(0)
 
 
-def test_what_was_said_is_in_a_private_log_too(
+def test_messages_are_in_a_private_log_too(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "logs" / "carnet.log"

@@ -26,7 +26,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-async def test_a_full_disk_is_refused_and_said(small_disk: Path) -> None:
+async def test_a_full_disk_is_refused_and_reported(small_disk: Path) -> None:
     require_room(small_disk)
     messages: list[str] = []
     watching = asyncio.create_task(watch_room(small_disk, messages.append, every=0.02))

@@ -91,7 +91,7 @@ async def test_it_ends_by_the_signals_it_gets(client: ForkClient, log: Path) -> 
     assert codes == {number: -number for number in codes}
 
 
-async def test_a_module_that_does_not_exist_says_so_in_its_log(
+async def test_a_module_that_does_not_exist_is_reported_in_its_log(
     client: ForkClient, log: Path
 ) -> None:
     child = await fork(client, log, "deploy.local.tests.nowhere")

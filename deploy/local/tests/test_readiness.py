@@ -53,7 +53,7 @@ async def _answers(instance: Instance) -> bool:
         return False
 
 
-async def test_what_is_missing_is_said(tmp_path: Path, supervisor: Supervisor) -> None:
+async def test_what_is_missing_is_reported(tmp_path: Path, supervisor: Supervisor) -> None:
     instance = await started(tmp_path, supervisor, 503, '{"missing": ["database", "queue x"]}')
     await until(lambda: _answers(instance))
     with pytest.raises(StartError, match="api is not ready: missing database, queue x"):

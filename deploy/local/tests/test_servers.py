@@ -111,7 +111,7 @@ async def test_a_postmaster_that_still_runs_is_ended_first(
     await later.stop()
 
 
-async def test_a_broken_cluster_is_said(tmp_path: Path, supervisor: Supervisor) -> None:
+async def test_a_broken_cluster_is_reported(tmp_path: Path, supervisor: Supervisor) -> None:
     (tmp_path / "postgres" / "cluster").mkdir(parents=True)
     with pytest.raises(StartError, match="not a complete PostgreSQL cluster"):
         await postgres_in(tmp_path).start(supervisor)
@@ -134,7 +134,7 @@ async def test_rabbitmq_keeps_quorum_queues_when_it_is_killed(
     assert list(marked(tmp_path)) == []
 
 
-async def test_a_path_that_rabbitmq_does_not_bear_is_said(
+async def test_a_path_that_rabbitmq_cannot_use_is_reported(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
     folder = tmp_path / "My Projects"
@@ -165,7 +165,7 @@ def test_one_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="cannot be used"), locked(tmp_path / "file" / "data"):
         pass

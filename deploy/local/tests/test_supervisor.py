@@ -100,7 +100,7 @@ async def test_a_log_that_grew_too_long_is_set_aside_at_the_start(
     assert log.with_name("chatty.log.1").stat().st_size > LOG_LIMIT_BYTES
 
 
-async def test_a_command_that_does_not_exist_is_said(
+async def test_a_command_that_does_not_exist_is_reported(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
     program = Program("ghost", ("/no/such/program",), {}, tmp_path)

@@ -56,7 +56,7 @@ def test_a_service_signs_in_as_its_own_role_to_the_users_server(system: System) 
     assert "postgresql://audit_owner:" in system.one_off("audit")["AUDIT_OWNER_DATABASE_URL"]
 
 
-def test_a_process_is_told_nothing_of_another_service(system: System) -> None:
+def test_a_process_gets_no_setting_of_another_service(system: System) -> None:
     told = system.environment(instance(system, "vouchers-api"))
     others = [name for name in SERVICES if name != "vouchers"]
     assert not [name for name in told if name.lower().startswith(tuple(f"{o}_" for o in others))]

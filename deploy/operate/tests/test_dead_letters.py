@@ -210,7 +210,7 @@ async def test_what_is_no_event_is_shown_and_dropped_all_the_same(channel: Abstr
     assert "1 dropped" in await told("drop", "audit.log", name)
 
 
-async def test_what_is_wrong_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_is_reported_in_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in (["show", "nothing.here"], ["replay", "nothing.here", "--all"]):
         result = await carnet(*arguments)
         assert result.exit_code == 1

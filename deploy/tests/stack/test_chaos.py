@@ -59,7 +59,7 @@ async def test_everything_is_as_it_should_be(result: RunResult) -> None:
     assert result.in_order, "drained in time"
 
 
-async def test_somebody_died_at_each_step(result: RunResult) -> None:
+async def test_a_process_died_at_each_step(result: RunResult) -> None:
     assert result.points_killed >= REQUIRED
     assert result.points_passed >= all_points().keys() - SLOW_POINTS
     assert sum(result.faults.values()) > len(REQUIRED)

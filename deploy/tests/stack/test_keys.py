@@ -82,7 +82,7 @@ class Load:
         self.requests += 1
 
 
-async def test_a_rotation_under_load_costs_nobody_a_401(scene: Scene, stack: Stack) -> None:
+async def test_a_rotation_under_load_causes_no_401(scene: Scene, stack: Stack) -> None:
     owner = scene.cast.owner
     await owner.sign_in()
     before = kid(owner.token)

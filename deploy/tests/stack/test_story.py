@@ -61,7 +61,7 @@ def _body(voucher_type_id: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-async def test_what_cannot_be_bought_says_why(shop: Story) -> None:
+async def test_a_purchase_that_cannot_be_made_states_why(shop: Story) -> None:
     client, owner = shop.client, shop.owner
     headers = {"Authorization": f"Bearer {client.token}"}
     api = client.api

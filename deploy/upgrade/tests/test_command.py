@@ -127,7 +127,7 @@ async def test_an_address_that_version_2_uses_is_in_the_way(v1: VersionOne, v2: 
     assert "User 99 of version 2 has an e-mail address" in ended.said
 
 
-async def test_preflight_tells_what_will_change(v1: VersionOne, v2: VersionTwo) -> None:
+async def test_preflight_reports_what_will_change(v1: VersionOne, v2: VersionTwo) -> None:
     ended = await carnet_upgrade(v2.environment, "preflight", "--source", v1.reader, "--json")
     assert ended.document["changes"] == {
         "admins who become owners": 1,
@@ -207,7 +207,7 @@ async def test_a_backup_that_finds_no_room_leaves_nothing(v1: VersionOne, tmp_pa
         ("postgresql://nobody:wrong@127.0.0.1:1/x", "Cannot sign in"),
     ],
 )
-async def test_a_wrong_source_is_told_plainly(source: str, expected: str) -> None:
+async def test_a_wrong_source_is_reported_clearly(source: str, expected: str) -> None:
     ended = await carnet_upgrade({}, "backup", "--source", source)
     assert ended.code == 1
     assert expected in ended.said

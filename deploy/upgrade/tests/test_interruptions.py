@@ -216,7 +216,7 @@ async def fail_and_finish(v1: VersionOne, v2: VersionTwo, process: Process) -> s
 
 
 @pytest.mark.parametrize("whose", [READER, "vouchers_owner", "organizations"])
-async def test_a_lost_connection_is_told_and_made_good(
+async def test_a_lost_connection_is_reported_and_the_next_run_completes(
     many: VersionOne, v2: VersionTwo, whose: str
 ) -> None:
     async with standing(many, v2) as process:
@@ -230,7 +230,7 @@ async def test_a_lost_connection_is_told_and_made_good(
 
 
 @pytest.mark.parametrize("failure", [asyncpg.InternalClientError, ConnectionResetError])
-def test_what_the_driver_says_of_a_lost_connection_is_told(failure: type[Exception]) -> None:
+def test_the_drivers_message_of_a_lost_connection_is_reported(failure: type[Exception]) -> None:
     """Which of these it says depends on the moment: too seldom for the test above."""
 
     async def lose() -> None:
@@ -242,7 +242,9 @@ def test_what_the_driver_says_of_a_lost_connection_is_told(failure: type[Excepti
         command.run(lose())
 
 
-async def test_a_full_disk_is_told_and_made_good(many: VersionOne, v2: VersionTwo) -> None:
+async def test_a_full_disk_is_reported_and_the_next_run_completes(
+    many: VersionOne, v2: VersionTwo
+) -> None:
     await v2.execute(FULL_DISK)
     said = await fail_and_finish(many, v2, await start(many, v2))
     assert "No space left on device" in said

@@ -64,7 +64,7 @@ async def test_what_was_there_before_is_there_again(v1: VersionOne, v2: VersionT
     assert await v2.rows(STRUCTURE) == structure
 
 
-async def test_the_trail_tells_of_both(v1: VersionOne, v2: VersionTwo) -> None:
+async def test_the_trail_contains_both(v1: VersionOne, v2: VersionTwo) -> None:
     await upgraded(v1, v2)
     await roll_back(v2.target, NoProgress(), force=False)
     told = await v2.rows(

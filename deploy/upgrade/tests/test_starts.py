@@ -273,7 +273,7 @@ async def test_a_schema_whose_plan_is_kept_keeps_its_notice(v1: VersionOne, v2: 
     assert len(await v2.rows("SELECT FROM vouchers.maintenance")) == 1
 
 
-async def test_an_api_that_nobody_asked_anything_is_seen_at_work(
+async def test_an_api_without_requests_is_seen_at_work(
     v1: VersionOne, v2: VersionTwo, services: Services
 ) -> None:
     async with services.running("services.vouchers.app"):

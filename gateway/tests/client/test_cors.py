@@ -15,7 +15,7 @@ def cors_headers(response: httpx.Response) -> set[str]:
     return {name for name in response.headers if name.startswith("access-control-")}
 
 
-async def test_nothing_is_said_by_default(stack: Stack) -> None:
+async def test_no_header_is_sent_by_default(stack: Stack) -> None:
     response = await stack.client.get("/api/vouchers/1", headers={**bearer(), "Origin": SHOP})
     assert not cors_headers(response)
     assert "vary" not in response.headers
@@ -54,7 +54,7 @@ async def test_answers_and_refusals_can_be_read_by_the_page() -> None:
     "origin",
     ["https://evil.example", "https://shop.example.evil", "http://shop.example", "null", "*", ""],
 )
-async def test_another_origin_learns_nothing(origin: str) -> None:
+async def test_another_origin_gets_no_header(origin: str) -> None:
     async with open_stack(cors_origins=SHOP) as stack:
         response = await stack.client.get("/api/vouchers/1", headers={**bearer(), "Origin": origin})
         assert response.status_code == 200

@@ -56,7 +56,7 @@ async def test_http_1_0_has_no_upgrade(stack: Stack) -> None:
     assert stack.upstream.bodies == [SMUGGLED]
 
 
-async def test_upgrades_say_nothing_about_the_service() -> None:
+async def test_upgrades_do_not_count_against_the_service() -> None:
     """Twelve of them once opened the circuit of identity for everybody."""
     async with open_stack(circuit_failures=2, standard_timeout=1) as stack:
         request = LOGIN + H2C + LENGTH + SMUGGLED + LAST

@@ -190,7 +190,7 @@ async def test_memory_never_exceeds_its_bound_and_the_oldest_gives_way() -> None
     assert all_bodies.memory_used == 0
 
 
-async def test_an_address_has_a_share_and_takes_from_nobody_else() -> None:
+async def test_an_address_has_a_share_and_takes_none_of_the_others() -> None:
     all_bodies = bodies(40 * MINIMUM_CHARGE)
     other = Client(all_bodies, "other")
     await other.send(MINIMUM_CHARGE)

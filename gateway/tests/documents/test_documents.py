@@ -68,7 +68,7 @@ def test_what_is_not_routed_to_the_service_stays_out() -> None:
     assert list(merged["paths"]) == ["/api/payments/{id}"]
 
 
-def test_security_is_kept_where_it_was_said_for_all_and_schemes_are_renamed() -> None:
+def test_security_of_a_whole_document_is_kept_and_schemes_are_renamed() -> None:
     def secured(path: str, scheme: dict[str, str]) -> dict[str, Any]:
         return {
             "security": [{"Bearer": []}],

@@ -20,7 +20,7 @@ async def statuses(stack: Stack, count: int, path: str = "/api/vouchers/1", **op
     return [response.status_code for response in responses]
 
 
-async def test_an_address_has_its_limit_and_is_told_when_to_return() -> None:
+async def test_an_address_has_its_limit_and_gets_retry_after() -> None:
     async with open_stack(address_limit="3/minute") as stack:
         assert await statuses(stack, 4) == [200, 200, 200, 429]
         refused = await stack.client.get("/api/payments/my", headers=bearer())
@@ -56,7 +56,7 @@ async def test_sign_in_and_webhooks_are_classes_of_their_own() -> None:
         assert await statuses(stack, 1, "/api/auth/refresh", method="POST") == [200]
 
 
-async def test_behind_a_trusted_proxy_clients_are_told_apart() -> None:
+async def test_behind_a_trusted_proxy_clients_are_distinguished() -> None:
     async with open_stack(address_limit="1/minute", trusted_proxies=("127.0.0.1",)) as stack:
         one, other = ({"X-Forwarded-For": f"10.0.0.{number}"} for number in (1, 2))
         assert await statuses(stack, 2, headers=one) == [200, 429]
@@ -70,12 +70,12 @@ async def test_the_gateways_own_pages_are_not_counted() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "10", "10/fortnight", "ten/minute"])
-def test_a_limit_that_says_nothing_is_refused(text: str) -> None:
+def test_an_empty_limit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"limit|granularity"):
         RateLimit.parse("test", text)
 
 
-async def test_waiting_as_long_as_told_is_enough_and_less_is_not() -> None:
+async def test_waiting_for_retry_after_is_enough_and_less_is_not() -> None:
     now = 1003.0
     counters = MemoryCounters(lambda: now)
     assert [await counters.hit(TEN, "a") for _ in range(10)] == [None] * 10

@@ -72,7 +72,7 @@ async def test_a_queue_that_is_gone_is_made_again_and_the_list_read() -> None:
         await listening(stack)
 
 
-async def test_a_gateway_without_any_news_trusts_nobody_and_recovers() -> None:
+async def test_a_gateway_without_any_news_trusts_no_token_and_recovers() -> None:
     async with (
         line_to_broker() as (line, url),
         open_stack(rabbitmq_url=url, blind_limit=3) as stack,
@@ -92,7 +92,7 @@ async def test_a_gateway_without_any_news_trusts_nobody_and_recovers() -> None:
         await becomes(stack, token(), 200)
 
 
-async def test_a_gateway_that_never_heard_anything_trusts_nobody() -> None:
+async def test_a_gateway_that_never_received_anything_trusts_no_token() -> None:
     async with open_stack(blind=True, rabbitmq_url=DEAD_BROKER, identity_url=(DEAD,)) as stack:
         assert await status(stack, token()) == 503
         assert await status(stack, "forged") == 401

@@ -52,7 +52,7 @@ def test_an_answer_between_failures_keeps_it_closed(circuit: CircuitBreaker) -> 
     assert gauge() == 0
 
 
-def test_it_opens_and_says_when_to_return(circuit: CircuitBreaker, clock: Clock) -> None:
+def test_it_opens_and_sends_retry_after(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit, 3)
     assert gauge() == 1
     clock.now += 1.5
@@ -101,7 +101,7 @@ def test_a_refused_connection_opens_it_at_once_and_longer_each_time(
     assert circuit.seconds_until_retry == 1
 
 
-def test_of_an_instance_that_is_gone_nothing_is_told(circuit: CircuitBreaker) -> None:
+def test_nothing_is_reported_of_a_removed_instance(circuit: CircuitBreaker) -> None:
     fail(circuit, 2)
     circuit.retire()
     circuit.record_failure()
@@ -137,7 +137,7 @@ async def test_a_hanging_service_costs_only_its_first_callers_their_time() -> No
         assert [await status() for _ in range(3)] == [500, 500, 500]
 
 
-async def test_a_client_that_leaves_says_nothing_about_the_service() -> None:
+async def test_a_client_that_leaves_does_not_count_against_the_service() -> None:
     arrived, left = asyncio.Event(), asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -272,7 +272,7 @@ def test_no_line_break_ever_reaches_a_service(value: bytes) -> None:
             request.encode(b"service")
 
 
-def test_the_framing_is_said_when_the_client_did_not_have_to() -> None:
+def test_the_framing_is_stated_even_if_the_client_did_not() -> None:
     assert b"content-length: 0" in UpstreamRequest("POST", b"/x", b"", [], None, 1).encode(b"h")
     assert b"content-length" not in UpstreamRequest("GET", b"/x", b"", [], None, 1).encode(b"h")
     whole = UpstreamRequest("PUT", b"/x", b"a=b", [], b"body", 1).encode(b"h")

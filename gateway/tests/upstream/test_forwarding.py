@@ -41,7 +41,7 @@ async def test_every_method_passes_with_its_body(stack: Stack, method: str) -> N
     assert stack.upstream.bodies[-1] == b"\x00body\xff"
 
 
-async def test_a_bodyless_post_says_so(stack: Stack) -> None:
+async def test_a_post_without_a_body_states_its_length(stack: Stack) -> None:
     await stack.client.post("/api/vouchers/1/cancel", headers=bearer())
     assert stack.upstream.last_headers["content-length"] == "0"
     assert "content-type" not in stack.upstream.last_headers
@@ -100,7 +100,7 @@ async def test_status_and_body_come_back(stack: Stack, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 404, 500])
-async def test_no_cache_stores_an_answer_of_which_its_service_says_nothing(
+async def test_no_cache_stores_an_answer_without_a_header_of_its_service(
     stack: Stack, status: int
 ) -> None:
     stack.upstream.status = status
@@ -270,7 +270,7 @@ async def test_a_service_full_of_requests_refuses_the_rest_at_once() -> None:
             call.cancel()
 
 
-async def test_sign_ins_leave_places_to_everybody_else() -> None:
+async def test_sign_ins_leave_places_to_other_requests() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await read_head(reader)
         if head.startswith(b"POST /api/auth/login"):

@@ -168,7 +168,7 @@ async def test_a_process_that_hangs_costs_a_few_requests_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_an_address_where_nobody_listens_costs_nothing(method: str) -> None:
+async def test_an_address_without_a_server_costs_nothing(method: str) -> None:
     async with processes(1) as ([one], port):
         names = NameServer("127.0.0.2", one.host, "127.0.0.3")
         async with behind_the_name(names, port) as stack:

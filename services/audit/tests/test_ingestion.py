@@ -28,7 +28,7 @@ async def is_sound(transactions: Transactions) -> bool:
     return all(report.valid for report in reports)
 
 
-async def test_a_row_tells_what_the_event_told(
+async def test_a_row_contains_what_the_event_contained(
     database: Database, transactions: Transactions
 ) -> None:
     sent = event("APPROVE", "voucher", correlation_id="request-42")

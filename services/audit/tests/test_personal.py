@@ -148,7 +148,7 @@ def test_whose_a_value_is() -> None:
     assert row["new_values"]["seller"] == {"name": "Praxis", "email": "praxis@example.org"}
 
 
-async def test_a_refusal_is_shown_as_it_was_told(
+async def test_a_refusal_is_shown_as_it_was_published(
     client: httpx.AsyncClient, tokens: Tokens, transactions: Transactions, database: Database
 ) -> None:
     values = {

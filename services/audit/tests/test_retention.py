@@ -54,7 +54,7 @@ def test_months_are_due_when_they_ended_long_enough_ago() -> None:
     ]
 
 
-async def test_an_archived_month_leaves_whole_chains_and_a_file_that_tells_all(
+async def test_an_archived_month_leaves_whole_chains_and_a_complete_file(
     database: Database, transactions: Transactions, retention: RetentionSettings
 ) -> None:
     person = {"name": "Anna Nowak"}
@@ -121,7 +121,7 @@ async def test_a_month_that_was_tampered_with_stays_as_evidence(
     assert await database.rows("SELECT * FROM archives") == []
 
 
-async def test_an_archive_that_nobody_made_explains_no_gap(
+async def test_an_archive_that_was_not_made_explains_no_gap(
     database: Database, transactions: Transactions, retention: RetentionSettings
 ) -> None:
     await deliver(transactions, event(organization_id=None, time=RECENT))

@@ -32,7 +32,7 @@ _CHANGES = (
 
 @pytest.mark.parametrize("statement", _CHANGES)
 @pytest.mark.parametrize("role", ["service", "owner", "superuser"])
-async def test_nobody_changes_a_row(
+async def test_no_role_changes_a_row(
     database: Database, transactions: Transactions, role: str, statement: str
 ) -> None:
     await deliver(transactions, event(time=datetime(2026, 11, 5, tzinfo=UTC)))

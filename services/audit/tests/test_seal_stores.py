@@ -107,7 +107,7 @@ async def test_who_takes_the_place_of_the_next_seal_is_noticed(
 
 
 @BUCKET
-async def test_a_place_that_does_not_answer_is_said_and_nothing_else(
+async def test_a_place_that_does_not_answer_is_reported_and_nothing_else(
     settings: Settings,
     tokens: Tokens,
     transactions: Transactions,

@@ -37,7 +37,7 @@ async def verify(settings: Settings, *arguments: str, **more: str) -> tuple[int 
     return process.returncode, output.decode()
 
 
-async def test_it_says_what_it_found_and_how_it_ends(
+async def test_it_reports_its_findings_and_its_exit_code(
     database: Database, transactions: Transactions, settings: Settings
 ) -> None:
     await deliver(transactions, event(), event(organization_id=None), event())

@@ -163,7 +163,7 @@ async def test_a_forged_device_is_no_device(
         assert answer.status_code == 429
 
 
-async def test_a_full_queue_is_said_and_not_held_against_anybody(
+async def test_a_full_queue_is_reported_and_counts_as_no_attempt(
     settings: Settings, people: People, database: Database
 ) -> None:
     person = await people.add("client")
@@ -276,7 +276,7 @@ async def test_refusals_take_a_whole_number_of_units(settings: Settings, owner: 
             assert elapsed >= 0.3
 
 
-async def test_a_slow_hash_slows_the_refusals_of_nobodys_accounts_too(
+async def test_a_slow_hash_slows_the_refusals_of_unknown_accounts_too(
     settings: Settings, people: People
 ) -> None:
     hashed = bcrypt.hashpw(b"of version one", bcrypt.gensalt(13)).decode()

@@ -20,7 +20,7 @@ async def _denied(app: FastAPI, database: Database) -> list[dict[str, Any]]:
     return [event for event in events if event["action"] == "DENIED"]
 
 
-async def test_a_refused_permission_says_who_and_what(
+async def test_a_refused_permission_names_the_user_and_the_permission(
     client: httpx.AsyncClient, app: FastAPI, people: People, owner: Person, database: Database
 ) -> None:
     manager = await people.add("staff", MINE, ("manage_users",))

@@ -161,7 +161,7 @@ def _signed(settings: Settings, body: bytes) -> str:
     return base64.urlsafe_b64encode(body + hmac.digest(key, body, hashlib.sha256)[:16]).decode()
 
 
-async def test_old_cookies_are_nobodys(cookies: DeviceCookies, settings: Settings) -> None:
+async def test_old_cookies_belong_to_no_device(cookies: DeviceCookies, settings: Settings) -> None:
     body = base64.urlsafe_b64decode(cookies.make(7))[:25]
     assert isinstance(cookies.read(_signed(settings, body)), Device)
     age = (MAX_AGE + timedelta(seconds=1)) // timedelta(microseconds=1)

@@ -115,7 +115,7 @@ async def test_a_requested_organization_gets_its_owner(
     assert signed_in.status_code == 200
 
 
-async def test_nobody_is_made_owner_who_did_not_wait_for_it(
+async def test_a_user_who_did_not_request_it_does_not_become_owner(
     transactions: Transactions, people: People, database: Database
 ) -> None:
     person = await people.add("client")

@@ -85,7 +85,7 @@ async def test_many_instances_start_with_one_key(
     assert len(await database.rows("SELECT * FROM signing_keys")) == 1
 
 
-async def test_a_rotation_costs_nobody_a_401(
+async def test_a_rotation_causes_no_401(
     client: httpx.AsyncClient,
     people: People,
     settings: Settings,

@@ -125,7 +125,7 @@ async def test_the_length_is_that_of_the_form() -> None:
 
 
 @pytest.mark.parametrize("char", ["\t", "\n", "\x00", "\u200b", "\u00ad", "\u202e"])
-async def test_a_character_that_nobody_sees_is_refused(char: str) -> None:
+async def test_an_invisible_character_is_refused(char: str) -> None:
     with pytest.raises(ValueError, match="must not contain") as refused:
         new_password(f"correct horse{char}battery")
     assert "correct" not in repr(refused.value)

@@ -90,7 +90,7 @@ async def test_every_change_needs_what_the_other_holds(
         ("staff", ("all",), "admin", False),
     ],
 )
-async def test_nobody_gives_a_role_that_brings_more(
+async def test_no_actor_gives_a_role_that_brings_more(
     client: httpx.AsyncClient,
     people: People,
     manager_role: str,

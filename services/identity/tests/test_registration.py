@@ -113,7 +113,7 @@ async def test_only_open_organizations_take_clients(
         ("id", 1),
     ],
 )
-async def test_nobody_registers_as_more(
+async def test_no_user_registers_with_another_role(
     client: httpx.AsyncClient, field: str, value: object
 ) -> None:
     answer = await client.post("/api/auth/register", json={**NEW, field: value})

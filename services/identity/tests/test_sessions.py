@@ -97,7 +97,7 @@ async def test_me_can_be_changed_a_little(
     assert len(await database.events()) == 2
 
 
-async def test_a_deleted_account_is_nobody(
+async def test_a_deleted_account_is_unauthenticated(
     client: httpx.AsyncClient, people: People, admin: Person
 ) -> None:
     person = await people.add("client")

@@ -33,7 +33,7 @@ async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
     return await client.post("/api/auth/refresh", json={"refresh_token": token})
 
 
-async def test_an_access_token_says_who_and_what(
+async def test_an_access_token_names_the_user_and_the_rights(
     client: httpx.AsyncClient, people: People, tokens: Tokens, database: Database
 ) -> None:
     person = await people.add("staff", MINE, ("manage_users", "view_payments"))
@@ -131,7 +131,7 @@ async def test_a_stale_access_token_does_not_stop_a_sign_in(
         ({"is_active": False}, "account_deactivated"),
     ],
 )
-async def test_who_may_not_is_told_after_the_right_password_only(
+async def test_the_reason_of_a_refusal_needs_the_right_password(
     client: httpx.AsyncClient,
     people: People,
     database: Database,
@@ -274,7 +274,7 @@ async def test_who_repeats_an_exchange_after_the_next_one_ends_the_session(
     assert session["end_reason"] == "refresh_token_reused"
 
 
-async def test_a_repeated_exchange_lets_nobody_in_who_may_not(
+async def test_a_repeated_exchange_admits_no_user_who_may_not_sign_in(
     client: httpx.AsyncClient, owner: Person, database: Database
 ) -> None:
     first = (await sign_in(client, owner))["refresh_token"]

@@ -145,7 +145,7 @@ async def test_an_owner_cannot_smuggle_fields_into_a_new_user(
         ("is_active", None),
     ],
 )
-async def test_nobody_smuggles_fields_into_a_change(
+async def test_no_extra_field_gets_into_a_change(
     client: httpx.AsyncClient,
     people: People,
     owner: Person,

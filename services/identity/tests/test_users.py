@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(("role", "status"), [("admin", 403), ("organization_owner", 403)])
-async def test_a_manager_makes_nobody_more_than_he_is(
+async def test_a_manager_gives_no_role_above_the_own(
     client: httpx.AsyncClient, people: People, role: str, status: int
 ) -> None:
     await people.copy_organizations(MINE)
@@ -49,7 +49,9 @@ async def test_an_owner_makes_owners_but_no_administrator(
     assert answer.status_code == 403
 
 
-async def test_nobody_changes_who_is_more(client: httpx.AsyncClient, people: People) -> None:
+async def test_no_actor_changes_a_user_with_more_rights(
+    client: httpx.AsyncClient, people: People
+) -> None:
     manager = await people.add("staff", MINE, ("manage_users",))
     owner = await people.add("organization_owner", MINE)
     system = await people.add("admin", MINE)
@@ -189,7 +191,7 @@ async def test_two_owners_who_remove_each_other_leave_one(
     assert len(await database.rows(owners, MINE)) == 1
 
 
-async def test_nobody_removes_oneself(
+async def test_no_user_removes_the_own_account(
     client: httpx.AsyncClient, people: People, owner: Person, admin: Person
 ) -> None:
     await people.add("organization_owner", MINE)
@@ -208,7 +210,7 @@ async def test_nobody_removes_oneself(
         assert (answer.status_code, answer.json()["code"]) == (409, "own_account")
 
 
-async def test_removal_takes_permissions_along_and_tells_the_organization(
+async def test_removal_revokes_permissions_and_reaches_the_organizations_trail(
     client: httpx.AsyncClient, people: People, owner: Person, database: Database
 ) -> None:
     member = await people.add("therapist", MINE, ("view_payments", "manage_users"))
@@ -226,7 +228,7 @@ async def test_removal_takes_permissions_along_and_tells_the_organization(
     assert (await client.delete(path, headers=owner.headers)).status_code == 404
 
 
-async def test_a_move_is_told_to_both_organizations(
+async def test_a_move_is_published_to_both_organizations(
     client: httpx.AsyncClient, people: People, admin: Person, database: Database
 ) -> None:
     await people.add("organization_owner", MINE)
@@ -243,7 +245,7 @@ async def test_a_move_is_told_to_both_organizations(
 @pytest.mark.parametrize(
     "value", ["true", "1.0", "1e0", '"1"', '"1_0"', '"１０"', '" 04 "', "[1]", '{"id":1}']
 )
-async def test_nobody_is_moved_by_what_is_no_id(
+async def test_a_value_that_is_no_id_moves_no_user(
     client: httpx.AsyncClient, admin: Person, people: People, database: Database, value: str
 ) -> None:
     moved = await people.add("therapist", MINE)
@@ -361,7 +363,7 @@ async def test_no_members_of_no_organization(client: httpx.AsyncClient, admin: P
     assert (answer.status_code, answer.json()["code"]) == (404, "organization_not_found")
 
 
-async def test_an_unknown_organization_takes_nobody(
+async def test_an_unknown_organization_accepts_no_user(
     client: httpx.AsyncClient, people: People, admin: Person
 ) -> None:
     person = await people.add("client")

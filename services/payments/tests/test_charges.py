@@ -86,7 +86,7 @@ async def test_other_terms_for_the_same_voucher_are_refused(
         assert (answer.status_code, answer.json()["code"]) == (409, "charge_differs")
 
 
-async def test_a_declined_card_says_why(
+async def test_a_declined_card_states_why(
     client: httpx.AsyncClient, vouchers: Headers, database: Database, issuer: CardIssuer
 ) -> None:
     declined = await charge(client, vouchers, order(payment_token="pm_card_chargeCustomerFail"))

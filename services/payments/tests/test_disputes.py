@@ -168,7 +168,7 @@ async def test_two_disputes_and_another_currency(tell: Tell, database: Database)
 @pytest.mark.parametrize(
     "changes", [{"livemode": True}, {"account": "acct_other"}, {"payment_intent": "pi_other"}]
 )
-async def test_a_dispute_of_somebody_elses(
+async def test_a_dispute_of_a_payment_that_is_not_ours(
     tell: Tell, database: Database, changes: dict[str, Any]
 ) -> None:
     await tell("created", "needs_response", **changes)

@@ -186,7 +186,7 @@ async def test_what_lies_with_the_payer_and_what_does_not(
         (httpx.ConnectTimeout("slow"), GatewayUnavailable),
     ],
 )
-async def test_only_stripe_itself_says_that_it_does_not_know_a_payment(
+async def test_only_stripe_itself_reports_an_unknown_payment(
     answer: httpx.Response | Exception, error: type[Exception]
 ) -> None:
     gateway = Stripe(answer).gateway()
@@ -210,7 +210,7 @@ async def test_a_redirect_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize(("key", "live"), [("sk_test_1", False), ("sk_live_1", True)])
-async def test_the_key_tells_the_mode(key: str, live: bool) -> None:
+async def test_the_key_determines_the_mode(key: str, live: bool) -> None:
     gateway = Stripe().gateway(key)
     assert gateway.live is live
     assert isinstance(gateway, OnlineGateway)

@@ -129,7 +129,7 @@ async def test_the_year_is_the_organizations_own(
         assert f"-{row['day'].year}-" in invoice["number"]
 
 
-async def test_an_invoice_says_what_it_said_when_it_was_issued(
+async def test_an_invoice_does_not_change_after_it_was_issued(
     client: httpx.AsyncClient, vouchers: Headers, tokens: Tokens
 ) -> None:
     body = order()

@@ -39,7 +39,7 @@ async def _refund(
     return made
 
 
-async def test_asking_how_much_is_there_waits_for_nobody(
+async def test_reading_the_balance_waits_for_no_lock(
     client: httpx.AsyncClient, vouchers: Headers, transactions: Transactions
 ) -> None:
     """A GET takes no lock: it answers beside one, and as it is before the other's commit."""
@@ -61,7 +61,7 @@ async def _told(database: Database, what: str) -> list[dict[str, Any]]:
     return [e["data"]["new_values"] for e in await database.events() if e["type"] == kind]
 
 
-async def test_a_voucher_says_how_much_is_there(
+async def test_the_balance_of_a_voucher(
     client: httpx.AsyncClient, vouchers: Headers, tokens: Tokens
 ) -> None:
     body = order()
@@ -120,7 +120,7 @@ async def test_once_per_quote_however_often_it_is_asked_for(
     assert (told["quote_id"], told["amount"]) == (1, "280.00")
 
 
-async def test_what_is_not_there_any_more_fails_and_is_told(
+async def test_a_refund_of_missing_money_fails_and_is_published(
     client: httpx.AsyncClient, vouchers: Headers, issuer: CardIssuer, database: Database
 ) -> None:
     body = order()

@@ -110,7 +110,7 @@ async def test_what_the_bank_refuses_in_the_end_may_be_given_back_again(
 
 
 @pytest.mark.parametrize("kind", ["refund.failed", "refund.updated", "charge.refund.updated"])
-async def test_a_refund_that_comes_back_is_told_once(
+async def test_a_returned_refund_is_published_once(
     client: httpx.AsyncClient,
     vouchers: Headers,
     owner: Headers,
@@ -207,7 +207,7 @@ async def test_earlier_payments_stay_with_a_former_gateway(
     assert await database.rows(waiting) == []
 
 
-async def test_a_missing_gateway_is_told_of(
+async def test_a_missing_gateway_is_reported(
     client: httpx.AsyncClient,
     settings: Settings,
     vouchers: Headers,

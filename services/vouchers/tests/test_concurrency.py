@@ -93,7 +93,7 @@ async def test_one_redemption_is_taken_back_once(
     assert row["used_sessions"] == 0
 
 
-async def test_a_payment_told_by_many_at_once_activates_once(
+async def test_a_payment_reported_by_many_at_once_activates_once(
     client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
 ) -> None:
     kind = await new_type(client, people.owner)

@@ -54,7 +54,7 @@ async def test_a_paid_purchase_is_active_with_its_codes(
     assert (order["seller"]["slug"], order["seller"]["tax_id"]) == ("our-practice", "PL123")
 
 
-async def test_a_purchase_is_told_in_two_events_without_secrets(
+async def test_a_purchase_is_published_in_two_events_without_secrets(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     kind = await new_type(client, people.owner)
@@ -73,7 +73,7 @@ async def test_a_purchase_is_told_in_two_events_without_secrets(
         assert secret not in kept
 
 
-async def test_a_declined_card_leaves_a_cancelled_voucher_and_says_why(
+async def test_a_declined_card_leaves_a_cancelled_voucher_and_states_why(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     kind = await new_type(client, people.owner)
@@ -103,7 +103,7 @@ async def test_what_is_no_card_token_is_refused_by_name(
     assert await database.events() == before, "what is refused leaves no trace"
 
 
-async def test_a_token_of_no_card_is_told_apart_from_a_declined_card(
+async def test_a_token_of_no_card_differs_from_a_declined_card(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     kind = await new_type(client, people.owner)

@@ -316,7 +316,7 @@ async def test_sessions_that_come_back_after_a_lost_dispute_end_with_the_voucher
     assert actions[-3:] == ["RESTORE", "REOPEN", "CANCEL"]
 
 
-async def test_a_refused_refund_is_said_at_once(
+async def test_a_refused_refund_is_reported_at_once(
     client: httpx.AsyncClient, people: People, payments: Payments
 ) -> None:
     payments.refund_status = "failed"

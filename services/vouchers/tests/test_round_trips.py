@@ -44,7 +44,7 @@ def _summary(statement: str) -> str:
     return f"{verb} {words[words.index(marker) + 1]}"
 
 
-async def test_a_purchase_says_nothing_twice(
+async def test_a_purchase_sends_no_statement_twice(
     app: FastAPI, client: httpx.AsyncClient, people: People
 ) -> None:
     kind = await new_type(client, people.owner)

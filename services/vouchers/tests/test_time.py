@@ -117,7 +117,7 @@ async def test_more_than_one_batch_expires(
     assert set((await _statuses(database)).values()) == {"expired"}
 
 
-async def test_what_nobody_pays_is_cancelled_after_a_day(
+async def test_an_unpaid_voucher_is_cancelled_after_a_day(
     client: httpx.AsyncClient,
     people: People,
     payments: Payments,
@@ -241,7 +241,7 @@ async def test_a_session_before_the_end_may_be_entered_after_it(
     assert (again.status_code, again.json()["code"]) == (409, "voucher_exhausted")
 
 
-async def test_quotes_that_nobody_took_are_forgotten(
+async def test_unused_quotes_are_deleted(
     client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
 ) -> None:
     """Anybody may ask for one as often as they like."""

@@ -162,7 +162,7 @@ async def test_custom_days_belong_to_the_custom_frequency(
     assert (await client.put(path, json=days, headers=people.owner)).json()["custom_days"] == [2]
 
 
-async def test_a_partial_update_tells_what_changed_and_a_stale_one_is_refused(
+async def test_a_partial_update_publishes_what_changed_and_a_stale_one_is_refused(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
     made = await new_type(client, people.owner)
@@ -229,7 +229,7 @@ async def test_members_read_and_strangers_do_not(client: httpx.AsyncClient, peop
         assert answer.status_code == 404, "another organization's id under one's own"
 
 
-async def test_an_administrator_is_told_of_an_unknown_organization(
+async def test_an_unknown_organization_is_404_for_an_administrator(
     client: httpx.AsyncClient, people: People
 ) -> None:
     answer = await client.post(types_path(999), json=TYPE, headers=people.admin)

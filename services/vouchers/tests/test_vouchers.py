@@ -96,7 +96,7 @@ async def test_one_sees_ones_own_vouchers(client: httpx.AsyncClient, people: Peo
     assert len(whole.json()["codes"]) == 12
 
 
-async def test_ones_own_voucher_tells_the_last_and_the_next_session(
+async def test_ones_own_voucher_shows_the_last_and_the_next_session(
     client: httpx.AsyncClient, people: People
 ) -> None:
     voucher = await new_voucher(client, people, frequency="daily", booking_rules={})

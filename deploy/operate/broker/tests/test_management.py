@@ -101,7 +101,7 @@ def test_a_missing_password_is_named() -> None:
     assert carnet("provision", **ENVIRONMENT).exit_code == 1
 
 
-def test_the_commands_say_the_same_as_the_definitions() -> None:
+def test_the_commands_and_the_definitions_agree() -> None:
     result = carnet("commands", "--vhost", "shop")
     assert result.exit_code == 0, result.output
     lines = [shlex.split(line) for line in result.output.splitlines()]

@@ -100,7 +100,7 @@ async def test_a_forged_payment_is_refused(user: str, rabbitmq_url: SecretStr) -
 
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("user", SERVICES)
-async def test_nobody_publishes_in_anothers_name(user: str, rabbitmq_url: SecretStr) -> None:
+async def test_no_user_publishes_in_anothers_name(user: str, rabbitmq_url: SecretStr) -> None:
     for other in (*SERVICES, "gateway", OPERATOR, "carnet"):
         async with signed_in(user, rabbitmq_url) as channel:
             exchange = await bus.events_exchange(channel)
@@ -115,7 +115,7 @@ async def test_nobody_publishes_in_anothers_name(user: str, rabbitmq_url: Secret
 
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("user", USERS)
-async def test_nobody_reads_empties_or_deletes_anothers_queue(
+async def test_no_user_reads_empties_or_deletes_anothers_queue(
     user: str, rabbitmq_url: SecretStr
 ) -> None:
     arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
@@ -146,7 +146,7 @@ async def test_nobody_reads_empties_or_deletes_anothers_queue(
 
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("user", USERS)
-async def test_nobody_declares_or_binds_on_anothers_name(
+async def test_no_user_declares_or_binds_on_anothers_name(
     user: str, rabbitmq_url: SecretStr
 ) -> None:
     def declaring(name: str, **arguments: str) -> Act:
@@ -181,7 +181,9 @@ async def test_nobody_declares_or_binds_on_anothers_name(
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_each_user_hears_of_what_it_takes_alone(user: str, rabbitmq_url: SecretStr) -> None:
+async def test_each_user_receives_only_the_events_that_it_takes(
+    user: str, rabbitmq_url: SecretStr
+) -> None:
     takes = TAKES.get(user, ())
 
     def binding(key: str) -> Act:

@@ -64,7 +64,7 @@ async def test_a_ratio_is_taken_within_each_round(outcome: Outcome) -> None:
     ("value", "verdict"),
     [(19.0, "ambitious"), (20.0, "ambitious"), (50.0, "solid"), (51, "missed")],
 )
-def test_less_is_better_where_the_aim_says_so(value: float, verdict: str) -> None:
+def test_less_is_better_where_the_aim_states_it(value: float, verdict: str) -> None:
     spread = results.Spread.of([value])
     assert results.AimResult("sample", LAG, spread).verdict == verdict
 
@@ -81,7 +81,7 @@ async def test_the_file_gives_back_what_was_written(outcome: Outcome, tmp_path: 
     assert results.read(file) == {"sample": outcome}
 
 
-async def test_tables_and_picture_tell_every_aim(outcome: Outcome) -> None:
+async def test_tables_and_picture_contain_every_aim(outcome: Outcome) -> None:
     found = results.aim_results(MEASURED, outcome)
     text = table.markdown(table.AIMS_HEAD, table.aim_rows(found))
     assert "| ours of theirs | 0.505 (0.505 – 0.505) | ≥ 0.4 | ≥ 0.6 | solid |" in text

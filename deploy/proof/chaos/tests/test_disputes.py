@@ -73,7 +73,7 @@ async def test_events_come_twice_and_out_of_order() -> None:
     assert "charge.dispute.closed" in first.values(), "the end before the beginning"
 
 
-async def test_what_nobody_takes_is_noted() -> None:
+async def test_an_event_without_a_receiver_is_recorded() -> None:
     history = History()
     bank = bank_of(System(*[503] * 100), history)
     bank.dispute(PAYMENT, DICE)

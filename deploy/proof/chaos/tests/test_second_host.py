@@ -76,7 +76,7 @@ async def _said_back(port: int) -> bytes:
         writer.close()
 
 
-async def test_each_is_told_where_the_others_are(system: System) -> None:
+async def test_each_process_gets_the_addresses_of_the_others(system: System) -> None:
     for name, own in (("vouchers-worker", FIRST), ("vouchers-worker-2", SECOND)):
         instance = next(one for one in system.instances if one.name == name)
         told = system.environment(instance)
@@ -96,7 +96,7 @@ async def test_it_has_a_network_of_its_own(system: System, supervisor: Superviso
         assert namespace(pid) not in ("", namespace(os.getpid()))
 
 
-async def test_nothing_passes_and_nobody_is_told_while_it_is_cut_off(
+async def test_nothing_passes_and_no_connection_ends_while_it_is_cut_off(
     system: System, supervisor: Supervisor, network: Network, messages: list[str]
 ) -> None:
     async with echoing(system, supervisor) as port:
@@ -159,7 +159,7 @@ async def test_nothing_is_left_of_it_when_its_run_is_killed(tmp_path: Path) -> N
     await until(all_gone)
 
 
-async def test_a_machine_that_cannot_says_what_it_lacks(
+async def test_a_machine_that_cannot_reports_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -168,7 +168,7 @@ async def test_a_machine_that_cannot_says_what_it_lacks(
             pass
 
 
-async def test_a_machine_that_does_not_let_us_says_why(
+async def test_a_machine_that_does_not_let_us_reports_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for tool in ("nsenter", "ip"):
