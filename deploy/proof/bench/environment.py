@@ -165,9 +165,9 @@ class BenchEnvironment:
         tested: bool = True,
         ready: str | None = None,
     ) -> AsyncIterator[BenchProcess]:
-        """Run a process on the tested core, or on the others; `ready` is a URL to wait for.
+        """Run a process on the tested core, or on this process's cores.
 
-        Raises StartError if the process ends or does not answer.
+        `ready` is a URL to wait for. Raises StartError if the process ends or does not answer.
         """
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -202,11 +202,16 @@ class BenchEnvironment:
         self,
         command: Sequence[str],
         *,
+        name: str | None = None,
         variables: Mapping[str, str] | None = None,
         tested: bool = False,
     ) -> str:
-        """Run a command to its end and return what it printed. Raises StartError."""
-        log = self.folder / "logs" / f"{Path(command[0]).name}.log"
+        """Run a command to its end and return what it printed. Raises StartError.
+
+        `name` is that of the log and of the command in errors.
+        """
+        name = name or Path(command[0]).name
+        log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         child = await self._spawn(log, command, variables or {}, tested=tested, answer=True)
         try:
@@ -214,7 +219,7 @@ class BenchEnvironment:
         finally:
             await _end(child)
         if child.returncode != 0:
-            raise StartError(f"{command[0]} failed: {last_line(log)}", f"Read {log}.")
+            raise StartError(f"{name} failed: {last_line(log)}", f"Read {log}.")
         return out.decode()
 
     async def _spawn(
@@ -226,7 +231,7 @@ class BenchEnvironment:
         tested: bool,
         answer: bool = False,
     ) -> asyncio.subprocess.Process:
-        cores = self.cores.tested if tested else self.cores.others
+        cores = self.cores.tested if tested else frozenset(os.sched_getaffinity(0))
         with log.open("wb") as out:
             return await asyncio.create_subprocess_exec(
                 *command,
