@@ -1,155 +1,161 @@
-"""The whole system with a buying client, and the load of many purchases."""
+"""The whole system with a client who buys, and a card gateway that is not part of what we measure.
+
+By default that is the double of `card_double.py`; with `localstripe` it is the local stack's own.
+"""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from uuid import uuid4
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-import aiohttp
 import asyncpg
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.api_client import CardGateway, Person
 from deploy.demo.page import Page
 from deploy.demo.story import Story
-from deploy.local.errors import StartError
+from deploy.local.ports import Ports
 from deploy.local.settings import StackSettings
-from deploy.local.stack import Stack, running_stack
+from deploy.local.stack import WEBHOOK_PATH, Stack, running_stack
 from deploy.local.system import SERVICES
-from deploy.proof.bench.cores import cpu_seconds
+from deploy.proof.bench.buyers import PATIENCE_SECONDS
+from deploy.proof.bench.card_gateways import CardDouble, running_card_double
 from deploy.proof.bench.environment import BenchEnvironment
+from deploy.proof.bench.shop import Shop
+from services.identity.security.tokens import TOKEN_SECONDS
 
-PATIENCE_SECONDS = 30
 DRAIN_SECONDS = 300
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 1.5
+"""Longer than a webhook takes to arrive, which with localstripe is a second."""
 _ENOUGH = "100000000/10 seconds"
 # Processes that are not Carnet's own.
 SERVERS = ("postgres", "rabbitmq", "epmd", "card-gateway")
 _OUTBOXES = " + ".join(f"(SELECT count(*) FROM {service}.outbox)" for service in SERVICES)  # noqa: S608 - names of our own
+_UNFINISHED = f"""
+SELECT {_OUTBOXES}
+    + (SELECT count(*) FROM payments.webhook_events WHERE next_attempt_at IS NOT NULL)
+"""  # noqa: S608
+_PROGRESS = """
+SELECT (SELECT max(id) FROM audit.audit_logs), (SELECT max(id) FROM payments.webhook_events)
+"""
+# The metrics of workers, and our names of these figures.
+_MESSAGES = {
+    "carnet_events_published_total": "published_messages",
+    "carnet_messages_total": "delivered_messages",
+}
 
 
 @dataclass
-class LoadResult:
-    """The result of some load: the seconds of each purchase, and the number of failures."""
+class SignedInClient:
+    """A client of the running system, whose token is renewed in time."""
 
-    seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)
-    refused: int = 0
+    person: Person
+    signed_in_at: float = field(default_factory=time.monotonic)
 
-    @property
-    def per_second(self) -> float:
-        """Purchases per second."""
-        return len(self.latencies) / self.seconds
-
-    def require_success(self) -> None:
-        """Raise StartError if a purchase failed, or if there was none."""
-        if self.refused or not self.latencies:
-            raise StartError(
-                f"{self.refused} of {self.refused + len(self.latencies)} purchases failed.",
-                "Read the logs of the stack in .carnet/bench.",
-            )
+    async def token(self) -> str:
+        """Return a token with at least half of its lifetime left."""
+        if time.monotonic() - self.signed_in_at > TOKEN_SECONDS / 2:
+            await self.person.sign_in()
+            self.signed_in_at = time.monotonic()
+        return str(self.person.token)
 
 
 @dataclass(frozen=True)
-class RunningSystem:
-    """A running system, and the token of a client who may buy."""
+class RunningSystem(Shop):
+    """A running system; `card_double` is None if it has localstripe."""
 
     stack: Stack
-    token: str
-    voucher_type_id: int
+    client: SignedInClient
+    card_double: CardDouble | None
 
-    def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds used so far by each process of the system."""
-        return {name: cpu_seconds([pid]) for name, pid in self.stack.pids().items()}
+    async def token(self) -> str:
+        """Return a token of the client."""
+        return await self.client.token()
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of the stack and of the card gateway."""
+        cards = {"card-gateway": self.card_double.pid} if self.card_double else {}
+        return self.stack.pids() | cards
 
     async def wait_until_drained(self) -> None:
-        """Wait until every event is an audit row."""
-        connection = await asyncpg.connect(self.stack.system.database_url)
+        """Wait until every webhook is finished and every event is an audit row."""
+        connection = await asyncpg.connect(self.database_url)
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                rows_before = -1
+                progress_before = None
                 while True:
-                    waiting = await connection.fetchval(f"SELECT {_OUTBOXES}")
-                    rows = await connection.fetchval("SELECT max(id) FROM audit.audit_logs")
-                    if not waiting and rows == rows_before:
+                    remaining = await connection.fetchval(_UNFINISHED)
+                    progress = await connection.fetchrow(_PROGRESS)
+                    if not remaining and progress == progress_before:
                         return
-                    rows_before = rows
+                    progress_before = progress
                     await asyncio.sleep(SETTLE_SECONDS)
         finally:
             await connection.close()
 
-    async def load(self, seconds: float, *, buyers: int) -> LoadResult:
-        """Let each of the buyers buy repeatedly for some seconds."""
-        result = LoadResult()
-
-        async def buy_on(session: aiohttp.ClientSession, until: float) -> None:
-            while time.perf_counter() < until:
-                await self._buy(session, result)
-
-        async with self._session() as session:
-            began = time.perf_counter()
-            await asyncio.gather(*(buy_on(session, began + seconds) for _ in range(buyers)))
-            result.seconds = time.perf_counter() - began
-        return result
-
-    async def load_at_rate(self, per_second: float, seconds: float) -> LoadResult:
-        """Begin purchases at a fixed rate, even while earlier ones are not finished."""
-        result = LoadResult()
-        async with self._session() as session, asyncio.TaskGroup() as group:
-            began = time.perf_counter()
-            for number in range(max(1, int(per_second * seconds))):
-                await asyncio.sleep(began + number / per_second - time.perf_counter())
-                group.create_task(self._buy(session, result))
-            result.seconds = time.perf_counter() - began
-        return result
-
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            base_url=self.stack.address,
-            headers={"Authorization": f"Bearer {self.token}"},
-            timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
-            connector=aiohttp.TCPConnector(limit=0),
-        )
-
-    async def _buy(self, session: aiohttp.ClientSession, result: LoadResult) -> None:
-        body = {
-            "voucher_type_id": self.voucher_type_id,
-            "payment_method": "credit_card",
-            "payment_token": "pm_card_visa",
-        }
-        began = time.perf_counter()
-        headers = {"Idempotency-Key": str(uuid4())}
-        async with session.post("/api/vouchers/purchase", json=body, headers=headers) as answer:
-            voucher = await answer.json()
-        if answer.status == 201 and voucher["status"] == "active":
-            result.latencies.append(time.perf_counter() - began)
-        else:
-            result.refused += 1
+    async def messages(self) -> dict[str, float]:
+        """Return the messages that all workers count in their metrics."""
+        totals = dict.fromkeys(_MESSAGES.values(), 0.0)
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+            for worker in (each for each in self.stack.system.instances if each.port is None):
+                url = f"http://127.0.0.1:{worker.operations_port}/metrics"
+                for family in text_string_to_metric_families((await client.get(url)).text):
+                    for sample in family.samples:
+                        if sample.name in _MESSAGES:
+                            totals[_MESSAGES[sample.name]] += sample.value
+        return totals
 
 
 @asynccontextmanager
 async def running_system(
-    environment: BenchEnvironment, instances: int = 1
+    environment: BenchEnvironment, instances: int = 1, *, localstripe: bool = False
 ) -> AsyncIterator[RunningSystem]:
     """Run the whole system on all cores, with `instances` of the vouchers and payments APIs."""
-    many = {"vouchers": instances, "payments": instances} if instances > 1 else {}
-    folder = environment.folder / "stack"
-    settings = StackSettings(data=folder, port=0, instances=many)
-    # The card gateway of tests becomes slower with each payment that it has stored.
-    (folder / "card-gateway.pickle").unlink(missing_ok=True)
+    settings, double = _stack_settings(environment.folder / "stack", instances), None
     limits = {"GATEWAY_ADDRESS_LIMIT": _ENOUGH, "GATEWAY_USER_LIMIT": _ENOUGH}
-    with environment.on_all_cores():
-        async with running_stack(settings, say=environment.say, extra={"gateway": limits}) as stack:
-            yield await _prepare_sale(stack)
+    async with AsyncExitStack() as exits:
+        exits.enter_context(environment.on_all_cores())
+        if not localstripe:
+            webhook_url = f"http://127.0.0.1:{settings.port}{WEBHOOK_PATH}"
+            double = await exits.enter_async_context(running_card_double(environment, webhook_url))
+            settings = replace(settings, stripe=double.stripe_settings)
+        stack = await exits.enter_async_context(
+            running_stack(settings, say=environment.say, extra={"gateway": limits})
+        )
+        api = await exits.enter_async_context(
+            httpx.AsyncClient(base_url=stack.address, timeout=PATIENCE_SECONDS)
+        )
+        story = await _prepare_sale(stack, api)
+        yield RunningSystem(
+            environment=environment,
+            address=stack.address,
+            voucher_type_id=int(story.voucher_type["id"]),
+            database_url=stack.system.database_url,
+            database_log=stack.logs / "postgres.log",
+            stack=stack,
+            client=SignedInClient(story.client),
+            card_double=double,
+        )
 
 
-async def _prepare_sale(stack: Stack) -> RunningSystem:
-    async with (
-        httpx.AsyncClient(base_url=stack.address, timeout=PATIENCE_SECONDS) as api,
-        httpx.AsyncClient(base_url=stack.system.stripe_api_base) as cards,
-    ):
+def _stack_settings(folder: Path, instances: int) -> StackSettings:
+    """Return settings with the gateway's port, which the card gateway must know before."""
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    # localstripe becomes slower with each payment that it has stored.
+    (folder / "card-gateway.pickle").unlink(missing_ok=True)
+    return StackSettings(
+        data=folder,
+        port=Ports(folder / "ports.json").choose("gateway"),
+        instances={"vouchers": instances, "payments": instances} if instances > 1 else {},
+    )
+
+
+async def _prepare_sale(stack: Stack, api: httpx.AsyncClient) -> Story:
+    """Create an organization with a voucher type and a client who may buy it."""
+    async with httpx.AsyncClient(base_url=stack.system.stripe_api_base) as cards:
         admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
         page = Page()
         page.console.quiet = True
@@ -157,9 +163,4 @@ async def _prepare_sale(stack: Stack) -> RunningSystem:
         await story.create_organization()
         await story.create_voucher_type()
         await story.admit_client()
-        return RunningSystem(stack, str(story.client.token), int(story.voucher_type["id"]))
-
-
-def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value below which a part (0 to 1) of the values lies."""
-    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+        return story
