@@ -1,1 +1,1 @@
-"""The one door: paths to services, token check, limits, streaming, merged documentation."""
+"""The only process that clients reach: routing, token check, limits, streaming, documentation."""

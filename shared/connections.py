@@ -38,7 +38,7 @@ class TenantConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
     """A connection of asyncpg. `first_statement` is sent together with the next BEGIN.
 
     The statement must have no parameters and no result that is needed: the two are one simple
-    query. Whoever hands the connection to another user sets it to None.
+    query. Code that hands the connection to another user sets it to None.
     """
 
     __slots__ = ("first_statement",)

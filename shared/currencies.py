@@ -17,4 +17,4 @@ _WITHOUT_CENTS = "BIF CLP DJF GNF ISK JPY KMF KRW MGA PYG RWF UGX VND VUV XAF XO
 CURRENCIES = frozenset(_CODES.split())
 
 WITHOUT_CENTS = frozenset(_WITHOUT_CENTS.split())
-"""Currencies whose amounts have no decimals: ISO 4217 says so, or, of MGA, every card gateway."""
+"""Currencies whose amounts have no decimals: by ISO 4217 or, for MGA, by every card gateway."""

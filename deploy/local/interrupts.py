@@ -17,7 +17,7 @@ def ignore(_: signal.Signals) -> None:
 
 
 class Interrupts:
-    """Receives requests to stop; `handler` may be replaced while the work goes on."""
+    """Receives requests to stop; `handler` may be replaced at any time."""
 
     def __init__(self) -> None:
         self.handler: Callable[[signal.Signals], None] = ignore

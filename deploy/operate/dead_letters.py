@@ -169,7 +169,7 @@ def replay(
 
 @app.command()
 def drop(queue: QueueName, ids: Ids = None, everything: All = False) -> None:
-    """Delete parked messages for good."""
+    """Delete parked messages permanently."""
 
     async def remove(_channel: AbstractChannel, parked: Parked) -> None:
         await parked.message.ack()

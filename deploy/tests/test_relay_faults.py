@@ -63,7 +63,7 @@ class System:
         return await self.waiting() == 0
 
     async def waiting(self) -> int:
-        """Return how many events stand in the outbox."""
+        """Return how many events are in the outbox."""
         return len(await self.database.rows("SELECT 1 FROM outbox"))
 
 

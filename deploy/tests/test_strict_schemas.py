@@ -1,7 +1,7 @@
 """Every value that is received has one form: in bodies, paths, queries, answers and events.
 
 pydantic takes "1_0", "１０", " 04 " and true for numbers, numbers for times and "yes" for true,
-unless it is told not to. These tests look at what every route and every reader was told.
+unless it is told not to. These tests check the models of every route and every reader.
 """
 
 import re

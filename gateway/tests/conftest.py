@@ -151,7 +151,7 @@ async def raw_upstream(
     port: int = 0,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
-    """A server that speaks whatever bytes a test wants; yields its address."""
+    """A server that sends the bytes of a test; yields its address."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,7 +174,7 @@ async def raw_upstream(
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # uvloop waits for connections to close whose other end may have forgotten them.
+        # uvloop waits for connections to close whose other end may be gone.
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await server.wait_closed()

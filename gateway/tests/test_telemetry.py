@@ -1,4 +1,4 @@
-"""What is written down of a request, and what is not."""
+"""What is logged of a request, and what is not."""
 
 import asyncio
 import json

@@ -1,7 +1,7 @@
 """The organizations service's background work: its relay, its consumer, interrupted foundings.
 
-The worker also makes the default organization: every installation starts workers, so no operator
-can forget a further step.
+The worker also creates the default organization: every installation starts workers, so operators
+need no further step.
 """
 
 from services.organizations.app import NAME, clients_of

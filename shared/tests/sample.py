@@ -196,7 +196,7 @@ internal = router(prefix="/internal/things", include_in_schema=False)
 
 @internal.get("/caller", dependencies=[called_by("audit", "vouchers")])
 async def caller(caller: CallingServiceDep, session: InternalSessionDep) -> dict[str, Any]:
-    """Tell who calls."""
+    """Return who calls."""
     count = len((await session.scalars(select(Thing.id))).all())
     return {"name": caller.name, "user_id": caller.user_id, "role": caller.role, "sees": count}
 

@@ -46,7 +46,7 @@ async def start_slow_worker(
 
 
 async def never_done(session: AsyncSession, events: Sequence[Event]) -> None:
-    """Begin an effect, say so in a file, and hang."""
+    """Begin an effect, record it in a file, and hang."""
     for event in events:
         await session.execute(
             text("INSERT INTO pairs (id) VALUES (:id)"), {"id": event.data.entity_id}

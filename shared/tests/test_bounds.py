@@ -1,4 +1,4 @@
-"""What a request may cost before it is refused, and how much a refusal may say."""
+"""What a request may cost before it is refused, and how long a refusal may be."""
 
 import json
 import time
@@ -23,7 +23,7 @@ CPU_SECONDS = 0.2  # of this whole process, the test's own client included
 
 
 def filled(unit: str, joined: str = ",") -> str:
-    """Return as many units as a body of the largest size holds, numbered where they say so."""
+    """Return as many units as a body of the largest size holds; each `#` is the unit's number."""
     text, number = [], 0
     size = 0
     while size < LARGEST_BODY - 200:

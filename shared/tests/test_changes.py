@@ -36,7 +36,7 @@ async def changing(transactions: Transactions) -> AsyncIterator[tuple[AsyncSessi
 
 
 async def told(database: Database) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Return what the events after the creation tell."""
+    """Return what the events after the creation contain."""
     data = [event["data"] for event in await database.events()]
     return [(d["action"], d["old_values"], d["new_values"]) for d in data][1:]
 

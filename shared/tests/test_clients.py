@@ -87,7 +87,7 @@ async def charge(clients: ServiceClients) -> int:
 
 @pytest.fixture
 def nobody() -> str:
-    """The address of a port where nobody listens."""
+    """The address of a port without a server."""
     return f"http://127.0.0.1:{free_port()}"
 
 

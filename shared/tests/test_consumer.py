@@ -250,7 +250,7 @@ async def test_the_log_states_why_a_queue_became_unusable(
         async with running(one):
             await until(is_working)
             await queue.queue_delete(QUEUE.name)
-            await queue.declare_queue(QUEUE.name)  # somebody's, of another kind
+            await queue.declare_queue(QUEUE.name)  # another process's, of another kind
             await until(is_interrupted, seconds=30)
     assert "PRECONDITION_FAILED" in _interruptions(logged)[0]
 

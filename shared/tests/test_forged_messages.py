@@ -1,4 +1,4 @@
-"""Whose a message is: what does not fit its user never reaches a handler, and wakes somebody."""
+"""The publisher of a message: one that its user may not publish is parked and counted."""
 
 import logging
 import secrets
@@ -66,7 +66,7 @@ async def test_an_event_that_is_not_its_publishers_is_parked_and_alarmed_of(
     user: str | None,
     changes: dict[str, Any],
 ) -> None:
-    """Whatever the user, the type, the source or the routing key does not fit, the event is."""
+    """The user, the type, the source or the routing key does not fit the event."""
     bad, good = event(1).model_copy(update=changes), event(2)
     forged = _forged()
     await send_as(queue, user, bad)

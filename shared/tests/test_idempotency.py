@@ -127,7 +127,7 @@ async def test_an_invalid_body_leaves_the_key_free(
     for path in PATHS:
         refused = await sent(client, path, keyed(staff), name="")
         assert refused.status_code == 422
-    # The key stands for no effect yet, so the corrected body may use it.
+    # The key has no effect yet, so the corrected body may use it.
     assert (await sent(client, PATHS[0], keyed(staff))).status_code == 201
 
 

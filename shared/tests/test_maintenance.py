@@ -1,4 +1,4 @@
-"""While a notice stands in the schema nothing starts, and nobody passes unseen."""
+"""While a notice is in the schema no process starts, and no running one is overlooked."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ async def engine(settings: ServiceSettings) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 async def table(database: Database) -> AsyncIterator[None]:
-    """The table as whoever works on the schema makes it: as its owner."""
+    """The table, created by the schema's owner as the upgrade creates it."""
     async with database.admin() as admin:
         await admin.execute(f"SET ROLE {database.service}_owner")
         await admin.execute(MAKE_TABLE)

@@ -1,4 +1,4 @@
-"""Keyset pages: every row once, whatever is added meanwhile; forged cursors are refused."""
+"""Keyset pages: every row once, even if rows are added meanwhile; forged cursors are refused."""
 
 import base64
 import json

@@ -194,7 +194,7 @@ async def test_a_body_is_json_and_has_its_content_type(
         else:
             assert answer.headers["accept"] == "application/json"
             assert "application/json" in answer.json()["detail"]
-        # Nothing was done, so the key stands for nothing yet.
+        # Nothing was done, so the key has no effect yet.
         headers = {**staff, "Idempotency-Key": "said-at-last"}
         assert (await client.post("/api/things", json=BODY, headers=headers)).status_code == 201
 

@@ -1,4 +1,4 @@
-"""What is passed over nowhere: unknown and repeated parameters, and keys that stand twice."""
+"""What is refused everywhere: unknown and repeated parameters, and keys that occur twice."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The worker as a process: what it says when a part of it ends."""
+"""The worker as a process: what it logs when a part of it ends."""
 
 import pytest
 from pydantic import SecretStr
@@ -30,7 +30,7 @@ async def test_a_worker_reports_which_part_of_it_ended_and_why(
 async def test_a_process_that_would_sign_in_to_the_broker_as_another_does_not_start(
     settings: ServiceSettings, transactions: Transactions
 ) -> None:
-    """Everybody else would park its events."""
+    """All consumers would park its events."""
     for url in ("amqp://carnet:hidden@mq.example/", "amqp://mq.example/"):
         changed = settings.model_copy(update={"rabbitmq_url": SecretStr(url)})
         with pytest.raises(SystemExit, match="SAMPLE_RABBITMQ_URL signs in as") as caught:

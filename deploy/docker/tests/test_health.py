@@ -21,7 +21,7 @@ class Process(BaseHTTPRequestHandler):
         self.wfile.write(b'{"missing":["database"]}')
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""No terminal or pipe makes a supervisor deaf to signals or blind to dead processes."""
+"""Whatever its terminal or pipe does, a supervisor obeys signals and notices ended processes."""
 
 import asyncio
 import contextlib
@@ -153,7 +153,7 @@ async def test_an_impatient_second_request_kills(tmp_path: Path, closed_pipe: in
     [child] = children(tmp_path)
     os.killpg(child.pid, signal.SIGSTOP)  # so that it cannot stop by itself
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)  # the same key, passed on by somebody else
+    process.send_signal(signal.SIGINT)  # the same key, passed on by another process
     await asyncio.sleep(0.7)
     assert process.returncode is None
     process.send_signal(signal.SIGINT)

@@ -97,5 +97,5 @@ async def _wrk(
 
 
 def _lua(text: str) -> str:
-    # JSON and Lua escape ASCII text alike.
+    # JSON and Lua escape ASCII text in the same way.
     return json.dumps(text)

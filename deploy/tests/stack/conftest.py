@@ -71,7 +71,7 @@ async def shop(story: Story) -> Story:
 
 @pytest.fixture(scope="module")
 async def shared_shop(stack: Stack) -> AsyncIterator[Story]:
-    """A shop for all tests of a module that neither change nor count what is in it."""
+    """Two organizations for all tests of a module that neither change nor count their rows."""
     auth = (stack.system.stripe_api_key, "")
     async with (
         httpx.AsyncClient(base_url=stack.address, timeout=30) as api,
@@ -93,7 +93,7 @@ async def _open(shop: Story) -> None:
 
 @pytest.fixture(scope="session")
 async def scene(stack: Stack) -> AsyncIterator[Scene]:
-    """Two organizations, everybody in them signed in, and one of everything in the first."""
+    """Two organizations with signed-in users, and one object of each kind in the first."""
     async with open_scene(stack) as scene:
         yield scene
 

@@ -1,4 +1,4 @@
-"""What schemathesis shall do to each request before it is sent; its settings name this module.
+"""What schemathesis does to each request before it is sent; its settings name this module.
 
 A small id that it made up becomes the id of an object that is there: so the requests reach more
 than "not found", and nothing of another test's in the same system is touched. CARNET_SCHEMA_IDS

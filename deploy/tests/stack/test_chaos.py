@@ -1,8 +1,7 @@
-"""A short run of `make chaos`: somebody dies at each step of a sale, of a cancellation, of a refund
-by quote and of a founding, everything else fails beside it, and nothing is lost, invented or left
-undone.
+"""A short run of `make chaos`: nothing is lost, invented or left unfinished.
 
-The second half shows that the checker finds what it is for: it is given something wrong.
+A process is killed at each step of a sale, of a cancellation, of a refund by quote and of a
+founding, while everything else fails too. The second half shows that each check finds its fault.
 """
 
 import random
@@ -209,7 +208,7 @@ FORGED_CHAIN = (
 
 @dataclass(frozen=True)
 class TakenBack(Evidence):
-    """Evidence as it stands inside a transaction that is taken back in the end."""
+    """Evidence as a transaction sees it that is rolled back at the end."""
 
     connection: asyncpg.Connection
 
@@ -284,7 +283,7 @@ async def test_the_checker_finds_who_paid_for_what_is_cancelled(platform: Platfo
 async def test_the_checker_walks_the_chains(
     platform: Platform, administrator: asyncpg.Connection
 ) -> None:
-    """Last of all: the rest of the system is not to be seen any more after this."""
+    """Runs last: the rest of the system is unreachable afterwards."""
     await administrator.execute(FORGED_CHAIN)
     name = "audit chains that do not verify"
     [finding] = await run_checks([named(name)], Evidence(platform, History(), ()))

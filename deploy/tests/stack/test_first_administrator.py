@@ -1,4 +1,4 @@
-"""The first administrator is made once, whatever a later start has in its settings."""
+"""The first administrator is created once; the settings of later starts change nothing."""
 
 from dataclasses import replace
 from pathlib import Path

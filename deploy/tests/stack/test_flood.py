@@ -1,4 +1,4 @@
-"""Guesses at passwords, more than can be looked at: the owner gets in, and all else goes on."""
+"""More guesses at passwords than can be checked: the owner can sign in, other requests work."""
 
 import asyncio
 import statistics
@@ -26,9 +26,9 @@ PAUSE = 0.25
 HOME = "127.0.0.2"  # from where the owner has signed in before
 WATCHER = "127.0.0.3"
 
-# Guesses that are answered before somebody else is, not seconds: a machine that is busy with other
-# things slows everybody down. Each attacker has one guess under way, so this many are answered
-# when everybody is served in turn.
+# Guesses that are answered before another user is, not seconds: a machine that is busy with other
+# things slows all of them down. Each attacker has one guess under way, so this many are answered
+# when all are served in turn.
 IN_TURN = len(ATTACKERS)
 
 
@@ -45,7 +45,7 @@ class Flood:
         return self.statuses.total()
 
     async def run(self, seconds: float) -> None:
-        """Every second guess is at the victim's account, the others are at accounts of nobody."""
+        """Every second guess is at the victim's account, the others are at unknown accounts."""
         until = time.monotonic() + seconds
         await asyncio.gather(*(self._attack(source, until) for source in ATTACKERS))
 

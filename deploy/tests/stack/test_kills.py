@@ -53,7 +53,7 @@ class Buyer:
         try:
             answer = await self._shop.api.post("/api/vouchers/purchase", json=body, headers=headers)
         except httpx.HTTPError:
-            return None  # the connection broke: whether it was done, only the key can tell
+            return None  # only a repetition shows whether it was done
         assert answer.status_code in (201, 409, 500, 502, 503, 504), answer.text
         return answer
 

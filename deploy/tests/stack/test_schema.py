@@ -98,7 +98,7 @@ FIRST_ROLE_ONLY = """
 exclude-path-regex = "^/api/admin/"
 phases.coverage.enabled = false
 """
-"""The bounds of every field are the same for everybody who gets as far: one role tries them."""
+"""The bounds of every field are the same for all roles: one role tries them."""
 
 
 @pytest.mark.parametrize("role", ROLES)

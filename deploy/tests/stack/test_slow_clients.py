@@ -1,4 +1,4 @@
-"""Clients that send slowly, ask for other protocols or send nonsense: everybody else is served.
+"""Clients that send slowly, ask for other protocols or send nonsense: all others are served.
 
 Beside `test_flood.py`, whose attackers send well-formed guesses.
 """
@@ -49,7 +49,7 @@ class Attack:
         self.until = time.monotonic() + SECONDS
 
     async def run(self) -> None:
-        """Let everybody attack at once."""
+        """Let all attackers begin at once."""
         slow = [source for source in SLOW_ADDRESSES for _ in range(SLOW_BODIES_EACH)]
         await asyncio.gather(
             *(self._repeat(self._send_slowly, source) for source in slow),

@@ -152,7 +152,7 @@ class Row:
         return self.operation
 
     def tries(self, cast: Cast) -> list[tuple[Caller, int]]:
-        """Return everybody with the status that each shall get."""
+        """Return each caller with the expected status."""
         people = (cast.anonymous, cast.client, cast.neighbour, cast.therapist, cast.staff)
         columns = ("anon", "client", "neighb", "therap", "staff", "owner", "stranger", "admin")
         everybody = zip(columns, (*people, cast.owner, cast.stranger, cast.admin), strict=True)
@@ -163,7 +163,7 @@ class Row:
         return tries
 
     def names(self, *parameters: str) -> bool:
-        """Say whether the path has one of these parameters."""
+        """Return whether the path has one of these parameters."""
         return any(f"{{{parameter}}}" in self.operation for parameter in parameters)
 
 

@@ -92,7 +92,7 @@ async def test_a_failed_check_is_exit_code_1(v1: VersionOne, v2: VersionTwo) -> 
 async def test_ids_that_version_2_uses_are_in_the_way(
     v1: VersionOne, v2: VersionTwo, admin_url: str, template: str
 ) -> None:
-    """What a first start makes. The way out is told, and is one."""
+    """What a first start creates. The message names the remedy, and the remedy works."""
     await v2.execute(
         "INSERT INTO identity.users (email, name, password_hash, role, is_organization_owner,"
         " is_active, approved_at, created_at, updated_at, version)"

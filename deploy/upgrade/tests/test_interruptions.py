@@ -76,7 +76,7 @@ FULL_DISK = """
     CREATE TRIGGER full_disk BEFORE INSERT ON vouchers.voucher_codes
     FOR EACH ROW WHEN (NEW.id > 3000) EXECUTE FUNCTION public.full_disk()
 """
-# A run stands still in the middle of the codes for as long as somebody holds the lock 1.
+# A run waits in the middle of the codes for as long as another session holds the lock 1.
 STANDING = """
     CREATE FUNCTION public.stand() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END
@@ -118,7 +118,7 @@ async def rows_done(v2: VersionTwo) -> int:
 
 @asynccontextmanager
 async def standing(v1: VersionOne, v2: VersionTwo) -> AsyncIterator[Process]:
-    """An upgrade that stands still in the middle of its rows until the block ends."""
+    """An upgrade that waits in the middle of its rows until the block ends."""
     await v2.execute(STANDING)
     holding = await asyncpg.connect(v2.admin_url)
     try:
@@ -141,7 +141,7 @@ async def wait_for(v2: VersionTwo, process: Process, query: str, count: int) -> 
 
 
 async def kill_after(v2: VersionTwo, process: Process, rows: int) -> bool:
-    """Kill the upgrade once it has written so many rows; tell whether it was still at work."""
+    """Kill the upgrade once it has written so many rows; return whether it was still at work."""
     while process.returncode is None and await rows_done(v2) < rows:
         await asyncio.sleep(0.005)
     await asyncio.sleep(random.uniform(0, 0.1))
@@ -204,7 +204,7 @@ async def test_a_second_run_changes_nothing(v1: VersionOne, v2: VersionTwo) -> N
 
 
 async def fail_and_finish(v1: VersionOne, v2: VersionTwo, process: Process) -> str:
-    """Return what an upgrade said that was cut off; another run makes it good."""
+    """Return the messages of an upgrade that was cut off; another run completes it."""
     _, said = await process.communicate()
     assert process.returncode == 1
     assert "repeat the command" in said.decode()
@@ -231,7 +231,7 @@ async def test_a_lost_connection_is_reported_and_the_next_run_completes(
 
 @pytest.mark.parametrize("failure", [asyncpg.InternalClientError, ConnectionResetError])
 def test_the_drivers_message_of_a_lost_connection_is_reported(failure: type[Exception]) -> None:
-    """Which of these it says depends on the moment: too seldom for the test above."""
+    """Which of these messages it prints depends on the moment: too rare for the test above."""
 
     async def lose() -> None:
         raise failure("another operation (2) is in progress")

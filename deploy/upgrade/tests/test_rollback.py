@@ -1,4 +1,4 @@
-"""A rollback takes this upgrade's rows, all of them, and nobody else's."""
+"""A rollback removes all rows of this upgrade and no others."""
 
 from typing import Any
 

@@ -121,7 +121,7 @@ async def test_nulls_wherever_version_1_allows_them(empty_v1: VersionOne, v2: Ve
 
 
 async def test_codes_that_disagree_with_the_count(empty_v1: VersionOne, v2: VersionTwo) -> None:
-    """The count is what the client was told: it stays, and the codes keep their own state."""
+    """The count is the one that the client knows: it stays, and the codes keep their own state."""
     await empty_v1.execute(
         "INSERT INTO users (id, email, name, password_hash, role)"
         " VALUES (1, 'a@x.org', 'a', 'h', 'client')",

@@ -57,7 +57,7 @@ class Services:
         }
 
     def health_of(self, module: str) -> str:
-        """Return where a lasting process tells that it lives, once it was let past the notices."""
+        """Return the file that a lasting process writes once it has passed the notices."""
         [instance] = [found for found in self.system.instances if found.module == module]
         return f"http://127.0.0.1:{instance.readiness_port}/health"
 
@@ -73,7 +73,7 @@ class Services:
         )
 
     async def ended(self, modules: Mapping[str, dict[str, str]]) -> dict[str, tuple[int, str]]:
-        """Run modules to their ends; return exit codes and what was said."""
+        """Run modules to their ends; return exit codes and output."""
         found = {}
         for module, environment in modules.items():
             process = await self.start(module, environment)
@@ -243,7 +243,7 @@ WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usena
 async def test_a_rollback_that_could_not_begin_leaves_no_notice(
     v1: VersionOne, v2: VersionTwo
 ) -> None:
-    """The upgrade was finished, people work: what is started again must start."""
+    """The upgrade is finished and in use: a process that is started again must start."""
     await upgraded(v1, v2)
     await v2.execute(SLOWLY)
     rolling_back = asyncio.create_task(roll_back(v2.target, NoProgress(), force=True))

@@ -1,4 +1,4 @@
-"""Where a request ends, whatever it says about other protocols; over raw sockets."""
+"""Where a request ends, even if it names other protocols; over raw sockets."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def test_http_1_0_has_no_upgrade(stack: Stack) -> None:
 
 
 async def test_upgrades_do_not_count_against_the_service() -> None:
-    """Twelve of them once opened the circuit of identity for everybody."""
+    """Twelve of them once opened the circuit of identity for all clients."""
     async with open_stack(circuit_failures=2, standard_timeout=1) as stack:
         request = LOGIN + H2C + LENGTH + SMUGGLED + LAST
         answers = await asyncio.gather(*(stack.raw(request) for _ in range(12)))

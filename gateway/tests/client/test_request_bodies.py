@@ -1,4 +1,4 @@
-"""Bodies that arrive slowly, or never: they hold no place, little memory, and not for long."""
+"""Bodies that arrive slowly, or never: they use no place, little memory, and not for long."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ async def begin(stack: Stack, sent: bytes, *, source: str = "", length: int = 10
 
 @asynccontextmanager
 async def slow_bodies(stack: Stack, count: int, sent: bytes = b"") -> AsyncIterator[list[Slow]]:
-    """As many sign-ins under way, each from its own address where a proxy may say so."""
+    """As many sign-ins under way, each from its own address where a proxy may state it."""
     begun = [await begin(stack, sent, source=f"10.1.{n // 250}.{n % 250}") for n in range(count)]
     try:
         yield begun

@@ -1,4 +1,4 @@
-"""Requests that lie or contradict themselves, over a raw socket."""
+"""Requests that are false or contradict themselves, over a raw socket."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Places at a service: of each class, for each address, and for those who are known."""
+"""Places at a service: of each class, for each address, and for returning clients."""
 
 import asyncio
 import resource
@@ -126,7 +126,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 async def test_an_owner_signs_in_beside_strangers_who_hold_every_place() -> None:
-    """The whole way: the gateway learns a device from identity's answer."""
+    """The whole path: the gateway recognizes a device by identity's answer."""
 
     async def identity(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Too many requests: of an address, of a user, at sign-in; alone and with other gateways."""
+"""Limits of requests: of an address, of a user, at sign-in; alone and with other gateways."""
 
 import asyncio
 from typing import Any

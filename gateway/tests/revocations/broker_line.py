@@ -1,4 +1,4 @@
-"""A line to the broker that a test can cut or freeze."""
+"""A connection to the broker that a test can cut or freeze."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A service that does not answer is left alone, tried now and then, and taken back at once."""
+"""A service that does not answer gets no requests, is probed, and is used again at once."""
 
 import asyncio
 from collections.abc import Iterator

@@ -100,7 +100,7 @@ async def test_a_body_without_a_length_that_is_reset_is_not_complete() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",  # an answer nobody asked for
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",  # an unrequested answer
         b"garbage",
     ],
 )

@@ -1,4 +1,4 @@
-"""The hop: bytes through unchanged, both ways, and what happens when a side breaks."""
+"""Forwarding: bytes pass unchanged in both directions, and what happens when a side breaks."""
 
 import asyncio
 from functools import partial

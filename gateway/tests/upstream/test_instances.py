@@ -1,4 +1,4 @@
-"""Several processes behind one name: all get their share, new ones at once, gone ones nothing."""
+"""Several processes behind one name: each gets its share, new ones at once, ended ones none."""
 
 import asyncio
 import datetime
@@ -48,7 +48,7 @@ class Process:
 
 
 class NameServer:
-    """Says which addresses the name has, or nothing at all."""
+    """Resolves the name to the addresses of a test, or to none."""
 
     def __init__(self, *hosts: str) -> None:
         self.hosts: Sequence[str] = hosts

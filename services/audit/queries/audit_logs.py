@@ -101,7 +101,7 @@ async def stream_rows(session: AsyncSession, filters: Filters) -> AsyncIterator[
 
 
 async def _with_personal(session: AsyncSession, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with the personal values that their commitments stand for."""
+    """Return the rows with the personal values of their commitments."""
     columns = ("old_values", "new_values")
     commitments = {
         commitment for row in rows for column in columns for commitment in references(row[column])

@@ -1,4 +1,4 @@
-"""The canonical text is that of RFC 8785, whoever writes it and in however many pieces."""
+"""The canonical text is that of RFC 8785, by each of its writers and in any number of pieces."""
 
 from typing import Any
 

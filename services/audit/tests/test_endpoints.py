@@ -1,4 +1,4 @@
-"""Reading the trail, as each kind of caller meets it."""
+"""Reading the trail as each kind of caller."""
 
 import csv
 import io

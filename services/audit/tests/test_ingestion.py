@@ -167,7 +167,7 @@ async def test_the_queue_takes_every_event_in_batches(
         finally:
             running.cancel()
             await asyncio.wait([running])
-            # It takes everything: what other tests send to nobody would end here.
+            # It takes everything: unrouted events of other tests would end here.
             for name in (QUEUE.name, QUEUE.dead, QUEUE.retry):
                 await channel.queue_delete(name)
     assert [row["event_id"] for row in await rows_of(database)] == [e.id for e in sent]

@@ -1,4 +1,4 @@
-"""Personal data stand beside the trail: shown while they are kept, gone when their user is."""
+"""Personal data are stored beside the trail, shown with it, and deleted with their user."""
 
 import json
 from typing import Any

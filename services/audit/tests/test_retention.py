@@ -1,4 +1,4 @@
-"""Retention: old months become files, the chains stay whole, nothing is taken unseen."""
+"""Retention: old months become files, the chains stay whole, nothing is removed unseen."""
 
 import asyncio
 import gzip

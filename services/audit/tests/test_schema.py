@@ -1,4 +1,4 @@
-"""The schema: append-only for everybody, partitioned by month, closed between tenants."""
+"""The schema: append-only for every role, partitioned by month, closed between tenants."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The places of seals: nothing is written over, nothing told of their credentials, little held."""
+"""The stores of seals overwrite nothing, log no credentials, and use little memory."""
 
 import json
 import tracemalloc

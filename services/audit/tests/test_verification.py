@@ -1,4 +1,4 @@
-"""Tampering as a superuser: each way is found, and the first wrong row is named."""
+"""Tampering as a superuser: every kind is found, and the first wrong row is named."""
 
 import asyncio
 import json
@@ -263,7 +263,7 @@ async def test_a_restored_backup_is_found(
     report = await verify(transactions, settings)
     assert report.failure is not None
     assert (report.failure.kind, report.failure.position) == ("missing_at_the_end", ROWS + 1)
-    # Life goes on upon the backup: the same positions with other rows.
+    # The restored backup is used: the same positions with other rows.
     await deliver(transactions, *(event(entity_id=n) for n in (21, 22, 23)))
     report = await verify(transactions, settings)
     assert report.failure is not None

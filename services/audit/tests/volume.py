@@ -1,4 +1,4 @@
-"""Many rows at once: copies of one that came the usual way, over several months."""
+"""Many rows at once: copies of one that was received as usual, over several months."""
 
 from datetime import UTC, datetime
 

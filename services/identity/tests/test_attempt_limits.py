@@ -1,4 +1,4 @@
-"""Throttling of sign-ins: guessing is slow, and nobody is kept out by others' guesses."""
+"""Throttling of sign-ins: guessing is slow, and others' guesses lock no user out."""
 
 import asyncio
 
@@ -189,7 +189,7 @@ async def test_a_full_queue_is_reported_and_counts_as_no_attempt(
 
 
 async def _take_the_place_that_is_given_back(passwords: Passwords) -> None:
-    """Wait until somebody's password is looked at, and be the next before anything else is."""
+    """Wait until another user's password is hashed, and be the next in the queue."""
     async with asyncio.timeout(30):
         while _has_place(passwords):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""News of organizations: each message twice, in any order, one outcome."""
+"""Events of organizations: each delivered twice, in any order, with one outcome."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Who manages users does so for those who hold no more than the manager."""
+"""An actor who manages users manages only those with no more rights."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Two who make the same thing at once: one makes it, the other finds it."""
+"""Two requests that create the same row at once: one creates it, the other finds it."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""The moments at which refusals are answered."""
+"""The times at which refusals are answered."""
 
 from services.identity.service.refusal_delay import MAX_UNITS, MEMORY_SECONDS, RefusalDelay
 

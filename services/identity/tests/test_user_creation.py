@@ -1,4 +1,4 @@
-"""Adding users, and what nobody may smuggle into them."""
+"""Adding users, and fields that are refused."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The worker over a real broker: events leave, news of organizations arrives."""
+"""The worker over a real broker: its events are published, events of organizations are received."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The default organization: there after the first start, and only once."""
+"""The default organization exists after the first start, and only once."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The organizations API, as each kind of caller meets it."""
+"""The organizations API for each kind of caller."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An organization and its owner: both or neither, whatever is interrupted."""
+"""An organization and its owner: both or neither, after any interruption."""
 
 from datetime import timedelta
 

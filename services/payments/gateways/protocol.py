@@ -147,7 +147,7 @@ class GatewayUnavailable(Exception):
 
 
 class GatewayRefused(Exception):
-    """The gateway refused a request for good; nothing was charged by it."""
+    """The gateway refused a request permanently; nothing was charged by it."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.code)

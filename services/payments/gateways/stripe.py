@@ -108,7 +108,7 @@ class _Http(stripe.HTTPClient):
 
 
 class StripeGateway:
-    """Stripe, or what speaks its language at `api_base`."""
+    """Stripe, or a server with the same API at `api_base`."""
 
     name = "stripe"
 

@@ -58,7 +58,7 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.fixture
 async def network() -> AsyncIterator[UnreliableNetwork]:
-    """The network between us and the card gateway: reliable until told otherwise."""
+    """The network between us and the card gateway: reliable unless a test sets a loss."""
     network = UnreliableNetwork()
     yield network
     await network.aclose()

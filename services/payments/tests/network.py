@@ -1,4 +1,4 @@
-"""A network that loses what it is told to lose, on the way there or on the way back."""
+"""A network that loses chosen requests or responses."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def _nothing(_request: httpx.Request) -> bool:
 
 
 class Crash(BaseException):
-    """The end of our process: nobody catches it, nothing is written down after it."""
+    """The end of our process: no code catches it, and nothing is stored after it."""
 
 
 class UnreliableNetwork(httpx.AsyncBaseTransport):
@@ -45,7 +45,7 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
         return answer
 
     def heal(self) -> None:
-        """Lose nothing any more."""
+        """Lose nothing from now on."""
         self.lose_request = self.lose_answer = _nothing
         self.crashing = False
 
@@ -64,7 +64,7 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
 class SlowRefunds(httpx.AsyncBaseTransport):
     """Stripe with banks that take days, or fail: localstripe's refunds succeed at once.
 
-    Every refund that is told of has `status`. Of the intents in `garbled` the refunds are told
+    Every refund in a response has `status`. Of the intents in `garbled` the refunds are sent
     without their amounts.
     """
 

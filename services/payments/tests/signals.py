@@ -100,7 +100,7 @@ async def deliver(
 
 
 class CardIssuer:
-    """The other side: what the payer's bank does, and what the gateway's own ledger says."""
+    """The other side: what the payer's bank does, and what the gateway's own ledger contains."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -112,7 +112,7 @@ class CardIssuer:
         return str(made["id"])
 
     async def intent(self, intent_id: str) -> dict[str, Any]:
-        """Return an intent as it stands."""
+        """Return the present state of an intent."""
         answer = await self._client.get(f"/v1/payment_intents/{intent_id}")
         found: dict[str, Any] = answer.raise_for_status().json()
         return found

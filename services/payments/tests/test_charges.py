@@ -1,4 +1,4 @@
-"""A charge: once per voucher, whatever the card and the network do."""
+"""A charge: once per voucher, with any card and any fault of the network."""
 
 import asyncio
 from typing import Any
@@ -103,7 +103,7 @@ async def test_a_declined_card_states_why(
 async def test_an_unknown_token_fails_without_an_intent(
     client: httpx.AsyncClient, vouchers: Headers, database: Database
 ) -> None:
-    """No card was declined: there was none. Another code says so, and nothing repeats the token."""
+    """No card was declined: there was none. It has a code of its own, without the token."""
     failed = await charge(client, vouchers, order(payment_token="pm_never_was"))
     assert (failed["status"], failed["failure"]["code"]) == ("failed", "card_token_unknown")
     assert "never_was" not in str(await database.events())

@@ -215,7 +215,7 @@ def _outlines(font: Any) -> list[bytes]:
 
 
 def order_of(line: str, *words: str) -> list[str]:
-    """Return words in the order in which they stand on a line from the left."""
+    """Return words in their order on a line from the left."""
     return sorted(words, key=line.index)
 
 

@@ -322,7 +322,7 @@ async def test_totals_are_of_thirty_days_unless_others_are_named(
     params: dict[str, int],
     seen: list[int],
 ) -> None:
-    """Days are told by how long ago they were."""
+    """Days are given as the number of days ago."""
     today = now().date()
     for ago in (0, 29, 32):
         paid = await charge(client, vouchers, order(amount=0, payment_token=None))

@@ -1,4 +1,4 @@
-"""Money is never lost, doubled or invented: whatever happens in whatever order.
+"""Money is never lost, doubled or invented, in any order of events.
 
 Hypothesis buys, pays, fails, refunds, voids, disputes, loses requests and answers, ends processes
 in the middle, delivers webhooks again, shuffled, late or never, and reconciles. After every step
@@ -221,7 +221,7 @@ class Books(RuleBasedStateMachine):
         amount=st.sampled_from([50, 5000]),
     )
     def the_bank_disputes(self, body: ChargeCreate, number: int, status: str, amount: int) -> bytes:
-        """The end may be told before the beginning, or alone."""
+        """The end may be reported before the beginning, or alone."""
         intent_id = self._payment(body)["gateway_transaction_id"] or "pi_of_nobody"
         kind = "created" if status == "needs_response" else "closed"
         content = dispute_of(intent_id, f"dp_{intent_id}_{number}", status=status, amount=amount)
@@ -248,7 +248,7 @@ class Books(RuleBasedStateMachine):
 
     @rule(target=bodies, body=orders)
     def the_gateway_tells(self, body: ChargeCreate) -> bytes:
-        """What a webhook would say now: it may arrive later, again, or never."""
+        """The present report of a webhook: it may arrive later, repeatedly, or never."""
         payment = self._payment(body)
         if not payment["gateway_transaction_id"]:
             return event("customer.created", {"id": "cus_1"})

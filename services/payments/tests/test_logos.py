@@ -38,7 +38,7 @@ def picture(form: str = "PNG", size: tuple[int, int] = (2000, 500)) -> bytes:
 
 
 def header(width: int, height: int) -> bytes:
-    """Return the beginning of a PNG that says it is this large."""
+    """Return the beginning of a PNG that claims this size."""
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",

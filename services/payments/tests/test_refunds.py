@@ -1,4 +1,4 @@
-"""Refunds: never more than was paid, each once, whatever is lost on the way."""
+"""Refunds: never more than was paid, each once, whatever message is lost."""
 
 import asyncio
 from decimal import Decimal

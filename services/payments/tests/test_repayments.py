@@ -187,7 +187,7 @@ async def test_a_refund_that_the_gateway_refuses_is_due_by_hand(
     owner: Headers,
     transactions: Transactions,
 ) -> None:
-    """Nobody asked for the refund of a cancelled voucher, so nobody would see that it failed."""
+    """No person requested the refund of a cancelled voucher, so no one would see that it failed."""
     paid = await charge(client, vouchers, order())
     async with transactions.system() as session:
         payment = await queries.lock_payment(session, paid["transaction_id"])

@@ -1,4 +1,4 @@
-"""Card numbers, tokens and the gateway's own words: refused, or kept where nobody reads them."""
+"""Card numbers, tokens and the gateway's own words: refused, or stored out of readers' reach."""
 
 import json
 from typing import Any

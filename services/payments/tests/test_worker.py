@@ -53,7 +53,7 @@ async def worker(
     yield
     task.cancel()
     await asyncio.wait([task])
-    gc.collect()  # a connection that it left open is told of here, and not in some later test
+    gc.collect()  # a connection that it left open is reported here, and not in a later test
 
 
 async def row_of(database: Database, **wanted: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Vouchers, and the codes that stand for their sessions."""
+"""Vouchers, and the codes of their sessions."""
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -255,7 +255,7 @@ class VoucherCode(Base):
 
     @property
     def kind(self) -> SessionKind:
-        """The kind of session that the code stands for."""
+        """The kind of the code's session."""
         return SessionKind.BACKUP if self.is_backup else SessionKind.REGULAR
 
     def use(self, user_id: int) -> None:

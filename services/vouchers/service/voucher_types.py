@@ -29,7 +29,7 @@ async def list_available(
 ) -> queries.Rows:
     """Return a page of the voucher types that the actor can buy now, newest first.
 
-    Members of an organization buy from it alone; everybody else buys from any organization.
+    Members of an organization buy from it alone; all others buy from any organization.
     """
     organization_ids = [] if organization_id is None else [organization_id]
     if policies.can_see_all_offers(actor):
@@ -170,7 +170,7 @@ async def delete(
     voucher_type_id: int,
     precondition: Precondition,
 ) -> None:
-    """Delete a voucher type that was never sold; take any other off sale for good.
+    """Delete a voucher type that was never sold; take any other off sale permanently.
 
     The lock prevents a purchase between the check and the deletion. Raises OrganizationNotFound,
     Forbidden, VoucherTypeNotFound, StaleVersion.

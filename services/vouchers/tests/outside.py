@@ -84,11 +84,11 @@ class Identity:
 
 
 class Payments:
-    """Payments: one transaction per voucher; a repetition tells how it stands.
+    """Payments: one transaction per voucher; a repeated call returns its state.
 
     The tokens decide: `pm_declined` is declined, `pm_unknown` is no card's, `pm_3ds` needs the
     payer; any other card succeeds, and what is no token at all is refused.
-    Cash, transfers and cards without a token wait. A refund becomes what `refund_status` says, once
+    Cash, transfers and cards without a token wait. A refund becomes what `refund_status` is, once
     per quote; `returned` is what went back of a voucher's payment, or is on its way, and `pending`
     what of that is on its way. `meanwhile` is done once, while the answer about a payment travels.
     """

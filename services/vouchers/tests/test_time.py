@@ -244,7 +244,7 @@ async def test_a_session_before_the_end_may_be_entered_after_it(
 async def test_unused_quotes_are_deleted(
     client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
 ) -> None:
-    """Anybody may ask for one as often as they like."""
+    """A user may request any number of quotes."""
     used, other = [await new_voucher(client, people) for _ in range(2)]
     made = []
     for voucher in (other, other, used):

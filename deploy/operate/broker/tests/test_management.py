@@ -1,4 +1,4 @@
-"""A broker of one's own gets its users by its management API, or by hand as it is printed."""
+"""A broker of one's own gets its users by its management API, or by hand with printed commands."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What each user of the broker may do, asked of the broker itself."""
+"""What each user of the broker may do, tried at a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -91,7 +91,7 @@ async def test_a_forged_payment_is_refused(user: str, rabbitmq_url: SecretStr) -
     assert await is_refused(user, rabbitmq_url, publishing(bus.EXCHANGE, PAID, user))
     for queue in QUEUES:
         for name in kinds_of(queue):
-            # By the default exchange whoever may write there reaches every queue.
+            # A user who may write to the default exchange reaches every queue.
             assert await is_refused(user, rabbitmq_url, publishing("amq.default", name, user))
         own = publishing(queue.exchange, queue.name, user)
         may = user in (queue.service, OPERATOR)
@@ -174,7 +174,7 @@ async def test_no_user_declares_or_binds_on_anothers_name(
         assert await is_refused(user, rabbitmq_url, unbinding(queue)), queue.name
     for exchange in (bus.EXCHANGE, bus.LISTENERS_EXCHANGE):
         assert await is_refused(user, rabbitmq_url, deleting(exchange)), exchange
-    # Dead letters that go where one may not write, without anybody's user on them.
+    # Dead letters go where their user may not write, and without a user.
     through = {"x-dead-letter-exchange": bus.EXCHANGE, "x-dead-letter-routing-key": PAID}
     if user not in SERVICES:
         assert await is_refused(user, rabbitmq_url, declaring(f"{user}.trap", **through))

@@ -1,4 +1,4 @@
-"""The bank's events reach the system as Stripe's do: signed, again and again, at last noted."""
+"""The bank's events reach the system as Stripe's do: signed, repeated, and finally recorded."""
 
 import json
 import random
@@ -20,7 +20,7 @@ DICE = random.Random(6)
 
 
 class System:
-    """What hears of it: not there for the first few deliveries, then busy, then well."""
+    """A receiver that is not there for the first deliveries, then busy, then ready."""
 
     def __init__(self, *answers: int) -> None:
         self.taken: list[bytes] = []

@@ -37,7 +37,7 @@ async def network(tmp_path: Path, messages: list[str]) -> AsyncIterator[Network]
 
 @pytest.fixture
 def system(tmp_path: Path, network: Network) -> System:
-    """The system of a run, whose processes have moved, with servers that nobody needs."""
+    """The system of a run, whose processes have moved, with servers that are not needed."""
     settings = StackSettings(
         data=tmp_path,
         port=0,

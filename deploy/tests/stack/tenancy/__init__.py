@@ -1,1 +1,1 @@
-"""Everybody and everything that the tests of access need."""
+"""The callers and the objects that the tests of access need."""

@@ -1,4 +1,4 @@
-"""Everybody who tries every door: the roles, and a staff member for each permission."""
+"""The callers of the tests of access: each role, and a staff member for each permission."""
 
 import asyncio
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Caller(Person):
     permission: str | None = None
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request as this caller and return whatever comes back."""
+        """Send a request as this caller and return the response."""
         own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers = own | options.pop("headers", {})
         return await self.api.request(method, path, headers=headers, **options)
@@ -67,12 +67,12 @@ class Cast:
         return [*alone, self.therapist, self.staff, self.outsider, *self.granted.values()]
 
     async def sign_in(self) -> None:
-        """Sign everybody in, with new tokens."""
+        """Sign all callers in, with new tokens."""
         await asyncio.gather(*(person.sign_in() for person in self.everybody()))
 
 
 async def assemble(api: httpx.AsyncClient, first_admin: Person) -> Cast:
-    """Found both organizations and fill them; everybody is signed in afterwards."""
+    """Create both organizations with their objects and sign all callers in."""
     await first_admin.sign_in()
     admin = _caller(api, "admin")
     body = {"email": admin.email, "name": "admin", "password": PASSWORD, "role": "admin"}

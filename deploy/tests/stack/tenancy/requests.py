@@ -1,7 +1,7 @@
-"""For every operation a request that is right in all but, perhaps, who sends it.
+"""For every operation a valid request, which only its caller may make forbidden.
 
-So the answer tells about the caller alone. Where success uses something up, `consumes` makes one
-more of it for each caller who shall succeed; everybody else tries the standing one.
+So the answer depends on the caller alone. Where success uses something up, `consumes` makes one
+more of it for each caller who should succeed; the others try the existing one.
 """
 
 import re
@@ -31,7 +31,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Request:
-    """A request before anybody has sent it."""
+    """A request that was not sent yet."""
 
     method: str
     template: str

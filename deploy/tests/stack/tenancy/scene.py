@@ -1,4 +1,4 @@
-"""What there is to get at in an organization, and more of it where a request uses it up."""
+"""The objects of an organization, and new ones where a request uses them up."""
 
 import json
 import time
@@ -91,7 +91,7 @@ class Scene:
         return {"organization_id": made["id"]}
 
     async def voucher_type(self) -> Ids:
-        """One more voucher type that nobody has bought."""
+        """One more voucher type, of which no voucher was sold."""
         made = await self.cast.owner.call(
             "POST", f"{self.here}/voucher-types", VOUCHER_TYPE, expect=201
         )
@@ -198,7 +198,7 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(stack: Stack) -> AsyncIterator[Scene]:
-    """Two organizations, everybody in them signed in, and one of everything in the first."""
+    """Two organizations with signed-in users, and one object of each kind in the first."""
     async with httpx.AsyncClient(base_url=stack.address, timeout=60) as api:
         first_admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
         secret = stack.system.stripe_webhook_secret
