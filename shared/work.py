@@ -39,6 +39,6 @@ class Work:
         self.origin = origin
         self.claim = claim
 
-    def begin(self, tenant: Tenant | None = None) -> AbstractAsyncContextManager[AsyncSession]:
+    def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a transaction that commits at the end of the block."""
-        return self._transactions.begin(self.origin, tenant or self._tenant)
+        return self._transactions.begin(self.origin, self._tenant)

@@ -78,7 +78,7 @@ class SaleParties:
 
     @property
     def tenant(self) -> Tenant:
-        """Whose rows the transactions of the sale may see."""
+        """The rows that the sale needs. A client may belong to no organization."""
         return Tenant(self.organization.id, self.client.id)
 
 
@@ -147,13 +147,15 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
             clients, work.origin, voucher, parties.organization, parties.client, order.payment_token
         )
     except ChargeRefused as refusal:
-        async with work.begin(parties.tenant) as session:
+        async with work.begin() as session:
+            await limit_to(session, parties.tenant)
             report = settlement.PaymentReport("failed")
             await settlement.apply_payment(session, voucher.id, report)
         raise Invalid(refusal.field, refusal.message) from None
     failpoint("purchase.charged")
     report = settlement.PaymentReport(charge.status, charge.invoice_number, charge.completed_at)
-    async with work.begin(parties.tenant) as session:
+    async with work.begin() as session:
+        await limit_to(session, parties.tenant)
         voucher = await settlement.apply_payment(session, voucher.id, report)
         codes = await queries.codes_of(session, voucher)
     failpoint("purchase.settled")
@@ -201,7 +203,8 @@ async def _create(
             await limit_to(session, parties.tenant)
             return await _add_voucher(work, session, order, offer.type, parties), parties
     parties = await _fetch_parties(RemoteCopies(clients, work.origin, work.begin), offer, order)
-    async with work.begin(parties.tenant) as session:
+    async with work.begin() as session:
+        await limit_to(session, parties.tenant)
         offer = await queries.lock_offer(session, order.voucher_type_id, order.client_id)
         return await _add_voucher(work, session, order, offer.type, parties), parties
 
