@@ -17,6 +17,7 @@ from deploy.local.stack import Stack
 from deploy.local.system import CHECKOUT, SERVICES, Instance, System
 from gateway.routes import Service
 from gateway.settings import Settings as GatewaySettings
+from services.audit.settings import RetentionSettings, VerificationSettings
 from services.identity.bootstrap import BootstrapSettings
 from services.identity.settings import Settings as IdentitySettings
 from services.payments.gateways.stripe import StripeGateway
@@ -143,6 +144,10 @@ def test_no_secret_has_a_default(document: dict[str, Any], name: str) -> None:
         resolve(document, generated() | STRIPE | {name: ""})
 
 
+COMMAND_SETTINGS = (RetentionSettings, VerificationSettings)
+"""Settings of commands that operators run by hand: no process of the service reads them."""
+
+
 def settings_of(service: str) -> list[type[BaseSettings]]:
     """Every settings class that a service's processes read from the environment."""
     names = ("settings", "gateways.stripe") if service == "payments" else ("settings",)
@@ -154,6 +159,7 @@ def settings_of(service: str) -> list[type[BaseSettings]]:
         if isinstance(found, type)
         and issubclass(found, BaseSettings)
         and found.__module__ == module.__name__
+        and found not in COMMAND_SETTINGS
     ]
 
 
