@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from deploy.proof.bench.card_gateways import CardDouble, running_card_double
 from deploy.proof.bench.environment import BenchEnvironment
+from deploy.tests.stack.conftest import IN_ONE_PROCESS
 from services.payments.gateways.protocol import (
     ChargeOrder,
     GatewayUnavailable,
@@ -21,7 +22,8 @@ from services.payments.gateways.protocol import (
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from shared.testing import until
 
-pytestmark = pytest.mark.anyio
+# One folder, one database and one port file serve all tests of the bench and of the stack.
+pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
 ORDER = ChargeOrder(17, 18, 19, Decimal("399.99"), "EUR", "Ten sessions")
 CARD = SecretStr("pm_card_visa")

@@ -16,9 +16,11 @@ from deploy.proof.bench.one_process_shop import (
     OneProcessShop,
     running_program,
 )
+from deploy.tests.stack.conftest import IN_ONE_PROCESS
 from shared.provisioning import in_database
 
-pytestmark = pytest.mark.anyio
+# One folder, one database and one port file serve all tests of the bench and of the stack.
+pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
 _SALES = """
 SELECT count(DISTINCT v.id) AS vouchers, count(DISTINCT c.code) AS codes,

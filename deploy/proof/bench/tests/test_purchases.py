@@ -15,7 +15,8 @@ from deploy.proof.bench.system_load import SignedInClient
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 from services.identity.security.tokens import TOKEN_SECONDS
 
-pytestmark = pytest.mark.anyio
+# One folder, one database and one port file serve all tests of the bench and of the stack.
+pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
 LOG = """\
 2026-11-30 20:00:00.001 UTC [7] vouchers 3/10 LOG:  statement: BEGIN;SELECT set_config('a', '', t)
@@ -57,7 +58,6 @@ async def test_a_token_is_renewed_in_time() -> None:
         assert [await client.token(), await client.token()] == ["token 1", "token 1"]
 
 
-@IN_ONE_PROCESS
 async def test_each_aim_has_its_figures(environment: BenchEnvironment) -> None:
     system = await measure_system(environment, in_detail=True)
     one_process = await measure_one_process(environment)
