@@ -160,7 +160,7 @@ def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
 
 
 class UnexpectedErrors:
-    """Pure ASGI middleware: an an error without a handler becomes a 500 with the request's id.
+    """Pure ASGI middleware: an error without a handler becomes a 500 with the request's id.
 
     A client that disconnects in the middle of its body is not an error: no response is sent, and
     the access log has 499. The framework's own handler runs outside of every middleware, where the

@@ -83,15 +83,3 @@ async def _wait_for(instance: Instance, supervisor: Supervisor, seconds: float) 
             f"{instance.name} is not ready: {reason}. The last line of its log: {last_line(log)}",
             f"Read {log}",
         )
-
-
-async def _readiness(instance: Instance) -> tuple[bool, str]:
-    """Return whether an instance is ready, and the reason if it is not."""
-    try:
-        status, body = await answer(instance.readiness_port, "/health/ready")
-    except (OSError, TimeoutError):
-        return False, "it does not answer"
-    reason = f"it answers {status}"
-    with contextlib.suppress(ValueError, LookupError, TypeError):
-        reason = f"missing {', '.join(json.loads(body)['missing'])}"
-    return status == 200, reason

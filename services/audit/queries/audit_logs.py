@@ -73,11 +73,6 @@ async def page_of_rows(session: AsyncSession, page: Page, filters: Filters) -> l
     return await _with_personal(session, page_rows)
 
 
-def _position(row: Row) -> tuple[int, ...]:
-    """Return a row's position in the list, as the cursor holds it."""
-    return (row["created_at"] - _EPOCH) // _MICROSECOND, row["id"]
-
-
 def _behind(after: tuple[int, ...]) -> tuple[Any, Any]:
     """Return the conditions for rows behind a cursor.
 
