@@ -77,12 +77,12 @@ async def _not_refunded(session: AsyncSession, payment: PaymentTransaction) -> D
     return payment.captured_amount - total
 
 
-async def _refundable(session: AsyncSession, payment: PaymentTransaction) -> Decimal:
-    """Return what can be given back: what is not refunded and not disputed.
+def _refundable(payment: PaymentTransaction, balance: Decimal) -> Decimal:
+    """Return what can be given back of a payment's `balance`: what is not disputed.
 
     The payment must be locked.
     """
-    return max(await _not_refunded(session, payment) - payment.disputed_amount, Decimal(0))
+    return max(balance - payment.disputed_amount, Decimal(0))
 
 
 async def create_refund(
@@ -103,7 +103,8 @@ async def create_refund(
     """
     if not payment.captured_amount:
         raise PaymentNotPaid
-    balance, refundable = await _not_refunded(session, payment), await _refundable(session, payment)
+    balance = await _not_refunded(session, payment)
+    refundable = _refundable(payment, balance)
     amount = refundable if amount is None else amount
     if not balance or amount > balance:
         raise RefundExceedsPayment
@@ -127,7 +128,7 @@ async def create_quoted_refund(session: AsyncSession, quote: QuotedRefund) -> Re
     existing = await queries.find_refund_of_quote(session, quote.quote_id)
     if existing is not None:
         return existing
-    refundable = await _refundable(session, payment)
+    refundable = _refundable(payment, await _not_refunded(session, payment))
     refund = await _insert_refund(
         session,
         payment,
@@ -166,7 +167,7 @@ async def give_back_all(session: AsyncSession, payment: PaymentTransaction) -> N
 
     Cash does not go back by itself: a repayment asks staff to give it back.
     """
-    refundable = await _refundable(session, payment)
+    refundable = _refundable(payment, await _not_refunded(session, payment))
     if refundable <= 0:
         return
     if payment.payment_gateway == BY_HAND:
