@@ -12,10 +12,9 @@ again. A message that names no user is replayed as genuine only with the option 
 import asyncio
 import contextlib
 import hashlib
-import importlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -28,7 +27,6 @@ from pydantic import ValidationError
 from deploy.local.description import get_description
 from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
-from deploy.local.system import SERVICES
 from deploy.operate.broker import access
 from shared import bus
 from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER
@@ -201,28 +199,10 @@ def _selection(ids: list[str] | None, everything: bool) -> Callable[[Parked], bo
 
 def known_queues() -> list[str]:
     """Return the names of the queues that the services consume."""
-    names: set[str] = set()
-    for service in SERVICES:
-        for module in ("handlers", "worker"):
-            names.update(queue.name for queue in _queues_of(f"services.{service}.{module}"))
-    return sorted(names)
+    # It imports all services, which only a list of every queue needs.
+    from deploy.checks.event_shapes.consumers import all_readers
 
-
-def _queues_of(name: str) -> list[bus.Queue]:
-    """Return the queues in the variables of a module; none if there is no such module."""
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        return []
-    queues: list[bus.Queue] = []
-    for value in vars(module).values():
-        if isinstance(value, bus.Queue):
-            queues.append(value)
-        elif isinstance(value, Mapping | list | tuple | set | frozenset):
-            queues += [item for item in value if isinstance(item, bus.Queue)]
-    return queues
+    return sorted(reader.name for reader in all_readers() if reader.is_durable)
 
 
 def broker_url() -> str:
