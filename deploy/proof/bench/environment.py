@@ -184,16 +184,8 @@ class BenchEnvironment:
 
         Raises StartError if it fails.
         """
-        log = self.folder / "logs" / f"task-{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
         command = (sys.executable, "-m", "deploy.proof.bench.tasks", name, json.dumps(arguments))
-        child = await self._spawn(log, command, {}, tested=True, answer=True)
-        try:
-            out, _ = await child.communicate()
-        finally:
-            await _end(child)
-        if child.returncode != 0:
-            raise StartError(f"{name} failed: {last_line(log)}", f"Read {log}.")
+        out = await self.output(command, name=f"task-{name}", tested=True)
         # The lines before the last one are logs of libraries.
         figures: dict[str, float] = json.loads(out.splitlines()[-1])
         return figures
