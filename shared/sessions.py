@@ -1,4 +1,4 @@
-"""The dependencies by which a route gets its transactions.
+"""The dependencies by which a route gets its transactions and its clients of other services.
 
 `SessionDep` is one transaction. It is committed after the endpoint returns and before the response
 is sent. `WorkDep` opens transactions on demand, for use cases that call another service or hash a
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.actors import Actor
 from shared.auth import CallingServiceDep, OptionalActorDep
 from shared.changes import change_log
+from shared.clients import ServiceClients
 from shared.context import Origin, request_origin
 from shared.failpoints import failpoint
 from shared.idempotency import IdempotencyClaim, claim_of_request, is_final
@@ -145,3 +146,12 @@ SessionDep = Annotated[AsyncSession, Depends(unit_of_work, scope="function")]
 WorkDep = Annotated[Work, Depends(work_of, scope="function")]
 InternalSessionDep = Annotated[AsyncSession, Depends(internal_unit_of_work, scope="function")]
 UnclaimedWorkDep = Annotated[Work, Depends(unclaimed_work_of, scope="function")]
+
+
+async def service_clients_of(request: Request) -> ServiceClients:
+    """Return the clients with which this service calls the others."""
+    clients: ServiceClients = request.app.state.clients
+    return clients
+
+
+ClientsDep = Annotated[ServiceClients, Depends(service_clients_of)]

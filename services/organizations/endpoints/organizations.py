@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from services.organizations.endpoints.dependencies import ClientsDep
 from services.organizations.errors import EmailTaken, OrganizationNotFound
 from services.organizations.models import Organization
 from services.organizations.schemas import (
@@ -21,7 +20,7 @@ from shared.fields import Id, Name, QueryFlag
 from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
-from shared.sessions import SessionDep, WorkDep
+from shared.sessions import ClientsDep, SessionDep, WorkDep
 
 admin = router(
     prefix="/api/admin/organizations",

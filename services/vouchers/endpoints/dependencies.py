@@ -2,22 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
 from services.vouchers.models import OrganizationCopy
 from services.vouchers.service import voucher_types
 from shared.auth import ActorDep
-from shared.clients import ServiceClients
 from shared.fields import Id
-from shared.sessions import UnclaimedWorkDep
-
-
-async def _clients(request: Request) -> ServiceClients:
-    clients: ServiceClients = request.app.state.clients
-    return clients
-
-
-ClientsDep = Annotated[ServiceClients, Depends(_clients)]
+from shared.sessions import ClientsDep, UnclaimedWorkDep
 
 
 async def _managed_organization(

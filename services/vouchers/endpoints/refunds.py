@@ -1,6 +1,5 @@
 """Routes of refunds by quote."""
 
-from services.vouchers.endpoints.dependencies import ClientsDep
 from services.vouchers.errors import (
     NothingToRefund,
     RefundQuoteExpired,
@@ -26,7 +25,7 @@ from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, ServiceUnavailable, Unauthenticated, responses
 from shared.fields import Id
 from shared.routing import router
-from shared.sessions import WorkDep
+from shared.sessions import ClientsDep, WorkDep
 
 refunds = router(
     prefix="/api/vouchers/{voucher_id}",

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 
-from services.vouchers.endpoints.dependencies import ClientsDep
 from services.vouchers.errors import (
     CardTokenUnknown,
     ClientInactive,
@@ -50,7 +49,7 @@ from shared.fields import Id, Name, QueryId
 from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
-from shared.sessions import SessionDep, WorkDep
+from shared.sessions import ClientsDep, SessionDep, WorkDep
 
 vouchers = router(
     prefix="/api/vouchers",
