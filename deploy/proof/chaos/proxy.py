@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-# What the users sends to commit, a Query message, and the CommandComplete that answers it.
+# What a client sends to commit, a Query message, and the CommandComplete that answers it.
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _COMMIT = b"COMMIT;\x00"
 _COMMITTED = b"COMMIT\x00"
@@ -43,8 +43,10 @@ class Proxy:
         finally:
             server.close()
             self._open.set()
-            self.cut()
-            await asyncio.gather(*self._links, return_exceptions=True)
+            while self._links:
+                self.cut()
+                await asyncio.wait(self._links)
+            await server.wait_closed()
 
     def cut(self) -> int:
         """Close all connections; return their number."""
@@ -65,30 +67,28 @@ class Proxy:
         finally:
             self._open.set()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Start a link, which can be cancelled at any time, also before its first step."""
+        link = asyncio.ensure_future(self._forward(reader, writer))
         self._links.add(link)
-        try:
-            await self._forward(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # the connection has ended
-        finally:
-            self._links.discard(link)
-            writer.close()
+        link.add_done_callback(self._links.discard)
+        link.add_done_callback(lambda _: writer.close())
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(self._host, self.target)
-        cut = asyncio.Event()
-        there = asyncio.ensure_future(self._forward_requests(reader, up_writer, cut))
-        back = asyncio.ensure_future(self._forward_answers(up_reader, writer, cut))
-        try:
-            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            there.cancel()
-            back.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)
-            up_writer.close()
+        """Forward in both directions until one of them ends."""
+        with contextlib.suppress(OSError):
+            up_reader, up_writer = await asyncio.open_connection(self._host, self.target)
+            # A link may be cut a second time while it ends: nothing is awaited before the close.
+            with contextlib.closing(up_writer):
+                cut = asyncio.Event()
+                there = asyncio.ensure_future(self._forward_requests(reader, up_writer, cut))
+                back = asyncio.ensure_future(self._forward_answers(up_reader, writer, cut))
+                try:
+                    await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    there.cancel()
+                    back.cancel()
+                    await asyncio.gather(there, back, return_exceptions=True)
 
     async def _forward_requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event

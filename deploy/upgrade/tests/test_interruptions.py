@@ -84,7 +84,11 @@ STANDING = """
     CREATE TRIGGER stand BEFORE INSERT ON vouchers.voucher_codes
     FOR EACH ROW WHEN (NEW.id > 3000) EXECUTE FUNCTION public.stand()
 """
-STANDS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
+# The server lists the locks of all its databases, also those of tests in other processes.
+STANDS = """
+    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = current_database() AND locktype = 'advisory' AND objid = 1 AND NOT granted
+"""
 NOT_COUNTED = {"identity.permissions", "vouchers.upgrade_findings", "identity.upgrade_findings"}
 # Given by a sequence, which a killed transaction does not give back.
 DRAWN = ("organization_id", "voucher_type_id")
@@ -310,7 +314,8 @@ async def test_the_server_knows_the_rows_before_anybody_asks(
 
 
 WAITING_INDEXES = """
-    SELECT count(*) FROM pg_locks WHERE relation = 'vouchers.voucher_codes'::regclass
+    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = current_database() AND relation = 'vouchers.voucher_codes'::regclass
     AND mode = 'ShareLock' AND NOT granted
 """
 

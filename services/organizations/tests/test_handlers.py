@@ -77,7 +77,10 @@ async def test_two_requests_of_one_name_make_two_organizations(
 
 async def _waits(database: Database, task: asyncio.Future[None]) -> None:
     """Return once a task is done or waits for a lock."""
-    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    waiting = """
+        SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+    """
     async with asyncio.timeout(30):
         while not task.done() and not await database.rows(waiting):
             await asyncio.sleep(0.01)

@@ -1,6 +1,7 @@
 """The proxy does what networks do, at the moment it is asked to."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -62,3 +63,16 @@ async def test_cutting_ends_every_connection(database: Database, proxy: Proxy) -
     for connection in connections:
         with pytest.raises((ConnectionError, asyncpg.PostgresError, asyncpg.InterfaceError)):
             await connection.fetchval("SELECT 1")
+
+
+async def test_a_connection_that_is_cut_twice_is_closed(database: Database, proxy: Proxy) -> None:
+    """A connection that stays open warns when it is collected, which fails any later test."""
+    connections = [await _connect(database, proxy) for _ in range(3)]
+    proxy.cut()
+    await asyncio.sleep(0)
+    proxy.cut()
+    for connection in connections:
+        with pytest.raises((ConnectionError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await connection.fetchval("SELECT 1")
+    del connections, connection
+    gc.collect()
