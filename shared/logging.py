@@ -47,7 +47,9 @@ def configure_logging(service: str, *, level: str = "INFO", style: str = "json")
     root.setLevel(level)
     # `RequestContext` logs one line per request, with the route's template instead of the path.
     logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("httpx").setLevel("WARNING")
+    # The libraries that call card gateways log two to four lines per call at INFO.
+    for library in ("httpx", "stripe"):
+        logging.getLogger(library).setLevel("WARNING")
     structlog.contextvars.bind_contextvars(service=service)
 
 
