@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import InvoiceNotFound
@@ -32,26 +32,33 @@ async def find_invoice(session: AsyncSession, payment_id: int) -> Invoice | None
     )
 
 
+_LOCK_SERIES = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 3)))
+
+
 async def lock_series(session: AsyncSession, organization_id: int, kind: InvoiceKind) -> None:
     """Keep other transactions from issuing a document of this kind for the organization.
 
     A lock of the series' row is not enough: there is one row per year, and the year is known later.
     """
-    key = func.hashtextextended(f"series/{organization_id}/{kind}", 3)
-    await session.execute(select(func.pg_advisory_xact_lock(key)))
+    await session.execute(_LOCK_SERIES, {"name": f"series/{organization_id}/{kind}"})
+
+
+_LAST_DOCUMENT = (
+    select(Invoice)
+    .where(
+        Invoice.organization_id == bindparam("organization_id"), Invoice.kind == bindparam("kind")
+    )
+    .order_by(Invoice.year.desc(), Invoice.sequence.desc())
+    .limit(1)
+)
 
 
 async def find_last_document(
     session: AsyncSession, organization_id: int, kind: InvoiceKind
 ) -> Invoice | None:
     """Return the document with an organization's highest number of this kind, or None."""
-    statement = (
-        select(Invoice)
-        .where(Invoice.organization_id == organization_id, Invoice.kind == kind)
-        .order_by(Invoice.year.desc(), Invoice.sequence.desc())
-        .limit(1)
-    )
-    return await session.scalar(statement)
+    parameters = {"organization_id": organization_id, "kind": kind}
+    return await session.scalar(_LAST_DOCUMENT, parameters)
 
 
 async def page_of_invoices(
@@ -81,9 +88,11 @@ async def credit_notes_of(session: AsyncSession, payment_id: int) -> Sequence[In
     return (await session.scalars(statement.order_by(Invoice.id))).all()
 
 
+_SELLER_CHANGES = select(SellerChanges.changes).where(
+    SellerChanges.organization_id == bindparam("organization_id")
+)
+
+
 async def seller_changes_of(session: AsyncSession, organization_id: int) -> dict[str, Any]:
     """Return what changed of an organization, each field as it is now."""
-    statement = select(SellerChanges.changes).where(
-        SellerChanges.organization_id == organization_id
-    )
-    return await session.scalar(statement) or {}
+    return await session.scalar(_SELLER_CHANGES, {"organization_id": organization_id}) or {}

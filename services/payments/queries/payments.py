@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, extract, func, or_, select, union
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    extract,
+    func,
+    or_,
+    select,
+    union,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import PaymentNotFound
@@ -70,35 +80,46 @@ async def get_payment(
     return payment
 
 
+_LOCK_VOUCHER = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 3)))
+
+
 async def lock_voucher(session: AsyncSession, voucher_id: int) -> None:
     """Keep other transactions from creating a payment for this voucher."""
-    key = func.hashtextextended(f"voucher/{voucher_id}", 3)
-    await session.execute(select(func.pg_advisory_xact_lock(key)))
+    await session.execute(_LOCK_VOUCHER, {"name": f"voucher/{voucher_id}"})
+
+
+_LOCK_PAYMENT_OF_VOUCHER = (
+    select(PaymentTransaction)
+    .where(PaymentTransaction.voucher_id == bindparam("voucher_id"))
+    .order_by(PaymentTransaction.id.desc())
+    .limit(1)
+    .with_for_update()
+)
 
 
 async def lock_payment_of_voucher(
     session: AsyncSession, voucher_id: int
 ) -> PaymentTransaction | None:
     """Return a voucher's payment, locked, or None."""
-    statement = (
-        select(PaymentTransaction)
-        .where(PaymentTransaction.voucher_id == voucher_id)
-        .order_by(PaymentTransaction.id.desc())
-        .limit(1)
-        .with_for_update()
+    return await session.scalar(_LOCK_PAYMENT_OF_VOUCHER, {"voucher_id": voucher_id})
+
+
+_LOCK_PAYMENT_BY_GATEWAY_ID = (
+    select(PaymentTransaction)
+    .where(
+        PaymentTransaction.payment_gateway == bindparam("gateway"),
+        PaymentTransaction.gateway_transaction_id == bindparam("gateway_id"),
     )
-    return await session.scalar(statement)
+    .with_for_update()
+)
 
 
 async def lock_payment_by_gateway_id(
     session: AsyncSession, gateway: str, gateway_id: str
 ) -> PaymentTransaction | None:
     """Return the payment that has this id at a gateway, locked, or None."""
-    statement = select(PaymentTransaction).where(
-        PaymentTransaction.payment_gateway == gateway,
-        PaymentTransaction.gateway_transaction_id == gateway_id,
-    )
-    return await session.scalar(statement.with_for_update())
+    parameters = {"gateway": gateway, "gateway_id": gateway_id}
+    return await session.scalar(_LOCK_PAYMENT_BY_GATEWAY_ID, parameters)
 
 
 async def lock_payment_of_gateway(
@@ -111,10 +132,14 @@ async def lock_payment_of_gateway(
     return await session.scalar(statement.with_for_update())
 
 
+_NUMBERED_PAYMENT = select(PaymentTransaction, _NUMBER).where(
+    PaymentTransaction.id == bindparam("payment_id")
+)
+
+
 async def get_payment_with_number(session: AsyncSession, payment_id: int) -> NumberedPayment:
     """Return a payment and its invoice's number; raises PaymentNotFound."""
-    statement = select(PaymentTransaction, _NUMBER).where(PaymentTransaction.id == payment_id)
-    row = (await session.execute(statement)).one_or_none()
+    row = (await session.execute(_NUMBERED_PAYMENT, {"payment_id": payment_id})).one_or_none()
     if row is None:
         raise PaymentNotFound
     return row

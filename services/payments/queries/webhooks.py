@@ -3,11 +3,21 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.models import (
     WebhookEvent,
+)
+
+_WAITING_WEBHOOKS = (
+    select(WebhookEvent.id)
+    .where(
+        WebhookEvent.next_attempt_at <= bindparam("moment"),
+        WebhookEvent.gateway.in_(bindparam("gateways", expanding=True)),
+    )
+    .order_by(WebhookEvent.next_attempt_at, WebhookEvent.id)
+    .limit(bindparam("limit"))
 )
 
 
@@ -15,13 +25,8 @@ async def list_waiting_webhooks(
     session: AsyncSession, gateways: Sequence[str], moment: datetime, limit: int
 ) -> Sequence[int]:
     """Return the ids of these gateways' webhooks that are due, oldest first."""
-    statement = (
-        select(WebhookEvent.id)
-        .where(WebhookEvent.next_attempt_at <= moment, WebhookEvent.gateway.in_(gateways))
-        .order_by(WebhookEvent.next_attempt_at, WebhookEvent.id)
-        .limit(limit)
-    )
-    return (await session.scalars(statement)).all()
+    parameters = {"gateways": gateways, "moment": moment, "limit": limit}
+    return (await session.scalars(_WAITING_WEBHOOKS, parameters)).all()
 
 
 async def get_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent:
@@ -29,12 +34,16 @@ async def get_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent:
     return await session.get_one(WebhookEvent, webhook_id)
 
 
+_LOCK_WAITING_WEBHOOK = (
+    select(WebhookEvent)
+    .where(WebhookEvent.id == bindparam("webhook_id"), WebhookEvent.next_attempt_at.is_not(None))
+    .with_for_update(skip_locked=True)
+)
+
+
 async def lock_waiting_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent | None:
     """Return an unfinished webhook that no other process has locked, locked, or None."""
-    statement = select(WebhookEvent).where(
-        WebhookEvent.id == webhook_id, WebhookEvent.next_attempt_at.is_not(None)
-    )
-    return await session.scalar(statement.with_for_update(skip_locked=True))
+    return await session.scalar(_LOCK_WAITING_WEBHOOK, {"webhook_id": webhook_id})
 
 
 async def delete_webhook_bodies(session: AsyncSession, before: datetime, limit: int) -> int:

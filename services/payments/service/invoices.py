@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import case, func
+from sqlalchemy import bindparam, case, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -203,6 +203,22 @@ def _date_of(document: Invoice | None) -> DocumentDate | None:
     return DocumentDate(document.issued_at, document.issue_date) if document else None
 
 
+_TAKE_NUMBER = (
+    insert(InvoiceSeries)
+    .values(
+        organization_id=bindparam("organization_id"),
+        kind=bindparam("kind"),
+        year=bindparam("year"),
+        last_sequence=1,
+    )
+    .on_conflict_do_update(
+        index_elements=["organization_id", "kind", "year"],
+        set_={"last_sequence": InvoiceSeries.last_sequence + 1},
+    )
+    .returning(InvoiceSeries.last_sequence)
+)
+
+
 async def _take_number(
     session: AsyncSession, organization_id: int, kind: InvoiceKind, year: int
 ) -> int:
@@ -211,22 +227,8 @@ async def _take_number(
     The series' row stays locked until the transaction ends: a sequence of the database would be
     faster and leave a gap at every rollback.
     """
-    first = {
-        "organization_id": organization_id,
-        "kind": kind,
-        "year": year,
-        "last_sequence": 1,
-    }
-    statement = (
-        insert(InvoiceSeries)
-        .values(first)
-        .on_conflict_do_update(
-            index_elements=["organization_id", "kind", "year"],
-            set_={"last_sequence": InvoiceSeries.last_sequence + 1},
-        )
-        .returning(InvoiceSeries.last_sequence)
-    )
-    return int((await session.execute(statement)).scalar_one())
+    parameters = {"organization_id": organization_id, "kind": kind, "year": year}
+    return int((await session.execute(_TAKE_NUMBER, parameters)).scalar_one())
 
 
 async def record_seller_changes(
