@@ -4,18 +4,16 @@ In development and tests the same code talks to localstripe, which lacks idempot
 here relies on them alone. Amounts on the wire are minor units, currencies lower case.
 """
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from urllib.parse import quote
 
 import httpx
 import stripe
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from stripe import StripeClient, StripeError, WebhookSignature
-from stripe.params import PaymentIntentCreateParams
 
 from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
@@ -32,8 +30,8 @@ from services.payments.gateways.protocol import (
     WebhookRefused,
     WebhookReport,
 )
+from services.payments.gateways.stripe_http import StripeForms, StripeHttp
 from shared.settings import load_settings
-from shared.transport import PooledTransport
 
 # By default the library writes an id into the home folder and sends figures about this machine.
 stripe.enable_telemetry = False
@@ -42,9 +40,6 @@ API_VERSION = "2026-07-29.dahlia"
 """The last release in which an intent can be limited to cards by a parameter that localstripe
 knows too; https://docs.stripe.com/changelog/endive/2026-09-30 takes `payment_method_types` away.
 """
-
-CALL_SECONDS = 5.0
-"""Bound of one call; a charge makes four at most, and its caller waits 25 seconds."""
 
 _REFUSALS = (400, 402, 404)
 """Answers that will not be another the next time: https://docs.stripe.com/api/errors."""
@@ -77,36 +72,6 @@ class StripeSettings(BaseSettings):
     webhook_secret: SecretStr
 
 
-class _Http(stripe.HTTPClient):
-    """The library's network: a client of httpx's, whose transport tests may replace."""
-
-    name = "httpx"
-
-    def __init__(self, transport: httpx.AsyncBaseTransport | None) -> None:
-        super().__init__()
-        self._client = httpx.AsyncClient(
-            transport=transport or PooledTransport(), timeout=CALL_SECONDS
-        )
-
-    async def request_async(
-        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Send one request; raises the library's APIConnectionError without an answer."""
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                answer = await self._client.request(
-                    method, url, headers=dict(headers), content=post_data
-                )
-        except (httpx.HTTPError, TimeoutError) as error:
-            cause = type(error).__name__
-            raise stripe.APIConnectionError(cause) from error  # type: ignore[no-untyped-call]
-        return answer.content, answer.status_code, answer.headers
-
-    async def close_async(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
-
-
 class StripeGateway:
     """Stripe, or a server with the same API at `api_base`."""
 
@@ -118,11 +83,13 @@ class StripeGateway:
         key = settings.api_key.get_secret_value()
         self.live = key.startswith(("sk_live_", "rk_live_"))
         self._secret = settings.webhook_secret
-        self._http = _Http(transport)
+        self._http = StripeHttp(transport)
+        base = settings.api_base.rstrip("/")
+        self._forms = StripeForms(self._http.transport, base, key, API_VERSION)
         # The library must not retry: it would repeat a refund where idempotency keys are unknown.
         self._stripe = StripeClient(
             key,
-            base_addresses={"api": settings.api_base.rstrip("/")},
+            base_addresses={"api": base},
             http_client=self._http,
             stripe_version=API_VERSION,
             max_network_retries=0,
@@ -133,9 +100,10 @@ class StripeGateway:
         try:
             amount = to_minor(order.amount, order.currency)
             method = await self._payment_method(token.get_secret_value())
-            intent = await self._stripe.v1.payment_intents.create_async(
+            intent = await self._forms.post(
+                "/v1/payment_intents",
                 _intent(order, amount, method),
-                {"idempotency_key": f"carnet-charge-{order.transaction_id}-{method}"},
+                f"carnet-charge-{order.transaction_id}-{method}",
             )
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
@@ -143,7 +111,7 @@ class StripeGateway:
             if _is_unknown_token(error):
                 raise GatewayRefused(CARD_TOKEN_UNKNOWN) from error
             raise _raised(error) from error
-        return stripe_objects.report_of_intent(intent.to_dict())
+        return stripe_objects.report_of_intent(intent)
 
     async def _payment_method(self, token: str) -> str:
         """Return the payment method itself, or the one that a card token of Stripe.js becomes."""
@@ -160,13 +128,13 @@ class StripeGateway:
     async def confirm(self, gateway_id: str) -> PaymentReport:
         """Confirm an intent, or report what became of it; raises GatewayUnavailable."""
         try:
-            intent = await self._stripe.v1.payment_intents.confirm_async(gateway_id)
+            intent = await self._forms.post(f"/v1/payment_intents/{quote(gateway_id)}/confirm", {})
         except StripeError as error:
             if isinstance(_raised(error), GatewayUnavailable):
                 raise GatewayUnavailable(type(error).__name__) from error
             # Declined, or confirmed before: the intent itself has the reason.
             return await self.look_up(gateway_id)
-        return stripe_objects.report_of_intent(intent.to_dict())
+        return stripe_objects.report_of_intent(intent)
 
     async def look_up(self, gateway_id: str) -> PaymentReport:
         """Read an intent; raises GatewayUnavailable."""
@@ -268,21 +236,18 @@ class StripeGateway:
         await self._http.close_async()
 
 
-def _intent(order: ChargeOrder, amount: int, method: str) -> PaymentIntentCreateParams:
-    """Return an intent for cards alone: other methods would need an address to return to."""
-    intent = {
-        "amount": amount,
+def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
+    """Return the form of an intent for cards alone: others would need an address to return to."""
+    return {
+        "amount": str(amount),
         "currency": order.currency.lower(),
         "payment_method": method,
-        "payment_method_types": ["card"],
-        "metadata": {
-            "transaction_id": str(order.transaction_id),
-            "voucher_id": str(order.voucher_id),
-            "organization_id": str(order.organization_id),
-            "description": order.description[:500],
-        },
+        "payment_method_types[0]": "card",
+        "metadata[transaction_id]": str(order.transaction_id),
+        "metadata[voucher_id]": str(order.voucher_id),
+        "metadata[organization_id]": str(order.organization_id),
+        "metadata[description]": order.description[:500],
     }
-    return cast(PaymentIntentCreateParams, intent)
 
 
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
