@@ -49,9 +49,14 @@ class PaymentTerms(ServiceData):
 
 
 class ChargeCreate(PaymentTerms):
-    """The charge of a purchase, as vouchers requests it."""
+    """The charge of a purchase, as vouchers requests it.
+
+    `first` states that the voucher was made just now and is charged for the first time. It saves
+    time and may be wrong: the result is the same.
+    """
 
     payment_token: CardToken | None = None
+    first: bool = False
 
 
 class NextAction(BaseModel):

@@ -57,6 +57,7 @@ class RefundReport:
 class PaymentReport:
     """A gateway's report of one payment, in an answer or a webhook.
 
+    `transaction_id` and `voucher_id` are ours, as far as the gateway stored them with the payment.
     `refunded` is the sum of all refunds so far; `refunds` are the refunds that it consists of, or
     None where the gateway reported only the sum.
     """
@@ -71,6 +72,7 @@ class PaymentReport:
     live: bool = False
     account: str | None = None
     transaction_id: int | None = None
+    voucher_id: int | None = None
     failure: Failure | None = None
     next_action: Mapping[str, Any] | None = field(default=None, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -105,9 +107,13 @@ WebhookReport = PaymentReport | RefundReport | DisputeReport
 
 @dataclass(frozen=True, slots=True)
 class ChargeOrder:
-    """What the gateway is to charge."""
+    """What the gateway is to charge.
 
-    transaction_id: int
+    `transaction_id` is None when the payment is prepared before it is stored: its voucher alone
+    identifies it then.
+    """
+
+    transaction_id: int | None
     voucher_id: int
     organization_id: int
     amount: Decimal
@@ -188,7 +194,7 @@ class OnlineGateway(Gateway, Protocol):
 
     A charge has two steps so that it cannot happen twice: `prepare` moves no money and may be
     repeated; only an id that is stored in our books is confirmed, and a gateway confirms a payment
-    once.
+    once. What was prepared and never stored is never paid.
     """
 
     live: bool

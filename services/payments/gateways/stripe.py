@@ -103,7 +103,7 @@ class StripeGateway:
             intent = await self._forms.post(
                 "/v1/payment_intents",
                 _intent(order, amount, method),
-                f"carnet-charge-{order.transaction_id}-{method}",
+                _idempotency_key(order, method),
             )
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
@@ -238,16 +238,25 @@ class StripeGateway:
 
 def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
     """Return the form of an intent for cards alone: others would need an address to return to."""
-    return {
+    form = {
         "amount": str(amount),
         "currency": order.currency.lower(),
         "payment_method": method,
         "payment_method_types[0]": "card",
-        "metadata[transaction_id]": str(order.transaction_id),
         "metadata[voucher_id]": str(order.voucher_id),
         "metadata[organization_id]": str(order.organization_id),
         "metadata[description]": order.description[:500],
     }
+    if order.transaction_id is not None:
+        form["metadata[transaction_id]"] = str(order.transaction_id)
+    return form
+
+
+def _idempotency_key(order: ChargeOrder, method: str) -> str:
+    """Return the key of an intent: of one payment, or of one voucher without a stored payment."""
+    if order.transaction_id is None:
+        return f"carnet-charge-voucher-{order.voucher_id}-{method}"
+    return f"carnet-charge-{order.transaction_id}-{method}"
 
 
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:

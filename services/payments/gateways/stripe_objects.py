@@ -67,6 +67,7 @@ def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> P
         live=bool(intent.get("livemode")),
         account=account,
         transaction_id=_our_id(intent, "transaction_id"),
+        voucher_id=_our_id(intent, "voucher_id"),
         failure=_failure(intent) if outcome is PaymentOutcome.FAILED else None,
         next_action=_next_action(intent) if outcome is PaymentOutcome.REQUIRES_ACTION else None,
         raw=intent,
@@ -135,6 +136,7 @@ def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> P
         live=bool(charge.get("livemode")),
         account=account,
         transaction_id=_our_id(charge, "transaction_id"),
+        voucher_id=_our_id(charge, "voucher_id"),
         raw=charge,
     )
 

@@ -1,4 +1,4 @@
-"""Charges: the intent is stored, the gateway is asked, the outcome is stored.
+"""Charges: an intent is prepared and its id stored, then it is confirmed and the outcome stored.
 
 No transaction is open while the gateway is asked, and an interrupted charge can be continued:
 by the same call again, by the payer, or by the reconciler.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.exc import StaleDataError
 
 from services.payments import access, queries
 from services.payments.errors import FirstCardUnderWay, PaymentNotPending
@@ -24,7 +25,6 @@ from services.payments.gateways import (
     PaymentReport,
 )
 from services.payments.models import PaymentTransaction, Status
-from services.payments.queries import NumberedPayment
 from services.payments.schemas import ChargeCreate
 from services.payments.service import payments
 from services.payments.service.payments import PaymentView, view_of
@@ -48,30 +48,89 @@ Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Opens a transaction that sees the payment."""
 
 
+NumberedCharge = tuple[PaymentTransaction, str | None]
+"""A payment and the number of its invoice."""
+
+
 @dataclass(frozen=True, slots=True)
-class ChargeAttempt:
-    """What a locked payment allows: to prepare it with a token, or to confirm what is prepared."""
+class Preparation:
+    """What a gateway answered when it was to prepare a payment."""
 
     gateway: OnlineGateway
+    answer: PaymentReport | GatewayRefused | GatewayUnavailable
+
+    @property
+    def gateway_id(self) -> str | None:
+        """The id of the intent, if there is one."""
+        return self.answer.gateway_id if isinstance(self.answer, PaymentReport) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeAttempt:
+    """What a locked payment allows: to prepare it with a token, or to confirm what is prepared.
+
+    `preparation` is there if the gateway was asked before the payment was locked.
+    """
+
+    gateway: OnlineGateway
+    payment: PaymentTransaction
     order: ChargeOrder
     gateway_id: str | None
+    preparation: Preparation | None
 
 
-async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> NumberedPayment:
+async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> NumberedCharge:
     """Charge a voucher, once however often it is called; return it with its invoice number.
 
     Raises ChargeDiffers, and ServiceUnavailable when nothing was tried: call again.
     """
     token = terms.payment_token
+    preparation = await _prepare_first(gateways, terms)
     async with begin() as session:
         payment = await payments.open_payment(
             session, gateways, terms, attempting=token is not None
         )
-        attempt = _begin_attempt(session, gateways, payment, token)
+        attempt = await _begin_attempt(session, gateways, payment, token, preparation)
     failpoint("charge.opened")
-    await _run_attempt(begin, attempt, token)
+    payment_id = payment.id
+    if preparation is not None:
+        await _cancel_if_unused(preparation, payment)
+    row = await _run_attempt(begin, attempt, token)
+    if row is not None:
+        return row
     async with begin() as session:
-        return await queries.get_payment_with_number(session, payment.id)
+        return (await queries.get_payment_with_number(session, payment_id)).tuple()
+
+
+async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation | None:
+    """Prepare the payment of a new voucher, before it is stored; None when that saves nothing.
+
+    Its id is then stored together with the payment, in one transaction.
+    """
+    gateway = gateways.for_method(terms.payment_method)
+    if not terms.first or not terms.amount or not isinstance(gateway, OnlineGateway):
+        return None
+    if terms.payment_token is None:
+        return None
+    order = ChargeOrder(
+        transaction_id=None,
+        voucher_id=terms.voucher_id,
+        organization_id=terms.organization_id,
+        amount=terms.amount,
+        currency=terms.currency,
+        description=terms.description,
+    )
+    return await _prepare_at_gateway(gateway, order, terms.payment_token)
+
+
+async def _cancel_if_unused(preparation: Preparation, payment: PaymentTransaction) -> None:
+    """Cancel the intent of a voucher whose payment has another, or does not need one any more.
+
+    Two calls with one idempotency key have one intent: it may be the stored one.
+    """
+    intent_id = preparation.gateway_id
+    if intent_id is not None and intent_id != payment.gateway_transaction_id:
+        await _cancel_unused(preparation.gateway, intent_id)
 
 
 async def confirm(
@@ -119,19 +178,20 @@ async def confirm_payment(
         return
     async with begin() as session:
         payment = await queries.lock_payment(session, payment_id)
-        attempt = _begin_attempt(session, gateways, payment, token)
+        attempt = await _begin_attempt(session, gateways, payment, token)
     await _run_attempt(begin, attempt, token)
 
 
-def _begin_attempt(
+async def _begin_attempt(
     session: AsyncSession,
     gateways: Gateways,
     payment: PaymentTransaction,
     token: SecretStr | None,
+    preparation: Preparation | None = None,
 ) -> ChargeAttempt | None:
     """Record that the gateway is about to be asked; return None when there is nothing to ask.
 
-    The payment must be locked.
+    The payment must be new or locked. It gets the id of an intent that is prepared already.
     """
     gateway = gateways.online(payment.payment_gateway)
     is_waiting = payment.status in (Status.PENDING, Status.PROCESSING)
@@ -140,29 +200,66 @@ def _begin_attempt(
     if payment.gateway_transaction_id is None and token is None:
         return None
     payments.begin_attempt(session, payment)
-    return ChargeAttempt(gateway, payment.order(), payment.gateway_transaction_id)
+    if preparation is not None and preparation.gateway is not gateway:
+        preparation = None  # the payment was opened with another gateway's settings
+    if preparation is not None and payment.gateway_transaction_id is None:
+        payment.gateway_transaction_id = preparation.gateway_id
+    await session.flush()
+    return ChargeAttempt(
+        gateway, payment, payment.order(), payment.gateway_transaction_id, preparation
+    )
 
 
 async def _run_attempt(
     begin: Begin, attempt: ChargeAttempt | None, token: SecretStr | None
-) -> None:
-    """Take a payment as far as possible now; safe to repeat and to race."""
+) -> NumberedCharge | None:
+    """Take a payment as far as possible now; safe to repeat and to race.
+
+    Return the payment if it was changed and is known without another look.
+    """
     if attempt is None:
-        return
+        return None
     gateway_id = attempt.gateway_id
     if gateway_id is None and token is not None:
         gateway_id = await _prepare(begin, attempt, token)
     if gateway_id is None:
-        return
+        return None
     failpoint("charge.written_down")
     try:
         report = await attempt.gateway.confirm(gateway_id)
     except GatewayUnavailable as error:
         # Whether the card was charged is unknown: the reconciler will ask.
         log.warning("gateway_unavailable", step="confirm", cause=str(error))
-        return
+        return None
     failpoint("charge.confirmed")
-    await apply_answer(begin, attempt.gateway, attempt.order.transaction_id, report)
+    if attempt.gateway_id is not None:
+        return await _settle(begin, attempt, report)
+    await apply_answer(begin, attempt.gateway, attempt.payment.id, report)
+    return None
+
+
+async def _settle(
+    begin: Begin, attempt: ChargeAttempt, report: PaymentReport
+) -> NumberedCharge | None:
+    """Apply a gateway's answer to the payment as this call committed it, without a lock.
+
+    Its version shows whether another transaction has changed it since, such as a webhook's: then
+    the payment is locked and read again. Return None in that case, and when nothing changed.
+    """
+    payment, payment_id, version = attempt.payment, attempt.payment.id, attempt.payment.version
+    try:
+        async with begin() as session:
+            session.add(payment)
+            invoice = await payments.apply_report(
+                session, payment, report, live=attempt.gateway.live
+            )
+    except StaleDataError:
+        await apply_answer(begin, attempt.gateway, payment_id, report)
+        return None
+    await _end_attempt(attempt.gateway, report, has_failed=payment.status == Status.FAILED)
+    if payment.version == version:
+        return None
+    return payment, invoice.number if invoice else None
 
 
 async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> str | None:
@@ -171,28 +268,36 @@ async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> st
     Of two simultaneous attempts one is stored; the other's intent, with which nothing was charged,
     is cancelled. Raises ServiceUnavailable.
     """
-    payment_id = attempt.order.transaction_id
+    preparation = attempt.preparation
+    if preparation is None:
+        preparation = await _prepare_at_gateway(attempt.gateway, attempt.order, token)
+    answer = preparation.answer
+    if isinstance(answer, GatewayUnavailable):
+        log.warning("gateway_unavailable", step="prepare", cause=str(answer))
+        detail = "The payment gateway does not answer. Try again later."
+        raise ServiceUnavailable(detail) from answer
+    async with begin() as session:
+        payment = await queries.lock_payment(session, attempt.payment.id)
+        if payment.is_unfinished and payment.gateway_transaction_id is None:
+            if isinstance(answer, GatewayRefused):
+                payments.fail_payment(session, payment, answer.failure)
+            else:
+                payment.gateway_transaction_id = answer.gateway_id
+    await _cancel_if_unused(preparation, payment)
+    return None if isinstance(answer, GatewayRefused) else payment.gateway_transaction_id
+
+
+async def _prepare_at_gateway(
+    gateway: OnlineGateway, order: ChargeOrder, token: SecretStr
+) -> Preparation:
+    """Create an intent; the gateway's errors are returned, as they may concern a later step."""
     failpoint("charge.before_prepare")
     try:
-        report = await attempt.gateway.prepare(attempt.order, token)
-    except GatewayRefused as refusal:
-        async with begin() as session:
-            payment = await queries.lock_payment(session, payment_id)
-            if payment.is_unfinished and payment.gateway_transaction_id is None:
-                payments.fail_payment(session, payment, refusal.failure)
-        return None
-    except GatewayUnavailable as error:
-        log.warning("gateway_unavailable", step="prepare", cause=str(error))
-        raise ServiceUnavailable("The payment gateway does not answer. Try again later.") from error
+        report = await gateway.prepare(order, token)
+    except (GatewayRefused, GatewayUnavailable) as error:
+        return Preparation(gateway, error)
     failpoint("charge.prepared")
-    async with begin() as session:
-        payment = await queries.lock_payment(session, payment_id)
-        if payment.is_unfinished and payment.gateway_transaction_id is None:
-            payment.gateway_transaction_id = report.gateway_id
-        stored_id = payment.gateway_transaction_id
-    if stored_id != report.gateway_id:
-        await _cancel_unused(attempt.gateway, report.gateway_id)
-    return stored_id
+    return Preparation(gateway, report)
 
 
 async def refresh(
@@ -219,6 +324,10 @@ async def apply_answer(
         payment = await queries.lock_payment(session, payment_id)
         await payments.apply_report(session, payment, report, live=gateway.live)
         has_failed = payment.status == Status.FAILED
+    await _end_attempt(gateway, report, has_failed=has_failed)
+
+
+async def _end_attempt(gateway: OnlineGateway, report: PaymentReport, *, has_failed: bool) -> None:
     failpoint("charge.entered")
     if has_failed:
         await _cancel_unused(gateway, report.gateway_id)

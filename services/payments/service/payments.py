@@ -20,7 +20,7 @@ from services.payments.errors import (
 )
 from services.payments.events import announce
 from services.payments.gateways import BY_HAND, Failure, Gateways, OnlineGateway, PaymentReport
-from services.payments.models import PAID, PaymentTransaction, Status
+from services.payments.models import PAID, Invoice, PaymentTransaction, Status
 from services.payments.queries import NumberedPayment, PaymentBalance, PaymentFilter
 from services.payments.schemas import PaymentTerms, plain
 from services.payments.service import invoices, refunds
@@ -98,8 +98,8 @@ async def open_payment(
 ) -> PaymentTransaction:
     """Return the payment of a voucher, created if there is none; what costs nothing is paid.
 
-    `attempting` states that a card is charged next. Raises ChargeDiffers when there is a payment of
-    other terms.
+    `attempting` states that a card is charged next. A new payment is written by the next flush.
+    Raises ChargeDiffers when there is a payment of other terms.
     """
     await queries.lock_voucher(session, terms.voucher_id)
     existing = await queries.lock_payment_of_voucher(session, terms.voucher_id)
@@ -111,16 +111,16 @@ async def open_payment(
     gateway = gateways.for_method(terms.payment_method) if terms.amount else gateways.named(BY_HAND)
     attempting = attempting and isinstance(gateway, OnlineGateway)
     payment = PaymentTransaction(
-        **terms.model_dump(exclude={"buyer", "seller", "payment_token"}),
+        **terms.model_dump(include=set(PaymentTerms.model_fields) - {"buyer", "seller"}),
         buyer=plain(terms.buyer),
         seller=plain(terms.seller),
         payment_gateway=gateway.name,
         status=Status.PROCESSING if attempting else Status.PENDING,
     )
     session.add(payment)
-    await session.flush()
     announce(session, "CHARGE", payment)
     if not payment.amount:
+        await session.flush()
         await _succeed(session, payment, Decimal(0))
     return payment
 
@@ -142,10 +142,11 @@ _ACTIONS: Mapping[Status, str] = {
 
 async def apply_report(
     session: AsyncSession, payment: PaymentTransaction, report: PaymentReport, *, live: bool | None
-) -> bool:
-    """Apply a gateway's report to a payment; return whether it changed the payment.
+) -> Invoice | None:
+    """Apply a gateway's report to a payment; return the invoice if it was issued by this.
 
-    The payment must be locked. An answer, a webhook and the reconciler all end here.
+    The payment must be locked, or be as it was last committed: then StaleDataError is raised if it
+    was changed since. An answer, a webhook and the reconciler all end here.
     """
     expected = ExpectedPayment(payment.amount, payment.currency, live)
     verdict = judge(Status(payment.status), expected, report)
@@ -154,12 +155,13 @@ async def apply_report(
         if reason is not None and payment.status != Status.QUARANTINED:
             CONTRADICTIONS.inc()
             log.error("payment_contradicted", payment_id=payment.id, reason=reason)
-        return False
+        return None
+    invoice = None
     payment.gateway_response = dict(report.raw)
     payment.next_action = dict(report.next_action) if report.next_action else None
     match verdict.status:
         case Status.SUCCEEDED:
-            await _succeed(session, payment, report.captured)
+            invoice = await _succeed(session, payment, report.captured)
         case Status.QUARANTINED:
             quarantine_payment(session, payment, verdict.reason or "", report.captured)
         case Status.FAILED:
@@ -168,8 +170,9 @@ async def apply_report(
         case _:
             payment.status = verdict.status
             announce(session, _ACTIONS[verdict.status], payment)
+    await session.flush()
     SETTLED.labels(payment.status).inc()
-    return True
+    return invoice
 
 
 async def mark_paid(
@@ -191,10 +194,14 @@ async def mark_paid(
     return view_of(actor, await queries.get_payment_with_number(session, payment_id))
 
 
-async def _succeed(session: AsyncSession, payment: PaymentTransaction, captured: Decimal) -> None:
+async def _succeed(
+    session: AsyncSession, payment: PaymentTransaction, captured: Decimal
+) -> Invoice:
     payment.status = Status.SUCCEEDED
     payment.captured_amount = captured
     payment.completed_at = now()
+    # The payment's row is locked before the series, as everywhere: else there would be deadlocks.
+    await session.flush()
     invoice = await invoices.issue_invoice(session, payment)
     announce(
         session,
@@ -205,6 +212,7 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, captured:
     )
     if payment.void_requested_at is not None:
         await refunds.give_back_all(session, payment)
+    return invoice
 
 
 def quarantine_payment(

@@ -177,6 +177,10 @@ async def _find_payment(
     payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.gateway_id)
     if payment is None and report.transaction_id is not None:
         return await queries.lock_payment_of_gateway(session, gateway.name, report.transaction_id)
+    if payment is None and report.voucher_id is not None:
+        # An intent that was prepared before its payment had an id.
+        payment = await queries.lock_payment_of_voucher(session, report.voucher_id)
+        return payment if payment and payment.payment_gateway == gateway.name else None
     return payment
 
 

@@ -1,7 +1,7 @@
 """A network that loses chosen requests or responses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 
@@ -14,6 +14,10 @@ def _nothing(_request: httpx.Request) -> bool:
     return False
 
 
+async def _nobody(_request: httpx.Request) -> None:
+    """Do nothing while an answer is under way."""
+
+
 class Crash(BaseException):
     """The end of our process: no code catches it, and nothing is stored after it."""
 
@@ -21,7 +25,8 @@ class Crash(BaseException):
 class UnreliableNetwork(httpx.AsyncBaseTransport):
     """A transport that loses chosen requests, or the answers to them, and remembers all.
 
-    With `crashing` our process ends where the loss would have been noticed.
+    With `crashing` our process ends where the loss would have been noticed. `meanwhile` is what
+    others do after a request was answered and before the answer arrives.
     """
 
     def __init__(self) -> None:
@@ -29,6 +34,7 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
         self.lose_request: Chosen = _nothing
         self.lose_answer: Chosen = _nothing
         self.crashing = False
+        self.meanwhile: Callable[[httpx.Request], Awaitable[None]] = _nobody
         self.requests: list[tuple[str, str]] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -37,6 +43,7 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
             self._crash()
             raise httpx.ConnectError("lost on the way there", request=request)
         answer = await self._real.handle_async_request(request)
+        await self.meanwhile(request)
         if self.lose_answer(request):
             await answer.aread()
             await answer.aclose()
@@ -47,6 +54,7 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
     def heal(self) -> None:
         """Lose nothing from now on."""
         self.lose_request = self.lose_answer = _nothing
+        self.meanwhile = _nobody
         self.crashing = False
 
     def _crash(self) -> None:

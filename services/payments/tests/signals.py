@@ -146,11 +146,16 @@ class CardIssuer:
 
     async def captures(self, voucher_id: int) -> int:
         """Return how often a voucher was charged."""
-        return sum(
-            intent["status"] == "succeeded"
+        intents = await self.intents(voucher_id)
+        return sum(intent["status"] == "succeeded" for intent in intents)
+
+    async def intents(self, voucher_id: int) -> list[dict[str, Any]]:
+        """Return every intent that was made for a voucher."""
+        return [
+            intent
             for intent in await self._all("/v1/payment_intents")
             if intent["metadata"].get("voucher_id") == str(voucher_id)
-        )
+        ]
 
     async def _all(self, path: str) -> list[dict[str, Any]]:
         answer = await self._client.get(path, params={"limit": 100_000})

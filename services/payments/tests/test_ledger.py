@@ -137,11 +137,12 @@ class Books(RuleBasedStateMachine):
         target=orders,
         amount=st.sampled_from(["0.50", "100.00", "399.99"]),
         card=st.sampled_from([VISA, VISA, DECLINED, SECURE, None]),
+        first=st.booleans(),
         fault=FAULTS,
     )
-    def purchase(self, amount: str, card: str | None, fault: Fault) -> ChargeCreate:
+    def purchase(self, amount: str, card: str | None, first: bool, fault: Fault) -> ChargeCreate:
         token = self.world.run(self.world.issuer.card(card)) if card == SECURE else card
-        body = ChargeCreate.model_validate(order(amount=amount, payment_token=token))
+        body = ChargeCreate.model_validate(order(amount=amount, payment_token=token, first=first))
         self.charge(body, fault)
         return body
 
