@@ -45,6 +45,7 @@ from services.payments.queries.repayments import (
 )
 from services.payments.queries.reports import DaySums, SeriesNumbers, list_day_sums, list_series
 from services.payments.queries.webhooks import (
+    STORE_WEBHOOK,
     delete_webhook_bodies,
     get_webhook,
     list_waiting_webhooks,
@@ -52,6 +53,7 @@ from services.payments.queries.webhooks import (
 )
 
 __all__ = [
+    "STORE_WEBHOOK",
     "DaySums",
     "NumberedPayment",
     "PaymentBalance",

@@ -2,13 +2,69 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import (
+    BindParameter,
+    Numeric,
+    Table,
+    Text,
+    bindparam,
+    case,
+    literal,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import (
-    WebhookEvent,
+from services.payments.models import PaymentTransaction, Status, WebhookEvent, WebhookOutcome
+
+
+def _parameter(column: Any) -> BindParameter[Any]:
+    return bindparam(column.key, type_=column.type)
+
+
+_WEBHOOKS = cast(Table, WebhookEvent.__table__)
+_PAYMENT = PaymentTransaction
+_IS_IN_OUR_BOOKS = (
+    select(_PAYMENT.id)
+    .where(
+        _PAYMENT.status == Status.SUCCEEDED,
+        _PAYMENT.payment_gateway == _parameter(WebhookEvent.gateway),
+        _PAYMENT.gateway_transaction_id == bindparam("payment_id", type_=Text()),
+        _PAYMENT.currency == bindparam("currency", type_=Text()),
+        # The columns' own type would round what a gateway reports.
+        _PAYMENT.amount == bindparam("amount", type_=Numeric()),
+        _PAYMENT.captured_amount == bindparam("captured", type_=Numeric()),
+    )
+    .exists()
 )
+_GIVEN = (
+    WebhookEvent.gateway,
+    WebhookEvent.event_id,
+    WebhookEvent.type,
+    WebhookEvent.body,
+    WebhookEvent.signed_at,
+    WebhookEvent.received_at,
+)
+
+STORE_WEBHOOK = (
+    insert(_WEBHOOKS)
+    .from_select(
+        [*(column.key for column in _GIVEN), "attempts", "next_attempt_at", "outcome"],
+        select(
+            *(_parameter(column) for column in _GIVEN),
+            literal(0),
+            case((~_IS_IN_OUR_BOOKS, _parameter(WebhookEvent.received_at)), else_=null()),
+            case((_IS_IN_OUR_BOOKS, WebhookOutcome.UNCHANGED.value), else_=null()),
+        ),
+    )
+    .on_conflict_do_nothing(index_elements=["gateway", "event_id"])
+    .returning(_WEBHOOKS.c.id, _WEBHOOKS.c.outcome)
+)
+"""Stores a webhook, and finishes it if a payment has what the parameters say; one statement."""
 
 _WAITING_WEBHOOKS = (
     select(WebhookEvent.id)

@@ -183,7 +183,7 @@ class Reconciler:
         async for notice, body in gateway.events_since(since):
             with _isolated("event", notice.event_id):
                 async with self.transactions.system() as session:
-                    is_new = await webhooks.store(session, gateway.name, notice, body)
+                    is_new = await webhooks.store(session, gateway, notice, body, None)
                 if is_new:
                     log.info("webhook_missed", gateway=gateway.name, event_id=notice.event_id)
         async for report in gateway.refunds_since(since):

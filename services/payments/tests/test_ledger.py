@@ -270,9 +270,9 @@ class Books(RuleBasedStateMachine):
 
     async def _store(self, body: bytes) -> None:
         headers = {"stripe-signature": signature(body)}
-        notice = webhooks.verify(self.world.card, body, headers)
+        notice, report = webhooks.verify(self.world.card, body, headers)
         async with self.world.transactions.system() as session:
-            await webhooks.store(session, "stripe", notice, body)
+            await webhooks.store(session, self.world.card, notice, body, report)
 
     @rule()
     def process_webhooks(self) -> None:
