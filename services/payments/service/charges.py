@@ -99,7 +99,8 @@ async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> Numbe
     if row is not None:
         return row
     async with begin() as session:
-        return (await queries.get_payment_with_number(session, payment_id)).tuple()
+        payment, number = await queries.get_payment_with_number(session, payment_id)
+        return payment, number
 
 
 async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation | None:
