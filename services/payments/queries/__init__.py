@@ -4,12 +4,11 @@ from services.payments.queries.disputes import disputes_of, find_dispute, page_o
 from services.payments.queries.invoices import (
     credit_notes_of,
     find_invoice,
-    find_last_document,
     get_document,
     get_invoice,
+    get_issue_basis,
     lock_series,
     page_of_invoices,
-    seller_changes_of,
 )
 from services.payments.queries.payments import (
     NumberedPayment,
@@ -67,11 +66,11 @@ __all__ = [
     "find_balance_of_voucher",
     "find_dispute",
     "find_invoice",
-    "find_last_document",
     "find_refund_of_quote",
     "find_repayment",
     "get_document",
     "get_invoice",
+    "get_issue_basis",
     "get_payment",
     "get_payment_with_number",
     "get_refund",
@@ -98,5 +97,4 @@ __all__ = [
     "page_of_payments",
     "page_of_repayments",
     "refunds_of",
-    "seller_changes_of",
 ]

@@ -1,10 +1,13 @@
 """Queries of invoices, credit notes and their sellers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from services.payments.errors import InvoiceNotFound
 from services.payments.models import (
@@ -43,22 +46,47 @@ async def lock_series(session: AsyncSession, organization_id: int, kind: Invoice
     await session.execute(_LOCK_SERIES, {"name": f"series/{organization_id}/{kind}"})
 
 
-_LAST_DOCUMENT = (
-    select(Invoice)
+@dataclass(frozen=True, slots=True)
+class IssueBasis:
+    """What the next document of an organization depends on.
+
+    `seller_changes` are the changed fields of the organization as they are now; `last` is when the
+    document with the highest number was issued, and its date.
+    """
+
+    seller_changes: dict[str, Any]
+    last: tuple[datetime, date] | None
+
+
+_EARLIER = aliased(Invoice)
+_LAST_ID = (
+    select(_EARLIER.id)
     .where(
-        Invoice.organization_id == bindparam("organization_id"), Invoice.kind == bindparam("kind")
+        _EARLIER.organization_id == bindparam("organization_id"), _EARLIER.kind == bindparam("kind")
     )
-    .order_by(Invoice.year.desc(), Invoice.sequence.desc())
+    .order_by(_EARLIER.year.desc(), _EARLIER.sequence.desc())
     .limit(1)
+    .scalar_subquery()
+)
+_SELLER_CHANGES = (
+    select(SellerChanges.changes)
+    .where(SellerChanges.organization_id == bindparam("organization_id"))
+    .scalar_subquery()
+)
+_ISSUE_BASIS = (
+    select(_SELLER_CHANGES, Invoice.issued_at, Invoice.issue_date)
+    .select_from(select(literal(1)).subquery())
+    .outerjoin(Invoice, Invoice.id == _LAST_ID)
 )
 
 
-async def find_last_document(
+async def get_issue_basis(
     session: AsyncSession, organization_id: int, kind: InvoiceKind
-) -> Invoice | None:
-    """Return the document with an organization's highest number of this kind, or None."""
+) -> IssueBasis:
+    """Return what an organization's next document of this kind depends on."""
     parameters = {"organization_id": organization_id, "kind": kind}
-    return await session.scalar(_LAST_DOCUMENT, parameters)
+    changes, issued_at, issue_date = (await session.execute(_ISSUE_BASIS, parameters)).one()
+    return IssueBasis(changes or {}, (issued_at, issue_date) if issued_at else None)
 
 
 async def page_of_invoices(
@@ -86,13 +114,3 @@ async def credit_notes_of(session: AsyncSession, payment_id: int) -> Sequence[In
         Invoice.transaction_id == payment_id, Invoice.kind == InvoiceKind.CREDIT_NOTE
     )
     return (await session.scalars(statement.order_by(Invoice.id))).all()
-
-
-_SELLER_CHANGES = select(SellerChanges.changes).where(
-    SellerChanges.organization_id == bindparam("organization_id")
-)
-
-
-async def seller_changes_of(session: AsyncSession, organization_id: int) -> dict[str, Any]:
-    """Return what changed of an organization, each field as it is now."""
-    return await session.scalar(_SELLER_CHANGES, {"organization_id": organization_id}) or {}

@@ -155,7 +155,7 @@ async def issue_credit_note(
         session,
         payment,
         InvoiceKind.CREDIT_NOTE,
-        corrected=invoice,
+        corrects=DocumentDate(invoice.issued_at, invoice.issue_date),
         total=refund.amount,
         lines=[_line(f"Refund: {payment.description}", str(refund.amount))],
         refund_id=refund.id,
@@ -168,15 +168,16 @@ async def _issue(
     payment: PaymentTransaction,
     kind: InvoiceKind,
     *,
-    corrected: Invoice | None = None,
+    corrects: DocumentDate | None = None,
     **columns: Any,
 ) -> Invoice:
     # Read the time after the lock: a later number must not have an earlier date.
     await queries.lock_series(session, payment.organization_id, kind)
-    seller = payment.seller | await queries.seller_changes_of(session, payment.organization_id)
-    last = await queries.find_last_document(session, payment.organization_id, kind)
+    basis = await queries.get_issue_basis(session, payment.organization_id, kind)
+    seller = payment.seller | basis.seller_changes
     zone = ZoneInfo(str(seller.get("timezone") or "UTC"))
-    document_date = date_document(now(), zone, _date_of(last), _date_of(corrected))
+    last = DocumentDate(*basis.last) if basis.last else None
+    document_date = date_document(now(), zone, last, corrects)
     sequence = await _take_number(session, payment.organization_id, kind, document_date.year)
     invoice = Invoice(
         organization_id=payment.organization_id,
@@ -197,10 +198,6 @@ async def _issue(
     session.add(invoice)
     record(session, "CREATE", invoice, voucher_id=payment.voucher_id)
     return invoice
-
-
-def _date_of(document: Invoice | None) -> DocumentDate | None:
-    return DocumentDate(document.issued_at, document.issue_date) if document else None
 
 
 _TAKE_NUMBER = (
