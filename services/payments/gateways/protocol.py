@@ -109,8 +109,8 @@ WebhookReport = PaymentReport | RefundReport | DisputeReport
 class ChargeOrder:
     """What the gateway is to charge.
 
-    `transaction_id` is None when the payment is prepared before it is stored: its voucher alone
-    identifies it then.
+    `transaction_id` is None when the payment is prepared before it is stored, as the first attempt
+    of a voucher is. A gateway that names payments itself uses `reference`, which is never None.
     """
 
     transaction_id: int | None
@@ -119,6 +119,13 @@ class ChargeOrder:
     amount: Decimal
     currency: str
     description: str
+
+    @property
+    def reference(self) -> str:
+        """A name of the payment that no payment of another voucher has."""
+        if self.transaction_id is None:
+            return f"voucher-{self.voucher_id}"
+        return str(self.transaction_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +209,9 @@ class OnlineGateway(Gateway, Protocol):
     async def prepare(self, order: ChargeOrder, token: SecretStr) -> PaymentReport:
         """Create the payment at the gateway; nothing is charged.
 
-        Raises GatewayUnavailable and GatewayRefused.
+        It may be called several times for one payment, and the payment may never be stored: what
+        was prepared must have no effect until `confirm`. Raises GatewayUnavailable and
+        GatewayRefused.
         """
         ...
 

@@ -103,7 +103,7 @@ class StripeGateway:
             intent = await self._forms.post(
                 "/v1/payment_intents",
                 _intent(order, amount, method),
-                _idempotency_key(order, method),
+                f"carnet-charge-{order.reference}-{method}",
             )
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
@@ -128,7 +128,9 @@ class StripeGateway:
     async def confirm(self, gateway_id: str) -> PaymentReport:
         """Confirm an intent, or report what became of it; raises GatewayUnavailable."""
         try:
-            intent = await self._forms.post(f"/v1/payment_intents/{quote(gateway_id)}/confirm", {})
+            intent = await self._forms.post(
+                f"/v1/payment_intents/{quote(gateway_id, safe='')}/confirm", {}
+            )
         except StripeError as error:
             if isinstance(_raised(error), GatewayUnavailable):
                 raise GatewayUnavailable(type(error).__name__) from error
@@ -250,13 +252,6 @@ def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
     if order.transaction_id is not None:
         form["metadata[transaction_id]"] = str(order.transaction_id)
     return form
-
-
-def _idempotency_key(order: ChargeOrder, method: str) -> str:
-    """Return the key of an intent: of one payment, or of one voucher without a stored payment."""
-    if order.transaction_id is None:
-        return f"carnet-charge-voucher-{order.voucher_id}-{method}"
-    return f"carnet-charge-{order.transaction_id}-{method}"
 
 
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:

@@ -1,5 +1,6 @@
 """The gateways themselves: units, settings, and what Stripe does that localstripe cannot."""
 
+from dataclasses import replace
 from decimal import Decimal
 from urllib.parse import parse_qs
 
@@ -113,6 +114,19 @@ async def test_an_intent_is_for_cards_and_carries_our_ids_and_key() -> None:
     assert sent["payment_method_types[0]"] == "card"
     assert sent["metadata[transaction_id]"] == "1"
     assert "confirm" not in sent
+
+
+async def test_the_intent_of_a_payment_without_an_id_is_identified_by_its_voucher() -> None:
+    stripe = Stripe(httpx.Response(200, json=INTENT))
+    gateway = stripe.gateway()
+    await gateway.prepare(replace(ORDER, transaction_id=None), SecretStr("pm_card_visa"))
+    await gateway.aclose()
+    [request] = stripe.requests
+    key = f"carnet-charge-voucher-{ORDER.voucher_id}-pm_card_visa"
+    assert request.headers["idempotency-key"] == key
+    sent = parse_qs(request.content.decode())
+    assert sent["metadata[voucher_id]"] == [str(ORDER.voucher_id)]
+    assert "metadata[transaction_id]" not in sent
 
 
 async def test_a_card_token_becomes_a_payment_method() -> None:

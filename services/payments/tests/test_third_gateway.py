@@ -38,7 +38,7 @@ class TrustingBank:
         self.refunds = {}
 
     async def prepare(self, order, token):
-        number = f"bank-{order.transaction_id}"
+        number = f"bank-{order.reference}"
         self.known[number] = PaymentReport(
             number, PaymentOutcome.PREPARED, order.amount, order.currency
         )
@@ -121,6 +121,23 @@ async def test_one_file_and_one_setting(
         await _refund_works(client, waiting["transaction_id"], owner)
     [row] = await database.rows("SELECT client_id, status FROM payment_transactions")
     assert (row["client_id"], row["status"]) == (CLIENT, "refunded")
+
+
+async def test_first_attempts_have_references_of_their_own(
+    settings: Settings, database: Database, vouchers: dict[str, str], tmp_path: Path
+) -> None:
+    """They are prepared before their payments have ids."""
+    (tmp_path / "trusting.py").write_text(FILE)
+    package.__path__.append(str(tmp_path))
+    moved = {"credit_card": "trusting", "bank_transfer": "trusting"}
+    opened = Settings.model_validate(settings.model_dump() | {"gateways": moved}).open_gateways()
+    package.__path__.remove(str(tmp_path))
+    bodies = [order(first=True) for _ in range(2)]
+    async with client_of(create_app(settings, gateways=opened)) as client:
+        for body in bodies:
+            assert (await charge(client, vouchers, body))["status"] == "processing"
+    rows = await database.rows("SELECT gateway_transaction_id AS id FROM payment_transactions")
+    assert {row["id"] for row in rows} == {f"bank-voucher-{body['voucher_id']}" for body in bodies}
 
 
 async def _refund_works(client: httpx.AsyncClient, payment_id: int, owner: dict[str, str]) -> None:
