@@ -41,7 +41,7 @@ _IS_IN_OUR_BOOKS = (
     )
     .exists()
 )
-_GIVEN = (
+_INPUTS = (
     WebhookEvent.gateway,
     WebhookEvent.event_id,
     WebhookEvent.type,
@@ -53,9 +53,9 @@ _GIVEN = (
 STORE_WEBHOOK = (
     insert(_WEBHOOKS)
     .from_select(
-        [*(column.key for column in _GIVEN), "attempts", "next_attempt_at", "outcome"],
+        [*(column.key for column in _INPUTS), "attempts", "next_attempt_at", "outcome"],
         select(
-            *(_parameter(column) for column in _GIVEN),
+            *(_parameter(column) for column in _INPUTS),
             literal(0),
             case((~_IS_IN_OUR_BOOKS, _parameter(WebhookEvent.received_at)), else_=null()),
             case((_IS_IN_OUR_BOOKS, WebhookOutcome.UNCHANGED.value), else_=null()),
