@@ -163,7 +163,7 @@ async def apply_report(
         case Status.SUCCEEDED:
             invoice = await _succeed(session, payment, report.captured)
         case Status.QUARANTINED:
-            quarantine_payment(session, payment, verdict.reason or "", report.captured)
+            await quarantine_payment(session, payment, verdict.reason or "", report.captured)
         case Status.FAILED:
             failure = report.failure or Failure("payment_failed", "It failed.")
             fail_payment(session, payment, failure)
@@ -215,7 +215,7 @@ async def _succeed(
     return invoice
 
 
-def quarantine_payment(
+async def quarantine_payment(
     session: AsyncSession, payment: PaymentTransaction, reason: str, captured: Decimal
 ) -> None:
     """Set a payment aside for a person: the gateway and our books do not agree."""
@@ -223,9 +223,11 @@ def quarantine_payment(
     payment.quarantine_reason = reason
     payment.captured_amount = captured
     payment.completed_at = now()
+    announce(session, "QUARANTINE", payment, reason=reason)
+    # If another transaction was faster, this raises StaleDataError: it has counted the payment.
+    await session.flush()
     QUARANTINED.inc()
     log.error("payment_quarantined", payment_id=payment.id, reason=reason)
-    announce(session, "QUARANTINE", payment, reason=reason)
 
 
 def fail_payment(session: AsyncSession, payment: PaymentTransaction, failure: Failure) -> None:

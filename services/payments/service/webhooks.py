@@ -201,7 +201,7 @@ async def _apply(
             await refunds.apply_refund_report(session, payment, refund_report)
     elif report.captured > 0 and payment.is_unfinished:
         reason = "an intent took money that was never written down for this payment"
-        payments.quarantine_payment(session, payment, reason, report.captured)
+        await payments.quarantine_payment(session, payment, reason, report.captured)
     await session.flush()
     return payment.version != before
 

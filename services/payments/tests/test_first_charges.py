@@ -7,12 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, event
 
 from services.payments.gateways import Gateways
+from services.payments.gateways.stripe import StripeGateway, StripeSettings
+from services.payments.models import Method
 from services.payments.schemas import ChargeCreate, PaymentTerms
 from services.payments.service import charges, payments, webhooks
 from services.payments.service.reconciliation import Reconciler
+from services.payments.telemetry import QUARANTINED
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, deliver, intent_event, order
 from services.payments.tests.test_charges import charge, types
@@ -294,6 +298,36 @@ async def test_a_webhook_may_be_faster_than_the_answer(
     assert paid["invoice_number"].endswith("-000001")
     assert (await types(database)).count("payments.payment.succeeded.v1") == 1
     assert len(await database.rows("SELECT * FROM invoices")) == 1
+
+
+async def test_a_quarantine_that_a_webhook_has_entered_is_counted_once(
+    stripe_settings: StripeSettings,
+    client: httpx.AsyncClient,
+    transactions: Transactions,
+    network: UnreliableNetwork,
+    issuer: CardIssuer,
+    database: Database,
+) -> None:
+    """A key of live mode, and a gateway of test mode: every answer contradicts our books."""
+    live_key = SecretStr("sk_live_payments")
+    live = StripeGateway(stripe_settings.model_copy(update={"api_key": live_key}), network)
+    gateways = Gateways({Method.CREDIT_CARD: live})
+
+    async def report(request: httpx.Request) -> None:
+        if to_path("/confirm")(request):
+            network.heal()
+            intent = await issuer.intent((await payment_of(database))["gateway_transaction_id"])
+            await deliver(client, intent_event(intent))
+            await webhooks.process_due(transactions, gateways)
+
+    network.meanwhile = report
+    counted = QUARANTINED._value.get()
+    row, _ = await charges.charge(
+        transactions.system, gateways, ChargeCreate.model_validate(first())
+    )
+    assert row.status == "quarantined"
+    assert (await types(database)).count("payments.payment.quarantined.v1") == 1
+    assert QUARANTINED._value.get() == counted + 1
 
 
 async def test_webhooks_and_charges_of_one_organization_do_not_block_each_other(
