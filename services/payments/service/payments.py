@@ -152,9 +152,8 @@ async def apply_report(
     verdict = judge(Status(payment.status), expected, report)
     if verdict is None:
         reason = contradiction_of(expected, report)
-        if reason is not None and payment.status != Status.QUARANTINED:
-            CONTRADICTIONS.inc()
-            log.error("payment_contradicted", payment_id=payment.id, reason=reason)
+        if reason is not None:
+            report_contradiction(payment, reason)
         return None
     invoice = None
     payment.gateway_response = dict(report.raw)
@@ -228,6 +227,13 @@ async def quarantine_payment(
     await session.flush()
     QUARANTINED.inc()
     log.error("payment_quarantined", payment_id=payment.id, reason=reason)
+
+
+def report_contradiction(payment: PaymentTransaction, reason: str) -> None:
+    """Count and log what contradicts a payment whose state it cannot change any more."""
+    if payment.status != Status.QUARANTINED:
+        CONTRADICTIONS.inc()
+        log.error("payment_contradicted", payment_id=payment.id, reason=reason)
 
 
 def fail_payment(session: AsyncSession, payment: PaymentTransaction, failure: Failure) -> None:

@@ -26,7 +26,12 @@ from services.payments.gateways import (
     WebhookRefused,
     WebhookReport,
 )
-from services.payments.models import PaymentTransaction, WebhookEvent, WebhookOutcome
+from services.payments.models import (
+    ENDED_UNPAID,
+    PaymentTransaction,
+    WebhookEvent,
+    WebhookOutcome,
+)
 from services.payments.service import disputes, payments, refunds
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
@@ -42,6 +47,7 @@ BODIES_AT_ONCE = 1000
 MAX_ATTEMPTS = 12
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
+OTHER_INTENT_PAID = "an intent took money that was never stored for this payment"
 
 
 async def receive(
@@ -193,15 +199,17 @@ async def _apply(
     if payment is None:
         return False
     before = payment.version
-    if payment.gateway_transaction_id is None and report.captured > 0 and payment.is_unfinished:
+    is_unpaid = payment.is_unfinished or payment.status in ENDED_UNPAID
+    if payment.gateway_transaction_id is None and report.captured > 0 and is_unpaid:
         payment.gateway_transaction_id = report.gateway_id
     if payment.gateway_transaction_id == report.gateway_id:
         await payments.apply_report(session, payment, report, live=gateway.live)
         for refund_report in report.refunds or ():
             await refunds.apply_refund_report(session, payment, refund_report)
-    elif report.captured > 0 and payment.is_unfinished:
-        reason = "an intent took money that was never written down for this payment"
-        await payments.quarantine_payment(session, payment, reason, report.captured)
+    elif report.captured > 0 and is_unpaid:
+        await payments.quarantine_payment(session, payment, OTHER_INTENT_PAID, report.captured)
+    elif report.captured > report.refunded:
+        payments.report_contradiction(payment, OTHER_INTENT_PAID)
     await session.flush()
     return payment.version != before
 

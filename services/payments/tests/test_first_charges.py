@@ -20,7 +20,6 @@ from services.payments.telemetry import QUARANTINED
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, deliver, intent_event, order
 from services.payments.tests.test_charges import charge, types
-from shared.errors import ServiceUnavailable
 from shared.testing import Database
 from shared.transactions import Transactions
 
@@ -382,25 +381,3 @@ async def test_a_voucher_that_is_cancelled_meanwhile_gets_its_money_back(
     assert (row["status"], row["refunded_amount"]) == ("refunded", row["captured_amount"])
     charge_there = await issuer.charge_of(row["gateway_transaction_id"])
     assert charge_there["amount_refunded"] == 39999
-
-
-async def test_money_for_an_intent_without_a_row_is_matched_by_its_voucher(
-    client: httpx.AsyncClient,
-    gateways: Gateways,
-    transactions: Transactions,
-    network: UnreliableNetwork,
-    issuer: CardIssuer,
-    database: Database,
-) -> None:
-    """The payment is stored by the event of the purchase, and has no id of the gateway yet."""
-    body = first()
-    network.lose_answer = to_path("/payment_intents")
-    with pytest.raises(ServiceUnavailable):
-        terms = ChargeCreate.model_validate(body)
-        await charges.charge(transactions.system, gateways, terms)
-    [intent] = await issuer.intents(body["voucher_id"])
-    assert "transaction_id" not in intent["metadata"]
-    await deliver(client, intent_event(intent | {"status": "succeeded"}))
-    await webhooks.process_due(transactions, gateways)
-    row = await payment_of(database)
-    assert (row["status"], row["gateway_transaction_id"]) == ("succeeded", intent["id"])
