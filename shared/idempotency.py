@@ -122,6 +122,15 @@ class IdempotencyClaim:
         if lease:
             await self._lease(session, _LEASE_AGAIN)
 
+    @property
+    def is_leased(self) -> bool:
+        """Whether this request has the key beyond the transaction that claimed it."""
+        return self._leased_until is not None
+
+    def forget_lease(self) -> None:
+        """Forget the lease: the transaction that wrote it was rolled back."""
+        self._leased_until = None
+
     async def _lease(self, session: AsyncSession, statement: Executable) -> bool:
         """Write a lease; return False if the statement does not change another request's row."""
         leased_until = now() + LEASE

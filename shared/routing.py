@@ -133,28 +133,40 @@ class _Route(APIRoute):
                 if self.refuses_card_numbers:
                     await refuse_card_numbers(request, in_header=HEADER)
                 response = await handle(request)
+                write_amounts(response)
+                if settlement := settlement_of(request):
+                    await settlement.settle(response)
+            except AppError as error:
+                return await _refuse(request, error)
             except IdempotencyReplay as replay:
                 return replay.record.response()
-            except AppError as error:
-                denials: Denials = request.app.state.denials
-                denials.count(request, error)
-                settlement = settlement_of(request)
-                if settlement is None:
-                    raise
-                response = problem_of(request, error)
-                await settlement.refuse(response)
-                return response
             except Exception:
                 if settlement := settlement_of(request):
                     await settlement.abandon()
                 raise
-            write_amounts(response)
-            if settlement := settlement_of(request):
-                await settlement.settle(response)
             failpoint("request.before_answer")
             return response
 
         return handle_exactly
+
+
+async def _refuse(request: Request, error: AppError) -> Response:
+    """Return an error's response, stored under the request's Idempotency-Key if it has one.
+
+    Raises the error again if there is no key, or if the error is about the key itself: the key is
+    another request's then.
+    """
+    denials: Denials = request.app.state.denials
+    denials.count(request, error)
+    settlement = settlement_of(request)
+    if settlement is None or isinstance(error, RequestInProgress | IdempotencyKeyReused):
+        raise error
+    response = problem_of(request, error)
+    try:
+        await settlement.refuse(response)
+    except IdempotencyReplay as replay:
+        return replay.record.response()
+    return response
 
 
 class _SignedRoute(_Route):

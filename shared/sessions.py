@@ -2,7 +2,8 @@
 
 `SessionDep` is one transaction. It is committed after the endpoint returns and before the response
 is sent. `WorkDep` opens transactions on demand, for use cases that call another service or hash a
-password in between. Routes for Carnet's own services take `InternalSessionDep` or
+password in between; with `ClaimingWorkDep` the use case itself claims the Idempotency-Key, in its
+first transaction. Routes for Carnet's own services take `InternalSessionDep` or
 `InternalWorkDep`, which verify the calling service's token, and name the services that may call
 them with `called_by`.
 """
@@ -32,8 +33,8 @@ Dependency = TypeVar("Dependency", bound=Callable[..., Any])
 class ClaimSettlement:
     """Settles a claimed Idempotency-Key when the outcome of the request is known.
 
-    With a `session` the key is settled in the request's one transaction, with a `work` in a
-    transaction of its own.
+    With a `session` the key is settled in the request's one transaction, with a `work` in the last
+    transaction, if the use case has left it open, or in a transaction of its own.
     """
 
     def __init__(
@@ -50,18 +51,32 @@ class ClaimSettlement:
         if self._session is not None:
             if is_final(response.status_code):
                 await self._claim.store(self._session, response)
-        elif self._work is not None:
+        elif self._work is not None and self._work.last_session is not None:
+            await self._settle_leased(self._work.last_session, response)
+            await self._work.commit_last()
+        elif self._work is not None and (self._claim.is_leased or is_final(response.status_code)):
             async with self._work.begin() as session:
-                if is_final(response.status_code):
-                    await self._claim.store(session, response)
-                else:
-                    await self._claim.release(session)
+                if not self._claim.is_leased:
+                    await self._claim.begin(session, lease=True)
+                await self._settle_leased(session, response)
+
+    async def _settle_leased(self, session: AsyncSession, response: Response) -> None:
+        if is_final(response.status_code):
+            await self._claim.store(session, response)
+        else:
+            await self._claim.release(session)
 
     async def refuse(self, response: Response) -> None:
-        """Roll back the effect of the request, then store its error response."""
+        """Roll back the effect of the request, then store its error response.
+
+        A request that was refused before it claimed its key, or whose claim was rolled back, claims
+        it now. Raises what `IdempotencyClaim.begin` raises if another request has the key.
+        """
         if self._session is not None:
             await self._session.rollback()
             change_log(self._session).reset()
+        elif self._work is not None:
+            await self._work.roll_back_last()
         await self.settle(response)
 
     async def abandon(self) -> None:
@@ -69,8 +84,9 @@ class ClaimSettlement:
 
         Raises nothing: the failure itself is reported. The lease expires in any case.
         """
-        if self._work is not None:
+        if self._work is not None and self._claim.is_leased:
             with suppress(Exception):
+                await self._work.roll_back_last()
                 async with self._work.begin() as session:
                     await self._claim.release(session)
 
@@ -122,6 +138,22 @@ async def work_of(request: Request, actor: OptionalActorDep) -> AsyncIterator[Wo
     yield work
 
 
+@honours_key
+async def claiming_work_of(request: Request, actor: OptionalActorDep) -> AsyncIterator[Work]:
+    """Yield the request's Work for a use case that opens `Work.begin_first`.
+
+    A last transaction that is still open afterwards is rolled back.
+    """
+    claim = await claim_of_request(request, actor)
+    work = Work(_transactions(request), origin_of(request, actor), tenant_of(actor), claim)
+    if claim:
+        request.state.claim_settlement = ClaimSettlement(claim, work=work)
+    try:
+        yield work
+    finally:
+        await work.roll_back_last()
+
+
 async def unclaimed_work_of(request: Request, actor: OptionalActorDep) -> Work:
     """Return a Work that ignores Idempotency-Key, for responses that must not be stored: tokens."""
     return Work(_transactions(request), origin_of(request, actor), tenant_of(actor), None)
@@ -144,6 +176,7 @@ async def internal_unit_of_work(work: InternalWorkDep) -> AsyncIterator[AsyncSes
 
 SessionDep = Annotated[AsyncSession, Depends(unit_of_work, scope="function")]
 WorkDep = Annotated[Work, Depends(work_of, scope="function")]
+ClaimingWorkDep = Annotated[Work, Depends(claiming_work_of, scope="function")]
 InternalSessionDep = Annotated[AsyncSession, Depends(internal_unit_of_work, scope="function")]
 UnclaimedWorkDep = Annotated[Work, Depends(unclaimed_work_of, scope="function")]
 

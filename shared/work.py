@@ -1,10 +1,12 @@
 """The transactions of a request with a use case that needs more than one."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.actors import Actor
+from shared.changes import change_log
 from shared.context import Origin
 from shared.idempotency import IdempotencyClaim
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
@@ -35,10 +37,63 @@ class Work:
         claim: IdempotencyClaim | None,
     ) -> None:
         self._transactions = transactions
-        self._tenant = tenant
+        self._open = AsyncExitStack()
+        self.tenant = tenant
         self.origin = origin
         self.claim = claim
+        self.last_session: AsyncSession | None = None
+        """The session of the request's last transaction, while that is open."""
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a transaction that commits at the end of the block."""
-        return self._transactions.begin(self.origin, self._tenant)
+        return self._transactions.begin(self.origin, self.tenant)
+
+    @asynccontextmanager
+    async def begin_first(self) -> AsyncIterator[AsyncSession]:
+        """Open the request's first transaction, which leases its Idempotency-Key as well.
+
+        If the block raises, the lease is rolled back with everything else. Raises what
+        `IdempotencyClaim.begin` raises.
+        """
+        async with self.begin() as session:
+            if self.claim is None:
+                yield session
+                return
+            await self.claim.begin(session, lease=True)
+            try:
+                yield session
+            except BaseException:
+                self.claim.forget_lease()
+                raise
+
+    @asynccontextmanager
+    async def begin_last(self) -> AsyncIterator[AsyncSession]:
+        """Open the request's last transaction, which commits with the response of its key.
+
+        It stays open after the block, while the response is made of its rows: nothing else may be
+        called or begun then, and an error that is raised rolls the transaction back. Without a key
+        it commits at the end of the block. If the block raises, it is rolled back at once.
+        """
+        if self.claim is None:
+            async with self.begin() as session:
+                yield session
+            return
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(self.begin())
+            yield session
+            self._open = stack.pop_all()
+            self.last_session = session
+
+    async def commit_last(self) -> None:
+        """Commit the last transaction, if it is open."""
+        self.last_session = None
+        await self._open.aclose()
+
+    async def roll_back_last(self) -> None:
+        """Roll the last transaction back, if it is open."""
+        try:
+            if self.last_session is not None:
+                await self.last_session.rollback()
+                change_log(self.last_session).reset()
+        finally:
+            await self.commit_last()

@@ -7,8 +7,10 @@ import asyncpg
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from shared.actors import Actor
 from shared.auth import ActorDep, CallingServiceDep, called_by
 from shared.changes import Catalogue, record
 from shared.db import SECRET, TYPES, Entity, metadata
@@ -21,10 +23,11 @@ from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
 from shared.service import create_service
-from shared.sessions import InternalSessionDep, SessionDep, WorkDep
+from shared.sessions import ClaimingWorkDep, InternalSessionDep, SessionDep, WorkDep
 from shared.settings import ServiceSettings
 from shared.tenancy import policy_statements
 from shared.testing import Database
+from shared.work import Work
 
 NAME = "sample"
 
@@ -127,13 +130,7 @@ async def create_in_two_steps(body: ThingCreate, work: WorkDep, actor: ActorDep)
     thing_id = work.claim.resource_id if work.claim else None
     if thing_id is None:
         async with work.begin() as session:
-            thing = Thing(name=body.name, price=body.price, organization_id=actor.organization_id)
-            session.add(thing)
-            record(session, "CREATE", thing)
-            await session.flush()
-            thing_id = thing.id
-            if work.claim:
-                await work.claim.attach(session, thing_id)
+            thing_id = await _begin_thing(session, work, body, actor)
     if body.note == "crash":
         raise RuntimeError("between the steps")
     await _misbehave(body.note or "", None)
@@ -142,6 +139,42 @@ async def create_in_two_steps(body: ThingCreate, work: WorkDep, actor: ActorDep)
         made.state = "done"
         record(session, "UPDATE", made)
         return ThingRead.model_validate(made)
+
+
+async def _begin_thing(session: AsyncSession, work: Work, body: ThingCreate, actor: Actor) -> int:
+    thing = Thing(name=body.name, price=body.price, organization_id=actor.organization_id)
+    session.add(thing)
+    record(session, "CREATE", thing)
+    await session.flush()
+    if work.claim:
+        await work.claim.attach(session, thing.id)
+    return thing.id
+
+
+@things.post("/in-two-transactions", status_code=201)
+async def create_in_two_transactions(
+    body: ThingCreate, work: ClaimingWorkDep, actor: ActorDep
+) -> ThingRead:
+    """Do the same with the key in the first transaction and the response in the last one."""
+    if body.name == "refused early":
+        raise Forbidden("This is for the owner.")
+    async with work.begin_first() as session:
+        thing_id = work.claim.resource_id if work.claim else None
+        if thing_id is None:
+            thing_id = await _begin_thing(session, work, body, actor)
+        await _misbehave(body.name, session)
+    if body.note == "crash":
+        raise RuntimeError("between the transactions")
+    await _misbehave(body.note or "", None)
+    async with work.begin_last() as session:
+        made = await session.get_one(Thing, thing_id)
+        made.state = "done"
+        record(session, "UPDATE", made)
+        if body.note == "refused inside":
+            raise TooExpensive
+    if body.note == "refused at last":
+        raise TooExpensive
+    return None if body.note == "unreadable" else ThingRead.model_validate(made)  # type: ignore[return-value]
 
 
 @things.get("")

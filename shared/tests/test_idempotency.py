@@ -19,7 +19,7 @@ from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
-PATHS = ("/api/things", "/api/things/in-two-steps")
+PATHS = ("/api/things", "/api/things/in-two-steps", "/api/things/in-two-transactions")
 
 
 def keyed(headers: dict[str, str], key: str = "key-1") -> dict[str, str]:
@@ -66,12 +66,13 @@ async def test_the_key_belongs_to_its_caller_and_route(
         (PATHS[0], tokens.bearer(6, "staff", 8), "b"),
         (PATHS[1], staff, "c"),
         (PATHS[0], tokens.bearer(6, "staff", 7), "b"),
+        (PATHS[2], staff, "d"),
     )
     for path, headers, name in others:
         answer = await sent(client, path, keyed(headers), name=name)
         assert answer.status_code == 201
     names = await database.rows("SELECT name FROM things ORDER BY name")
-    assert [row["name"] for row in names] == ["a", "b", "c"]
+    assert [row["name"] for row in names] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -95,16 +96,18 @@ async def test_fifty_at_once_have_one_effect(
     assert (await sent(client, path, keyed(staff), **changes)).status_code == 201
 
 
+@pytest.mark.parametrize("path", [PATHS[0], PATHS[2]])
 async def test_a_refusal_is_remembered(
-    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, path: str
 ) -> None:
     for replayed in (False, True):
-        answer = await sent(client, PATHS[0], keyed(staff), name="too expensive")
+        answer = await sent(client, path, keyed(staff), name="too expensive")
         assert (answer.status_code, answer.json()["code"]) == (409, "too_expensive")
         assert ("idempotent-replayed" in answer.headers) is replayed
     assert await database.rows("SELECT * FROM things") == []
 
 
+@pytest.mark.parametrize("path", [PATHS[0], PATHS[2]])
 @pytest.mark.parametrize(("name", "status"), [("unavailable", 503), ("crash", 500)])
 async def test_a_failure_is_not_remembered(
     client: httpx.AsyncClient,
@@ -112,9 +115,10 @@ async def test_a_failure_is_not_remembered(
     database: Database,
     name: str,
     status: int,
+    path: str,
 ) -> None:
     for _ in range(2):
-        answer = await sent(client, PATHS[0], keyed(staff), name=name)
+        answer = await sent(client, path, keyed(staff), name=name)
         assert answer.status_code == status
         assert "idempotent-replayed" not in answer.headers
     assert await database.rows("SELECT * FROM idempotency_keys WHERE status IS NOT NULL") == []
@@ -131,31 +135,87 @@ async def test_an_invalid_body_leaves_the_key_free(
     assert (await sent(client, PATHS[0], keyed(staff))).status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("path", "note"), [(PATHS[1], "crash"), (PATHS[2], "crash"), (PATHS[2], "unreadable")]
+)
 async def test_a_later_attempt_goes_on_where_the_first_was_interrupted(
-    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, path: str, note: str
 ) -> None:
     for _ in range(2):
-        answer = await sent(client, PATHS[1], keyed(staff), note="crash")
+        answer = await sent(client, path, keyed(staff), note=note)
         assert answer.status_code == 500
     [thing] = await database.rows("SELECT id, state FROM things")
     [key] = await database.rows("SELECT resource_id, leased_until, status FROM idempotency_keys")
     assert key == {"resource_id": thing["id"], "leased_until": None, "status": None}
+    assert thing["state"] == "open", "the last step was rolled back with its response"
 
 
+@pytest.mark.parametrize("path", PATHS[1:])
 async def test_a_lease_that_a_crash_left_behind_runs_out(
-    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, path: str
 ) -> None:
-    await sent(client, PATHS[1], keyed(staff))
+    await sent(client, path, keyed(staff))
     async with database.admin() as admin:
         await admin.execute(
             "UPDATE idempotency_keys SET status = NULL, leased_until = now() + interval '40 s'"
         )
-    assert (await sent(client, PATHS[1], keyed(staff))).status_code == 409
+    assert (await sent(client, path, keyed(staff))).status_code == 409
     async with database.admin() as admin:
         await admin.execute("UPDATE idempotency_keys SET leased_until = now()")
-    answer = await sent(client, PATHS[1], keyed(staff))
+    answer = await sent(client, path, keyed(staff))
     assert answer.status_code == 201
     assert len(await database.rows("SELECT * FROM things")) == 1
+
+
+@pytest.mark.parametrize("note", ["refused inside", "refused at last"])
+async def test_a_refusal_in_the_last_transaction_takes_only_that_one_back(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database, note: str
+) -> None:
+    for replayed in (False, True):
+        answer = await sent(client, PATHS[2], keyed(staff), note=note)
+        assert (answer.status_code, answer.json()["code"]) == (409, "too_expensive")
+        assert ("idempotent-replayed" in answer.headers) is replayed
+    [thing] = await database.rows("SELECT state FROM things")
+    assert thing["state"] == "open"
+    [event] = await database.events()
+    assert event["type"] == "sample.thing.created.v1"
+
+
+async def test_a_refusal_before_the_key_is_claimed_is_remembered_too(
+    client: httpx.AsyncClient, staff: dict[str, str]
+) -> None:
+    for replayed in (False, True):
+        answer = await sent(client, PATHS[2], keyed(staff), name="refused early")
+        assert (answer.status_code, "idempotent-replayed" in answer.headers) == (403, replayed)
+    other = await sent(client, PATHS[2], keyed(staff), name="another body")
+    assert other.json()["code"] == "idempotency_key_reused"
+
+
+async def test_no_refusal_is_given_for_a_key_that_another_request_has(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+) -> None:
+    refused = {"name": "refused early"}
+    await sent(client, PATHS[2], keyed(staff), **refused)
+    running = "UPDATE idempotency_keys SET status = NULL, leased_until = now() + interval '40 s'"
+    finished = "UPDATE idempotency_keys SET status = 201, body = 'done', leased_until = NULL"
+    for statement, status in ((running, 409), (finished, 201)):
+        async with database.admin() as admin:
+            await admin.execute(statement)
+        answer = await sent(client, PATHS[2], keyed(staff), **refused)
+        assert answer.status_code == status
+    assert (answer.content, answer.headers["idempotent-replayed"]) == (b"done", "true")
+    [row] = await database.rows("SELECT status FROM idempotency_keys")
+    assert row["status"] == 201, "a conflict about the key is not its response"
+
+
+async def test_the_response_commits_with_the_last_transaction(
+    client: httpx.AsyncClient, staff: dict[str, str], database: Database
+) -> None:
+    await sent(client, PATHS[2], keyed(staff))
+    rows = await database.rows(
+        "SELECT (SELECT xmin FROM idempotency_keys)::text AS key, xmin::text AS thing FROM things"
+    )
+    assert rows[0]["key"] == rows[0]["thing"]
 
 
 async def test_after_a_day_the_key_is_free(

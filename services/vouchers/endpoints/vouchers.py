@@ -49,7 +49,7 @@ from shared.fields import Id, Name, QueryId
 from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
-from shared.sessions import ClientsDep, SessionDep, WorkDep
+from shared.sessions import ClaimingWorkDep, ClientsDep, SessionDep, WorkDep
 
 vouchers = router(
     prefix="/api/vouchers",
@@ -96,7 +96,7 @@ def _purchase(sale: purchase.Sale) -> VoucherPurchased:
 
 @vouchers.post("/purchase", status_code=201, responses=_PURCHASE)
 async def purchase_voucher(
-    body: PurchaseCreate, actor: ActorDep, work: WorkDep, clients: ClientsDep
+    body: PurchaseCreate, actor: ActorDep, work: ClaimingWorkDep, clients: ClientsDep
 ) -> VoucherPurchased:
     """Buy a voucher. If it is paid at once it is active and has its codes; otherwise it is pending,
     and `payment` states what the payer must do."""
@@ -175,7 +175,7 @@ async def issue_voucher(
     organization_id: Id,
     body: VoucherIssue,
     actor: ActorDep,
-    work: WorkDep,
+    work: ClaimingWorkDep,
     clients: ClientsDep,
 ) -> VoucherPurchased:
     """Issue a voucher to a client, who pays in cash or by transfer; pending until it is paid."""

@@ -2,11 +2,13 @@
 
 import secrets
 from collections import Counter
+from typing import Any
 
-from sqlalchemy import ColumnElement, select, text, update
+from sqlalchemy import ColumnElement, Row, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.models import Voucher, VoucherCode
+from services.vouchers.queries import Rows
 
 # A–Z and 2–9 without characters that look alike: I L O (1, 0), B (8), S (5), Z (2).
 ALPHABET = "ACDEFGHJKMNPQRTUVWXY23456789"
@@ -18,7 +20,7 @@ _INSERT = text(
     " (organization_id, voucher_id, client_id, code, is_backup, is_used, created_at)"
     " SELECT :organization_id, :voucher_id, :client_id, code, is_backup, false, now()"
     " FROM unnest(CAST(:codes AS text[]), CAST(:kinds AS boolean[])) AS new (code, is_backup)"
-    " ON CONFLICT (code) DO NOTHING RETURNING is_backup"
+    " ON CONFLICT (code) DO NOTHING RETURNING id, code, is_backup, is_used, is_refunded"
 )
 
 
@@ -28,14 +30,15 @@ def new_code() -> str:
     return "".join(ALPHABET[number // place % len(ALPHABET)] for place in _PLACES)
 
 
-async def issue(session: AsyncSession, voucher: Voucher) -> None:
-    """Create one code for each regular and each backup session of a voucher.
+async def issue(session: AsyncSession, voucher: Voucher) -> Rows:
+    """Create one code for each regular and each backup session; return them as `codes_of` does.
 
     One statement inserts them; the few codes that exist already are replaced by another one.
     """
     missing = Counter({False: voucher.total_sessions, True: voucher.backup_sessions})
+    new_codes: list[Row[Any]] = []
     while kinds := list(missing.elements()):
-        inserted_kinds = await session.scalars(
+        rows = await session.execute(
             _INSERT,
             {
                 "organization_id": voucher.organization_id,
@@ -45,7 +48,10 @@ async def issue(session: AsyncSession, voucher: Voucher) -> None:
                 "kinds": kinds,
             },
         )
-        missing.subtract(inserted_kinds)
+        inserted = rows.all()
+        missing.subtract(row.is_backup for row in inserted)
+        new_codes += inserted
+    return sorted(new_codes, key=lambda row: (row.is_backup, row.id))
 
 
 async def withdraw(session: AsyncSession, voucher: Voucher, number: int) -> None:

@@ -107,8 +107,13 @@ async def charge(
     organization: OrganizationCopy,
     client: ClientCopy,
     payment_token: str | None,
+    *,
+    is_first: bool,
 ) -> Charge:
     """Charge a voucher, or return the state of its earlier charge: it is charged once.
+
+    `is_first` states that no charge of the voucher was requested before: payments need not look for
+    one. It decides in any case.
 
     Raises ChargeRefused, and ServiceUnavailable when payments does not answer; the charge may have
     happened then, and a repeated call returns its state.
@@ -124,6 +129,7 @@ async def charge(
         "description": voucher.name,
         "buyer": buyer_of(client),
         "seller": seller_of(organization),
+        "first": is_first,
     }
     response = await clients.request("payments", "POST", "/internal/charges", origin, json=body)
     if response.status_code == 422:

@@ -1,18 +1,21 @@
 """Selling a voucher: a client buys it, or staff issue it to a client.
 
-1. A transaction creates the pending voucher. Its event lets payments create the payment, should
-   the call of step 2 never arrive.
+1. A transaction claims the Idempotency-Key and creates the pending voucher. Its event lets
+   payments create the payment, should the call of step 2 never arrive.
 2. Payments is called to charge the voucher, outside of any transaction. However often this is
    repeated, a voucher is charged once.
-3. A second transaction applies the result. So does the event of payments; the first one counts.
+3. A second transaction applies the result, and stores the response under the key. The event of
+   payments applies the result as well; the first one counts.
 
 A repeated request with the same Idempotency-Key continues at step 2.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.exc import StaleDataError
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
@@ -68,6 +71,12 @@ class PurchaseOrder:
     members_only: bool = False
     voucher_type_version: int | None = None
 
+    def is_within(self, tenant: Tenant) -> bool:
+        """Return whether the tenant sees all rows of the sale: a member buys for itself."""
+        return self.organization_id is not None and tenant == Tenant(
+            self.organization_id, self.client_id
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SaleParties:
@@ -80,6 +89,15 @@ class SaleParties:
     def tenant(self) -> Tenant:
         """The rows that the sale needs. A client may belong to no organization."""
         return Tenant(self.organization.id, self.client.id)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSale:
+    """A voucher that is not settled yet. `is_new`: no request has charged it before."""
+
+    voucher: Voucher
+    parties: SaleParties
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +158,18 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
     cancelled while it was being paid), Invalid (payments refuses a field) and ServiceUnavailable;
     after the last one the same request may be repeated with its Idempotency-Key.
     """
-    voucher, parties = await _find_created(work) or await _create(work, clients, order)
+    pending = await _create_or_find(work, clients, order)
     failpoint("purchase.begun")
+    voucher, parties = pending.voucher, pending.parties
     try:
         charge = await payments_client.charge(
-            clients, work.origin, voucher, parties.organization, parties.client, order.payment_token
+            clients,
+            work.origin,
+            voucher,
+            parties.organization,
+            parties.client,
+            order.payment_token,
+            is_first=pending.is_new,
         )
     except ChargeRefused as refusal:
         async with work.begin() as session:
@@ -153,60 +178,76 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
             await settlement.apply_payment(session, voucher.id, report)
         raise Invalid(refusal.field, refusal.message) from None
     failpoint("purchase.charged")
-    report = settlement.PaymentReport(charge.status, charge.invoice_number, charge.completed_at)
-    async with work.begin() as session:
-        await limit_to(session, parties.tenant)
-        voucher = await settlement.apply_payment(session, voucher.id, report)
-        codes = await queries.codes_of(session, voucher)
+    sale = await _settle(work, voucher, parties, charge)
     failpoint("purchase.settled")
     if charge.status == "failed":
         raise _decline(charge)
-    if voucher.status == VoucherStatus.CANCELLED:
+    if sale.voucher.status == VoucherStatus.CANCELLED:
         raise VoucherCancelled
-    return Sale(voucher, codes, charge)
+    return sale
 
 
-async def _find_created(work: Work) -> tuple[Voucher, SaleParties] | None:
-    """Return the voucher that an interrupted request with the same Idempotency-Key created.
-
-    Raises VoucherCancelled if it was cancelled since: then it must not be charged.
-    """
-    if work.claim is None or work.claim.resource_id is None:
-        return None
-    async with work.begin() as session:
-        await see_all_tenants(session)
-        voucher = await queries.get_voucher(session, work.claim.resource_id)
-        organization = await queries.get_organization(session, voucher.organization_id)
-        client = await queries.get_client(session, voucher.client_id)
-    if voucher.status == VoucherStatus.CANCELLED and voucher.payment_status != PaymentStatus.FAILED:
-        raise VoucherCancelled
-    return voucher, SaleParties(organization, client)
-
-
-async def _create(
-    work: Work, clients: ServiceClients, order: PurchaseOrder
-) -> tuple[Voucher, SaleParties]:
+async def _create_or_find(work: Work, clients: ServiceClients, order: PurchaseOrder) -> PendingSale:
     """Create the pending voucher in one transaction, if our copies of the parties allow it.
 
     If they do not, they may be out of date: the owners' services are called outside of any
     transaction, and a second one creates the voucher.
     """
-    async with work.begin() as session:
-        # The seller is known once the type is read, and it may be any organization.
-        await see_all_tenants(session)
+    async with work.begin_first() as session:
+        if work.claim and work.claim.resource_id is not None:
+            return await _find_created(session, work.claim.resource_id)
+        if not order.is_within(work.tenant):
+            # The seller is known once the type is read, and it may be any organization.
+            await see_all_tenants(session)
         offer = await queries.lock_offer(session, order.voucher_type_id, order.client_id)
         organization, client = offer.organization, offer.client
         if order.organization_id not in (None, offer.type.organization_id):
             raise VoucherTypeNotFound
         if _is_open(organization) and _belongs(client, offer.type, order) and client.is_active:
             parties = SaleParties(organization, client)
-            await limit_to(session, parties.tenant)
-            return await _add_voucher(work, session, order, offer.type, parties), parties
+            if not order.is_within(work.tenant):
+                await limit_to(session, parties.tenant)
+            return await _add_voucher(work, session, order, offer.type, parties)
     parties = await _fetch_parties(RemoteCopies(clients, work.origin, work.begin), offer, order)
     async with work.begin() as session:
         await limit_to(session, parties.tenant)
         offer = await queries.lock_offer(session, order.voucher_type_id, order.client_id)
-        return await _add_voucher(work, session, order, offer.type, parties), parties
+        return await _add_voucher(work, session, order, offer.type, parties)
+
+
+async def _find_created(session: AsyncSession, voucher_id: int) -> PendingSale:
+    """Return the voucher that an interrupted request with the same Idempotency-Key created.
+
+    Raises VoucherCancelled if it was cancelled since: then it must not be charged.
+    """
+    await see_all_tenants(session)
+    voucher = await queries.get_voucher(session, voucher_id)
+    if voucher.status == VoucherStatus.CANCELLED and voucher.payment_status != PaymentStatus.FAILED:
+        raise VoucherCancelled
+    organization = await queries.get_organization(session, voucher.organization_id)
+    client = await queries.get_client(session, voucher.client_id)
+    return PendingSale(voucher, SaleParties(organization, client), is_new=False)
+
+
+async def _settle(work: Work, voucher: Voucher, parties: SaleParties, charge: Charge) -> Sale:
+    """Apply the charge to the voucher: as we know it or, if it has changed since, read again.
+
+    A refusal must not undo what it follows from, so only a success is applied in the transaction
+    that stores the response.
+    """
+    voucher_id = voucher.id
+    report = settlement.PaymentReport(charge.status, charge.invoice_number, charge.completed_at)
+    if charge.status == "succeeded" and voucher.status == VoucherStatus.PENDING:
+        with suppress(StaleDataError):
+            async with work.begin_last() as session:
+                await limit_to(session, parties.tenant)
+                zone = parties.organization.timezone
+                codes = await settlement.activate(session, voucher, zone, report)
+            return Sale(voucher, codes, charge)
+    async with work.begin() as session:
+        await limit_to(session, parties.tenant)
+        voucher = await settlement.apply_payment(session, voucher_id, report)
+        return Sale(voucher, await queries.codes_of(session, voucher), charge)
 
 
 async def _fetch_parties(
@@ -246,7 +287,7 @@ async def _add_voucher(
     order: PurchaseOrder,
     voucher_type: VoucherType,
     parties: SaleParties,
-) -> Voucher:
+) -> PendingSale:
     if not voucher_type.is_active:
         raise VoucherTypeNotSold
     if order.voucher_type_version not in (None, voucher_type.version):
@@ -269,7 +310,7 @@ async def _add_voucher(
     await session.flush()
     if work.claim:
         await work.claim.attach(session, voucher.id)
-    return voucher
+    return PendingSale(voucher, parties, is_new=True)
 
 
 def _decline(charge: Charge) -> AppError:

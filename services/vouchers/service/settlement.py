@@ -52,6 +52,18 @@ async def apply_payment(session: AsyncSession, voucher_id: int, report: PaymentR
     return voucher
 
 
+async def activate(
+    session: AsyncSession, voucher: Voucher, zone: str, report: PaymentReport
+) -> queries.Rows:
+    """Apply a success to a pending voucher of an earlier transaction, and return its new codes.
+
+    The voucher is neither read nor locked again: its version is compared instead. Raises
+    StaleDataError if it has changed since; the transaction must be rolled back then.
+    """
+    session.add(voucher)
+    return await _activate(session, voucher, zone, report)
+
+
 async def _apply_success(
     session: AsyncSession, voucher: Voucher, zone: str | None, report: PaymentReport
 ) -> None:
@@ -67,21 +79,35 @@ async def _apply_success(
         return
     if zone is None:
         raise OrganizationNotFound
+    if voucher.status == VoucherStatus.PENDING:
+        await _activate(session, voucher, zone, report)
+    else:
+        # The voucher was cancelled meanwhile: payments receives that event and refunds the money.
+        _mark_paid(voucher, report)
+        record(session, "UPDATE", voucher)
+
+
+async def _activate(
+    session: AsyncSession, voucher: Voucher, zone: str, report: PaymentReport
+) -> queries.Rows:
+    voucher.activate(day_in(zone, _mark_paid(voucher, report)))
+    record(session, "ACTIVATE", voucher)
+    await session.flush()
+    new_codes = await codes.issue(session, voucher)
+    if not voucher.refunded_sessions:
+        return new_codes
+    await codes.withdraw(session, voucher, voucher.refunded_sessions)
+    return await queries.codes_of(session, voucher)
+
+
+def _mark_paid(voucher: Voucher, report: PaymentReport) -> datetime:
+    """Enter a payment, and return when it was made."""
     paid_at = report.completed_at or now()
     voucher.payment_date = paid_at
     voucher.invoice_number = report.invoice_number
     if voucher.payment_status not in (PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED):
         voucher.payment_status = PaymentStatus.PAID
-    if voucher.status == VoucherStatus.PENDING:
-        voucher.activate(day_in(zone, paid_at))
-        record(session, "ACTIVATE", voucher)
-        await session.flush()
-        await codes.issue(session, voucher)
-        if voucher.refunded_sessions:
-            await codes.withdraw(session, voucher, voucher.refunded_sessions)
-    else:
-        # The voucher was cancelled meanwhile: payments receives that event and refunds the money.
-        record(session, "UPDATE", voucher)
+    return paid_at
 
 
 def _apply_failure(session: AsyncSession, voucher: Voucher) -> None:

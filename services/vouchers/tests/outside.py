@@ -90,7 +90,8 @@ class Payments:
     payer; any other card succeeds, and what is no token at all is refused.
     Cash, transfers and cards without a token wait. A refund becomes what `refund_status` is, once
     per quote; `returned` is what went back of a voucher's payment, or is on its way, and `pending`
-    what of that is on its way. `meanwhile` is done once, while the answer about a payment travels.
+    what of that is on its way. `meanwhile` is done once, while the answer about a payment travels,
+    and `during_charge` while the one about a charge does.
     """
 
     def __init__(self) -> None:
@@ -101,6 +102,7 @@ class Payments:
         self.break_after: BaseException | None = None
         self.pause = 0.0
         self.meanwhile: Callable[[], Awaitable[Any]] | None = None
+        self.during_charge: Callable[[int], Awaitable[Any]] | None = None
         self.pending: dict[int, Decimal] = {}
         self.currency = "PLN"
         self.refund_status = "succeeded"
@@ -132,6 +134,9 @@ class Payments:
         known = self.transactions.get(order["voucher_id"])
         if known is None:
             known = self.transactions[order["voucher_id"]] = self._charge(order)
+        during_charge, self.during_charge = self.during_charge, None
+        if during_charge:
+            await during_charge(order["voucher_id"])
         if self.break_after:
             raise self.break_after
         return httpx.Response(200, json=known)
