@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, Generic, cast
+from functools import partial
+from itertools import groupby
+from typing import Any, Generic, TypeVar, cast
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -19,6 +20,8 @@ from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import AnEvent, Event
 from shared.failpoints import failpoint
+from shared.fallbacks import FALLBACK_BATCH, Fallback
+from shared.message_buffer import MessageBuffer, ReceivedMessage
 from shared.outages import is_outage
 from shared.publishers import (
     PUBLISHER_HEADER,
@@ -32,6 +35,7 @@ from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
 
+Result = TypeVar("Result")
 Handler = Callable[[AsyncSession, Event], Awaitable[None]]
 BatchHandler = Callable[[AsyncSession, Sequence[AnEvent]], Awaitable[None]]
 Reader = Callable[[bytes], AnEvent]
@@ -68,37 +72,14 @@ def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler[Event]:
     return handle
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage(Generic[AnEvent]):
-    """A message with its event, or with the error that was raised when it was read."""
-
-    message: DeliveredMessage
-    content: AnEvent | Exception
-
-    @property
-    def user(self) -> str | None:
-        """The broker's user who published it; None if the message does not name one."""
-        return self.message.header.properties.user_id
-
-    @property
-    def headers(self) -> Mapping[str, Any]:
-        """The headers that the publisher added."""
-        return self.message.header.properties.headers or {}
-
-    @property
-    def event(self) -> AnEvent:
-        """The event. Raises the error that was raised when the message was read."""
-        if isinstance(self.content, Exception):
-            raise self.content
-        return self.content
-
-
 class Consumer(Generic[AnEvent]):
     """Handles the messages of one queue.
 
     The broker lets one of several instances be active, so that the events of an entity are handled
     in order; another takes over within a second. `read` returns what `handle` takes of a message;
-    it runs while the database still writes the batch before.
+    it runs while the database still writes the batch before. Up to `batch` events share a
+    transaction, and batches begin `pace` seconds apart. Events that are only a `fallback` wait, and
+    are skipped together when there is nothing left to do.
     """
 
     def __init__(
@@ -110,6 +91,8 @@ class Consumer(Generic[AnEvent]):
         *,
         read: Reader[AnEvent],
         batch: int = BATCH,
+        pace: float = 0.0,
+        fallback: Fallback[AnEvent] | None = None,
     ) -> None:
         self.queue = queue
         self.handle = handle
@@ -117,10 +100,12 @@ class Consumer(Generic[AnEvent]):
         self.rabbitmq_url = rabbitmq_url
         self.user = bus.user_of(rabbitmq_url)
         self.batch = batch
+        self.pace = pace
+        self.fallback = fallback
         self.read = read
         self.working = False
         self._legacy_queues: frozenset[str] = frozenset()
-        self._messages: asyncio.Queue[ReceivedMessage[AnEvent]]
+        self._messages: MessageBuffer[AnEvent]
 
     async def run(self) -> None:
         """Consume until cancelled. After any error, connect again."""
@@ -140,9 +125,10 @@ class Consumer(Generic[AnEvent]):
     async def _consume(self, channel: AbstractChannel) -> None:
         # A queue whose leader has just died does not respond.
         async with asyncio.timeout(SETUP_SECONDS):
-            await channel.set_qos(prefetch_count=2 * self.batch)
+            together = max(self.batch, FALLBACK_BATCH) if self.fallback else self.batch
+            await channel.set_qos(prefetch_count=2 * together)
             queue = await self._declare(channel)
-            self._messages = asyncio.Queue()
+            self._messages = self._new_buffer(together)
             # The lower layer of the library: with the upper one each message costs twice as much.
             await (await channel.get_underlay_channel()).basic_consume(queue.name, self._receive)
         end = asyncio.ensure_future(self._wait_for_end(channel))
@@ -173,7 +159,17 @@ class Consumer(Generic[AnEvent]):
             )
         except Exception as error:
             arrival = ReceivedMessage(message, error)
-        self._messages.put_nowait(arrival)
+        self._messages.put(arrival)
+
+    def _new_buffer(self, batch: int) -> MessageBuffer[AnEvent]:
+        if self.fallback is None:
+            return MessageBuffer(batch=batch, pace=self.pace)
+        return MessageBuffer(
+            batch=batch,
+            pace=self.pace,
+            lazy_types=self.fallback.types,
+            linger=self.fallback.linger,
+        )
 
     async def _declare(self, channel: AbstractChannel) -> AbstractQueue:
         queue = await bus.declare_queue(channel, self.queue, legacy=self._legacy_queues)
@@ -198,19 +194,58 @@ class Consumer(Generic[AnEvent]):
             closing.cancel()
 
     async def _handle_next_batch(self, channel: AbstractChannel, end: asyncio.Future[Any]) -> None:
-        first = asyncio.ensure_future(self._messages.get())
+        taking = asyncio.ensure_future(self._messages.take())
         try:
-            await asyncio.wait({first, end}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({taking, end}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not first.done():
-                first.cancel()
-        if not first.done() or first.cancelled():
+            if not taking.done():
+                taking.cancel()
+        if not taking.done() or taking.cancelled():
             return
-        batch = [first.result()]
-        while len(batch) < self.batch and not self._messages.empty():
-            batch.append(self._messages.get_nowait())
+        batch = taking.result()
         failpoint("consumer.received")
-        await self._handle_batch(channel, batch)
+        applied = await self._skip_applied(channel, batch)
+        for is_applied, group in groupby(batch, lambda one: one.event_id in applied):
+            messages = list(group)
+            if is_applied:
+                await self._finish(messages)
+                continue
+            for start in range(0, len(messages), self.batch):
+                await self._handle_batch(channel, messages[start : start + self.batch])
+
+    async def _skip_applied(
+        self, channel: AbstractChannel, batch: Sequence[ReceivedMessage[AnEvent]]
+    ) -> set[str | None]:
+        """Mark the fallback events whose effect is there as handled, and return their ids.
+
+        If that fails, none is skipped: they are handled one after the other, and the one that is to
+        blame is found.
+        """
+        fallback = self.fallback
+        if fallback is None:
+            return set()
+        contents = [one.content for one in batch]
+        events = [e for e in contents if not isinstance(e, Exception) and e.type in fallback.types]
+        if not events:
+            return set()
+        try:
+            skip = partial(self._skip, fallback, events)
+            return await self._when_possible(channel, skip)
+        except Exception as error:
+            if channel.is_closed:
+                raise
+            log.warning("fallbacks_not_skipped", queue=self.queue.name, cause=repr(error))
+            return set()
+
+    async def _skip(
+        self, fallback: Fallback[AnEvent], events: Sequence[AnEvent]
+    ) -> set[str | None]:
+        async with self.transactions.system() as session:
+            ids = set(await fallback.find_applied(session, events))
+            applied = [event for event in events if event.id in ids]
+            new = await inbox.take(session, self.queue.name, applied)
+        self._count("skipped", applied, new)
+        return {event.id for event in applied}
 
     async def _handle_batch(
         self, channel: AbstractChannel, batch: list[ReceivedMessage[AnEvent]]
@@ -220,7 +255,7 @@ class Consumer(Generic[AnEvent]):
         Handling a large batch one by one would take a minute.
         """
         try:
-            await self._apply_when_possible(channel, batch)
+            await self._when_possible(channel, partial(self._apply, batch))
         except Exception as error:
             if channel.is_closed:
                 raise
@@ -231,14 +266,17 @@ class Consumer(Generic[AnEvent]):
             await self._handle_batch(channel, batch[:middle])
             await self._handle_batch(channel, batch[middle:])
         else:
-            failpoint("consumer.before_ack")
-            # All messages before are acknowledged already: batches are handled in order.
-            await _acknowledge(batch[-1].message, multiple=True)
-            failpoint("consumer.acked")
+            await self._finish(batch)
 
-    async def _apply_when_possible(
-        self, channel: AbstractChannel, batch: Sequence[ReceivedMessage[AnEvent]]
-    ) -> None:
+    async def _finish(self, batch: Sequence[ReceivedMessage[AnEvent]]) -> None:
+        failpoint("consumer.before_ack")
+        # All messages before are acknowledged already: batches are handled in order.
+        await _acknowledge(batch[-1].message, multiple=True)
+        failpoint("consumer.acked")
+
+    async def _when_possible(
+        self, channel: AbstractChannel, apply: Callable[[], Awaitable[Result]]
+    ) -> Result:
         """Apply a batch; during an outage, wait and try again.
 
         The messages are not returned meanwhile: the broker counts a returned message as a failed
@@ -246,14 +284,12 @@ class Consumer(Generic[AnEvent]):
         """
         while True:
             try:
-                await self._apply(batch)
+                return await apply()
             except Exception as error:
                 if not is_passing(error) or channel.is_closed:
                     raise
                 log.warning("consumer_waits", queue=self.queue.name, cause=repr(error))
                 await asyncio.sleep(PAUSE_SECONDS)
-            else:
-                return
 
     async def _apply(self, batch: Sequence[ReceivedMessage[AnEvent]]) -> None:
         events = [item.event for item in batch]
@@ -262,11 +298,14 @@ class Consumer(Generic[AnEvent]):
             if new:
                 await self.handle(session, new)
                 failpoint("consumer.effect")
+        self._count("handled", events, new)
+
+    def _count(self, outcome: str, events: Sequence[AnEvent], new: Sequence[AnEvent]) -> None:
         for event in new:
             # Not every publisher names a zone; all of them mean UTC.
             time = event.time if event.time.tzinfo else event.time.replace(tzinfo=UTC)
             HANDLE_LAG.labels(self.queue.name).observe((now() - time).total_seconds())
-        HANDLED.labels(self.queue.name, "handled").inc(len(new))
+        HANDLED.labels(self.queue.name, outcome).inc(len(new))
         HANDLED.labels(self.queue.name, "duplicate").inc(len(events) - len(new))
 
     async def _retry_or_park(
@@ -305,15 +344,26 @@ class Consumer(Generic[AnEvent]):
 
 
 def consumers_of(
-    queues: Queues, transactions: Transactions, rabbitmq_url: SecretStr, *, batch: int = BATCH
+    queues: Queues,
+    transactions: Transactions,
+    rabbitmq_url: SecretStr,
+    *,
+    batch: int = BATCH,
+    fallbacks: Mapping[str, Fallback[Event]] | None = None,
 ) -> list[Consumer[Event]]:
     """Return one consumer for each queue, which passes each event to the handler of its type.
 
-    Up to `batch` events share a transaction.
+    Up to `batch` events share a transaction. `fallbacks` are those of some queues, by their name.
     """
     return [
         Consumer(
-            queue, one_by_one(handlers), transactions, rabbitmq_url, read=read_event, batch=batch
+            queue,
+            one_by_one(handlers),
+            transactions,
+            rabbitmq_url,
+            read=read_event,
+            batch=batch,
+            fallback=(fallbacks or {}).get(queue.name),
         )
         for queue, handlers in queues.items()
     ]

@@ -21,7 +21,7 @@ OUTBOX_FAILURES = Counter("carnet_relay_interruptions_total", "Times the relay h
 RELAY_ACTIVE = Gauge("carnet_relay_active", "1 on the instance whose relay is at work")
 HANDLED = Counter(
     "carnet_messages_total",
-    "Messages by queue and outcome: handled, duplicate, retried or parked",
+    "Messages by queue and outcome: handled, skipped, duplicate, retried or parked",
     ["queue", "outcome"],
 )
 FORGED = Counter(

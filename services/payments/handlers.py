@@ -1,7 +1,10 @@
 """The events that this service receives, each with the fields that it reads."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.models import Method
 from services.payments.schemas import Buyer, PaymentTerms, QuotedRefund, Seller
@@ -9,6 +12,7 @@ from services.payments.service import invoices, payments, refunds
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
+from shared.fallbacks import Fallback
 from shared.fields import Choice, ServiceData
 from shared.money import Amount
 from shared.shapes import EventReading, EventReadings
@@ -126,6 +130,19 @@ def queues_of(gateways: Gateways) -> dict[Queue, dict[str, Handler]]:
             "organizations.organization.deactivated.v1": record_seller_changes,
         },
     }
+
+
+async def find_opened(session: AsyncSession, events: Sequence[Event]) -> set[str]:
+    """Return the purchases whose payment exists: the call of nearly every purchase arrives."""
+    vouchers = {event.id: _entity_id(event) for event in events}
+    paid = await queries.list_vouchers_with_payment(session, list(vouchers.values()))
+    return {event_id for event_id, voucher_id in vouchers.items() if voucher_id in paid}
+
+
+FALLBACKS = {
+    VOUCHERS.name: Fallback(frozenset({"vouchers.voucher.purchased.v1"}), 1.0, find_opened)
+}
+"""A purchase that is younger than the call would only get in the call's way."""
 
 
 async def void_payment(session: AsyncSession, event: Event) -> None:

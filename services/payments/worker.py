@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE, LISTENERS
-from services.payments.handlers import queues_of
+from services.payments.handlers import FALLBACKS, queues_of
 from services.payments.service import webhooks
 from services.payments.service.reconciliation import Deadlines, Reconciler
 from services.payments.settings import Settings
@@ -56,7 +56,11 @@ def create_worker(settings: Settings) -> Worker:
         transactions,
         listeners=LISTENERS,
         consumers=consumers_of(
-            queues_of(gateways), transactions, settings.rabbitmq_url, batch=EVENTS_AT_ONCE
+            queues_of(gateways),
+            transactions,
+            settings.rabbitmq_url,
+            batch=EVENTS_AT_ONCE,
+            fallbacks=FALLBACKS,
         ),
         timers=[
             Timer("webhooks", WEBHOOKS_EVERY, process_webhooks),

@@ -1,9 +1,11 @@
 """The events that this service receives, each with the fields that it reads."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.vouchers import queries
 from services.vouchers.models import ClientCopy, OrganizationCopy
 from services.vouchers.service import default_types, refunds, settlement
 from services.vouchers.service.remote_copies import (
@@ -15,6 +17,7 @@ from services.vouchers.service.remote_copies import (
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
+from shared.fallbacks import Fallback
 from shared.fields import EventTime, ServiceData
 from shared.money import Amount
 from shared.shapes import EventReading, EventReadings
@@ -65,6 +68,17 @@ async def apply_payment(session: AsyncSession, event: Event) -> None:
         currency=payment.currency,
     )
     await settlement.apply_payment(session, payment.voucher_id, report)
+
+
+async def find_settled(session: AsyncSession, events: Sequence[Event]) -> set[str]:
+    """Return the successes that their vouchers show already, with the same money and invoice."""
+    payments = [(e.id, PaymentChanged.model_validate(e.data.new_values)) for e in events]
+    complete = [
+        (event_id, payment.voucher_id, payment.amount, payment.currency, payment.invoice_number)
+        for event_id, payment in payments
+        if payment.amount is not None and payment.currency and payment.invoice_number
+    ]
+    return await queries.list_settled(session, complete) if complete else set()
 
 
 async def apply_refund(session: AsyncSession, event: Event) -> None:
@@ -154,6 +168,12 @@ QUEUES: dict[Queue, dict[str, Handler]] = {
     Queue("vouchers.clients", tuple(CLIENTS)): CLIENTS,
 }
 """Each queue with its handlers; it is bound to the event types that they handle."""
+
+FALLBACKS = {
+    "vouchers.payments": Fallback(frozenset({"payments.payment.succeeded.v1"}), 0.25, find_settled)
+}
+"""Nearly every success is in the answer to the charge. The wait is short, because of payers who
+have confirmed a payment and now wait for their voucher."""
 
 _KEYS = frozenset({"id", "version"})
 _PAYMENT = EventReading(PaymentChanged)

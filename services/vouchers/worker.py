@@ -6,7 +6,7 @@ import structlog
 
 from services.vouchers.app import NAME, clients_of
 from services.vouchers.events import CATALOGUE, LISTENERS
-from services.vouchers.handlers import QUEUES
+from services.vouchers.handlers import FALLBACKS, QUEUES
 from services.vouchers.service import expiry, payments_client, refund_quotes, unpaid_vouchers
 from services.vouchers.service.default_types import complete_missed_creation
 from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
@@ -38,7 +38,7 @@ def create_worker(settings: Settings) -> Worker:
         settings,
         transactions,
         listeners=LISTENERS,
-        consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url),
+        consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url, fallbacks=FALLBACKS),
         timers=timers_of(settings, transactions, clients),
         connections=clients,
     )

@@ -170,7 +170,8 @@ async def _wait_until_drained(platform: Platform, recovery: float) -> float | No
 async def _wait_until_at_rest(platform: Platform, users: Users, recovery: float) -> float | None:
     """Return the seconds until no message and no saga is unfinished, or None.
 
-    The card gateway sends its webhooks a second later, so this is checked twice.
+    The card gateway sends its webhooks a second later, and fallback events wait for up to a second,
+    so this is checked twice.
     """
     evidence = _evidence(platform, users)
 

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     ColumnElement,
     Row,
     Select,
@@ -45,6 +47,11 @@ _NUMBER = (
         Invoice.kind == InvoiceKind.INVOICE,
     )
     .scalar_subquery()
+)
+
+
+_WITH_PAYMENT = select(PaymentTransaction.voucher_id).where(
+    PaymentTransaction.voucher_id == func.any(bindparam("voucher_ids", type_=ARRAY(BigInteger)))
 )
 
 
@@ -112,6 +119,11 @@ _LOCK_PAYMENT_BY_GATEWAY_ID = (
     )
     .with_for_update()
 )
+
+
+async def list_vouchers_with_payment(session: AsyncSession, voucher_ids: Sequence[int]) -> set[int]:
+    """Return those of some vouchers that have a payment. Nothing is locked."""
+    return set(await session.scalars(_WITH_PAYMENT, {"voucher_ids": voucher_ids}))
 
 
 async def lock_payment_by_gateway_id(

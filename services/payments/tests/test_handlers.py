@@ -7,7 +7,7 @@ import pytest
 from uuid_utils import uuid7
 
 from services.payments.gateways import Gateways
-from services.payments.handlers import VOUCHERS, queues_of
+from services.payments.handlers import FALLBACKS, VOUCHERS, find_opened, queues_of
 from services.payments.service.reconciliation import Reconciler
 from services.payments.tests.signals import CLIENT, ORGANIZATION, CardIssuer, order
 from services.payments.tests.test_charges import charge, types
@@ -193,3 +193,17 @@ async def test_a_paid_voucher_that_never_became_active_is_given_back(
 
 async def test_a_cancellation_of_an_unknown_voucher_is_nothing(twice: Any) -> None:
     await twice(cancelled(order()))
+
+
+async def test_only_a_purchase_whose_payment_exists_is_left_out(
+    client: httpx.AsyncClient, vouchers: Headers, database: Database, transactions: Transactions
+) -> None:
+    charged = order()
+    await charge(client, vouchers, charged)
+    known, unknown = purchased(charged), purchased(order())
+    assert FALLBACKS[VOUCHERS.name].types == {known.type}
+    async with database.admin() as admin, admin.transaction():
+        # A look waits for no lock: the charges that it would otherwise get in the way of hold some.
+        await admin.execute("SELECT 1 FROM payment_transactions FOR UPDATE")
+        async with transactions.system() as session:
+            assert await find_opened(session, [unknown, known]) == {known.id}

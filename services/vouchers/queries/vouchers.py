@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
     union_all,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -51,9 +53,30 @@ _LOCKED = (
     .with_for_update(of=Voucher)
     .execution_options(populate_existing=True)
 )
+_SETTLED = text(
+    "SELECT paid.key FROM vouchers v JOIN unnest(CAST(:keys AS text[]), CAST(:ids AS bigint[]),"
+    " CAST(:amounts AS numeric[]), CAST(:currencies AS text[]), CAST(:numbers AS text[]))"
+    " AS paid (key, voucher_id, amount, currency, number)"
+    " ON v.id = paid.voucher_id AND v.payment_amount = paid.amount"
+    " AND v.currency = paid.currency AND v.invoice_number = paid.number"
+    " WHERE v.payment_date IS NOT NULL"
+)
 _LOCKED_WITH_ZONE = _LOCKED.add_columns(OrganizationCopy.timezone).outerjoin(
     OrganizationCopy, OrganizationCopy.id == Voucher.organization_id
 )
+
+
+async def list_settled(
+    session: AsyncSession, payments: Sequence[tuple[str, int, Decimal, str, str]]
+) -> set[str]:
+    """Return the keys of the payments that their vouchers show. Nothing is locked.
+
+    A payment is a key, the voucher's id, the amount, the currency and the invoice's number.
+    """
+    names = ("keys", "ids", "amounts", "currencies", "numbers")
+    columns = zip(*payments, strict=True)
+    parameters = {name: list(values) for name, values in zip(names, columns, strict=True)}
+    return set(await session.scalars(_SETTLED, parameters))
 
 
 async def find_voucher(session: AsyncSession, voucher_id: int) -> Voucher | None:

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.vouchers.handlers import FALLBACKS, find_settled
 from services.vouchers.service.settlement import PaymentMismatch
 from services.vouchers.tests.events import deliver, deliver_once, event, payment, refund
 from services.vouchers.tests.outside import CLIENT, ORGANIZATION
@@ -207,3 +208,28 @@ async def test_a_clients_name_in_the_list_follows_identity(
     await deliver(transactions, event("identity.user.updated.v1", CLIENT, 2, name="New Name"))
     listed = await client.get(f"/api/organizations/{ORGANIZATION}/vouchers", headers=people.owner)
     assert listed.json()[0]["client_name"] == "New Name"
+
+
+async def test_only_a_success_that_its_voucher_shows_is_left_out(
+    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+) -> None:
+    settled = await new_voucher(client, people)
+    shown = {"invoice_number": settled["invoice_number"]}
+    pending = await _pending(client, people)
+    applied = payment("succeeded", settled["id"], **shown)
+    events = [
+        applied,
+        payment("succeeded", settled["id"], **shown, amount="1.00"),
+        payment("succeeded", settled["id"], **shown, currency="EUR"),
+        payment("succeeded", settled["id"], invoice_number="OUR-2026-000099"),
+        payment("succeeded", settled["id"]),
+        payment("succeeded", pending, invoice_number="OUR-2026-000002"),
+        payment("succeeded", 999_999, **shown),
+    ]
+    async with database.admin() as admin, admin.transaction():
+        # A look waits for no lock: the charges that it would otherwise get in the way of hold some.
+        await admin.execute("SELECT 1 FROM vouchers FOR UPDATE")
+        async with transactions.system() as session:
+            assert await find_settled(session, events) == {applied.id}
+            assert await find_settled(session, events[4:5]) == set()
+    assert {name for fallback in FALLBACKS.values() for name in fallback.types} == {applied.type}
