@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -20,6 +21,9 @@ from shared.telemetry import OUTBOX_FAILURES, PUBLISH_LAG, PUBLISHED, RELAY_ACTI
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+PACE_SECONDS = 0.01
+"""A lonely event is published at once, the next batch not before this time has passed, so that
+batches form under load."""
 POLL_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 RESTART_SECONDS = 1.0
@@ -57,6 +61,7 @@ class OutboxRelay:
         *,
         listeners: Sequence[str] = (),
         poll_seconds: float = POLL_SECONDS,
+        pace_seconds: float = PACE_SECONDS,
     ) -> None:
         self.name = name
         self.database_url = database_url
@@ -64,6 +69,7 @@ class OutboxRelay:
         self.user = bus.user_of(rabbitmq_url)
         self.listeners = listeners
         self.poll_seconds = poll_seconds
+        self.pace_seconds = pace_seconds
         self.working = False
 
     async def run(self) -> None:
@@ -120,7 +126,10 @@ class OutboxRelay:
             rows = await connection.fetch(_SELECT, BATCH)
             if rows:
                 failpoint("relay.claimed")
+                begun = time.monotonic()
                 await self._send(connection, channel, rows)
+                if len(rows) < BATCH and (rest := begun + self.pace_seconds - time.monotonic()) > 0:
+                    await asyncio.sleep(rest)
             if len(rows) < BATCH:
                 # Not wait_for: in Python 3.11 it may lose a cancellation at the time of the event.
                 with contextlib.suppress(TimeoutError):

@@ -13,6 +13,8 @@ QUEUE = Queue(QUEUE_NAME, ("#",))
 BATCH = 1000
 """At most this many events in a transaction. The fixed cost of a batch, seven round trips to the
 database and a commit, is then small beside the cost of its rows."""
+PACE_SECONDS = 0.01
+"""The next batch begins not earlier than this after the one before, so that batches form."""
 
 
 async def handle(session: AsyncSession, drafts: Sequence[Draft]) -> None:

@@ -6,7 +6,7 @@ from services.audit.app import NAME
 from services.audit.events import CATALOGUE, LISTENERS
 from services.audit.evidence.drafts import read
 from services.audit.evidence.seal_stores import store_at
-from services.audit.handlers import BATCH, QUEUE, handle
+from services.audit.handlers import BATCH, PACE_SECONDS, QUEUE, handle
 from services.audit.service.months import make_months
 from services.audit.service.seals import Sealer, SealReader, SealSigner, seal_heads
 from services.audit.settings import Settings
@@ -26,7 +26,15 @@ def create_worker(settings: Settings) -> Worker:
     """Return the worker, ready to run."""
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
-    consumer = Consumer(QUEUE, handle, transactions, settings.rabbitmq_url, batch=BATCH, read=read)
+    consumer = Consumer(
+        QUEUE,
+        handle,
+        transactions,
+        settings.rabbitmq_url,
+        batch=BATCH,
+        pace=PACE_SECONDS,
+        read=read,
+    )
     return Worker(
         NAME,
         settings,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -95,6 +96,28 @@ async def test_a_commit_wakes_it_at_once(
             await make(transactions, f"thing {number}")
             await receiver.events(1)
         await until(lambda: _empty(database))
+
+
+async def test_a_lonely_event_leaves_at_once_and_the_next_at_their_pace(
+    receiver: Receiver,
+    transactions: Transactions,
+    settings: ServiceSettings,
+    sample_url: SecretStr,
+) -> None:
+    pace = 2.0
+    relay = OutboxRelay(NAME, settings.database_url, sample_url, pace_seconds=pace)
+
+    async with running(relay):
+        await until(lambda: relay.working)
+        await make(transactions, "thing 0")
+        await receiver.events(1)
+        arrived_at = time.monotonic()
+        for number in range(1, 6):
+            await make(transactions, f"thing {number}")
+        names = [one["data"]["new_values"]["name"] for one in await receiver.events(5)]
+    assert names == [f"thing {number}" for number in range(1, 6)]
+    # The pace counts from the beginning of the first batch, a little before its arrival.
+    assert time.monotonic() - arrived_at >= pace / 2
 
 
 async def _empty(database: Database) -> bool:
