@@ -1,9 +1,10 @@
 """Idempotency keys: a repetition with the same caller, route, key and body gets the first response.
 
 A key's row is committed together with the effect of the request. While that request runs, an
-advisory lock (a use case with one transaction) or a lease in the row (with several) makes others
-respond with 409. After a crash the lock is released at once, the lease when it expires; the next
-attempt then continues.
+advisory lock (in the transaction that claims the key) or a lease in the row (after it, in a use
+case with several) makes others respond with 409 at once: none waits with a connection to the
+database. After a crash the lock is released at once, the lease when it expires; the next attempt
+then continues.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from pydantic import SecretStr
-from sqlalchemy import Executable, Table, bindparam, delete, func, select, update
+from sqlalchemy import Table, Text, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -81,10 +82,22 @@ _IDENTITY = ("caller", "route", "key")
 _KEYS = cast(Table, IdempotencyRecord.__table__)
 # Built once, and of the table instead of the model: every POST with a key executes some of them.
 _INSERT = insert(_KEYS)
-_LEASE_NEW = _INSERT.on_conflict_do_nothing().returning(_KEYS.c.key)
+_LOCK = func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("identity", type_=Text), 1))
+_TRY_LOCK = select(_LOCK)
+_NEW_ROW = {
+    name: bindparam(f"new_{name}", type_=_KEYS.c[name].type)
+    for name in (*_IDENTITY, "fingerprint", "body_digest", "created_at", "leased_until")
+}
+# Inserts nothing while another transaction has the lock: the insertion would wait for its end.
+_LEASE_NEW = (
+    insert(_KEYS)
+    .from_select([*_NEW_ROW], select(*_NEW_ROW.values()).where(_LOCK))
+    .on_conflict_do_nothing()
+    .returning(_KEYS.c.key)
+)
 _LEASE_AGAIN = _INSERT.on_conflict_do_update(
     index_elements=_IDENTITY, set_={"leased_until": _INSERT.excluded.leased_until}
-).returning(_KEYS.c.key)
+)
 _STORE = _INSERT.on_conflict_do_update(
     index_elements=_IDENTITY,
     set_={name: _INSERT.excluded[name] for name in ("status", "body", "headers")},
@@ -104,6 +117,7 @@ class IdempotencyClaim:
         self, caller: str, route: str, key: str, fingerprint: str, body_digest: str | None = None
     ) -> None:
         self.identity = {"caller": caller, "route": route, "key": key}
+        self._text = "\n".join(self.identity.values())
         self.fingerprint = fingerprint
         self.body_digest = body_digest
         self.resource_id: int | None = None
@@ -116,11 +130,13 @@ class IdempotencyClaim:
         Raises IdempotencyReplay with the first response, RequestInProgress, or
         IdempotencyKeyReused.
         """
-        if lease and await self._lease(session, _LEASE_NEW):
+        if lease and await self._lease_new(session):
             return
         await self._continue_earlier(session)
         if lease:
-            await self._lease(session, _LEASE_AGAIN)
+            self._leased_until = now() + LEASE
+            values = self._row({"leased_until": self._leased_until})
+            await session.execute(_LEASE_AGAIN, values)
 
     @property
     def is_leased(self) -> bool:
@@ -131,10 +147,12 @@ class IdempotencyClaim:
         """Forget the lease: the transaction that wrote it was rolled back."""
         self._leased_until = None
 
-    async def _lease(self, session: AsyncSession, statement: Executable) -> bool:
-        """Write a lease; return False if the statement does not change another request's row."""
+    async def _lease_new(self, session: AsyncSession) -> bool:
+        """Lease the key if it is new, and lock it; return False if it is known or locked."""
         leased_until = now() + LEASE
-        if not await session.scalar(statement, self._row({"leased_until": leased_until})):
+        row = self._row({"leased_until": leased_until})
+        values = {f"new_{name}": value for name, value in row.items()}
+        if await session.scalar(_LEASE_NEW, {"identity": self._text, **values}) is None:
             return False
         self._leased_until = leased_until
         return True
@@ -144,9 +162,7 @@ class IdempotencyClaim:
 
         Raises as `begin` does.
         """
-        identity = "\n".join(self.identity.values())
-        lock = func.pg_try_advisory_xact_lock(func.hashtextextended(identity, 1))
-        if not await session.scalar(select(lock)):
+        if not await session.scalar(_TRY_LOCK, {"identity": self._text}):
             raise self._in_progress()
         row = await session.get(IdempotencyRecord, tuple(self.identity.values()))
         if row is not None and row.created_at < now() - RETENTION:

@@ -30,6 +30,8 @@ from shared.testing import Database
 from shared.work import Work
 
 NAME = "sample"
+LOCK = 4711
+"""An advisory lock: things with a certain name wait for it in their transaction."""
 
 CATALOGUE: Catalogue = {
     ("thing", "CREATE"): "sample.thing.created.v1",
@@ -119,6 +121,8 @@ async def _misbehave(name: str, session: Any) -> None:
         raise ServiceUnavailable
     if name.startswith("crash"):
         raise RuntimeError("canary-4711 must not be told")
+    if name.startswith("locked out"):
+        await session.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
     if name.startswith("broken commit"):
         # A deferred constraint fails at COMMIT, when the endpoint is long done.
         await session.execute(text("INSERT INTO pairs (id, other) VALUES (1, 2)"))

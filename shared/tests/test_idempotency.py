@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from shared.idempotency import IdempotencyClaim, RequestInProgress
 from shared.settings import ServiceSettings
-from shared.testing import Database, Tokens, client_of
+from shared.testing import Database, Tokens, client_of, until
 from shared.tests import sample
 from shared.transactions import Transactions
 
@@ -94,6 +94,36 @@ async def test_fifty_at_once_have_one_effect(
             assert answer.headers["retry-after"] == "1"
     assert len(await database.rows("SELECT * FROM things")) == 1
     assert (await sent(client, path, keyed(staff), **changes)).status_code == 201
+
+
+@pytest.mark.parametrize("path", [PATHS[0], PATHS[2]])
+async def test_repetitions_during_the_first_transaction_occupy_no_connection(
+    settings: ServiceSettings, staff: dict[str, str], database: Database, path: str
+) -> None:
+    async def is_waiting() -> bool:
+        statement = (
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        return bool(await database.rows(statement))
+
+    async with (
+        database.admin() as admin,
+        _instance(settings, database_pool_size=1) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await admin.execute("SELECT pg_advisory_lock($1)", sample.LOCK)
+        first = tasks.create_task(sent(client, path, keyed(staff), name="locked out"))
+        await until(is_waiting)
+        # The first request has one of the two connections.
+        async with asyncio.timeout(30):
+            answers = await asyncio.gather(
+                *(sent(client, path, keyed(staff), name="locked out") for _ in range(50)),
+                client.get("/api/things", headers=staff),
+            )
+        assert [answer.status_code for answer in answers] == [*[409] * 50, 200]
+        await admin.execute("SELECT pg_advisory_unlock($1)", sample.LOCK)
+    assert first.result().status_code == 201
 
 
 @pytest.mark.parametrize("path", [PATHS[0], PATHS[2]])
