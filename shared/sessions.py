@@ -54,6 +54,7 @@ class ClaimSettlement:
         elif self._work is not None and self._work.last_session is not None:
             await self._settle_leased(self._work.last_session, response)
             await self._work.commit_last()
+            failpoint("request.concluded")
         elif self._work is not None and (self._claim.is_leased or is_final(response.status_code)):
             async with self._work.begin() as session:
                 if not self._claim.is_leased:

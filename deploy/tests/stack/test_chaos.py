@@ -32,7 +32,9 @@ REQUIRED = {
     point
     for point in all_points().keys() - SLOW_POINTS
     if point.startswith(("founding.", "purchase.", "charge.", "cancel.", "quote."))
+    or point == "request.concluded"
 }
+"""`purchase.settled` is before the commit of a sale and its response, `request.concluded` after."""
 
 
 @pytest.fixture(scope="module")
