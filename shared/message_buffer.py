@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Generic
 
 from aiormq.abc import DeliveredMessage
@@ -105,12 +104,13 @@ class MessageBuffer(Generic[AnEvent]):
 
     def _size(self) -> int:
         """Return how many messages the next batch has: all up to the last one that may not wait."""
-        if len(self._messages) >= self._batch and not self._urgent:
+        if len(self._messages) >= self._batch:
             return self._batch
+        if not self._lazy_types:
+            return len(self._messages)
         latest = time.monotonic() - self._linger / 2
-        places = (
+        return max(
             place
-            for place, message in enumerate(islice(self._messages, self._batch), start=1)
+            for place, message in enumerate(self._messages, start=1)
             if message.arrived <= latest or self._is_urgent(message)
         )
-        return max(places, default=1)
