@@ -10,8 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
 from aiormq.abc import DeliveredMessage
-from pydantic import SecretStr, ValidationError
-from sqlalchemy.exc import DBAPIError
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import bus, inbox
@@ -19,18 +18,13 @@ from shared.bus import Queue
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import AnEvent, Event
+from shared.failed_messages import send_copy
 from shared.failpoints import failpoint
 from shared.fallbacks import FALLBACK_BATCH, Fallback
 from shared.message_buffer import MessageBuffer, ReceivedMessage
 from shared.outages import is_outage
-from shared.publishers import (
-    PUBLISHER_HEADER,
-    TYPE_HEADER,
-    ForgedMessage,
-    publisher_of,
-    require_publisher,
-)
-from shared.telemetry import FORGED, HANDLE_LAG, HANDLED, WAITING
+from shared.publishers import require_publisher
+from shared.telemetry import HANDLE_LAG, HANDLED, WAITING
 from shared.transactions import Transactions
 
 log = structlog.get_logger(__name__)
@@ -48,9 +42,6 @@ SETUP_SECONDS = 5.0
 CHECK_SECONDS = 5.0
 BATCH = 50
 """How many events share a transaction at most."""
-
-ATTEMPTS_HEADER = "x-carnet-attempts"
-ERROR_HEADER = "x-carnet-error"
 
 
 def read_event(body: bytes) -> Event:
@@ -128,7 +119,13 @@ class Consumer(Generic[AnEvent]):
             together = max(self.batch, FALLBACK_BATCH) if self.fallback else self.batch
             await channel.set_qos(prefetch_count=2 * together)
             queue = await self._declare(channel)
-            self._messages = self._new_buffer(together)
+            fallback = self.fallback
+            self._messages = MessageBuffer(
+                batch=together,
+                pace=self.pace,
+                lazy_types=fallback.types if fallback else frozenset(),
+                linger=fallback.linger if fallback else 0.0,
+            )
             # The lower layer of the library: with the upper one each message costs twice as much.
             await (await channel.get_underlay_channel()).basic_consume(queue.name, self._receive)
         end = asyncio.ensure_future(self._wait_for_end(channel))
@@ -160,16 +157,6 @@ class Consumer(Generic[AnEvent]):
         except Exception as error:
             arrival = ReceivedMessage(message, error)
         self._messages.put(arrival)
-
-    def _new_buffer(self, batch: int) -> MessageBuffer[AnEvent]:
-        if self.fallback is None:
-            return MessageBuffer(batch=batch, pace=self.pace)
-        return MessageBuffer(
-            batch=batch,
-            pace=self.pace,
-            lazy_types=self.fallback.types,
-            linger=self.fallback.linger,
-        )
 
     async def _declare(self, channel: AbstractChannel) -> AbstractQueue:
         queue = await bus.declare_queue(channel, self.queue, legacy=self._legacy_queues)
@@ -311,35 +298,8 @@ class Consumer(Generic[AnEvent]):
     async def _retry_or_park(
         self, channel: AbstractChannel, received: ReceivedMessage[AnEvent], error: Exception
     ) -> None:
-        """Copy a message to the retry queue, or to the dead letters if no attempt is left."""
-        message, id_ = received.message, received.message.header.properties.message_id
-        if isinstance(error, ForgedMessage):
-            FORGED.labels(self.queue.name).inc()
-            log.critical("message_forged", queue=self.queue.name, event_id=id_, user=received.user)
-        attempts = _attempts_of(received.headers) + 1
-        hopeless = attempts >= bus.MAX_ATTEMPTS or isinstance(
-            error, ValidationError | ForgedMessage
-        )
-        outcome, target = ("parked", self.queue.dead) if hopeless else ("retried", self.queue.retry)
-        log.error(
-            f"message_{outcome}",
-            queue=self.queue.name,
-            event_id=id_,
-            attempts=attempts,
-            exc_info=error,
-        )
-        # The broker verifies that we sign the copy; its headers name the original publisher.
-        publisher = publisher_of(received.user, received.headers, owner=self.queue.service)
-        headers = {
-            TYPE_HEADER: received.headers.get(TYPE_HEADER, message.routing_key),
-            PUBLISHER_HEADER: publisher or "",
-            ATTEMPTS_HEADER: attempts,
-            ERROR_HEADER: error_line(error),
-        }
-        copy = bus.persistent_message(message.body, id_ or "", headers, user=self.user)
-        exchange = await channel.get_exchange(self.queue.exchange, ensure=False)
-        await bus.publish(exchange, target, copy)
-        await _acknowledge(message)
+        outcome = await send_copy(channel, self.queue, received, error, user=self.user)
+        await _acknowledge(received.message)
         HANDLED.labels(self.queue.name, outcome).inc()
 
 
@@ -373,20 +333,6 @@ async def _acknowledge(message: DeliveredMessage, *, multiple: bool = False) -> 
     """Acknowledge a message, or every message up to it."""
     # Every delivered message has a tag; only returned ones have none.
     await message.channel.basic_ack(cast(int, message.delivery_tag), multiple=multiple)
-
-
-def _attempts_of(headers: Mapping[str, Any]) -> int:
-    """Return how many attempts a message has had; 0 if the header is not a plausible number."""
-    value = headers.get(ATTEMPTS_HEADER, 0)
-    return value if isinstance(value, int) and 0 <= value < bus.MAX_ATTEMPTS else 0
-
-
-def error_line(error: Exception) -> str:
-    """Return an error on one line of at most 300 characters, for the operator."""
-    # The driver's text: SQLAlchemy's has every parameter of the statement.
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    line = next(iter(str(cause).splitlines()), "")
-    return f"{type(error).__name__}: {line}"[:300]
 
 
 def is_passing(error: BaseException) -> bool:

@@ -29,8 +29,8 @@ from deploy.local.errors import StartError
 from deploy.local.settings import StackSettings
 from deploy.operate.broker import access
 from shared import bus
-from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER
 from shared.events import Event
+from shared.failed_messages import ATTEMPTS_HEADER, ERROR_HEADER
 from shared.publishers import (
     OPERATOR,
     PUBLISHER_HEADER,

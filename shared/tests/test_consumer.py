@@ -18,10 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from shared import bus, inbox
-from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER, Consumer, one_by_one, read_event
+from shared.consumer import Consumer, one_by_one, read_event
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.events import Event
+from shared.failed_messages import ATTEMPTS_HEADER, ERROR_HEADER
 from shared.provisioning import in_database
 from shared.settings import ServiceSettings
 from shared.testing import Database, until

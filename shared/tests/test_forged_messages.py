@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from shared import bus
 from shared.broker_access import broker_url
-from shared.consumer import ATTEMPTS_HEADER, ERROR_HEADER
 from shared.events import Event
+from shared.failed_messages import ATTEMPTS_HEADER, ERROR_HEADER
 from shared.publishers import PUBLISHER_HEADER
 from shared.testing import Database, until
 from shared.tests.messages import QUEUE, event, forget_queues, running, send, waiting
