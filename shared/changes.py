@@ -7,27 +7,23 @@ was recorded to the outbox, and raises an error if an audited row changed and no
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from decimal import Decimal
-from enum import Enum
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import event, inspect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.state import InstanceState
-from uuid_utils import uuid7
 
 from shared import outbox
+from shared.change_events import Subject, Values, audited_columns, event_data, new_event
 from shared.context import Origin
-from shared.db import BOOKKEEPING, SECRET, Entity, now
-from shared.events import Event, EventActor, EventData
+from shared.db import Entity
+from shared.events import Event, EventData
+from shared.pending_writes import Write
 
 Catalogue = Mapping[tuple[str, str], str]
 """(entity_type, action) → event type: all events that a service publishes."""
-
-Values = dict[str, Any]
 
 _LOG = "carnet.changes"
 
@@ -75,6 +71,10 @@ class ChangeLog:
         self.in_bulk: set[str] = set()
         self.recorded_values: dict[Entity, Values] = {}
         """The values that the last event of a new row has."""
+        self.unsent: list[Write] = []
+        """What `shared.writes` is to write with its next statement."""
+        self.stale: str | None = None
+        """The row that a write of `shared.writes` did not find in the version that it had."""
         self.savepoints: dict[SessionTransaction, ChangeLog] = {}
 
     def reset(self) -> None:
@@ -99,6 +99,7 @@ class ChangeLog:
         self.touched = {entity: dict(before) for entity, before in other.touched.items()}
         self.created, self.deleted = set(other.created), set(other.deleted)
         self.in_bulk, self.recorded_values = set(other.in_bulk), dict(other.recorded_values)
+        self.unsent, self.stale = list(other.unsent), other.stale
 
     def require_published(self, entity_type: str, action: str) -> None:
         """Raise KeyError when the service does not publish such an event."""
@@ -175,53 +176,20 @@ class ChangeLog:
         entity = change.entity
         if change.created:
             change.new = _snapshot(entity) | change.new
-        data = EventData(
-            action=change.action,
-            entity_type=entity.entity_type,
-            entity_id=entity.id,
-            entity_version=entity.version,
-            organization_id=entity.audited_organization_id,
-            actor=_actor(change.origin),
-            correlation_id=change.origin.correlation_id,
-            causation_id=change.origin.causation_id,
-            old_values=_plain(change.old),
-            new_values=_plain(change.new),
+        subject = Subject(
+            entity.entity_type, entity.id, entity.version, entity.audited_organization_id
         )
-        return self._event(data)
+        return self.event(
+            event_data(change.action, subject, change.origin, old=change.old, new=change.new)
+        )
 
     def _event_of_fact(self, fact: Fact) -> Event:
-        data = EventData(
-            action=fact.action,
-            entity_type=fact.entity_type,
-            entity_id=fact.entity_id,
-            entity_version=0,
-            organization_id=fact.organization_id,
-            actor=_actor(fact.origin),
-            correlation_id=fact.origin.correlation_id,
-            causation_id=fact.origin.causation_id,
-            old_values={},
-            new_values=_plain(fact.details),
-        )
-        return self._event(data)
+        subject = Subject(fact.entity_type, fact.entity_id, 0, fact.organization_id)
+        return self.event(event_data(fact.action, subject, fact.origin, old={}, new=fact.details))
 
-    def _event(self, data: EventData) -> Event:
-        return Event(
-            id=str(uuid7()),
-            source=self.source,
-            type=self.catalogue[data.entity_type, data.action],
-            time=now(),
-            subject=f"{data.entity_type}/{data.entity_id or 'unknown'}",
-            data=data,
-        )
-
-
-def _actor(origin: Origin) -> EventActor:
-    return EventActor(
-        user_id=origin.user_id,
-        role=origin.role,
-        ip_address=origin.ip_address,
-        user_agent=origin.user_agent,
-    )
+    def event(self, data: EventData) -> Event:
+        """Return a new event of this service with the data."""
+        return new_event(self.source, self.catalogue[data.entity_type, data.action], data)
 
 
 def change_log(session: AsyncSession | Session) -> ChangeLog:
@@ -274,10 +242,15 @@ def act_as(session: AsyncSession, user_id: int, role: str) -> None:
 async def seal(session: AsyncSession) -> None:
     """Flush, and write an event for each recorded change to the outbox.
 
-    Raises UnrecordedChange when an audited row changed and the change was not recorded.
+    Raises UnrecordedChange when an audited row changed and the change was not recorded, or was not
+    sent, and StaleDataError when a write did not find its row.
     """
     await session.flush()
     log = change_log(session)
+    if log.unsent:
+        raise UnrecordedChange(f"{len(log.unsent)} writes were not sent")
+    if log.stale:
+        raise StaleDataError(log.stale)
     for entity in log.created | log.touched.keys():
         # After a savepoint was rolled back the values of its rows must be read again.
         if inspect(entity).persistent and inspect(entity).expired_attributes:
@@ -286,20 +259,6 @@ async def seal(session: AsyncSession) -> None:
         raise UnrecordedChange("; ".join(sorted(missing)))
     await outbox.append(session, log.events())
     log.reset()
-
-
-_AUDITED: dict[type[Entity], tuple[str, ...]] = {}
-
-
-def audited_columns(kind: type[Entity]) -> tuple[str, ...]:
-    """Return the names of the columns that a model's events may hold."""
-    if kind not in _AUDITED:
-        _AUDITED[kind] = tuple(
-            attribute.key
-            for attribute in inspect(kind).column_attrs
-            if not attribute.columns[0].info.keys() & (SECRET | BOOKKEEPING)
-        )
-    return _AUDITED[kind]
 
 
 def _audited(entity: Entity) -> tuple[str, ...]:
@@ -327,21 +286,6 @@ def _set_values(entity: Entity) -> Values:
 
 def _name(entity: Entity) -> str:
     return f"{entity.entity_type} {inspect(entity).identity or 'new'}"
-
-
-def _plain(values: Values) -> Values:
-    return {name: plain_value(value) for name, value in values.items()}
-
-
-def plain_value(value: Any) -> Any:
-    """Return a column's value as JSON represents it without loss: money as text."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Decimal | UUID):
-        return str(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return value
 
 
 class AuditedSession(Session):

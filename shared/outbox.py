@@ -1,11 +1,14 @@
 """The outbox: events are stored in the transaction of their change until the broker has them."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Identity, text
+from sqlalchemy import Identity
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from shared.connections import fetch
 from shared.db import TYPES, metadata, now
 from shared.events import Event
 
@@ -35,29 +38,42 @@ class OutboxMessage(SharedBase):
 
 NOTIFY_CHANNEL = "outbox"
 
-# One statement, because every transaction with a change executes it. Ids grow in the order of the
-# events. One channel per schema: services may share a database, where channels are common.
-_APPEND = text(
-    "WITH added AS ("
-    " INSERT INTO outbox (event_id, type, body, created_at)"
-    " SELECT event_id, type, body, :now FROM"
-    " unnest(CAST(:ids AS text[]), CAST(:types AS text[]), CAST(:bodies AS text[]))"
-    " WITH ORDINALITY AS event (event_id, type, body, place) ORDER BY place"
-    ") SELECT pg_notify(concat(CAST(:channel AS text), '_', current_schema()), '')"
-)
+NOTIFY = f"pg_notify(concat('{NOTIFY_CHANNEL}_', current_schema()), '')"
+"""The expression that wakes the relay. One channel per schema: services may share a database, where
+channels are common."""
 
 
-async def append(session: AsyncSession, events: list[Event]) -> None:
-    """Add events to the outbox, and notify the relay when the transaction commits."""
-    if not events:
-        return
-    await session.execute(
-        _APPEND,
-        {
-            "ids": [event.id for event in events],
-            "types": [event.type for event in events],
-            "bodies": [event.model_dump_json() for event in events],
-            "now": now(),
-            "channel": NOTIFY_CHANNEL,
-        },
+def append_statement(first: int, *, body: str = "body", condition: str = "true") -> str:
+    """Return the statement that appends events, with parameters from number `first` on.
+
+    They are those of `append_parameters`. `body` is an expression of the stored body, and nothing
+    is appended unless `condition` is true. Ids grow in the order of the events.
+    """
+    ids, types, bodies, moment = (f"${number}" for number in range(first, first + 4))
+    return (
+        "INSERT INTO outbox (event_id, type, body, created_at)"  # noqa: S608 - names of our own
+        f" SELECT event_id, type, {body}, {moment}::timestamptz"
+        f" FROM unnest({ids}::text[], {types}::text[], {bodies}::text[])"
+        " WITH ORDINALITY AS event (event_id, type, body, place)"
+        f" WHERE {condition} ORDER BY place"
     )
+
+
+def append_parameters(events: Sequence[Event]) -> tuple[Any, ...]:
+    """Return the four parameters of `append_statement`."""
+    return (
+        [event.id for event in events],
+        [event.type for event in events],
+        [event.model_dump_json() for event in events],
+        now(),
+    )
+
+
+# One statement, because every transaction with a change executes it.
+_APPEND = f"WITH added AS ({append_statement(1)}) SELECT {NOTIFY}"
+
+
+async def append(session: AsyncSession, events: Sequence[Event]) -> None:
+    """Add events to the outbox, and notify the relay when the transaction commits."""
+    if events:
+        await fetch(session, _APPEND, *append_parameters(events))

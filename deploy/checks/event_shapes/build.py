@@ -7,7 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 from deploy.checks.event_shapes.json_types import nullable, properties_of, required_of, schema_of
 from deploy.local.system import SERVICES
-from shared.changes import Catalogue, audited_columns
+from shared.change_events import audited_columns
+from shared.changes import Catalogue
 from shared.db import Entity
 from shared.shapes import Kind, Schema, Shape, Shapes, change
 
