@@ -47,6 +47,11 @@ class CircuitBreaker:
         """Seconds until a request is admitted; zero if it is admitted now."""
         return max(0.0, self._next_try - self._clock()) if self._is_open else 0.0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether every request is admitted."""
+        return not (self._is_open or self._retired)
+
     def admit(self) -> bool:
         """Return whether a request may be sent now. The caller must record its outcome."""
         if not self._is_open:

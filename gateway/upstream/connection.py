@@ -36,14 +36,24 @@ class UpstreamResponse:
         "bodiless",
         "complete",
         "headers",
+        "on_change",
         "status",
     )
 
-    def __init__(self, connection: "UpstreamConnection", *, bodiless: bool) -> None:
+    def __init__(
+        self,
+        connection: "UpstreamConnection",
+        *,
+        bodiless: bool,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_change` is called once: when the head and what follows it at once, or a failure, is
+        there. Until then no task may wait for the response."""
         self.status = 0
         self.headers: Headers = []
         self.complete = False
         self.bodiless = bodiless  # the response to HEAD has headers for a body, but no body
+        self.on_change = on_change
         self._connection = connection
         self._pieces: list[bytes] = []
         self._size = 0
@@ -57,23 +67,36 @@ class UpstreamResponse:
         """
         while not (self._pieces or self.complete):
             await self._wait()
+        return self.take(), self.complete
+
+    def take(self) -> bytes:
+        """Return and remove what has arrived of the body."""
         pieces = self._pieces
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        if self._size > BUFFERED:
+        # The connection of a complete response may have another one already.
+        if self._size > BUFFERED and not self.complete:
             self._connection.resume()
         self._size = 0
-        return piece, self.complete
+        return piece
 
     def close(self) -> None:
         """Stop reading; closes the connection unless the response is complete."""
+        self.on_change = None
         if not self.complete:
             self._connection.close()
 
     async def wait_for_head(self) -> None:
-        """Wait for the status and the headers."""
-        while not self.status:
-            await self._wait()
+        """Wait for the status and the headers.
+
+        Raises ConnectionLost, InvalidResponse, or TimeoutError if the service is silent.
+        """
+        try:
+            while not self.status:
+                await self._wait()
+        except BaseException:
+            self.close()
+            raise
 
     async def _wait(self) -> None:
         if self._failure is not None:
@@ -92,6 +115,14 @@ class UpstreamResponse:
         """End the response with an error."""
         self._failure = failure
         self.wake()
+        self.notify()
+
+    def notify(self) -> None:
+        """Call `on_change` if the head or a failure is there."""
+        on_change = self.on_change
+        if on_change is not None and (self.status or self._failure is not None):
+            self.on_change = None
+            on_change()
 
     def wake(self) -> None:
         """Wake the task that waits for data."""
@@ -110,6 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._response: UpstreamResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._silence_timeout = 0.0
         self._paused = False
         self._has_framing = False  # the headers define where the body ends
@@ -120,33 +152,35 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.is_open = True
 
-    async def send(
-        self, request: bytes, *, is_head: bool, silence_timeout: float
+    def send(
+        self,
+        request: bytes,
+        *,
+        is_head: bool,
+        silence_timeout: float,
+        on_change: Callable[[], None] | None = None,
     ) -> UpstreamResponse:
-        """Send a whole request and return its response once status and headers arrived.
+        """Send a whole request and return its response, of which nothing has arrived yet.
 
-        Raises ConnectionLost, InvalidResponse, or TimeoutError after `silence_timeout` seconds.
+        It fails if the service is silent for `silence_timeout` seconds.
         """
-        response = self._response = UpstreamResponse(self, bodiless=is_head)
+        response = UpstreamResponse(self, bodiless=is_head, on_change=on_change)
+        self._response = response
         self._has_framing = self._interim = False
         self._head_size = self._incomplete_size = 0
         self._transport.write(request)
-        if self._timer is not None:
-            self._timer.cancel()
         self._silence_timeout = silence_timeout
         self._last_activity = self._loop.time()
-        self._timer = self._loop.call_later(silence_timeout, self._check_silence)
-        try:
-            await response.wait_for_head()
-        except BaseException:
-            self.close()
-            raise
+        # A timer of an earlier request is used again: it only checks.
+        if self._timer is None or self._timer_due > self._last_activity + silence_timeout:
+            self._set_timer(silence_timeout)
         return response
 
     def close(self) -> None:
         """Close the connection at once, also during a response."""
         self.is_open = False
-        self._detach()
+        self._response = None
+        self._stop_timer()
         self._transport.abort()
 
     def resume(self) -> None:
@@ -180,10 +214,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._incomplete_size += len(data)
             if self._incomplete_size > HEAD_LIMIT:
                 self._fail(InvalidResponse("the head is too large"))
+        # Not before all data is parsed: what follows a response must not become the next one.
+        response.notify()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Complete a body that ends with the connection; otherwise fail the response."""
         self.is_open = False
+        self._stop_timer()
         response = self._response
         if response is None:
             return
@@ -259,7 +296,7 @@ class UpstreamConnection(asyncio.Protocol):
         )
         response.complete = True
         response.wake()
-        self._detach()
+        self._response = None
         if not can_be_reused:
             self.close()
             return
@@ -273,18 +310,24 @@ class UpstreamConnection(asyncio.Protocol):
         if response is not None:
             response.fail(failure)
 
-    def _detach(self) -> None:
-        """Separate the connection from its response and stop the timer."""
-        self._response = None
+    def _set_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer_due = self._loop.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._check_silence)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _check_silence(self) -> None:
+        self._timer = None
+        if self._response is None:
+            return
         timeout = self._silence_timeout
         deadline = timeout + (self._loop.time() if self._paused else self._last_activity)
         remaining = deadline - self._loop.time()
         if remaining > 0:
-            self._timer = self._loop.call_later(remaining, self._check_silence)
+            self._set_timer(remaining)
         else:
             self._fail(TimeoutError())

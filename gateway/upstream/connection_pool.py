@@ -34,16 +34,23 @@ class ConnectionPool:
         self._idle: list[UpstreamConnection] = []
         self._closed = False
 
-    async def acquire(self) -> UpstreamConnection:
-        """Return the idle connection used last, or a new one. Raises CannotConnect."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._idle_timeout
+    def take_idle(self) -> UpstreamConnection | None:
+        """Return the idle connection used last, or None if there is none."""
+        oldest = asyncio.get_running_loop().time() - self._idle_timeout
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since < oldest:
                 connection.close()
             elif connection.is_open:
                 return connection
+        return None
+
+    async def acquire(self) -> UpstreamConnection:
+        """Return the idle connection used last, or a new one. Raises CannotConnect."""
+        idle = self.take_idle()
+        if idle is not None:
+            return idle
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(

@@ -1,5 +1,6 @@
 """Sends requests to services, to one instance after another until one responds."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -60,6 +61,42 @@ class UpstreamRequest:
         return head + b"\r\n\r\n" + body
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request that was sent to an instance. Its response may have arrived already."""
+
+    instance: Instance
+    pool: ConnectionPool
+    response: UpstreamResponse
+
+    async def response_head(self) -> UpstreamResponse:
+        """Wait for the response's head and return the response.
+
+        Raises ConnectionLost, UpstreamFailed (502) or UpstreamTimedOut (504).
+        """
+        try:
+            await self.response.wait_for_head()
+        except ConnectionLost:
+            # The other idle connections are probably closed, too: the next attempt needs a new one.
+            self.pool.close_idle()
+            raise
+        except InvalidResponse as error:
+            raise UpstreamFailed from error
+        except TimeoutError:
+            raise UpstreamTimedOut from None
+        return self.response
+
+    async def outcome(self) -> UpstreamResponse:
+        """Do the same as `response_head`, and record the outcome in the circuit breaker."""
+        try:
+            response = await self.response_head()
+        except (ConnectionLost, UpstreamFailed, UpstreamTimedOut):
+            self.instance.circuit.record_failure()
+            raise
+        self.instance.circuit.record_success()
+        return response
+
+
 class Forwarder:
     """Sends requests to services over connections that stay open.
 
@@ -89,8 +126,37 @@ class Forwarder:
         if pool is not None:
             pool.close()
 
-    async def send(self, upstream: Upstream, request: UpstreamRequest) -> UpstreamResponse:
+    def begin(
+        self, upstream: Upstream, request: UpstreamRequest, on_change: Callable[[], None]
+    ) -> Attempt | None:
+        """Send a request at once, if the instance in turn has an idle connection; else return None.
+
+        The caller completes the attempt with `send`. `on_change` is that of UpstreamResponse.
+        Raises MalformedRequest (400).
+        """
+        instance = upstream.instance_in_turn
+        pool = self._pools.get(instance)
+        if pool is None or not instance.circuit.is_closed:
+            return None
+        encoded = request.encode(instance.origin.authority)
+        connection = pool.take_idle()
+        if connection is None:
+            return None
+        upstream.end_turn()
+        response = connection.send(
+            encoded,
+            is_head=request.method == "HEAD",
+            silence_timeout=request.silence_timeout,
+            on_change=on_change,
+        )
+        return Attempt(instance, pool, response)
+
+    async def send(
+        self, upstream: Upstream, request: UpstreamRequest, attempt: Attempt | None = None
+    ) -> UpstreamResponse:
         """Send a request to an instance of a service; the caller reads the response's body.
+
+        `attempt` is the first one, if it has begun already.
 
         If an instance refuses the connection, it received nothing, and the next one is tried for
         every method. If a connection breaks, the instance may have executed the request (502). A
@@ -100,6 +166,8 @@ class Forwarder:
         MalformedRequest (400).
         """
         try:
+            if attempt is not None:
+                return await attempt.outcome()
             return await self._send_once(upstream, request)
         except ConnectionLost:
             if not request.is_repeatable:
@@ -119,39 +187,27 @@ class Forwarder:
         """
         for instance in upstream.all_instances():
             with suppress(CannotConnect, ConnectionLost, UpstreamFailed, UpstreamTimedOut):
-                return await self._send_to(instance, request)
+                return await (await self._send_to(instance, request)).response_head()
         raise UpstreamUnavailable
 
     async def _send_once(self, upstream: Upstream, request: UpstreamRequest) -> UpstreamResponse:
         for instance in upstream.available_instances():
             try:
-                response = await self._send_to(instance, request)
+                attempt = await self._send_to(instance, request)
             except CannotConnect:
                 instance.circuit.record_refusal()
-            except (ConnectionLost, UpstreamFailed, UpstreamTimedOut):
-                instance.circuit.record_failure()
-                raise
             else:
-                instance.circuit.record_success()
-                return response
+                return await attempt.outcome()
         raise AssertionError("available_instances raises if no instance is left")
 
-    async def _send_to(self, instance: Instance, request: UpstreamRequest) -> UpstreamResponse:
+    async def _send_to(self, instance: Instance, request: UpstreamRequest) -> Attempt:
         encoded = request.encode(instance.origin.authority)
         pool = self._pool(instance)
         connection = await pool.acquire()
-        try:
-            return await connection.send(
-                encoded, is_head=request.method == "HEAD", silence_timeout=request.silence_timeout
-            )
-        except ConnectionLost:
-            # The other idle connections are probably closed, too: the next attempt needs a new one.
-            pool.close_idle()
-            raise
-        except InvalidResponse as error:
-            raise UpstreamFailed from error
-        except TimeoutError:
-            raise UpstreamTimedOut from None
+        response = connection.send(
+            encoded, is_head=request.method == "HEAD", silence_timeout=request.silence_timeout
+        )
+        return Attempt(instance, pool, response)
 
     def _pool(self, instance: Instance) -> ConnectionPool:
         if not self._is_open:

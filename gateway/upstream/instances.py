@@ -111,6 +111,15 @@ class Upstream:
         self._turn = start + 1
         return self._instances[start:] + self._instances[:start]
 
+    @property
+    def instance_in_turn(self) -> Instance:
+        """The instance that the next request is sent to, if its circuit breaker admits it."""
+        return self._instances[self._turn % len(self._instances)]
+
+    def end_turn(self) -> None:
+        """Pass the turn on: a request was sent to the instance in turn."""
+        self._turn = self._turn % len(self._instances) + 1
+
 
 Upstreams = Mapping[Service, Upstream]
 
