@@ -9,7 +9,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.client.request_bodies import RequestBodies
 from gateway.client.server_protocol import HeadLimits, bounded_protocol
-from gateway.dispatcher import Authenticate, Dispatcher
+from gateway.direct_path import DirectPath
+from gateway.dispatcher import Dispatcher
 from gateway.documents.gateway_endpoints import GatewayEndpoints
 from gateway.documents.upstream_documents import (
     CachedBytes,
@@ -20,15 +21,16 @@ from gateway.documents.upstream_documents import (
 )
 from gateway.limits.quotas import Quotas
 from gateway.limits.returning_clients import ReturningClients
+from gateway.request_rules import RequestRules
 from gateway.response_stream import ResponseStream
 from gateway.revocations.revocation_feed import RevocationFeed
 from gateway.revocations.revocation_store import RevocationStore
 from gateway.routes import RouteTable, Service
 from gateway.settings import Settings
+from gateway.telemetry import access_log
 from gateway.upstream.forwarder import Forwarder
 from gateway.upstream.instance_resolver import InstanceResolver, ResolveName, system_resolve
 from gateway.upstream.instances import Upstreams, upstreams_of
-from shared.actors import Actor
 from shared.logging import configure_logging
 from shared.service import operations_port, uvicorn_config
 from shared.settings import load_settings
@@ -67,19 +69,32 @@ class Gateway:
         readiness = _readiness(self._forwarder, upstreams, verifier, self.revocations)
         self.checks = readiness.checks
         document = MergedDocument(self._forwarder, upstreams, table, version=version("carnet"))
-        self._dispatcher = Dispatcher(
+        rules = RequestRules(
             settings,
             table=table,
             upstreams=upstreams,
-            response_stream=ResponseStream(self._forwarder, returning_clients),
+            quotas=self._quotas,
+            returning_clients=returning_clients,
+            verifier=verifier,
+            revocations=self.revocations,
+        )
+        response_stream = ResponseStream(self._forwarder, returning_clients)
+        self._dispatcher = Dispatcher(
+            rules,
+            response_stream=response_stream,
             endpoints=GatewayEndpoints(
                 document=CachedBytes(document.fetch, seconds=_DOCUMENT_SECONDS),
                 readiness=CachedBytes(readiness.fetch, seconds=_READINESS_SECONDS),
             ),
+            bodies=self.bodies,
+            access_log=access_log(level=settings.log_level, style=settings.log_format),
+        )
+        self.direct_path = DirectPath(
+            rules,
+            dispatcher=self._dispatcher,
+            response_stream=response_stream,
             quotas=self._quotas,
             bodies=self.bodies,
-            returning_clients=returning_clients,
-            authenticate=_authenticate(verifier, self.revocations),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,16 +109,6 @@ class Gateway:
             await send({"type": "lifespan.shutdown.complete"})
         else:
             raise RuntimeError(f"the gateway does not support {scope['type']}")
-
-
-def _authenticate(verifier: TokenVerifier, revocations: RevocationStore) -> Authenticate:
-    async def authenticate(token: str) -> Actor:
-        actor = await verifier.verify(token)
-        # The verifier caches valid tokens, so revocations are checked after it.
-        revocations.check(actor)
-        return actor
-
-    return authenticate
 
 
 def _readiness(
@@ -126,7 +131,7 @@ def server_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
     """Return uvicorn's configuration, with limits on the head of a request."""
     config = uvicorn_config(gateway, settings.host, settings.port)
     limits = HeadLimits(settings.head_limit, settings.head_timeout, settings.tls)
-    config.http = bounded_protocol(limits)
+    config.http = bounded_protocol(limits, gateway.direct_path.begin)
     return config
 
 

@@ -145,6 +145,12 @@ class TokenVerifier:
         keys = Keys(pinned=settings.jwks, fetch=fetch)
         return cls(keys, settings.token_issuer, settings.token_audience)
 
+    def find_cached(self, token: str) -> Actor | None:
+        """Return the token's actor if the token was verified recently, else None."""
+        if len(token) > MAX_TOKEN_BYTES:
+            return None
+        return self._find(_digest(token))
+
     async def verify(self, token: str) -> Actor:
         """Return the token's actor.
 
@@ -153,10 +159,10 @@ class TokenVerifier:
         """
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthenticated("The access token is too large. Sign in again.")
-        digest = hashlib.sha256(token.encode(errors="replace")).digest()
-        cached = self._cache.get(digest)
-        if cached and cached.until > time.time():
-            return cached.actor
+        digest = _digest(token)
+        cached_actor = self._find(digest)
+        if cached_actor is not None:
+            return cached_actor
         claims = await verified_claims(
             token, self.keys, ACCESS_TOKEN_TYPE, self.issuer, self.audience
         )
@@ -166,6 +172,14 @@ class TokenVerifier:
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
         return actor
+
+    def _find(self, digest: bytes) -> Actor | None:
+        entry = self._cache.get(digest)
+        return entry.actor if entry is not None and entry.until > time.time() else None
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()
 
 
 async def verified_claims(

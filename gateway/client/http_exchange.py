@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import ClientDisconnected
-from gateway.headers import RawHeaders
+from gateway.headers import RawHeaders, RequestHead
 from shared.context import request_id as current_request_id
 from shared.errors import AppError
 from shared.problems import problem_of
@@ -31,6 +31,7 @@ class HttpExchange:
         "_security",
         "_send",
         "client_address",
+        "head",
         "log_status",
         "receive",
         "request_id",
@@ -42,12 +43,11 @@ class HttpExchange:
         "user_id",
     )
 
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str, security: RawHeaders
-    ) -> None:
+    receive: Receive
+    _send: Send
+
+    def __init__(self, scope: Scope, request_id: str, security: RawHeaders) -> None:
         self.scope = scope
-        self.receive = receive
-        self._send = send
         self._security = security
         self.request_id = request_id
         self.started_at = time.perf_counter()
@@ -58,13 +58,24 @@ class HttpExchange:
         self.service = "gateway"
         self.client_address = ""
         self.user_id: int | None = None  # once the access token was verified
+        self.head: RequestHead | None = None  # once the headers were read
+
+    def connect(self, receive: Receive, send: Send) -> None:
+        """Set the functions that receive the body and send the response."""
+        self.receive = receive
+        self._send = send
 
     def add_response_headers(self, headers: RawHeaders) -> None:
         """Add headers to the response, whatever it will be."""
         self._security = self._security + headers
 
     async def start(self, status: int, headers: RawHeaders) -> None:
-        """Send the status and the headers, with security headers and the request id.
+        """Send the status and the headers, with those that every response has."""
+        headers = self.begin_response(status, headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def begin_response(self, status: int, headers: RawHeaders) -> RawHeaders:
+        """Return the headers with the security headers and the request id; record the status.
 
         No cache may store a response of the API unless its service allows it: most hold personal
         data, and without `Cache-Control` a cache may use a heuristic (RFC 9111 4.2.2).
@@ -76,7 +87,7 @@ class HttpExchange:
             headers.append(_NO_STORE)
         headers.extend(self._security)
         headers.append((b"x-request-id", self.request_id.encode("ascii")))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return headers
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of the body; waits while the client is slow.

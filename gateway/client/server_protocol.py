@@ -1,18 +1,22 @@
 """The HTTP server's protocol with limits on the head (bytes and seconds) and on trailers.
 
-Requests that cannot be parsed are answered with problem+json and the gateway's own headers.
+Requests that cannot be parsed are answered with problem+json and the gateway's own headers. Usual
+requests begin without a task, see gateway.direct_path.
 """
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import structlog
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from gateway.client.direct_cycle import DirectCycle
 from gateway.errors import HeadTooLarge, HeadTooSlow, MalformedRequest
-from gateway.headers import security_headers
+from gateway.headers import RawHeaders, security_headers
 from shared.context import new_request_id
 from shared.errors import PROBLEM, AppError, problem_document
 from shared.http_protocol import HttpProtocol
@@ -31,15 +35,22 @@ class HeadLimits:
     tls: bool = False
 
 
-def bounded_protocol(limits: HeadLimits) -> type[asyncio.Protocol]:
+BeginDirectly = Callable[[DirectCycle], bool]
+"""Begins to answer a request without a task. Returns False, without any effect, if it cannot."""
+
+
+def bounded_protocol(limits: HeadLimits, begin_directly: BeginDirectly) -> type[asyncio.Protocol]:
     """Return the protocol class for uvicorn's `http` setting, with these limits."""
-    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), {"limits": limits})
+    members = {"limits": limits, "begin_directly": staticmethod(begin_directly)}
+    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), members)
 
 
 class BoundedHttpProtocol(HttpProtocol):
-    """One connection of a client. `bounded_protocol` sets the limits on a subclass."""
+    """One connection of a client. `bounded_protocol` sets the class's members on a subclass."""
 
     limits: ClassVar[HeadLimits]
+    begin_directly: ClassVar[staticmethod[[DirectCycle], bool]]
+    cycle: Any  # uvicorn's RequestResponseCycle, a DirectCycle, or None
 
     _in_head = False
     _in_body = False
@@ -48,6 +59,8 @@ class BoundedHttpProtocol(HttpProtocol):
     _messages_begun = 0
     _bytes_without_body = 0
     _body_arrived = False
+    _deferred_body: list[bytes] | None = None  # of a request that has not begun yet
+    _direct_cycle: DirectCycle | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _cause: AppError | None = None
 
@@ -57,14 +70,21 @@ class BoundedHttpProtocol(HttpProtocol):
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timer, and the request that has no task which would be stopped."""
         self._stop_timer()
+        direct_cycle = self._direct_cycle
+        if direct_cycle is not None:
+            self._detach_direct_cycle()
+            if direct_cycle.on_disconnect is not None:
+                direct_cycle.on_disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count the incomplete part: a header or a trailer may never end."""
         was_in_body, message_count = self._in_body, self._messages_begun
         super().data_received(data)
+        if self._deferred_body is not None:
+            self._begin_deferred()
         if self.transport.is_closing():
             return
         if self._in_head:
@@ -100,26 +120,122 @@ class BoundedHttpProtocol(HttpProtocol):
         self._check(self._head_size)
 
     def on_headers_complete(self) -> None:
-        """Stop the timer: the head is complete."""
+        """Stop the timer: the head is complete. Begin the request, or defer it.
+
+        A deferred request begins at its end or at the end of the received data, which comes first:
+        if it is complete by then, it may need no task.
+        """
         self._in_head = False
         self._in_body = True
         self._bytes_without_body = 0
         self._stop_timer()
-        super().on_headers_complete()
+        is_first = self.cycle is None or self.cycle.response_complete
+        if is_first and not self.expect_100_continue and not self.parser.should_upgrade():
+            self._deferred_body = []
+            self.headers = []  # of the trailer section, see HttpProtocol
+        else:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Record that the received data has body bytes."""
         self._body_arrived = True
-        super().on_body(body)
+        if self._deferred_body is None:
+            super().on_body(body)
+        else:
+            self._deferred_body.append(body)
 
     def on_message_complete(self) -> None:
-        """Record that the message is complete."""
+        """Record that the message is complete, and begin it if it was deferred."""
         self._in_body = False
+        if self._deferred_body is not None:
+            if self._has_begun_directly(self._deferred_body):
+                return
+            self._begin_deferred()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that could not be parsed, with the limit it exceeded or with 400."""
+        if self._deferred_body is not None:
+            self._begin_deferred()
         self._refuse(self._cause or MalformedRequest())
+
+    # Called by the direct cycle.
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the client receives what was sent to it before."""
+        return not self.flow.write_paused
+
+    @property
+    def default_headers(self) -> RawHeaders:
+        """The headers that the server adds to every response."""
+        return self.server_state.default_headers
+
+    def end_direct_cycle(self, response: bytes) -> None:
+        """Send the whole response of the direct cycle and begin the next request."""
+        direct_cycle = self._detach_direct_cycle()
+        self.transport.write(response)
+        if not direct_cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def continue_in_task(self, app: ASGIApp) -> None:
+        """Replace the direct cycle by one of uvicorn; `app` answers it in a task."""
+        is_last = self.cycle is self._direct_cycle
+        direct_cycle = self._detach_direct_cycle()
+        cycle = RequestResponseCycle(
+            scope=direct_cycle.scope,  # type: ignore[arg-type]
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=direct_cycle.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.more_body = False
+        if is_last:  # else a pipelined request waits
+            self.cycle = cycle
+        self._start_asgi_task(cycle, app)
+
+    def _has_begun_directly(self, body: list[bytes]) -> bool:
+        """Begin the deferred request, which is complete, without a task; return False if it needs
+        one."""
+        path, _, query = self.url.partition(b"?")
+        # uvicorn parses other targets, and decodes paths.
+        is_plain = path[:1] == b"/" and path.isascii() and b"%" not in path
+        if not is_plain or b"#" in self.url or self.parser.get_http_version() != "1.1":
+            return False
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"] = path.decode("ascii")
+        scope["raw_path"] = path
+        scope["query_string"] = query
+        cycle = DirectCycle(self, scope, b"".join(body), keep_alive=self.parser.should_keep_alive())
+        previous_cycle, self.cycle = self.cycle, cycle
+        self._direct_cycle, self._deferred_body = cycle, None
+        if self.begin_directly(cycle):
+            return True
+        self.cycle, self._direct_cycle, self._deferred_body = previous_cycle, None, body
+        return False
+
+    def _detach_direct_cycle(self) -> DirectCycle:
+        cycle = self._direct_cycle
+        assert cycle is not None
+        self._direct_cycle = None
+        if self.cycle is cycle:
+            self.cycle = None
+        return cycle
+
+    def _begin_deferred(self) -> None:
+        """Begin the deferred request in a task, with what has arrived of its body."""
+        body, self._deferred_body = self._deferred_body or [], None
+        super().on_headers_complete()
+        for piece in body:
+            super().on_body(piece)
 
     def _check(self, size: int) -> None:
         if size > self.limits.size:

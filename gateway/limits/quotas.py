@@ -24,6 +24,11 @@ class Quotas:
             SharedCounters(store.get_secret_value()) if store else MemoryCounters()
         )
 
+    @property
+    def are_local(self) -> bool:
+        """Whether counting needs no other process, so that it never waits."""
+        return isinstance(self._counters, MemoryCounters)
+
     async def take_from_address(self, quota: Quota, address: str) -> None:
         """Count a request of an address. Raises TooManyRequests (429)."""
         await self._take(self._by_address[quota], network_of(address))
