@@ -22,7 +22,7 @@ from gateway.routes import Access, Route
 from gateway.telemetry import IN_FLIGHT
 from gateway.upstream.forwarder import Attempt
 from shared.actors import Actor
-from shared.errors import CLIENT_CLOSED, AppError
+from shared.errors import CLIENT_CLOSED
 
 Result = TypeVar("Result")
 
@@ -64,7 +64,7 @@ class DirectPath:
                 actor = self._rules.find_verified_actor(head)
                 if actor is None:
                     return False
-        except AppError:
+        except Exception:  # the dispatcher repeats these steps and answers the error
             return False
         request = DirectRequest(cycle, exchange, self._dispatcher, self._response_stream)
         request.begin(self._rules, head, route, actor)

@@ -58,6 +58,7 @@ class DirectCycle:
 
     def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """Send a whole response, framed as uvicorn's cycle frames one with a single piece."""
+        self.on_disconnect = None
         pairs = [*self._connection.default_headers, *headers]
         if not self.keep_alive:
             pairs.append((b"connection", b"close"))

@@ -49,7 +49,7 @@ class BoundedHttpProtocol(HttpProtocol):
     """One connection of a client. `bounded_protocol` sets the class's members on a subclass."""
 
     limits: ClassVar[HeadLimits]
-    begin_directly: ClassVar[staticmethod[[DirectCycle], bool]]
+    begin_directly: ClassVar["staticmethod[[DirectCycle], bool]"]
     cycle: Any  # uvicorn's RequestResponseCycle, a DirectCycle, or None
 
     _in_head = False
