@@ -208,6 +208,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._fail(InvalidResponse("not an HTTP response"))
+            response.notify()  # an upgrade is complete already, and so does not fail
             return
         if not response.status:
             # An incomplete header is not counted yet.
