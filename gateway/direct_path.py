@@ -19,7 +19,7 @@ from gateway.limits.quotas import Quotas
 from gateway.request_rules import RequestRules
 from gateway.response_stream import Forwarding, ResponseStream
 from gateway.routes import Access, Route
-from gateway.telemetry import IN_FLIGHT
+from gateway.telemetry import COUNTERS
 from gateway.upstream.forwarder import Attempt
 from shared.actors import Actor
 from shared.errors import CLIENT_CLOSED
@@ -103,7 +103,7 @@ class DirectRequest:
     ) -> None:
         """Authorize the request and send it to its service."""
         exchange = self._exchange
-        IN_FLIGHT.inc()
+        COUNTERS.in_flight += 1
         try:
             complete_now(rules.authorize(exchange, head, route, actor))
             body = self._cycle.body if head.has_body else None

@@ -19,7 +19,7 @@ from gateway.headers import RequestHead
 from gateway.request_rules import RequestRules
 from gateway.response_stream import ResponseStream
 from gateway.routes import Route
-from gateway.telemetry import IN_FLIGHT, AccessLog, observe
+from gateway.telemetry import COUNTERS, AccessLog, observe
 from shared.errors import CLIENT_CLOSED, AppError
 from shared.networks import network_of
 
@@ -48,7 +48,7 @@ class Dispatcher:
         """Handle one request completely; then count it and write its log line."""
         exchange = self._rules.open_exchange(scope)
         exchange.connect(receive, send)
-        IN_FLIGHT.inc()
+        COUNTERS.in_flight += 1
         await self.complete(exchange, self._answer(exchange))
 
     async def complete(self, exchange: HttpExchange, work: Awaitable[None]) -> None:
@@ -66,7 +66,7 @@ class Dispatcher:
 
     def end(self, exchange: HttpExchange) -> None:
         """Count a completed request and write its log line."""
-        IN_FLIGHT.dec()
+        COUNTERS.in_flight -= 1
         observe(self._access_log, exchange)
 
     async def _handle_errors(self, exchange: HttpExchange, work: Awaitable[None]) -> None:

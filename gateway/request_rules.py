@@ -15,7 +15,7 @@ from gateway.limits.quotas import Quotas
 from gateway.limits.returning_clients import ReturningClients
 from gateway.response_stream import Forwarding
 from gateway.revocations.revocation_store import RevocationStore
-from gateway.routes import Access, Quota, Route, RouteTable
+from gateway.routes import Access, Quota, Route, RouteTable, TimeoutClass
 from gateway.settings import Settings
 from gateway.telemetry import METHODS
 from gateway.upstream.forwarder import UpstreamRequest
@@ -42,7 +42,7 @@ class RequestRules:
         revocations: RevocationStore,
     ) -> None:
         self.cors = Cors(settings.cors_origins)
-        self._settings = settings
+        self._silence_timeouts = {kind: settings.silence_timeout(kind) for kind in TimeoutClass}
         self._table = table
         self._upstreams = upstreams
         self._quotas = quotas
@@ -54,9 +54,12 @@ class RequestRules:
 
     def open_exchange(self, scope: Scope) -> HttpExchange:
         """Return the exchange of a request, with its request id."""
-        header = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
-        request_id = accepted_request_id(header.decode("latin-1") if header is not None else None)
-        return HttpExchange(scope, request_id, self._security)
+        received_id = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                received_id = value.decode("latin-1")
+                break
+        return HttpExchange(scope, accepted_request_id(received_id), self._security)
 
     def read_request(self, exchange: HttpExchange) -> RequestHead:
         """Read the headers and the client's address; check them, the method and the query."""
@@ -128,7 +131,7 @@ class RequestRules:
             scope["query_string"],
             headers,
             body,
-            self._settings.silence_timeout(route.timeout),
+            self._silence_timeouts[route.timeout],
             # Sign-in and webhooks ignore the key; every protected POST honours it.
             has_idempotency_key=route.access is Access.PROTECTED
             and b"idempotency-key" in head.read,

@@ -15,7 +15,7 @@ from gateway.upstream.forwarder import Attempt, Forwarder, UpstreamRequest
 from gateway.upstream.instances import Upstream
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Forwarding:
     """A complete request, its service, and the class and source of its place there."""
 

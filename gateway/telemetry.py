@@ -4,38 +4,76 @@ import asyncio
 import logging
 import sys
 import time
+from bisect import bisect_left
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import accumulate
 from typing import Protocol
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from gateway.client.http_exchange import HttpExchange
 
-REQUESTS = Counter(
-    "carnet_gateway_requests_total",
-    "Answers by service, route and status; 499 when the client went away first",
-    ["service", "route", "method", "status"],
-)
-SECONDS = Histogram(
-    "carnet_gateway_request_seconds",
-    "Time from a request's head to the last byte of its answer",
-    ["service"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-)
-IN_FLIGHT = Gauge("carnet_gateway_in_flight", "Requests being answered at this moment")
-
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-
-@lru_cache(maxsize=4096)
-def _requests(service: str, template: str, method: str, status: int) -> Counter:
-    return REQUESTS.labels(service, template, method, str(status))
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-@lru_cache(maxsize=64)
-def _seconds(service: str) -> Histogram:
-    return SECONDS.labels(service)
+class RequestCounters(Collector):
+    """The metrics of requests, counted by the event loop alone.
+
+    prometheus_client's own metrics take a lock for each change. Together they cost as much as a
+    tenth of a forwarded request.
+    """
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._answers: dict[tuple[str, str, str, int], int] = {}
+        self._durations: dict[str, list[int]] = {}  # by service: observations in each bucket
+        self._seconds: dict[str, float] = {}  # by service: sum of all durations
+
+    def count(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
+        """Count a completed request; `elapsed` is in seconds."""
+        service = exchange.service
+        answer = (service, exchange.template, method, exchange.log_status)
+        self._answers[answer] = self._answers.get(answer, 0) + 1
+        if service not in self._durations:
+            self._durations[service] = [0] * (len(_BUCKETS) + 1)
+            self._seconds[service] = 0.0
+        self._durations[service][bisect_left(_BUCKETS, elapsed)] += 1
+        self._seconds[service] += elapsed
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics with their present values."""
+        answers = CounterMetricFamily(
+            "carnet_gateway_requests",
+            "Answers by service, route and status; 499 when the client went away first",
+            labels=["service", "route", "method", "status"],
+        )
+        for (service, template, method, status), number in self._answers.items():
+            answers.add_metric([service, template, method, str(status)], number)
+        yield answers
+        seconds = HistogramMetricFamily(
+            "carnet_gateway_request_seconds",
+            "Time from a request's head to the last byte of its answer",
+            labels=["service"],
+        )
+        limits = [*(str(float(limit)) for limit in _BUCKETS), "+Inf"]
+        for service, numbers in self._durations.items():
+            buckets = list(zip(limits, accumulate(numbers), strict=True))
+            seconds.add_metric([service], buckets, self._seconds[service])
+        yield seconds
+        yield GaugeMetricFamily(
+            "carnet_gateway_in_flight", "Requests being answered at this moment", self.in_flight
+        )
+
+
+COUNTERS = RequestCounters()
+REGISTRY.register(COUNTERS)
 
 
 class AccessLog(Protocol):
@@ -116,6 +154,5 @@ def observe(log: AccessLog, exchange: HttpExchange) -> None:
     method: str = exchange.scope["method"]
     if method not in METHODS:
         method = "OTHER"
-    _requests(exchange.service, exchange.template, method, exchange.log_status).inc()
-    _seconds(exchange.service).observe(elapsed)
+    COUNTERS.count(exchange, method, elapsed)
     log.write(exchange, method, elapsed)

@@ -6,7 +6,7 @@ from typing import Protocol
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from gateway.headers import RawHeaders
+from gateway.headers import RawHeaders, has_header
 
 _BODILESS_STATUSES = frozenset({204, 304})
 
@@ -64,7 +64,7 @@ class DirectCycle:
             pairs.append((b"connection", b"close"))
         if self.scope["method"] == "HEAD":
             body = b""
-        elif status not in _BODILESS_STATUSES and not _has_length(headers):
+        elif status not in _BODILESS_STATUSES and not has_header(headers, b"content-length"):
             pairs.append((b"transfer-encoding", b"chunked"))
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body = chunk + b"0\r\n\r\n"
@@ -76,7 +76,3 @@ class DirectCycle:
         """Let an application answer the request in a task."""
         self.on_disconnect = None
         self._connection.continue_in_task(app)
-
-
-def _has_length(headers: RawHeaders) -> bool:
-    return any(name == b"content-length" for name, _ in headers)

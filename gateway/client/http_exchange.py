@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import ClientDisconnected
-from gateway.headers import RawHeaders, RequestHead
+from gateway.headers import RawHeaders, RequestHead, has_header
 from shared.context import request_id as current_request_id
 from shared.errors import AppError
 from shared.problems import problem_of
@@ -82,8 +82,7 @@ class HttpExchange:
         """
         self.started = True
         self.log_status = status
-        has_cache_control = any(name == b"cache-control" for name, _ in headers)
-        if self.scope["path"].startswith("/api/") and not has_cache_control:
+        if self.scope["path"].startswith("/api/") and not has_header(headers, b"cache-control"):
             headers.append(_NO_STORE)
         headers.extend(self._security)
         headers.append((b"x-request-id", self.request_id.encode("ascii")))

@@ -62,6 +62,7 @@ class BoundedHttpProtocol(HttpProtocol):
     _deferred_body: list[bytes] | None = None  # of a request that has not begun yet
     _direct_cycle: DirectCycle | None = None
     _head_timer: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None  # while no request is being answered or received
     _cause: AppError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -72,6 +73,7 @@ class BoundedHttpProtocol(HttpProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer, and the request that has no task which would be stopped."""
         self._stop_timer()
+        super()._unset_keepalive_if_required()
         direct_cycle = self._direct_cycle
         if direct_cycle is not None:
             self._detach_direct_cycle()
@@ -114,10 +116,15 @@ class BoundedHttpProtocol(HttpProtocol):
         self._check(len(self.url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header. An exception ends the parsing."""
-        super().on_header(name, value)
+        """Store and count a header. An exception ends the parsing."""
+        # As uvicorn's, which this does not call: it is called for each header.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         self._head_size += len(name) + len(value)
-        self._check(self._head_size)
+        if self._head_size > self.limits.size:
+            self._check(self._head_size)
 
     def on_headers_complete(self) -> None:
         """Stop the timer: the head is complete. Begin the request, or defer it.
@@ -158,6 +165,31 @@ class BoundedHttpProtocol(HttpProtocol):
         if self._deferred_body is not None:
             self._begin_deferred()
         self._refuse(self._cause or MalformedRequest())
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, or wait for it; the timer of an earlier wait only checks."""
+        if self.pipeline or self.timeout_keep_alive_task is None or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for long enough, else check again later."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        remaining = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if remaining > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                remaining, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
 
     # Called by the direct cycle.
 

@@ -12,7 +12,7 @@ from gateway.routes import ROUTES, Quota, Service
 from gateway.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestSource:
     """The client of a request: its address (see shared.networks), and whether it is known."""
 

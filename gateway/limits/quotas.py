@@ -23,11 +23,8 @@ class Quotas:
         self._counters: RateCounters = (
             SharedCounters(store.get_secret_value()) if store else MemoryCounters()
         )
-
-    @property
-    def are_local(self) -> bool:
-        """Whether counting needs no other process, so that it never waits."""
-        return isinstance(self._counters, MemoryCounters)
+        # Counting needs no other process, so it never waits.
+        self.are_local = not store
 
     async def take_from_address(self, quota: Quota, address: str) -> None:
         """Count a request of an address. Raises TooManyRequests (429)."""

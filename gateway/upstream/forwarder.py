@@ -61,7 +61,7 @@ class UpstreamRequest:
         return head + b"\r\n\r\n" + body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """One request that was sent to an instance. Its response may have arrived already."""
 
