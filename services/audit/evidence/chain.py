@@ -1,12 +1,14 @@
 """The hash chain: each row of an organization carries the hash of the one before."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from services.audit.evidence.canonical import Writer, canonical
+import orjson
+
+from services.audit.evidence.canonical import NUL, Writer, canonical, write_plain
 from services.audit.models import NO_ORGANIZATION, AuditLog
 
 GENESIS = bytes(32)
@@ -24,6 +26,9 @@ _PIECES = (
     [name for name in COVERED if "id" < name < "position"],
     [name for name in COVERED if name > "position"],
 )
+
+_GAP = b"\x00"  # never in a text: it is escaped there
+_GAPS = {name: orjson.Fragment(_GAP) for name in ("id", "position")}
 
 Values = Mapping[str, Any]
 
@@ -66,10 +71,10 @@ def covered_values(row: Values) -> dict[str, Any]:
 class Text:
     """A row's canonical text without its id and position, which are known only when it is written.
 
-    The three pieces are the text before, between and behind those two.
+    The three pieces are the text before, between and behind those two numbers.
     """
 
-    pieces: tuple[bytes, bytes, bytes]
+    pieces: Sequence[bytes]
 
     @classmethod
     def of(cls, row: Values, write: Writer = canonical) -> "Text":
@@ -78,14 +83,26 @@ class Text:
         before, between, behind = (
             write({name: values[name] for name in names})[1:-1] for names in _PIECES
         )
-        return cls((before, between, behind))
+        return cls((b'{%b,"id":' % before, b',%b,"position":' % between, b",%b}" % behind))
+
+    @classmethod
+    def of_plain(cls, row: Values) -> "Text | None":
+        """Return the same of a row that has just the covered columns, in one step.
+
+        All values are plain; those of JSON may be fragments. Returns None for a row with NUL, which
+        the database does not store, and raises JSONEncodeError for an integer that a double cannot
+        hold.
+        """
+        instant = instant_text(row["created_at"])
+        text = write_plain({**row, **_GAPS, "created_at": instant})
+        return None if NUL in text else cls(text.split(_GAP))
 
     def hash(self, previous: bytes, id_: int, position: int) -> bytes:
         """Return the hash of the row at this id and position, equal to what `hash_of` returns."""
         before, between, behind = self.pieces
+        id_text, position_text = canonical(id_), canonical(position)
         return hashlib.sha256(
-            b'%b{%b,"id":%b,%b,"position":%b,%b}'
-            % (previous, before, canonical(id_), between, canonical(position), behind)
+            b"".join((previous, before, id_text, between, position_text, behind))
         ).digest()
 
 
@@ -98,4 +115,5 @@ def append(head: Head, text: Text, id_: int) -> dict[str, Any]:
 
 def instant_text(instant: datetime) -> str:
     """Return an instant as it is hashed: UTC, always with microseconds."""
-    return instant.astimezone(UTC).isoformat(timespec="microseconds")
+    utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds")

@@ -9,11 +9,13 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from services.audit.evidence.canonical import Writer, storable
+from services.audit.evidence.canonical import NUL, Writer, is_plain, storable, write_plain
 from services.audit.evidence.chain import Text, chain_of
 from services.audit.evidence.personal import Commitments
 from shared.events import Event, EventActor, EventData
 
+_NUL = NUL.decode()
+_NO_EXTRAS: tuple[dict[str, Any], ...] = ({}, {}, {})
 _JSON_COLUMNS = ("old_values", "new_values", "envelope")
 
 
@@ -92,6 +94,39 @@ def read(body: bytes) -> Draft:
 
 def draft_of(event: Event) -> Draft:
     """Return the draft of an event's row, its personal data replaced by commitments."""
+    return plain_draft_of(event) or general_draft_of(event)
+
+
+def plain_draft_of(event: Event) -> Draft | None:
+    """Return the draft of an event whose values all are plain, or None.
+
+    Almost all are. Their columns are written once, as canonical text, which the row's text repeats:
+    that takes half the time of `general_draft_of`, and has the same result.
+    """
+    data = event.data
+    # The model has checked the types of all other values.
+    unchecked = (data.old_values, data.new_values)
+    extras = (event.model_extra, data.model_extra, data.actor.model_extra)
+    if not all(map(is_plain, unchecked)) or not (extras == _NO_EXTRAS or is_plain([*extras])):
+        return None
+    row = _values_of(event)
+    row["created_at"] = _instant_of(event)
+    commitments = Commitments()
+    commitments.withhold(row)
+    try:
+        columns = {name: write_plain(row[name]) for name in _JSON_COLUMNS}
+        fragments = {name: orjson.Fragment(text) for name, text in columns.items()}
+        text = Text.of_plain(row | fragments)
+    except orjson.JSONEncodeError:
+        return None
+    if text is None or any(_NUL in value["value"] for value in commitments.rows):
+        return None
+    row |= {name: column.decode() for name, column in columns.items()}
+    return Draft(event.type, event.source, row, text, commitments.rows)
+
+
+def general_draft_of(event: Event) -> Draft:
+    """Return the draft of any event."""
     row, write = row_of(event)
     commitments = Commitments()
     commitments.withhold(row)
@@ -113,8 +148,15 @@ def row_of(event: Event) -> tuple[dict[str, Any], Writer]:
 
     The second value is the function that writes their canonical text.
     """
-    data, actor = event.data, event.data.actor
-    values = {
+    row, write = storable(_values_of(event))
+    row["created_at"] = _instant_of(event)
+    return row, write
+
+
+def _values_of(event: Event) -> dict[str, Any]:
+    data = event.data
+    actor = data.actor
+    return {
         "user_id": actor.user_id,
         "organization_id": data.organization_id,
         "action": data.action,
@@ -131,11 +173,12 @@ def row_of(event: Event) -> tuple[dict[str, Any], Writer]:
         "envelope": _only(event, _OF_EVENT)
         | {"data": _only(data, _OF_DATA) | {"actor": _only(actor, _OF_ACTOR)}},
     }
-    row, write = storable(values)
+
+
+def _instant_of(event: Event) -> datetime:
     # Not every publisher names a zone; all of ours mean UTC.
-    zone = event.time.tzinfo or UTC
-    row["created_at"] = event.time.replace(tzinfo=zone).astimezone(UTC)
-    return row, write
+    time = event.time if event.time.tzinfo else event.time.replace(tzinfo=UTC)
+    return time.astimezone(UTC)
 
 
 def service_of(source: str) -> str:

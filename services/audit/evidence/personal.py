@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.audit.evidence.canonical import canonical
+from services.audit.evidence.canonical import NESTED, canonical
 
 MARK = "$personal"
 ERASED = "[erased]"
@@ -29,9 +29,15 @@ TEXTS = frozenset({"notes", "reason"})
 """Texts about a client's voucher or refund, if the event names the client."""
 
 _OF_A_CLIENT = frozenset({"voucher", "refund"})
-_FLAT = {f"{name}_{field}" for name in USER_NAMES for field in FIELDS}
-_PERSONAL_NAMES = FIELDS | TEXTS | USER_NAMES | _FLAT | {MARK}
-_NESTED = (dict, list)
+_OWNERS = {name: name for name in USER_NAMES} | {
+    f"{name}_{field}": name for name in USER_NAMES for field in FIELDS
+}
+_OF_EVERY_ENTITY = frozenset({*_OWNERS, MARK})
+_NAMES = {
+    "user": _OF_EVERY_ENTITY | FIELDS,
+    **dict.fromkeys(_OF_A_CLIENT, _OF_EVERY_ENTITY | TEXTS),
+}
+"""The names of values that may be personal, by the type of the event's entity."""
 _SUBJECT_COLUMNS = {
     "user": "user_id",
     "owner": "owner_id",
@@ -56,12 +62,15 @@ class Commitments:
 
     def _replaced(self, row: Values, values: Values) -> Values:
         # Most values are neither nested nor under a name of personal data.
-        new_values: Values = {}
+        names = _NAMES.get(row["entity_type"], _OF_EVERY_ENTITY)
+        if names.isdisjoint(values) and NESTED.isdisjoint(map(type, values.values())):
+            return values
+        new_values = values.copy()
         for name, value in values.items():
-            if name in _PERSONAL_NAMES or type(value) in _NESTED:
-                new_values[_harmless(name)] = self._replaced_item(row, name, value)
-            else:
-                new_values[name] = value
+            if name in names or (value and type(value) in NESTED):
+                new_values[name] = self._replaced_item(row, name, value)
+        if MARK in values:
+            new_values[_harmless(MARK)] = new_values.pop(MARK)
         return new_values
 
     def _replaced_item(self, row: Values, name: str, value: Any) -> Any:
@@ -120,9 +129,7 @@ def _owner_of(row: Values, name: str) -> str | None:
         return "client" if has_client else None
     if entity_type == "user" and name in FIELDS:
         return "entity"
-    if name in USER_NAMES:
-        return name
-    return name.rpartition("_")[0] if name in _FLAT else None
+    return _OWNERS.get(name)
 
 
 def _subject(row: Values, owner: str, value: Any) -> int | None:
