@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
 from itertools import groupby
@@ -49,6 +50,17 @@ def read_event(body: bytes) -> Event:
     return Event.model_validate_json(body)
 
 
+@dataclass(frozen=True, slots=True)
+class InboxHandler(Generic[AnEvent]):
+    """A handler that marks events as handled itself, together with a part of their effect.
+
+    `apply` takes the queue's name and events that may be repeated, and returns the new ones, each
+    once, as `inbox.take` does.
+    """
+
+    apply: Callable[[AsyncSession, str, Sequence[AnEvent]], Awaitable[Sequence[AnEvent]]]
+
+
 def one_by_one(handlers: Mapping[str, Handler]) -> BatchHandler[Event]:
     """Return a batch handler that passes each event to the handler of its type.
 
@@ -76,7 +88,7 @@ class Consumer(Generic[AnEvent]):
     def __init__(
         self,
         queue: Queue,
-        handle: BatchHandler[AnEvent],
+        handle: BatchHandler[AnEvent] | InboxHandler[AnEvent],
         transactions: Transactions,
         rabbitmq_url: SecretStr,
         *,
@@ -281,9 +293,11 @@ class Consumer(Generic[AnEvent]):
     async def _apply(self, batch: Sequence[ReceivedMessage[AnEvent]]) -> None:
         events = [item.event for item in batch]
         async with self.transactions.system(causation=events[0]) as session:
-            new = await inbox.take(session, self.queue.name, events)
-            if new:
+            if isinstance(self.handle, InboxHandler):
+                new = await self.handle.apply(session, self.queue.name, events)
+            elif new := await inbox.take(session, self.queue.name, events):
                 await self.handle(session, new)
+            if new:
                 failpoint("consumer.effect")
         self._count("handled", events, new)
 

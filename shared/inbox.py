@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from shared.connections import fetch
 from shared.db import now
 from shared.events import AnEvent
 from shared.failpoints import failpoint
@@ -16,13 +17,12 @@ RETENTION = timedelta(days=30)
 """Longer than any message may wait, except in the dead-letter queues."""
 
 
-# One array instead of rows: SQLAlchemy would compile the statement for each size of batch.
 # Ordered, so that two transactions with the same events wait for each other without a deadlock.
-_TAKE = text(
-    "INSERT INTO inbox (event_id, queue, handled_at) SELECT id, :queue, :now"
-    " FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
-    " ON CONFLICT DO NOTHING RETURNING event_id"
+TAKE = (
+    "INSERT INTO inbox (event_id, queue, handled_at) SELECT id, $2, $3::timestamptz"
+    " FROM unnest($1::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING RETURNING event_id"
 )
+"""Marks events as handled and returns those that were not. Parameters: ids, queue, moment."""
 
 
 class InboxMessage(SharedBase):
@@ -44,8 +44,9 @@ async def take(session: AsyncSession, queue: str, events: Sequence[AnEvent]) -> 
     distinct = {event.id: event for event in events}
     if not distinct:
         return []
-    new = set(await session.scalars(_TAKE, {"ids": list(distinct), "queue": queue, "now": now()}))
+    rows = await fetch(session, TAKE, list(distinct), queue, now())
     failpoint("inbox.inserted")
+    new = {row["event_id"] for row in rows}
     return [event for id_, event in distinct.items() if id_ in new]
 
 

@@ -17,7 +17,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.abc import ChannelFrame
 
-from shared import bus, consumer, db
+from shared import bus, connections, consumer, db
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -103,6 +103,19 @@ async def test_asyncpg_has_the_transport_whose_socket_gets_options(
             " socket, so that statements do not wait for a server that vanished"
         )
         assert transport.get_extra_info("socket") is not None
+
+
+async def test_sqlalchemy_has_the_adapter_whose_transaction_is_begun_below_it(
+    transactions: Transactions,
+) -> None:
+    async with transactions.engine.connect() as connection:
+        adapter = (await connection.get_raw_connection()).dbapi_connection
+        for name in ("_start_transaction", "_handle_exception"):
+            assert f"adapter.{name}" in inspect.getsource(connections)
+            assert callable(getattr(adapter, name, None)), (
+                f"SQLAlchemy's connection of asyncpg has no `{name}` any more: shared.connections"
+                " begins its transactions and translates its errors with it"
+            )
 
 
 def test_versions_with_internals_that_we_use_have_an_upper_bound() -> None:

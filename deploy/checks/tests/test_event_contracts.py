@@ -20,7 +20,7 @@ from deploy.local.system import CHECKOUT, SERVICES
 from services.audit.app import NAME as AUDIT
 from services.audit.events import CATALOGUE
 from services.audit.evidence.drafts import draft_of
-from services.audit.handlers import handle
+from services.audit.handlers import QUEUE, handle
 from shared.asyncapi import asyncapi_router
 from shared.changes import record_fact
 from shared.db import make_engine
@@ -112,7 +112,7 @@ async def test_the_audit_trail_takes_every_event(
         Event.model_validate(body | {"id": f"event-{number}"}) for number, body in enumerate(bodies)
     ]
     async with transactions.system(causation=events[0]) as session:
-        await handle(session, [draft_of(event) for event in events])
+        await handle.apply(session, QUEUE.name, [draft_of(event) for event in events])
     rows = await database.rows("SELECT event_id, envelope FROM audit_logs")
     stored = {row["event_id"]: json.loads(row["envelope"])["type"] for row in rows}
     assert stored == {event.id: event.type for event in events}

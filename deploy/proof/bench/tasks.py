@@ -24,9 +24,9 @@ from services.audit.events import CATALOGUE
 from services.audit.evidence.drafts import Draft, read, row_of
 from services.audit.handlers import BATCH, QUEUE, handle
 from services.audit.service import ingestion
-from shared import bus, inbox
+from shared import bus
 from shared.broker_access import broker_url
-from shared.consumer import Consumer
+from shared.consumer import Consumer, InboxHandler
 from shared.db import make_engine
 from shared.events import Event
 from shared.outbox_relay import BATCH as RELAY_BATCH
@@ -67,8 +67,7 @@ async def ingest(url: str, events: int) -> Figures:
         for size in (len(batch) for batch in _batches(bodies, BATCH)):
             batch = [await drafts.get() for _ in range(size)]
             async with transactions.system(causation=batch[0]) as session:
-                new = await inbox.take(session, QUEUE.name, batch)
-                await ingestion.store(session, new)
+                await handle.apply(session, QUEUE.name, batch)
         await arriving
     await engine.dispose()
     return figures
@@ -151,12 +150,15 @@ async def pipeline(source: str, target: str, broker: str, events: int) -> Figure
     figures: Figures = {}
     count, all_handled = 0, asyncio.Event()
 
-    async def handle_and_count(session: AsyncSession, batch: Sequence[Draft]) -> None:
+    async def handle_and_count(
+        session: AsyncSession, queue: str, batch: Sequence[Draft]
+    ) -> Sequence[Draft]:
         nonlocal count
-        await handle(session, batch)
-        count += len(batch)
+        new = await handle.apply(session, queue, batch)
+        count += len(new)
         if count >= events:
             all_handled.set()
+        return new
 
     engine = make_engine(asyncpg_url(SecretStr(target)))
     transactions = Transactions(engine, "carnet/audit", CATALOGUE)
@@ -164,7 +166,8 @@ async def pipeline(source: str, target: str, broker: str, events: int) -> Figure
         "bench", SecretStr(source), SecretStr(broker_url(broker, "vouchers"))
     )
     audit_broker = SecretStr(broker_url(broker, "audit"))
-    consumer = Consumer(QUEUE, handle_and_count, transactions, audit_broker, batch=BATCH, read=read)
+    handler = InboxHandler(handle_and_count)
+    consumer = Consumer(QUEUE, handler, transactions, audit_broker, batch=BATCH, read=read)
     with timed(figures, events):
         running = [asyncio.ensure_future(each.run()) for each in (consumer, outbox_relay)]
         await all_handled.wait()

@@ -13,7 +13,6 @@ from deploy.upgrade.targets import driver_url
 from services.audit import handlers
 from services.audit.events import CATALOGUE
 from services.audit.evidence.drafts import draft_of
-from shared import inbox
 from shared.db import make_engine, now
 from shared.events import Event, EventActor, EventData
 from shared.transactions import Transactions
@@ -52,7 +51,6 @@ async def append(audit_url: str, event: Event) -> None:
     try:
         transactions = Transactions(engine, SOURCE, CATALOGUE)
         async with transactions.system() as session:
-            if new := await inbox.take(session, handlers.QUEUE.name, [draft_of(event)]):
-                await handlers.handle(session, new)
+            await handlers.handle.apply(session, handlers.QUEUE.name, [draft_of(event)])
     finally:
         await engine.dispose()

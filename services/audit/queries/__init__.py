@@ -9,6 +9,7 @@ from services.audit.queries.archives import (
 )
 from services.audit.queries.audit_logs import page_of_rows, stream_rows
 from services.audit.queries.chains import (
+    LOCK_HEADS,
     end_of_chain,
     find_hash,
     list_chains,
@@ -26,6 +27,7 @@ from services.audit.queries.personal_values import committed_values, erased_user
 from services.audit.queries.rows import Row
 
 __all__ = [
+    "LOCK_HEADS",
     "Row",
     "archived_ranges",
     "committed_values",

@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from sqlalchemy import ColumnElement, func, select, text, true
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.audit.evidence.chain import GENESIS, ChainEnd, Head
 from services.audit.models import NO_ORGANIZATION, AuditLog, ChainHead
 from services.audit.queries.rows import CHUNK, COLUMNS, Row
+from shared.connections import fetch
 
 # Always in the same order: two batches that lock the same heads would deadlock otherwise.
-_LOCK_HEADS = text(
+LOCK_HEADS = (
     "SELECT organization_id, position, hash FROM chain_heads"
-    " WHERE organization_id = ANY(CAST(:chains AS bigint[])) ORDER BY organization_id FOR UPDATE"
+    " WHERE organization_id = ANY({chains}::bigint[]) ORDER BY organization_id FOR UPDATE"
 )
 
 
@@ -72,5 +73,5 @@ async def list_heads(session: AsyncSession) -> dict[int, Head]:
 
 async def lock_heads(session: AsyncSession, chains: list[int]) -> dict[int, Head]:
     """Return the heads that exist of some chains, locked until the transaction ends."""
-    rows = await session.execute(_LOCK_HEADS, {"chains": chains})
-    return {row.organization_id: Head(row.position, row.hash) for row in rows}
+    rows = await fetch(session, LOCK_HEADS.format(chains="$1"), chains)
+    return {row["organization_id"]: Head(row["position"], row["hash"]) for row in rows}

@@ -19,7 +19,6 @@ from services.audit.evidence.seal_stores import store_at
 from services.audit.handlers import QUEUE, handle
 from services.audit.service.seals import Sealer, SealReader, SealSigner
 from services.audit.settings import Settings
-from shared import inbox
 from shared.db import make_engine, now
 from shared.events import Event
 from shared.testing import Database, Tokens, client_of, free_port, service_database
@@ -141,8 +140,7 @@ def sealer(settings: Settings) -> Sealer:
 async def deliver(transactions: Transactions, *events: Event) -> None:
     """Handle events as the consumer does: inbox and effect in one transaction."""
     async with transactions.system() as session:
-        if new := await inbox.take(session, QUEUE.name, [draft_of(event) for event in events]):
-            await handle(session, new)
+        await handle.apply(session, QUEUE.name, [draft_of(event) for event in events])
 
 
 async def rows_of(database: Database) -> list[dict[str, Any]]:
