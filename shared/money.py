@@ -23,7 +23,8 @@ def _marked(amount: Decimal) -> str:
     return f"{_OPENING}{amount + 0:.2f}{_CLOSING}"  # + 0: no minus zero
 
 
-def _unmarked(body: bytes) -> bytes:
+def without_marks(body: bytes) -> bytes:
+    """Return JSON in which the marked amounts are numbers."""
     return body.replace(_BEFORE, b"").replace(_BEHIND, b"")
 
 
@@ -81,13 +82,13 @@ def write_amounts(response: Response) -> None:
     """Make JSON numbers of the marked amounts in a response's body."""
     body = bytes(getattr(response, "body", b""))
     if _BEFORE in body:
-        response.body = _unmarked(body)
+        response.body = without_marks(body)
         response.headers["content-length"] = str(len(response.body))
 
 
 def dump_exactly(body: Any) -> bytes:
     """Return JSON in which amounts are numbers with two decimals, for calls between services."""
-    return _unmarked(json.dumps(body, default=mark_decimal).encode())
+    return without_marks(json.dumps(body, default=mark_decimal).encode())
 
 
 def mark_decimal(value: Any) -> str:

@@ -40,16 +40,20 @@ class Page:
         It selects one row more than the page has, which shows whether there is a next page. Raises
         Invalid if the cursor belongs to another list.
         """
-        if self.after is not None:
-            if len(self.after) != len(keys):
-                raise Invalid(
-                    "cursor",
-                    _CURSOR_RULE,
-                )
+        if after := self.position(len(keys)):
             # With its type: SQLAlchemy would send a number as a 32-bit integer.
-            position = [literal(part, BigInteger) for part in self.after]
+            position = [literal(part, BigInteger) for part in after]
             statement = statement.where(tuple_(*keys) < tuple_(*position))
         return statement.order_by(*(key.desc() for key in keys)).limit(self.limit + 1)
+
+    def position(self, keys: int) -> tuple[int, ...]:
+        """Return the position after which the page begins, empty for the first page.
+
+        Raises Invalid if the cursor belongs to a list with another number of keys.
+        """
+        if self.after is not None and len(self.after) != keys:
+            raise Invalid("cursor", _CURSOR_RULE)
+        return self.after or ()
 
     def cut(self, rows: Sequence[Row], position: Callable[[Row], tuple[int, ...]]) -> list[Row]:
         """Return the rows of this page, and set the header Link if there is a next one."""

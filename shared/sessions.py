@@ -23,6 +23,7 @@ from shared.clients import ServiceClients
 from shared.context import Origin, request_origin
 from shared.failpoints import failpoint
 from shared.idempotency import IdempotencyClaim, claim_of_request, is_final
+from shared.reads import Reader
 from shared.tenancy import EVERYTHING
 from shared.transactions import Transactions
 from shared.work import Work, tenant_of
@@ -175,6 +176,12 @@ async def internal_unit_of_work(work: InternalWorkDep) -> AsyncIterator[AsyncSes
         yield session
 
 
+async def reader_of(request: Request, actor: OptionalActorDep) -> Reader:
+    """Return the request's reader, for a response that one statement makes."""
+    return Reader(_transactions(request).engine, tenant_of(actor))
+
+
+ReaderDep = Annotated[Reader, Depends(reader_of)]
 SessionDep = Annotated[AsyncSession, Depends(unit_of_work, scope="function")]
 WorkDep = Annotated[Work, Depends(work_of, scope="function")]
 ClaimingWorkDep = Annotated[Work, Depends(claiming_work_of, scope="function")]

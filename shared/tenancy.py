@@ -1,7 +1,7 @@
 """Row-level security: the rows that a transaction may see, set in the server with SET LOCAL."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,22 +20,25 @@ class Tenant:
     user_id: int | None = None
     everything: bool = False
 
+    def settings(self) -> dict[str, str]:
+        """Return the server's settings that apply this, without their prefix `carnet.`."""
+        organization, user = (
+            "" if number is None else str(int(number))
+            for number in (self.organization_id, self.user_id)
+        )
+        scope = "all" if self.everything else "tenant"
+        return {"scope": scope, "organization_id": organization, "user_id": user}
+
     def statement(self) -> str:
         """Return the statement that applies this to a transaction.
 
         It has no parameters, so that it can be sent together with BEGIN: its text is made of
         constants and of numbers only.
         """
-        scope = "all" if self.everything else "tenant"
-        organization, user = (
-            "" if number is None else str(int(number))
-            for number in (self.organization_id, self.user_id)
+        calls = (
+            f"set_config('carnet.{name}', '{text}', true)" for name, text in self.settings().items()
         )
-        return (
-            f"SELECT set_config('carnet.scope', '{scope}', true),"
-            f" set_config('carnet.organization_id', '{organization}', true),"
-            f" set_config('carnet.user_id', '{user}', true)"
-        )
+        return f"SELECT {', '.join(calls)}"
 
 
 EVERYTHING = Tenant(everything=True)
@@ -60,6 +63,21 @@ async def see_all_tenants(session: AsyncSession) -> None:
     in its queries. It costs no statement before the session's first one.
     """
     await limit_to(session, EVERYTHING)
+
+
+class Limited(Protocol):
+    """Reads the rows of one tenant only."""
+
+    def limited_to(self, tenant: Tenant) -> Self:
+        """Return the same for another tenant."""
+
+
+Reading = TypeVar("Reading", bound=Limited)
+
+
+def all_tenants(reader: Reading) -> Reading:
+    """Return a reader that sees the rows of every tenant, as `see_all_tenants` for a session."""
+    return reader.limited_to(EVERYTHING)
 
 
 @event.listens_for(Session, "after_begin")

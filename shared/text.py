@@ -34,7 +34,7 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", visible.casefold().replace(_DOTTED, _PLAIN))
 
 
-def contains(column: Any, part: str) -> ColumnElement[bool]:
+def contains(column: Any, part: str | ColumnElement[str]) -> ColumnElement[bool]:
     """Return the condition that a column contains a part, both folded."""
     # Not LIKE: a full-width percent sign folds to a wildcard.
     return func.strpos(func.folded(column), func.folded(part)) > 0
