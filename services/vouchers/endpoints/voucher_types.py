@@ -24,10 +24,11 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, QueryFlag, QueryId
-from shared.paging import PageDep, models_of
+from shared.json_responses import json_response
+from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
-from shared.sessions import SessionDep
+from shared.sessions import ReaderDep, SessionDep
 
 organization = router(
     prefix="/api/organizations/{organization_id}/voucher-types",
@@ -48,33 +49,35 @@ def _tagged(response: Response, voucher_type: VoucherType) -> VoucherTypeRead:
     return VoucherTypeRead.model_validate(voucher_type)
 
 
-@offers.get("/available")
+@offers.get("/available", response_model=list[AvailableVoucherType])
 async def list_available_voucher_types(
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     organization_id: Annotated[
         QueryId | None, Query(description="Of one organization only")
     ] = None,
-) -> list[AvailableVoucherType]:
+) -> Response:
     """List the voucher types that the user can buy now, newest first."""
-    rows = await service.list_available(session, actor, page, organization_id)
-    return models_of(AvailableVoucherType, rows)
+    body = await service.list_available(reader, actor, page, organization_id)
+    return json_response(response, body)
 
 
-@organization.get("")
+@organization.get("", response_model=list[VoucherTypeRead])
 async def list_voucher_types(
     organization_id: Id,
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     is_active: QueryFlag | None = None,
-) -> list[VoucherTypeRead]:
+) -> Response:
     """List an organization's voucher types, newest first."""
-    rows = await service.list_voucher_types(
-        session, actor, page, organization_id, is_active=is_active
+    body = await service.list_voucher_types(
+        reader, actor, page, organization_id, is_active=is_active
     )
-    return models_of(VoucherTypeRead, rows)
+    return json_response(response, body)
 
 
 @organization.post("", status_code=201, responses=responses(Forbidden, ServiceUnavailable))
@@ -90,17 +93,19 @@ async def create_voucher_type(
     return _tagged(response, voucher_type)
 
 
-@organization.get("/{voucher_type_id}", responses=responses(VoucherTypeNotFound))
+@organization.get(
+    "/{voucher_type_id}", response_model=VoucherTypeRead, responses=responses(VoucherTypeNotFound)
+)
 async def get_voucher_type(
     organization_id: Id,
     voucher_type_id: Id,
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     response: TaggedResponse,
-) -> VoucherTypeRead:
+) -> Response:
     """Show a voucher type."""
-    voucher_type = await service.get_voucher_type(session, actor, organization_id, voucher_type_id)
-    return _tagged(response, voucher_type)
+    document = await service.get_voucher_type(reader, actor, organization_id, voucher_type_id)
+    return json_response(response, document.body, version=document.facts.version)
 
 
 @organization.put("/{voucher_type_id}", responses=_CHANGE)

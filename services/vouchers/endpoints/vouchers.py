@@ -46,10 +46,11 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, Name, QueryId
+from shared.json_responses import json_response
 from shared.paging import PageDep, models_of
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
-from shared.sessions import ClaimingWorkDep, ClientsDep, SessionDep, WorkDep
+from shared.sessions import ClaimingWorkDep, ClientsDep, ReaderDep, SessionDep, WorkDep
 
 vouchers = router(
     prefix="/api/vouchers",
@@ -111,12 +112,13 @@ async def list_my_vouchers(
     return await service.list_my_vouchers(session, actor, page, status)
 
 
-@vouchers.get("/{voucher_id}", responses=responses(VoucherNotFound))
+@vouchers.get("/{voucher_id}", response_model=VoucherDetail, responses=responses(VoucherNotFound))
 async def get_voucher(
-    voucher_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
-) -> VoucherDetail:
+    voucher_id: Id, reader: ReaderDep, actor: ActorDep, response: TaggedResponse
+) -> Response:
     """Show a voucher with its codes."""
-    return _detail(response, await service.get_voucher(session, actor, voucher_id))
+    document = await service.show_voucher(reader, actor, voucher_id)
+    return json_response(response, document.body, version=document.facts.version)
 
 
 @vouchers.put("/{voucher_id}", responses=responses(VoucherNotFound, Forbidden, StaleVersion))
@@ -152,22 +154,23 @@ async def cancel_voucher(
     return _detail(response, await service.cancel(work, actor, clients, voucher_id, reason))
 
 
-@organization.get("")
+@organization.get("", response_model=list[OrganizationVoucher])
 async def list_vouchers(
     organization_id: Id,
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     client_id: Annotated[QueryId | None, Query()] = None,
     status: VoucherStatus | None = None,
     voucher_type_id: Annotated[QueryId | None, Query(alias="type")] = None,
     code: Annotated[Name | None, Query(description="One of the voucher's codes")] = None,
     q: Annotated[Name | None, Query(description="A part of the client's name or a code")] = None,
-) -> list[OrganizationVoucher]:
+) -> Response:
     """List an organization's vouchers, newest first. Therapists must name a code."""
     filters = VoucherFilters(client_id, status, voucher_type_id, code, text=q)
-    rows = await service.list_vouchers(session, actor, page, organization_id, filters)
-    return models_of(OrganizationVoucher, rows)
+    body = await service.list_vouchers(reader, actor, page, organization_id, filters)
+    return json_response(response, body)
 
 
 @organization.post("", status_code=201, responses=_PURCHASE)

@@ -26,9 +26,9 @@ from services.vouchers.queries.refunds import (
 from services.vouchers.queries.rows import Rows
 from services.vouchers.queries.voucher_types import (
     Offer,
+    find_voucher_type,
     get_client,
     get_organization,
-    get_voucher_type,
     has_organization,
     has_voucher_types,
     has_vouchers,
@@ -42,6 +42,7 @@ from services.vouchers.queries.voucher_types import (
 )
 from services.vouchers.queries.vouchers import (
     VoucherFilters,
+    find_detail,
     find_voucher,
     get_voucher,
     list_settled,
@@ -61,10 +62,12 @@ __all__ = [
     "codes_of",
     "delete_unused_quotes",
     "find_code",
+    "find_detail",
     "find_dispute",
     "find_quote",
     "find_unused_code",
     "find_voucher",
+    "find_voucher_type",
     "freezes_of",
     "get_adjustment",
     "get_client",
@@ -74,7 +77,6 @@ __all__ = [
     "get_quote_by_id",
     "get_redemption",
     "get_voucher",
-    "get_voucher_type",
     "has_lost_dispute",
     "has_open_dispute",
     "has_organization",

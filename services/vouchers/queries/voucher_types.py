@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, bindparam, exists, func, select
+from sqlalchemy import BigInteger, Boolean, bindparam, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClientNotFound, OrganizationNotFound, VoucherTypeNotFound
 from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher, VoucherType
-from services.vouchers.queries.rows import Rows, position, require
+from services.vouchers.queries.rows import require
+from services.vouchers.schemas.voucher_types import AvailableVoucherType, VoucherTypeRead
 from shared.paging import Page
+from shared.reads import Document, JsonQuery, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,39 @@ class Offer:
     client: ClientCopy | None
 
 
-_TYPE = VoucherType.__table__.columns
+_ORGANIZATION = bindparam("organization_id", type_=BigInteger)
+_FIELDS = dict(VoucherType.__table__.columns)
+_TYPES = select().select_from(VoucherType).where(VoucherType.organization_id == _ORGANIZATION)
+_LIST = JsonQuery(
+    VoucherTypeRead,
+    _TYPES,
+    _FIELDS,
+    filters={"is_active": VoucherType.is_active == bindparam("is_active", type_=Boolean)},
+    order=(VoucherType.id,),
+)
+_DETAIL = JsonQuery(
+    VoucherTypeRead,
+    _TYPES.where(VoucherType.id == bindparam("voucher_type_id")),
+    _FIELDS,
+    facts={"version": VoucherType.version},
+)
+_OFFERS = JsonQuery(
+    AvailableVoucherType,
+    select()
+    .select_from(VoucherType)
+    .join(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
+    .where(VoucherType.is_active, OrganizationCopy.is_active),
+    {
+        **_FIELDS,
+        "organization_name": OrganizationCopy.name,
+        "timezone": OrganizationCopy.timezone,
+    },
+    filters={
+        name: VoucherType.organization_id == bindparam(name, type_=BigInteger)
+        for name in ("requested", "own")
+    },
+    order=(VoucherType.id,),
+)
 _OFFER = (
     select(VoucherType, OrganizationCopy, ClientCopy)
     .outerjoin(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
@@ -60,19 +94,14 @@ async def list_time_zones(session: AsyncSession) -> Sequence[str]:
     return (await session.scalars(select(OrganizationCopy.timezone).distinct())).all()
 
 
-async def get_voucher_type(
-    session: AsyncSession, organization_id: int, voucher_type_id: int
-) -> VoucherType:
-    """Return an organization's voucher type; raises VoucherTypeNotFound."""
-    statement = _select_voucher_type(organization_id, voucher_type_id)
-    return require(await session.scalar(statement), VoucherTypeNotFound)
-
-
 async def lock_voucher_type(
     session: AsyncSession, organization_id: int, voucher_type_id: int
 ) -> VoucherType:
     """Return an organization's voucher type, locked for a change; raises VoucherTypeNotFound."""
-    statement = _select_voucher_type(organization_id, voucher_type_id).with_for_update()
+    statement = select(VoucherType).where(
+        VoucherType.organization_id == organization_id, VoucherType.id == voucher_type_id
+    )
+    statement = statement.with_for_update()
     return require(await session.scalar(statement), VoucherTypeNotFound)
 
 
@@ -108,36 +137,26 @@ async def lock_voucher_types_of(session: AsyncSession, organization_id: int) -> 
 
 
 async def page_of_voucher_types(
-    session: AsyncSession, page: Page, organization_id: int, *, is_active: bool | None
-) -> Rows:
-    """Return a page of an organization's voucher types, newest first."""
-    statement = select(*_TYPE).where(VoucherType.organization_id == organization_id)
-    if is_active is not None:
-        statement = statement.where(VoucherType.is_active == is_active)
-    rows = (await session.execute(page.of(statement, VoucherType.id))).all()
-    return page.cut(rows, position)
+    reader: Reader, page: Page, organization_id: int, *, is_active: bool | None
+) -> bytes:
+    """Return a page of an organization's voucher types as JSON, newest first."""
+    return await _LIST.page(reader, page, organization_id=organization_id, is_active=is_active)
+
+
+async def find_voucher_type(
+    reader: Reader, organization_id: int, voucher_type_id: int
+) -> Document | None:
+    """Return an organization's voucher type as JSON with its version, or None."""
+    return await _DETAIL.find(
+        reader, organization_id=organization_id, voucher_type_id=voucher_type_id
+    )
 
 
 async def page_of_offers(
-    session: AsyncSession, page: Page, organization_ids: Sequence[int]
-) -> Rows:
-    """Return a page of the voucher types on sale, newest first.
+    reader: Reader, page: Page, *, requested: int | None, own: int | None
+) -> bytes:
+    """Return a page of the voucher types on sale as JSON, newest first.
 
-    Each of `organization_ids` must be the type's organization: two different ids match no type.
+    Each of the two organizations must be the type's, if it is given.
     """
-    name = OrganizationCopy.name.label("organization_name")
-    statement = (
-        select(*_TYPE, name, OrganizationCopy.timezone)
-        .join(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
-        .where(VoucherType.is_active, OrganizationCopy.is_active)
-    )
-    for organization_id in organization_ids:
-        statement = statement.where(VoucherType.organization_id == organization_id)
-    rows = (await session.execute(page.of(statement, VoucherType.id))).all()
-    return page.cut(rows, position)
-
-
-def _select_voucher_type(organization_id: int, voucher_type_id: int) -> Select[VoucherType]:
-    return select(VoucherType).where(
-        VoucherType.organization_id == organization_id, VoucherType.id == voucher_type_id
-    )
+    return await _OFFERS.page(reader, page, requested=requested, own=own)

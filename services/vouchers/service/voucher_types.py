@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
-from services.vouchers.errors import OrganizationNotFound
+from services.vouchers.errors import OrganizationNotFound, VoucherTypeNotFound
 from services.vouchers.models import Frequency, OrganizationCopy, VoucherType
 from services.vouchers.schemas.voucher_types import (
     VoucherTypeCreate,
@@ -20,47 +20,51 @@ from shared.clients import ServiceClients
 from shared.errors import Invalid
 from shared.paging import Page
 from shared.preconditions import Precondition
-from shared.tenancy import see_all_tenants
+from shared.reads import Document, Reader
+from shared.tenancy import all_tenants
 from shared.work import Work
 
 
 async def list_available(
-    session: AsyncSession, actor: Actor, page: Page, organization_id: int | None
-) -> queries.Rows:
-    """Return a page of the voucher types that the actor can buy now, newest first.
+    reader: Reader, actor: Actor, page: Page, organization_id: int | None
+) -> bytes:
+    """Return a page of the voucher types that the actor can buy now as JSON, newest first.
 
     Members of an organization buy from it alone; all others buy from any organization.
     """
-    organization_ids = [] if organization_id is None else [organization_id]
+    own = None
     if policies.can_see_all_offers(actor):
-        await see_all_tenants(session)
-    elif actor.organization_id is not None:
-        organization_ids.append(actor.organization_id)
-    return await queries.page_of_offers(session, page, organization_ids)
+        reader = all_tenants(reader)
+    else:
+        own = actor.organization_id
+    return await queries.page_of_offers(reader, page, requested=organization_id, own=own)
 
 
 async def list_voucher_types(
-    session: AsyncSession,
+    reader: Reader,
     actor: Actor,
     page: Page,
     organization_id: int,
     *,
     is_active: bool | None,
-) -> queries.Rows:
-    """Return a page of an organization's voucher types, newest first.
+) -> bytes:
+    """Return a page of an organization's voucher types as JSON, newest first.
 
     Raises OrganizationNotFound.
     """
     access.require_member(actor, organization_id)
-    return await queries.page_of_voucher_types(session, page, organization_id, is_active=is_active)
+    return await queries.page_of_voucher_types(reader, page, organization_id, is_active=is_active)
 
 
 async def get_voucher_type(
-    session: AsyncSession, actor: Actor, organization_id: int, voucher_type_id: int
-) -> VoucherType:
-    """Return a voucher type; raises OrganizationNotFound or VoucherTypeNotFound."""
+    reader: Reader, actor: Actor, organization_id: int, voucher_type_id: int
+) -> Document:
+    """Return a voucher type as JSON; raises OrganizationNotFound or VoucherTypeNotFound."""
     access.require_member(actor, organization_id)
-    return await queries.get_voucher_type(session, organization_id, voucher_type_id)
+    document = await queries.find_voucher_type(reader, organization_id, voucher_type_id)
+    if document is None:
+        raise VoucherTypeNotFound
+    return document
 
 
 async def get_managed_organization(

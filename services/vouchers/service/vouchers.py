@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
-from services.vouchers.errors import VoucherNotCancellable
+from services.vouchers.errors import VoucherNotCancellable, VoucherNotFound
 from services.vouchers.models import Adjustment, PaymentMethod, Voucher, VoucherStatus
 from services.vouchers.schemas.vouchers import MyVoucher
 from services.vouchers.service import payments_client
@@ -20,6 +20,7 @@ from shared.errors import Forbidden, ServiceUnavailable
 from shared.failpoints import failpoint
 from shared.paging import Page
 from shared.preconditions import Precondition
+from shared.reads import Document, Reader
 from shared.work import Work
 
 
@@ -32,20 +33,20 @@ class VoucherWithCodes:
 
 
 async def list_vouchers(
-    session: AsyncSession,
+    reader: Reader,
     actor: Actor,
     page: Page,
     organization_id: int,
     filters: queries.VoucherFilters,
-) -> queries.Rows:
-    """Return a page of an organization's vouchers, newest first.
+) -> bytes:
+    """Return a page of an organization's vouchers as JSON, newest first.
 
     Raises OrganizationNotFound, and Forbidden: therapists must name a code.
     """
     access.require_member(actor, organization_id)
     if not policies.can_list(actor, organization_id, by_code=filters.code is not None):
         raise permission_missing(policies.MANAGE_VOUCHERS)
-    return await queries.page_of_vouchers(session, page, organization_id, filters)
+    return await queries.page_of_vouchers(reader, page, organization_id, filters)
 
 
 async def list_my_vouchers(
@@ -70,6 +71,14 @@ async def list_my_vouchers(
         )
         for row in rows
     ]
+
+
+async def show_voucher(reader: Reader, actor: Actor, voucher_id: int) -> Document:
+    """Return a voucher with its codes as JSON; raises VoucherNotFound."""
+    document = await queries.find_detail(reader, voucher_id)
+    if document is None or not policies.can_read(actor, document.facts):
+        raise VoucherNotFound
+    return document
 
 
 async def get_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> VoucherWithCodes:
