@@ -4,16 +4,36 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Text, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.organizations.errors import OrganizationNotFound
 from services.organizations.models import Founding, Organization
+from services.organizations.schemas import OrganizationRead
 from shared.db import now
 from shared.paging import Page
+from shared.reads import Document, JsonQuery, Reader
 from shared.text import contains
 
-_COLUMNS = list(Organization.__table__.columns)
+_FIELDS = dict(Organization.__table__.columns)
+_SOURCE = select().select_from(Organization)
+_TEXT = bindparam("text", type_=Text)
+_DETAIL = JsonQuery(
+    OrganizationRead,
+    _SOURCE.where(Organization.id == bindparam("organization_id")),
+    _FIELDS,
+    facts={"version": Organization.version},
+)
+_LIST = JsonQuery(
+    OrganizationRead,
+    _SOURCE,
+    _FIELDS,
+    filters={
+        "text": contains(Organization.name, _TEXT) | contains(Organization.slug, _TEXT),
+        "is_active": Organization.is_active == bindparam("is_active"),
+    },
+    order=(Organization.id,),
+)
 
 
 async def find_organization(session: AsyncSession, organization_id: int) -> Organization | None:
@@ -50,19 +70,17 @@ async def get_organization_by_slug(session: AsyncSession, slug: str) -> Organiza
     return organization
 
 
+async def find_document(reader: Reader, organization_id: int) -> Document | None:
+    """Return an organization as JSON with its version, or None."""
+    return await _DETAIL.find(reader, organization_id=organization_id)
+
+
 async def page_of_organizations(
-    session: AsyncSession, page: Page, *, text: str | None, is_active: bool | None
-) -> list[Row[tuple[object, ...]]]:
-    """Return a page of organizations, newest first; `text` is a part of the name or the slug."""
-    statement = select(*_COLUMNS)
-    if text:
-        statement = statement.where(
-            contains(Organization.name, text) | contains(Organization.slug, text)
-        )
-    if is_active is not None:
-        statement = statement.where(Organization.is_active == is_active)
-    rows = (await session.execute(page.of(statement, Organization.id))).all()
-    return page.cut(rows, lambda row: (row.id,))
+    reader: Reader, page: Page, *, text: str | None, is_active: bool | None
+) -> bytes:
+    """Return a page of organizations as JSON, newest first; `text` is a part of the name or the
+    slug."""
+    return await _LIST.page(reader, page, text=text or None, is_active=is_active)
 
 
 async def next_organization_id(session: AsyncSession) -> int:

@@ -17,10 +17,11 @@ from services.organizations.service import founding, organizations
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, Name, QueryFlag
-from shared.paging import PageDep, models_of
+from shared.json_responses import json_response
+from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
-from shared.sessions import ClientsDep, SessionDep, WorkDep
+from shared.sessions import ClientsDep, ReaderDep, SessionDep, WorkDep
 
 admin = router(
     prefix="/api/admin/organizations",
@@ -40,17 +41,18 @@ def _tagged(response: Response, organization: Organization) -> OrganizationRead:
     return OrganizationRead.model_validate(organization)
 
 
-@admin.get("")
+@admin.get("", response_model=list[OrganizationRead])
 async def list_organizations(
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     q: Annotated[Name | None, Query(description="A part of the name or slug")] = None,
     is_active: QueryFlag | None = None,
-) -> list[OrganizationRead]:
+) -> Response:
     """List organizations, newest first."""
-    rows = await organizations.list_organizations(session, actor, page, text=q, is_active=is_active)
-    return models_of(OrganizationRead, rows)
+    body = await organizations.list_organizations(reader, actor, page, text=q, is_active=is_active)
+    return json_response(response, body)
 
 
 @admin.post("", status_code=201, responses=responses(EmailTaken))
@@ -63,13 +65,17 @@ async def found_organization(
     return OrganizationFounded(**fields, owner=owner)
 
 
-@admin.get("/{organization_id}", responses=responses(OrganizationNotFound))
+@admin.get(
+    "/{organization_id}",
+    response_model=OrganizationRead,
+    responses=responses(OrganizationNotFound),
+)
 async def get_organization_as_admin(
-    organization_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
-) -> OrganizationRead:
+    organization_id: Id, reader: ReaderDep, actor: ActorDep, response: TaggedResponse
+) -> Response:
     """Show any organization."""
-    organization = await organizations.get_organization_as_admin(session, actor, organization_id)
-    return _tagged(response, organization)
+    document = await organizations.get_organization_as_admin(reader, actor, organization_id)
+    return json_response(response, document.body, version=document.facts.version)
 
 
 @admin.put("/{organization_id}", responses=responses(OrganizationNotFound, StaleVersion))
@@ -97,12 +103,13 @@ async def deactivate_organization(
     return {"message": "Organization deactivated successfully"}
 
 
-@members.get("/{organization_id}")
+@members.get("/{organization_id}", response_model=OrganizationRead)
 async def get_organization(
-    organization_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
-) -> OrganizationRead:
+    organization_id: Id, reader: ReaderDep, actor: ActorDep, response: TaggedResponse
+) -> Response:
     """Show one's own organization."""
-    return _tagged(response, await organizations.get_organization(session, actor, organization_id))
+    document = await organizations.get_organization(reader, actor, organization_id)
+    return json_response(response, document.body, version=document.facts.version)
 
 
 @members.put("/{organization_id}", responses=responses(StaleVersion))

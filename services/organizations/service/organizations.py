@@ -1,45 +1,54 @@
 """Use cases: list, read, change and deactivate organizations."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from slugify import slugify
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.organizations import queries
 from services.organizations.access import require_admin, require_manager, require_member
+from services.organizations.errors import OrganizationNotFound
 from services.organizations.models import Organization
 from shared.actors import Actor
 from shared.changes import record
 from shared.paging import Page
 from shared.preconditions import Precondition
+from shared.reads import Document, Reader
 
 MAX_SLUG_LENGTH = 80
 
 
 async def list_organizations(
-    session: AsyncSession, actor: Actor, page: Page, *, text: str | None, is_active: bool | None
-) -> Sequence[Row[Any]]:
-    """Return a page of organizations, newest first, for an administrator. Raises Forbidden."""
+    reader: Reader, actor: Actor, page: Page, *, text: str | None, is_active: bool | None
+) -> bytes:
+    """Return a page of organizations as JSON, newest first, for an administrator.
+
+    Raises Forbidden.
+    """
     require_admin(actor)
-    return await queries.page_of_organizations(session, page, text=text, is_active=is_active)
+    return await queries.page_of_organizations(reader, page, text=text, is_active=is_active)
 
 
-async def get_organization(
-    session: AsyncSession, actor: Actor, organization_id: int
-) -> Organization:
-    """Return an organization that the actor may see. Raises OrganizationNotFound."""
+async def get_organization(reader: Reader, actor: Actor, organization_id: int) -> Document:
+    """Return an organization that the actor may see, as JSON. Raises OrganizationNotFound."""
     require_member(actor, organization_id)
-    return await queries.get_organization(session, organization_id)
+    return await _get_document(reader, organization_id)
 
 
-async def get_organization_as_admin(
-    session: AsyncSession, actor: Actor, organization_id: int
-) -> Organization:
-    """Return any organization, for an administrator. Raises Forbidden, OrganizationNotFound."""
+async def get_organization_as_admin(reader: Reader, actor: Actor, organization_id: int) -> Document:
+    """Return any organization as JSON, for an administrator.
+
+    Raises Forbidden, OrganizationNotFound.
+    """
     require_admin(actor)
-    return await queries.get_organization(session, organization_id)
+    return await _get_document(reader, organization_id)
+
+
+async def _get_document(reader: Reader, organization_id: int) -> Document:
+    document = await queries.find_document(reader, organization_id)
+    if document is None:
+        raise OrganizationNotFound
+    return document
 
 
 async def organization_with_slug(session: AsyncSession, slug: str) -> Organization:
