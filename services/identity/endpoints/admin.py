@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from services.identity.endpoints.dependencies import ResourcesDep, user_response
 from services.identity.errors import (
@@ -37,10 +37,11 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, Name, QueryFlag, QueryId
-from shared.paging import PageDep, models_of
+from shared.json_responses import json_response
+from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import router
-from shared.sessions import SessionDep, UnclaimedWorkDep, WorkDep
+from shared.sessions import ReaderDep, SessionDep, UnclaimedWorkDep, WorkDep
 
 admin = router(
     prefix="/api/admin/users",
@@ -50,20 +51,21 @@ admin = router(
 _LAST = (OwnAccount, LastOwner, LastAdministrator)
 
 
-@admin.get("")
+@admin.get("", response_model=list[UserRead])
 async def list_users(
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     organization_id: Annotated[QueryId | None, Query()] = None,
     role: Role | None = None,
     is_active: QueryFlag | None = None,
     pending: Annotated[QueryFlag | None, Query(description="Whether they await approval")] = None,
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
-) -> list[UserRead]:
+) -> Response:
     """List users, newest first."""
     conditions = UserFilter(organization_id, role, is_active, pending, q)
-    return models_of(UserRead, await users.list_users(session, actor, page, conditions))
+    return json_response(response, await users.list_users(reader, actor, page, conditions))
 
 
 @admin.post(
@@ -82,12 +84,13 @@ async def create_user(
     return UserRead.model_validate(await users.add_user(work, actor, resources, body))
 
 
-@admin.get("/{user_id}", responses=responses(UserNotFound))
+@admin.get("/{user_id}", response_model=UserRead, responses=responses(UserNotFound))
 async def get_user(
-    user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
-) -> UserRead:
+    user_id: Id, reader: ReaderDep, actor: ActorDep, response: TaggedResponse
+) -> Response:
     """Show any user."""
-    return user_response(response, await users.get_user(session, actor, user_id))
+    document = await users.get_user(reader, actor, user_id)
+    return json_response(response, document.body, version=document.facts.version)
 
 
 @admin.put(

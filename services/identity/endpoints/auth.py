@@ -49,9 +49,10 @@ from shared import auth as tokens
 from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses
 from shared.fields import Name, PathUuid
+from shared.json_responses import json_response
 from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import router
-from shared.sessions import SessionDep, UnclaimedWorkDep
+from shared.sessions import ReaderDep, SessionDep, UnclaimedWorkDep
 from shared.work import Work
 
 auth = router(prefix="/api/auth", tags=["sign-in"], responses=responses(Invalid))
@@ -181,10 +182,11 @@ async def logout(
     return Message(message="Signed out successfully")
 
 
-@auth.get("/me", responses=responses(Unauthenticated))
-async def get_me(session: SessionDep, actor: ActorDep, response: TaggedResponse) -> ProfileRead:
+@auth.get("/me", response_model=ProfileRead, responses=responses(Unauthenticated))
+async def get_me(reader: ReaderDep, actor: ActorDep, response: TaggedResponse) -> Response:
     """Show your own account."""
-    return _profile_response(response, await profile.get_profile(session, actor))
+    document = await profile.get_profile(reader, actor)
+    return json_response(response, document.body, version=document.facts.version)
 
 
 @auth.put("/me", responses=responses(Unauthenticated, StaleVersion))

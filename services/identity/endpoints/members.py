@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from services.identity.endpoints.dependencies import ResourcesDep, user_response
 from services.identity.errors import (
@@ -41,10 +41,11 @@ from shared.errors import (
     responses,
 )
 from shared.fields import Id, Name, QueryFlag
-from shared.paging import PageDep, models_of
+from shared.json_responses import json_response
+from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse
 from shared.routing import router
-from shared.sessions import SessionDep, WorkDep
+from shared.sessions import ReaderDep, SessionDep, UnclaimedWorkDep, WorkDep
 
 members = router(
     prefix="/api/organizations/{organization_id}/users",
@@ -53,21 +54,23 @@ members = router(
 )
 
 
-@members.get("")
+@members.get("", response_model=list[UserRead])
 async def list_members(
     organization_id: Id,
-    session: SessionDep,
+    work: UnclaimedWorkDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     role: Role | None = None,
     is_active: QueryFlag | None = None,
     pending: Annotated[QueryFlag | None, Query(description="Whether they await approval")] = None,
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
-) -> list[UserRead]:
+) -> Response:
     """List the organization's users, newest first; `pending=true` are those to approve."""
     conditions = UserFilter(organization_id, role, is_active, pending, q)
-    rows = await service.list_members(session, actor, organization_id, page, conditions)
-    return models_of(UserRead, rows)
+    body = await service.list_members(work, reader, actor, organization_id, page, conditions)
+    return json_response(response, body)
 
 
 @members.post(
@@ -88,13 +91,13 @@ async def create_member(
     return UserRead.model_validate(user)
 
 
-@members.get("/{user_id}", responses=responses(UserNotFound))
+@members.get("/{user_id}", response_model=UserRead, responses=responses(UserNotFound))
 async def get_member(
-    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
-) -> UserRead:
+    organization_id: Id, user_id: Id, reader: ReaderDep, actor: ActorDep, response: TaggedResponse
+) -> Response:
     """Show a user of the organization."""
-    user = await service.get_member(session, actor, organization_id, user_id)
-    return user_response(response, user)
+    document = await service.get_member(reader, actor, organization_id, user_id)
+    return json_response(response, document.body, version=document.facts.version)
 
 
 @members.put(

@@ -2,34 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from services.identity.errors import UserNotFound
-from services.identity.models import User
+from services.identity.models import Permission, User
+from services.identity.schemas import ProfileRead, UserRead
 from shared.actors import ADMIN, OWNER
 from shared.paging import Page
+from shared.reads import Document, JsonQuery, Reader
 from shared.text import contains
 
-_LISTED_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
-    User.id,
-    User.email,
-    User.name,
-    User.phone,
-    User.role,
-    User.organization_id,
-    User.is_organization_owner,
-    User.is_active,
-    User.approved_at,
-    User.approved_by,
-    User.last_login,
-    User.requested_organization,
-    User.created_at,
-    User.updated_at,
-)
 _NOT_DELETED = User.deleted_at.is_(None)
 _LOCK_SEED = 3
 
@@ -44,29 +40,77 @@ class UserFilter:
     pending: bool | None = None
     q: str | None = None
 
-    def apply(self, statement: Select[Any]) -> Select[Any]:
-        """Return the statement with these conditions."""
-        if self.organization_id is not None:
-            statement = statement.where(User.organization_id == self.organization_id)
-        if self.role is not None:
-            statement = statement.where(User.role == self.role)
-        if self.is_active is not None:
-            statement = statement.where(User.is_active == self.is_active)
-        if self.pending is not None:
-            waits = User.approved_at.is_(None)
-            statement = statement.where(waits if self.pending else ~waits)
-        if self.q:
-            statement = statement.where(contains(User.name, self.q) | contains(User.email, self.q))
-        return statement
+
+_SOURCE = select().select_from(User).where(_NOT_DELETED)
+_FIELDS = dict(User.__table__.columns)
+_TEXT = bindparam("q", type_=Text)
+_LIST = JsonQuery(
+    UserRead,
+    _SOURCE,
+    _FIELDS,
+    filters={
+        "organization_id": User.organization_id == bindparam("organization_id"),
+        "role": User.role == bindparam("role"),
+        "is_active": User.is_active == bindparam("is_active"),
+        "pending": User.approved_at.is_(None),
+        "approved": User.approved_at.is_not(None),
+        "q": contains(User.name, _TEXT) | contains(User.email, _TEXT),
+    },
+    order=(User.id,),
+)
+_OF_ORGANIZATION = {"organization_id": User.organization_id == bindparam("organization_id")}
+_IS_USER = User.id == bindparam("user_id", type_=BigInteger)
+_FACTS = {"version": User.version}
+_DETAIL = JsonQuery(
+    UserRead, _SOURCE.where(_IS_USER), _FIELDS, filters=_OF_ORGANIZATION, facts=_FACTS
+)
+_PERMISSIONS = (
+    select(func.array_agg(aggregate_order_by(Permission.permission, Permission.permission)))
+    .where(Permission.user_id == User.id)
+    .correlate(User)
+    .scalar_subquery()
+)
+_PROFILE = JsonQuery(
+    ProfileRead,
+    _SOURCE.where(_IS_USER),
+    {**_FIELDS, "permissions": func.coalesce(_PERMISSIONS, cast([], ARRAY(Text)))},
+    facts=_FACTS,
+)
 
 
-async def page_of_users(
-    session: AsyncSession, page: Page, user_filter: UserFilter
-) -> list[Row[tuple[object, ...]]]:
-    """Return a page of users, newest first."""
-    statement = page.of(user_filter.apply(select(*_LISTED_COLUMNS).where(_NOT_DELETED)), User.id)
-    rows = (await session.execute(statement)).all()
-    return page.cut(rows, lambda row: (row.id,))
+async def page_of_users(reader: Reader, page: Page, user_filter: UserFilter) -> bytes:
+    """Return a page of users as JSON, newest first."""
+    return await _LIST.page(
+        reader,
+        page,
+        organization_id=user_filter.organization_id,
+        role=user_filter.role,
+        is_active=user_filter.is_active,
+        pending=user_filter.pending or None,
+        approved=user_filter.pending is False or None,
+        q=user_filter.q or None,
+    )
+
+
+async def get_document(
+    reader: Reader, user_id: int, organization_id: int | None = None
+) -> Document:
+    """Return a user who was not deleted as JSON, of an organization if one is named.
+
+    The facts are the version. Raises UserNotFound.
+    """
+    document = await _DETAIL.find(reader, user_id=user_id, organization_id=organization_id)
+    if document is None:
+        raise UserNotFound
+    return document
+
+
+async def find_profile(reader: Reader, user_id: int) -> Document | None:
+    """Return a user who was not deleted as JSON, with the permissions that were granted, or None.
+
+    The facts are the version.
+    """
+    return await _PROFILE.find(reader, user_id=user_id)
 
 
 async def get_user(session: AsyncSession, user_id: int, organization_id: int | None = None) -> User:

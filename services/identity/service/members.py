@@ -1,10 +1,8 @@
 """Users of an organization, as its owners and those who may manage users see them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import access, queries
@@ -17,19 +15,29 @@ from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.paging import Page
 from shared.preconditions import Precondition
+from shared.reads import Document, Reader
 from shared.work import Work
 
 
 async def list_members(
-    session: AsyncSession, actor: Actor, organization_id: int, page: Page, user_filter: UserFilter
-) -> Sequence[Row[tuple[object, ...]]]:
-    """Return a page of an organization's users; raises OrganizationNotFound, Forbidden."""
+    work: Work,
+    reader: Reader,
+    actor: Actor,
+    organization_id: int,
+    page: Page,
+    user_filter: UserFilter,
+) -> bytes:
+    """Return a page of an organization's users as JSON.
+
+    Raises OrganizationNotFound, Forbidden.
+    """
     access.require_manager(actor, organization_id)
-    if actor.is_admin and await queries.find_organization_copy(session, organization_id) is None:
-        raise OrganizationNotFound
-    return await queries.page_of_users(
-        session, page, replace(user_filter, organization_id=organization_id)
-    )
+    if actor.is_admin:
+        async with work.begin() as session:
+            if await queries.find_organization_copy(session, organization_id) is None:
+                raise OrganizationNotFound
+    of_organization = replace(user_filter, organization_id=organization_id)
+    return await queries.page_of_users(reader, page, of_organization)
 
 
 async def add_member(
@@ -51,12 +59,13 @@ async def add_member(
     return await accounts.insert(work, user)
 
 
-async def get_member(
-    session: AsyncSession, actor: Actor, organization_id: int, user_id: int
-) -> User:
-    """Return a user of an organization; raises OrganizationNotFound, Forbidden, UserNotFound."""
+async def get_member(reader: Reader, actor: Actor, organization_id: int, user_id: int) -> Document:
+    """Return a user of an organization as JSON.
+
+    Raises OrganizationNotFound, Forbidden, UserNotFound.
+    """
     access.require_manager(actor, organization_id)
-    return await queries.get_user(session, user_id, organization_id)
+    return await queries.get_document(reader, user_id, organization_id)
 
 
 async def update_member(

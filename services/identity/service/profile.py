@@ -16,6 +16,7 @@ from shared.actors import Actor
 from shared.changes import record
 from shared.errors import Invalid, Unauthenticated
 from shared.preconditions import Precondition
+from shared.reads import Document, Reader
 from shared.work import Work
 
 
@@ -27,9 +28,12 @@ class Profile:
     permissions: list[str]
 
 
-async def get_profile(session: AsyncSession, actor: Actor) -> Profile:
-    """Return the actor's own account; raises Unauthenticated when it was deleted."""
-    return await _profile_of(session, await _get_own_user(session, actor))
+async def get_profile(reader: Reader, actor: Actor) -> Document:
+    """Return the actor's own account as JSON; raises Unauthenticated when it was deleted."""
+    document = await queries.find_profile(reader, actor.user_id)
+    if document is None:
+        raise _account_deleted()
+    return document
 
 
 async def update_profile(
@@ -95,8 +99,12 @@ async def _replace_password(
 async def _get_own_user(session: AsyncSession, actor: Actor) -> User:
     user = await queries.find_user(session, actor.user_id)
     if user is None:
-        raise Unauthenticated("The account does not exist any more.")
+        raise _account_deleted()
     return user
+
+
+def _account_deleted() -> Unauthenticated:
+    return Unauthenticated("The account does not exist any more.")
 
 
 async def _profile_of(session: AsyncSession, user: User) -> Profile:

@@ -1,8 +1,5 @@
 """Users of the whole system, as its administrators see them."""
 
-from collections.abc import Sequence
-
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import access, queries
@@ -15,15 +12,14 @@ from shared.actors import Actor
 from shared.changes import record
 from shared.paging import Page
 from shared.preconditions import Precondition
+from shared.reads import Document, Reader
 from shared.work import Work
 
 
-async def list_users(
-    session: AsyncSession, actor: Actor, page: Page, user_filter: UserFilter
-) -> Sequence[Row[tuple[object, ...]]]:
-    """Return a page of users; raises Forbidden."""
+async def list_users(reader: Reader, actor: Actor, page: Page, user_filter: UserFilter) -> bytes:
+    """Return a page of users as JSON; raises Forbidden."""
     access.require_admin(actor)
-    return await queries.page_of_users(session, page, user_filter)
+    return await queries.page_of_users(reader, page, user_filter)
 
 
 async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCreate) -> User:
@@ -46,10 +42,10 @@ async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCre
     return await accounts.insert(work, user)
 
 
-async def get_user(session: AsyncSession, actor: Actor, user_id: int) -> User:
-    """Return any user; raises Forbidden, UserNotFound."""
+async def get_user(reader: Reader, actor: Actor, user_id: int) -> Document:
+    """Return any user as JSON; raises Forbidden, UserNotFound."""
     access.require_admin(actor)
-    return await queries.get_user(session, user_id)
+    return await queries.get_document(reader, user_id)
 
 
 async def get_copied_user(session: AsyncSession, user_id: int) -> User:
