@@ -24,9 +24,10 @@ from shared import csv_files
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Day, Id
+from shared.json_responses import json_response
 from shared.paging import PageDep
 from shared.routing import router
-from shared.sessions import SessionDep, WorkDep
+from shared.sessions import ReaderDep, SessionDep, WorkDep
 
 PDF = "application/pdf"
 JSON = "application/json"
@@ -85,17 +86,18 @@ async def _renderer(request: Request, response: Response, accept: Accept = None)
 RendererDep = Annotated[InvoiceRenderer, Depends(_renderer)]
 
 
-@organization_routes.get("/invoices")
+@organization_routes.get("/invoices", response_model=list[InvoiceRead])
 async def list_invoices(
     organization_id: Id,
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     kind: InvoiceKind | None = None,
-) -> list[InvoiceRead]:
+) -> Response:
     """List an organization's invoices and credit notes, newest first."""
-    rows = await invoices.list_invoices(session, actor, organization_id, page, kind)
-    return [InvoiceRead.model_validate(row) for row in rows]
+    body = await invoices.list_invoices(reader, actor, organization_id, page, kind)
+    return json_response(response, body)
 
 
 @organization_routes.get("/invoices/gaps")

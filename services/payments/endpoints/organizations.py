@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from services.payments.endpoints.dependencies import GatewaysDep
 from services.payments.endpoints.views import payment_read
@@ -32,9 +32,10 @@ from services.payments.service import disputes, payments, refund_attempts, refun
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id, Instant, QueryId
+from shared.json_responses import json_response
 from shared.paging import PageDep
 from shared.routing import router
-from shared.sessions import SessionDep, WorkDep
+from shared.sessions import ReaderDep, SessionDep, WorkDep
 
 routes = router(
     prefix="/api/organizations/{organization_id}",
@@ -43,22 +44,23 @@ routes = router(
 )
 
 
-@routes.get("/payments")
+@routes.get("/payments", response_model=list[PaymentRead])
 async def list_organization_payments(
     organization_id: Id,
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     status: Status | None = None,
     method: Method | None = None,
     client_id: Annotated[QueryId | None, Query()] = None,
     since: Annotated[Instant | None, Query(alias="from")] = None,
     until: Annotated[Instant | None, Query(alias="to")] = None,
-) -> list[PaymentRead]:
+) -> Response:
     """List an organization's payments made `from` until before `to`, newest first."""
     only = PaymentFilter(status, method, client_id, since, until)
-    views = await payments.list_of_organization(session, actor, organization_id, page, only)
-    return [payment_read(view) for view in views]
+    body = await payments.list_of_organization(reader, actor, organization_id, page, only)
+    return json_response(response, body)
 
 
 @routes.post(
@@ -107,17 +109,18 @@ async def list_refunds(
     return [RefundRead.model_validate(row) for row in rows]
 
 
-@routes.get("/payments/repayments")
+@routes.get("/payments/repayments", response_model=list[RepaymentRead])
 async def list_repayments(
     organization_id: Id,
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     status: RepaymentStatus | None = None,
-) -> list[RepaymentRead]:
+) -> Response:
     """List the money that staff must give back by hand, or have given back, newest first."""
-    rows = await repayments.list_repayments(session, actor, organization_id, page, status)
-    return [RepaymentRead.model_validate(row) for row in rows]
+    body = await repayments.list_repayments(reader, actor, organization_id, page, status)
+    return json_response(response, body)
 
 
 @routes.post(
@@ -137,14 +140,15 @@ async def settle_repayment(
     return RepaymentRead.model_validate(repayment)
 
 
-@routes.get("/payments/disputes")
+@routes.get("/payments/disputes", response_model=list[DisputeRead])
 async def list_disputes(
     organization_id: Id,
-    session: SessionDep,
+    reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    response: Response,
     status: DisputeStatus | None = None,
-) -> list[DisputeRead]:
+) -> Response:
     """List the disputes of an organization's payments, newest first."""
-    rows = await disputes.list_disputes(session, actor, organization_id, page, status)
-    return [DisputeRead.model_validate(row) for row in rows]
+    body = await disputes.list_disputes(reader, actor, organization_id, page, status)
+    return json_response(response, body)

@@ -1,5 +1,7 @@
 """Routes of a payment, for its payer and for staff."""
 
+from fastapi import Response
+
 from services.payments.endpoints.dependencies import GatewaysDep
 from services.payments.endpoints.views import payment_read
 from services.payments.errors import FirstCardUnderWay, PaymentNotFound, PaymentNotPending
@@ -8,9 +10,10 @@ from services.payments.service import charges, payments
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, ServiceUnavailable, Unauthenticated, responses
 from shared.fields import Id
+from shared.json_responses import json_response
 from shared.paging import PageDep
 from shared.routing import router
-from shared.sessions import SessionDep, WorkDep
+from shared.sessions import ReaderDep, WorkDep
 
 routes = router(
     prefix="/api/payments",
@@ -19,18 +22,21 @@ routes = router(
 )
 
 
-@routes.get("/my")
+@routes.get("/my", response_model=list[PaymentRead])
 async def list_my_payments(
-    session: SessionDep, actor: ActorDep, page: PageDep
-) -> list[PaymentRead]:
+    reader: ReaderDep, actor: ActorDep, page: PageDep, response: Response
+) -> Response:
     """List one's own payments, newest first."""
-    return [payment_read(view) for view in await payments.list_own(session, actor, page)]
+    return json_response(response, await payments.list_own(reader, actor, page))
 
 
-@routes.get("/{payment_id}", responses=responses(PaymentNotFound))
-async def get_payment(payment_id: Id, session: SessionDep, actor: ActorDep) -> PaymentRead:
+@routes.get("/{payment_id}", response_model=PaymentRead, responses=responses(PaymentNotFound))
+async def get_payment(
+    payment_id: Id, reader: ReaderDep, actor: ActorDep, response: Response
+) -> Response:
     """Show a payment to its payer and to who may view the organization's payments."""
-    return payment_read(await payments.get_payment(session, actor, payment_id))
+    document = await payments.get_payment(reader, actor, payment_id)
+    return json_response(response, document.body)
 
 
 @routes.post(

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.models import (
     Dispute,
 )
+from services.payments.schemas import DisputeRead
 from shared.paging import Page
+from shared.reads import JsonQuery, Reader
 
 
 async def find_dispute(session: AsyncSession, gateway: str, gateway_id: str) -> Dispute | None:
@@ -25,12 +27,17 @@ async def disputes_of(session: AsyncSession, payment_id: int) -> Sequence[Disput
     return (await session.scalars(statement)).all()
 
 
+_LIST = JsonQuery(
+    DisputeRead,
+    select().select_from(Dispute).where(Dispute.organization_id == bindparam("organization_id")),
+    dict(Dispute.__table__.columns),
+    filters={"status": Dispute.status == bindparam("status")},
+    order=(Dispute.id,),
+)
+
+
 async def page_of_disputes(
-    session: AsyncSession, page: Page, organization_id: int, status: str | None
-) -> Sequence[Dispute]:
-    """Return a page of an organization's disputes, newest first."""
-    statement = select(Dispute).where(Dispute.organization_id == organization_id)
-    if status is not None:
-        statement = statement.where(Dispute.status == status)
-    rows = (await session.scalars(page.of(statement, Dispute.id))).all()
-    return page.cut(rows, lambda row: (row.id,))
+    reader: Reader, page: Page, organization_id: int, status: str | None
+) -> bytes:
+    """Return a page of an organization's disputes as JSON, newest first."""
+    return await _LIST.page(reader, page, organization_id=organization_id, status=status)

@@ -15,7 +15,9 @@ from services.payments.models import (
     InvoiceKind,
     SellerChanges,
 )
+from services.payments.schemas import InvoiceRead
 from shared.paging import Page
+from shared.reads import JsonQuery, Reader
 
 
 async def get_invoice(session: AsyncSession, payment_id: int) -> Invoice:
@@ -89,15 +91,20 @@ async def get_issue_basis(
     return IssueBasis(changes or {}, (issued_at, issue_date) if issued_at else None)
 
 
+_LIST = JsonQuery(
+    InvoiceRead,
+    select().select_from(Invoice).where(Invoice.organization_id == bindparam("organization_id")),
+    dict(Invoice.__table__.columns),
+    filters={"kind": Invoice.kind == bindparam("kind")},
+    order=(Invoice.id,),
+)
+
+
 async def page_of_invoices(
-    session: AsyncSession, page: Page, organization_id: int, kind: InvoiceKind | None
-) -> Sequence[Invoice]:
-    """Return a page of an organization's invoices and credit notes, newest first."""
-    statement = select(Invoice).where(Invoice.organization_id == organization_id)
-    if kind is not None:
-        statement = statement.where(Invoice.kind == kind)
-    rows = (await session.scalars(page.of(statement, Invoice.id))).all()
-    return page.cut(rows, lambda row: (row.id,))
+    reader: Reader, page: Page, organization_id: int, kind: InvoiceKind | None
+) -> bytes:
+    """Return a page of an organization's invoices and credit notes as JSON, newest first."""
+    return await _LIST.page(reader, page, organization_id=organization_id, kind=kind)
 
 
 async def get_document(session: AsyncSession, organization_id: int, invoice_id: int) -> Invoice:

@@ -1,17 +1,18 @@
 """Queries of payments."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    ColumnElement,
+    Boolean,
     Row,
-    Select,
+    and_,
     bindparam,
+    case,
     extract,
     func,
     or_,
@@ -33,8 +34,11 @@ from services.payments.models import (
     Status,
     WebhookEvent,
 )
+from services.payments.schemas import FailureRead, PaymentRead
 from shared.db import now
+from shared.json_rows import json_object
 from shared.paging import Page
+from shared.reads import Document, JsonQuery, Reader
 
 NumberedPayment = Row[PaymentTransaction, str | None]
 """A payment and the number of its invoice."""
@@ -157,11 +161,25 @@ async def get_payment_with_number(session: AsyncSession, payment_id: int) -> Num
     return row
 
 
-async def page_of_own_payments(
-    session: AsyncSession, page: Page, client_id: int
-) -> list[NumberedPayment]:
-    """Return a page of a client's payments with their invoices' numbers, newest first."""
-    return await _page(session, page, PaymentTransaction.client_id == client_id)
+@dataclass(frozen=True, slots=True)
+class PaymentViewer:
+    """Who reads payments: a payer sees what to do next, staff see their note and a quarantine.
+
+    `staff_of` is the organization whose payments the user may view, None for no organization.
+    """
+
+    user_id: int
+    staff_of: int | None
+    is_admin: bool
+
+    def values(self) -> dict[str, Any]:
+        """Return the parameters of a query."""
+        # No organization has the id 0.
+        return {
+            "viewer_id": self.user_id,
+            "staff_of": self.staff_of or 0,
+            "views_all": self.is_admin,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,35 +192,77 @@ class PaymentFilter:
     since: datetime | None = None
     until: datetime | None = None
 
-    def conditions(self) -> Iterator[ColumnElement[bool]]:
-        """Yield the SQL conditions."""
-        payment = PaymentTransaction
-        if self.status is not None:
-            yield payment.status == self.status
-        if self.method is not None:
-            yield payment.payment_method == self.method
-        if self.client_id is not None:
-            yield payment.client_id == self.client_id
-        if self.since is not None:
-            yield payment.created_at >= self.since
-        if self.until is not None:
-            yield payment.created_at < self.until
+
+_IS_PAYER = PaymentTransaction.client_id == bindparam("viewer_id")
+_IS_STAFF = or_(
+    bindparam("views_all", type_=Boolean),
+    PaymentTransaction.organization_id == bindparam("staff_of"),
+)
+# Another gateway's response is its own: nothing of it is shown.
+_IS_BY_HAND = PaymentTransaction.payment_gateway == BY_HAND
+_AWAITS_PAYER = and_(
+    _IS_PAYER,
+    PaymentTransaction.status == Status.REQUIRES_ACTION,
+    PaymentTransaction.void_requested_at.is_(None),
+)
+_FAILURE = {
+    "code": PaymentTransaction.failure_code,
+    "message": func.coalesce(PaymentTransaction.failure_message, ""),
+}
+_HAS_FAILED = PaymentTransaction.failure_code.is_not(None)
+_FIELDS = {
+    **PaymentTransaction.__table__.columns,
+    "failure": case((_HAS_FAILED, json_object(FailureRead, _FAILURE))),
+    "quarantine_reason": case((_IS_STAFF, PaymentTransaction.quarantine_reason)),
+    "note": case(
+        (and_(_IS_STAFF, _IS_BY_HAND), PaymentTransaction.gateway_response["note"].astext)
+    ),
+    "next_action": case((_AWAITS_PAYER, PaymentTransaction.next_action)),
+    "invoice_number": _NUMBER,
+}
+_SOURCE = select().select_from(PaymentTransaction)
+_DETAIL = JsonQuery(
+    PaymentRead,
+    _SOURCE.where(PaymentTransaction.id == bindparam("payment_id")),
+    _FIELDS,
+    facts={
+        "client_id": PaymentTransaction.client_id,
+        "organization_id": PaymentTransaction.organization_id,
+    },
+)
+_LIST = JsonQuery(
+    PaymentRead,
+    _SOURCE,
+    _FIELDS,
+    filters={
+        "organization_id": PaymentTransaction.organization_id == bindparam("organization_id"),
+        "status": PaymentTransaction.status == bindparam("status"),
+        "method": PaymentTransaction.payment_method == bindparam("method"),
+        "client_id": PaymentTransaction.client_id == bindparam("client_id"),
+        "since": PaymentTransaction.created_at >= bindparam("since"),
+        "until": PaymentTransaction.created_at < bindparam("until"),
+    },
+    order=(PaymentTransaction.id,),
+)
+
+
+async def find_document(reader: Reader, viewer: PaymentViewer, payment_id: int) -> Document | None:
+    """Return a payment as JSON, with its client and organization, or None."""
+    return await _DETAIL.find(reader, payment_id=payment_id, **viewer.values())
+
+
+async def page_of_own_payments(reader: Reader, viewer: PaymentViewer, page: Page) -> bytes:
+    """Return a page of the viewer's own payments as JSON, newest first."""
+    return await _LIST.page(reader, page, client_id=viewer.user_id, **viewer.values())
 
 
 async def page_of_payments(
-    session: AsyncSession, page: Page, organization_id: int, only: PaymentFilter
-) -> list[NumberedPayment]:
-    """Return a page of an organization's payments with their invoices' numbers, newest first."""
-    is_own = PaymentTransaction.organization_id == organization_id
-    return await _page(session, page, is_own, *only.conditions())
-
-
-async def _page(
-    session: AsyncSession, page: Page, *conditions: ColumnElement[bool]
-) -> list[NumberedPayment]:
-    statement: Select[Any] = select(PaymentTransaction, _NUMBER).where(*conditions)
-    rows = (await session.execute(page.of(statement, PaymentTransaction.id))).all()
-    return page.cut(rows, lambda row: (row[0].id,))
+    reader: Reader, viewer: PaymentViewer, page: Page, organization_id: int, only: PaymentFilter
+) -> bytes:
+    """Return a page of an organization's payments as JSON, newest first."""
+    return await _LIST.page(
+        reader, page, organization_id=organization_id, **asdict(only), **viewer.values()
+    )
 
 
 async def lock_unfinished_payments(

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import RepaymentNotFound
 from services.payments.models import Repayment, RepaymentStatus
+from services.payments.schemas import RepaymentRead
 from shared.paging import Page
+from shared.reads import JsonQuery, Reader
 
 
 async def find_repayment(
@@ -42,15 +44,22 @@ async def due_repayments_of(session: AsyncSession, payment_id: int) -> Sequence[
     return (await session.scalars(statement.order_by(Repayment.id))).all()
 
 
+_LIST = JsonQuery(
+    RepaymentRead,
+    select()
+    .select_from(Repayment)
+    .where(Repayment.organization_id == bindparam("organization_id")),
+    dict(Repayment.__table__.columns),
+    filters={"status": Repayment.status == bindparam("status")},
+    order=(Repayment.id,),
+)
+
+
 async def page_of_repayments(
-    session: AsyncSession, page: Page, organization_id: int, status: RepaymentStatus | None
-) -> Sequence[Repayment]:
-    """Return a page of an organization's repayments, newest first."""
-    statement = select(Repayment).where(Repayment.organization_id == organization_id)
-    if status is not None:
-        statement = statement.where(Repayment.status == status)
-    rows = (await session.scalars(page.of(statement, Repayment.id))).all()
-    return page.cut(rows, lambda row: (row.id,))
+    reader: Reader, page: Page, organization_id: int, status: RepaymentStatus | None
+) -> bytes:
+    """Return a page of an organization's repayments as JSON, newest first."""
+    return await _LIST.page(reader, page, organization_id=organization_id, status=status)
 
 
 async def count_due_repayments(session: AsyncSession) -> dict[str, int]:

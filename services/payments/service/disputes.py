@@ -6,7 +6,6 @@ it would be given back twice.
 Invoices stay as they are, because a claim does not end with a chargeback.
 """
 
-from collections.abc import Sequence
 from decimal import Decimal
 
 import structlog
@@ -20,6 +19,7 @@ from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.paging import Page
+from shared.reads import Reader
 
 log = structlog.get_logger(__name__)
 
@@ -31,18 +31,18 @@ _STATUS = {
 
 
 async def list_disputes(
-    session: AsyncSession,
+    reader: Reader,
     actor: Actor,
     organization_id: int,
     page: Page,
     status: DisputeStatus | None,
-) -> Sequence[Dispute]:
-    """Return a page of the disputes of an organization's payments, newest first.
+) -> bytes:
+    """Return a page of the disputes of an organization's payments as JSON, newest first.
 
     Raises OrganizationNotFound and Forbidden.
     """
     access.require_viewer(actor, organization_id)
-    return await queries.page_of_disputes(session, page, organization_id, status)
+    return await queries.page_of_disputes(reader, page, organization_id, status)
 
 
 async def apply_dispute_report(

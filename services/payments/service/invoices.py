@@ -26,6 +26,7 @@ from shared.changes import record
 from shared.db import now
 from shared.errors import Invalid
 from shared.paging import Page
+from shared.reads import Reader
 from shared.work import Work
 
 LONGEST_DAYS = 366
@@ -35,18 +36,18 @@ _MARK = {InvoiceKind.INVOICE: "", InvoiceKind.CREDIT_NOTE: "-CN"}
 
 
 async def list_invoices(
-    session: AsyncSession,
+    reader: Reader,
     actor: Actor,
     organization_id: int,
     page: Page,
     kind: InvoiceKind | None,
-) -> Sequence[Invoice]:
-    """Return a page of an organization's invoices and credit notes, newest first.
+) -> bytes:
+    """Return a page of an organization's invoices and credit notes as JSON, newest first.
 
     Raises OrganizationNotFound and Forbidden.
     """
     access.require_viewer(actor, organization_id)
-    return await queries.page_of_invoices(session, page, organization_id, kind)
+    return await queries.page_of_invoices(reader, page, organization_id, kind)
 
 
 async def list_series(

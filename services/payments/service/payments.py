@@ -21,7 +21,7 @@ from services.payments.errors import (
 from services.payments.events import announce
 from services.payments.gateways import BY_HAND, Failure, Gateways, OnlineGateway, PaymentReport
 from services.payments.models import PAID, Invoice, PaymentTransaction, Status
-from services.payments.queries import NumberedPayment, PaymentBalance, PaymentFilter
+from services.payments.queries import NumberedPayment, PaymentBalance, PaymentFilter, PaymentViewer
 from services.payments.schemas import PaymentTerms, plain
 from services.payments.service import invoices, refunds
 from services.payments.states import ExpectedPayment, contradiction_of, judge
@@ -29,6 +29,7 @@ from services.payments.telemetry import CONTRADICTIONS, QUARANTINED, SETTLED
 from shared.actors import Actor
 from shared.db import now
 from shared.paging import Page
+from shared.reads import Document, Reader
 
 log = structlog.get_logger(__name__)
 
@@ -54,29 +55,35 @@ def view_of(actor: Actor, row: NumberedPayment) -> PaymentView:
     )
 
 
-async def list_own(session: AsyncSession, actor: Actor, page: Page) -> list[PaymentView]:
-    """Return a page of the actor's own payments, newest first."""
-    rows = await queries.page_of_own_payments(session, page, actor.user_id)
-    return [view_of(actor, row) for row in rows]
+def _viewer(actor: Actor) -> PaymentViewer:
+    own = actor.organization_id
+    staff_of = own if own is not None and policies.can_view_payments(actor, own) else None
+    return PaymentViewer(actor.user_id, staff_of, actor.is_admin)
+
+
+async def list_own(reader: Reader, actor: Actor, page: Page) -> bytes:
+    """Return a page of the actor's own payments as JSON, newest first."""
+    return await queries.page_of_own_payments(reader, _viewer(actor), page)
 
 
 async def list_of_organization(
-    session: AsyncSession, actor: Actor, organization_id: int, page: Page, only: PaymentFilter
-) -> list[PaymentView]:
-    """Return a page of an organization's payments, newest first.
+    reader: Reader, actor: Actor, organization_id: int, page: Page, only: PaymentFilter
+) -> bytes:
+    """Return a page of an organization's payments as JSON, newest first.
 
     Raises OrganizationNotFound and Forbidden.
     """
     access.require_viewer(actor, organization_id)
-    rows = await queries.page_of_payments(session, page, organization_id, only)
-    return [view_of(actor, row) for row in rows]
+    return await queries.page_of_payments(reader, _viewer(actor), page, organization_id, only)
 
 
-async def get_payment(session: AsyncSession, actor: Actor, payment_id: int) -> PaymentView:
-    """Return a payment to its payer or to staff; raises PaymentNotFound."""
-    row = await queries.get_payment_with_number(session, payment_id)
-    access.require_visible(actor, row[0])
-    return view_of(actor, row)
+async def get_payment(reader: Reader, actor: Actor, payment_id: int) -> Document:
+    """Return a payment as JSON to its payer or to staff; raises PaymentNotFound."""
+    document = await queries.find_document(reader, _viewer(actor), payment_id)
+    if document is None:
+        raise PaymentNotFound
+    access.require_visible(actor, document.facts)
+    return document
 
 
 async def get_balance(session: AsyncSession, voucher_id: int) -> PaymentBalance:

@@ -24,23 +24,24 @@ from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.paging import Page
+from shared.reads import Reader
 
 log = structlog.get_logger(__name__)
 
 
 async def list_repayments(
-    session: AsyncSession,
+    reader: Reader,
     actor: Actor,
     organization_id: int,
     page: Page,
     status: RepaymentStatus | None,
-) -> Sequence[Repayment]:
-    """Return a page of an organization's repayments, newest first.
+) -> bytes:
+    """Return a page of an organization's repayments as JSON, newest first.
 
     Raises OrganizationNotFound and Forbidden.
     """
     access.require_viewer(actor, organization_id)
-    return await queries.page_of_repayments(session, page, organization_id, status)
+    return await queries.page_of_repayments(reader, page, organization_id, status)
 
 
 async def create_repayment(
