@@ -163,8 +163,9 @@ class JsonQuery:
         rows = await self._fetch(reader, values)
         if not rows:
             return None
-        text, *facts = rows[0]
-        return Document(self._rows.one(text), self._facts_type(*facts))
+        text, *others = rows[0]
+        facts = self._facts_type(*others[: len(self._facts)])
+        return Document(self._rows.one(text), facts)
 
     async def list(self, reader: Reader, **values: Any) -> bytes:
         """Return all rows with these values as a JSON list."""
