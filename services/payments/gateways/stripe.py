@@ -41,8 +41,11 @@ API_VERSION = "2026-07-29.dahlia"
 knows too; https://docs.stripe.com/changelog/endive/2026-09-30 takes `payment_method_types` away.
 """
 
-_REFUSALS = (400, 402, 404)
-"""Answers that will not be another the next time: https://docs.stripe.com/api/errors."""
+_REFUSALS = (stripe.CardError, stripe.InvalidRequestError)
+"""Answers that will not be another the next time: https://docs.stripe.com/api/errors.
+
+A body that is not Stripe's, such as a page of a proxy, is another error, with whatever status.
+"""
 
 # https://docs.stripe.com/error-codes. A new intent refers to no object but its card.
 _TOKEN_CODES = frozenset(
@@ -256,9 +259,7 @@ def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
 
 def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
     """Return GatewayRefused when the cause is the payer's, GatewayUnavailable for a later retry."""
-    # A key that was used with other parameters is our own error.
-    ours = isinstance(error, stripe.IdempotencyError)
-    if ours or error.http_status not in _REFUSALS:
+    if not isinstance(error, _REFUSALS):
         return GatewayUnavailable(type(error).__name__)
     message = error.user_message or "The payment gateway refused the payment."
     return GatewayRefused(Failure(error.code or "payment_refused", message))

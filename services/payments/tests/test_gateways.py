@@ -25,6 +25,7 @@ from services.payments.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
+REFUSALS = (400, 402, 404)
 ORDER = ChargeOrder(1, 2, 3, Decimal("399.99"), "USD", "Ten sessions")
 INTENT = {
     "id": "pi_1",
@@ -173,6 +174,9 @@ async def test_another_card_is_another_request_to_stripe() -> None:
         (httpx.Response(429, json={"error": {"message": "slow"}}), GatewayUnavailable),
         (httpx.Response(500, json={"error": {"message": "oh"}}), GatewayUnavailable),
         (httpx.Response(200, content=b"<html>"), GatewayUnavailable),
+        (httpx.Response(400, json={"error": {"code": "rate_limit"}}), GatewayUnavailable),
+        *((httpx.Response(status, content=b"<html>"), GatewayUnavailable) for status in REFUSALS),
+        *((httpx.Response(status, json={"error": 1}), GatewayUnavailable) for status in REFUSALS),
         (httpx.ConnectTimeout("slow"), GatewayUnavailable),
         (httpx.RemoteProtocolError("cut"), GatewayUnavailable),
     ],
