@@ -3,8 +3,8 @@
     python3 -m deploy.docker.environment admin@example.com
 
 writes `.env` beside docker-compose.yml. Only its owner can read it, and an existing file is never
-replaced. With --development the card gateway is localstripe. With --add-missing the command adds to
-an existing file the variables that an earlier version did not need. It needs only Python.
+replaced. With --development the card gateway is the local one. With --add-missing the command adds
+to an existing file the variables that an earlier version did not need. It needs only Python.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
             {"CARNET_ADMIN_EMAIL": admin_email, "CARNET_ADMIN_PASSWORD": _password()},
         ),
         (
-            "localstripe instead of Stripe: no real money moves.",
+            "The local card gateway instead of Stripe: no real money moves.",
             {
                 "COMPOSE_PROFILES": "development",
                 "CARNET_LOCAL_ADDRESSES": "true",
@@ -183,9 +183,7 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="add the secrets that an existing file of an earlier version lacks",
     )
-    parser.add_argument(
-        "--development", action="store_true", help="use localstripe as the card gateway"
-    )
+    parser.add_argument("--development", action="store_true", help="use the local card gateway")
     parser.add_argument("--file", type=Path, default=CHECKOUT / ".env", help="where to write")
     return parser.parse_args()
 

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.local import card_gateway, credentials
+from deploy.local import credentials
+from deploy.local.card_gateway.program import card_gateway_program
 from deploy.local.description import StackDescription, remove_description, write_description
 from deploy.local.disk import require_room, watch_room
 from deploy.local.errors import StartError
@@ -143,7 +144,7 @@ class Stack:
     async def _start_card_gateway(self) -> None:
         if self._card_port is None:
             return
-        program = card_gateway.program(
+        program = card_gateway_program(
             self._folder,
             self._card_port,
             webhook_url=f"{self.address}{WEBHOOK_PATH}",

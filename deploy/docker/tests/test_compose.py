@@ -350,7 +350,7 @@ def test_the_dockerfile_ends_with_an_ordinary_user_and_no_shell() -> None:
     assert ":latest" not in text
 
 
-def test_localstripe_runs_for_development_alone(services: Services) -> None:
+def test_the_local_card_gateway_runs_for_development_alone(services: Services) -> None:
     profiled = {name: s["profiles"] for name, s in services.items() if "profiles" in s}
     assert profiled == {"card-gateway": ["development"], "dead-letters": ["operations"]}
     assert generated(development=True)["COMPOSE_PROFILES"] == "development"

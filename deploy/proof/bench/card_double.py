@@ -25,7 +25,7 @@ import httptools
 import orjson
 import uvloop
 
-from deploy.local.card_gateway import SECRET_VARIABLE
+from deploy.local.card_gateway.program import SECRET_VARIABLE
 
 WEBHOOK_CONNECTIONS = 4
 DELAY_SECONDS = 0.5

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from deploy.local.card_gateway import SECRET_VARIABLE
+from deploy.local.card_gateway.program import SECRET_VARIABLE
 from deploy.local.settings import LOCAL_STRIPE_KEY, StripeSettings
 from deploy.proof.bench.environment import BenchEnvironment
 

@@ -26,7 +26,7 @@ async def open_purchases(environment: BenchEnvironment) -> AsyncIterator[Mapping
         "1 instance": partial(measure_system, environment, in_detail=True),
         "2 instances": partial(measure_system, environment, 2),
         "4 instances": partial(measure_system, environment, 4),
-        "localstripe": partial(measure_system, environment, localstripe=True),
+        "local gateway": partial(measure_system, environment, local_gateway=True),
     }
 
 
@@ -34,11 +34,11 @@ async def measure_system(
     environment: BenchEnvironment,
     instances: int = 1,
     *,
-    localstripe: bool = False,
+    local_gateway: bool = False,
     in_detail: bool = False,
 ) -> Figures:
     """Measure the whole system; `in_detail` adds the figures of `measure_details`."""
-    async with running_system(environment, instances, localstripe=localstripe) as system:
+    async with running_system(environment, instances, local_gateway=local_gateway) as system:
         await system.load(WARM_UP_SECONDS, buyers=BUYERS)
         details = await measure_details(system) if in_detail else {}
         cpu, result = await measure_load(system)
@@ -148,8 +148,9 @@ PURCHASES = Measurement(
     note="16 buyers with cards through the gateway, all processes on all cores, with an "
     "Idempotency-Key each. CPU is per purchase, until its last audit row is written. Card gateway "
     "and buyers take their part of the same cores and are reported apart: a double that answers "
-    "from memory, or localstripe. The program in one process sells the same with one transaction "
-    "and without events, audit trail and keys. A lonely purchase is one of a single buyer.",
+    "from memory, or the local stack's own. The program in one process sells the same with one "
+    "transaction and without events, audit trail and keys. A lonely purchase is one of a single "
+    "buyer.",
     open_runs=open_purchases,
     aims=(
         Aim(

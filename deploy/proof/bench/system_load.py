@@ -1,6 +1,6 @@
 """The whole system with a client who buys, and a card gateway that is not part of what we measure.
 
-By default that is the double of `card_double.py`; with `localstripe` it is the local stack's own.
+By default that is the double of `card_double.py`; with `local_gateway` it is the local stack's own.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.api_client import CardGateway, Person
 from deploy.demo.page import Page
 from deploy.demo.story import Story
+from deploy.local.card_gateway.program import STATE_FILE
 from deploy.local.ports import Ports
 from deploy.local.settings import StackSettings
 from deploy.local.stack import WEBHOOK_PATH, Stack, running_stack
@@ -29,7 +30,7 @@ from services.identity.security.tokens import TOKEN_SECONDS
 
 DRAIN_SECONDS = 300
 SETTLE_SECONDS = 1.5
-"""Longer than a webhook takes to arrive, which with localstripe is a second."""
+"""Longer than a webhook takes to arrive, which is half a second."""
 _ENOUGH = "100000000/10 seconds"
 # Processes that are not Carnet's own.
 SERVERS = ("postgres", "rabbitmq", "epmd", "card-gateway")
@@ -65,7 +66,7 @@ class SignedInClient:
 
 @dataclass(frozen=True)
 class RunningSystem(Shop):
-    """A running system; `card_double` is None if it has localstripe."""
+    """A running system; `card_double` is None if it has the local stack's card gateway."""
 
     stack: Stack
     client: SignedInClient
@@ -111,14 +112,14 @@ class RunningSystem(Shop):
 
 @asynccontextmanager
 async def running_system(
-    environment: BenchEnvironment, instances: int = 1, *, localstripe: bool = False
+    environment: BenchEnvironment, instances: int = 1, *, local_gateway: bool = False
 ) -> AsyncIterator[RunningSystem]:
     """Run the whole system on all cores, with `instances` of the vouchers and payments APIs."""
     settings, double = _stack_settings(environment.folder / "stack", instances), None
     limits = {"GATEWAY_ADDRESS_LIMIT": _ENOUGH, "GATEWAY_USER_LIMIT": _ENOUGH}
     async with AsyncExitStack() as exits:
         exits.enter_context(environment.on_all_cores())
-        if not localstripe:
+        if not local_gateway:
             webhook_url = f"http://127.0.0.1:{settings.port}{WEBHOOK_PATH}"
             double = await exits.enter_async_context(running_card_double(environment, webhook_url))
             settings = replace(settings, stripe=double.stripe_settings)
@@ -144,8 +145,9 @@ async def running_system(
 def _stack_settings(folder: Path, instances: int) -> StackSettings:
     """Return settings with the gateway's port, which the card gateway must know before."""
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    # localstripe becomes slower with each payment that it has stored.
-    (folder / "card-gateway.pickle").unlink(missing_ok=True)
+    # Each run begins with empty books.
+    for file in folder.glob(f"{STATE_FILE}*"):
+        file.unlink()
     return StackSettings(
         data=folder,
         port=Ports(folder / "ports.json").choose("gateway"),

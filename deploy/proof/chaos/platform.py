@@ -26,7 +26,6 @@ INSTANCES = dict.fromkeys(SERVICES, 2)
 RECONCILE_AFTER_SECONDS = 15
 ANSWERS_WITHIN = 20.0
 BOOKS_WITHIN = 180.0
-"""The card gateway of tests reads all of its records for each page."""
 LOCKED_WITHIN = "5s"
 
 

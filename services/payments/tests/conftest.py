@@ -1,4 +1,4 @@
-"""The payments service over a real database and a real localstripe."""
+"""The payments service over a real database and a local card gateway."""
 
 import subprocess
 import sys
@@ -31,9 +31,9 @@ API_KEY = "sk_test_payments"
 
 @pytest.fixture(scope="session")
 def stripe_url() -> Iterator[str]:
-    """The address of a localstripe that lives as long as the tests do."""
+    """The address of a card gateway that lives as long as the tests do."""
     port = free_port()
-    command = [sys.executable, "-m", "services.payments.tests.card_gateway", str(port)]
+    command = [sys.executable, "-m", "deploy.local.card_gateway", "--port", str(port)]
     process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -53,7 +53,7 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.05)
         else:
             return
-    pytest.fail("localstripe did not start")
+    pytest.fail("the card gateway did not start")
 
 
 @pytest.fixture
@@ -66,6 +66,11 @@ async def network() -> AsyncIterator[UnreliableNetwork]:
 
 @pytest.fixture
 def stripe_settings(stripe_url: str) -> StripeSettings:
+    """Settings of the card gateway, whose books are empty again.
+
+    The ids of payments begin at 1 in each test, and so do the idempotency keys.
+    """
+    httpx.delete(f"{stripe_url}/_test/data").raise_for_status()
     return StripeSettings(
         api_base=stripe_url,
         api_key=SecretStr(API_KEY),

@@ -70,7 +70,8 @@ class UnreliableNetwork(httpx.AsyncBaseTransport):
 
 
 class SlowRefunds(httpx.AsyncBaseTransport):
-    """Stripe with banks that take days, or fail: localstripe's refunds succeed at once.
+    """Stripe with banks that take days, or fail: the local card gateway's
+    refunds succeed at once.
 
     Every refund in a response has `status`. Of the intents in `garbled` the refunds are sent
     without their amounts.

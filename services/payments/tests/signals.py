@@ -45,6 +45,12 @@ def order(**changes: Any) -> dict[str, Any]:
     }
 
 
+def succeeded(intent: dict[str, Any]) -> dict[str, Any]:
+    """Return an intent as it is once it is paid."""
+    changes = {"status": "succeeded", "amount_received": intent["amount"], "next_action": None}
+    return intent | changes
+
+
 def intent_event(intent: dict[str, Any], kind: str = "succeeded", **changes: Any) -> bytes:
     """Return the body of an event about an intent."""
     return event(f"payment_intent.{kind}", intent, **changes)
@@ -108,20 +114,21 @@ class CardIssuer:
     async def card(self, number: str) -> str:
         """Return the token of a card, as the card form makes it."""
         card = {"number": number, "exp_month": 12, "exp_year": 2031, "cvc": "123"}
-        made = await self._post("/v1/payment_methods", {"type": "card", "card": card})
+        fields = {f"card[{name}]": value for name, value in card.items()}
+        made = await self._post("/v1/payment_methods", {"type": "card", **fields})
         return str(made["id"])
 
     async def intent(self, intent_id: str) -> dict[str, Any]:
         """Return the present state of an intent."""
-        answer = await self._client.get(f"/v1/payment_intents/{intent_id}")
+        expand = {"expand[]": "latest_charge.refunds"}
+        answer = await self._client.get(f"/v1/payment_intents/{intent_id}", params=expand)
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
     async def authenticate(self, next_action: dict[str, Any], *, success: bool) -> None:
         """Be the payer who confirms with the bank, or fails to."""
-        secret = next_action["client_secret"]
-        path = f"/v1/payment_intents/{secret.partition('_secret_')[0]}/_authenticate"
-        await self._post(path, {"client_secret": secret, "success": success})
+        body = {"client_secret": next_action["client_secret"], "success": success}
+        await self._post("/_test/authentications", body)
 
     async def refund(self, intent_id: str, amount: int) -> dict[str, Any]:
         """Refund at the gateway's own console, in minor units."""
@@ -136,7 +143,7 @@ class CardIssuer:
     async def net(self, transaction_id: int) -> int:
         """Return captures less refunds of one of our payments, in minor units."""
         total = 0
-        for intent in await self._all("/v1/payment_intents"):
+        for intent in await self.intents():
             charge = intent["latest_charge"]
             if intent["metadata"].get("transaction_id") == str(transaction_id) and charge:
                 if charge["status"] == "succeeded":
@@ -146,23 +153,30 @@ class CardIssuer:
 
     async def captures(self, voucher_id: int) -> int:
         """Return how often a voucher was charged."""
-        intents = await self.intents(voucher_id)
+        intents = await self.intents_of(voucher_id)
         return sum(intent["status"] == "succeeded" for intent in intents)
 
-    async def intents(self, voucher_id: int) -> list[dict[str, Any]]:
+    async def intents_of(self, voucher_id: int) -> list[dict[str, Any]]:
         """Return every intent that was made for a voucher."""
         return [
             intent
-            for intent in await self._all("/v1/payment_intents")
+            for intent in await self.intents()
             if intent["metadata"].get("voucher_id") == str(voucher_id)
         ]
 
-    async def _all(self, path: str) -> list[dict[str, Any]]:
-        answer = await self._client.get(path, params={"limit": 100_000})
-        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
-        return found
+    async def intents(self) -> list[dict[str, Any]]:
+        """Return every intent with its latest charge, newest first."""
+        intents: list[dict[str, Any]] = []
+        query = {"limit": "100", "expand[]": "data.latest_charge"}
+        while True:
+            answer = await self._client.get("/v1/payment_intents", params=query)
+            page = answer.raise_for_status().json()
+            intents += page["data"]
+            if not page["has_more"]:
+                return intents
+            query["starting_after"] = intents[-1]["id"]
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._client.post(path, json=body)
+        answer = await self._client.post(path, data=body)
         made: dict[str, Any] = answer.raise_for_status().json()
         return made

@@ -203,7 +203,7 @@ async def test_several_at_once_charge_once(
     assert await issuer.captures(body["voucher_id"]) == 1
     assert (await charge(client, vouchers, body))["status"] == "succeeded"
     assert len(await database.rows("SELECT * FROM invoices")) == 1
-    intents = await issuer.intents(body["voucher_id"])
+    intents = await issuer.intents_of(body["voucher_id"])
     assert sorted({intent["status"] for intent in intents} - {"succeeded"}) in ([], ["canceled"])
 
 
@@ -266,7 +266,7 @@ async def test_an_intent_that_lost_the_race_is_cancelled(
     assert answer["status"] == ("succeeded" if is_over else "cancelled")
     assert (answer["invoice_number"] is not None) == is_over
     assert await issuer.captures(body["voucher_id"]) == int(is_over)
-    intents = await issuer.intents(body["voucher_id"])
+    intents = await issuer.intents_of(body["voucher_id"])
     statuses = sorted(intent["status"] for intent in intents)
     assert statuses == (["canceled", "succeeded"] if is_over else ["canceled"])
     await payment_of(database)

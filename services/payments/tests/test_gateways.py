@@ -1,4 +1,4 @@
-"""The gateways themselves: units, settings, and what Stripe does that localstripe cannot."""
+"""The gateways themselves: units, settings, and what only Stripe itself does."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -67,7 +67,7 @@ async def test_a_process_that_is_killed_charges_once_at_most(
     await process.communicate(json.dumps(given).encode())
     assert process.returncode == -9
     assert f"killed {point}" in log.read_text()
-    intents = await issuer.intents(body["voucher_id"])
+    intents = await issuer.intents_of(body["voucher_id"])
     stored_ids = {
         row["gateway_transaction_id"]
         for row in await database.rows("SELECT gateway_transaction_id FROM payment_transactions")

@@ -49,7 +49,7 @@ async def test_money_for_an_intent_without_a_row_is_matched_by_its_voucher(
     with pytest.raises(ServiceUnavailable):
         terms = ChargeCreate.model_validate(body)
         await charges.charge(transactions.system, gateways, terms)
-    [intent] = await issuer.intents(body["voucher_id"])
+    [intent] = await issuer.intents_of(body["voucher_id"])
     assert "transaction_id" not in intent["metadata"]
     await deliver(client, intent_event(intent | {"status": "succeeded"}))
     await webhooks.process_due(transactions, gateways)

@@ -13,6 +13,7 @@ from services.payments.tests.signals import (
     deliver,
     intent_event,
     order,
+    succeeded,
 )
 from services.payments.tests.test_charges import charge
 from shared.testing import Database, Tokens
@@ -104,7 +105,7 @@ async def test_canaries_are_in_no_event_answer_or_log(
     await charge(client, vouchers, order())
     client_secret = waiting["next_action"]["client_secret"]
     intent = await issuer.intent(client_secret.partition("_secret_")[0])
-    await deliver(client, intent_event(intent | {"status": "succeeded"}), "t=1,v1=canary")
+    await deliver(client, intent_event(succeeded(intent)), "t=1,v1=canary")
     owner = tokens.bearer(1, "organization_owner", ORGANIZATION)
     listed = await client.get(f"/api/organizations/{ORGANIZATION}/payments", headers=owner)
     seen = [

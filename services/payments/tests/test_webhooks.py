@@ -23,6 +23,7 @@ from services.payments.tests.signals import (
     intent_event,
     order,
     signature,
+    succeeded,
 )
 from services.payments.tests.test_charges import charge, types
 from shared.card_numbers import holds_card_number
@@ -44,7 +45,7 @@ async def waiting(
     token = await issuer.card("4000002500003155")
     body = await charge(client, vouchers, order(payment_token=token))
     intent = await issuer.intent(body["next_action"]["client_secret"].partition("_secret_")[0])
-    return body, intent | {"status": "succeeded", "next_action": None}
+    return body, succeeded(intent)
 
 
 @pytest.fixture

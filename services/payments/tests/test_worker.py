@@ -19,6 +19,7 @@ from services.payments.tests.signals import (
     deliver,
     intent_event,
     order,
+    succeeded,
 )
 from services.payments.tests.test_charges import charge
 from services.payments.tests.test_handlers import purchased
@@ -87,7 +88,7 @@ async def test_from_the_broker_to_the_books_and_back(
         token = await issuer.card("4000002500003155")
         waiting = await charge(client, vouchers, body | {"payment_token": token})
         intent_id = waiting["next_action"]["client_secret"].partition("_secret_")[0]
-        intent = await issuer.intent(intent_id) | {"status": "succeeded"}
+        intent = succeeded(await issuer.intent(intent_id))
         await deliver(client, intent_event(intent))
         await row_of(database, voucher_id=body["voucher_id"], status="succeeded")
         async with asyncio.timeout(PATIENCE):
