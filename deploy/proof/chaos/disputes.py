@@ -1,7 +1,7 @@
 """The payers' bank: it disputes payments and decides the disputes; the card gateway reports them.
 
-The card gateway of tests does not support disputes, so the harness sends these events in the format
-of Stripe, signed. Each is delivered until it is answered with 2xx, with a new signature each time.
+The harness sends these events itself, signed and in the format of Stripe, to delay and repeat them.
+Each is delivered until it is answered with 2xx, with a new signature each time.
 An event may arrive twice or after a later one.
 https://docs.stripe.com/webhooks#event-delivery-behaviors, https://docs.stripe.com/api/disputes/object
 """

@@ -60,6 +60,7 @@ class Faults:
             "broker frozen": (lambda: self.pause("rabbitmq", 2, 6), 1),
             "broker's memory alarm": (self.exhaust_broker_memory, 1),
             "card gateway frozen": (lambda: self.pause(CARD_GATEWAY, 1, 4), 1),
+            "card gateway killed": (self.kill_card_gateway, 1),
             "queue deleted": (self.delete_queue, 1),
             "binding deleted": (self.delete_binding, 1),
         }
@@ -90,6 +91,12 @@ class Faults:
     async def kill(self) -> None:
         """Kill a process."""
         self._stack.kill(self._dice.choice(self._processes))
+
+    async def kill_card_gateway(self) -> None:
+        """Kill the card gateway, whose books survive, and wait until it is started again."""
+        starts = self._stack.starts(CARD_GATEWAY)
+        self._stack.kill(CARD_GATEWAY)
+        await self._stack.wait_for_start(CARD_GATEWAY, starts + 1)
 
     async def freeze(self) -> None:
         """Pause a process."""
