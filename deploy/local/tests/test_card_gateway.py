@@ -17,7 +17,7 @@ from shared.testing import until
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "whsec_test"
+SECRET, CONNECT_SECRET = "whsec_test", "whsec_connect_test"
 
 
 class Receiver:
@@ -70,6 +70,38 @@ async def test_payments_are_kept_through_a_restart_and_announced(
     body, signature = receiver.received[0]
     stripe.WebhookSignature.verify_header(body.decode(), signature, SECRET)
     assert json.loads(body)["type"] == "payment_intent.succeeded"
+
+
+async def test_a_killed_gateway_keeps_what_it_has_answered_and_still_reports_it(
+    tmp_path: Path, supervisor: Supervisor, receiver: Receiver
+) -> None:
+    port = Ports(tmp_path / "ports.json").choose("card-gateway")
+    await supervisor.start(
+        card_gateway_program(
+            tmp_path,
+            port,
+            webhook_url="http://127.0.0.1:9/none",
+            webhook_secret=SECRET,
+            connect_url=receiver.url,
+            connect_secret=CONNECT_SECRET,
+        )
+    )
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", auth=("sk_test_x", "")
+    ) as client:
+        await until(lambda: answers(client), seconds=20)
+        account = (await client.post("/v1/accounts", data={"type": "standard"})).json()["id"]
+        await client.post(f"/_test/accounts/{account}", data={"outcome": "complete"})
+        supervisor.kill("card-gateway", signal.SIGKILL)
+        await supervisor.wait_for_start("card-gateway", 2)
+        await until(lambda: answers(client), seconds=20)
+        stored = await client.get("/v1/account", headers={"Stripe-Account": account})
+        await until(lambda: has_received(receiver))
+    assert stored.json()["charges_enabled"] is True
+    body, signature = receiver.received[0]
+    stripe.WebhookSignature.verify_header(body.decode(), signature, CONNECT_SECRET)
+    event = json.loads(body)
+    assert (event["type"], event["account"]) == ("account.updated", account)
 
 
 async def answers(client: httpx.AsyncClient) -> bool:
