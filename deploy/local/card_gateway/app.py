@@ -26,6 +26,7 @@ from deploy.local.card_gateway.store import Store
 from deploy.local.card_gateway.webhooks import EndpointCreate, register
 
 _METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
+_PAGE_METHODS = ["GET", "POST"]
 _SEE_OTHER = 303
 
 
@@ -55,11 +56,7 @@ def create_app(
     courier = Courier(store, transport)
     server = Server(store, courier, public_url, webhook_delay)
     for endpoint in endpoints:
-        body = EndpointCreate(
-            url=endpoint.url, enabled_events=list(endpoint.events), connect=endpoint.connect
-        )
-        name = "we_LocalConnect" if endpoint.connect else "we_LocalPlatform"
-        register(server.call(""), name, body, endpoint.secret)
+        server.register(endpoint)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -71,10 +68,8 @@ def create_app(
 
     return Starlette(
         routes=[
-            Route(ONBOARDING_PATH + "/{id}", server.onboarding, methods=["GET", "POST"]),
-            Route(
-                AUTHENTICATION_PATH + "/{secret}", server.authentication, methods=["GET", "POST"]
-            ),
+            Route(ONBOARDING_PATH + "/{id}", server.onboarding, methods=_PAGE_METHODS),
+            Route(AUTHENTICATION_PATH + "/{secret}", server.authentication, methods=_PAGE_METHODS),
             Route("/{path:path}", server.api, methods=_METHODS),
         ],
         lifespan=lifespan,
@@ -102,6 +97,14 @@ class Server:
             api_version="2026-07-29.dahlia",
             webhook_delay=self._webhook_delay,
         )
+
+    def register(self, endpoint: Endpoint) -> None:
+        """Store an endpoint, or replace the one of the same kind."""
+        body = EndpointCreate(
+            url=endpoint.url, enabled_events=list(endpoint.events), connect=endpoint.connect
+        )
+        name = "we_LocalConnect" if endpoint.connect else "we_LocalPlatform"
+        register(self.call(""), name, body, endpoint.secret)
 
     async def api(self, request: Request) -> Response:
         """Answer a request of the API."""

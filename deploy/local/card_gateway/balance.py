@@ -107,6 +107,29 @@ def sums(call: Call, status: str) -> dict[str, int]:
     return {str(currency): int(net) for currency, net in rows}
 
 
+_UNPAID = (
+    "book = :book AND kind = 'balance_transaction' AND json_extract(body, '$.status') = 'available'"
+    " AND json_extract(body, '$.currency') = :currency AND json_extract(body, '$._payout') IS NULL"
+)
+
+
+def unpaid_sum(call: Call, currency: str) -> int:
+    """Return the sum of the available transactions that are a part of no automatic payout."""
+    [net] = call.store.connection.execute(
+        f"SELECT coalesce(sum(json_extract(body, '$.net')), 0) FROM objects WHERE {_UNPAID}",  # noqa: S608 - ours
+        {"book": call.book, "currency": currency},
+    ).fetchone()
+    return int(net)
+
+
+def assign_unpaid(call: Call, currency: str, payout: str) -> None:
+    """Make the available transactions that are a part of no automatic payout parts of this one."""
+    call.store.connection.execute(
+        f"UPDATE objects SET body = json_set(body, '$._payout', :payout) WHERE {_UNPAID}",  # noqa: S608
+        {"book": call.book, "currency": currency, "payout": payout},
+    )
+
+
 class TransactionList(ListParameters):
     """GET /v1/balance_transactions."""
 

@@ -44,37 +44,35 @@ def _fields(
     call: Call, intent: Resource, method: Resource, failure: Decline | None
 ) -> dict[str, Any]:
     names = ("amount", "currency", "customer", "description", "metadata", "receipt_email")
+    nothing = (
+        *("application_fee", "balance_transaction", "failure_balance_transaction"),
+        *("on_behalf_of", "receipt_url", "transfer_data", "transfer_group"),
+    )
     amount = intent["amount"] if failure is None else 0
     return {
+        **dict.fromkeys(nothing),
         **{name: intent[name] for name in names},
         "amount_captured": amount,
         "amount_refunded": 0,
         "application": None if call.is_platform else APPLICATION,
-        "application_fee": None,
         "application_fee_amount": intent["application_fee_amount"],
-        "balance_transaction": None,
         "billing_details": method["billing_details"],
         "calculated_statement_descriptor": intent["statement_descriptor"] or "LOCAL STACK",
         "captured": failure is None,
         "disputed": False,
         "_is_charged_back": False,
-        "failure_balance_transaction": None,
         "failure_code": failure.code if failure else None,
         "failure_message": failure.message if failure else None,
         "fraud_details": {},
-        "on_behalf_of": None,
         "outcome": _outcome(failure),
         "paid": failure is None,
         "payment_intent": intent["id"],
         "payment_method": method["id"],
         "payment_method_details": {"card": method["card"], "type": "card"},
-        "receipt_url": None,
         "refunded": False,
         "statement_descriptor": intent["statement_descriptor"],
         "statement_descriptor_suffix": intent["statement_descriptor_suffix"],
         "status": "succeeded" if failure is None else "failed",
-        "transfer_data": None,
-        "transfer_group": None,
     }
 
 

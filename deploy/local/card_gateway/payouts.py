@@ -60,19 +60,11 @@ def pay_automatically(call: Call, currency: str) -> Resource:
     """Pay out all that is available, as Stripe does each day; raises StripeError if nothing is."""
     _require_payouts(call)
     balance.mature(call)
-    unpaid = [
-        transaction
-        for transaction in call.store.rows_of(
-            call.book, "balance_transaction", status="available", currency=currency
-        )
-        if transaction["_payout"] is None
-    ]
-    amount = sum(transaction["net"] for transaction in unpaid)
+    amount = balance.unpaid_sum(call, currency)
     if amount <= 0:
         raise StripeError(400, f"The available balance is {amount} {currency}: nothing to pay out.")
     payout = _create(call, PayoutCreate(amount=amount, currency=currency), is_automatic=True)
-    for transaction in unpaid:
-        call.save(transaction, _payout=payout["id"])
+    balance.assign_unpaid(call, currency, payout["id"])
     call.emit("payout.created", payout)
     return payout
 
@@ -103,8 +95,6 @@ def _create(call: Call, body: PayoutCreate, *, is_automatic: bool) -> Resource:
     }
     payout = call.create("po", "payout", fields)
     transaction = balance.record(call, "payout", payout, -body.amount, is_available=True)
-    if is_automatic:
-        call.save(transaction, _payout=payout["id"])
     return call.save(payout, balance_transaction=transaction["id"])
 
 
