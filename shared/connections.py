@@ -4,12 +4,15 @@ Every transaction of a session first applies its tenant's settings. Sent by itse
 costs a round trip to the server, about 0.2 ms of the processor in each transaction of the system.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+
+Fetch = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
+"""What executes a statement in a session's transaction and returns its rows, as `fetch` does."""
 
 _OPTIONS: Mapping[str, Mapping[Any, str]] = {
     "isolation": {

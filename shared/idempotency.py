@@ -9,12 +9,13 @@ then continues.
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 
 from pydantic import SecretStr
-from sqlalchemy import Table, Text, bindparam, delete, func, select, update
+from sqlalchemy import Table, Text, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -22,10 +23,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.actors import Actor
+from shared.connections import fetch
 from shared.db import now
 from shared.errors import Conflict, Invalid
 from shared.outbox import SharedBase
 from shared.settings import ServiceSettings
+from shared.writes import Writes
 
 HEADER = "Idempotency-Key"
 RETENTION = timedelta(hours=24)
@@ -82,18 +85,8 @@ _IDENTITY = ("caller", "route", "key")
 _KEYS = cast(Table, IdempotencyRecord.__table__)
 # Built once, and of the table instead of the model: every POST with a key executes some of them.
 _INSERT = insert(_KEYS)
-_LOCK = func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("identity", type_=Text), 1))
-_TRY_LOCK = select(_LOCK)
-_NEW_ROW = {
-    name: bindparam(f"new_{name}", type_=_KEYS.c[name].type)
-    for name in (*_IDENTITY, "fingerprint", "body_digest", "created_at", "leased_until")
-}
-# Inserts nothing while another transaction has the lock: the insertion would wait for its end.
-_LEASE_NEW = (
-    insert(_KEYS)
-    .from_select([*_NEW_ROW], select(*_NEW_ROW.values()).where(_LOCK))
-    .on_conflict_do_nothing()
-    .returning(_KEYS.c.key)
+_TRY_LOCK = select(
+    func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("identity", type_=Text), 1))
 )
 _LEASE_AGAIN = _INSERT.on_conflict_do_update(
     index_elements=_IDENTITY, set_={"leased_until": _INSERT.excluded.leased_until}
@@ -103,11 +96,30 @@ _STORE = _INSERT.on_conflict_do_update(
     set_={name: _INSERT.excluded[name] for name in ("status", "body", "headers")},
     where=_KEYS.c.status.is_(None),
 )
-_WRITE_LEASED = (
-    update(_KEYS)
-    .where(*(_KEYS.c[name] == bindparam(f"old_{name}") for name in (*_IDENTITY, "leased_until")))
-    .returning(_KEYS.c.key)
-)
+_LEASED = {
+    **dict.fromkeys((*_IDENTITY, "fingerprint", "body_digest"), "text"),
+    **dict.fromkeys(("created_at", "leased_until"), "timestamptz"),
+}
+
+
+@lru_cache
+def _lease_with(statement: str, parameters: int) -> str:
+    """Return a statement that leases a new key, and executes one that selects.
+
+    Its first parameters are those of the latter, whose number is `parameters`; then follow the
+    columns of `_LEASED` and the text of the lock. It inserts nothing while another transaction has
+    that lock: the insertion would wait for its end. At least one row is returned.
+    """
+    values = (f"${number}::{kind}" for number, kind in enumerate(_LEASED.values(), parameters + 1))
+    lock = f"hashtextextended(${parameters + len(_LEASED) + 1}::text, 1)"
+    return (
+        f"WITH lease AS (INSERT INTO idempotency_keys ({', '.join(_LEASED)})"  # noqa: S608
+        f" SELECT {', '.join(values)} WHERE pg_try_advisory_xact_lock({lock})"
+        " ON CONFLICT DO NOTHING RETURNING key)"
+        " SELECT selected.*, EXISTS (SELECT FROM lease) AS is_leased FROM (SELECT) AS one"
+        f" LEFT JOIN (SELECT rows.*, true AS is_selected FROM ({statement}) AS rows) AS selected"
+        " ON true"
+    )
 
 
 class IdempotencyClaim:
@@ -130,13 +142,28 @@ class IdempotencyClaim:
         Raises IdempotencyReplay with the first response, RequestInProgress, or
         IdempotencyKeyReused.
         """
-        if lease and await self._lease_new(session):
-            return
-        await self._continue_earlier(session)
         if lease:
-            self._leased_until = now() + LEASE
-            values = self._row({"leased_until": self._leased_until})
-            await session.execute(_LEASE_AGAIN, values)
+            await self.lease_and_fetch(session, "SELECT")
+        else:
+            await self._continue_earlier(session)
+
+    async def lease_and_fetch(
+        self, session: AsyncSession, statement: str, *parameters: Any
+    ) -> Sequence[Mapping[str, Any]]:
+        """Claim the key beyond this transaction, and return the rows that a statement selects.
+
+        Both is one statement, if the key is new. Raises as `begin` does.
+        """
+        leased_until = now() + LEASE
+        row = self._row({"leased_until": leased_until})
+        lease = _lease_with(statement, len(parameters))
+        values = (row[name] for name in _LEASED)
+        rows = await fetch(session, lease, *parameters, *values, self._text)
+        if not rows[0]["is_leased"]:
+            await self._continue_earlier(session)
+            await session.execute(_LEASE_AGAIN, row)
+        self._leased_until = leased_until
+        return [row for row in rows if row["is_selected"]]
 
     @property
     def is_leased(self) -> bool:
@@ -146,16 +173,6 @@ class IdempotencyClaim:
     def forget_lease(self) -> None:
         """Forget the lease: the transaction that wrote it was rolled back."""
         self._leased_until = None
-
-    async def _lease_new(self, session: AsyncSession) -> bool:
-        """Lease the key if it is new, and lock it; return False if it is known or locked."""
-        leased_until = now() + LEASE
-        row = self._row({"leased_until": leased_until})
-        values = {f"new_{name}": value for name, value in row.items()}
-        if await session.scalar(_LEASE_NEW, {"identity": self._text, **values}) is None:
-            return False
-        self._leased_until = leased_until
-        return True
 
     async def _continue_earlier(self, session: AsyncSession) -> None:
         """Lock the key until the end of the transaction, and read the row of an earlier attempt.
@@ -191,10 +208,12 @@ class IdempotencyClaim:
     async def attach(self, session: AsyncSession, resource_id: int) -> None:
         """Record the resource that was created, so that a later attempt continues with it.
 
+        The writes of `shared.writes` that are not sent yet are sent with it, and the resource may
+        be one of their new rows.
+
         Raises RequestInProgress if the lease has expired and another attempt has the key: the
         resource must be rolled back then, or there would be two.
         """
-        self.resource_id = resource_id
         if not await self._write(session, resource_id=resource_id):
             raise self._in_progress()
 
@@ -226,9 +245,13 @@ class IdempotencyClaim:
 
         A process may pause for longer than its lease, and another attempt continue meanwhile.
         """
-        present = {**self.identity, "leased_until": self._leased_until}
-        condition = {f"old_{name}": value for name, value in present.items()}
-        return await session.scalar(_WRITE_LEASED, {**condition, **values}) is not None
+        if self._leased_until is None:
+            return False
+        writes = Writes(session)
+        leased_row = {**self.identity, "leased_until": self._leased_until}
+        result = writes.update(IdempotencyRecord, values, where=leased_row)
+        await writes.send()
+        return result.count == 1
 
     def _row(self, values: Mapping[str, Any]) -> dict[str, Any]:
         row = {"fingerprint": self.fingerprint, "body_digest": self.body_digest}

@@ -45,13 +45,14 @@ class WrittenRows:
 class RowWrite:
     """A new row of an audited model, or the change of one, with its event.
 
-    The shape is None if a change has no difference: only its event is sent.
+    The shape is None if a change has no difference: only its event is sent. The event is None if
+    the change is one of bookkeeping.
     """
 
     shape: WriteShape | None
     parameters: list[Any]
     result: WrittenRow
-    event: EventData
+    event: EventData | None
     new_id: NewId | None = None
 
     def take(self, results: Iterator[Any]) -> None:

@@ -1,12 +1,14 @@
 """The transactions of a request with a use case that needs more than one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.actors import Actor
 from shared.changes import change_log
+from shared.connections import fetch
 from shared.context import Origin
 from shared.idempotency import IdempotencyClaim
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
@@ -50,21 +52,29 @@ class Work:
 
     @asynccontextmanager
     async def begin_first(self) -> AsyncIterator[AsyncSession]:
-        """Open the request's first transaction, which leases its Idempotency-Key as well.
+        """Open the request's first transaction; `lease_and_fetch` is to be its first statement.
 
-        If the block raises, the lease is rolled back with everything else. Raises what
-        `IdempotencyClaim.begin` raises.
+        If the block raises, the lease is rolled back with everything else.
         """
         async with self.begin() as session:
-            if self.claim is None:
-                yield session
-                return
-            await self.claim.begin(session, lease=True)
             try:
                 yield session
             except BaseException:
-                self.claim.forget_lease()
+                if self.claim is not None:
+                    self.claim.forget_lease()
                 raise
+
+    async def lease_and_fetch(
+        self, session: AsyncSession, statement: str, *parameters: Any
+    ) -> Sequence[Mapping[str, Any]]:
+        """Lease the Idempotency-Key, if the request has one, and return the rows of a statement.
+
+        Raises as `IdempotencyClaim.begin` does. `claim.resource_id` is the resource of an
+        interrupted attempt afterwards.
+        """
+        if self.claim is None:
+            return await fetch(session, statement, *parameters)
+        return await self.claim.lease_and_fetch(session, statement, *parameters)
 
     @asynccontextmanager
     async def begin_last(self) -> AsyncIterator[AsyncSession]:

@@ -29,7 +29,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from shared import outbox
 from shared.change_events import Subject, audited_columns, event_data
-from shared.changes import change_log
+from shared.changes import UnrecordedChange, change_log
 from shared.connections import fetch
 from shared.db import Entity
 from shared.events import EventData
@@ -88,7 +88,7 @@ class Writes:
         row: Mapping[Any, Any],
         new: Mapping[str, Any],
         *,
-        action: str,
+        action: str | None,
         details: Mapping[str, Any] | None = None,
     ) -> WrittenRow:
         """Change columns of a row, and add its event with the values that differ.
@@ -96,9 +96,11 @@ class Writes:
         `row` has the row's id, its version, the present values of the columns in `new`, and those
         that name its organization; for the action DELETE, of a row that remains, all columns. The
         row is changed if it still has that version: `send` raises StaleDataError otherwise.
+        Without an action only columns that events never contain may change.
 
         Raises KeyError for a missing value or an unpublished event, TypeError for an unknown
-        column, and ValueError for a row that is written in the same statement already.
+        column, ValueError for a row that is written in the same statement already, and
+        UnrecordedChange for a column that needs an action.
         """
         require_audited(kind)
         self._require_unwritten(kind, row["id"])
@@ -113,9 +115,14 @@ class Writes:
             changed = model.changed_columns({**changed, "version": model.next_version(version)})
             shape = WriteShape("change", kind, tuple(changed), keys=("id", "version"))
         result = WrittenRow(kind, {**row, **changed})
-        event = self._event(kind, action, result.values, old=old, new=new, details=details)
+        event = None
+        if action is not None:
+            event = self._event(kind, action, result.values, old=old, new=new, details=details)
+        elif new:
+            raise UnrecordedChange(f"{kind.entity_type} {row['id']}: {', '.join(new)}")
         parameters = [*model.parameters(changed), row["id"], version]
-        self._log.unsent.append(RowWrite(shape, parameters, result, event))
+        if shape or event:
+            self._log.unsent.append(RowWrite(shape, parameters, result, event))
         return result
 
     def insert_many(

@@ -40,6 +40,19 @@ async def lock_readable_voucher(session: AsyncSession, actor: Actor, voucher_id:
     return await queries.lock_voucher(session, voucher_id)
 
 
+async def lock_readable_voucher_with_zone(
+    session: AsyncSession, actor: Actor, voucher_id: int
+) -> tuple[Voucher, str | None]:
+    """Return a voucher that the actor may read, detached and locked, with its time zone.
+
+    Raises VoucherNotFound. A voucher that the actor may not read is not locked.
+    """
+    voucher, _ = await queries.get_voucher_with_zone(session, voucher_id)
+    if not policies.can_read(actor, voucher):
+        raise VoucherNotFound
+    return await queries.lock_voucher_with_zone(session, voucher_id)
+
+
 async def lock_managed_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
     """Return a voucher that the actor manages, locked; raises VoucherNotFound or Forbidden."""
     voucher = await lock_readable_voucher(session, actor, voucher_id)

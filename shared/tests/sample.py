@@ -163,6 +163,7 @@ async def create_in_two_transactions(
     if body.name == "refused early":
         raise Forbidden("This is for the owner.")
     async with work.begin_first() as session:
+        await work.lease_and_fetch(session, "SELECT")
         thing_id = work.claim.resource_id if work.claim else None
         if thing_id is None:
             thing_id = await _begin_thing(session, work, body, actor)

@@ -20,7 +20,7 @@ from services.vouchers.errors import (
     VoucherTypeNotSold,
 )
 from services.vouchers.models import Voucher, VoucherStatus
-from services.vouchers.queries import VoucherFilters
+from services.vouchers.queries import Codes, VoucherFilters
 from services.vouchers.schemas.vouchers import (
     Cancellation,
     CodeRead,
@@ -47,7 +47,7 @@ from shared.errors import (
 )
 from shared.fields import Id, Name, QueryId
 from shared.json_responses import json_response
-from shared.paging import PageDep, models_of
+from shared.paging import PageDep
 from shared.preconditions import PreconditionDep, TaggedResponse, set_etag
 from shared.routing import router
 from shared.sessions import ClaimingWorkDep, ClientsDep, ReaderDep, SessionDep, WorkDep
@@ -82,15 +82,19 @@ def _fields(voucher: Voucher) -> dict[str, Any]:
     return {name: getattr(voucher, name) for name in VoucherRead.model_fields}
 
 
+def _codes(codes: Codes) -> list[CodeRead]:
+    return [CodeRead(**code) for code in codes]
+
+
 def _detail(response: Response, result: service.VoucherWithCodes) -> VoucherDetail:
     set_etag(response, result.voucher.version)
-    return VoucherDetail(**_fields(result.voucher), codes=models_of(CodeRead, result.codes))
+    return VoucherDetail(**_fields(result.voucher), codes=_codes(result.codes))
 
 
 def _purchase(sale: purchase.Sale) -> VoucherPurchased:
     return VoucherPurchased(
         **_fields(sale.voucher),
-        codes=models_of(CodeRead, sale.codes),
+        codes=_codes(sale.codes),
         payment=PaymentRead.model_validate(sale.charge),
     )
 

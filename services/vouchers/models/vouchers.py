@@ -174,23 +174,23 @@ class Voucher(Entity, Base):
     invoice_number: Mapped[str | None]
     notes: Mapped[str | None]
 
-    @classmethod
-    def sold(cls, voucher_type: VoucherType, **purchase: Any) -> "Voucher":
-        """Return a pending voucher with a copy of the type's terms."""
+    @staticmethod
+    def sold(voucher_type: VoucherType, **purchase: Any) -> dict[str, Any]:
+        """Return the values of a new pending voucher, with a copy of the type's terms."""
         terms = {name: getattr(voucher_type, name) for name in TERMS}
-        return cls(
-            organization_id=voucher_type.organization_id,
-            voucher_type_id=voucher_type.id,
-            voucher_type_version=voucher_type.version,
-            payment_amount=voucher_type.price,
-            status=VoucherStatus.PENDING,
-            payment_status=PaymentStatus.PENDING,
-            used_sessions=0,
-            used_backup_sessions=0,
-            refunded_sessions=0,
+        return {
+            "organization_id": voucher_type.organization_id,
+            "voucher_type_id": voucher_type.id,
+            "voucher_type_version": voucher_type.version,
+            "payment_amount": voucher_type.price,
+            "status": VoucherStatus.PENDING,
+            "payment_status": PaymentStatus.PENDING,
+            "used_sessions": 0,
+            "used_backup_sessions": 0,
+            "refunded_sessions": 0,
             **terms,
             **purchase,
-        )
+        }
 
     @property
     def regular_sessions_left(self) -> int:
@@ -215,12 +215,17 @@ class Voucher(Entity, Base):
         else:
             self.used_sessions += sessions
 
-    def activate(self, paid_on: date) -> None:
-        """Begin the validity on the day of payment; only version 1 has no `validity_days`."""
+    def activation(self, paid_on: date) -> dict[str, Any]:
+        """Return the changes by which the validity begins on the day of payment.
+
+        Only vouchers of version 1 have no `validity_days`.
+        """
         assert self.validity_days is not None
-        self.status = VoucherStatus.ACTIVE
-        self.valid_from = paid_on
-        self.valid_until = paid_on + timedelta(days=self.validity_days - 1)
+        return {
+            "status": VoucherStatus.ACTIVE,
+            "valid_from": paid_on,
+            "valid_until": paid_on + timedelta(days=self.validity_days - 1),
+        }
 
 
 class VoucherCode(Base):
@@ -258,9 +263,10 @@ class VoucherCode(Base):
         """The kind of the code's session."""
         return SessionKind.BACKUP if self.is_backup else SessionKind.REGULAR
 
-    def use(self, user_id: int) -> None:
-        """Mark the code as used, by whom and when."""
-        self.is_used, self.used_at, self.used_by = True, now(), user_id
+    @staticmethod
+    def use_by(user_id: int) -> dict[str, Any]:
+        """Return the changes that mark a code as used, by whom and when."""
+        return {"is_used": True, "used_at": now(), "used_by": user_id}
 
     def free(self) -> None:
         """Make the code usable again after a reversal."""

@@ -23,7 +23,7 @@ from services.vouchers.queries.refunds import (
     has_open_dispute,
     has_taken_quote,
 )
-from services.vouchers.queries.rows import Rows
+from services.vouchers.queries.rows import CODE_COLUMNS, Codes, Rows
 from services.vouchers.queries.voucher_types import (
     Offer,
     find_voucher_type,
@@ -45,6 +45,7 @@ from services.vouchers.queries.vouchers import (
     find_detail,
     find_voucher,
     get_voucher,
+    get_voucher_with_zone,
     list_settled,
     list_unpaid_ids,
     lock_voucher,
@@ -55,6 +56,8 @@ from services.vouchers.queries.vouchers import (
 )
 
 __all__ = [
+    "CODE_COLUMNS",
+    "Codes",
     "Offer",
     "Rows",
     "VoucherFilters",
@@ -77,6 +80,8 @@ __all__ = [
     "get_quote_by_id",
     "get_redemption",
     "get_voucher",
+    "get_voucher_type",
+    "get_voucher_with_zone",
     "has_lost_dispute",
     "has_open_dispute",
     "has_organization",

@@ -17,17 +17,35 @@ from services.vouchers.models import (
     Voucher,
     VoucherCode,
 )
-from services.vouchers.queries.rows import Rows, position, require
+from services.vouchers.queries.rows import CODE_COLUMNS, Codes, Rows, position, require
 from shared.characters import plain
+from shared.connections import fetch
+from shared.detached import SelectedColumns
 from shared.paging import Page
 
 _CODES = select(VoucherCode).where(
     VoucherCode.organization_id == bindparam("organization_id"),
     VoucherCode.voucher_id == bindparam("voucher_id"),
 )
-_LISTED_CODES = _CODES.with_only_columns(
-    *(VoucherCode.__table__.c[name] for name in ("code", "is_backup", "is_used", "is_refunded"))
-).order_by(VoucherCode.is_backup, VoucherCode.id)
+_LISTED_CODES = (
+    f"SELECT {', '.join(CODE_COLUMNS)} FROM voucher_codes"  # noqa: S608 - our own names
+    " WHERE organization_id = $1 AND voucher_id = $2 ORDER BY is_backup, id"
+)
+
+
+_CODE = SelectedColumns(VoucherCode, "c")
+_CODES_OF = (
+    f"SELECT {_CODE.sql} FROM voucher_codes c"  # noqa: S608
+    " WHERE organization_id = $1 AND voucher_id = $2"
+)
+_UNUSED_CODE = (
+    f"{_CODES_OF} AND is_backup = $3 AND NOT is_used AND NOT is_refunded ORDER BY id LIMIT 1"
+)
+_FREEZE = SelectedColumns(Adjustment, "a")
+_FREEZES = (
+    f"SELECT {_FREEZE.sql} FROM adjustments a"  # noqa: S608
+    f" WHERE voucher_id = ANY($1) AND kind = '{AdjustmentKind.FREEZE}' AND reversed_at IS NULL"
+)
 
 
 def spellings(code: str) -> set[str]:
@@ -49,24 +67,25 @@ def _letters(code: str) -> str:
     return re.sub(r"[\s-]", "", plain(code)).upper()
 
 
-async def codes_of(session: AsyncSession, voucher: Voucher) -> Rows:
+async def codes_of(session: AsyncSession, voucher: Voucher) -> Codes:
     """Return a voucher's codes in the order of their use, regular codes first."""
-    return (await session.execute(_LISTED_CODES, _of(voucher))).all()
+    return await fetch(session, _LISTED_CODES, voucher.organization_id, voucher.id)
 
 
 async def get_code(session: AsyncSession, voucher: Voucher, code: str) -> VoucherCode:
-    """Return a code of a voucher in any spelling; raises CodeNotFound.
+    """Return a code of a voucher in any spelling, detached; raises CodeNotFound.
 
     A voucher of version 1 may have codes that differ in case only: the exact spelling wins.
     """
-    statement = _CODES.where(VoucherCode.code.in_(spellings(code)))
-    matches = {row.code: row for row in await session.scalars(statement, _of(voucher))}
+    of_voucher = (voucher.organization_id, voucher.id)
+    rows = await fetch(session, f"{_CODES_OF} AND code = ANY($3)", *of_voucher, spellings(code))
+    matches = {row["code"]: row for row in rows}
     if not matches:
-        rows = await session.scalars(_CODES.order_by(VoucherCode.id.desc()), _of(voucher))
-        matches = {row.code: row for row in rows if _letters(row.code) == _letters(code)}
+        rows = await fetch(session, f"{_CODES_OF} ORDER BY id DESC", *of_voucher)
+        matches = {row["code"]: row for row in rows if _letters(row["code"]) == _letters(code)}
     plain_code = plain(code).strip()
     exact = matches.get(code) or matches.get(plain_code) or matches.get(plain_code.upper())
-    return require(exact or next(iter(matches.values()), None), CodeNotFound)
+    return _CODE.entity(require(exact or next(iter(matches.values()), None), CodeNotFound))
 
 
 async def find_code(
@@ -79,10 +98,13 @@ async def find_code(
 async def find_unused_code(
     session: AsyncSession, voucher: Voucher, kind: SessionKind
 ) -> VoucherCode | None:
-    """Return the next unused code of a kind, or None: some vouchers of version 1 have no codes."""
-    backup = VoucherCode.is_backup == (kind == SessionKind.BACKUP)
-    statement = _CODES.where(backup, ~VoucherCode.is_used, ~VoucherCode.is_refunded)
-    return await session.scalar(statement.order_by(VoucherCode.id).limit(1), _of(voucher))
+    """Return the next unused code of a kind, detached, or None.
+
+    Some vouchers of version 1 have no codes.
+    """
+    is_backup = kind == SessionKind.BACKUP
+    rows = await fetch(session, _UNUSED_CODE, voucher.organization_id, voucher.id, is_backup)
+    return _CODE.entity(rows[0]) if rows else None
 
 
 def _of(voucher: Voucher) -> dict[str, int]:
@@ -159,10 +181,6 @@ async def get_adjustment(session: AsyncSession, voucher: Voucher, adjustment_id:
 
 
 async def freezes_of(session: AsyncSession, voucher_ids: Sequence[int]) -> Sequence[Adjustment]:
-    """Return the freezes of some vouchers that are not reversed."""
-    statement = select(Adjustment).where(
-        Adjustment.voucher_id.in_(voucher_ids),
-        Adjustment.kind == AdjustmentKind.FREEZE,
-        Adjustment.reversed_at.is_(None),
-    )
-    return (await session.scalars(statement)).all()
+    """Return the freezes of some vouchers that are not reversed, detached."""
+    rows = await fetch(session, _FREEZES, voucher_ids)
+    return [_FREEZE.entity(row) for row in rows]

@@ -1,11 +1,14 @@
 """What all queries use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
 Rows = Sequence[Row[Any]]
+Codes = Sequence[Mapping[str, Any]]
+"""Codes with the columns of `CODE_COLUMNS`."""
+CODE_COLUMNS = ("code", "is_backup", "is_used", "is_refunded")
 Entity = TypeVar("Entity")
 
 

@@ -10,6 +10,8 @@ from services.vouchers.errors import ClientNotFound, OrganizationNotFound, Vouch
 from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher, VoucherType
 from services.vouchers.queries.rows import require
 from services.vouchers.schemas.voucher_types import AvailableVoucherType, VoucherTypeRead
+from shared.connections import Fetch, fetch
+from shared.detached import SelectedColumns
 from shared.paging import Page
 from shared.reads import Document, JsonQuery, Reader
 
@@ -56,12 +58,15 @@ _OFFERS = JsonQuery(
     },
     order=(VoucherType.id,),
 )
+_TYPE = VoucherType.__table__.columns
+_OFFERED = SelectedColumns(VoucherType, "t")
+_SELLER = SelectedColumns(OrganizationCopy, "o", start=_OFFERED.end)
+_BUYER = SelectedColumns(ClientCopy, "c", start=_SELLER.end)
 _OFFER = (
-    select(VoucherType, OrganizationCopy, ClientCopy)
-    .outerjoin(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
-    .outerjoin(ClientCopy, ClientCopy.id == bindparam("client_id"))
-    .where(VoucherType.id == bindparam("voucher_type_id"))
-    .with_for_update(read=True, key_share=True, of=VoucherType)
+    f"SELECT {_OFFERED.sql}, {_SELLER.sql}, {_BUYER.sql} FROM voucher_types t"  # noqa: S608
+    " LEFT JOIN organization_copies o ON o.id = t.organization_id"
+    " LEFT JOIN client_copies c ON c.id = $2"
+    " WHERE t.id = $1 FOR KEY SHARE OF t"
 )
 
 
@@ -105,14 +110,19 @@ async def lock_voucher_type(
     return require(await session.scalar(statement), VoucherTypeNotFound)
 
 
-async def lock_offer(session: AsyncSession, voucher_type_id: int, client_id: int) -> Offer:
+async def lock_offer(
+    session: AsyncSession, voucher_type_id: int, client_id: int, *, fetch_rows: Fetch = fetch
+) -> Offer | None:
     """Return a voucher type of any organization with our copies of its organization and a client.
 
-    The type is locked against deletion, not against other purchases. Raises VoucherTypeNotFound.
+    Returns None if there is no such type. The entities are detached. The type is locked against
+    deletion, not against other purchases.
     """
-    parameters = {"voucher_type_id": voucher_type_id, "client_id": client_id}
-    row = (await session.execute(_OFFER, parameters)).one_or_none()
-    return Offer(*require(row, VoucherTypeNotFound))
+    rows = await fetch_rows(session, _OFFER, voucher_type_id, client_id)
+    if not rows:
+        return None
+    [row] = rows
+    return Offer(_OFFERED.entity(row), _SELLER.optional_entity(row), _BUYER.optional_entity(row))
 
 
 async def has_vouchers(session: AsyncSession, voucher_type: VoucherType) -> bool:

@@ -1,6 +1,6 @@
 """Queries of vouchers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -36,6 +36,8 @@ from services.vouchers.models import (
 from services.vouchers.queries.redemptions import is_in_force, spellings
 from services.vouchers.queries.rows import Rows, position, require
 from services.vouchers.schemas.vouchers import CodeRead, OrganizationVoucher, VoucherDetail
+from shared.connections import fetch
+from shared.detached import SelectedColumns
 from shared.json_rows import json_list
 from shared.paging import Page
 from shared.reads import Document, JsonQuery, Reader
@@ -85,9 +87,12 @@ _SETTLED = text(
     " AND v.currency = paid.currency AND v.invoice_number = paid.number"
     " WHERE v.payment_date IS NOT NULL"
 )
-_LOCKED_WITH_ZONE = _LOCKED.add_columns(OrganizationCopy.timezone).outerjoin(
-    OrganizationCopy, OrganizationCopy.id == Voucher.organization_id
+_COLUMNS = SelectedColumns(Voucher, "v")
+_WITH_ZONE = (
+    f"SELECT {_COLUMNS.sql}, o.timezone FROM vouchers v"  # noqa: S608 - names of the model
+    " LEFT JOIN organization_copies o ON o.id = v.organization_id WHERE v.id = $1"
 )
+_LOCKED_WITH_ZONE = f"{_WITH_ZONE} FOR UPDATE OF v"
 
 
 async def list_settled(
@@ -123,16 +128,31 @@ async def lock_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
     return require(await session.scalar(_LOCKED, {"voucher_id": voucher_id}), VoucherNotFound)
 
 
-async def lock_voucher_with_zone(
+async def get_voucher_with_zone(
     session: AsyncSession, voucher_id: int
 ) -> tuple[Voucher, str | None]:
-    """Return a voucher, locked, with its organization's time zone, None if there is no copy.
+    """Return a voucher, detached, with its organization's time zone, None if there is no copy.
 
     Raises VoucherNotFound.
     """
-    row = (await session.execute(_LOCKED_WITH_ZONE, {"voucher_id": voucher_id})).one_or_none()
-    voucher, zone = require(row, VoucherNotFound)
-    return voucher, zone
+    return _with_zone(await fetch(session, _WITH_ZONE, voucher_id))
+
+
+async def lock_voucher_with_zone(
+    session: AsyncSession, voucher_id: int
+) -> tuple[Voucher, str | None]:
+    """Return a voucher, detached and locked, with its organization's time zone.
+
+    Raises VoucherNotFound.
+    """
+    return _with_zone(await fetch(session, _LOCKED_WITH_ZONE, voucher_id))
+
+
+def _with_zone(rows: Sequence[Mapping[str, Any]]) -> tuple[Voucher, str | None]:
+    if not rows:
+        raise VoucherNotFound
+    [row] = rows
+    return _COLUMNS.entity(row), row["timezone"]
 
 
 async def page_of_own_vouchers(

@@ -2,26 +2,22 @@
 
 import secrets
 from collections import Counter
+from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, select, text, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.vouchers import queries
 from services.vouchers.models import Voucher, VoucherCode
-from services.vouchers.queries import Rows
+from services.vouchers.queries import Codes
+from shared.writes import Writes
 
 # A–Z and 2–9 without characters that look alike: I L O (1, 0), B (8), S (5), Z (2).
 ALPHABET = "ACDEFGHJKMNPQRTUVWXY23456789"
 LENGTH = 8
 _PLACES = [len(ALPHABET) ** place for place in range(LENGTH)]
-
-_INSERT = text(
-    "INSERT INTO voucher_codes"
-    " (organization_id, voucher_id, client_id, code, is_backup, is_used, created_at)"
-    " SELECT :organization_id, :voucher_id, :client_id, code, is_backup, false, now()"
-    " FROM unnest(CAST(:codes AS text[]), CAST(:kinds AS boolean[])) AS new (code, is_backup)"
-    " ON CONFLICT (code) DO NOTHING RETURNING id, code, is_backup, is_used, is_refunded"
-)
 
 
 def new_code() -> str:
@@ -30,28 +26,28 @@ def new_code() -> str:
     return "".join(ALPHABET[number // place % len(ALPHABET)] for place in _PLACES)
 
 
-async def issue(session: AsyncSession, voucher: Voucher) -> Rows:
+async def issue(session: AsyncSession, voucher: Voucher) -> Codes:
     """Create one code for each regular and each backup session; return them as `codes_of` does.
 
-    One statement inserts them; the few codes that exist already are replaced by another one.
+    One statement inserts them, together with the writes that are not sent yet. The few codes that
+    exist already are replaced by another one.
     """
+    writes = Writes(session)
     missing = Counter({False: voucher.total_sessions, True: voucher.backup_sessions})
-    new_codes: list[Row[Any]] = []
+    new_codes: list[Mapping[str, Any]] = []
     while kinds := list(missing.elements()):
-        rows = await session.execute(
-            _INSERT,
-            {
-                "organization_id": voucher.organization_id,
-                "voucher_id": voucher.id,
-                "client_id": voucher.client_id,
-                "codes": [new_code() for _ in kinds],
-                "kinds": kinds,
-            },
+        owner = {name: getattr(voucher, name) for name in ("organization_id", "client_id")}
+        rows = [
+            {**owner, "voucher_id": voucher.id, "code": new_code(), "is_backup": is_backup}
+            for is_backup in kinds
+        ]
+        inserted = writes.insert_many(
+            VoucherCode, rows, returning=queries.CODE_COLUMNS, skip_existing=True
         )
-        inserted = rows.all()
-        missing.subtract(row.is_backup for row in inserted)
-        new_codes += inserted
-    return sorted(new_codes, key=lambda row: (row.is_backup, row.id))
+        await writes.send()
+        missing.subtract(row["is_backup"] for row in inserted.rows)
+        new_codes += inserted.rows
+    return sorted(new_codes, key=itemgetter("is_backup"))
 
 
 async def withdraw(session: AsyncSession, voucher: Voucher, number: int) -> None:

@@ -44,13 +44,15 @@ from services.vouchers.service.calendar import day_in
 from services.vouchers.service.payments_client import Charge, ChargeRefused
 from services.vouchers.service.remote_copies import RemoteCopies
 from shared.actors import Actor
-from shared.changes import record
 from shared.clients import ServiceClients
+from shared.connections import Fetch, fetch
 from shared.db import now
+from shared.detached import detached
 from shared.errors import AppError, Forbidden, Invalid
 from shared.failpoints import failpoint
 from shared.tenancy import Tenant, limit_to, see_all_tenants
 from shared.work import Work
+from shared.writes import Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Sale:
     """A sold voucher with its codes, which it has once it is paid, and its charge."""
 
     voucher: Voucher
-    codes: queries.Rows
+    codes: queries.Codes
     charge: Charge
 
 
@@ -194,15 +196,15 @@ async def _create_or_find(work: Work, clients: ServiceClients, order: PurchaseOr
     transaction, and a second one creates the voucher.
     """
     async with work.begin_first() as session:
-        if work.claim and work.claim.resource_id is not None:
-            return await _find_created(session, work.claim.resource_id)
         if not order.is_within(work.tenant):
             # The seller is known once the type is read, and it may be any organization.
             await see_all_tenants(session)
-        offer = await queries.lock_offer(session, order.voucher_type_id, order.client_id)
-        organization, client = offer.organization, offer.client
-        if order.organization_id not in (None, offer.type.organization_id):
+        offer = await _lock_offer(session, order, work.lease_and_fetch)
+        if work.claim and work.claim.resource_id is not None:
+            return await _find_created(session, work.claim.resource_id)
+        if offer is None:
             raise VoucherTypeNotFound
+        organization, client = offer.organization, offer.client
         if _is_open(organization) and _belongs(client, offer.type, order) and client.is_active:
             parties = SaleParties(organization, client)
             if not order.is_within(work.tenant):
@@ -211,8 +213,22 @@ async def _create_or_find(work: Work, clients: ServiceClients, order: PurchaseOr
     parties = await _fetch_parties(RemoteCopies(clients, work.origin, work.begin), offer, order)
     async with work.begin() as session:
         await limit_to(session, parties.tenant)
-        offer = await queries.lock_offer(session, order.voucher_type_id, order.client_id)
+        offer = await _lock_offer(session, order)
+        if offer is None:
+            raise VoucherTypeNotFound
         return await _add_voucher(work, session, order, offer.type, parties)
+
+
+async def _lock_offer(
+    session: AsyncSession, order: PurchaseOrder, fetch_rows: Fetch = fetch
+) -> queries.Offer | None:
+    """Return the offer that is ordered, or None if its organization may not sell it."""
+    offer = await queries.lock_offer(
+        session, order.voucher_type_id, order.client_id, fetch_rows=fetch_rows
+    )
+    if offer is None or order.organization_id in (None, offer.type.organization_id):
+        return offer
+    return None
 
 
 async def _find_created(session: AsyncSession, voucher_id: int) -> PendingSale:
@@ -221,7 +237,7 @@ async def _find_created(session: AsyncSession, voucher_id: int) -> PendingSale:
     Raises VoucherCancelled if it was cancelled since: then it must not be charged.
     """
     await see_all_tenants(session)
-    voucher = await queries.get_voucher(session, voucher_id)
+    voucher, _ = await queries.get_voucher_with_zone(session, voucher_id)
     if voucher.status == VoucherStatus.CANCELLED and voucher.payment_status != PaymentStatus.FAILED:
         raise VoucherCancelled
     organization = await queries.get_organization(session, voucher.organization_id)
@@ -242,7 +258,7 @@ async def _settle(work: Work, voucher: Voucher, parties: SaleParties, charge: Ch
             async with work.begin_last() as session:
                 await limit_to(session, parties.tenant)
                 zone = parties.organization.timezone
-                codes = await settlement.activate(session, voucher, zone, report)
+                voucher, codes = await settlement.activate(session, voucher, zone, report)
             return Sale(voucher, codes, charge)
     async with work.begin() as session:
         await limit_to(session, parties.tenant)
@@ -292,25 +308,24 @@ async def _add_voucher(
         raise VoucherTypeNotSold
     if order.voucher_type_version not in (None, voucher_type.version):
         raise VoucherTypeChanged
-    voucher = Voucher.sold(
+    values = Voucher.sold(
         voucher_type,
         client_id=parties.client.id,
         purchase_date=day_in(parties.organization.timezone, now()),
         payment_method=order.payment_method,
         notes=order.notes,
     )
-    session.add(voucher)
-    record(
-        session,
-        "PURCHASE",
-        voucher,
-        buyer=payments_client.buyer_of(parties.client),
-        seller=payments_client.seller_of(parties.organization),
-    )
-    await session.flush()
+    details = {
+        "buyer": payments_client.buyer_of(parties.client),
+        "seller": payments_client.seller_of(parties.organization),
+    }
+    writes = Writes(session)
+    row = writes.insert(Voucher, values, action="PURCHASE", details=details)
     if work.claim:
-        await work.claim.attach(session, voucher.id)
-    return PendingSale(voucher, parties, is_new=True)
+        await work.claim.attach(session, row.id)
+    else:
+        await writes.send()
+    return PendingSale(detached(Voucher, row.values), parties, is_new=True)
 
 
 def _decline(charge: Charge) -> AppError:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,6 +10,7 @@ from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     CodeAlreadyUsed,
     CodeRefunded,
+    OrganizationNotFound,
     RedemptionAlreadyReversed,
     VoucherCancelled,
     VoucherDisputed,
@@ -25,8 +27,10 @@ from services.vouchers.service.calendar import day_in, freeze_on
 from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
+from shared.detached import detached, values_of
 from shared.errors import Conflict, Forbidden, Invalid
 from shared.paging import Page
+from shared.writes import Writes
 
 _REFUSALS: dict[str, type[Conflict]] = {
     VoucherStatus.PENDING: VoucherUnpaid,
@@ -68,7 +72,7 @@ async def redeem(
     VoucherExhausted, and Invalid for a kind that contradicts the code, a backup session without
     a reason or a day in the future.
     """
-    voucher = await access.lock_readable_voucher(session, actor, voucher_id)
+    voucher, zone = await access.lock_readable_voucher_with_zone(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
         raise Forbidden("Only therapists and users with the permission manage_vouchers redeem.")
     code = await queries.get_code(session, voucher, body.code) if body.code else None
@@ -78,19 +82,16 @@ async def redeem(
         raise CodeAlreadyUsed
     if code is not None and code.is_refunded:
         raise CodeRefunded
-    day = await _day_of(session, voucher, body)
+    day = _day_of(zone, body)
     # A session before the voucher's last day may be entered afterwards, if the day is stated.
     if voucher.status == VoucherStatus.EXPIRED and body.session_date is None:
         raise _expired(voucher)
     await _require_valid(session, voucher, kind, day)
     code = code or await queries.find_unused_code(session, voucher, kind)
-    voucher.spend(kind)
-    if code is not None:
-        code.use(actor.user_id)
-    redemption = Redemption(
-        organization_id=voucher.organization_id,
-        voucher_id=voucher.id,
-        client_id=voucher.client_id,
+    redemption = await _write_redemption(
+        session,
+        voucher,
+        code,
         voucher_code_id=code.id if code else None,
         kind=kind,
         session_date=day,
@@ -98,14 +99,33 @@ async def redeem(
         reason=body.reason,
         note=body.note,
     )
-    session.add(redemption)
-    record(session, "REDEEM", redemption, **_balance_of(voucher))
-    # An expired voucher stays expired, even without sessions left.
-    if voucher.regular_sessions_left == 0 and voucher.status == VoucherStatus.ACTIVE:
-        voucher.status = VoucherStatus.COMPLETED
-        record(session, "COMPLETE", voucher)
-    await session.flush()
     return LedgerEntry(redemption, code.code if code else None, voucher)
+
+
+async def _write_redemption(
+    session: AsyncSession, voucher: Voucher, code: VoucherCode | None, **values: Any
+) -> Redemption:
+    """Use a session of a locked voucher and its code, and write all of it in one statement."""
+    writes, before = Writes(session), values_of(voucher)
+    owner = {name: before[name] for name in ("organization_id", "client_id")}
+    voucher.spend(values["kind"])
+    # An expired voucher stays expired, even without sessions left.
+    is_completed = voucher.regular_sessions_left == 0 and voucher.status == VoucherStatus.ACTIVE
+    if is_completed:
+        voucher.status = VoucherStatus.COMPLETED
+    if code is not None:
+        use = VoucherCode.use_by(values["therapist_id"])
+        writes.update(VoucherCode, use, where={"id": code.id})
+    redemption = writes.insert(
+        Redemption,
+        {**owner, "voucher_id": voucher.id, **values},
+        action="REDEEM",
+        details=_balance_of(voucher),
+    )
+    action = "COMPLETE" if is_completed else None
+    writes.change(Voucher, before, values_of(voucher), action=action)
+    await writes.send()
+    return detached(Redemption, redemption.values)
 
 
 def _kind_of(body: RedemptionCreate, code: VoucherCode | None) -> SessionKind:
@@ -118,14 +138,15 @@ def _kind_of(body: RedemptionCreate, code: VoucherCode | None) -> SessionKind:
     return kind
 
 
-async def _day_of(session: AsyncSession, voucher: Voucher, body: RedemptionCreate) -> date:
+def _day_of(zone: str | None, body: RedemptionCreate) -> date:
     """Return the day of the session, today by default.
 
     Raises Invalid for a day after today in the organization's time zone: a redemption states that
-    a session took place.
+    a session took place. Raises OrganizationNotFound if the zone is unknown.
     """
-    organization = await queries.get_organization(session, voucher.organization_id)
-    today = day_in(organization.timezone, now())
+    if zone is None:
+        raise OrganizationNotFound
+    today = day_in(zone, now())
     if body.session_date is not None and body.session_date > today:
         raise Invalid("session_date", f"must not be after today, {today}")
     return body.session_date or today

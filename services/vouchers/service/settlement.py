@@ -4,9 +4,11 @@ The state arrives twice, as the response of payments and as its event, in any or
 repeatedly. The voucher's lock serializes these reports, and only the first one has an effect.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,9 +17,10 @@ from services.vouchers.errors import OrganizationNotFound
 from services.vouchers.models import PaymentStatus, Voucher, VoucherStatus
 from services.vouchers.service import codes
 from services.vouchers.service.calendar import day_in
-from services.vouchers.service.vouchers import mark_cancelled
-from shared.changes import record
+from services.vouchers.service.vouchers import cancellation
 from shared.db import now
+from shared.detached import detached, values_of
+from shared.writes import Writes
 
 PAYMENT_FAILED = "payment_failed"
 
@@ -38,83 +41,86 @@ class PaymentMismatch(RuntimeError):
 
 
 async def apply_payment(session: AsyncSession, voucher_id: int, report: PaymentReport) -> Voucher:
-    """Apply a payment's state to its voucher and return the voucher, locked.
+    """Apply a payment's state to its voucher and return the voucher, locked and detached.
 
     Raises VoucherNotFound, PaymentMismatch, and OrganizationNotFound when there is no copy of the
     organization, whose time zone decides on which day the voucher becomes valid.
     """
     voucher, zone = await queries.lock_voucher_with_zone(session, voucher_id)
     if report.status == "succeeded":
-        await _apply_success(session, voucher, zone, report)
-    elif report.status in ("failed", "cancelled"):
-        _apply_failure(session, voucher)
-    await session.flush()
-    return voucher
+        return await _apply_success(session, voucher, zone, report)
+    is_failure = report.status in ("failed", "cancelled")
+    if not is_failure or voucher.payment_status != PaymentStatus.PENDING:
+        return voucher
+    changes: dict[str, str] = {"payment_status": PaymentStatus.FAILED}
+    if voucher.status != VoucherStatus.PENDING:
+        return await _change(session, voucher, "UPDATE", changes)
+    changes["status"] = VoucherStatus.CANCELLED
+    details = cancellation(voucher, PAYMENT_FAILED)
+    return await _change(session, voucher, "CANCEL", changes, details)
 
 
 async def activate(
     session: AsyncSession, voucher: Voucher, zone: str, report: PaymentReport
-) -> queries.Rows:
-    """Apply a success to a pending voucher of an earlier transaction, and return its new codes.
+) -> tuple[Voucher, queries.Codes]:
+    """Apply a success to a detached pending voucher, and return it with its new codes.
 
-    The voucher is neither read nor locked again: its version is compared instead. Raises
-    StaleDataError if it has changed since; the transaction must be rolled back then.
+    It may be the voucher of an earlier transaction: it is neither read nor locked again, its
+    version is compared instead. Raises StaleDataError if it has changed since; the transaction must
+    be rolled back then.
     """
-    session.add(voucher)
-    return await _activate(session, voucher, zone, report)
+    payment = _payment(voucher, report)
+    changes = payment | voucher.activation(day_in(zone, payment["payment_date"]))
+    row = Writes(session).change(Voucher, values_of(voucher), changes, action="ACTIVATE")
+    new_codes = await codes.issue(session, voucher)
+    voucher = detached(Voucher, row.values)
+    if not voucher.refunded_sessions:
+        return voucher, new_codes
+    await codes.withdraw(session, voucher, voucher.refunded_sessions)
+    return voucher, await queries.codes_of(session, voucher)
 
 
 async def _apply_success(
     session: AsyncSession, voucher: Voucher, zone: str | None, report: PaymentReport
-) -> None:
+) -> Voucher:
     if report.amount is not None and report.amount != voucher.payment_amount:
         raise PaymentMismatch(f"voucher {voucher.id} has another price")
     if report.currency is not None and report.currency.upper() != voucher.currency:
         raise PaymentMismatch(f"voucher {voucher.id} has another currency")
     if voucher.payment_date is not None:
         # The payment was applied before; its invoice may have been written since.
-        if voucher.invoice_number is None and report.invoice_number is not None:
-            voucher.invoice_number = report.invoice_number
-            record(session, "UPDATE", voucher)
-        return
+        if voucher.invoice_number is not None or report.invoice_number is None:
+            return voucher
+        changes = {"invoice_number": report.invoice_number}
+        return await _change(session, voucher, "UPDATE", changes)
     if zone is None:
         raise OrganizationNotFound
     if voucher.status == VoucherStatus.PENDING:
-        await _activate(session, voucher, zone, report)
-    else:
-        # The voucher was cancelled meanwhile: payments receives that event and refunds the money.
-        _mark_paid(voucher, report)
-        record(session, "UPDATE", voucher)
+        voucher, _ = await activate(session, voucher, zone, report)
+        return voucher
+    # The voucher was cancelled meanwhile: payments receives that event and refunds the money.
+    return await _change(session, voucher, "UPDATE", _payment(voucher, report))
 
 
-async def _activate(
-    session: AsyncSession, voucher: Voucher, zone: str, report: PaymentReport
-) -> queries.Rows:
-    voucher.activate(day_in(zone, _mark_paid(voucher, report)))
-    record(session, "ACTIVATE", voucher)
-    await session.flush()
-    new_codes = await codes.issue(session, voucher)
-    if not voucher.refunded_sessions:
-        return new_codes
-    await codes.withdraw(session, voucher, voucher.refunded_sessions)
-    return await queries.codes_of(session, voucher)
+def _payment(voucher: Voucher, report: PaymentReport) -> dict[str, Any]:
+    """Return the changes by which a payment is entered."""
+    refunded = (PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED)
+    is_refunded = voucher.payment_status in refunded
+    return {
+        "payment_date": report.completed_at or now(),
+        "invoice_number": report.invoice_number,
+        "payment_status": voucher.payment_status if is_refunded else PaymentStatus.PAID,
+    }
 
 
-def _mark_paid(voucher: Voucher, report: PaymentReport) -> datetime:
-    """Enter a payment, and return when it was made."""
-    paid_at = report.completed_at or now()
-    voucher.payment_date = paid_at
-    voucher.invoice_number = report.invoice_number
-    if voucher.payment_status not in (PaymentStatus.REFUNDED, PaymentStatus.PARTIALLY_REFUNDED):
-        voucher.payment_status = PaymentStatus.PAID
-    return paid_at
-
-
-def _apply_failure(session: AsyncSession, voucher: Voucher) -> None:
-    if voucher.payment_status != PaymentStatus.PENDING:
-        return
-    voucher.payment_status = PaymentStatus.FAILED
-    if voucher.status == VoucherStatus.PENDING:
-        mark_cancelled(session, voucher, PAYMENT_FAILED)
-    else:
-        record(session, "UPDATE", voucher)
+async def _change(
+    session: AsyncSession,
+    voucher: Voucher,
+    action: str,
+    changes: Mapping[str, Any],
+    details: Mapping[str, Any] | None = None,
+) -> Voucher:
+    writes = Writes(session)
+    row = writes.change(Voucher, values_of(voucher), changes, action=action, details=details)
+    await writes.send()
+    return detached(Voucher, row.values)

@@ -29,7 +29,7 @@ class VoucherWithCodes:
     """A voucher and its codes."""
 
     voucher: Voucher
-    codes: queries.Rows
+    codes: queries.Codes
 
 
 async def list_vouchers(
@@ -147,10 +147,15 @@ async def _lock_cancellable(session: AsyncSession, actor: Actor, voucher_id: int
 
 
 def mark_cancelled(session: AsyncSession, voucher: Voucher, reason: str | None) -> None:
-    """Cancel a locked voucher, and record why.
-
-    The event names the client: a reason may contain personal data, which is deleted from the audit
-    trail together with the client.
-    """
+    """Cancel a locked voucher, and record why."""
     voucher.status = VoucherStatus.CANCELLED
-    record(session, "CANCEL", voucher, client_id=voucher.client_id, reason=reason)
+    record(session, "CANCEL", voucher, **cancellation(voucher, reason))
+
+
+def cancellation(voucher: Voucher, reason: str | None) -> dict[str, Any]:
+    """Return the details of a cancellation's event.
+
+    They name the client: a reason may contain personal data, which is deleted from the audit trail
+    together with the client.
+    """
+    return {"client_id": voucher.client_id, "reason": reason}

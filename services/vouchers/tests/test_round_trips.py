@@ -1,4 +1,4 @@
-"""The statements of a purchase: each one costs a round trip to the database."""
+"""The round trips to the database of the busiest requests: each message that the driver sends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,67 +6,102 @@ from typing import Any
 
 import httpx
 import pytest
+from asyncpg.connection import LoggedQuery
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from services.vouchers.tests.people import People, buy, new_type
+from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
 
 pytestmark = pytest.mark.anyio
 
+KEY = {"Idempotency-Key": "6f1f7f5e-5a0f-4d9b-9d53-0b4b2c1f2c11"}
 # The rows that a transaction may see are set together with its BEGIN: a member sees all rows of a
-# purchase for itself.
-PENDING = ["SELECT voucher_types", "INSERT vouchers"]
-SETTLED = ["UPDATE vouchers", "INSERT voucher_codes"]
-EVENT = "INSERT outbox"
+# purchase for itself. One statement writes all rows of a transaction with their events.
+BEGIN, COMMIT = ["BEGIN"], ["COMMIT"]
+OFFER = ["SELECT voucher_types"]
+SALE = ["INSERT vouchers, INSERT outbox"]
+ACTIVATION = ["UPDATE vouchers, INSERT voucher_codes, INSERT outbox"]
 
 
 @contextmanager
-def statements_of(app: FastAPI) -> Iterator[list[str]]:
-    """Yield a list that grows by what each statement does, and to which table first."""
-    statements: list[str] = []
+def round_trips_of(app: FastAPI) -> Iterator[list[str]]:
+    """Yield a list that grows by what each message does, and to which tables."""
+    messages: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(_summary(statement))
+    def record(query: LoggedQuery) -> None:
+        messages.append(_summary(query.query))
 
-    engine = app.state.transactions.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    def observe(connection: Any, *_: Any) -> None:
+        connection.driver_connection.add_query_logger(record)
+
+    def ignore(connection: Any, *_: Any) -> None:
+        connection.driver_connection.remove_query_logger(record)
+
+    pool = app.state.transactions.engine.sync_engine
+    event.listen(pool, "checkout", observe)
+    event.listen(pool, "checkin", ignore)
     try:
-        yield statements
+        yield messages
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(pool, "checkout", observe)
+        event.remove(pool, "checkin", ignore)
 
 
-def _summary(statement: str) -> str:
-    words = statement.replace("(", " ").replace(".", " ").split()
-    verb = next(word for word in words if word in ("INSERT", "UPDATE", "SELECT"))
-    marker = {"INSERT": "INTO", "UPDATE": "UPDATE", "SELECT": "SELECT"}[verb]
-    return f"{verb} {words[words.index(marker) + 1]}"
+def _summary(message: str) -> str:
+    words = message.replace("(", " ").replace(".", " ").replace(";", " ").split()
+    if words[0] in ("BEGIN", "COMMIT", "ROLLBACK"):
+        return words[0]
+    writes = [
+        f"{verb} {words[place + (2 if verb == 'INSERT' else 1)]}"
+        for place, verb in enumerate(words)
+        if verb in ("INSERT", "UPDATE") and words[place - 1] not in ("FOR", "DO")
+    ]
+    return ", ".join(writes) or f"SELECT {words[words.index('FROM') + 1]}"
 
 
-async def test_a_purchase_sends_no_statement_twice(
+async def test_a_purchase_is_seven_round_trips(
     app: FastAPI, client: httpx.AsyncClient, people: People
 ) -> None:
     kind = await new_type(client, people.owner)
     await buy(client, people.client, kind["id"])
-    with statements_of(app) as statements:
+    with round_trips_of(app) as messages:
         assert (await buy(client, people.client, kind["id"])).status_code == 201
-    assert statements == [*PENDING, EVENT, *SETTLED, EVENT]
+    assert messages == [*BEGIN, *OFFER, *SALE, *COMMIT, *BEGIN, *ACTIVATION, *COMMIT]
 
 
-async def test_a_new_key_costs_three_statements(
+async def test_a_new_key_costs_one_more(
     app: FastAPI, client: httpx.AsyncClient, people: People
 ) -> None:
     kind = await new_type(client, people.owner)
     await buy(client, people.client, kind["id"])
-    headers = {**people.client, "Idempotency-Key": "6f1f7f5e-5a0f-4d9b-9d53-0b4b2c1f2c11"}
-    with statements_of(app) as statements:
-        assert (await buy(client, headers, kind["id"])).status_code == 201
-    assert statements == [
+    with round_trips_of(app) as messages:
+        assert (await buy(client, people.client | KEY, kind["id"])).status_code == 201
+    assert messages == [
+        *BEGIN,
         "INSERT idempotency_keys",
-        *PENDING,
+        "INSERT vouchers, UPDATE idempotency_keys, INSERT outbox",
+        *COMMIT,
+        *BEGIN,
+        *ACTIVATION,
         "UPDATE idempotency_keys",
-        EVENT,
-        *SETTLED,
-        "UPDATE idempotency_keys",
-        EVENT,
+        *COMMIT,
+    ]
+
+
+async def test_a_redemption_writes_with_one_statement(
+    app: FastAPI, client: httpx.AsyncClient, people: People
+) -> None:
+    voucher = await new_voucher(client, people)
+    await redeem(client, people.therapist, voucher["id"])
+    with round_trips_of(app) as messages:
+        answer = await redeem(client, people.therapist, voucher["id"])
+    assert answer.status_code == 201, answer.text
+    assert messages == [
+        *BEGIN,
+        "SELECT vouchers",
+        "SELECT vouchers",
+        "SELECT adjustments",
+        "SELECT voucher_codes",
+        "UPDATE voucher_codes, INSERT redemptions, UPDATE vouchers, INSERT outbox",
+        *COMMIT,
     ]
