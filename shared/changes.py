@@ -245,7 +245,8 @@ async def seal(session: AsyncSession) -> None:
     Raises UnrecordedChange when an audited row changed and the change was not recorded, or was not
     sent, and StaleDataError when a write did not find its row.
     """
-    await session.flush()
+    if session.new or session.dirty or session.deleted:
+        await session.flush()
     log = change_log(session)
     if log.unsent:
         raise UnrecordedChange(f"{len(log.unsent)} writes were not sent")

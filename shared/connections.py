@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 Fetch = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
 """What executes a statement in a session's transaction and returns its rows, as `fetch` does."""
 
+_TRANSACTION, _ADAPTER = "carnet.transaction", "carnet.adapter"
+
 _OPTIONS: Mapping[str, Mapping[Any, str]] = {
     "isolation": {
         "read_uncommitted": "ISOLATION LEVEL READ UNCOMMITTED",
@@ -86,9 +88,7 @@ async def fetch(
 
     Raises SQLAlchemy's errors, as `session.execute` does, without the parameters.
     """
-    adapter: Any = await session.run_sync(
-        lambda inner: inner.connection().connection.dbapi_connection
-    )
+    adapter = await _adapter_of(session)
     driver = adapter.driver_connection
     try:
         if not driver.is_in_transaction():
@@ -97,6 +97,17 @@ async def fetch(
     except BaseException as error:
         await _raise_translated(session, adapter, statement, error)
     return rows
+
+
+async def _adapter_of(session: AsyncSession) -> Any:
+    """Return SQLAlchemy's adapter of the session's connection, read once in a transaction."""
+    transaction = session.sync_session.get_transaction()
+    if transaction is not None and session.info.get(_TRANSACTION) is transaction:
+        return session.info[_ADAPTER]
+    adapter = await session.run_sync(lambda inner: inner.connection().connection.dbapi_connection)
+    session.info[_TRANSACTION] = session.sync_session.get_transaction()
+    session.info[_ADAPTER] = adapter
+    return adapter
 
 
 async def _raise_translated(

@@ -5,7 +5,7 @@ is written.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import getattr_static
 from typing import Any
@@ -120,6 +120,26 @@ class ModelFormat:
             parameters.append(None if missing else column.parameter(value))
             row[name] = value
         return row, parameters
+
+    def new_columns(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Return the columns of new rows as parameters, without those that the server fills.
+
+        Raises TypeError if the rows do not all have the same columns.
+        """
+        given = rows[0]
+        self.require_columns(given)
+        if any(row.keys() != given.keys() for row in rows):
+            raise TypeError(f"the rows of {self.kind.__name__} have different columns")
+        columns: dict[str, list[Any]] = {}
+        for name, column in self.columns.items():
+            values = [row.get(name) for row in rows]
+            if not (column.stores_none and name in given):
+                if column.default is not None:
+                    values = [column.default() if value is None else value for value in values]
+                elif name not in given or (column.from_server and not any(values)):
+                    continue
+            columns[name] = [column.parameter(value) for value in values]
+        return columns
 
     def changed_columns(self, given: Mapping[str, Any]) -> Values:
         """Return the columns that an update writes: those given, and those that it renews."""

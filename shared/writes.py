@@ -143,15 +143,11 @@ class Writes:
         result = WrittenRows()
         if not rows:
             return result
-        complete = [format_of(kind).new_row(row) for row in rows]
-        names = tuple(complete[0][0])
-        if any(tuple(row) != names for row, _ in complete):
-            raise TypeError(f"the rows of {kind.__name__} have different columns")
-        columns = zip(*(parameters for _, parameters in complete), strict=True)
+        columns = format_of(kind).new_columns(rows)
         shape = WriteShape(
-            "insert_many", kind, names, returning=returning, skip_existing=skip_existing
+            "insert_many", kind, tuple(columns), returning=returning, skip_existing=skip_existing
         )
-        parameters = [_same_id(values) or list(values) for values in columns]
+        parameters = [_same_id(values) or values for values in columns.values()]
         self._log.unsent.append(BulkWrite(shape, parameters, result))
         return result
 

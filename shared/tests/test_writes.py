@@ -140,6 +140,24 @@ async def test_a_change_without_a_difference_is_an_event_only(
     assert (await database.rows("SELECT version FROM things")) == [{"version": 1}]
 
 
+async def test_only_bookkeeping_changes_without_an_action(
+    database: Database, transactions: Transactions
+) -> None:
+    old = await stored(transactions)
+    async with transactions.begin(ORIGIN, EVERYTHING) as session:
+        writes = Writes(session)
+        with pytest.raises(UnrecordedChange, match="note"):
+            writes.change(Thing, old, {"note": "x"}, action=None)
+        writes.change(Thing, old, {"name": old["name"]}, action=None)
+        await writes.send()
+        row = writes.change(Thing, old, {"password_hash": "s"}, action=None)
+        await writes.send()
+    assert len(await database.events()) == 1
+    [after] = await database.rows("SELECT version, password_hash FROM things")
+    assert after == {"version": 2, "password_hash": "s"}
+    assert row["version"] == 2
+
+
 @pytest.mark.parametrize("caught", [False, True])
 async def test_a_stale_version_refuses_the_whole_transaction(
     database: Database, transactions: Transactions, caught: bool
