@@ -80,7 +80,6 @@ __all__ = [
     "get_quote_by_id",
     "get_redemption",
     "get_voucher",
-    "get_voucher_type",
     "get_voucher_with_zone",
     "has_lost_dispute",
     "has_open_dispute",
