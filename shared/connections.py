@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import SessionTransaction
 
 Fetch = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
 """What executes a statement in a session's transaction and returns its rows, as `fetch` does."""
@@ -100,14 +101,21 @@ async def fetch(
 
 
 async def _adapter_of(session: AsyncSession) -> Any:
-    """Return SQLAlchemy's adapter of the session's connection, read once in a transaction."""
-    transaction = session.sync_session.get_transaction()
+    """Return SQLAlchemy's adapter of the session's connection, looked up once in a transaction.
+
+    The lookup begins the transaction or, inside of one, the savepoint.
+    """
+    transaction = _transaction_of(session)
     if transaction is not None and session.info.get(_TRANSACTION) is transaction:
         return session.info[_ADAPTER]
     adapter = await session.run_sync(lambda inner: inner.connection().connection.dbapi_connection)
-    session.info[_TRANSACTION] = session.sync_session.get_transaction()
-    session.info[_ADAPTER] = adapter
+    session.info[_TRANSACTION], session.info[_ADAPTER] = _transaction_of(session), adapter
     return adapter
+
+
+def _transaction_of(session: AsyncSession) -> SessionTransaction | None:
+    inner = session.sync_session
+    return inner.get_nested_transaction() or inner.get_transaction()
 
 
 async def _raise_translated(
