@@ -10,12 +10,12 @@ from typing import Any, NoReturn, Protocol
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction
 
 Fetch = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
 """What executes a statement in a session's transaction and returns its rows, as `fetch` does."""
 
-_TRANSACTION, _ADAPTER = "carnet.transaction", "carnet.adapter"
+_TRANSACTION, _ADAPTER, _WITH_BEGIN = "carnet.transaction", "carnet.adapter", "carnet.with_begin"
 
 _OPTIONS: Mapping[str, Mapping[Any, str]] = {
     "isolation": {
@@ -67,14 +67,41 @@ class _Transaction:
         self._begin = begin
 
     async def start(self) -> None:
-        first, self._connection.first_statement = self._connection.first_statement, None
-        await self._connection.execute(f"{self._begin};{first}" if first else self._begin)
+        connection = self._connection
+        first, connection.first_statement = connection.first_statement, None
+        try:
+            await connection.execute(f"{self._begin};{first}" if first else self._begin)
+        except asyncpg.PostgresError:
+            # The caller does not end a transaction that did not start: this one failed after BEGIN.
+            if connection.is_in_transaction():
+                await self.rollback()
+            raise
 
     async def commit(self) -> None:
         await self._connection.execute("COMMIT")
 
     async def rollback(self) -> None:
         await self._connection.execute("ROLLBACK")
+
+
+async def execute_early(session: AsyncSession, statement: str) -> None:
+    """Execute a statement without parameters, together with BEGIN if the transaction is to begin.
+
+    So a lock that a transaction takes first has no round trip of its own. If that lock must wait,
+    the statements after it see what was committed meanwhile. The text may consist of constants and
+    of numbers only. Its result is not read, and an error is raised by the transaction's next
+    statement if this one was deferred.
+    """
+    if session.in_transaction():
+        await fetch(session, statement)
+    else:
+        session.info.setdefault(_WITH_BEGIN, []).append(statement)
+
+
+def take_early_statements(session: Session) -> list[str]:
+    """Remove and return the statements that are to be sent with the BEGIN of a session."""
+    statements: list[str] = session.info.pop(_WITH_BEGIN, [])
+    return statements
 
 
 async def fetch(

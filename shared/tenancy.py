@@ -7,7 +7,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from shared.connections import TenantConnection
+from shared.connections import TenantConnection, take_early_statements
 
 _TENANT = "tenant"
 
@@ -83,13 +83,16 @@ def all_tenants(reader: Reading) -> Reading:
 @event.listens_for(Session, "after_begin")
 def _apply(session: Session, _transaction: Any, connection: Connection) -> None:
     tenant: Tenant | None = session.info.get(_TENANT)
-    if tenant is None:
-        return
+    statements = [tenant.statement()] if tenant is not None else []
+    statements += take_early_statements(session)
     driver = connection.connection.driver_connection
     if isinstance(driver, TenantConnection) and not driver.is_in_transaction():
-        driver.first_statement = tenant.statement()
-    else:
-        connection.exec_driver_sql(tenant.statement())
+        if driver.first_statement is not None:
+            statements.insert(0, driver.first_statement)
+        driver.first_statement = ";".join(statements) or None
+        return
+    for statement in statements:
+        connection.exec_driver_sql(statement)
 
 
 def policy_statements(

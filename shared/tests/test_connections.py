@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from shared.connections import TenantConnection
+from shared.connections import TenantConnection, execute_early, fetch
 from shared.db import make_engine
 from shared.settings import asyncpg_url
 from shared.tenancy import EVERYTHING, NOTHING, Tenant, limit_to, see_all_tenants
@@ -58,6 +58,56 @@ async def test_the_tenant_is_sent_with_begin(engine: AsyncEngine) -> None:
     begin, commit = queries
     assert begin == f"BEGIN;{Tenant(7, 70).statement()}"
     assert commit == "COMMIT"
+
+
+LOCKS = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+
+
+def lock(number: int) -> str:
+    return f"SELECT pg_advisory_xact_lock({number})"
+
+
+async def test_early_statements_are_sent_with_begin(engine: AsyncEngine) -> None:
+    queries: list[str] = []
+    async with AsyncSession(engine) as session:
+        await limit_to(session, Tenant(7))
+        await execute_early(session, lock(1))
+        await execute_early(session, lock(2))
+        (await driver_of(session)).add_query_logger(lambda query: queries.append(query.query))
+        assert await session.scalar(LOCKS) == 2
+        await execute_early(session, lock(3))
+        assert await session.scalar(LOCKS) == 3
+        await session.commit()
+        assert await session.scalar(LOCKS) == 0
+    assert queries[0] == f"BEGIN;{Tenant(7).statement()};{lock(1)};{lock(2)}"
+
+
+async def test_a_tenant_that_changes_does_not_remove_an_early_statement(
+    engine: AsyncEngine,
+) -> None:
+    async with AsyncSession(engine) as session:
+        await limit_to(session, Tenant(7))
+        await execute_early(session, lock(1))
+        await session.connection()
+        await limit_to(session, EVERYTHING)
+        assert (await settings_of(session))[0] == "all"
+        assert await session.scalar(LOCKS) == 1
+
+
+@pytest.mark.parametrize("with_tenant", [True, False])
+async def test_an_early_statement_that_fails_leaves_no_transaction(
+    engine: AsyncEngine, with_tenant: bool
+) -> None:
+    for _ in range(2):
+        async with AsyncSession(engine) as session:
+            if with_tenant:
+                await limit_to(session, Tenant(7))
+            await execute_early(session, "SELECT 1 / 0")
+            with pytest.raises(DBAPIError, match="division by zero"):
+                await fetch(session, "SELECT 1")
+        async with AsyncSession(engine) as session:
+            assert not (await driver_of(session)).is_in_transaction()
+            assert await session.scalar(text("SELECT 1")) == 1
 
 
 async def test_every_transaction_of_a_session_has_the_tenant(engine: AsyncEngine) -> None:
