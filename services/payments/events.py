@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.payments.models import (
     DisputeStatus,
     Method,
+    PaymentRow,
     PaymentTransaction,
     RepaymentReason,
     RepaymentStatus,
     Status,
+    row_of,
 )
 from shared import denials
 from shared.changes import Catalogue, record
@@ -54,6 +56,9 @@ class Payment(TypedDict):
     currency: str
     payment_method: Method
     status: Status
+
+
+_PAYMENT_FIELDS = tuple(Payment.__annotations__)
 
 
 class Succeeded(Payment):
@@ -170,20 +175,11 @@ SHAPES: Shapes = {
 }
 
 
+def payment_fields(payment: PaymentRow) -> dict[str, Any]:
+    """Return the fields of `Payment` for an event of a payment."""
+    return {name: payment[name] for name in _PAYMENT_FIELDS}
+
+
 def announce(session: AsyncSession, action: str, payment: PaymentTransaction, **more: Any) -> None:
     """Record a change of a payment; its event has the fields of `Payment` and `more`."""
-    record(
-        session,
-        action,
-        payment,
-        **{
-            "voucher_id": payment.voucher_id,
-            "organization_id": payment.organization_id,
-            "client_id": payment.client_id,
-            "amount": payment.amount,
-            "currency": payment.currency,
-            "payment_method": payment.payment_method,
-            "status": payment.status,
-            **more,
-        },
-    )
+    record(session, action, payment, **{**payment_fields(row_of(payment)), **more})

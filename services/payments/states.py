@@ -1,17 +1,19 @@
 """The steps of a payment: which states may follow which, and what a gateway's report leads to.
 
 Every report of a gateway, in an answer, a webhook or to the reconciler, goes through `judge`. It
-only moves forward: a repeated, late, reordered or contradictory report changes nothing. What staff
-and timers do (paid by hand, failed, cancelled) has its own functions in `service/payments.py`; the
-database's trigger holds every step to `NEXT`.
+only moves forward: a repeated, late, reordered or contradictory report changes nothing. Staff and
+timers make some of the same steps (paid by hand, failed, cancelled). A `PaymentStep` describes what
+a step changes; the database's trigger holds every step to `NEXT`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
-from services.payments.gateways import PaymentOutcome, PaymentReport
+from services.payments.gateways import Failure, PaymentOutcome, PaymentReport
 from services.payments.models import ENDED_UNPAID, Status
+from shared.db import now
 
 _ENDS = {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.QUARANTINED}
 
@@ -38,6 +40,13 @@ _MEANING: Mapping[PaymentOutcome, Status] = {
 }
 
 
+_ACTIONS: Mapping[Status, str] = {
+    Status.PROCESSING: "PROCESS",
+    Status.REQUIRES_ACTION: "REQUIRE_ACTION",
+    Status.CANCELLED: "CANCEL",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ExpectedPayment:
     """A payment as our books have it; `live` is None where there is no gateway."""
@@ -53,6 +62,72 @@ class Verdict:
 
     status: Status
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentStep:
+    """A step of a payment: the columns that it changes, and its event.
+
+    `details` are what the event has beside the fields of every payment.
+    """
+
+    action: str
+    status: Status
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_columns(self, **columns: Any) -> "PaymentStep":
+        """Return the step with more columns, which its event does not name."""
+        return replace(self, columns={**self.columns, **columns})
+
+
+def succeed(captured: Decimal) -> PaymentStep:
+    """Return the step of a payment that was paid."""
+    completed_at = now()
+    return PaymentStep(
+        "SUCCEED",
+        Status.SUCCEEDED,
+        {"captured_amount": captured, "completed_at": completed_at},
+        {"completed_at": completed_at},
+    )
+
+
+def quarantine(reason: str, captured: Decimal) -> PaymentStep:
+    """Return the step that sets a payment aside: the gateway and our books do not agree."""
+    columns = {"quarantine_reason": reason, "captured_amount": captured, "completed_at": now()}
+    return PaymentStep("QUARANTINE", Status.QUARANTINED, columns, {"reason": reason})
+
+
+def fail(failure: Failure) -> PaymentStep:
+    """Return the step that ends an unfinished payment without money."""
+    columns = {
+        "failure_code": failure.code,
+        "failure_message": failure.message,
+        "completed_at": now(),
+    }
+    return PaymentStep("FAIL", Status.FAILED, columns, columns)
+
+
+def cancel() -> PaymentStep:
+    """Return the step that ends an unfinished payment which no gateway has."""
+    return PaymentStep("CANCEL", Status.CANCELLED, {"completed_at": now()})
+
+
+def step_of(verdict: Verdict, report: PaymentReport) -> PaymentStep:
+    """Return the step that a gateway's report makes."""
+    match verdict.status:
+        case Status.SUCCEEDED:
+            step = succeed(report.captured)
+        case Status.QUARANTINED:
+            step = quarantine(verdict.reason or "", report.captured)
+        case Status.FAILED:
+            step = fail(report.failure or Failure("payment_failed", "It failed."))
+        case status:
+            step = PaymentStep(_ACTIONS[status], status)
+    return step.with_columns(
+        gateway_response=dict(report.raw),
+        next_action=dict(report.next_action) if report.next_action else None,
+    )
 
 
 def judge(current: Status, expected: ExpectedPayment, report: PaymentReport) -> Verdict | None:

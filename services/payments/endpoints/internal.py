@@ -21,8 +21,7 @@ routes = router(prefix="/internal", include_in_schema=False)
 @routes.post("/charges", dependencies=[called_by("vouchers")])
 async def charge(body: ChargeCreate, work: InternalWorkDep, gateways: GatewaysDep) -> ChargeRead:
     """Charge a voucher: once, however often this is called."""
-    payment, number = await charges.charge(work.begin, gateways, body)
-    return charge_read(payment, number)
+    return charge_read(await charges.charge(work.begin, gateways, body))
 
 
 @routes.get("/vouchers/{voucher_id}/payment", dependencies=[called_by("vouchers")])

@@ -1,10 +1,12 @@
 """Rows in the form in which the API returns them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from services.payments.gateways import smallest_unit
-from services.payments.models import PaymentTransaction, Status
+from services.payments.models import Status
 from services.payments.queries import PaymentBalance
 from services.payments.schemas import (
     ChargeRead,
@@ -14,22 +16,25 @@ from services.payments.schemas import (
     PaymentRead,
     PaymentState,
 )
-from services.payments.service.payments import PaymentView
+from services.payments.service.payments import NumberedRow, PaymentView
 from shared import csv_files
 
 _COLUMNS = tuple(DayTotal.model_fields)
 _CENT = Decimal("0.01")
 
 
-def charge_read(payment: PaymentTransaction, number: str | None) -> ChargeRead:
+def charge_read(charge: NumberedRow) -> ChargeRead:
     """Return the state of a charge."""
+    payment = charge.payment
     return ChargeRead(
-        transaction_id=payment.id,
-        status=payment.status,
-        next_action=_next_action(payment),
-        failure=_failure(payment),
-        invoice_number=number,
-        completed_at=payment.completed_at,
+        transaction_id=payment["id"],
+        status=payment["status"],
+        next_action=_next_action(
+            payment["status"], payment["void_requested_at"], payment["next_action"]
+        ),
+        failure=_failure(payment["failure_code"], payment["failure_message"]),
+        invoice_number=charge.invoice_number,
+        completed_at=payment["completed_at"],
     )
 
 
@@ -40,6 +45,7 @@ def payment_read(view: PaymentView) -> PaymentRead:
     reason of a quarantine.
     """
     payment = view.payment
+    next_action = _next_action(payment.status, payment.void_requested_at, payment.next_action)
     return PaymentRead(
         id=payment.id,
         voucher_id=payment.voucher_id,
@@ -55,28 +61,26 @@ def payment_read(view: PaymentView) -> PaymentRead:
         refunded_amount=payment.refunded_amount,
         disputed_amount=payment.disputed_amount,
         description=payment.description,
-        failure=_failure(payment),
+        failure=_failure(payment.failure_code, payment.failure_message),
         quarantine_reason=payment.quarantine_reason if view.is_staff else None,
         note=payment.note if view.is_staff else None,
-        next_action=_next_action(payment) if view.is_payer else None,
+        next_action=next_action if view.is_payer else None,
         invoice_number=view.invoice_number,
         created_at=payment.created_at,
         completed_at=payment.completed_at,
     )
 
 
-def _failure(payment: PaymentTransaction) -> FailureRead | None:
-    if payment.failure_code is None:
-        return None
-    return FailureRead(code=payment.failure_code, message=payment.failure_message or "")
+def _failure(code: str | None, message: str | None) -> FailureRead | None:
+    return None if code is None else FailureRead(code=code, message=message or "")
 
 
-def _next_action(payment: PaymentTransaction) -> NextAction | None:
+def _next_action(
+    status: str, void_requested_at: datetime | None, action: Mapping[str, Any] | None
+) -> NextAction | None:
     """Return what the payer must do; None once the voucher was cancelled."""
-    waits = payment.status == Status.REQUIRES_ACTION and payment.void_requested_at is None
-    if not waits or payment.next_action is None:
-        return None
-    return NextAction.model_validate(payment.next_action)
+    waits = status == Status.REQUIRES_ACTION and void_requested_at is None
+    return NextAction.model_validate(action) if waits and action is not None else None
 
 
 def payment_state(balance: PaymentBalance) -> PaymentState:

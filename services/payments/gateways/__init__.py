@@ -72,6 +72,12 @@ class Gateways:
     def __init__(self, by_method: Mapping[str, Gateway], former: Iterable[Gateway] = ()) -> None:
         self._by_method = dict(by_method)
         self._by_name = {gateway.name: gateway for gateway in (*by_method.values(), *former)}
+        # The check looks for every method of the protocol: too slow for each charge.
+        self._online = {
+            name: gateway
+            for name, gateway in self._by_name.items()
+            if isinstance(gateway, OnlineGateway)
+        }
 
     @classmethod
     def open(cls, names: Mapping[str, str], former: Iterable[str] = ()) -> "Gateways":
@@ -101,12 +107,11 @@ class Gateways:
 
     def online(self, name: str) -> OnlineGateway | None:
         """Return the gateway if it charges by itself, else None."""
-        gateway = self._by_name.get(name)
-        return gateway if isinstance(gateway, OnlineGateway) else None
+        return self._online.get(name)
 
     def all_online(self) -> list[OnlineGateway]:
         """Return every gateway that charges by itself."""
-        return [gateway for gateway in self._by_name.values() if isinstance(gateway, OnlineGateway)]
+        return list(self._online.values())
 
     async def aclose(self) -> None:
         """Close every gateway's connections."""

@@ -8,8 +8,10 @@ from services.payments.models.payments import (
     PAID,
     UNFINISHED,
     Method,
+    PaymentRow,
     PaymentTransaction,
     Status,
+    row_of,
 )
 from services.payments.models.refunds import (
     Refund,
@@ -32,6 +34,7 @@ __all__ = [
     "InvoiceKind",
     "InvoiceSeries",
     "Method",
+    "PaymentRow",
     "PaymentTransaction",
     "Refund",
     "RefundSource",
@@ -43,4 +46,5 @@ __all__ = [
     "Status",
     "WebhookEvent",
     "WebhookOutcome",
+    "row_of",
 ]

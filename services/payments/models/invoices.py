@@ -77,7 +77,7 @@ class Invoice(Entity, Base):
 
 
 class InvoiceSeries(Base):
-    """The last number of a series; its row is locked until the number's document is committed."""
+    """The last number of a series; it is locked until the number's document is committed."""
 
     __tablename__ = "invoice_series"
 

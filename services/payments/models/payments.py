@@ -1,5 +1,6 @@
 """Payments: the money for one voucher each."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -9,12 +10,13 @@ from sqlalchemy import (
     CheckConstraint,
     Index,
     UniqueConstraint,
+    inspect,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.payments.gateways import BY_HAND, ChargeOrder
+from services.payments.gateways import BY_HAND
 from services.payments.models.base import Base
 from shared.db import BOOKKEEPING, SECRET, Entity, now
 
@@ -128,13 +130,12 @@ class PaymentTransaction(Entity, Base):
         response = self.gateway_response if self.payment_gateway == BY_HAND else None
         return response.get("note") if response else None
 
-    def order(self) -> ChargeOrder:
-        """Return what the gateway is to charge."""
-        return ChargeOrder(
-            transaction_id=self.id,
-            voucher_id=self.voucher_id,
-            organization_id=self.organization_id,
-            amount=self.amount,
-            currency=self.currency,
-            description=self.description,
-        )
+
+PaymentRow = Mapping[str, Any]
+"""The columns of a payment by name, as they are when it is written without the ORM."""
+
+
+def row_of(payment: PaymentTransaction) -> PaymentRow:
+    """Return the present columns of a payment."""
+    names = (attribute.key for attribute in inspect(PaymentTransaction).column_attrs)
+    return {name: getattr(payment, name) for name in names}

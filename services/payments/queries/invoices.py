@@ -1,21 +1,20 @@
 """Queries of invoices, credit notes and their sellers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, literal, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from services.payments.errors import InvoiceNotFound
 from services.payments.models import (
     Invoice,
     InvoiceKind,
-    SellerChanges,
 )
 from services.payments.schemas import InvoiceRead
+from shared.connections import execute_early, fetch
 from shared.paging import Page
 from shared.reads import JsonQuery, Reader
 
@@ -37,15 +36,20 @@ async def find_invoice(session: AsyncSession, payment_id: int) -> Invoice | None
     )
 
 
-_LOCK_SERIES = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 3)))
-
-
-async def lock_series(session: AsyncSession, organization_id: int, kind: InvoiceKind) -> None:
+async def lock_series(
+    session: AsyncSession, payment_id: int, organization_id: int, kind: InvoiceKind
+) -> None:
     """Keep other transactions from issuing a document of this kind for the organization.
 
-    A lock of the series' row is not enough: there is one row per year, and the year is known later.
+    The payment that it is issued for is locked before, as everywhere: else there would be
+    deadlocks. A lock of the series' row is not enough: there is one row per year, and the year is
+    known later.
     """
-    await session.execute(_LOCK_SERIES, {"name": f"series/{organization_id}/{kind}"})
+    series = f"series/{int(organization_id)}/{InvoiceKind(kind)}"
+    payment = f"SELECT 1 FROM payment_transactions WHERE id = {int(payment_id)} FOR UPDATE"  # noqa: S608
+    # A subquery with FOR UPDATE is executed by itself: the payment is locked before the series.
+    lock = f"SELECT pg_advisory_xact_lock(hashtextextended('{series}', 3)) FROM ({payment}) AS one"  # noqa: S608
+    await execute_early(session, lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +57,42 @@ class IssueBasis:
     """What the next document of an organization depends on.
 
     `seller_changes` are the changed fields of the organization as they are now; `last` is when the
-    document with the highest number was issued, and its date.
+    document with the highest number was issued, and its date; `sequences` are the last numbers of
+    the series of each year. `payment_version` is the version of the payment, which is locked.
     """
 
     seller_changes: dict[str, Any]
     last: tuple[datetime, date] | None
+    sequences: Mapping[int, int]
+    payment_version: int
 
 
-_EARLIER = aliased(Invoice)
-_LAST_ID = (
-    select(_EARLIER.id)
-    .where(
-        _EARLIER.organization_id == bindparam("organization_id"), _EARLIER.kind == bindparam("kind")
-    )
-    .order_by(_EARLIER.year.desc(), _EARLIER.sequence.desc())
-    .limit(1)
-    .scalar_subquery()
-)
-_SELLER_CHANGES = (
-    select(SellerChanges.changes)
-    .where(SellerChanges.organization_id == bindparam("organization_id"))
-    .scalar_subquery()
-)
-_ISSUE_BASIS = (
-    select(_SELLER_CHANGES, Invoice.issued_at, Invoice.issue_date)
-    .select_from(select(literal(1)).subquery())
-    .outerjoin(Invoice, Invoice.id == _LAST_ID)
-)
+_ISSUE_BASIS = """
+SELECT
+    (SELECT changes FROM seller_changes WHERE organization_id = $1) AS seller_changes,
+    (SELECT jsonb_object_agg(year, last_sequence) FROM invoice_series
+        WHERE organization_id = $1 AND kind = $2) AS sequences,
+    (SELECT version FROM payment_transactions WHERE id = $3) AS payment_version,
+    last.issued_at, last.issue_date
+FROM (SELECT 1) AS one LEFT JOIN (
+    SELECT issued_at, issue_date FROM invoices WHERE organization_id = $1 AND kind = $2
+    ORDER BY year DESC, sequence DESC LIMIT 1
+) AS last ON true
+"""
 
 
 async def get_issue_basis(
-    session: AsyncSession, organization_id: int, kind: InvoiceKind
+    session: AsyncSession, payment_id: int, organization_id: int, kind: InvoiceKind
 ) -> IssueBasis:
     """Return what an organization's next document of this kind depends on."""
-    parameters = {"organization_id": organization_id, "kind": kind}
-    changes, issued_at, issue_date = (await session.execute(_ISSUE_BASIS, parameters)).one()
-    return IssueBasis(changes or {}, (issued_at, issue_date) if issued_at else None)
+    [row] = await fetch(session, _ISSUE_BASIS, organization_id, kind, payment_id)
+    issued_at, sequences = row["issued_at"], row["sequences"] or {}
+    return IssueBasis(
+        seller_changes=row["seller_changes"] or {},
+        last=(issued_at, row["issue_date"]) if issued_at else None,
+        sequences={int(year): sequence for year, sequence in sequences.items()},
+        payment_version=row["payment_version"],
+    )
 
 
 _LIST = JsonQuery(

@@ -35,6 +35,7 @@ from services.payments.models import (
     WebhookEvent,
 )
 from services.payments.schemas import FailureRead, PaymentRead
+from shared.connections import execute_early, fetch
 from shared.db import now
 from shared.json_rows import json_object
 from shared.paging import Page
@@ -91,12 +92,18 @@ async def get_payment(
     return payment
 
 
-_LOCK_VOUCHER = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 3)))
-
-
 async def lock_voucher(session: AsyncSession, voucher_id: int) -> None:
     """Keep other transactions from creating a payment for this voucher."""
-    await session.execute(_LOCK_VOUCHER, {"name": f"voucher/{voucher_id}"})
+    lock = f"SELECT pg_advisory_xact_lock(hashtextextended('voucher/{int(voucher_id)}', 3))"
+    await execute_early(session, lock)
+
+
+_HAS_PAYMENT = "SELECT 1 FROM payment_transactions WHERE voucher_id = $1 LIMIT 1"
+
+
+async def has_payment(session: AsyncSession, voucher_id: int) -> bool:
+    """Return whether a voucher has a payment."""
+    return bool(await fetch(session, _HAS_PAYMENT, voucher_id))
 
 
 _LOCK_PAYMENT_OF_VOUCHER = (

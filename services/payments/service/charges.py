@@ -24,10 +24,11 @@ from services.payments.gateways import (
     OnlineGateway,
     PaymentReport,
 )
-from services.payments.models import PaymentTransaction, Status
+from services.payments.models import PaymentRow, PaymentTransaction, Status, row_of
 from services.payments.schemas import ChargeCreate
 from services.payments.service import payments
-from services.payments.service.payments import PaymentView, view_of
+from services.payments.service.payments import NumberedRow, PaymentView, view_of
+from services.payments.states import fail
 from shared.actors import Actor
 from shared.errors import Invalid, ServiceUnavailable
 from shared.failpoints import failpoint
@@ -46,10 +47,6 @@ CONFIRM_FIRST = (
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Opens a transaction that sees the payment."""
-
-
-NumberedCharge = tuple[PaymentTransaction, str | None]
-"""A payment and the number of its invoice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +70,17 @@ class ChargeAttempt:
     """
 
     gateway: OnlineGateway
-    payment: PaymentTransaction
-    order: ChargeOrder
-    gateway_id: str | None
+    payment: PaymentRow
     preparation: Preparation | None
 
+    @property
+    def gateway_id(self) -> str | None:
+        """The id of the intent that was committed with the payment."""
+        gateway_id: str | None = self.payment["gateway_transaction_id"]
+        return gateway_id
 
-async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> NumberedCharge:
+
+async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> NumberedRow:
     """Charge a voucher, once however often it is called; return it with its invoice number.
 
     Raises ChargeDiffers, and ServiceUnavailable when nothing was tried: call again.
@@ -87,20 +88,23 @@ async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> Numbe
     token = terms.payment_token
     preparation = await _prepare_first(gateways, terms)
     async with begin() as session:
-        payment = await payments.open_payment(
-            session, gateways, terms, attempting=token is not None
-        )
-        attempt = await _begin_attempt(session, gateways, payment, token, preparation)
+        attempt = await _begin_first(session, terms, preparation)
+        payment = attempt.payment if attempt else None
+        if payment is None:
+            opened = await payments.open_payment(
+                session, gateways, terms, attempting=token is not None
+            )
+            attempt = await _begin_attempt(session, gateways, opened, token, preparation)
+            payment = row_of(opened)
     failpoint("charge.opened")
-    payment_id = payment.id
     if preparation is not None:
-        await _cancel_if_unused(preparation, payment)
-    row = await _run_attempt(begin, attempt, token)
-    if row is not None:
-        return row
+        await _cancel_if_unused(preparation, payment["gateway_transaction_id"])
+    result = await _run_attempt(begin, attempt, token)
+    if result is not None:
+        return result
     async with begin() as session:
-        payment, number = await queries.get_payment_with_number(session, payment_id)
-        return payment, number
+        entity, number = await queries.get_payment_with_number(session, payment["id"])
+        return NumberedRow(row_of(entity), number)
 
 
 async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation | None:
@@ -108,10 +112,8 @@ async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation
 
     Its id is then stored together with the payment, in one transaction.
     """
-    gateway = gateways.for_method(terms.payment_method)
-    if not terms.first or not terms.amount or not isinstance(gateway, OnlineGateway):
-        return None
-    if terms.payment_token is None:
+    gateway = gateways.online(gateways.for_method(terms.payment_method).name)
+    if gateway is None or terms.payment_token is None or not terms.first or not terms.amount:
         return None
     order = ChargeOrder(
         transaction_id=None,
@@ -124,13 +126,35 @@ async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation
     return await _prepare_at_gateway(gateway, order, terms.payment_token)
 
 
-async def _cancel_if_unused(preparation: Preparation, payment: PaymentTransaction) -> None:
+async def _begin_first(
+    session: AsyncSession, terms: ChargeCreate, preparation: Preparation | None
+) -> ChargeAttempt | None:
+    """Store the payment of a voucher with the id of the intent that is prepared for it.
+
+    Return None if there is no intent, or if the voucher has a payment already.
+    """
+    if preparation is None or preparation.gateway_id is None:
+        return None
+    await queries.lock_voucher(session, terms.voucher_id)
+    if await queries.has_payment(session, terms.voucher_id):
+        return None
+    payment = await payments.insert_payment(
+        session,
+        terms,
+        preparation.gateway,
+        status=Status.PROCESSING,
+        gateway_id=preparation.gateway_id,
+    )
+    return ChargeAttempt(preparation.gateway, payment, preparation)
+
+
+async def _cancel_if_unused(preparation: Preparation, stored_id: str | None) -> None:
     """Cancel the intent of a voucher whose payment has another, or does not need one any more.
 
     Two calls with one idempotency key have one intent: it may be the stored one.
     """
     intent_id = preparation.gateway_id
-    if intent_id is not None and intent_id != payment.gateway_transaction_id:
+    if intent_id is not None and intent_id != stored_id:
         await _cancel_unused(preparation.gateway, intent_id)
 
 
@@ -206,14 +230,12 @@ async def _begin_attempt(
     if preparation is not None and payment.gateway_transaction_id is None:
         payment.gateway_transaction_id = preparation.gateway_id
     await session.flush()
-    return ChargeAttempt(
-        gateway, payment, payment.order(), payment.gateway_transaction_id, preparation
-    )
+    return ChargeAttempt(gateway, row_of(payment), preparation)
 
 
 async def _run_attempt(
     begin: Begin, attempt: ChargeAttempt | None, token: SecretStr | None
-) -> NumberedCharge | None:
+) -> NumberedRow | None:
     """Take a payment as far as possible now; safe to repeat and to race.
 
     Return the payment if it was changed and is known without another look.
@@ -235,32 +257,28 @@ async def _run_attempt(
     failpoint("charge.confirmed")
     if attempt.gateway_id is not None:
         return await _settle(begin, attempt, report)
-    await apply_answer(begin, attempt.gateway, attempt.payment.id, report)
+    await apply_answer(begin, attempt.gateway, attempt.payment["id"], report)
     return None
 
 
 async def _settle(
     begin: Begin, attempt: ChargeAttempt, report: PaymentReport
-) -> NumberedCharge | None:
-    """Apply a gateway's answer to the payment as this call committed it, without a lock.
+) -> NumberedRow | None:
+    """Apply a gateway's answer to the payment as this call committed it, without reading it again.
 
     Its version shows whether another transaction has changed it since, such as a webhook's: then
     the payment is locked and read again. Return None in that case, and when nothing changed.
     """
-    payment, payment_id, version = attempt.payment, attempt.payment.id, attempt.payment.version
+    gateway, payment = attempt.gateway, attempt.payment
     try:
         async with begin() as session:
-            session.add(payment)
-            invoice = await payments.apply_report(
-                session, payment, report, live=attempt.gateway.live
-            )
+            result = await payments.apply_report(session, payment, report, live=gateway.live)
     except StaleDataError:
-        await apply_answer(begin, attempt.gateway, payment_id, report)
+        await apply_answer(begin, gateway, payment["id"], report)
         return None
-    await _end_attempt(attempt.gateway, report, has_failed=payment.status == Status.FAILED)
-    if payment.version == version:
-        return None
-    return payment, invoice.number if invoice else None
+    status = result.payment["status"] if result else payment["status"]
+    await _end_attempt(gateway, report, has_failed=status == Status.FAILED)
+    return result
 
 
 async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> str | None:
@@ -271,21 +289,33 @@ async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> st
     """
     preparation = attempt.preparation
     if preparation is None:
-        preparation = await _prepare_at_gateway(attempt.gateway, attempt.order, token)
+        order = _order_of(attempt.payment)
+        preparation = await _prepare_at_gateway(attempt.gateway, order, token)
     answer = preparation.answer
     if isinstance(answer, GatewayUnavailable):
         log.warning("gateway_unavailable", step="prepare", cause=str(answer))
         detail = "The payment gateway does not answer. Try again later."
         raise ServiceUnavailable(detail) from answer
     async with begin() as session:
-        payment = await queries.lock_payment(session, attempt.payment.id)
+        payment = await queries.lock_payment(session, attempt.payment["id"])
         if payment.is_unfinished and payment.gateway_transaction_id is None:
             if isinstance(answer, GatewayRefused):
-                payments.fail_payment(session, payment, answer.failure)
+                await payments.change_payment(session, payment, fail(answer.failure))
             else:
                 payment.gateway_transaction_id = answer.gateway_id
-    await _cancel_if_unused(preparation, payment)
+    await _cancel_if_unused(preparation, payment.gateway_transaction_id)
     return None if isinstance(answer, GatewayRefused) else payment.gateway_transaction_id
+
+
+def _order_of(payment: PaymentRow) -> ChargeOrder:
+    return ChargeOrder(
+        transaction_id=payment["id"],
+        voucher_id=payment["voucher_id"],
+        organization_id=payment["organization_id"],
+        amount=payment["amount"],
+        currency=payment["currency"],
+        description=payment["description"],
+    )
 
 
 async def _prepare_at_gateway(
@@ -322,10 +352,10 @@ async def apply_answer(
 ) -> None:
     """Apply a gateway's answer; cancel a failed intent there, so that it is not paid later."""
     async with begin() as session:
-        payment = await queries.lock_payment(session, payment_id)
-        await payments.apply_report(session, payment, report, live=gateway.live)
-        has_failed = payment.status == Status.FAILED
-    await _end_attempt(gateway, report, has_failed=has_failed)
+        payment = row_of(await queries.lock_payment(session, payment_id))
+        result = await payments.apply_report(session, payment, report, live=gateway.live)
+        status = result.payment["status"] if result else payment["status"]
+    await _end_attempt(gateway, report, has_failed=status == Status.FAILED)
 
 
 async def _end_attempt(gateway: OnlineGateway, report: PaymentReport, *, has_failed: bool) -> None:

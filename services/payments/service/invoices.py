@@ -6,9 +6,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import bindparam, case, func
+from sqlalchemy import case, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.exc import StaleDataError
 
 from services.payments import access, queries
 from services.payments.errors import InvoiceNotFound
@@ -16,21 +17,26 @@ from services.payments.models import (
     Invoice,
     InvoiceKind,
     InvoiceSeries,
+    PaymentRow,
     PaymentTransaction,
     Refund,
     SellerChanges,
+    row_of,
 )
 from services.payments.queries import DaySums, SeriesNumbers
 from shared.actors import Actor
-from shared.changes import record
 from shared.db import now
 from shared.errors import Invalid
 from shared.paging import Page
 from shared.reads import Reader
 from shared.work import Work
+from shared.writes import Writes
 
 LONGEST_DAYS = 366
 """The longest span of days that totals are computed for."""
+
+_COPIED = ("organization_id", "client_id", "currency", "payment_method", "buyer")
+"""The columns that a document has of its payment."""
 
 _MARK = {InvoiceKind.INVOICE: "", InvoiceKind.CREDIT_NOTE: "-CN"}
 
@@ -135,26 +141,30 @@ def date_document(moment: datetime, zone: ZoneInfo, *earlier: DocumentDate | Non
     )
 
 
-async def issue_invoice(session: AsyncSession, payment: PaymentTransaction) -> Invoice:
-    """Issue the invoice of a payment, in the transaction that marks it succeeded."""
-    line = _line(payment.description, str(payment.amount))
-    return await _issue(session, payment, InvoiceKind.INVOICE, total=payment.amount, lines=[line])
+async def add_invoice(writes: Writes, session: AsyncSession, payment: PaymentRow) -> str:
+    """Add the invoice of a payment to the writes that mark it succeeded; return its number."""
+    line = _line(payment["description"], str(payment["amount"]))
+    return await _add_document(
+        writes, session, payment, InvoiceKind.INVOICE, total=payment["amount"], lines=[line]
+    )
 
 
 async def issue_credit_note(
     session: AsyncSession, payment: PaymentTransaction, refund: Refund
-) -> Invoice | None:
+) -> str | None:
     """Issue the credit note of a refund, in the transaction that marks it succeeded.
 
-    Return None when there is no invoice to correct: nothing was sold for the money of a quarantined
-    payment.
+    Return its number, or None when there is no invoice to correct: nothing was sold for the money
+    of a quarantined payment.
     """
     invoice = await queries.find_invoice(session, payment.id)
     if invoice is None:
         return None
-    return await _issue(
+    writes = Writes(session)
+    number = await _add_document(
+        writes,
         session,
-        payment,
+        row_of(payment),
         InvoiceKind.CREDIT_NOTE,
         corrects=DocumentDate(invoice.issued_at, invoice.issue_date),
         total=refund.amount,
@@ -162,71 +172,66 @@ async def issue_credit_note(
         refund_id=refund.id,
         corrects_number=invoice.number,
     )
+    await writes.send()
+    return number
 
 
-async def _issue(
+async def _add_document(
+    writes: Writes,
     session: AsyncSession,
-    payment: PaymentTransaction,
+    payment: PaymentRow,
     kind: InvoiceKind,
     *,
     corrects: DocumentDate | None = None,
     **columns: Any,
-) -> Invoice:
+) -> str:
+    """Add a document to the writes; return its number. Raises StaleDataError.
+
+    The payment must be as it was last committed or flushed.
+    """
+    organization_id = payment["organization_id"]
     # Read the time after the lock: a later number must not have an earlier date.
-    await queries.lock_series(session, payment.organization_id, kind)
-    basis = await queries.get_issue_basis(session, payment.organization_id, kind)
-    seller = payment.seller | basis.seller_changes
+    await queries.lock_series(session, payment["id"], organization_id, kind)
+    basis = await queries.get_issue_basis(session, payment["id"], organization_id, kind)
+    if basis.payment_version != payment["version"]:
+        # The payment's own write would find it too late: it may have this document already.
+        raise StaleDataError(f"payment {payment['id']} was changed since it was read")
+    seller = payment["seller"] | basis.seller_changes
     zone = ZoneInfo(str(seller.get("timezone") or "UTC"))
     last = DocumentDate(*basis.last) if basis.last else None
     document_date = date_document(now(), zone, last, corrects)
-    sequence = await _take_number(session, payment.organization_id, kind, document_date.year)
-    invoice = Invoice(
-        organization_id=payment.organization_id,
-        client_id=payment.client_id,
-        transaction_id=payment.id,
-        kind=kind,
-        number=number_of(seller, kind, document_date.year, sequence),
-        year=document_date.year,
-        sequence=sequence,
-        issued_at=document_date.issued_at,
-        issue_date=document_date.issue_date,
-        currency=payment.currency,
-        payment_method=payment.payment_method,
-        seller=seller,
-        buyer=payment.buyer,
+    sequence = basis.sequences.get(document_date.year, 0) + 1
+    _add_sequence(writes, organization_id, kind, document_date.year, sequence)
+    number = number_of(seller, kind, document_date.year, sequence)
+    document = {
+        **{name: payment[name] for name in _COPIED},
+        "transaction_id": payment["id"],
+        "kind": kind,
+        "number": number,
+        "year": document_date.year,
+        "sequence": sequence,
+        "issued_at": document_date.issued_at,
+        "issue_date": document_date.issue_date,
+        "seller": seller,
         **columns,
-    )
-    session.add(invoice)
-    record(session, "CREATE", invoice, voucher_id=payment.voucher_id)
-    return invoice
+    }
+    details = {"voucher_id": payment["voucher_id"]}
+    writes.insert(Invoice, document, action="CREATE", details=details)
+    return number
 
 
-_TAKE_NUMBER = (
-    insert(InvoiceSeries)
-    .values(
-        organization_id=bindparam("organization_id"),
-        kind=bindparam("kind"),
-        year=bindparam("year"),
-        last_sequence=1,
-    )
-    .on_conflict_do_update(
-        index_elements=["organization_id", "kind", "year"],
-        set_={"last_sequence": InvoiceSeries.last_sequence + 1},
-    )
-    .returning(InvoiceSeries.last_sequence)
-)
+def _add_sequence(
+    writes: Writes, organization_id: int, kind: InvoiceKind, year: int, sequence: int
+) -> None:
+    """Add the next number of a series, which is locked until the transaction ends.
 
-
-async def _take_number(
-    session: AsyncSession, organization_id: int, kind: InvoiceKind, year: int
-) -> int:
-    """Take the next number of a series; `queries.lock_series` comes first.
-
-    The series' row stays locked until the transaction ends: a sequence of the database would be
-    faster and leave a gap at every rollback.
+    A sequence of the database would be faster and leave a gap at every rollback.
     """
-    parameters = {"organization_id": organization_id, "kind": kind, "year": year}
-    return int((await session.execute(_TAKE_NUMBER, parameters)).scalar_one())
+    series = {"organization_id": organization_id, "kind": kind, "year": year}
+    if sequence == 1:
+        writes.insert_many(InvoiceSeries, [{**series, "last_sequence": sequence}])
+    else:
+        writes.update(InvoiceSeries, {"last_sequence": sequence}, where=series)
 
 
 async def record_seller_changes(

@@ -3,7 +3,6 @@
 Every function works in the transaction of its caller.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -18,18 +17,27 @@ from services.payments.errors import (
     PaymentNotFound,
     PaymentNotPending,
 )
-from services.payments.events import announce
-from services.payments.gateways import BY_HAND, Failure, Gateways, OnlineGateway, PaymentReport
-from services.payments.models import PAID, Invoice, PaymentTransaction, Status
+from services.payments.events import announce, payment_fields
+from services.payments.gateways import BY_HAND, Gateway, Gateways, PaymentReport
+from services.payments.models import PAID, PaymentRow, PaymentTransaction, Status, row_of
 from services.payments.queries import NumberedPayment, PaymentBalance, PaymentFilter, PaymentViewer
 from services.payments.schemas import PaymentTerms, plain
 from services.payments.service import invoices, refunds
-from services.payments.states import ExpectedPayment, contradiction_of, judge
+from services.payments.states import (
+    ExpectedPayment,
+    PaymentStep,
+    cancel,
+    contradiction_of,
+    judge,
+    step_of,
+    succeed,
+)
 from services.payments.telemetry import CONTRADICTIONS, QUARANTINED, SETTLED
 from shared.actors import Actor
 from shared.db import now
 from shared.paging import Page
 from shared.reads import Document, Reader
+from shared.writes import Writes
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +50,14 @@ class PaymentView:
     invoice_number: str | None
     is_payer: bool
     is_staff: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedRow:
+    """A payment as it was written last, and the number of its invoice."""
+
+    payment: PaymentRow
+    invoice_number: str | None
 
 
 def view_of(actor: Actor, row: NumberedPayment) -> PaymentView:
@@ -105,8 +121,8 @@ async def open_payment(
 ) -> PaymentTransaction:
     """Return the payment of a voucher, created if there is none; what costs nothing is paid.
 
-    `attempting` states that a card is charged next. A new payment is written by the next flush.
-    Raises ChargeDiffers when there is a payment of other terms.
+    `attempting` states that a card is charged next. Raises ChargeDiffers when there is a payment of
+    other terms.
     """
     await queries.lock_voucher(session, terms.voucher_id)
     existing = await queries.lock_payment_of_voucher(session, terms.voucher_id)
@@ -116,20 +132,41 @@ async def open_payment(
             raise ChargeDiffers
         return existing
     gateway = gateways.for_method(terms.payment_method) if terms.amount else gateways.named(BY_HAND)
-    attempting = attempting and isinstance(gateway, OnlineGateway)
-    payment = PaymentTransaction(
-        **terms.model_dump(include=set(PaymentTerms.model_fields) - {"buyer", "seller"}),
-        buyer=plain(terms.buyer),
-        seller=plain(terms.seller),
-        payment_gateway=gateway.name,
-        status=Status.PROCESSING if attempting else Status.PENDING,
-    )
-    session.add(payment)
-    announce(session, "CHARGE", payment)
-    if not payment.amount:
-        await session.flush()
-        await _succeed(session, payment, Decimal(0))
-    return payment
+    is_online = gateways.online(gateway.name) is not None
+    status = Status.PROCESSING if attempting and is_online else Status.PENDING
+    row = await insert_payment(session, terms, gateway, status=status)
+    if not terms.amount:
+        await take_step(session, row, succeed(Decimal(0)))
+    return await queries.get_payment(session, row["id"])
+
+
+async def insert_payment(
+    session: AsyncSession,
+    terms: PaymentTerms,
+    gateway: Gateway,
+    *,
+    status: Status,
+    gateway_id: str | None = None,
+) -> PaymentRow:
+    """Store the payment of a voucher that has none. The voucher must be locked."""
+    values = {
+        "organization_id": terms.organization_id,
+        "voucher_id": terms.voucher_id,
+        "client_id": terms.client_id,
+        "amount": terms.amount,
+        "currency": terms.currency,
+        "payment_method": terms.payment_method,
+        "description": terms.description,
+        "buyer": plain(terms.buyer),
+        "seller": plain(terms.seller),
+        "payment_gateway": gateway.name,
+        "gateway_transaction_id": gateway_id,
+        "status": status,
+    }
+    writes = Writes(session)
+    payment = writes.insert(PaymentTransaction, values, action="CHARGE")
+    await writes.send()
+    return payment.values
 
 
 def begin_attempt(session: AsyncSession, payment: PaymentTransaction) -> None:
@@ -140,45 +177,54 @@ def begin_attempt(session: AsyncSession, payment: PaymentTransaction) -> None:
         announce(session, "PROCESS", payment)
 
 
-_ACTIONS: Mapping[Status, str] = {
-    Status.PROCESSING: "PROCESS",
-    Status.REQUIRES_ACTION: "REQUIRE_ACTION",
-    Status.CANCELLED: "CANCEL",
-}
-
-
 async def apply_report(
-    session: AsyncSession, payment: PaymentTransaction, report: PaymentReport, *, live: bool | None
-) -> Invoice | None:
-    """Apply a gateway's report to a payment; return the invoice if it was issued by this.
+    session: AsyncSession, payment: PaymentRow, report: PaymentReport, *, live: bool | None
+) -> NumberedRow | None:
+    """Apply a gateway's report to a payment; return None if it changes nothing.
 
-    The payment must be locked, or be as it was last committed: then StaleDataError is raised if it
-    was changed since. An answer, a webhook and the reconciler all end here.
+    The payment must be as it was last committed or flushed: StaleDataError is raised if another
+    transaction has changed it since. An answer, a webhook and the reconciler all end here.
     """
-    expected = ExpectedPayment(payment.amount, payment.currency, live)
-    verdict = judge(Status(payment.status), expected, report)
+    expected = ExpectedPayment(payment["amount"], payment["currency"], live)
+    verdict = judge(Status(payment["status"]), expected, report)
     if verdict is None:
         reason = contradiction_of(expected, report)
         if reason is not None:
             report_contradiction(payment, reason)
         return None
-    invoice = None
-    payment.gateway_response = dict(report.raw)
-    payment.next_action = dict(report.next_action) if report.next_action else None
-    match verdict.status:
-        case Status.SUCCEEDED:
-            invoice = await _succeed(session, payment, report.captured)
-        case Status.QUARANTINED:
-            await quarantine_payment(session, payment, verdict.reason or "", report.captured)
-        case Status.FAILED:
-            failure = report.failure or Failure("payment_failed", "It failed.")
-            fail_payment(session, payment, failure)
-        case _:
-            payment.status = verdict.status
-            announce(session, _ACTIONS[verdict.status], payment)
+    result = await take_step(session, payment, step_of(verdict, report))
+    SETTLED.labels(verdict.status).inc()
+    return result
+
+
+async def take_step(session: AsyncSession, payment: PaymentRow, step: PaymentStep) -> NumberedRow:
+    """Change a payment by a step; a payment that succeeds gets its invoice.
+
+    Raises StaleDataError if another transaction has changed the payment since it was read.
+    """
+    writes, details, number = Writes(session), dict(step.details), None
+    if step.status == Status.SUCCEEDED:
+        number = await invoices.add_invoice(writes, session, payment)
+        details["invoice_number"] = number
+    columns = {"status": step.status, **step.columns}
+    details = payment_fields({**payment, **columns}) | details
+    row = writes.change(PaymentTransaction, payment, columns, action=step.action, details=details)
+    await writes.send()
+    if step.status == Status.QUARANTINED:
+        QUARANTINED.inc()
+        log.error("payment_quarantined", payment_id=payment["id"], **step.details)
+    if step.status == Status.SUCCEEDED and payment["void_requested_at"] is not None:
+        await refunds.give_back_all(session, await queries.lock_payment(session, payment["id"]))
+    return NumberedRow(row.values, number)
+
+
+async def change_payment(
+    session: AsyncSession, payment: PaymentTransaction, step: PaymentStep
+) -> None:
+    """Change a locked payment by a step."""
     await session.flush()
-    SETTLED.labels(payment.status).inc()
-    return invoice
+    await take_step(session, row_of(payment), step)
+    await session.refresh(payment)
 
 
 async def mark_paid(
@@ -194,76 +240,17 @@ async def mark_paid(
         raise NotPaidByHand
     if payment.status != Status.PENDING or payment.void_requested_at is not None:
         raise PaymentNotPending
-    payment.gateway_response = {"note": note}
-    await _succeed(session, payment, payment.amount)
+    step = succeed(payment.amount).with_columns(gateway_response={"note": note})
+    await change_payment(session, payment, step)
     SETTLED.labels(payment.status).inc()
     return view_of(actor, await queries.get_payment_with_number(session, payment_id))
 
 
-async def _succeed(
-    session: AsyncSession, payment: PaymentTransaction, captured: Decimal
-) -> Invoice:
-    payment.status = Status.SUCCEEDED
-    payment.captured_amount = captured
-    payment.completed_at = now()
-    # The payment's row is locked before the series, as everywhere: else there would be deadlocks.
-    await session.flush()
-    invoice = await invoices.issue_invoice(session, payment)
-    announce(
-        session,
-        "SUCCEED",
-        payment,
-        invoice_number=invoice.number,
-        completed_at=payment.completed_at,
-    )
-    if payment.void_requested_at is not None:
-        await refunds.give_back_all(session, payment)
-    return invoice
-
-
-async def quarantine_payment(
-    session: AsyncSession, payment: PaymentTransaction, reason: str, captured: Decimal
-) -> None:
-    """Set a payment aside for a person: the gateway and our books do not agree."""
-    payment.status = Status.QUARANTINED
-    payment.quarantine_reason = reason
-    payment.captured_amount = captured
-    payment.completed_at = now()
-    announce(session, "QUARANTINE", payment, reason=reason)
-    # If another transaction was faster, this raises StaleDataError: it has counted the payment.
-    await session.flush()
-    QUARANTINED.inc()
-    log.error("payment_quarantined", payment_id=payment.id, reason=reason)
-
-
-def report_contradiction(payment: PaymentTransaction, reason: str) -> None:
+def report_contradiction(payment: PaymentRow, reason: str) -> None:
     """Count and log what contradicts a payment whose state it cannot change any more."""
-    if payment.status != Status.QUARANTINED:
+    if payment["status"] != Status.QUARANTINED:
         CONTRADICTIONS.inc()
-        log.error("payment_contradicted", payment_id=payment.id, reason=reason)
-
-
-def fail_payment(session: AsyncSession, payment: PaymentTransaction, failure: Failure) -> None:
-    """End a payment without money; the payment must be unfinished."""
-    payment.status = Status.FAILED
-    payment.failure_code = failure.code
-    payment.failure_message = failure.message
-    payment.completed_at = now()
-    announce(
-        session,
-        "FAIL",
-        payment,
-        failure_code=failure.code,
-        failure_message=failure.message,
-        completed_at=payment.completed_at,
-    )
-
-
-def cancel_payment(session: AsyncSession, payment: PaymentTransaction) -> None:
-    """End a payment that no gateway has; it must be unfinished."""
-    payment.status = Status.CANCELLED
-    payment.completed_at = now()
-    announce(session, "CANCEL", payment)
+        log.error("payment_contradicted", payment_id=payment["id"], reason=reason)
 
 
 async def close_by_hand(session: AsyncSession, voucher_id: int) -> None:
@@ -291,7 +278,7 @@ async def void_payment_of_voucher(session: AsyncSession, voucher_id: int) -> Non
     if payment is None:
         return
     if payment.is_unfinished and payment.gateway_transaction_id is None:
-        cancel_payment(session, payment)
+        await change_payment(session, payment, cancel())
     elif payment.is_unfinished:
         payment.void_requested_at = payment.void_requested_at or now()
     elif payment.status in PAID:

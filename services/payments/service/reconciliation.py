@@ -22,6 +22,7 @@ from services.payments.gateways import (
 )
 from services.payments.models import PaymentTransaction, RepaymentReason, Status
 from services.payments.service import charges, payments, refund_attempts, refunds, webhooks
+from services.payments.states import cancel, fail
 from services.payments.telemetry import REPAYMENTS_DUE
 from shared.db import now
 from shared.transactions import Transactions
@@ -126,9 +127,9 @@ class Reconciler:
                 return
             is_interrupted = payment.status == Status.PROCESSING
             if is_interrupted and _is_older(payment, self.deadlines.give_up_after):
-                payments.fail_payment(session, payment, INTERRUPTED)
+                await payments.change_payment(session, payment, fail(INTERRUPTED))
             elif self._is_expired(payment):
-                payments.cancel_payment(session, payment)
+                await payments.change_payment(session, payment, cancel())
 
     def _is_expired(self, payment: PaymentTransaction) -> bool:
         waits_for_payer = payment.status in (Status.PENDING, Status.REQUIRES_ACTION)
@@ -142,7 +143,7 @@ class Reconciler:
         before = now() - CLOSED_FOR
         async with self.transactions.system() as session:
             for payment in await queries.lock_closed_payments(session, before, BATCH):
-                payments.cancel_payment(session, payment)
+                await payments.change_payment(session, payment, cancel())
 
     async def count_repayments(self) -> None:
         """Set the metric of repayments that are due, by reason."""

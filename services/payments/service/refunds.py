@@ -294,10 +294,9 @@ async def _succeed(session: AsyncSession, payment: PaymentTransaction, refund: R
     payment.refunded_amount += refund.amount
     if payment.status in PAID:
         payment.status = after_refund(payment.captured_amount, payment.refunded_amount)
-    credit_note = await invoices.issue_credit_note(session, payment, refund)
     details = {
         "refunded_amount": payment.refunded_amount,
-        "credit_note_number": credit_note.number if credit_note else None,
+        "credit_note_number": await invoices.issue_credit_note(session, payment, refund),
     }
     announce(session, "REFUND", payment, refund_id=refund.id, **details)
     record(

@@ -31,8 +31,10 @@ from services.payments.models import (
     PaymentTransaction,
     WebhookEvent,
     WebhookOutcome,
+    row_of,
 )
 from services.payments.service import disputes, payments, refunds
+from services.payments.states import quarantine
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
 from shared.failpoints import failpoint
@@ -203,13 +205,16 @@ async def _apply(
     if payment.gateway_transaction_id is None and report.captured > 0 and is_unpaid:
         payment.gateway_transaction_id = report.gateway_id
     if payment.gateway_transaction_id == report.gateway_id:
-        await payments.apply_report(session, payment, report, live=gateway.live)
+        await session.flush()
+        if await payments.apply_report(session, row_of(payment), report, live=gateway.live):
+            await session.refresh(payment)
         for refund_report in report.refunds or ():
             await refunds.apply_refund_report(session, payment, refund_report)
     elif report.captured > 0 and is_unpaid:
-        await payments.quarantine_payment(session, payment, OTHER_INTENT_PAID, report.captured)
+        step = quarantine(OTHER_INTENT_PAID, report.captured)
+        await payments.change_payment(session, payment, step)
     elif report.captured > report.refunded:
-        payments.report_contradiction(payment, OTHER_INTENT_PAID)
+        payments.report_contradiction(row_of(payment), OTHER_INTENT_PAID)
     await session.flush()
     return payment.version != before
 

@@ -321,10 +321,10 @@ async def test_a_quarantine_that_a_webhook_has_entered_is_counted_once(
 
     network.meanwhile = report
     counted = QUARANTINED._value.get()
-    row, _ = await charges.charge(
+    charged = await charges.charge(
         transactions.system, gateways, ChargeCreate.model_validate(first())
     )
-    assert row.status == "quarantined"
+    assert charged.payment["status"] == "quarantined"
     assert (await types(database)).count("payments.payment.quarantined.v1") == 1
     assert QUARANTINED._value.get() == counted + 1
 
