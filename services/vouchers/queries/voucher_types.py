@@ -58,7 +58,6 @@ _OFFERS = JsonQuery(
     },
     order=(VoucherType.id,),
 )
-_TYPE = VoucherType.__table__.columns
 _OFFERED = SelectedColumns(VoucherType, "t")
 _SELLER = SelectedColumns(OrganizationCopy, "o", start=_OFFERED.end)
 _BUYER = SelectedColumns(ClientCopy, "c", start=_SELLER.end)
