@@ -144,7 +144,13 @@ class Books(RuleBasedStateMachine):
         token = self.world.run(self.world.issuer.card(card)) if card == SECURE else card
         body = ChargeCreate.model_validate(order(amount=amount, payment_token=token, first=first))
         self.charge(body, fault)
+        self.world.run(self._receive_purchase(body))
         return body
+
+    async def _receive_purchase(self, body: ChargeCreate) -> None:
+        """Handle the event of the purchase: a crash in the first call has left no payment."""
+        async with self.world.begin() as session:
+            await payments.open_missing(session, self.world.gateways, body)
 
     @rule(body=orders, fault=FAULTS)
     def charge(self, body: ChargeCreate, fault: Fault) -> None:
