@@ -21,7 +21,7 @@ _HEAD = re.compile(
     r"# (?P<number>\d{4}) (?P<title>\S.*)\n\n"
     r"- Status: (?P<status>proposed|accepted|amended|superseded)\n"
     r"- Date: (?P<date>\d{4}-\d\d-\d\d)\n"
-    r"(- (?P<later>Amended|Superseded): \d{4}-\d\d-\d\d.*\n)?\n"
+    r"(- (?P<later>Amended|Superseded): \d{4}-\d\d-\d\d.*\n(?:  \S.*\n)*)?\n"
 )
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#\s]*)(#(?P<anchor>[^)\s]+))?\)")

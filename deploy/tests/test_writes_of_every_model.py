@@ -106,7 +106,7 @@ def value_for(column: Column[Any], number: int) -> Any:
         str: f'{column.name} {number} "zażółć" \\ \u2028 %s $1 \U0001f600',
         int: 10_000_000_000 + number,
         bool: bool(number % 2),
-        Decimal: Decimal(f"{number}2.5"),
+        Decimal: Decimal(f"{number}2.50"),
         date: date(2026, 2, number),
         datetime: datetime(2026, 2, number, 4, 5, 6, 789, tzinfo=zone),
         object: {"b": [number, None, {"ü": "é"}], "a": 1.5},

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import Engine, event
 
 from services.payments.gateways import Gateways
@@ -307,9 +306,9 @@ async def test_a_quarantine_that_a_webhook_has_entered_is_counted_once(
     issuer: CardIssuer,
     database: Database,
 ) -> None:
-    """A key of live mode, and a gateway of test mode: every answer contradicts our books."""
-    live_key = SecretStr("sk_live_payments")
-    live = StripeGateway(stripe_settings.model_copy(update={"api_key": live_key}), network)
+    """Our side is in live mode, the gateway in test mode: each answer contradicts our books."""
+    live = StripeGateway(stripe_settings, network)
+    live.live = True
     gateways = Gateways({Method.CREDIT_CARD: live})
 
     async def report(request: httpx.Request) -> None:

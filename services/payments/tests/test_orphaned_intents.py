@@ -8,7 +8,7 @@ from services.payments.schemas import ChargeCreate
 from services.payments.service import charges, payments, webhooks
 from services.payments.telemetry import CONTRADICTIONS
 from services.payments.tests.network import UnreliableNetwork, to_path
-from services.payments.tests.signals import CardIssuer, deliver, intent_event
+from services.payments.tests.signals import CardIssuer, deliver, intent_event, succeeded
 from services.payments.tests.test_charges import charge
 from services.payments.tests.test_first_charges import first, payment_of, terms_of
 from shared.errors import ServiceUnavailable
@@ -51,7 +51,7 @@ async def test_money_for_an_intent_without_a_row_is_matched_by_its_voucher(
         await charges.charge(transactions.system, gateways, terms)
     [intent] = await issuer.intents_of(body["voucher_id"])
     assert "transaction_id" not in intent["metadata"]
-    await deliver(client, intent_event(intent | {"status": "succeeded"}))
+    await deliver(client, intent_event(succeeded(intent)))
     await webhooks.process_due(transactions, gateways)
     row = await payment_of(database)
     assert (row["status"], row["gateway_transaction_id"]) == ("succeeded", intent["id"])
