@@ -107,8 +107,9 @@ class ResponseStream:
 async def _stream(
     exchange: HttpExchange, response: UpstreamResponse, watch: DisconnectWatch
 ) -> None:
-    if response.status < 200:
-        raise UpstreamFailed  # 101: the gateway requests no other protocol
+    # The gateway requests no other protocol (101), and HTTP has no status above 599.
+    if not 200 <= response.status < 600:
+        raise UpstreamFailed
     await exchange.start(response.status, response_headers(response.headers, response.status))
     try:
         piece, is_last = await response.next()

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from shared.testing import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CLOSE = b""  # in a list of pieces: the service closes the connection
-TOKEN = token()
+TOKEN = token(exp=int(time.time()) + 86_400)  # all tests of the process use it
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Service:
     """
 
     pieces: Sequence[bytes] = (OK,)
+    later: Sequence[bytes] | None = None  # for the requests after the first, if they differ
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     tasks: list[int] = field(default_factory=list)
@@ -75,7 +77,8 @@ class Service:
         self.heads.append(re.sub(rb"host: [^\r]+", b"host: -", head))
         self.bodies.append(body)
         self.tasks.append(tasks_of_requests())
-        for number, piece in enumerate(self.pieces):
+        is_first = self.later is None or len(self.heads) == 1
+        for number, piece in enumerate(self.pieces if is_first else self.later or ()):
             if number:
                 await asyncio.sleep(0.02)  # so that the gateway receives it separately
             if piece == CLOSE:
@@ -83,6 +86,29 @@ class Service:
             writer.write(piece)
             await writer.drain()
         return True
+
+
+class Held(Service):
+    """An upstream that answers when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.permits = asyncio.Semaphore(0)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/warm-up" not in head:
+            self.heads.append(head)
+            self.tasks.append(tasks_of_requests())
+            await self.permits.acquire()
+        number = len(self.heads)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        writer.write(b"ok" if b"/warm-up" in head else b"%02d" % number)
+        return True
+
+
+async def opened(stack: Stack) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", stack.port)
 
 
 def tasks_of_requests() -> int:
@@ -99,6 +125,24 @@ def tasks_of_requests() -> int:
 
 def requests_under_way() -> float | None:
     return REGISTRY.get_sample_value("carnet_gateway_in_flight")
+
+
+def places_taken(stack: Stack) -> int:
+    """How many requests are at services, as their limits count them."""
+    limits = (upstream.in_flight for upstream in stack.gateway.upstreams.values())
+    return sum(places.taken for limit in limits for places in limit._classes.values())
+
+
+async def standstill(count: Callable[[], int], stack: Stack) -> None:
+    """Wait until a number remains the same while the gateway answers other requests.
+
+    In each of them the event loop sends and receives everything that can be sent and received.
+    """
+    before = -1
+    while before != count():
+        before = count()
+        for _ in range(20):
+            await stack.client.get("/health")
 
 
 def sums() -> dict[tuple[str, ...], float]:
@@ -135,6 +179,7 @@ class Outcome:
     counted: dict[tuple[str, ...], float]
 
 
+LOGGER = '"logger":"access"'  # other lines may show source text that has the word
 HEALTH = (
     b"GET /health HTTP/1.1\r\nHost: x\r\nX-Request-ID: request-0002\r\nConnection: close\r\n\r\n"
 )
@@ -155,8 +200,9 @@ async def outcome_of(
     answer = await reading
     writer.close()
     await until(lambda: requests_under_way() == 0)
+    assert places_taken(stack) == 0
     await asyncio.sleep(0)
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "access" in line]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if LOGGER in line]
     for line in lines:
         line.pop("timestamp")
         line.pop("duration_ms")

@@ -5,15 +5,18 @@ import json
 
 import pytest
 
-from gateway.tests.conftest import Stack, bearer, open_stack, raw_upstream
+from gateway.tests.conftest import bearer, open_stack, raw_upstream
 from gateway.tests.direct import (
     OK,
     TOKEN,
     Call,
+    Held,
     Service,
     behind,
+    opened,
+    places_taken,
     requests_under_way,
-    tasks_of_requests,
+    standstill,
     warm_up,
 )
 from shared.testing import until
@@ -21,29 +24,6 @@ from shared.testing import until
 pytestmark = pytest.mark.anyio
 
 REQUEST = Call().encode(in_task=False)
-
-
-class Held(Service):
-    """An upstream that answers when the test lets it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.permits = asyncio.Semaphore(0)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b"/warm-up" not in head:
-            self.heads.append(head)
-            self.tasks.append(tasks_of_requests())
-            await self.permits.acquire()
-        number = len(self.heads)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-        writer.write(b"ok" if b"/warm-up" in head else b"%02d" % number)
-        return True
-
-
-async def opened(stack: Stack) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", stack.port)
 
 
 async def test_the_connection_of_a_client_that_left_is_never_used_again(
@@ -84,6 +64,7 @@ async def test_a_client_that_left_gives_its_place_back() -> None:
             for writer in writers:
                 writer.close()
             await until(lambda: requests_under_way() == 0)
+            assert places_taken(stack) == 0
 
 
 async def test_pipelined_requests_are_answered_in_their_order() -> None:
@@ -135,10 +116,7 @@ async def test_a_client_that_does_not_read_stops_the_service() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.port, limit=65536)
         writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\n")
-        before = -1
-        while before != sent:
-            before = sent
-            await asyncio.sleep(0.2)
+        await standstill(lambda: sent, stack)
         assert sent < total // 2
         size = 0
         while size < total:
@@ -155,11 +133,8 @@ async def test_small_answers_wait_for_a_client_that_does_not_read() -> None:
         await warm_up(stack)
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.port, limit=65536)
         writing = asyncio.ensure_future(_write_all(writer, REQUEST, count))
-        before = -1
-        while before != len(service.heads):
-            before = len(service.heads)
-            await asyncio.sleep(0.3)
-        assert before < count
+        await standstill(lambda: len(service.heads), stack)
+        assert len(service.heads) < count
         for _ in range(count):
             await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(30_000)
@@ -218,7 +193,7 @@ async def test_a_request_that_arrives_in_pieces_is_the_same_request(cut: int) ->
         reader, writer = await opened(stack)
         writer.write(request[:cut])
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await stack.client.get("/health")  # after what was sent before
         writer.write(request[cut:])
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         writer.close()

@@ -152,6 +152,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.is_open = True
 
+    @property
+    def can_send(self) -> bool:
+        """Whether the connection is open; an end that was just received closes it soon."""
+        return self.is_open and not self._transport.is_closing()
+
     def send(
         self,
         request: bytes,
@@ -240,7 +245,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a header, and whether it defines where the body ends."""
+        """Store a header, and whether it defines where the body ends.
+
+        A field of the trailer section must not be merged with the headers (RFC 9110 6.5.1).
+        """
         response = self._response
         if response is None:
             return
@@ -249,7 +257,8 @@ class UpstreamConnection(asyncio.Protocol):
             name == b"transfer-encoding" and value.lower().endswith(b"chunked")
         ):
             self._has_framing = True
-        response.headers.append((name, value))
+        if not response.status:
+            response.headers.append((name, value))
         self._head_size += len(name) + len(value)
         if self._head_size > HEAD_LIMIT:
             self._fail(InvalidResponse("the head is too large"))

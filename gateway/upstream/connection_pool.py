@@ -41,7 +41,7 @@ class ConnectionPool:
             connection = self._idle.pop()
             if connection.idle_since < oldest:
                 connection.close()
-            elif connection.is_open:
+            elif connection.can_send:
                 return connection
         return None
 
