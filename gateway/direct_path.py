@@ -116,14 +116,24 @@ class DirectRequest:
             self._continue_in_task(self._response_stream.resume(exchange, self._forwarding, None))
             return
         self._attempt = attempt
-        self._cycle.on_disconnect = self._abandon
+        self._cycle.owner = self
+
+    def abandon(self) -> None:
+        """End the exchange: the client disconnected before its response."""
+        self._response_stream.abandon(self._forwarding, self._attempt)
+        self._exchange.log_status = CLIENT_CLOSED
+        self._dispatcher.end(self._exchange)
+
+    def wait_in_task(self) -> None:
+        """Let a task wait for the response."""
+        self._attempt.response.on_change = None
+        self._resume()
 
     def _complete(self) -> None:
         """Send a response that arrived whole. A task continues with any other, or a failure."""
         response = self._attempt.response
         if not (response.complete and self._cycle.can_respond(response.status)):
-            work = self._response_stream.resume(self._exchange, self._forwarding, self._attempt)
-            self._continue_in_task(work)
+            self._resume()
             return
         try:
             headers, body = self._response_stream.finish(
@@ -135,11 +145,9 @@ class DirectRequest:
         self._dispatcher.end(self._exchange)
         self._cycle.respond(response.status, headers, body)
 
-    def _abandon(self) -> None:
-        """End the exchange: the client disconnected before its response."""
-        self._response_stream.abandon(self._forwarding, self._attempt)
-        self._exchange.log_status = CLIENT_CLOSED
-        self._dispatcher.end(self._exchange)
+    def _resume(self) -> None:
+        work = self._response_stream.resume(self._exchange, self._forwarding, self._attempt)
+        self._continue_in_task(work)
 
     def _continue_in_task(self, work: Awaitable[None]) -> None:
         async def application(_scope: Scope, receive: Receive, send: Send) -> None:

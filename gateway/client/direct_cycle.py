@@ -1,6 +1,5 @@
 """A request that is answered without a task, in the place of uvicorn's cycle for one request."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Scope
@@ -29,15 +28,27 @@ class ClientConnection(Protocol):
         """Replace the present cycle by one of uvicorn; `app` answers it in a task."""
 
 
+class CycleOwner(Protocol):
+    """What answers a direct cycle. The connection calls one of these, before the answer."""
+
+    def abandon(self) -> None:
+        """End the exchange: the client disconnected."""
+
+    def wait_in_task(self) -> None:
+        """Hand the cycle over: another request waits behind it.
+
+        Reading is paused then, and only a task resumes it, to notice a disconnect.
+        """
+
+
 class DirectCycle:
     """One complete request on a client's connection, and the ways to answer it.
 
-    Its owner calls `respond` or `hand_over` once. `on_disconnect` is called if the client
-    disconnects before that. uvicorn reads `response_started` and `response_complete`, and clears
-    `keep_alive` when the server stops.
+    `respond` or `hand_over` is called once. Until then the cycle may have an owner. uvicorn reads
+    `response_started` and `response_complete`, and clears `keep_alive` when the server stops.
     """
 
-    __slots__ = ("_connection", "body", "keep_alive", "on_disconnect", "scope")
+    __slots__ = ("_connection", "body", "keep_alive", "owner", "scope")
 
     # A response is sent whole, and then the cycle is no longer the connection's.
     response_started = False
@@ -50,15 +61,15 @@ class DirectCycle:
         self.scope = scope
         self.body = body
         self.keep_alive = keep_alive
-        self.on_disconnect: Callable[[], None] | None = None
+        self.owner: CycleOwner | None = None
 
     def can_respond(self, status: int) -> bool:
         """Return whether `respond` is possible. If not, a task must wait, or refuse the status."""
-        return status >= 200 and status in STATUS_LINE and self._connection.is_writable
+        return 200 <= status < 600 and self._connection.is_writable
 
     def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """Send a whole response, framed as uvicorn's cycle frames one with a single piece."""
-        self.on_disconnect = None
+        self.owner = None
         pairs = [*self._connection.default_headers, *headers]
         if not self.keep_alive:
             pairs.append((b"connection", b"close"))
@@ -74,5 +85,5 @@ class DirectCycle:
 
     def hand_over(self, app: ASGIApp) -> None:
         """Let an application answer the request in a task."""
-        self.on_disconnect = None
+        self.owner = None
         self._connection.continue_in_task(app)

@@ -23,6 +23,8 @@ from shared.http_protocol import HttpProtocol
 
 log = structlog.get_logger("access")
 
+_LONGEST_URL = 65_535  # bytes; uvicorn refuses a longer one
+
 _TOO_LARGE_BESIDE_THE_BODY = "The trailer section or a chunk's extension is too large. Shorten it."
 
 
@@ -61,6 +63,7 @@ class BoundedHttpProtocol(HttpProtocol):
     _body_arrived = False
     _deferred_body: list[bytes] | None = None  # of a request that has not begun yet
     _direct_cycle: DirectCycle | None = None
+    _task_cycle: RequestResponseCycle | None = None  # the last one that began in a task
     _head_timer: asyncio.TimerHandle | None = None
     _idle_since: float | None = None  # while no request is being answered or received
     _cause: AppError | None = None
@@ -71,14 +74,21 @@ class BoundedHttpProtocol(HttpProtocol):
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer, and the request that has no task which would be stopped."""
+        """Stop the timer and the request that is being answered.
+
+        uvicorn stops only the last request that was received, not one before it in the pipeline.
+        """
         self._stop_timer()
         super()._unset_keepalive_if_required()
         direct_cycle = self._direct_cycle
         if direct_cycle is not None:
             self._detach_direct_cycle()
-            if direct_cycle.on_disconnect is not None:
-                direct_cycle.on_disconnect()
+            if direct_cycle.owner is not None:
+                direct_cycle.owner.abandon()
+        task_cycle = self._task_cycle
+        if task_cycle is not None and not task_cycle.response_complete:
+            task_cycle.disconnected = True
+            task_cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -130,18 +140,21 @@ class BoundedHttpProtocol(HttpProtocol):
         """Stop the timer: the head is complete. Begin the request, or defer it.
 
         A deferred request begins at its end or at the end of the received data, which comes first:
-        if it is complete by then, it may need no task.
+        if it is complete by then, it may need no task. A target that uvicorn may refuse is not
+        deferred: it must be refused while the parser runs.
         """
         self._in_head = False
         self._in_body = True
         self._bytes_without_body = 0
         self._stop_timer()
         is_first = self.cycle is None or self.cycle.response_complete
-        if is_first and not self.expect_100_continue and not self.parser.should_upgrade():
+        if is_first and self._is_usual():
             self._deferred_body = []
             self.headers = []  # of the trailer section, see HttpProtocol
         else:
             super().on_headers_complete()
+            if self._direct_cycle is not None and self._direct_cycle.owner is not None:
+                self._direct_cycle.owner.wait_in_task()
 
     def on_body(self, body: bytes) -> None:
         """Record that the received data has body bytes."""
@@ -168,7 +181,10 @@ class BoundedHttpProtocol(HttpProtocol):
 
     def on_response_complete(self) -> None:
         """Begin the next request, or wait for it; the timer of an earlier wait only checks."""
-        if self.pipeline or self.timeout_keep_alive_task is None or self.transport.is_closing():
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        if self.timeout_keep_alive_task is None or self.transport.is_closing():
             super().on_response_complete()
         else:
             self.server_state.total_requests += 1
@@ -233,14 +249,31 @@ class BoundedHttpProtocol(HttpProtocol):
             self.cycle = cycle
         self._start_asgi_task(cycle, app)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        self._task_cycle = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _is_usual(self) -> bool:
+        """Return whether the present request may begin directly if it arrives whole.
+
+        Its target is as it is forwarded: uvicorn parses other ones, and decodes paths.
+        """
+        path = self.url.partition(b"?")[0]
+        return (
+            path[:1] == b"/"
+            and path.isascii()
+            and b"%" not in path
+            and b"#" not in self.url
+            and len(self.url) <= _LONGEST_URL
+            and not self.expect_100_continue
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+        )
+
     def _has_begun_directly(self, body: list[bytes]) -> bool:
         """Begin the deferred request, which is complete, without a task; return False if it needs
         one."""
         path, _, query = self.url.partition(b"?")
-        # uvicorn parses other targets, and decodes paths.
-        is_plain = path[:1] == b"/" and path.isascii() and b"%" not in path
-        if not is_plain or b"#" in self.url or self.parser.get_http_version() != "1.1":
-            return False
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["path"] = path.decode("ascii")
@@ -302,8 +335,9 @@ class BoundedHttpProtocol(HttpProtocol):
     def _refuse(self, error: AppError) -> None:
         if self.transport.is_closing():
             return
-        # The client would read it as a part of a response that has started.
-        cycle: RequestResponseCycle | None = self.cycle
+        # The client would read it as a part of a response that has started. That may belong to a
+        # request before the last one in the pipeline.
+        cycle = self._task_cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(_rendered(error, tls=self.limits.tls))
         self.transport.close()

@@ -244,12 +244,15 @@ async def open_stack(**changes: Any) -> AsyncIterator[Stack]:
     """
     blind = changes.pop("blind", False)
     resolve = changes.pop("resolve", system_resolve)
+    keep_alive = changes.pop("keep_alive", None)  # seconds
     recorder = Recorder()
     async with AsyncExitStack() as stack:
         upstream_port = await stack.enter_async_context(running(config_for(recorder)))
         settings = settings_for(f"http://127.0.0.1:{upstream_port}", **changes)
         gateway = Gateway(settings, resolve=resolve)
-        port = await stack.enter_async_context(running(server_config(gateway, settings)))
+        config = server_config(gateway, settings)
+        config.timeout_keep_alive = keep_alive or config.timeout_keep_alive
+        port = await stack.enter_async_context(running(config))
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
         )
