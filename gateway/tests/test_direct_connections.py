@@ -126,7 +126,7 @@ async def test_a_client_that_left_stops_its_request_before_a_pipelined_one(
     request_bytes: bytes,
 ) -> None:
     service = Held()
-    async with behind(service) as stack:
+    async with behind(service, standard_timeout=300) as stack:
         await warm_up(stack)
         _, writer = await opened(stack)
         writer.write(request_bytes * 2)
