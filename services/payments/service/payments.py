@@ -71,7 +71,8 @@ def view_of(actor: Actor, row: NumberedPayment) -> PaymentView:
     )
 
 
-def _viewer(actor: Actor) -> PaymentViewer:
+def viewer_of(actor: Actor) -> PaymentViewer:
+    """Return what the actor is to payments that are read: the same as `view_of` for one."""
     own = actor.organization_id
     staff_of = own if own is not None and policies.can_view_payments(actor, own) else None
     return PaymentViewer(actor.user_id, staff_of, actor.is_admin)
@@ -79,7 +80,7 @@ def _viewer(actor: Actor) -> PaymentViewer:
 
 async def list_own(reader: Reader, actor: Actor, page: Page) -> bytes:
     """Return a page of the actor's own payments as JSON, newest first."""
-    return await queries.page_of_own_payments(reader, _viewer(actor), page)
+    return await queries.page_of_own_payments(reader, viewer_of(actor), page)
 
 
 async def list_of_organization(
@@ -90,12 +91,12 @@ async def list_of_organization(
     Raises OrganizationNotFound and Forbidden.
     """
     access.require_viewer(actor, organization_id)
-    return await queries.page_of_payments(reader, _viewer(actor), page, organization_id, only)
+    return await queries.page_of_payments(reader, viewer_of(actor), page, organization_id, only)
 
 
 async def get_payment(reader: Reader, actor: Actor, payment_id: int) -> Document:
     """Return a payment as JSON to its payer or to staff; raises PaymentNotFound."""
-    document = await queries.find_document(reader, _viewer(actor), payment_id)
+    document = await queries.find_document(reader, viewer_of(actor), payment_id)
     if document is None:
         raise PaymentNotFound
     access.require_visible(actor, document.facts)
