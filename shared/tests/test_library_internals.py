@@ -7,17 +7,23 @@ An error message of this file means: read how the library does it now, change th
 import ast
 import asyncio
 import inspect
+import textwrap
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import requires
 from typing import Any
 
 import aiormq
+import asyncpg
 import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.abc import ChannelFrame
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi as Driver
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
 
-from shared import bus, connections, consumer, db
+from shared import bus, connections, consumer, db, reads
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +45,7 @@ BOUNDED = ("aio-pika", "aiormq", "asyncpg", "pamqp")
 
 def attributes_of(function: Callable[..., Any], variable: str) -> set[str]:
     """Return the attributes that a function's source uses of one of its variables."""
-    tree = ast.parse(inspect.getsource(function))
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     return {
         node.attr
         for node in ast.walk(tree)
@@ -116,6 +122,49 @@ async def test_sqlalchemy_has_the_adapter_whose_transaction_is_begun_below_it(
                 f"SQLAlchemy's connection of asyncpg has no `{name}` any more: shared.connections"
                 " begins its transactions and translates its errors with it"
             )
+
+
+async def test_sqlalchemy_lends_the_connection_on_which_statements_are_read(
+    transactions: Transactions,
+) -> None:
+    assert attributes_of(reads.Reader.fetch, "pooled") == {
+        "driver_connection",
+        "dbapi_connection",
+        "invalidate",
+        "close",
+    }
+    pooled = await transactions.engine.raw_connection()
+    assert isinstance(pooled, PoolProxiedConnection), (
+        "AsyncEngine.raw_connection returns no connection of the pool any more:"
+        " shared.reads.Reader reads with it"
+    )
+    assert isinstance(pooled.driver_connection, asyncpg.Connection), (
+        "SQLAlchemy's pooled connection has no asyncpg connection any more: shared.reads.Reader"
+        " executes statements with it"
+    )
+    # Closing it waits for the network, which SQLAlchemy's pool does in a greenlet only.
+    await greenlet_spawn(pooled.close)
+    assert pooled.dbapi_connection is None, "the pool did not take the connection back"
+
+
+async def test_sqlalchemy_translates_the_errors_of_its_driver(transactions: Transactions) -> None:
+    adapter_names = attributes_of(reads._translated, "connection")
+    assert adapter_names == {"_handle_exception", "driver_connection"}
+    pooled = await transactions.engine.raw_connection()
+    try:
+        adapter: Any = pooled.dbapi_connection
+        refusal = asyncpg.PostgresError("refused")
+        with pytest.raises(Driver.Error) as caught:
+            adapter._handle_exception(refusal)
+        error = DBAPIError.instance("SELECT", None, caught.value, Driver.Error)
+        assert isinstance(error, DBAPIError), (
+            "DBAPIError.instance makes no DBAPIError of the driver's error any more: shared.reads"
+            " raises it as a session would"
+        )
+        with pytest.raises(ValueError, match="ours"):
+            adapter._handle_exception(ValueError("ours"))
+    finally:
+        await greenlet_spawn(pooled.close)
 
 
 def test_versions_with_internals_that_we_use_have_an_upper_bound() -> None:
