@@ -1,7 +1,8 @@
 """Cards, by Stripe's API: payment intents, refunds, signed webhooks.
 
-In development and tests the same code talks to localstripe, which lacks idempotency keys: nothing
-here relies on them alone. Amounts on the wire are minor units, currencies lower case.
+In development and tests the same code talks to a card gateway of our own (docs/card-gateway.md).
+Nothing here relies on idempotency keys alone, because Stripe forgets them after a day. Amounts on
+the wire are minor units, currencies lower case.
 """
 
 import hashlib
@@ -37,8 +38,8 @@ from shared.settings import load_settings
 stripe.enable_telemetry = False
 
 API_VERSION = "2026-07-29.dahlia"
-"""The last release in which an intent can be limited to cards by a parameter that localstripe
-knows too; https://docs.stripe.com/changelog/endive/2026-09-30 takes `payment_method_types` away.
+"""The last release in which an intent can be limited to cards by `payment_method_types`:
+https://docs.stripe.com/changelog/endive/2026-09-30 takes that parameter away.
 """
 
 _REFUSALS = (stripe.CardError, stripe.InvalidRequestError)
