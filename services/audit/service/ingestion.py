@@ -142,7 +142,7 @@ async def append(session: AsyncSession, queue: str, drafts: Sequence[Draft]) -> 
     instants = [datetime(year, month, 1, tzinfo=UTC) for year, month in sorted(months)]
     chains = sorted({draft.chain for draft in drafts})
     [row] = await fetch(session, _TAKE, list(distinct), queue, now(), instants, chains)
-    failpoint("inbox.inserted")
+    failpoint("ingestion.taken")
     new_ids = frozenset(row["events"])
     new = [draft for id_, draft in distinct.items() if id_ in new_ids]
     if new:
