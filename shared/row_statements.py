@@ -41,7 +41,7 @@ def statement_of(shapes: tuple[WriteShape, ...], *, with_events: bool) -> str:
     """Return the statement of some writes and of their events.
 
     Its parameters are those of each write in order: of the columns without a reference, then of the
-    keys that are not null. Those of the events follow: the text that stands for each new id, then
+    keys that are not null. Those of the events follow: the text that represents each new id, then
     `outbox.append_parameters`. The statement returns one row with the columns of `results_of`.
     """
     numbers = count(1)
