@@ -149,23 +149,29 @@ async def _raise_translated(
     session: AsyncSession, adapter: Any, statement: str, error: BaseException
 ) -> NoReturn:
     """Raise an error of the driver as SQLAlchemy does; give up a connection that is unusable."""
-    cause: BaseException = error
-    try:
-        if isinstance(error, Exception):
-            adapter._handle_exception(error)
-    except Exception as translated:
-        cause = translated
+    failure = translated(adapter, statement, error) if isinstance(error, Exception) else error
     # Who is cancelled does not wait for the response, which the next user must not receive.
-    unusable = adapter.driver_connection.is_closed() or not isinstance(error, Exception)
-    if unusable:
+    if adapter.driver_connection.is_closed() or not isinstance(error, Exception):
         await (await session.connection()).invalidate(error)
-    if isinstance(cause, adapter.dbapi.Error):
-        raise DBAPIError.instance(
+    if failure is error:
+        raise error
+    raise failure from error
+
+
+def translated(adapter: Any, statement: str, error: Exception) -> Exception:
+    """Return the error that SQLAlchemy raises, without parameters, when its driver raises one."""
+    try:
+        adapter._handle_exception(error)
+    except adapter.dbapi.Error as known:
+        wrapped: Exception = DBAPIError.instance(
             statement,
             None,
-            cause,
+            known,
             adapter.dbapi.Error,
-            connection_invalidated=unusable,
-            dialect=session.get_bind().dialect,
-        ) from cause
-    raise cause
+            hide_parameters=True,
+            connection_invalidated=adapter.driver_connection.is_closed(),
+        )
+        return wrapped
+    except Exception as unknown:
+        return unknown
+    return error

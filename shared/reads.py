@@ -24,14 +24,11 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql.asyncpg import (
-    AsyncAdapt_asyncpg_dbapi as Driver,
-)
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
+from shared.connections import translated
 from shared.json_rows import Fields, JsonRows, values_of, whole_row
 from shared.paging import Page
 from shared.tenancy import Tenant
@@ -96,7 +93,7 @@ class Reader:
             driver: Any = pooled.driver_connection
             rows: Sequence[Any] = await driver.fetch(statement.sql, *arguments)
         except Exception as error:
-            raise _translated(pooled.dbapi_connection, error, statement.sql) from error
+            raise translated(pooled.dbapi_connection, statement.sql, error) from error
         except BaseException:
             # The request was cancelled: its statement may still run.
             await greenlet_spawn(pooled.invalidate)
@@ -104,20 +101,6 @@ class Reader:
         finally:
             await greenlet_spawn(pooled.close)
         return rows
-
-
-def _translated(connection: Any, error: Exception, sql: str) -> Exception:
-    """Return the error that SQLAlchemy raises when it executes a statement itself."""
-    try:
-        connection._handle_exception(error)
-    except Driver.Error as known:
-        lost: bool = connection.driver_connection.is_closed()
-        return DBAPIError.instance(
-            sql, None, known, Driver.Error, hide_parameters=True, connection_invalidated=lost
-        )
-    except Exception as unknown:
-        return unknown
-    return error
 
 
 @dataclass(frozen=True, slots=True)

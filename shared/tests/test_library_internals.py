@@ -148,18 +148,19 @@ async def test_sqlalchemy_lends_the_connection_on_which_statements_are_read(
 
 
 async def test_sqlalchemy_translates_the_errors_of_its_driver(transactions: Transactions) -> None:
-    adapter_names = attributes_of(reads._translated, "connection")
-    assert adapter_names == {"_handle_exception", "driver_connection"}
+    adapter_names = attributes_of(connections.translated, "adapter")
+    assert adapter_names == {"_handle_exception", "dbapi", "driver_connection"}
     pooled = await transactions.engine.raw_connection()
     try:
         adapter: Any = pooled.dbapi_connection
+        assert adapter.dbapi.Error is Driver.Error
         refusal = asyncpg.PostgresError("refused")
         with pytest.raises(Driver.Error) as caught:
             adapter._handle_exception(refusal)
         error = DBAPIError.instance("SELECT", None, caught.value, Driver.Error)
         assert isinstance(error, DBAPIError), (
-            "DBAPIError.instance makes no DBAPIError of the driver's error any more: shared.reads"
-            " raises it as a session would"
+            "DBAPIError.instance makes no DBAPIError of the driver's error any more:"
+            " shared.connections raises it as a session would"
         )
         with pytest.raises(ValueError, match="ours"):
             adapter._handle_exception(ValueError("ours"))
