@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -185,6 +185,25 @@ class Database:
             )
             deletes = "; ".join(f"DELETE FROM {table['name']}" for table in tables)
             await connection.execute(f"SET session_replication_role = replica; {deletes}")
+
+
+@contextmanager
+def new_database(name: str) -> Iterator[str]:
+    """Create an empty database on the tests' server, yield its superuser's URL, and drop it."""
+    url = in_database(_required("CARNET_TEST_DATABASE_URL"), name)
+
+    async def execute(statement: str) -> None:
+        connection = await asyncpg.connect(in_database(url, "postgres"))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(execute(f'CREATE DATABASE "{name}"'))
+    try:
+        yield url
+    finally:
+        asyncio.run(execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 def service_database(package: str) -> Callable[..., Any]:

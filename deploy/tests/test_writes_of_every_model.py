@@ -8,7 +8,6 @@ from decimal import Decimal
 from importlib import import_module
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import Column, Identity, MetaData, Table, select
 from sqlalchemy.dialects.postgresql import JSONB
@@ -18,10 +17,10 @@ from shared.changes import Catalogue, record
 from shared.context import Origin
 from shared.db import Entity, make_engine
 from shared.outbox import SharedBase
-from shared.provisioning import in_database, provision
+from shared.provisioning import provision
 from shared.settings import asyncpg_url
 from shared.tenancy import EVERYTHING
-from shared.testing import PASSWORD, SERVICES, Database
+from shared.testing import PASSWORD, SERVICES, Database, new_database
 from shared.transactions import Transactions
 from shared.writes import Writes
 
@@ -48,21 +47,10 @@ CATALOGUE: Catalogue = {
 @pytest.fixture(scope="session", name="session_database")
 def database_without_constraints(test_process: int) -> Iterator[Database]:
     """A database with the audited tables of all services, without constraints and triggers."""
-    admin_url = os.environ["CARNET_TEST_DATABASE_URL"]
-    name = f"test_writes_{os.getpid()}_{test_process}"
-    database = Database("sample", in_database(admin_url, name))
-    asyncio.run(_execute(admin_url, f'CREATE DATABASE "{name}"'))
-    asyncio.run(_prepare(database))
-    yield database
-    asyncio.run(_execute(admin_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
-
-
-async def _execute(admin_url: str, statement: str) -> None:
-    connection = await asyncpg.connect(in_database(admin_url, "postgres"))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    with new_database(f"test_writes_{os.getpid()}_{test_process}") as admin_url:
+        database = Database("sample", admin_url)
+        asyncio.run(_prepare(database))
+        yield database
 
 
 async def _prepare(database: Database) -> None:

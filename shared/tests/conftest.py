@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 
-import asyncpg
 import httpx
 import pytest
 from aio_pika.abc import AbstractChannel
@@ -13,9 +12,9 @@ from pydantic import SecretStr
 from shared import bus
 from shared.context import Origin
 from shared.db import make_engine
-from shared.provisioning import in_database, provision
+from shared.provisioning import provision
 from shared.settings import ServiceSettings
-from shared.testing import PASSWORD, Database, Tokens, broker_url_of, client_of
+from shared.testing import PASSWORD, Database, Tokens, broker_url_of, client_of, new_database
 from shared.tests import sample
 from shared.transactions import Transactions
 
@@ -24,21 +23,10 @@ ORIGIN = Origin("request-1", user_id=5, role="staff", ip_address="192.0.2.7", us
 
 @pytest.fixture(scope="session", name="session_database")
 def sample_database(test_process: int) -> Iterator[Database]:
-    admin_url = os.environ["CARNET_TEST_DATABASE_URL"]
-    name = f"test_shared_{os.getpid()}_{test_process}"
-    made = Database(sample.NAME, in_database(admin_url, name))
-    asyncio.run(_execute(admin_url, f'CREATE DATABASE "{name}"'))
-    asyncio.run(_prepare(made))
-    yield made
-    asyncio.run(_execute(admin_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
-
-
-async def _execute(admin_url: str, statement: str) -> None:
-    connection = await asyncpg.connect(in_database(admin_url, "postgres"))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    with new_database(f"test_shared_{os.getpid()}_{test_process}") as admin_url:
+        database = Database(sample.NAME, admin_url)
+        asyncio.run(_prepare(database))
+        yield database
 
 
 async def _prepare(made: Database) -> None:

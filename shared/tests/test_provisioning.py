@@ -7,29 +7,17 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from shared.provisioning import database_url, in_database, provision
-from shared.testing import SERVICES
+from shared.provisioning import database_url, provision
+from shared.testing import SERVICES, new_database
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
 def admin_url() -> Iterator[str]:
-    server = os.environ["CARNET_TEST_DATABASE_URL"]
-    name = f"test_provisioning_{os.getpid()}"
-    asyncio.run(_execute(server, f'CREATE DATABASE "{name}"'))
-    url = in_database(server, name)
-    asyncio.run(_provision_all(url))
-    yield url
-    asyncio.run(_execute(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(in_database(url, "postgres"))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    with new_database(f"test_provisioning_{os.getpid()}") as url:
+        asyncio.run(_provision_all(url))
+        yield url
 
 
 async def _provision_all(url: str) -> None:
