@@ -31,6 +31,7 @@ SERVICES = {
     "/api/payments/my": Service.PAYMENTS,
     "/api/payments/5/invoice": Service.PAYMENTS,
     "/api/payments/webhooks/stripe": Service.PAYMENTS,
+    "/api/payments/webhooks/stripe/connect": Service.PAYMENTS,
     "/api/organizations/3/payments/8/mark-paid": Service.PAYMENTS,
     "/api/organizations/3/invoices": Service.PAYMENTS,
     "/api/admin/audit-logs": Service.AUDIT,
@@ -136,6 +137,7 @@ def test_public_routes_are_exactly_these() -> None:
         "/api/auth/refresh",
         "/api/auth/logout",
         "/api/payments/webhooks/stripe",
+        "/api/payments/webhooks/stripe/connect",
     }
 
 

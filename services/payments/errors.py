@@ -47,6 +47,10 @@ class NotPaidByHand(Conflict):
     """This payment goes through a payment gateway. Only the gateway can mark it as paid."""
 
 
+class CardsNotAvailable(Conflict):
+    """The organization cannot take card payments at present. Choose another method of payment."""
+
+
 class PaymentNotPaid(Conflict):
     """Nothing was paid yet. Only a paid payment can be refunded."""
 

@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.payments.gateways import BY_HAND, Gateways, require_known
+from services.payments.gateways import BY_HAND, AccountMode, Gateways, require_known
 from services.payments.models import Method
 from shared.settings import ServiceSettings
 
@@ -24,6 +24,9 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_")
 
     gateways: dict[Method, str] = Field(default=_GATEWAYS)
+    accounts: AccountMode = AccountMode.INSTALLATION
+    """Whose account at a gateway new payments are charged on; earlier payments stay where they are.
+    """
     former_gateways: tuple[str, ...] = ()
     """Gateways that take no payments any more, but settle and give back those they took."""
     reconcile_after_seconds: float = Field(default=30, gt=0)
@@ -52,4 +55,4 @@ class Settings(ServiceSettings):
         """Return the gateways, connected to nothing yet."""
         by_method = {str(method): name for method, name in self.gateways.items()}
         # A payment of nothing is recorded by hand, whatever gateway its method has.
-        return Gateways.open(by_method, {BY_HAND, *self.former_gateways})
+        return Gateways.open(by_method, {BY_HAND, *self.former_gateways}, accounts=self.accounts)

@@ -49,11 +49,15 @@ _ACTIONS: Mapping[Status, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ExpectedPayment:
-    """A payment as our books have it; `live` is None where there is no gateway."""
+    """A payment as our books have it; `live` is None where there is no gateway.
+
+    `account` is the connected account that it is charged on, None for the installation's own.
+    """
 
     amount: Decimal
     currency: str
     live: bool | None = None
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +161,9 @@ def contradiction_of(expected: ExpectedPayment, report: PaymentReport) -> str | 
         return f"amount {report.amount}, taken {report.captured}, instead of {expected.amount}"
     if expected.live is not None and report.live != expected.live:
         return "live mode instead of test mode" if report.live else "test mode instead of live mode"
-    if report.account is not None:
-        return f"account {report.account} instead of our own"
+    if report.account != expected.account:
+        own = "the installation's own"
+        return f"account {report.account or own} instead of {expected.account or own}"
     return None
 
 

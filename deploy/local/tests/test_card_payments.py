@@ -12,7 +12,12 @@ from deploy.local.card_gateway.app import create_app
 from deploy.local.card_gateway.routes import OPERATIONS
 from deploy.local.card_gateway.store import Store
 from deploy.local.tests.card_books import Books, opened_books
-from services.payments.gateways.protocol import ChargeOrder, PaymentOutcome, RefundOrder
+from services.payments.gateways.protocol import (
+    INSTALLATION_ACCOUNT,
+    ChargeOrder,
+    PaymentOutcome,
+    RefundOrder,
+)
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 
 pytestmark = pytest.mark.anyio
@@ -257,14 +262,18 @@ async def test_our_own_client_finds_all_that_it_needs(books: Books) -> None:
         webhook_secret=SecretStr("whsec_1"),
     )
     gateway = StripeGateway(settings, books.client._transport)
-    order = ChargeOrder(1, 2, 3, Decimal("399.99"), "PLN", "Ten sessions")
+    order = ChargeOrder(INSTALLATION_ACCOUNT, 1, 2, 3, Decimal("399.99"), "PLN", "Ten sessions")
     prepared = await gateway.prepare(order, SecretStr("tok_visa"))
-    assert (await gateway.confirm(prepared.gateway_id)).outcome is PaymentOutcome.SUCCEEDED
-    refund = RefundOrder(9, Decimal("100.00"), "PLN")
+    assert (
+        await gateway.confirm(INSTALLATION_ACCOUNT, prepared.gateway_id)
+    ).outcome is PaymentOutcome.SUCCEEDED
+    refund = RefundOrder(INSTALLATION_ACCOUNT, 9, Decimal("100.00"), "PLN")
     report = await gateway.refund(prepared.gateway_id, refund)
     assert await gateway.refund(prepared.gateway_id, refund) == report
-    assert await gateway.refunds_of(prepared.gateway_id) == [report]
-    assert (await gateway.look_up(prepared.gateway_id)).captured == Decimal("399.99")
+    assert await gateway.refunds_of(INSTALLATION_ACCOUNT, prepared.gateway_id) == [report]
+    assert (await gateway.look_up(INSTALLATION_ACCOUNT, prepared.gateway_id)).captured == Decimal(
+        "399.99"
+    )
 
 
 def test_no_operation_of_tests_has_a_path_of_stripe() -> None:

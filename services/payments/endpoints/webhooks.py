@@ -30,3 +30,21 @@ async def receive_webhook(
     body, limit = await request.body(), request.app.state.webhook_limit
     is_new = await webhooks.receive(work, gateways, gateway_name, body, request.headers, limit)
     return {"status": "stored" if is_new else "known"}
+
+
+@routes.post(
+    "/{gateway_name}/connect",
+    responses=responses(GatewayNotFound, WebhookNotVerified, Invalid, ServiceUnavailable),
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}
+    },
+)
+async def receive_connect_webhook(
+    gateway_name: GatewayName, request: Request, work: UnclaimedWorkDep, gateways: GatewaysDep
+) -> dict[str, str]:
+    """Take a gateway's signed webhook about the account of an organization."""
+    body, limit = await request.body(), request.app.state.webhook_limit
+    is_new = await webhooks.receive(
+        work, gateways, gateway_name, body, request.headers, limit, connected=True
+    )
+    return {"status": "stored" if is_new else "known"}

@@ -5,6 +5,7 @@ service imports everything about gateways from this package.
 """
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
@@ -12,11 +13,13 @@ from typing import cast
 from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.minor_units import smallest_unit
 from services.payments.gateways.protocol import (
+    INSTALLATION_ACCOUNT,
     ChargeOrder,
     DisputeOutcome,
     DisputeReport,
     Failure,
     Gateway,
+    GatewayAccount,
     GatewayRefused,
     GatewayUnavailable,
     OnlineGateway,
@@ -32,11 +35,14 @@ from services.payments.gateways.protocol import (
 
 __all__ = [
     "BY_HAND",
+    "INSTALLATION_ACCOUNT",
+    "AccountMode",
     "ChargeOrder",
     "DisputeOutcome",
     "DisputeReport",
     "Failure",
     "Gateway",
+    "GatewayAccount",
     "GatewayNotOpen",
     "GatewayRefused",
     "GatewayUnavailable",
@@ -56,6 +62,13 @@ __all__ = [
 ]
 
 
+class AccountMode(StrEnum):
+    """Which account at a gateway receives new payments."""
+
+    INSTALLATION = "installation"  # one account for all organizations
+    ORGANIZATION = "organization"  # a connected account of each organization
+
+
 class GatewayNotOpen(GatewayUnavailable):
     """Earlier payments are with a gateway that this process has no configuration for."""
 
@@ -67,9 +80,17 @@ class Gateways:
     """The gateways of this process, by name and by the payment methods they serve.
 
     `former` ones serve no method any more; what was paid through them is still with them.
+    `accounts` decides which account new payments at a gateway are charged on.
     """
 
-    def __init__(self, by_method: Mapping[str, Gateway], former: Iterable[Gateway] = ()) -> None:
+    def __init__(
+        self,
+        by_method: Mapping[str, Gateway],
+        former: Iterable[Gateway] = (),
+        *,
+        accounts: AccountMode = AccountMode.INSTALLATION,
+    ) -> None:
+        self.accounts = accounts
         self._by_method = dict(by_method)
         self._by_name = {gateway.name: gateway for gateway in (*by_method.values(), *former)}
         # The check looks for every method of the protocol: too slow for each charge.
@@ -80,14 +101,20 @@ class Gateways:
         }
 
     @classmethod
-    def open(cls, names: Mapping[str, str], former: Iterable[str] = ()) -> "Gateways":
+    def open(
+        cls,
+        names: Mapping[str, str],
+        former: Iterable[str] = (),
+        *,
+        accounts: AccountMode = AccountMode.INSTALLATION,
+    ) -> "Gateways":
         """Open each gateway that a payment method is configured for, and the former ones."""
         by_name = {
             name: cast(Gateway, import_module(f"{__name__}.{require_known(name)}").open_gateway())
             for name in {*names.values(), *former}
         }
         by_method = {method: by_name[name] for method, name in names.items()}
-        return cls(by_method, by_name.values())
+        return cls(by_method, by_name.values(), accounts=accounts)
 
     @property
     def names(self) -> list[str]:

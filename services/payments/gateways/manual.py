@@ -1,6 +1,11 @@
 """Money that is paid in cash or by bank transfer: staff record it, and give it back."""
 
-from services.payments.gateways.protocol import RefundOrder, RefundOutcome, RefundReport
+from services.payments.gateways.protocol import (
+    GatewayAccount,
+    RefundOrder,
+    RefundOutcome,
+    RefundReport,
+)
 
 BY_HAND = "manual"
 
@@ -14,6 +19,7 @@ def handed_over(order: RefundOrder, gateway_id: str | None = None) -> RefundRepo
         currency=order.currency,
         refund_id=order.refund_id,
         payment_id=gateway_id,
+        account=order.account.id,
     )
 
 
@@ -26,7 +32,7 @@ class ManualGateway:
         """Report that staff gave the money back."""
         return handed_over(order, gateway_id)
 
-    async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
+    async def refunds_of(self, account: GatewayAccount, gateway_id: str) -> list[RefundReport]:
         """Return nothing: our own books are the only ones."""
         return []
 

@@ -13,6 +13,22 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import SecretStr
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayAccount:
+    """The account at a gateway that receives a payment.
+
+    `id` names the account of one organization that is connected to the installation's own account.
+    It is None for the installation's own account.
+    """
+
+    id: str | None
+
+
+INSTALLATION_ACCOUNT = GatewayAccount(None)
+"""The installation's own account. Only a payment that is charged in the mode `installation`, and
+what such a payment leads to later, belongs to it."""
+
+
 class PaymentOutcome(StrEnum):
     """The state of a payment at its gateway."""
 
@@ -50,6 +66,7 @@ class RefundReport:
     currency: str
     refund_id: int | None = None
     payment_id: str | None = None
+    account: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -107,12 +124,13 @@ WebhookReport = PaymentReport | RefundReport | DisputeReport
 
 @dataclass(frozen=True, slots=True)
 class ChargeOrder:
-    """What the gateway is to charge.
+    """What the gateway is to charge, on which account.
 
     `transaction_id` is None when the payment is prepared before it is stored, as the first attempt
     of a voucher is. A gateway that names payments itself uses `reference`, which is never None.
     """
 
+    account: GatewayAccount
     transaction_id: int | None
     voucher_id: int
     organization_id: int
@@ -130,8 +148,9 @@ class ChargeOrder:
 
 @dataclass(frozen=True, slots=True)
 class RefundOrder:
-    """What the gateway is to refund."""
+    """What the gateway is to refund, from which account."""
 
+    account: GatewayAccount
     refund_id: int
     amount: Decimal
     currency: str
@@ -139,11 +158,15 @@ class RefundOrder:
 
 @dataclass(frozen=True, slots=True)
 class WebhookNotice:
-    """The identity of a webhook whose signature is the gateway's."""
+    """The identity of a webhook whose signature is the gateway's.
+
+    `account` is the connected account that it is about, None for the installation's own.
+    """
 
     event_id: str
     type: str
     signed_at: datetime
+    account: str | None = None
 
 
 CARD_TOKEN_UNKNOWN = Failure(
@@ -183,7 +206,7 @@ class Gateway(Protocol):
         """
         ...
 
-    async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
+    async def refunds_of(self, account: GatewayAccount, gateway_id: str) -> list[RefundReport]:
         """Return every refund of a payment.
 
         Raises GatewayUnavailable, and GatewayRefused when the gateway does not know the payment.
@@ -198,6 +221,9 @@ class Gateway(Protocol):
 @runtime_checkable
 class OnlineGateway(Gateway, Protocol):
     """A gateway that charges by itself and reports it by webhook.
+
+    Every call names the account whose books it concerns. A gateway without connected accounts
+    receives the installation's own account only.
 
     A charge has two steps so that it cannot happen twice: `prepare` moves no money and may be
     repeated; only an id that is stored in our books is confirmed, and a gateway confirms a payment
@@ -215,31 +241,40 @@ class OnlineGateway(Gateway, Protocol):
         """
         ...
 
-    async def confirm(self, gateway_id: str) -> PaymentReport:
+    async def confirm(self, account: GatewayAccount, gateway_id: str) -> PaymentReport:
         """Charge a prepared payment, or report its state; raises GatewayUnavailable."""
         ...
 
-    async def look_up(self, gateway_id: str) -> PaymentReport:
+    async def look_up(self, account: GatewayAccount, gateway_id: str) -> PaymentReport:
         """Report the state of a payment; raises GatewayUnavailable."""
         ...
 
-    async def cancel(self, gateway_id: str) -> PaymentReport:
+    async def cancel(self, account: GatewayAccount, gateway_id: str) -> PaymentReport:
         """Make sure a payment can no longer be charged, or report that it was already.
 
         Raises GatewayUnavailable.
         """
         ...
 
-    def refunds_since(self, instant: datetime) -> AsyncIterator[RefundReport]:
+    def refunds_since(
+        self, account: GatewayAccount, instant: datetime
+    ) -> AsyncIterator[RefundReport]:
         """Yield the refunds made since, in any order; raises GatewayUnavailable."""
         ...
 
-    def events_since(self, instant: datetime) -> AsyncIterator[tuple[WebhookNotice, bytes]]:
+    def events_since(
+        self, account: GatewayAccount, instant: datetime
+    ) -> AsyncIterator[tuple[WebhookNotice, bytes]]:
         """Yield the events of the webhooks since; raises GatewayUnavailable."""
         ...
 
-    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> WebhookNotice:
-        """Return the identity of a signed webhook; raises WebhookRefused."""
+    def verify(
+        self, body: bytes, headers: Mapping[str, str], moment: datetime, *, connected: bool = False
+    ) -> WebhookNotice:
+        """Return the identity of a signed webhook; raises WebhookRefused.
+
+        With `connected` it was sent to the address for events of connected accounts.
+        """
         ...
 
     def read(self, body: bytes) -> WebhookReport | None:

@@ -6,6 +6,7 @@ the wire are minor units, currencies lower case.
 """
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import httpx
 import stripe
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from stripe import StripeClient, StripeError, WebhookSignature
+from stripe import RequestOptions, StripeClient, StripeError, WebhookSignature
 
 from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
@@ -22,6 +23,7 @@ from services.payments.gateways.protocol import (
     CARD_TOKEN_UNKNOWN,
     ChargeOrder,
     Failure,
+    GatewayAccount,
     GatewayRefused,
     GatewayUnavailable,
     PaymentReport,
@@ -67,13 +69,14 @@ PAGE = 100
 
 
 class StripeSettings(BaseSettings):
-    """PAYMENTS_STRIPE_API_BASE, PAYMENTS_STRIPE_API_KEY, PAYMENTS_STRIPE_WEBHOOK_SECRET."""
+    """The settings PAYMENTS_STRIPE_…: docs/settings.md describes each."""
 
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_STRIPE_", frozen=True, extra="ignore")
 
     api_base: str = "https://api.stripe.com"
     api_key: SecretStr
     webhook_secret: SecretStr
+    connect_webhook_secret: SecretStr | None = None
 
 
 class StripeGateway:
@@ -87,6 +90,7 @@ class StripeGateway:
         key = settings.api_key.get_secret_value()
         self.live = key.startswith(("sk_live_", "rk_live_"))
         self._secret = settings.webhook_secret
+        self._connect_secret = settings.connect_webhook_secret
         self._http = StripeHttp(transport)
         base = settings.api_base.rstrip("/")
         self._forms = StripeForms(self._http.transport, base, key, API_VERSION)
@@ -103,11 +107,12 @@ class StripeGateway:
         """Create an unconfirmed payment intent; raises GatewayUnavailable and GatewayRefused."""
         try:
             amount = to_minor(order.amount, order.currency)
-            method = await self._payment_method(token.get_secret_value())
+            method = await self._payment_method(order.account, token.get_secret_value())
             intent = await self._forms.post(
                 "/v1/payment_intents",
                 _intent(order, amount, method),
-                f"carnet-charge-{order.reference}-{method}",
+                account=order.account.id,
+                idempotency_key=f"carnet-charge-{order.reference}-{method}",
             )
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
@@ -115,9 +120,9 @@ class StripeGateway:
             if _is_unknown_token(error):
                 raise GatewayRefused(CARD_TOKEN_UNKNOWN) from error
             raise _raised(error) from error
-        return stripe_objects.report_of_intent(intent)
+        return stripe_objects.report_of_intent(intent, order.account.id)
 
-    async def _payment_method(self, token: str) -> str:
+    async def _payment_method(self, account: GatewayAccount, token: str) -> str:
         """Return the payment method itself, or the one that a card token of Stripe.js becomes."""
         if not token.startswith("tok_"):
             return token
@@ -125,40 +130,44 @@ class StripeGateway:
         digest = hashlib.sha256(token.encode()).hexdigest()
         card = await self._stripe.v1.payment_methods.create_async(
             {"type": "card", "card": {"token": token}},
-            {"idempotency_key": f"carnet-method-{digest}"},
+            {**_on(account), "idempotency_key": f"carnet-method-{digest}"},
         )
         return card.id
 
-    async def confirm(self, gateway_id: str) -> PaymentReport:
+    async def confirm(self, account: GatewayAccount, gateway_id: str) -> PaymentReport:
         """Confirm an intent, or report what became of it; raises GatewayUnavailable."""
         try:
             intent = await self._forms.post(
-                f"/v1/payment_intents/{quote(gateway_id, safe='')}/confirm", {}
+                f"/v1/payment_intents/{quote(gateway_id, safe='')}/confirm", {}, account=account.id
             )
         except StripeError as error:
             if isinstance(_raised(error), GatewayUnavailable):
                 raise GatewayUnavailable(type(error).__name__) from error
             # Declined, or confirmed before: the intent itself has the reason.
-            return await self.look_up(gateway_id)
-        return stripe_objects.report_of_intent(intent)
+            return await self.look_up(account, gateway_id)
+        return stripe_objects.report_of_intent(intent, account.id)
 
-    async def look_up(self, gateway_id: str) -> PaymentReport:
+    async def look_up(self, account: GatewayAccount, gateway_id: str) -> PaymentReport:
         """Read an intent; raises GatewayUnavailable."""
         try:
-            intent = await self._stripe.v1.payment_intents.retrieve_async(gateway_id)
+            intent = await self._stripe.v1.payment_intents.retrieve_async(
+                gateway_id, options=_on(account)
+            )
         except StripeError as error:
             raise GatewayUnavailable(type(error).__name__) from error
-        return stripe_objects.report_of_intent(intent.to_dict())
+        return stripe_objects.report_of_intent(intent.to_dict(), account.id)
 
-    async def cancel(self, gateway_id: str) -> PaymentReport:
+    async def cancel(self, account: GatewayAccount, gateway_id: str) -> PaymentReport:
         """Cancel an intent, or report why it cannot be any more; raises GatewayUnavailable."""
         try:
-            intent = await self._stripe.v1.payment_intents.cancel_async(gateway_id)
+            intent = await self._stripe.v1.payment_intents.cancel_async(
+                gateway_id, options=_on(account)
+            )
         except StripeError as error:
             if isinstance(_raised(error), GatewayUnavailable):
                 raise GatewayUnavailable(type(error).__name__) from error
-            return await self.look_up(gateway_id)
-        return stripe_objects.report_of_intent(intent.to_dict())
+            return await self.look_up(account, gateway_id)
+        return stripe_objects.report_of_intent(intent.to_dict(), account.id)
 
     async def refund(self, gateway_id: str | None, order: RefundOrder) -> RefundReport:
         """Refund a part of an intent; raises GatewayUnavailable and GatewayRefused."""
@@ -171,17 +180,17 @@ class StripeGateway:
                     "amount": to_minor(order.amount, order.currency),
                     "metadata": {"refund_id": str(order.refund_id)},
                 },
-                {"idempotency_key": f"carnet-refund-{order.refund_id}"},
+                {**_on(order.account), "idempotency_key": f"carnet-refund-{order.refund_id}"},
             )
         except StripeError as error:
             raise _raised(error) from error
-        return stripe_objects.report_of_refund(refund.to_dict())
+        return stripe_objects.report_of_refund(refund.to_dict(), order.account.id)
 
-    async def refunds_of(self, gateway_id: str) -> list[RefundReport]:
+    async def refunds_of(self, account: GatewayAccount, gateway_id: str) -> list[RefundReport]:
         """List every refund of an intent; raises GatewayUnavailable and GatewayRefused."""
         try:
             page = await self._stripe.v1.refunds.list_async(
-                {"payment_intent": gateway_id, "limit": PAGE}
+                {"payment_intent": gateway_id, "limit": PAGE}, _on(account)
             )
             refunds = [refund.to_dict() async for refund in page.auto_paging_iter()]
         except StripeError as error:
@@ -189,49 +198,60 @@ class StripeGateway:
             if isinstance(error, stripe.InvalidRequestError) and error.http_status == 404:
                 raise GatewayRefused(UNKNOWN) from error
             raise GatewayUnavailable(type(error).__name__) from error
-        return [stripe_objects.report_of_refund(refund) for refund in refunds]
+        return [stripe_objects.report_of_refund(refund, account.id) for refund in refunds]
 
-    async def refunds_since(self, instant: datetime) -> AsyncIterator[RefundReport]:
+    async def refunds_since(
+        self, account: GatewayAccount, instant: datetime
+    ) -> AsyncIterator[RefundReport]:
         """Yield refunds, newest first, until they are older; raises GatewayUnavailable."""
         try:
-            page = await self._stripe.v1.refunds.list_async({"limit": PAGE})
+            page = await self._stripe.v1.refunds.list_async({"limit": PAGE}, _on(account))
             async for refund in page.auto_paging_iter():
                 if refund.created < instant.timestamp():
                     return
-                yield stripe_objects.report_of_refund(refund.to_dict())
+                yield stripe_objects.report_of_refund(refund.to_dict(), account.id)
         except StripeError as error:
             raise GatewayUnavailable(type(error).__name__) from error
 
-    async def events_since(self, instant: datetime) -> AsyncIterator[tuple[WebhookNotice, bytes]]:
-        """Yield Stripe's own list of events; raises GatewayUnavailable."""
+    async def events_since(
+        self, account: GatewayAccount, instant: datetime
+    ) -> AsyncIterator[tuple[WebhookNotice, bytes]]:
+        """Yield Stripe's own list of an account's events; raises GatewayUnavailable."""
         try:
             page = await self._stripe.v1.events.list_async(
-                {"limit": PAGE, "created": {"gte": int(instant.timestamp())}}
+                {"limit": PAGE, "created": {"gte": int(instant.timestamp())}},
+                _on(account),
             )
             async for event in page.auto_paging_iter():
                 signed_at = datetime.fromtimestamp(event.created, UTC)
-                body = str(event).encode()
-                yield WebhookNotice(event.id, event.type, signed_at), body
+                # Only the event of a webhook names the account.
+                body = json.dumps({**event.to_dict(), "account": account.id}).encode()
+                yield WebhookNotice(event.id, event.type, signed_at, account.id), body
         except StripeError as error:
             raise GatewayUnavailable(type(error).__name__) from error
 
-    def verify(self, body: bytes, headers: Mapping[str, str], moment: datetime) -> WebhookNotice:
+    def verify(
+        self, body: bytes, headers: Mapping[str, str], moment: datetime, *, connected: bool = False
+    ) -> WebhookNotice:
         """Check signature and age (Stripe's scheme v1); raises WebhookRefused.
 
         https://docs.stripe.com/webhooks#verify-manually. The library refuses what is too old and
         accepts any future; a clock that runs ahead of ours is no better than one that is late.
         """
         header = headers.get(SIGNATURE_HEADER, "")
-        secret = self._secret.get_secret_value()
+        secret = self._connect_secret if connected else self._secret
+        if secret is None:
+            raise WebhookRefused("PAYMENTS_STRIPE_CONNECT_WEBHOOK_SECRET is not set")
         try:
-            WebhookSignature.verify_header(body, header, secret, tolerance=None)
+            WebhookSignature.verify_header(body, header, secret.get_secret_value(), tolerance=None)
         except (StripeError, ValueError, TypeError) as error:
             raise WebhookRefused("the signature is not the gateway's") from error
         signed_at = stripe_objects.signed_at(header)
         if abs(moment - signed_at) > WEBHOOK_WINDOW:
             raise WebhookRefused("the signature is not of this hour")
         event = stripe_objects.event_of(body)
-        return WebhookNotice(event["id"], event["type"], signed_at)
+        account = stripe_objects.account_of(event)
+        return WebhookNotice(event["id"], event["type"], signed_at, account)
 
     def read(self, body: bytes) -> WebhookReport | None:
         """Return what an event reports, or None; raises WebhookRefused."""
@@ -240,6 +260,11 @@ class StripeGateway:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._http.close_async()
+
+
+def _on(account: GatewayAccount) -> RequestOptions:
+    """Return the options of a call that concerns the books of an account."""
+    return {} if account.id is None else {"stripe_account": account.id}
 
 
 def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:

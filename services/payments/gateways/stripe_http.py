@@ -72,10 +72,20 @@ class StripeForms:
         }
 
     async def post(
-        self, path: str, form: Mapping[str, str], idempotency_key: str | None = None
+        self,
+        path: str,
+        form: Mapping[str, str],
+        *,
+        account: str | None,
+        idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Return the object that a POST leads to; raises the error that the library would raise."""
+        """Return the object that a POST leads to; raises the error that the library would raise.
+
+        `account` is the connected account whose books it concerns, None for the key's own.
+        """
         headers = self._headers
+        if account is not None:
+            headers = headers | {"Stripe-Account": account}
         if idempotency_key is not None:
             headers = headers | {"Idempotency-Key": idempotency_key}
         request = httpx.Request(

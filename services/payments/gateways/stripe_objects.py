@@ -101,7 +101,7 @@ def _next_action(intent: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def report_of_refund(refund: Mapping[str, Any]) -> RefundReport:
+def report_of_refund(refund: Mapping[str, Any], account: str | None = None) -> RefundReport:
     """Return the report of a refund."""
     currency = str(refund["currency"]).upper()
     return RefundReport(
@@ -111,6 +111,7 @@ def report_of_refund(refund: Mapping[str, Any]) -> RefundReport:
         currency=currency,
         refund_id=_our_id(refund, "refund_id"),
         payment_id=refund.get("payment_intent"),
+        account=account,
         raw=refund,
     )
 
@@ -132,7 +133,7 @@ def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> P
         currency=currency,
         captured=from_minor(int(received), currency),
         refunded=from_minor(int(charge.get("amount_refunded", 0)), currency),
-        refunds=_whole_list(refunds) if isinstance(refunds, Mapping) else None,
+        refunds=_whole_list(refunds, account) if isinstance(refunds, Mapping) else None,
         live=bool(charge.get("livemode")),
         account=account,
         transaction_id=_our_id(charge, "transaction_id"),
@@ -141,12 +142,12 @@ def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> P
     )
 
 
-def _whole_list(refunds: Mapping[str, Any]) -> tuple[RefundReport, ...] | None:
+def _whole_list(refunds: Mapping[str, Any], account: str | None) -> tuple[RefundReport, ...] | None:
     """Return the refunds that older API versions list with the charge, if the list is whole."""
     data = refunds.get("data")
     if not isinstance(data, list) or refunds.get("has_more"):
         return None
-    return tuple(report_of_refund(refund) for refund in data)
+    return tuple(report_of_refund(refund, account) for refund in data)
 
 
 def report_of_dispute(dispute: Mapping[str, Any], account: str | None) -> DisputeReport | None:
@@ -172,19 +173,25 @@ def report_of_event(
 ) -> WebhookReport | None:
     """Return what an event reports, or None; raises WebhookRefused."""
     kind, content = str(event["type"]), event["data"]["object"]
-    account = event.get("account")
+    account = account_of(event)
     try:
         if kind in _INTENT_EVENTS:
             return report_of_intent(content, account)
         if kind in _REFUND_EVENTS:
             return report_of_charge(content, account)
         if kind in _SINGLE_REFUND_EVENTS:
-            return report_of_refund(content)
+            return report_of_refund(content, account)
         if kind in _DISPUTE_EVENTS:
             return report_of_dispute(content, account)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise WebhookRefused("the event lacks what its type should have") from error
     return None
+
+
+def account_of(event: Mapping[str, Any]) -> str | None:
+    """Return the connected account that an event is about, or None for the platform's own."""
+    account = event.get("account")
+    return None if account is None else str(account)
 
 
 def event_of(body: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from services.payments.models.base import Base
 from services.payments.models.disputes import Dispute, DisputeStatus
 from services.payments.models.invoices import Invoice, InvoiceKind, InvoiceSeries, SellerChanges
+from services.payments.models.payment_accounts import AccountStatus, PaymentAccount
 from services.payments.models.payments import (
     ENDED_UNPAID,
     PAID,
@@ -27,6 +28,7 @@ __all__ = [
     "ENDED_UNPAID",
     "PAID",
     "UNFINISHED",
+    "AccountStatus",
     "Base",
     "Dispute",
     "DisputeStatus",
@@ -34,6 +36,7 @@ __all__ = [
     "InvoiceKind",
     "InvoiceSeries",
     "Method",
+    "PaymentAccount",
     "PaymentRow",
     "PaymentTransaction",
     "Refund",

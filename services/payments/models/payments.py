@@ -16,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.payments.gateways import BY_HAND
+from services.payments.gateways import BY_HAND, GatewayAccount
 from services.payments.models.base import Base
 from shared.db import BOOKKEEPING, SECRET, Entity, now
 
@@ -54,8 +54,9 @@ class Method(StrEnum):
 class PaymentTransaction(Entity, Base):
     """One payment of one voucher, from the intent to the last refund.
 
-    `captured_amount` is what the payer paid, `refunded_amount` what was refunded, and
-    `disputed_amount` what the payer's bank claims or has taken back.
+    `gateway_account` is the connected account that has `gateway_transaction_id`; null for the
+    installation's own. `captured_amount` is what the payer paid, `refunded_amount` what was
+    refunded, and `disputed_amount` what the payer's bank claims or has taken back.
     """
 
     __tablename__ = "payment_transactions"
@@ -96,6 +97,7 @@ class PaymentTransaction(Entity, Base):
     payment_method: Mapped[str]
     payment_gateway: Mapped[str]
     gateway_transaction_id: Mapped[str | None] = mapped_column(info=BOOKKEEPING)
+    gateway_account: Mapped[str | None] = mapped_column(info=BOOKKEEPING)
     status: Mapped[str] = mapped_column(default=Status.PENDING)
     failure_code: Mapped[str | None]
     failure_message: Mapped[str | None]
@@ -123,6 +125,11 @@ class PaymentTransaction(Entity, Base):
     def is_unfinished(self) -> bool:
         """Whether it may still be paid."""
         return self.status in UNFINISHED
+
+    @property
+    def account(self) -> GatewayAccount:
+        """The account at the gateway that the payment is charged on."""
+        return GatewayAccount(self.gateway_account)
 
     @property
     def note(self) -> str | None:

@@ -15,7 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.payments.gateways import RefundOrder
+from services.payments.gateways import GatewayAccount, RefundOrder
 from services.payments.models.base import Base
 from shared.db import BOOKKEEPING, SECRET, Entity
 
@@ -91,9 +91,11 @@ class Refund(Entity, Base):
     completed_at: Mapped[datetime | None]
     attempted_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
 
-    def order(self) -> RefundOrder:
-        """Return what the gateway is to refund."""
-        return RefundOrder(refund_id=self.id, amount=self.amount, currency=self.currency)
+    def order(self, account: GatewayAccount) -> RefundOrder:
+        """Return what the gateway is to refund, from the account that was paid."""
+        return RefundOrder(
+            account=account, refund_id=self.id, amount=self.amount, currency=self.currency
+        )
 
 
 class Repayment(Entity, Base):

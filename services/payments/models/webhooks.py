@@ -26,6 +26,7 @@ class WebhookOutcome(StrEnum):
 class WebhookEvent(Base):
     """A webhook exactly as it was received; `next_attempt_at` is null once it is finished.
 
+    `account` is the connected account that it is about, null for the installation's own.
     Its body is deleted in time; the rest stays, so that an event is never applied twice.
     """
 
@@ -47,6 +48,7 @@ class WebhookEvent(Base):
     id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
     gateway: Mapped[str]
     event_id: Mapped[str]
+    account: Mapped[str | None]
     type: Mapped[str]
     body: Mapped[bytes | None]
     signed_at: Mapped[datetime]

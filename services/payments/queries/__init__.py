@@ -10,6 +10,7 @@ from services.payments.queries.invoices import (
     lock_series,
     page_of_invoices,
 )
+from services.payments.queries.payment_accounts import find_charging_account, has_account
 from services.payments.queries.payments import (
     NumberedPayment,
     PaymentFilter,
@@ -69,6 +70,7 @@ __all__ = [
     "disputes_of",
     "due_repayments_of",
     "find_balance_of_voucher",
+    "find_charging_account",
     "find_dispute",
     "find_document",
     "find_invoice",
@@ -82,6 +84,7 @@ __all__ = [
     "get_refund",
     "get_repayment",
     "get_webhook",
+    "has_account",
     "has_payment",
     "list_awaited_gateways",
     "list_day_sums",

@@ -34,6 +34,7 @@ _IS_IN_OUR_BOOKS = (
         _PAYMENT.status == Status.SUCCEEDED,
         _PAYMENT.payment_gateway == _parameter(WebhookEvent.gateway),
         _PAYMENT.gateway_transaction_id == bindparam("payment_id", type_=Text()),
+        _PAYMENT.gateway_account.is_not_distinct_from(_parameter(WebhookEvent.account)),
         _PAYMENT.currency == bindparam("currency", type_=Text()),
         # The columns' own type would round what a gateway reports.
         _PAYMENT.amount == bindparam("amount", type_=Numeric()),
@@ -44,6 +45,7 @@ _IS_IN_OUR_BOOKS = (
 _INPUTS = (
     WebhookEvent.gateway,
     WebhookEvent.event_id,
+    WebhookEvent.account,
     WebhookEvent.type,
     WebhookEvent.body,
     WebhookEvent.signed_at,

@@ -4,9 +4,8 @@ No transaction is open while the gateway is asked, and an interrupted charge can
 by the same call again, by the payer, or by the reconciler.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -15,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from services.payments import access, queries
-from services.payments.errors import FirstCardUnderWay, PaymentNotPending
+from services.payments.errors import CardsNotAvailable, FirstCardUnderWay, PaymentNotPending
 from services.payments.gateways import (
     ChargeOrder,
+    GatewayAccount,
     GatewayRefused,
     Gateways,
     GatewayUnavailable,
@@ -26,7 +26,8 @@ from services.payments.gateways import (
 )
 from services.payments.models import PaymentRow, PaymentTransaction, Status, row_of
 from services.payments.schemas import ChargeCreate
-from services.payments.service import payments
+from services.payments.service import intents, payment_accounts, payments
+from services.payments.service.intents import Preparation
 from services.payments.service.payments import NumberedRow, PaymentView, view_of
 from services.payments.states import fail
 from shared.actors import Actor
@@ -36,9 +37,6 @@ from shared.tenancy import see_all_tenants
 from shared.work import Work
 
 log = structlog.get_logger(__name__)
-
-DROP_SECONDS = 2.0
-"""How long a known answer may wait for the cancellation of its intent."""
 
 CONFIRM_FIRST = (
     "The payer's bank still checks the first card. Confirm there and call again without a token. To"
@@ -50,27 +48,16 @@ Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
-    """What a gateway answered when it was to prepare a payment."""
-
-    gateway: OnlineGateway
-    answer: PaymentReport | GatewayRefused | GatewayUnavailable
-
-    @property
-    def gateway_id(self) -> str | None:
-        """The id of the intent, if there is one."""
-        return self.answer.gateway_id if isinstance(self.answer, PaymentReport) else None
-
-
-@dataclass(frozen=True, slots=True)
 class ChargeAttempt:
     """What a locked payment allows: to prepare it with a token, or to confirm what is prepared.
 
-    `preparation` is there if the gateway was asked before the payment was locked.
+    `account` has the intent, or is to have it; None when the organization has no account that may
+    charge. `preparation` is there if the gateway was asked before the payment was locked.
     """
 
     gateway: OnlineGateway
     payment: PaymentRow
+    account: GatewayAccount | None
     preparation: Preparation | None
 
     @property
@@ -86,7 +73,7 @@ async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> Numbe
     Raises ChargeDiffers, and ServiceUnavailable when nothing was tried: call again.
     """
     token = terms.payment_token
-    preparation = await _prepare_first(gateways, terms)
+    preparation = await _prepare_first(begin, gateways, terms)
     async with begin() as session:
         attempt = await _begin_first(session, terms, preparation)
         payment = attempt.payment if attempt else None
@@ -98,7 +85,7 @@ async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> Numbe
             payment = row_of(opened)
     failpoint("charge.opened")
     if preparation is not None:
-        await _cancel_if_unused(preparation, payment["gateway_transaction_id"])
+        await intents.cancel_if_unused(preparation, payment["gateway_transaction_id"])
     result = await _run_attempt(begin, attempt, token)
     if result is not None:
         return result
@@ -107,7 +94,9 @@ async def charge(begin: Begin, gateways: Gateways, terms: ChargeCreate) -> Numbe
         return NumberedRow(row_of(entity), number)
 
 
-async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation | None:
+async def _prepare_first(
+    begin: Begin, gateways: Gateways, terms: ChargeCreate
+) -> Preparation | None:
     """Prepare the payment of a new voucher, before it is stored; None when that saves nothing.
 
     Its id is then stored together with the payment, in one transaction.
@@ -115,7 +104,13 @@ async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation
     gateway = gateways.online(gateways.for_method(terms.payment_method).name)
     if gateway is None or terms.payment_token is None or not terms.first or not terms.amount:
         return None
+    account = await payment_accounts.charging_account(
+        begin, gateways, gateway, terms.organization_id
+    )
+    if account is None:
+        return intents.refuse(gateway)
     order = ChargeOrder(
+        account=account,
         transaction_id=None,
         voucher_id=terms.voucher_id,
         organization_id=terms.organization_id,
@@ -123,7 +118,7 @@ async def _prepare_first(gateways: Gateways, terms: ChargeCreate) -> Preparation
         currency=terms.currency,
         description=terms.description,
     )
-    return await _prepare_at_gateway(gateway, order, terms.payment_token)
+    return await intents.prepare(gateway, order, terms.payment_token)
 
 
 async def _begin_first(
@@ -133,7 +128,7 @@ async def _begin_first(
 
     Return None if there is no intent, or if the voucher has a payment already.
     """
-    if preparation is None or preparation.gateway_id is None:
+    if preparation is None or preparation.gateway_id is None or preparation.account is None:
         return None
     await queries.lock_voucher(session, terms.voucher_id)
     if await queries.has_payment(session, terms.voucher_id):
@@ -144,18 +139,9 @@ async def _begin_first(
         preparation.gateway,
         status=Status.PROCESSING,
         gateway_id=preparation.gateway_id,
+        account=preparation.account,
     )
-    return ChargeAttempt(preparation.gateway, payment, preparation)
-
-
-async def _cancel_if_unused(preparation: Preparation, stored_id: str | None) -> None:
-    """Cancel the intent of a voucher whose payment has another, or does not need one any more.
-
-    Two calls with one idempotency key have one intent: it may be the stored one.
-    """
-    intent_id = preparation.gateway_id
-    if intent_id is not None and intent_id != stored_id:
-        await _cancel_unused(preparation.gateway, intent_id)
+    return ChargeAttempt(preparation.gateway, payment, preparation.account, preparation)
 
 
 async def confirm(
@@ -186,7 +172,7 @@ async def confirm_payment(
     """Pay a pending payment with a token, or fetch what the bank's confirmation led to.
 
     Raises PaymentNotPending, FirstCardUnderWay (another token cannot be used), Invalid (a token
-    is needed), ServiceUnavailable.
+    is needed), CardsNotAvailable, ServiceUnavailable.
     """
     async with begin() as session:
         payment = await queries.lock_payment(session, payment_id)
@@ -204,6 +190,8 @@ async def confirm_payment(
     async with begin() as session:
         payment = await queries.lock_payment(session, payment_id)
         attempt = await _begin_attempt(session, gateways, payment, token)
+        if attempt is not None and attempt.account is None:
+            raise CardsNotAvailable  # nothing was changed: the payer can try again later
     await _run_attempt(begin, attempt, token)
 
 
@@ -229,8 +217,14 @@ async def _begin_attempt(
         preparation = None  # the payment was opened with another gateway's settings
     if preparation is not None and payment.gateway_transaction_id is None:
         payment.gateway_transaction_id = preparation.gateway_id
+        payment.gateway_account = preparation.account.id if preparation.account else None
     await session.flush()
-    return ChargeAttempt(gateway, row_of(payment), preparation)
+    account: GatewayAccount | None = payment.account
+    if payment.gateway_transaction_id is None:
+        account = await payment_accounts.find_charging_account(
+            session, gateways, gateway, payment.organization_id
+        )
+    return ChargeAttempt(gateway, row_of(payment), account, preparation)
 
 
 async def _run_attempt(
@@ -242,14 +236,14 @@ async def _run_attempt(
     """
     if attempt is None:
         return None
-    gateway_id = attempt.gateway_id
+    gateway_id, account = attempt.gateway_id, attempt.account
     if gateway_id is None and token is not None:
-        gateway_id = await _prepare(begin, attempt, token)
-    if gateway_id is None:
+        gateway_id, account = await _prepare(begin, attempt, token)
+    if gateway_id is None or account is None:
         return None
     failpoint("charge.written_down")
     try:
-        report = await attempt.gateway.confirm(gateway_id)
+        report = await attempt.gateway.confirm(account, gateway_id)
     except GatewayUnavailable as error:
         # Whether the card was charged is unknown: the reconciler will ask.
         log.warning("gateway_unavailable", step="confirm", cause=str(error))
@@ -281,16 +275,17 @@ async def _settle(
     return result
 
 
-async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> str | None:
+async def _prepare(
+    begin: Begin, attempt: ChargeAttempt, token: SecretStr
+) -> tuple[str | None, GatewayAccount]:
     """Prepare the payment at the gateway and store the id: only a stored id is ever confirmed.
+
+    Return the id that is stored, if there is one, and the account that has it.
 
     Of two simultaneous attempts one is stored; the other's intent, with which nothing was charged,
     is cancelled. Raises ServiceUnavailable.
     """
-    preparation = attempt.preparation
-    if preparation is None:
-        order = _order_of(attempt.payment)
-        preparation = await _prepare_at_gateway(attempt.gateway, order, token)
+    preparation = attempt.preparation or await _prepare_attempt(attempt, token)
     answer = preparation.answer
     if isinstance(answer, GatewayUnavailable):
         log.warning("gateway_unavailable", step="prepare", cause=str(answer))
@@ -303,12 +298,19 @@ async def _prepare(begin: Begin, attempt: ChargeAttempt, token: SecretStr) -> st
                 await payments.change_payment(session, payment, fail(answer.failure))
             else:
                 payment.gateway_transaction_id = answer.gateway_id
-    await _cancel_if_unused(preparation, payment.gateway_transaction_id)
-    return None if isinstance(answer, GatewayRefused) else payment.gateway_transaction_id
+                payment.gateway_account = preparation.account.id if preparation.account else None
+    await intents.cancel_if_unused(preparation, payment.gateway_transaction_id)
+    is_refused = isinstance(answer, GatewayRefused)
+    return None if is_refused else payment.gateway_transaction_id, payment.account
 
 
-def _order_of(payment: PaymentRow) -> ChargeOrder:
-    return ChargeOrder(
+async def _prepare_attempt(attempt: ChargeAttempt, token: SecretStr) -> Preparation:
+    """Create an intent for a payment that is stored."""
+    payment = attempt.payment
+    if attempt.account is None:
+        return intents.refuse(attempt.gateway)
+    order = ChargeOrder(
+        account=attempt.account,
         transaction_id=payment["id"],
         voucher_id=payment["voucher_id"],
         organization_id=payment["organization_id"],
@@ -316,19 +318,7 @@ def _order_of(payment: PaymentRow) -> ChargeOrder:
         currency=payment["currency"],
         description=payment["description"],
     )
-
-
-async def _prepare_at_gateway(
-    gateway: OnlineGateway, order: ChargeOrder, token: SecretStr
-) -> Preparation:
-    """Create an intent; the gateway's errors are returned, as they may concern a later step."""
-    failpoint("charge.before_prepare")
-    try:
-        report = await gateway.prepare(order, token)
-    except (GatewayRefused, GatewayUnavailable) as error:
-        return Preparation(gateway, error)
-    failpoint("charge.prepared")
-    return Preparation(gateway, report)
+    return await intents.prepare(attempt.gateway, order, token)
 
 
 async def refresh(
@@ -339,7 +329,7 @@ async def refresh(
     if gateway is None or payment.gateway_transaction_id is None:
         return None
     try:
-        report = await gateway.look_up(payment.gateway_transaction_id)
+        report = await gateway.look_up(payment.account, payment.gateway_transaction_id)
     except GatewayUnavailable as error:
         log.warning("gateway_unavailable", step="look_up", cause=str(error))
         return None
@@ -361,14 +351,4 @@ async def apply_answer(
 async def _end_attempt(gateway: OnlineGateway, report: PaymentReport, *, has_failed: bool) -> None:
     failpoint("charge.entered")
     if has_failed:
-        await _cancel_unused(gateway, report.gateway_id)
-
-
-async def _cancel_unused(gateway: OnlineGateway, gateway_id: str) -> None:
-    """Cancel an intent that must not be paid.
-
-    Nothing is lost when it fails: money that arrives in spite of it is reported and quarantined.
-    """
-    with suppress(GatewayUnavailable, TimeoutError):
-        async with asyncio.timeout(DROP_SECONDS):
-            await gateway.cancel(gateway_id)
+        await intents.cancel_unused(gateway, GatewayAccount(report.account), report.gateway_id)

@@ -55,7 +55,7 @@ async def apply_dispute_report(
     payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.payment_id)
     if payment is None:
         return False
-    if report.live != gateway.live or report.account is not None:
+    if report.live != gateway.live or report.account != payment.gateway_account:
         CONTRADICTIONS.inc()
         log.error("dispute_contradicted", payment_id=payment.id, dispute=report.gateway_id)
         return False

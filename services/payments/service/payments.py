@@ -18,7 +18,14 @@ from services.payments.errors import (
     PaymentNotPending,
 )
 from services.payments.events import announce, payment_fields
-from services.payments.gateways import BY_HAND, Gateway, Gateways, PaymentReport
+from services.payments.gateways import (
+    BY_HAND,
+    INSTALLATION_ACCOUNT,
+    Gateway,
+    GatewayAccount,
+    Gateways,
+    PaymentReport,
+)
 from services.payments.models import PAID, PaymentRow, PaymentTransaction, Status, row_of
 from services.payments.queries import NumberedPayment, PaymentBalance, PaymentFilter, PaymentViewer
 from services.payments.schemas import PaymentTerms, plain
@@ -148,8 +155,12 @@ async def insert_payment(
     *,
     status: Status,
     gateway_id: str | None = None,
+    account: GatewayAccount = INSTALLATION_ACCOUNT,
 ) -> PaymentRow:
-    """Store the payment of a voucher that has none. The voucher must be locked."""
+    """Store the payment of a voucher that has none. The voucher must be locked.
+
+    `account` is the account at the gateway that has `gateway_id`.
+    """
     values = {
         "organization_id": terms.organization_id,
         "voucher_id": terms.voucher_id,
@@ -162,6 +173,7 @@ async def insert_payment(
         "seller": plain(terms.seller),
         "payment_gateway": gateway.name,
         "gateway_transaction_id": gateway_id,
+        "gateway_account": account.id,
         "status": status,
     }
     writes = Writes(session)
@@ -186,7 +198,9 @@ async def apply_report(
     The payment must be as it was last committed or flushed: StaleDataError is raised if another
     transaction has changed it since. An answer, a webhook and the reconciler all end here.
     """
-    expected = ExpectedPayment(payment["amount"], payment["currency"], live)
+    expected = ExpectedPayment(
+        payment["amount"], payment["currency"], live, payment["gateway_account"]
+    )
     verdict = judge(Status(payment["status"]), expected, report)
     if verdict is None:
         reason = contradiction_of(expected, report)

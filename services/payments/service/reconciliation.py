@@ -13,6 +13,7 @@ import structlog
 
 from services.payments import queries
 from services.payments.gateways import (
+    INSTALLATION_ACCOUNT,
     Failure,
     GatewayNotOpen,
     Gateways,
@@ -111,7 +112,7 @@ class Reconciler:
     ) -> None:
         """Cancel at the gateway and apply its answer: perhaps the money was faster."""
         try:
-            report = await gateway.cancel(gateway_id)
+            report = await gateway.cancel(payment.account, gateway_id)
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="cancel", cause=str(error))
             return
@@ -181,13 +182,13 @@ class Reconciler:
 
     async def _catch_up_with(self, gateway: OnlineGateway) -> None:
         since = now() - CATCH_UP_WINDOW
-        async for notice, body in gateway.events_since(since):
+        async for notice, body in gateway.events_since(INSTALLATION_ACCOUNT, since):
             with _isolated("event", notice.event_id):
                 async with self.transactions.system() as session:
                     is_new = await webhooks.store(session, gateway, notice, body, None)
                 if is_new:
                     log.info("webhook_missed", gateway=gateway.name, event_id=notice.event_id)
-        async for report in gateway.refunds_since(since):
+        async for report in gateway.refunds_since(INSTALLATION_ACCOUNT, since):
             with _isolated("refund", report.gateway_id):
                 async with self.transactions.system() as session:
                     await refunds.apply_unrequested_refund_report(session, gateway.name, report)

@@ -140,7 +140,7 @@ async def _begin_attempt(
             payment_id=payment.id,
             gateway_payment_id=payment.gateway_transaction_id,
             gateway_refund_id=refund.gateway_refund_id,
-            order=refund.order(),
+            order=refund.order(payment.account),
             captured=payment.captured_amount,
         )
 
@@ -167,7 +167,7 @@ async def _refunds_at_gateway(gateway: Gateway, attempt: RefundAttempt) -> Seque
     if attempt.gateway_payment_id is None:
         return []
     try:
-        return await gateway.refunds_of(attempt.gateway_payment_id)
+        return await gateway.refunds_of(attempt.order.account, attempt.gateway_payment_id)
     except GatewayRefused as refusal:
         if attempt.gateway_refund_id is None:
             raise

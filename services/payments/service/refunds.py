@@ -198,7 +198,7 @@ async def settle_repayment(
         refund = await create_refund(
             session, payment, amount, source=RefundSource.STAFF, reason=note, by_hand=True
         )
-        await apply_refund_report(session, payment, handed_over(refund.order()))
+        await apply_refund_report(session, payment, handed_over(refund.order(payment.account)))
     return repayment
 
 
@@ -213,6 +213,10 @@ async def apply_unrequested_refund_report(
         return False
     payment = await queries.lock_payment_by_gateway_id(session, gateway, report.payment_id)
     if payment is None or not payment.captured_amount:
+        return False
+    if report.account != payment.gateway_account:
+        CONTRADICTIONS.inc()
+        log.error("refund_contradicted", payment_id=payment.id, refund=report.gateway_id)
         return False
     return await apply_refund_report(session, payment, report)
 

@@ -17,6 +17,7 @@ from services.payments import queries
 from services.payments.errors import GatewayNotFound, WebhookNotVerified
 from services.payments.gateways import (
     DisputeReport,
+    GatewayAccount,
     Gateways,
     OnlineGateway,
     PaymentOutcome,
@@ -33,7 +34,7 @@ from services.payments.models import (
     WebhookOutcome,
     row_of,
 )
-from services.payments.service import disputes, payments, refunds
+from services.payments.service import disputes, payment_accounts, payments, refunds
 from services.payments.states import quarantine
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
@@ -59,8 +60,12 @@ async def receive(
     body: bytes,
     headers: Mapping[str, str],
     limit: CapacityLimiter,
+    *,
+    connected: bool = False,
 ) -> bool:
     """Store a gateway's signed webhook; return False when its event was stored before.
+
+    With `connected` it was sent to the address for events of connected accounts.
 
     `limit` bounds how many are stored at once: a thousand at once must not take the API's
     connections to the database. Raises GatewayNotFound and WebhookNotVerified.
@@ -68,21 +73,21 @@ async def receive(
     gateway = gateways.online(gateway_name)
     if gateway is None:
         raise GatewayNotFound
-    notice, report = verify(gateway, body, headers)
+    notice, report = verify(gateway, body, headers, connected=connected)
     async with limit, work.begin() as session:
         await see_all_tenants(session)
         return await store(session, gateway, notice, body, report)
 
 
 def verify(
-    gateway: OnlineGateway, body: bytes, headers: Mapping[str, str]
+    gateway: OnlineGateway, body: bytes, headers: Mapping[str, str], *, connected: bool = False
 ) -> tuple[WebhookNotice, WebhookReport | None]:
     """Return the identity of a webhook that the gateway signed, and what it reports.
 
     Raises WebhookNotVerified, also for a webhook that cannot be read.
     """
     try:
-        notice = gateway.verify(body, headers, now())
+        notice = gateway.verify(body, headers, now(), connected=connected)
         report = gateway.read(body)
     except WebhookRefused as refusal:
         log.warning("webhook_refused", gateway=gateway.name, cause=str(refusal))
@@ -107,6 +112,7 @@ async def store(
             {
                 "gateway": gateway.name,
                 "event_id": notice.event_id,
+                "account": notice.account,
                 "type": notice.type,
                 "body": body,
                 "signed_at": notice.signed_at,
@@ -130,7 +136,6 @@ def _success(gateway: OnlineGateway, report: WebhookReport | None) -> dict[str, 
         and report.outcome is PaymentOutcome.SUCCEEDED
         and not report.refunded
         and report.refunds == ()
-        and report.account is None
         and report.live == gateway.live
     ):
         return {
@@ -184,7 +189,8 @@ async def _with_refunds(
     async with transactions.system() as session:
         if await _find_payment(session, gateway, report) is None:
             return report
-    return replace(report, refunds=tuple(await gateway.refunds_of(report.gateway_id)))
+    account = GatewayAccount(report.account)
+    return replace(report, refunds=tuple(await gateway.refunds_of(account, report.gateway_id)))
 
 
 async def _apply(
@@ -204,6 +210,7 @@ async def _apply(
     is_unpaid = payment.is_unfinished or payment.status in ENDED_UNPAID
     if payment.gateway_transaction_id is None and report.captured > 0 and is_unpaid:
         payment.gateway_transaction_id = report.gateway_id
+        payment.gateway_account = report.account
     if payment.gateway_transaction_id == report.gateway_id:
         await session.flush()
         if await payments.apply_report(session, row_of(payment), report, live=gateway.live):
@@ -224,13 +231,19 @@ async def _find_payment(
 ) -> PaymentTransaction | None:
     """Return the payment that a report is about, locked, or None when it is not one of ours."""
     payment = await queries.lock_payment_by_gateway_id(session, gateway.name, report.gateway_id)
-    if payment is None and report.transaction_id is not None:
-        return await queries.lock_payment_of_gateway(session, gateway.name, report.transaction_id)
-    if payment is None and report.voucher_id is not None:
+    if payment is not None:
+        return payment
+    if report.transaction_id is not None:
+        payment = await queries.lock_payment_of_gateway(
+            session, gateway.name, report.transaction_id
+        )
+    elif report.voucher_id is not None:
         # An intent that was prepared before its payment had an id.
         payment = await queries.lock_payment_of_voucher(session, report.voucher_id)
-        return payment if payment and payment.payment_gateway == gateway.name else None
-    return payment
+    if payment is None or payment.payment_gateway != gateway.name:
+        return None
+    # The owner of a connected account can write any id into its own intents.
+    return payment if await payment_accounts.owns(session, payment, report.account) else None
 
 
 def _finish(event: WebhookEvent, outcome: WebhookOutcome) -> None:

@@ -11,14 +11,14 @@ from pydantic import SecretStr
 
 from services.payments.app import NAME, create_app
 from services.payments.events import CATALOGUE
-from services.payments.gateways import Gateways
+from services.payments.gateways import AccountMode, Gateway, Gateways
 from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method
 from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from services.payments.tests.network import UnreliableNetwork
-from services.payments.tests.signals import WEBHOOK_SECRET, CardIssuer
+from services.payments.tests.signals import CONNECT_WEBHOOK_SECRET, WEBHOOK_SECRET, CardIssuer
 from services.payments.worker import deadlines_of
 from shared.db import make_engine
 from shared.testing import PATIENCE, Database, Tokens, client_of, free_port, service_database
@@ -75,16 +75,24 @@ def stripe_settings(stripe_url: str) -> StripeSettings:
         api_base=stripe_url,
         api_key=SecretStr(API_KEY),
         webhook_secret=SecretStr(WEBHOOK_SECRET),
+        connect_webhook_secret=SecretStr(CONNECT_WEBHOOK_SECRET),
     )
 
 
 @pytest.fixture
+def accounts() -> AccountMode:
+    """Whose account receives the payments of a test; a test file may replace it."""
+    return AccountMode.INSTALLATION
+
+
+@pytest.fixture
 async def gateways(
-    stripe_settings: StripeSettings, network: UnreliableNetwork
+    stripe_settings: StripeSettings, network: UnreliableNetwork, accounts: AccountMode
 ) -> AsyncIterator[Gateways]:
     stripe, manual = StripeGateway(stripe_settings, network), ManualGateway()
     cards = {Method.CREDIT_CARD: stripe}
-    opened = Gateways({method: cards.get(method, manual) for method in Method})
+    by_method: dict[str, Gateway] = {method: cards.get(method, manual) for method in Method}
+    opened = Gateways(by_method, accounts=accounts)
     yield opened
     await opened.aclose()
 

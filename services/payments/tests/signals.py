@@ -12,6 +12,7 @@ import httpx
 from shared.actors import Actor
 
 WEBHOOK_SECRET = "whsec_payments_tests"
+CONNECT_WEBHOOK_SECRET = "whsec_payments_tests_connect"
 ORGANIZATION, OTHER_ORGANIZATION, CLIENT = 7, 8, 70
 ADMIN = Actor(user_id=1, role="admin")
 
@@ -93,8 +94,14 @@ def signature(body: bytes, *, at: float | None = None, secret: str = WEBHOOK_SEC
     return f"t={moment},v1={signed}"
 
 
+async def deliver_connect(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
+    """Deliver a webhook about a connected account, signed now."""
+    header = signature(body, secret=CONNECT_WEBHOOK_SECRET)
+    return await deliver(client, body, header, address="stripe/connect")
+
+
 async def deliver(
-    client: httpx.AsyncClient, body: bytes, header: str | None = None
+    client: httpx.AsyncClient, body: bytes, header: str | None = None, *, address: str = "stripe"
 ) -> httpx.Response:
     """Deliver a webhook, signed now unless a header is given."""
     signed = signature(body) if header is None else header
@@ -102,14 +109,32 @@ async def deliver(
         (b"content-type", b"application/json; charset=utf-8"),
         (b"stripe-signature", signed.encode("latin-1")),
     ]
-    return await client.post("/api/payments/webhooks/stripe", content=body, headers=headers)
+    return await client.post(f"/api/payments/webhooks/{address}", content=body, headers=headers)
 
 
 class CardIssuer:
-    """The other side: what the payer's bank does, and what the gateway's own ledger contains."""
+    """The other side: what the payer's bank does, and what the gateway's own ledger contains.
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    The ledger is that of a connected account, or of the installation's own account.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, account: str | None = None) -> None:
         self._client = client
+        self._headers = {"Stripe-Account": account} if account else {}
+
+    def of(self, account: str) -> "CardIssuer":
+        """Return the same gateway with the ledger of a connected account."""
+        return CardIssuer(self._client, account)
+
+    async def account(self, outcome: str = "complete", country: str = "US") -> str:
+        """Return the id of a new connected account whose owner went through the onboarding."""
+        account = await self._post("/v1/accounts", {"type": "standard", "country": country})
+        await self.change_account(account["id"], outcome=outcome)
+        return str(account["id"])
+
+    async def change_account(self, account: str, **changes: Any) -> None:
+        """Change what the gateway thinks of a connected account."""
+        await self._post(f"/_test/accounts/{account}", changes)
 
     async def card(self, number: str) -> str:
         """Return the token of a card, as the card form makes it."""
@@ -121,7 +146,9 @@ class CardIssuer:
     async def intent(self, intent_id: str) -> dict[str, Any]:
         """Return the present state of an intent."""
         expand = {"expand[]": "latest_charge.refunds"}
-        answer = await self._client.get(f"/v1/payment_intents/{intent_id}", params=expand)
+        answer = await self._client.get(
+            f"/v1/payment_intents/{intent_id}", params=expand, headers=self._headers
+        )
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
@@ -169,7 +196,9 @@ class CardIssuer:
         intents: list[dict[str, Any]] = []
         query = {"limit": "100", "expand[]": "data.latest_charge"}
         while True:
-            answer = await self._client.get("/v1/payment_intents", params=query)
+            answer = await self._client.get(
+                "/v1/payment_intents", params=query, headers=self._headers
+            )
             page = answer.raise_for_status().json()
             intents += page["data"]
             if not page["has_more"]:
@@ -177,6 +206,6 @@ class CardIssuer:
             query["starting_after"] = intents[-1]["id"]
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._client.post(path, data=body)
+        answer = await self._client.post(path, data=body, headers=self._headers)
         made: dict[str, Any] = answer.raise_for_status().json()
         return made

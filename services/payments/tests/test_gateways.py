@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from services.payments.gateways import Gateways
 from services.payments.gateways.minor_units import NotInMinorUnits, from_minor, to_minor
 from services.payments.gateways.protocol import (
+    INSTALLATION_ACCOUNT,
     ChargeOrder,
     GatewayRefused,
     GatewayUnavailable,
@@ -26,7 +27,7 @@ from services.payments.settings import Settings
 pytestmark = pytest.mark.anyio
 
 REFUSALS = (400, 402, 404)
-ORDER = ChargeOrder(1, 2, 3, Decimal("399.99"), "USD", "Ten sessions")
+ORDER = ChargeOrder(INSTALLATION_ACCOUNT, 1, 2, 3, Decimal("399.99"), "USD", "Ten sessions")
 INTENT = {
     "id": "pi_1",
     "object": "payment_intent",
@@ -209,7 +210,7 @@ async def test_only_stripe_itself_reports_an_unknown_payment(
 ) -> None:
     gateway = Stripe(answer).gateway()
     with pytest.raises(error):
-        await gateway.refunds_of("pi_1")
+        await gateway.refunds_of(INSTALLATION_ACCOUNT, "pi_1")
     await gateway.aclose()
 
 
@@ -218,7 +219,7 @@ async def test_a_redirect_is_passed_on() -> None:
     waiting = INTENT | {"status": "requires_action", "next_action": action, "client_secret": "s"}
     stripe = Stripe(httpx.Response(200, json=waiting))
     gateway = stripe.gateway()
-    report = await gateway.confirm("pi_1")
+    report = await gateway.confirm(INSTALLATION_ACCOUNT, "pi_1")
     await gateway.aclose()
     assert report.next_action == {
         "type": "redirect_to_url",

@@ -18,6 +18,7 @@ TABLES = (
     "invoices",
     "refunds",
     "disputes",
+    "payment_accounts",
     "repayments",
     "invoice_series",
     "seller_changes",

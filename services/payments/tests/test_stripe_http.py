@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 import stripe
-from stripe import StripeClient, StripeError
+from stripe import RequestOptions, StripeClient, StripeError
 from stripe.params import PaymentIntentCreateParams
 
 from services.payments.gateways.stripe_http import StripeForms, StripeHttp
@@ -47,7 +47,7 @@ async def test_errors_are_those_of_the_library(status: int, error: dict[str, str
     answers = httpx.MockTransport(lambda _: httpx.Response(status, json={"error": error}))
     library, forms = both_ways(answers)
     usual = await error_of(library.v1.payment_intents.confirm_async("pi_1"))
-    short = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}))
+    short = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}, account=None))
     assert type(short) is type(usual)
     assert (short.http_status, short.code) == (usual.http_status, usual.code)
     assert short.user_message == usual.user_message
@@ -60,7 +60,7 @@ async def test_what_is_no_answer_of_stripe_is_an_error(status: int, content: byt
         return
     answers = httpx.MockTransport(lambda _: httpx.Response(status, content=content))
     _, forms = both_ways(answers)
-    error = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}))
+    error = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}, account=None))
     assert (type(error), error.http_status) == (stripe.APIError, status)
     assert error.user_message is None, "nobody is shown the page of a proxy"
 
@@ -72,7 +72,7 @@ async def test_no_answer_is_the_same_error(lost: Exception) -> None:
 
     library, forms = both_ways(httpx.MockTransport(lose))
     usual = await error_of(library.v1.payment_intents.confirm_async("pi_1"))
-    short = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}))
+    short = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}, account=None))
     assert type(short) is type(usual) is stripe.APIConnectionError
 
 
@@ -91,19 +91,20 @@ async def test_a_form_is_sent_as_the_library_sends_it() -> None:
         "metadata": {"description": "Zażółć & co = 1+1"},
     }
     typed = cast(PaymentIntentCreateParams, intent)
-    await library.v1.payment_intents.create_async(typed, {"idempotency_key": "key"})
+    options: RequestOptions = {"idempotency_key": "key", "stripe_account": "acct_1"}
+    await library.v1.payment_intents.create_async(typed, options)
     form = {
         "amount": "5",
         "currency": "pln",
         "payment_method_types[0]": "card",
         "metadata[description]": "Zażółć & co = 1+1",
     }
-    made = await forms.post("/v1/payment_intents", form, "key")
+    made = await forms.post("/v1/payment_intents", form, account="acct_1", idempotency_key="key")
     assert made == {"id": "pi_1", "object": "payment_intent"}
     usual, short = requests
     assert short.url == usual.url
     assert parse_qs(short.content.decode()) == parse_qs(usual.content.decode())
-    for name in ("authorization", "content-type", "idempotency-key"):
+    for name in ("authorization", "content-type", "idempotency-key", "stripe-account"):
         assert short.headers[name] == usual.headers[name]
 
 
@@ -114,5 +115,5 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
             raise AssertionError
 
     forms = StripeForms(Endless(), BASE, "sk_test_1", "2026-07-29.dahlia", seconds=0.05)
-    error = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}))
+    error = await error_of(forms.post("/v1/payment_intents/pi_1/confirm", {}, account=None))
     assert isinstance(error, stripe.APIConnectionError)

@@ -44,34 +44,34 @@ class TrustingBank:
         )
         return self.known[number]
 
-    async def confirm(self, gateway_id):
+    async def confirm(self, account, gateway_id):
         self.known[gateway_id] = replace(self.known[gateway_id], outcome=PaymentOutcome.PROCESSING)
         return self.known[gateway_id]
 
-    async def look_up(self, gateway_id):
+    async def look_up(self, account, gateway_id):
         return self.known[gateway_id]
 
-    async def cancel(self, gateway_id):
+    async def cancel(self, account, gateway_id):
         return self.known[gateway_id]
 
     async def refund(self, gateway_id, order):
         return RefundReport(
             f"back-{order.refund_id}", RefundOutcome.SUCCEEDED, order.amount, order.currency,
-            order.refund_id, gateway_id,
+            order.refund_id, gateway_id, order.account.id,
         )
 
-    async def refunds_of(self, gateway_id):
+    async def refunds_of(self, account, gateway_id):
         return []
 
-    async def refunds_since(self, instant):
+    async def refunds_since(self, account, instant):
         for refund in ():
             yield refund
 
-    async def events_since(self, instant):
+    async def events_since(self, account, instant):
         for event in ():
             yield event
 
-    def verify(self, body, headers, moment):
+    def verify(self, body, headers, moment, *, connected=False):
         if headers.get("x-bank") != "yes":
             raise WebhookRefused("not the bank")
         return WebhookNotice(json.loads(body)["id"], "paid", datetime.now(UTC))

@@ -14,6 +14,7 @@ from deploy.proof.bench.card_gateways import CardDouble, running_card_double
 from deploy.proof.bench.environment import BenchEnvironment
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 from services.payments.gateways.protocol import (
+    INSTALLATION_ACCOUNT,
     ChargeOrder,
     GatewayUnavailable,
     PaymentOutcome,
@@ -25,7 +26,7 @@ from shared.testing import until
 # One folder, one database and one port file serve all tests of the bench and of the stack.
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
-ORDER = ChargeOrder(17, 18, 19, Decimal("399.99"), "EUR", "Ten sessions")
+ORDER = ChargeOrder(INSTALLATION_ACCOUNT, 17, 18, 19, Decimal("399.99"), "EUR", "Ten sessions")
 CARD = SecretStr("pm_card_visa")
 
 
@@ -84,9 +85,9 @@ async def client_of(double: CardDouble) -> AsyncIterator[StripeGateway]:
 async def test_an_intent_is_created_confirmed_and_read(double: CardDouble) -> None:
     async with client_of(double) as gateway:
         prepared = await gateway.prepare(ORDER, CARD)
-        confirmed = await gateway.confirm(prepared.gateway_id)
-        stored = await gateway.look_up(prepared.gateway_id)
-        again = await gateway.confirm(prepared.gateway_id)
+        confirmed = await gateway.confirm(INSTALLATION_ACCOUNT, prepared.gateway_id)
+        stored = await gateway.look_up(INSTALLATION_ACCOUNT, prepared.gateway_id)
+        again = await gateway.confirm(INSTALLATION_ACCOUNT, prepared.gateway_id)
     assert (prepared.outcome, prepared.captured) == (PaymentOutcome.PREPARED, Decimal(0))
     assert (prepared.amount, prepared.currency) == (Decimal("399.99"), "EUR")
     assert prepared.transaction_id == 17
@@ -97,9 +98,11 @@ async def test_an_intent_is_created_confirmed_and_read(double: CardDouble) -> No
 async def test_an_intent_is_cancelled_unless_it_has_succeeded(double: CardDouble) -> None:
     async with client_of(double) as gateway:
         prepared = await gateway.prepare(ORDER, CARD)
-        cancelled = await gateway.cancel(prepared.gateway_id)
-        paid = await gateway.confirm((await gateway.prepare(ORDER, CARD)).gateway_id)
-        still_paid = await gateway.cancel(paid.gateway_id)
+        cancelled = await gateway.cancel(INSTALLATION_ACCOUNT, prepared.gateway_id)
+        paid = await gateway.confirm(
+            INSTALLATION_ACCOUNT, (await gateway.prepare(ORDER, CARD)).gateway_id
+        )
+        still_paid = await gateway.cancel(INSTALLATION_ACCOUNT, paid.gateway_id)
     assert cancelled.outcome is PaymentOutcome.CANCELLED
     assert still_paid.outcome is PaymentOutcome.SUCCEEDED
 
@@ -107,9 +110,11 @@ async def test_an_intent_is_cancelled_unless_it_has_succeeded(double: CardDouble
 async def test_an_unknown_intent_and_empty_lists(double: CardDouble) -> None:
     async with client_of(double) as gateway:
         with pytest.raises(GatewayUnavailable):
-            await gateway.look_up("pi_unknown")
-        assert [each async for each in gateway.events_since(datetime.now(UTC))] == []
-        assert await gateway.refunds_of("pi_unknown") == []
+            await gateway.look_up(INSTALLATION_ACCOUNT, "pi_unknown")
+        assert [
+            each async for each in gateway.events_since(INSTALLATION_ACCOUNT, datetime.now(UTC))
+        ] == []
+        assert await gateway.refunds_of(INSTALLATION_ACCOUNT, "pi_unknown") == []
 
 
 async def test_what_is_no_request_ends_the_connection(double: CardDouble) -> None:
@@ -126,7 +131,9 @@ async def test_a_success_is_announced_by_a_webhook_that_we_accept(
     double: CardDouble, receiver: Receiver
 ) -> None:
     async with client_of(double) as gateway:
-        paid = await gateway.confirm((await gateway.prepare(ORDER, CARD)).gateway_id)
+        paid = await gateway.confirm(
+            INSTALLATION_ACCOUNT, (await gateway.prepare(ORDER, CARD)).gateway_id
+        )
         await until(lambda: bool(receiver.webhooks))
         body, headers = receiver.webhooks[0]
         notice = gateway.verify(body, headers, datetime.now(UTC))
@@ -139,11 +146,11 @@ async def test_a_success_is_announced_by_a_webhook_that_we_accept(
 async def test_a_refused_webhook_is_repeated(double: CardDouble, receiver: Receiver) -> None:
     receiver.status = 503
     async with client_of(double) as gateway:
-        await gateway.confirm((await gateway.prepare(ORDER, CARD)).gateway_id)
+        await gateway.confirm(INSTALLATION_ACCOUNT, (await gateway.prepare(ORDER, CARD)).gateway_id)
         await until(lambda: bool(receiver.webhooks))
         receiver.status = 200
         await until(lambda: len(receiver.webhooks) == 2)
-        await gateway.confirm((await gateway.prepare(ORDER, CARD)).gateway_id)
+        await gateway.confirm(INSTALLATION_ACCOUNT, (await gateway.prepare(ORDER, CARD)).gateway_id)
         await until(lambda: len(receiver.webhooks) == 3)
     bodies = [body for body, _ in receiver.webhooks]
     assert bodies[0] == bodies[1] != bodies[2]
