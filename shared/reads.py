@@ -111,6 +111,19 @@ class Document:
     facts: Any
 
 
+class FactsQuery:
+    """A query of values of one row, by which the reader of something else is authorized."""
+
+    def __init__(self, source: Select[Any], facts: Mapping[str, Any]) -> None:
+        self._type: Any = namedtuple("Facts", [*facts])  # type: ignore[misc]
+        self._prepared = PreparedRead.of(source.with_only_columns(*facts.values()))
+
+    async def find(self, reader: Reader, **values: Any) -> Any:
+        """Return the facts of the row with these values, or None."""
+        rows = await reader.fetch(self._prepared, values)
+        return self._type(*rows[0]) if rows else None
+
+
 class JsonQuery:
     """A query whose rows are the JSON of a response model.
 

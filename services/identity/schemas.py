@@ -13,7 +13,6 @@ from pydantic import (
     model_validator,
 )
 
-from services.identity.models import SignInSession
 from services.identity.security.password_rule import MAX_LENGTH, MIN_LENGTH, new_password
 from shared.actors import OWNER
 from shared.fields import BodyId, Email, Name, Phone, RequestBody, ServiceData, without_defaults
@@ -226,12 +225,6 @@ class SessionRead(BaseModel):
     ip_address: str | None
     user_agent: str | None
     is_current: bool
-
-    @classmethod
-    def of(cls, row: SignInSession, *, is_current: bool) -> Self:
-        """Return a session as its user sees it."""
-        fields = {name: getattr(row, name) for name in cls.model_fields if name != "is_current"}
-        return cls(**fields, is_current=is_current)
 
 
 class Message(BaseModel):

@@ -1,11 +1,14 @@
 """Who may reach what: 404 for strangers, 403 for members without the permission."""
 
+from typing import Any
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies, queries
 from services.vouchers.errors import OrganizationNotFound, VoucherNotFound
 from services.vouchers.models import Voucher
 from shared.actors import Actor
+from shared.reads import Reader
 
 
 def require_member(actor: Actor, organization_id: int) -> None:
@@ -32,6 +35,17 @@ async def get_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: 
     if voucher is None or not policies.can_read(actor, voucher):
         raise VoucherNotFound
     return voucher
+
+
+async def get_readable_parties(reader: Reader, actor: Actor, voucher_id: int) -> Any:
+    """Return the `organization_id` and the `client_id` of a voucher that the actor may read.
+
+    Raises VoucherNotFound.
+    """
+    parties = await queries.find_parties(reader, voucher_id)
+    if parties is None or not policies.can_read(actor, parties):
+        raise VoucherNotFound
+    return parties
 
 
 async def lock_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Text, bindparam, cast, func, literal, select
 from sqlalchemy.exc import DBAPIError
 
 from shared.outages import is_outage
-from shared.reads import JsonQuery, Reader
+from shared.reads import FactsQuery, JsonQuery, Reader
 from shared.tenancy import EVERYTHING, NOTHING, Tenant, all_tenants
 from shared.testing import Database, until
 from shared.tests.sample import Thing
@@ -33,6 +33,9 @@ THINGS = JsonQuery(
     filters={"name": Thing.name == bindparam("name")},
     facts={"organization_id": Thing.organization_id},
     order=(Thing.id,),
+)
+FACTS = FactsQuery(
+    select().where(Thing.name == bindparam("name")), {"organization_id": Thing.organization_id}
 )
 SCOPE = JsonQuery(Setting, select(), {"value": func.current_setting("carnet.scope", True)})
 
@@ -71,6 +74,13 @@ async def test_one_row_has_its_facts(transactions: Transactions) -> None:
     assert document.body == b'{"name":"third"}'
     assert document.facts.organization_id == 2
     assert await THINGS.find(Reader(transactions.engine, Tenant(1)), name="third") is None
+
+
+@pytest.mark.usefixtures("stored")
+async def test_facts_are_those_of_a_row_of_the_tenant(transactions: Transactions) -> None:
+    facts = await FACTS.find(Reader(transactions.engine, Tenant(2)), name="third")
+    assert facts.organization_id == 2
+    assert await FACTS.find(Reader(transactions.engine, Tenant(1)), name="third") is None
 
 
 async def test_the_tenant_ends_with_the_statement(transactions: Transactions) -> None:

@@ -227,14 +227,10 @@ async def change_password(
     return Message(message="Password updated successfully")
 
 
-@auth.get("/sessions", responses=responses(Unauthenticated))
-async def list_sessions(session: SessionDep, actor: ActorDep) -> list[SessionRead]:
+@auth.get("/sessions", response_model=list[SessionRead], responses=responses(Unauthenticated))
+async def list_sessions(reader: ReaderDep, actor: ActorDep, response: Response) -> Response:
     """List your own live sessions, the one used last first."""
-    current_id = sessions.session_id_of(actor)
-    return [
-        SessionRead.of(row, is_current=row.id == current_id)
-        for row in await sessions.list_own(session, actor)
-    ]
+    return json_response(response, await sessions.list_own(reader, actor))
 
 
 @auth.delete("/sessions", responses=responses(Unauthenticated))

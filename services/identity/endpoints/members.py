@@ -143,13 +143,17 @@ async def approve_member(
     return user_response(response, user)
 
 
-@members.get("/{user_id}/permissions", responses=responses(UserNotFound))
+@members.get(
+    "/{user_id}/permissions",
+    response_model=list[PermissionRead],
+    responses=responses(UserNotFound),
+)
 async def list_permissions(
-    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep
-) -> list[PermissionRead]:
+    organization_id: Id, user_id: Id, reader: ReaderDep, actor: ActorDep, response: Response
+) -> Response:
     """List the permissions that a user was granted; owners hold all of them by role."""
-    rows = await permissions.list_permissions(session, actor, organization_id, user_id)
-    return [PermissionRead.model_validate(row) for row in rows]
+    body = await permissions.list_permissions(reader, actor, organization_id, user_id)
+    return json_response(response, body)
 
 
 @members.post(

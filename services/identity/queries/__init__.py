@@ -11,6 +11,7 @@ from services.identity.queries.organizations import (
 )
 from services.identity.queries.permissions import (
     find_permission,
+    list_permissions,
     permissions_of,
 )
 from services.identity.queries.revocations import (
@@ -76,6 +77,7 @@ __all__ = [
     "list_attempt_counts",
     "list_live_sessions",
     "list_owners",
+    "list_permissions",
     "list_published_keys",
     "list_sessions_ended_since",
     "list_signing_keys",

@@ -1,15 +1,35 @@
 """Selects of sign-in sessions and refresh tokens, and set-based updates of them."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.models import EndReason, RefreshToken, SignInSession
+from services.identity.schemas import SessionRead
 from shared.db import now
+from shared.reads import JsonQuery, Reader
+
+_NO_SESSION = UUID(int=0)
+"""The id of no sign-in session: those that are opened have random ids."""
+
+_LIVE = JsonQuery(
+    SessionRead,
+    select()
+    .select_from(SignInSession)
+    .where(
+        SignInSession.user_id == bindparam("user_id"),
+        SignInSession.ended_at.is_(None),
+        SignInSession.expires_at > bindparam("instant"),
+    ),
+    {
+        **SignInSession.__table__.columns,
+        "is_current": SignInSession.id == bindparam("current_id"),
+    },
+    order=(SignInSession.last_used_at,),
+)
 
 
 class SessionToken(NamedTuple):
@@ -34,14 +54,14 @@ async def has_signed_in_from(
     return await session.scalar(statement.limit(1)) is not None
 
 
-async def list_live_sessions(session: AsyncSession, user_id: int) -> Sequence[SignInSession]:
-    """Return a user's live sessions, the one used last first."""
-    statement = select(SignInSession).where(
-        SignInSession.user_id == user_id,
-        SignInSession.ended_at.is_(None),
-        SignInSession.expires_at > now(),
+async def list_live_sessions(reader: Reader, user_id: int, current_id: UUID | None) -> bytes:
+    """Return a user's live sessions as JSON, the one used last first.
+
+    The one with `current_id`, if there is one, is marked as current.
+    """
+    return await _LIVE.list(
+        reader, user_id=user_id, instant=now(), current_id=current_id or _NO_SESSION
     )
-    return (await session.scalars(statement.order_by(SignInSession.last_used_at.desc()))).all()
 
 
 async def find_session(session: AsyncSession, session_id: UUID) -> SignInSession | None:

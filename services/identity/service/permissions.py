@@ -1,7 +1,5 @@
 """Granting and revoking permissions."""
 
-from collections.abc import Sequence
-
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import access, policies, queries
@@ -14,15 +12,19 @@ from services.identity.models import GRANTABLE_ROLES, Permission
 from shared.actors import Actor
 from shared.changes import record
 from shared.errors import Forbidden
+from shared.reads import Reader
 
 
 async def list_permissions(
-    session: AsyncSession, actor: Actor, organization_id: int, user_id: int
-) -> Sequence[Permission]:
-    """Return the permissions of a member; raises OrganizationNotFound, Forbidden, UserNotFound."""
+    reader: Reader, actor: Actor, organization_id: int, user_id: int
+) -> bytes:
+    """Return the permissions of a member as JSON.
+
+    Raises OrganizationNotFound, Forbidden, UserNotFound.
+    """
     access.require_owner(actor, organization_id)
-    user = await queries.get_user(session, user_id, organization_id)
-    return await queries.permissions_of(session, user.id)
+    await queries.get_document(reader, user_id, organization_id)
+    return await queries.list_permissions(reader, user_id)
 
 
 async def grant(

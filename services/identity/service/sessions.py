@@ -1,6 +1,5 @@
 """Sign-in sessions: opened, renewed by refresh tokens, and ended."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from math import ceil
 from uuid import UUID, uuid4
@@ -27,6 +26,7 @@ from shared.context import Origin
 from shared.db import now
 from shared.errors import AppError, Unauthenticated
 from shared.networks import network_of
+from shared.reads import Reader
 from shared.tenancy import see_all_tenants
 from shared.work import Work
 
@@ -198,9 +198,9 @@ def session_id_of(actor: Actor) -> UUID | None:
         return None
 
 
-async def list_own(session: AsyncSession, actor: Actor) -> Sequence[SignInSession]:
-    """Return the actor's live sessions, the one used last first."""
-    return await queries.list_live_sessions(session, actor.user_id)
+async def list_own(reader: Reader, actor: Actor) -> bytes:
+    """Return the actor's live sessions as JSON, the one used last first."""
+    return await queries.list_live_sessions(reader, actor.user_id, session_id_of(actor))
 
 
 async def end_own(session: AsyncSession, actor: Actor, session_id: UUID) -> None:

@@ -100,11 +100,13 @@ async def list_invoices(
     return json_response(response, body)
 
 
-@organization_routes.get("/invoices/gaps")
-async def find_gaps(organization_id: Id, session: SessionDep, actor: ActorDep) -> list[SeriesGaps]:
+@organization_routes.get("/invoices/gaps", response_model=list[SeriesGaps])
+async def find_gaps(
+    organization_id: Id, reader: ReaderDep, actor: ActorDep, response: Response
+) -> Response:
     """Prove that no number is missing: each series with its missing numbers."""
-    rows = await invoices.list_series(session, actor, organization_id)
-    return [SeriesGaps.model_validate(row, from_attributes=True) for row in rows]
+    body = await invoices.list_series(reader, actor, organization_id)
+    return json_response(response, body)
 
 
 @organization_routes.get("/invoices/{invoice_id}", response_model=InvoiceRead, responses=_DOCUMENT)
@@ -158,13 +160,13 @@ async def get_invoice(
     return await renderer.render(await invoices.get_invoice(work, actor, payment_id))
 
 
-@payment_routes.get("/credit-notes")
+@payment_routes.get("/credit-notes", response_model=list[InvoiceRead])
 async def list_credit_notes(
-    payment_id: Id, session: SessionDep, actor: ActorDep
-) -> list[InvoiceRead]:
+    payment_id: Id, reader: ReaderDep, actor: ActorDep, response: Response
+) -> Response:
     """List the credit notes of a payment's refunds, oldest first."""
-    rows = await invoices.list_credit_notes(session, actor, payment_id)
-    return [InvoiceRead.model_validate(row) for row in rows]
+    body = await invoices.list_credit_notes(reader, actor, payment_id)
+    return json_response(response, body)
 
 
 @payment_routes.get("/credit-notes/{number}", response_model=InvoiceRead, responses=_DOCUMENT)

@@ -100,13 +100,17 @@ async def refund_payment(
     return RefundRead.model_validate(refund)
 
 
-@routes.get("/payments/{payment_id}/refunds", responses=responses(PaymentNotFound))
+@routes.get(
+    "/payments/{payment_id}/refunds",
+    response_model=list[RefundRead],
+    responses=responses(PaymentNotFound),
+)
 async def list_refunds(
-    organization_id: Id, payment_id: Id, session: SessionDep, actor: ActorDep
-) -> list[RefundRead]:
+    organization_id: Id, payment_id: Id, reader: ReaderDep, actor: ActorDep, response: Response
+) -> Response:
     """List what was given back of a payment, oldest first."""
-    rows = await refunds.list_refunds(session, actor, organization_id, payment_id)
-    return [RefundRead.model_validate(row) for row in rows]
+    body = await refunds.list_refunds(reader, actor, organization_id, payment_id)
+    return json_response(response, body)
 
 
 @routes.get("/payments/repayments", response_model=list[RepaymentRead])

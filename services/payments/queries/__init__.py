@@ -7,6 +7,7 @@ from services.payments.queries.invoices import (
     get_document,
     get_invoice,
     get_issue_basis,
+    list_credit_notes,
     lock_series,
     page_of_invoices,
 )
@@ -16,6 +17,7 @@ from services.payments.queries.payments import (
     PaymentFilter,
     PaymentViewer,
     find_document,
+    get_parties,
     get_payment,
     get_payment_with_number,
     has_payment,
@@ -37,6 +39,7 @@ from services.payments.queries.refunds import (
     find_refund_of_quote,
     get_refund,
     list_pending_refunds,
+    list_refunds,
     lock_refund,
     refunds_of,
 )
@@ -47,7 +50,7 @@ from services.payments.queries.repayments import (
     get_repayment,
     page_of_repayments,
 )
-from services.payments.queries.reports import DaySums, SeriesNumbers, list_day_sums, list_series
+from services.payments.queries.reports import DaySums, list_day_sums, list_series
 from services.payments.queries.webhooks import (
     STORE_WEBHOOK,
     delete_webhook_bodies,
@@ -63,7 +66,6 @@ __all__ = [
     "PaymentBalance",
     "PaymentFilter",
     "PaymentViewer",
-    "SeriesNumbers",
     "count_due_repayments",
     "credit_notes_of",
     "delete_webhook_bodies",
@@ -79,6 +81,7 @@ __all__ = [
     "get_document",
     "get_invoice",
     "get_issue_basis",
+    "get_parties",
     "get_payment",
     "get_payment_with_number",
     "get_refund",
@@ -87,8 +90,10 @@ __all__ = [
     "has_account",
     "has_payment",
     "list_awaited_gateways",
+    "list_credit_notes",
     "list_day_sums",
     "list_pending_refunds",
+    "list_refunds",
     "list_series",
     "list_vouchers_with_payment",
     "list_waiting_webhooks",

@@ -111,6 +111,24 @@ async def page_of_invoices(
     return await _LIST.page(reader, page, organization_id=organization_id, kind=kind)
 
 
+_CREDIT_NOTES = JsonQuery(
+    InvoiceRead,
+    select()
+    .select_from(Invoice)
+    .where(
+        Invoice.transaction_id == bindparam("payment_id"), Invoice.kind == InvoiceKind.CREDIT_NOTE
+    ),
+    dict(Invoice.__table__.columns),
+    order=(Invoice.id,),
+    newest_first=False,
+)
+
+
+async def list_credit_notes(reader: Reader, payment_id: int) -> bytes:
+    """Return a payment's credit notes as JSON, oldest first."""
+    return await _CREDIT_NOTES.list(reader, payment_id=payment_id)
+
+
 async def get_document(session: AsyncSession, organization_id: int, invoice_id: int) -> Invoice:
     """Return an organization's invoice or credit note; raises InvoiceNotFound."""
     document = await session.get(Invoice, invoice_id)

@@ -39,7 +39,7 @@ from shared.connections import execute_early, fetch
 from shared.db import now
 from shared.json_rows import json_object
 from shared.paging import Page
-from shared.reads import Document, JsonQuery, Reader
+from shared.reads import Document, FactsQuery, JsonQuery, Reader
 
 NumberedPayment = Row[PaymentTransaction, str | None]
 """A payment and the number of its invoice."""
@@ -228,15 +228,13 @@ _FIELDS = {
     "invoice_number": _NUMBER,
 }
 _SOURCE = select().select_from(PaymentTransaction)
-_DETAIL = JsonQuery(
-    PaymentRead,
-    _SOURCE.where(PaymentTransaction.id == bindparam("payment_id")),
-    _FIELDS,
-    facts={
-        "client_id": PaymentTransaction.client_id,
-        "organization_id": PaymentTransaction.organization_id,
-    },
-)
+_OF_ID = _SOURCE.where(PaymentTransaction.id == bindparam("payment_id"))
+_PARTIES = {
+    "client_id": PaymentTransaction.client_id,
+    "organization_id": PaymentTransaction.organization_id,
+}
+_DETAIL = JsonQuery(PaymentRead, _OF_ID, _FIELDS, facts=_PARTIES)
+_PARTIES_OF = FactsQuery(_OF_ID, _PARTIES)
 _LIST = JsonQuery(
     PaymentRead,
     _SOURCE,
@@ -256,6 +254,17 @@ _LIST = JsonQuery(
 async def find_document(reader: Reader, viewer: PaymentViewer, payment_id: int) -> Document | None:
     """Return a payment as JSON, with its client and organization, or None."""
     return await _DETAIL.find(reader, payment_id=payment_id, **viewer.values())
+
+
+async def get_parties(reader: Reader, payment_id: int, organization_id: int | None = None) -> Any:
+    """Return the `organization_id` and the `client_id` of a payment.
+
+    Raises PaymentNotFound, also for a payment of another organization than a given one.
+    """
+    parties = await _PARTIES_OF.find(reader, payment_id=payment_id)
+    if parties is None or organization_id not in (None, parties.organization_id):
+        raise PaymentNotFound
+    return parties
 
 
 async def page_of_own_payments(reader: Reader, viewer: PaymentViewer, page: Page) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import PaymentNotFound
@@ -14,6 +14,21 @@ from services.payments.models import (
     Refund,
     RefundStatus,
 )
+from services.payments.schemas import RefundRead
+from shared.reads import JsonQuery, Reader
+
+_LIST = JsonQuery(
+    RefundRead,
+    select().select_from(Refund).where(Refund.transaction_id == bindparam("payment_id")),
+    dict(Refund.__table__.columns),
+    order=(Refund.id,),
+    newest_first=False,
+)
+
+
+async def list_refunds(reader: Reader, payment_id: int) -> bytes:
+    """Return a payment's refunds as JSON, oldest first."""
+    return await _LIST.list(reader, payment_id=payment_id)
 
 
 async def refunds_of(session: AsyncSession, payment_id: int) -> Sequence[Refund]:

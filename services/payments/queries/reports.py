@@ -4,41 +4,55 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, and_, case, func, select, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.models import Invoice, InvoiceKind
+from services.payments.schemas import SeriesGaps
+from shared.reads import JsonQuery, Reader
 
-_MISSING = text(
-    "SELECT s.kind, s.year, s.last_sequence,"
-    " (SELECT count(*) FROM invoices i WHERE i.organization_id = s.organization_id"
-    "  AND i.kind = s.kind AND i.year = s.year) AS issued,"
-    " ARRAY(SELECT n FROM generate_series(1, s.last_sequence) n WHERE NOT EXISTS ("
-    "  SELECT 1 FROM invoices i WHERE i.organization_id = s.organization_id AND i.kind = s.kind"
-    "  AND i.year = s.year AND i.sequence = n) ORDER BY n LIMIT 1000) AS missing"
-    " FROM invoice_series s WHERE s.organization_id = :organization_id"
-    " ORDER BY s.year DESC, s.kind DESC"
+_SERIES = (
+    text(
+        "SELECT s.kind, s.year, s.last_sequence AS last_number,"
+        " (SELECT count(*) FROM invoices i WHERE i.organization_id = s.organization_id"
+        "  AND i.kind = s.kind AND i.year = s.year) AS issued,"
+        " ARRAY(SELECT n FROM generate_series(1, s.last_sequence) n WHERE NOT EXISTS ("
+        "  SELECT 1 FROM invoices i WHERE i.organization_id = s.organization_id"
+        "  AND i.kind = s.kind AND i.year = s.year AND i.sequence = n) ORDER BY n LIMIT 1000)"
+        " AS missing FROM invoice_series s WHERE s.organization_id = :organization_id"
+    )
+    .bindparams(bindparam("organization_id", type_=BigInteger))
+    .columns(
+        kind=Text,
+        year=BigInteger,
+        last_number=BigInteger,
+        issued=BigInteger,
+        missing=ARRAY(BigInteger),
+    )
+    .subquery("series")
+)
+_GAPS = JsonQuery(
+    SeriesGaps,
+    select().select_from(_SERIES),
+    dict(_SERIES.c),
+    order=(_SERIES.c.year, _SERIES.c.kind),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesNumbers:
-    """A series of numbers: the last one, how many were issued, and the missing ones."""
-
-    kind: str
-    year: int
-    last_number: int
-    issued: int
-    missing: list[int]
-
-
-async def list_series(session: AsyncSession, organization_id: int) -> list[SeriesNumbers]:
-    """Return every series of an organization with its missing numbers, which must be none."""
-    rows = await session.execute(_MISSING, {"organization_id": organization_id})
-    return [
-        SeriesNumbers(row.kind, row.year, row.last_sequence, row.issued, list(row.missing))
-        for row in rows
-    ]
+async def list_series(reader: Reader, organization_id: int) -> bytes:
+    """Return every series of an organization as JSON, with its missing numbers, the last first."""
+    return await _GAPS.list(reader, organization_id=organization_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Invoices and credit notes: numbered without a gap and in the order of time, frozen as issued."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from services.payments.models import (
     SellerChanges,
     row_of,
 )
-from services.payments.queries import DaySums, SeriesNumbers
+from services.payments.queries import DaySums
 from shared.actors import Actor
 from shared.db import now
 from shared.errors import Invalid
@@ -56,15 +56,13 @@ async def list_invoices(
     return await queries.page_of_invoices(reader, page, organization_id, kind)
 
 
-async def list_series(
-    session: AsyncSession, actor: Actor, organization_id: int
-) -> list[SeriesNumbers]:
-    """Return every series of an organization with its missing numbers, which must be none.
+async def list_series(reader: Reader, actor: Actor, organization_id: int) -> bytes:
+    """Return every series of an organization as JSON with its missing numbers, which must be none.
 
     Raises OrganizationNotFound and Forbidden.
     """
     access.require_viewer(actor, organization_id)
-    return await queries.list_series(session, organization_id)
+    return await queries.list_series(reader, organization_id)
 
 
 async def list_totals(
@@ -100,18 +98,17 @@ async def get_invoice(work: Work, actor: Actor, payment_id: int) -> Invoice:
 async def get_credit_note(work: Work, actor: Actor, payment_id: int, number: str) -> Invoice:
     """Return a payment's credit note by its number; raises PaymentNotFound and InvoiceNotFound."""
     async with work.begin() as session:
-        for credit_note in await list_credit_notes(session, actor, payment_id):
+        access.require_visible(actor, await queries.get_payment(session, payment_id))
+        for credit_note in await queries.credit_notes_of(session, payment_id):
             if credit_note.number == number:
                 return credit_note
     raise InvoiceNotFound
 
 
-async def list_credit_notes(
-    session: AsyncSession, actor: Actor, payment_id: int
-) -> Sequence[Invoice]:
-    """Return the credit notes of a payment's refunds, oldest first; raises PaymentNotFound."""
-    access.require_visible(actor, await queries.get_payment(session, payment_id))
-    return await queries.credit_notes_of(session, payment_id)
+async def list_credit_notes(reader: Reader, actor: Actor, payment_id: int) -> bytes:
+    """Return a payment's credit notes as JSON, oldest first; raises PaymentNotFound."""
+    access.require_visible(actor, await queries.get_parties(reader, payment_id))
+    return await queries.list_credit_notes(reader, payment_id)
 
 
 @dataclass(frozen=True, slots=True)

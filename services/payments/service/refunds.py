@@ -4,7 +4,6 @@ A refund is stored as pending first, under the payment's lock: from then on no o
 its amount. Then the gateway is asked (`refund_attempts`), and then its report is applied.
 """
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -45,6 +44,7 @@ from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.errors import Invalid
+from shared.reads import Reader
 
 log = structlog.get_logger(__name__)
 
@@ -59,15 +59,15 @@ DIFFERS = Failure("refund_differs", "The payment's currency has no such amount."
 
 
 async def list_refunds(
-    session: AsyncSession, actor: Actor, organization_id: int, payment_id: int
-) -> Sequence[Refund]:
-    """Return a payment's refunds, oldest first.
+    reader: Reader, actor: Actor, organization_id: int, payment_id: int
+) -> bytes:
+    """Return a payment's refunds as JSON, oldest first.
 
     Raises OrganizationNotFound, Forbidden and PaymentNotFound.
     """
     access.require_viewer(actor, organization_id)
-    await queries.get_payment(session, payment_id, organization_id)
-    return await queries.refunds_of(session, payment_id)
+    await queries.get_parties(reader, payment_id, organization_id)
+    return await queries.list_refunds(reader, payment_id)
 
 
 async def _not_refunded(session: AsyncSession, payment: PaymentTransaction) -> Decimal:

@@ -2,6 +2,8 @@
 
 from datetime import date
 
+from fastapi import Response
+
 from services.vouchers.errors import (
     AdjustmentAlreadyReversed,
     AdjustmentNotFound,
@@ -38,9 +40,10 @@ from services.vouchers.service import redemptions as service
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses
 from shared.fields import Id
+from shared.json_responses import json_response
 from shared.paging import PageDep
 from shared.routing import router
-from shared.sessions import SessionDep
+from shared.sessions import ReaderDep, SessionDep
 
 redemptions = router(
     prefix="/api/vouchers/{voucher_id}",
@@ -90,12 +93,13 @@ async def redeem(
     return _redemption(await service.redeem(session, actor, voucher_id, body))
 
 
-@redemptions.get("/redemptions")
+@redemptions.get("/redemptions", response_model=list[RedemptionRead])
 async def list_redemptions(
-    voucher_id: Id, session: SessionDep, actor: ActorDep, page: PageDep
-) -> list[RedemptionRead]:
+    voucher_id: Id, reader: ReaderDep, actor: ActorDep, page: PageDep, response: Response
+) -> Response:
     """List a voucher's redemptions, newest first; the therapist's notes are not for the client."""
-    return await service.list_redemptions(session, actor, page, voucher_id)
+    body = await service.list_redemptions(reader, actor, page, voucher_id)
+    return json_response(response, body)
 
 
 @redemptions.post(
@@ -115,13 +119,13 @@ async def reverse_redemption(
     return _redemption(await service.reverse(session, actor, voucher_id, redemption_id, note))
 
 
-@redemptions.get("/adjustments")
+@redemptions.get("/adjustments", response_model=list[AdjustmentRead])
 async def list_adjustments(
-    voucher_id: Id, session: SessionDep, actor: ActorDep
-) -> list[AdjustmentRead]:
+    voucher_id: Id, reader: ReaderDep, actor: ActorDep, response: Response
+) -> Response:
     """List a voucher's freezes and extensions, newest first."""
-    rows = await adjustments.list_adjustments(session, actor, voucher_id)
-    return [AdjustmentRead.model_validate(row) for row in rows]
+    body = await adjustments.list_adjustments(reader, actor, voucher_id)
+    return json_response(response, body)
 
 
 @redemptions.post(

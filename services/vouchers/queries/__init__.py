@@ -1,7 +1,6 @@
 """Every SELECT of this service, by subject."""
 
 from services.vouchers.queries.redemptions import (
-    adjustments_of,
     codes_of,
     find_code,
     find_unused_code,
@@ -11,6 +10,7 @@ from services.vouchers.queries.redemptions import (
     get_redemption,
     has_sessions_between,
     is_reversed,
+    list_adjustments,
     page_of_redemptions,
 )
 from services.vouchers.queries.refunds import (
@@ -43,6 +43,7 @@ from services.vouchers.queries.voucher_types import (
 from services.vouchers.queries.vouchers import (
     VoucherFilters,
     find_detail,
+    find_parties,
     find_voucher,
     get_voucher,
     get_voucher_with_zone,
@@ -61,12 +62,12 @@ __all__ = [
     "Offer",
     "Rows",
     "VoucherFilters",
-    "adjustments_of",
     "codes_of",
     "delete_unused_quotes",
     "find_code",
     "find_detail",
     "find_dispute",
+    "find_parties",
     "find_quote",
     "find_unused_code",
     "find_voucher",
@@ -89,6 +90,7 @@ __all__ = [
     "has_voucher_types",
     "has_vouchers",
     "is_reversed",
+    "list_adjustments",
     "list_organizations_without_copy",
     "list_settled",
     "list_time_zones",

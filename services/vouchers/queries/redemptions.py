@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import date
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, and_, bindparam, case, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -17,12 +17,16 @@ from services.vouchers.models import (
     Voucher,
     VoucherCode,
 )
-from services.vouchers.queries.rows import CODE_COLUMNS, Codes, Rows, position, require
+from services.vouchers.queries.rows import CODE_COLUMNS, Codes, require
+from services.vouchers.schemas.redemptions import AdjustmentRead, RedemptionRead
 from shared.characters import plain
 from shared.connections import fetch
 from shared.detached import SelectedColumns
 from shared.paging import Page
+from shared.reads import JsonQuery, Reader
 
+_ORGANIZATION = bindparam("organization_id", type_=BigInteger)
+_VOUCHER = bindparam("voucher_id", type_=BigInteger)
 _CODES = select(VoucherCode).where(
     VoucherCode.organization_id == bindparam("organization_id"),
     VoucherCode.voucher_id == bindparam("voucher_id"),
@@ -118,18 +122,32 @@ def is_in_force() -> ColumnElement[bool]:
     return and_(Redemption.reversal_of.is_(None), ~has_reversal)
 
 
-async def page_of_redemptions(session: AsyncSession, page: Page, voucher: Voucher) -> Rows:
-    """Return a page of a voucher's redemptions with their codes, newest first."""
-    statement = (
-        select(Redemption.__table__, VoucherCode.code)
-        .outerjoin(VoucherCode, VoucherCode.id == Redemption.voucher_code_id)
-        .where(
-            Redemption.organization_id == voucher.organization_id,
-            Redemption.voucher_id == voucher.id,
-        )
+_REDEMPTIONS = JsonQuery(
+    RedemptionRead,
+    select()
+    .select_from(Redemption)
+    .outerjoin(VoucherCode, VoucherCode.id == Redemption.voucher_code_id)
+    .where(Redemption.organization_id == _ORGANIZATION, Redemption.voucher_id == _VOUCHER),
+    {
+        **Redemption.__table__.columns,
+        "code": VoucherCode.code,
+        "note": case((bindparam("with_notes", type_=Boolean), Redemption.note)),
+    },
+    order=(Redemption.id,),
+)
+
+
+async def page_of_redemptions(
+    reader: Reader, page: Page, organization_id: int, voucher_id: int, *, with_notes: bool
+) -> bytes:
+    """Return a page of a voucher's redemptions with their codes as JSON, newest first."""
+    return await _REDEMPTIONS.page(
+        reader,
+        page,
+        organization_id=organization_id,
+        voucher_id=voucher_id,
+        with_notes=with_notes,
     )
-    rows = (await session.execute(page.of(statement, Redemption.id))).all()
-    return page.cut(rows, position)
 
 
 async def get_redemption(session: AsyncSession, voucher: Voucher, redemption_id: int) -> Redemption:
@@ -162,12 +180,20 @@ async def has_sessions_between(
     return bool(await session.scalar(select(statement.exists())))
 
 
-async def adjustments_of(session: AsyncSession, voucher: Voucher) -> Sequence[Adjustment]:
-    """Return a voucher's freezes and extensions, newest first, at most 200."""
-    statement = select(Adjustment).where(
-        Adjustment.organization_id == voucher.organization_id, Adjustment.voucher_id == voucher.id
-    )
-    return (await session.scalars(statement.order_by(Adjustment.id.desc()).limit(200))).all()
+_ADJUSTMENTS = JsonQuery(
+    AdjustmentRead,
+    select()
+    .select_from(Adjustment)
+    .where(Adjustment.organization_id == _ORGANIZATION, Adjustment.voucher_id == _VOUCHER)
+    .limit(200),
+    dict(Adjustment.__table__.columns),
+    order=(Adjustment.id,),
+)
+
+
+async def list_adjustments(reader: Reader, organization_id: int, voucher_id: int) -> bytes:
+    """Return a voucher's freezes and extensions as JSON, newest first, at most 200."""
+    return await _ADJUSTMENTS.list(reader, organization_id=organization_id, voucher_id=voucher_id)
 
 
 async def get_adjustment(session: AsyncSession, voucher: Voucher, adjustment_id: int) -> Adjustment:

@@ -40,7 +40,7 @@ from shared.connections import fetch
 from shared.detached import SelectedColumns
 from shared.json_rows import json_list
 from shared.paging import Page
-from shared.reads import Document, JsonQuery, Reader
+from shared.reads import Document, FactsQuery, JsonQuery, Reader
 from shared.text import contains
 
 _ORGANIZATION = bindparam("organization_id", type_=BigInteger)
@@ -64,15 +64,15 @@ _CODES = json_list(
     dict(VoucherCode.__table__.columns),
     order=(VoucherCode.is_backup, VoucherCode.id),
 )
+_OF_ID = select().select_from(Voucher).where(Voucher.id == bindparam("voucher_id"))
+_PARTIES = {"organization_id": Voucher.organization_id, "client_id": Voucher.client_id}
 _DETAIL = JsonQuery(
     VoucherDetail,
-    select().select_from(Voucher).where(Voucher.id == bindparam("voucher_id")),
+    _OF_ID,
     {**_FIELDS, "codes": _CODES},
-    facts={
-        name: Voucher.__table__.columns[name]
-        for name in ("organization_id", "client_id", "version")
-    },
+    facts={**_PARTIES, "version": Voucher.version},
 )
+_PARTIES_OF = FactsQuery(_OF_ID, _PARTIES)
 _LOCKED = (
     select(Voucher)
     .where(Voucher.id == bindparam("voucher_id"))
@@ -116,6 +116,11 @@ async def find_voucher(session: AsyncSession, voucher_id: int) -> Voucher | None
 async def find_detail(reader: Reader, voucher_id: int) -> Document | None:
     """Return a voucher with its codes as JSON, with its organization, client and version."""
     return await _DETAIL.find(reader, voucher_id=voucher_id)
+
+
+async def find_parties(reader: Reader, voucher_id: int) -> Any:
+    """Return the `organization_id` and the `client_id` of a voucher, or None."""
+    return await _PARTIES_OF.find(reader, voucher_id=voucher_id)
 
 
 async def get_voucher(session: AsyncSession, voucher_id: int) -> Voucher:

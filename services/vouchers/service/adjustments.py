@@ -1,6 +1,5 @@
 """Use cases of a voucher's validity: freeze, extend, reverse either, list them."""
 
-from collections.abc import Sequence
 from datetime import date, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,17 +17,16 @@ from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
 from shared.errors import Invalid
+from shared.reads import Reader
 
 MAX_EXTENSION = timedelta(days=36_500)
 """How far a voucher's last day can be moved at once."""
 
 
-async def list_adjustments(
-    session: AsyncSession, actor: Actor, voucher_id: int
-) -> Sequence[Adjustment]:
-    """Return a voucher's freezes and extensions, newest first; raises VoucherNotFound."""
-    voucher = await access.get_readable_voucher(session, actor, voucher_id)
-    return await queries.adjustments_of(session, voucher)
+async def list_adjustments(reader: Reader, actor: Actor, voucher_id: int) -> bytes:
+    """Return a voucher's freezes and extensions as JSON, newest first; raises VoucherNotFound."""
+    parties = await access.get_readable_parties(reader, actor, voucher_id)
+    return await queries.list_adjustments(reader, parties.organization_id, voucher_id)
 
 
 async def freeze(

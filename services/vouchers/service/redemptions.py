@@ -21,7 +21,7 @@ from services.vouchers.errors import (
     VoucherUnpaid,
 )
 from services.vouchers.models import Redemption, SessionKind, Voucher, VoucherCode, VoucherStatus
-from services.vouchers.schemas.redemptions import RedemptionCreate, RedemptionRead
+from services.vouchers.schemas.redemptions import RedemptionCreate
 from services.vouchers.service import refunds
 from services.vouchers.service.calendar import day_in, freeze_on
 from shared.actors import Actor
@@ -30,6 +30,7 @@ from shared.db import now
 from shared.detached import detached, values_of
 from shared.errors import Conflict, Forbidden, Invalid
 from shared.paging import Page
+from shared.reads import Reader
 from shared.writes import Writes
 
 _REFUSALS: dict[str, type[Conflict]] = {
@@ -47,19 +48,16 @@ class LedgerEntry:
     voucher: Voucher
 
 
-async def list_redemptions(
-    session: AsyncSession, actor: Actor, page: Page, voucher_id: int
-) -> list[RedemptionRead]:
-    """Return a page of a voucher's redemptions, newest first, without notes for the client.
+async def list_redemptions(reader: Reader, actor: Actor, page: Page, voucher_id: int) -> bytes:
+    """Return a page of a voucher's redemptions as JSON, newest first, for the client without notes.
 
     Raises VoucherNotFound.
     """
-    voucher = await access.get_readable_voucher(session, actor, voucher_id)
-    rows = await queries.page_of_redemptions(session, page, voucher)
-    redemptions = [RedemptionRead.model_validate(row) for row in rows]
-    if policies.can_read_notes(actor, voucher):
-        return redemptions
-    return [redemption.model_copy(update={"note": None}) for redemption in redemptions]
+    parties = await access.get_readable_parties(reader, actor, voucher_id)
+    with_notes = policies.can_read_notes(actor, parties)
+    return await queries.page_of_redemptions(
+        reader, page, parties.organization_id, voucher_id, with_notes=with_notes
+    )
 
 
 async def redeem(
