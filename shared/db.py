@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from pydantic_core import from_json
 from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Numeric, Text, Uuid, event
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -41,6 +42,8 @@ TYPES: dict[Any, Any] = {
     dict[str, Any]: JSONB,
 }
 
+DIALECT: Any = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+"""How SQLAlchemy writes statements and converts values for the driver, without a connection."""
 
 _KEEPALIVE = {
     "TCP_KEEPIDLE": 10,

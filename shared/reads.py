@@ -24,16 +24,15 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from shared.connections import translated
+from shared.db import DIALECT
 from shared.json_rows import Fields, JsonRows, values_of, whole_row
 from shared.paging import Page
 from shared.tenancy import Tenant
 
-_DIALECT: Any = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _LIMIT = bindparam("page_limit", type_=BigInteger)
 
 
@@ -49,7 +48,7 @@ class PreparedRead:
     def of(cls, statement: Select[Any]) -> "PreparedRead":
         """Compile a statement, and let it apply the tenant before it reads."""
         is_applied = _tenant_statement().scalar_subquery().is_not(None)
-        compiled = statement.where(is_applied).compile(dialect=_DIALECT)
+        compiled = statement.where(is_applied).compile(dialect=DIALECT)
         constants = {
             name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required
         }

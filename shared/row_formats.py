@@ -11,16 +11,14 @@ from inspect import getattr_static
 from typing import Any
 
 from sqlalchemy import Column, inspect
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from shared.change_events import Values
-from shared.db import Entity
+from shared.db import DIALECT, Entity
 
 Model = type[Any]
 """A mapped class."""
 
-_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
-_QUOTES = _DIALECT.identifier_preparer
+_QUOTES = DIALECT.identifier_preparer
 
 
 class NewId(int):
@@ -55,11 +53,11 @@ class ColumnFormat:
     @classmethod
     def of(cls, column: Column[Any]) -> "ColumnFormat":
         """Return the format of a column. Raises TypeError for a default that is SQL."""
-        impl = column.type.dialect_impl(_DIALECT)
+        impl = column.type.dialect_impl(DIALECT)
         return cls(
             sql=_QUOTES.format_column(column),
-            type_sql=column.type.compile(dialect=_DIALECT),
-            convert=impl.bind_processor(_DIALECT),
+            type_sql=column.type.compile(dialect=DIALECT),
+            convert=impl.bind_processor(DIALECT),
             stores_none=column.type.should_evaluate_none,
             default=_generator(column.default),
             onupdate=_generator(column.onupdate),
