@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from gateway.documents.openapi_merge import Document, merge, route_of
 from gateway.routes import ROUTES, Access, Quota, Route, RouteTable, Service
+from shared.sessions import reader_of
 
 FIND = RouteTable().find
 
@@ -17,6 +18,22 @@ FIND = RouteTable().find
 INTERNAL = ("/internal/", "/health", "/openapi.json", "/asyncapi.json")
 # Where an access token is optional: a refresh token is enough to sign out, and a webhook has none.
 TOKEN_OPTIONAL = {"/api/auth/logout", "/api/payments/webhooks/{gateway_name}"}
+
+# Decision 0040 states why these are not one statement of a reader.
+OTHER_READS = {
+    "/.well-known/jwks.json",
+    "/api/admin/audit-logs",
+    "/api/admin/audit-logs/export",
+    "/api/admin/audit-logs/verify",
+    "/api/organizations/{organization_id}/audit-logs",
+    "/api/organizations/{organization_id}/audit-logs/export",
+    "/api/organizations/{organization_id}/audit-logs/verify",
+    "/api/organizations/{organization_id}/invoices/{invoice_id}",
+    "/api/organizations/{organization_id}/payments/totals",
+    "/api/payments/{payment_id}/credit-notes/{number}",
+    "/api/payments/{payment_id}/invoice",
+    "/api/vouchers/my",
+}
 
 
 def is_async(call: Any) -> bool:
@@ -77,6 +94,17 @@ def test_no_request_waits_for_a_thread(apps: dict[Service, FastAPI]) -> None:
     assert len(asked) > 100
     threaded = {str(each.call) for each in asked if not is_async(each.call)}
     assert not threaded
+
+
+def test_every_other_read_has_a_reason(apps: dict[Service, FastAPI]) -> None:
+    others = {
+        str(context.path)
+        for app in apps.values()
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.route, APIRoute) and context.route.methods == {"GET"}
+        if reader_of not in [each.call for each in calls(context.route.dependant)]
+    }
+    assert {path for path in others if not path.startswith(INTERNAL)} == OTHER_READS
 
 
 def test_no_two_services_answer_one_path(apps: dict[Service, FastAPI]) -> None:
