@@ -16,6 +16,7 @@ _ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] (\w+): +(.*)$", re.DOTALL
 _STATEMENT = re.compile(r"(?:execute [^:]*|statement): (.*)", re.DOTALL)
 _PARAMETER = re.compile(r"\$(\d+) = (NULL|'(?:[^']|'')*')")
 _PLACE = re.compile(r"\$(\d+)")
+_VARIABLE = re.compile(r"(?<!:):(?=[A-Za-z_])")
 
 
 @dataclass
@@ -103,4 +104,6 @@ def _rewrite(statement: Statement, prefix: str, rewrite: Rewrite) -> tuple[str, 
         values[prefix + match[1]] = value
         return f":{prefix}{match[1]}"
 
-    return _PLACE.sub(place, statement.sql), values
+    # A colon in a constant, as of the format HH24:MI, would be a variable of pgbench.
+    sql = _VARIABLE.sub(":'||'", statement.sql)
+    return _PLACE.sub(place, sql), values
