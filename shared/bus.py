@@ -301,8 +301,27 @@ async def publish_all(
     and a step of its writer for each. This function does for a batch what the library's
     `basic_publish` does for a message (see tests/test_library_internals.py).
     """
+    return await (await write_all(channel, messages))
+
+
+async def write_all(
+    channel: AbstractChannel, messages: Sequence[Outgoing]
+) -> asyncio.Task[list[BaseException | None]]:
+    """Do what `publish_all` does, and return when the messages are written.
+
+    The task returns the outcomes. The next messages may be written before it has ended.
+    """
     writer = cast(aiormq.Channel, await channel.get_underlay_channel())
     confirmations = await _write(writer, messages)
+    return asyncio.create_task(_outcomes(writer, messages, confirmations))
+
+
+async def _outcomes(
+    writer: aiormq.Channel,
+    messages: Sequence[Outgoing],
+    confirmations: Sequence[asyncio.Future[Any]],
+) -> list[BaseException | None]:
+    """Wait for the confirmations of a batch."""
     try:
         if confirmations:
             await asyncio.wait(confirmations, timeout=PUBLISH_TIMEOUT)

@@ -81,8 +81,8 @@ class Consumer(Generic[AnEvent]):
     The broker lets one of several instances be active, so that the events of an entity are handled
     in order; another takes over within a second. `read` returns what `handle` takes of a message;
     it runs while the database still writes the batch before. Up to `batch` events share a
-    transaction, and batches begin `pace` seconds apart. Events that are only a `fallback` wait, and
-    are skipped together when there is nothing left to do.
+    transaction, and batches begin every `interval` seconds on average at most. Events that are only
+    a `fallback` wait, and are skipped together when there is nothing left to do.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Consumer(Generic[AnEvent]):
         *,
         read: Reader[AnEvent],
         batch: int = BATCH,
-        pace: float = 0.0,
+        interval: float = 0.0,
         fallback: Fallback[AnEvent] | None = None,
     ) -> None:
         self.queue = queue
@@ -103,7 +103,7 @@ class Consumer(Generic[AnEvent]):
         self.rabbitmq_url = rabbitmq_url
         self.user = bus.user_of(rabbitmq_url)
         self.batch = batch
-        self.pace = pace
+        self.interval = interval
         self.fallback = fallback
         self.read = read
         self.working = False
@@ -134,7 +134,7 @@ class Consumer(Generic[AnEvent]):
             fallback = self.fallback
             self._messages = MessageBuffer(
                 batch=together,
-                pace=self.pace,
+                interval=self.interval,
                 lazy_types=fallback.types if fallback else frozenset(),
                 linger=fallback.linger if fallback else 0.0,
             )

@@ -11,6 +11,7 @@ from typing import Any, Generic
 from aiormq.abc import DeliveredMessage
 
 from shared.events import AnEvent
+from shared.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class ReceivedMessage(Generic[AnEvent]):
 class MessageBuffer(Generic[AnEvent]):
     """The received messages, in their order.
 
-    A batch has at most `batch` messages, and begins not earlier than `pace` seconds after the batch
-    before, so that batches form under load. Events of `lazy_types` wait for at least half of
+    A batch has at most `batch` messages. Batches begin every `interval` seconds on average at most,
+    with the exceptions of `shared.throttle`. Events of `lazy_types` wait for at least half of
     `linger` and at most all of it, in seconds. All other messages end the wait of those before
     them.
     """
@@ -57,16 +58,16 @@ class MessageBuffer(Generic[AnEvent]):
         self,
         *,
         batch: int,
-        pace: float = 0.0,
+        interval: float = 0.0,
         lazy_types: frozenset[str] = frozenset(),
         linger: float = 0.0,
     ) -> None:
-        self._batch, self._pace = batch, pace
+        self._batch = batch
+        self._throttle = Throttle(interval)
         self._lazy_types, self._linger = lazy_types, linger
         self._messages: deque[ReceivedMessage[AnEvent]] = deque()
         self._urgent = 0
         self._arrival = asyncio.Event()
-        self._taken_at = float("-inf")
 
     def put(self, message: ReceivedMessage[AnEvent]) -> None:
         """Add a message."""
@@ -79,7 +80,7 @@ class MessageBuffer(Generic[AnEvent]):
         while not self._messages:
             self._arrival.clear()
             await self._arrival.wait()
-        if (pause := self._taken_at + self._pace - time.monotonic()) > 0:
+        if (pause := self._throttle.pause()) > 0:
             await asyncio.sleep(pause)
         while (pause := self._pause()) > 0:
             self._arrival.clear()
@@ -87,7 +88,7 @@ class MessageBuffer(Generic[AnEvent]):
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._arrival.wait()
-        self._taken_at = time.monotonic()
+        self._throttle.count()
         batch = [self._messages.popleft() for _ in range(self._size())]
         self._urgent -= sum(map(self._is_urgent, batch))
         return batch

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -17,13 +18,13 @@ from shared.db import now
 from shared.failpoints import failpoint
 from shared.outbox import NOTIFY_CHANNEL
 from shared.telemetry import OUTBOX_FAILURES, PUBLISH_LAG, PUBLISHED, RELAY_ACTIVE
+from shared.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-PACE_SECONDS = 0.01
-"""A lonely event is published at once, the next batch not before this time has passed, so that
-batches form under load."""
+INTERVAL_SECONDS = 0.01
+"""Batches begin once in this time on average at most, so that batches form under load."""
 POLL_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 RESTART_SECONDS = 1.0
@@ -31,7 +32,10 @@ SETUP_SECONDS = 5.0
 LISTENERS_SECONDS = 0.5
 QUERY_TIMEOUT = 10.0
 
-_SELECT = "SELECT id, event_id, type, body, created_at FROM outbox ORDER BY id LIMIT $1"
+_SELECT = (
+    "SELECT id, event_id, type, body, created_at FROM outbox"
+    " WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT $2"
+)
 _DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 _LEAD = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '.outbox', 0))"
 
@@ -61,7 +65,7 @@ class OutboxRelay:
         *,
         listeners: Sequence[str] = (),
         poll_seconds: float = POLL_SECONDS,
-        pace_seconds: float = PACE_SECONDS,
+        interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self.name = name
         self.database_url = database_url
@@ -69,7 +73,7 @@ class OutboxRelay:
         self.user = bus.user_of(rabbitmq_url)
         self.listeners = listeners
         self.poll_seconds = poll_seconds
-        self.pace_seconds = pace_seconds
+        self.interval_seconds = interval_seconds
         self.working = False
 
     async def run(self) -> None:
@@ -93,6 +97,9 @@ class OutboxRelay:
         try:
             while not await connection.fetchval(_LEAD):  # noqa: ASYNC110 - a lock sends no event
                 await asyncio.sleep(STANDBY_SECONDS)
+            # Events whose deletion is lost in a crash of the server are published again. A write to
+            # the disk for each deletion would delay all other commits.
+            await connection.execute("SET synchronous_commit = off")
             async with bus.connected(self.rabbitmq_url, name=f"{self.name} relay") as broker:
                 async with asyncio.timeout(SETUP_SECONDS):
                     channel = await bus.publishing_channel(broker)
@@ -100,7 +107,13 @@ class OutboxRelay:
                 self.working = True
                 RELAY_ACTIVE.set(1)
                 log.info("relay_leads")
-                await self._pump(connection, channel)
+                await _Pump(
+                    connection,
+                    channel,
+                    user=self.user,
+                    poll_seconds=self.poll_seconds,
+                    interval=self.interval_seconds,
+                ).run()
         finally:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=2)
@@ -117,50 +130,118 @@ class OutboxRelay:
                 attempts += 1
                 await asyncio.sleep(LISTENERS_SECONDS)
 
-    async def _pump(self, connection: asyncpg.Connection, channel: AbstractChannel) -> None:
-        notification = asyncio.Event()
-        schema = await connection.fetchval("SELECT current_schema()")
-        await connection.add_listener(f"{NOTIFY_CHANNEL}_{schema}", lambda *_: notification.set())
-        while True:
-            notification.clear()
-            rows = await connection.fetch(_SELECT, BATCH)
-            if rows:
-                failpoint("relay.claimed")
-                begun = time.monotonic()
-                await self._send(connection, channel, rows)
-                if len(rows) < BATCH and (rest := begun + self.pace_seconds - time.monotonic()) > 0:
-                    await asyncio.sleep(rest)
-            if len(rows) < BATCH:
-                # Not wait_for: in Python 3.11 it may lose a cancellation at the time of the event.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.poll_seconds):
-                        await notification.wait()
 
-    async def _send(
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Events that were written to the broker's connection."""
+
+    rows: Sequence[asyncpg.Record]
+    outcomes: asyncio.Task[list[BaseException | None]]
+
+
+class _Pump:
+    """Publishes what is in the outbox over one connection to the database and one channel.
+
+    A batch is published while those before it wait for their confirmations, which take the broker a
+    write to its disk. At most BATCH events are unconfirmed.
+    """
+
+    def __init__(
         self,
         connection: asyncpg.Connection,
         channel: AbstractChannel,
-        rows: Sequence[asyncpg.Record],
+        *,
+        user: str,
+        poll_seconds: float,
+        interval: float,
     ) -> None:
-        """Publish a batch, and delete the events before the first one that is not confirmed.
+        self._connection, self._channel = connection, channel
+        self._user = user
+        self._poll_seconds = poll_seconds
+        self._throttle = Throttle(interval)
+        self._unconfirmed: deque[_Batch] = deque()
+        self._select_at = 0.0
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises NotConfirmed, or an error of the database or broker."""
+        schema = await self._connection.fetchval("SELECT current_schema()")
+        await self._connection.add_listener(f"{NOTIFY_CHANNEL}_{schema}", self._on_notification)
+        try:
+            while True:
+                self._wake.clear()
+                await self._delete_confirmed()
+                room = BATCH - sum(len(batch.rows) for batch in self._unconfirmed)
+                pause = self._pause() if room else None
+                if pause is not None and pause <= 0:
+                    await self._publish(room)
+                    continue
+                # Not wait_for: in Python 3.11 it may lose a cancellation at the time of the event.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+        finally:
+            for batch in self._unconfirmed:
+                batch.outcomes.cancel()
+
+    def _on_notification(self, *_: object) -> None:
+        self._select_at = 0.0
+        self._wake.set()
+
+    def _pause(self) -> float:
+        """Return the seconds until the outbox is to be read; not above zero if it is now."""
+        return max(self._select_at - time.monotonic(), self._throttle.pause())
+
+    async def _publish(self, room: int) -> None:
+        """Publish the next events, at most `room` of them."""
+        # Before the statement: a notification during it may be of an event that it does not see.
+        self._select_at = time.monotonic() + self._poll_seconds
+        # Not the ids above the last one: a transaction may end after one with higher ids.
+        known = [row["id"] for batch in self._unconfirmed for row in batch.rows]
+        rows = await self._connection.fetch(_SELECT, known, room)
+        if not rows:
+            return
+        failpoint("relay.claimed")
+        if len(rows) < room:
+            self._throttle.count()
+        else:
+            self._select_at = 0.0
+        messages = [
+            bus.Outgoing(row["type"], row["event_id"], row["body"].encode(), self._user)
+            for row in rows
+        ]
+        outcomes = await bus.write_all(self._channel, messages)
+        outcomes.add_done_callback(lambda _: self._wake.set())
+        self._unconfirmed.append(_Batch(rows, outcomes))
+
+    async def _delete_confirmed(self) -> None:
+        """Delete the events before the first one that is not confirmed.
 
         The events after an unconfirmed one are sent again with it, so that no later change of an
         entity is published before an earlier one. The inboxes ignore the repetition.
         """
-        messages = [
-            bus.Outgoing(row["type"], row["event_id"], row["body"].encode(), self.user)
-            for row in rows
-        ]
-        outcomes = await bus.publish_all(channel, messages)
-        count = next((place for place, outcome in enumerate(outcomes) if outcome), len(rows))
-        deletable = rows[:count]
-        failpoint("relay.confirmed")
-        await connection.execute(_DELETE, [row["id"] for row in deletable])
-        failpoint("relay.marked")
-        moment = now()
-        for kind, number in Counter(row["type"] for row in deletable).items():
-            PUBLISHED.labels(kind).inc(number)
-        for row in deletable:
-            PUBLISH_LAG.observe((moment - row["created_at"]).total_seconds())
-        if count < len(rows):
-            raise NotConfirmed(f"{rows[count]['type']}: {outcomes[count]!r}")
+        confirmed: list[asyncpg.Record] = []
+        failure = None
+        while failure is None and self._unconfirmed and self._unconfirmed[0].outcomes.done():
+            batch = self._unconfirmed.popleft()
+            for row, outcome in zip(batch.rows, batch.outcomes.result(), strict=True):
+                if outcome is not None:
+                    failure = f"{row['type']}: {outcome!r}"
+                    break
+                confirmed.append(row)
+        if confirmed:
+            failpoint("relay.confirmed")
+            await self._connection.execute(_DELETE, [row["id"] for row in confirmed])
+            failpoint("relay.marked")
+            _count(confirmed)
+        if failure is not None:
+            raise NotConfirmed(failure)
+
+
+def _count(rows: Sequence[asyncpg.Record]) -> None:
+    """Count published events in the metrics."""
+    moment = now()
+    for kind, number in Counter(row["type"] for row in rows).items():
+        PUBLISHED.labels(kind).inc(number)
+    for row in rows:
+        PUBLISH_LAG.observe((moment - row["created_at"]).total_seconds())

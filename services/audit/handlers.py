@@ -9,8 +9,8 @@ QUEUE = Queue(QUEUE_NAME, ("#",))
 BATCH = 1000
 """At most this many events in a transaction. The fixed cost of a batch, four round trips to the
 database, is then small beside the cost of its rows."""
-PACE_SECONDS = 0.01
-"""The next batch begins not earlier than this after the one before, so that batches form."""
+INTERVAL_SECONDS = 0.01
+"""Batches begin once in this time on average at most, so that batches form under load."""
 
 
 handle = InboxHandler(append)

@@ -6,7 +6,7 @@ from services.audit.app import NAME
 from services.audit.events import CATALOGUE, LISTENERS
 from services.audit.evidence.drafts import read
 from services.audit.evidence.seal_stores import store_at
-from services.audit.handlers import BATCH, PACE_SECONDS, QUEUE, handle
+from services.audit.handlers import BATCH, INTERVAL_SECONDS, QUEUE, handle
 from services.audit.service.months import make_months
 from services.audit.service.seals import Sealer, SealReader, SealSigner, seal_heads
 from services.audit.settings import Settings
@@ -32,7 +32,7 @@ def create_worker(settings: Settings) -> Worker:
         transactions,
         settings.rabbitmq_url,
         batch=BATCH,
-        pace=PACE_SECONDS,
+        interval=INTERVAL_SECONDS,
         read=read,
     )
     return Worker(

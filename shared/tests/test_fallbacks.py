@@ -1,7 +1,8 @@
-"""Fallback events and paced batches: what waits, what ends the wait, what is skipped."""
+"""Fallback events and intervals of batches: what waits, what ends the wait, what is skipped."""
 
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from shared.events import Event
 from shared.fallbacks import FALLBACK_BATCH, Fallback
 from shared.testing import Database, until
 from shared.tests.messages import QUEUE, event, forget_queues, running, send, waiting
+from shared.throttle import BURST
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -193,21 +195,24 @@ async def test_a_look_waits_during_an_outage(
     assert effects.batches == []
 
 
-async def test_a_lonely_event_is_handled_at_once_and_the_next_at_its_pace(
+async def test_the_first_batches_begin_at_once_and_the_next_at_intervals(
     queue: AbstractChannel, database: Database, transactions: Transactions, sample_url: SecretStr
 ) -> None:
     effects = Effects()
     consumer = Consumer(
-        QUEUE, effects.handle, transactions, sample_url, read=read_event, batch=50, pace=1.0
+        QUEUE, effects.handle, transactions, sample_url, read=read_event, batch=50, interval=1.0
     )
     async with running(consumer):
         sent_at = time.monotonic()
-        await send(queue, event(0))
-        await until(lambda: _inbox_has(database, 1))
-        for number in range(1, 6):
+        for number in range(BURST):
             await send(queue, event(number))
-        await until(lambda: _is_drained(queue, database, 6))
-    assert effects.batches[0] == [0]
+            await until(partial(_inbox_has, database, number + 1))
+        for number in range(BURST, BURST + 5):
+            await send(queue, event(number))
+        await until(lambda: _is_drained(queue, database, BURST + 5))
+    assert effects.batches[:BURST] == [[number] for number in range(BURST)]
     # A batch may begin late, never early.
-    assert all(moment - sent_at >= 0.99 * place for place, moment in enumerate(effects.begun))
-    assert len(effects.batches) < 6
+    later = effects.begun[BURST:]
+    assert all(moment - sent_at >= 0.99 * place for place, moment in enumerate(later, 1))
+    assert effects.begun[BURST - 1] - sent_at < BURST - 1, "a batch waited"
+    assert len(later) < 5

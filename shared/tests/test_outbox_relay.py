@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from pydantic import SecretStr
 from sqlalchemy import select
+from yarl import URL
 
 from shared import bus
 from shared.changes import record
@@ -18,6 +21,7 @@ from shared.settings import ServiceSettings
 from shared.testing import Database, until
 from shared.tests.messages import QUEUE, forget_queues, running, waiting
 from shared.tests.sample import NAME, Thing
+from shared.throttle import BURST
 from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +50,58 @@ class Receiver:
 
     def waiting(self) -> int:
         return self._arrived.qsize()
+
+
+class SilentBroker:
+    """Forwards connections to the broker; its answers only while `answers` is set."""
+
+    def __init__(self, target: URL) -> None:
+        self._target = target
+        self._links: set[asyncio.Task[None]] = set()
+        self.url = SecretStr("")
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, url: SecretStr) -> AsyncIterator["SilentBroker"]:
+        target = URL(url.get_secret_value())
+        broker = cls(target)
+        async with await asyncio.start_server(broker._accept, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            broker.url = SecretStr(str(target.with_host("127.0.0.1").with_port(port)))
+            yield broker
+            broker.cut()
+
+    def cut(self) -> None:
+        for link in self._links:
+            link.cancel()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.ensure_future(self._forward(reader, writer))
+        self._links.add(link)
+        link.add_done_callback(self._links.discard)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection(self._target.host, self._target.port)
+        with suppress(OSError, asyncio.CancelledError):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._copy(reader, up_writer))
+                group.create_task(self._copy(up_reader, writer, self.answers))
+        up_writer.close()
+        writer.close()
+
+    async def _copy(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        gate: asyncio.Event | None = None,
+    ) -> None:
+        while data := await source.read(65536):
+            if gate is not None:
+                await gate.wait()
+            target.write(data)
+        target.close()
 
 
 @pytest.fixture
@@ -98,26 +154,71 @@ async def test_a_commit_wakes_it_at_once(
         await until(lambda: _empty(database))
 
 
-async def test_a_lonely_event_leaves_at_once_and_the_next_at_their_pace(
+async def test_the_first_events_are_published_at_once_and_the_next_when_a_batch_may_begin(
     receiver: Receiver,
     transactions: Transactions,
     settings: ServiceSettings,
     sample_url: SecretStr,
 ) -> None:
-    pace = 2.0
-    relay = OutboxRelay(NAME, settings.database_url, sample_url, pace_seconds=pace)
+    interval = 2.0
+    relay = OutboxRelay(NAME, settings.database_url, sample_url, interval_seconds=interval)
 
     async with running(relay):
         await until(lambda: relay.working)
-        await make(transactions, "thing 0")
-        await receiver.events(1)
-        arrived_at = time.monotonic()
-        for number in range(1, 6):
+        began_at = time.monotonic()
+        for number in range(BURST):
+            await make(transactions, f"thing {number}")
+            await receiver.events(1)
+        assert time.monotonic() - began_at < interval * (BURST - 1), "a batch waited"
+        for number in range(BURST, BURST + 5):
             await make(transactions, f"thing {number}")
         names = [one["data"]["new_values"]["name"] for one in await receiver.events(5)]
-    assert names == [f"thing {number}" for number in range(1, 6)]
-    # The pace counts from the beginning of the first batch, a little before its arrival.
-    assert time.monotonic() - arrived_at >= pace / 2
+    assert names == [f"thing {number}" for number in range(BURST, BURST + 5)]
+    assert time.monotonic() - began_at >= interval
+
+
+async def test_events_are_published_while_others_wait_for_their_confirmation(
+    receiver: Receiver,
+    database: Database,
+    transactions: Transactions,
+    settings: ServiceSettings,
+    sample_url: SecretStr,
+) -> None:
+    async with SilentBroker.of(sample_url) as broker:
+        relay = OutboxRelay(NAME, settings.database_url, broker.url)
+        async with running(relay):
+            await until(lambda: relay.working)
+            broker.answers.clear()
+            for number in range(3):
+                await make(transactions, f"thing {number}")
+                [event] = await receiver.events(1)
+                assert event["data"]["new_values"]["name"] == f"thing {number}"
+            assert len(await database.rows("SELECT 1 FROM outbox")) == 3
+            broker.answers.set()
+            await until(lambda: _empty(database))
+    assert receiver.waiting() == 0, "an event was published again"
+
+
+async def test_events_without_confirmation_are_published_again(
+    receiver: Receiver,
+    database: Database,
+    transactions: Transactions,
+    settings: ServiceSettings,
+    sample_url: SecretStr,
+) -> None:
+    async with SilentBroker.of(sample_url) as broker:
+        relay = OutboxRelay(NAME, settings.database_url, broker.url)
+        async with running(relay):
+            await until(lambda: relay.working)
+            broker.answers.clear()
+            for number in range(2):
+                await make(transactions, f"thing {number}")
+                await receiver.events(1)
+            broker.cut()
+            broker.answers.set()
+            await until(lambda: _empty(database))
+        names = [one["data"]["new_values"]["name"] for one in await receiver.events(2)]
+    assert names == ["thing 0", "thing 1"]
 
 
 async def _empty(database: Database) -> bool:
