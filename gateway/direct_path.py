@@ -5,8 +5,8 @@ connection; its response is, if it arrives in one piece. As soon as something ha
 or fails, the dispatcher continues in a task. See docs/decisions/0039-the-direct-path.md.
 """
 
-from collections.abc import Awaitable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
@@ -23,8 +23,6 @@ from gateway.telemetry import COUNTERS
 from gateway.upstream.forwarder import Attempt
 from shared.actors import Actor
 from shared.errors import CLIENT_CLOSED
-
-Result = TypeVar("Result")
 
 # OPTIONS may be a preflight request, which the gateway answers itself.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -105,7 +103,7 @@ class DirectRequest:
         exchange = self._exchange
         COUNTERS.in_flight += 1
         try:
-            complete_now(rules.authorize(exchange, head, route, actor))
+            rules.authorize_at_once(exchange, route, actor)
             body = self._cycle.body if head.has_body else None
             self._forwarding = rules.forwarding(exchange, head, route, body)
             attempt = self._response_stream.begin(self._forwarding, self._complete)
@@ -159,17 +157,3 @@ class DirectRequest:
 
 async def _raise(error: Exception) -> None:
     raise error
-
-
-def complete_now(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine that waits for nothing, and return its result.
-
-    Raises what it raises, or RuntimeError if it waits.
-    """
-    try:
-        work.send(None)
-    except StopIteration as end:
-        result: Result = end.value
-        return result
-    work.close()
-    raise RuntimeError("the coroutine waits for something")

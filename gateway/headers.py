@@ -99,20 +99,20 @@ def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
     """
     if http_version not in ("1.1", "1.0"):
         raise MalformedRequest("This version of HTTP is not supported. Use HTTP/1.1.")
-    head = RequestHead()
-    read = head.read
-    for name, value in headers:
+    forwarded: RawHeaders = []
+    read: dict[bytes, bytes] = {}
+    for pair in headers:
+        name, value = pair
         if _is_forwarded(name):
             if not value.isascii():
-                try:
-                    value.decode()
-                except UnicodeDecodeError:
-                    raise MalformedRequest(
-                        "A header's value is not valid UTF-8. Encode it."
-                    ) from None
-            head.forwarded.append((name, value))
+                _require_utf_8(value)
+            forwarded.append(pair)
         if name in _READ:
-            _add_read(read, name, value)
+            if name in read:
+                _add_repeated(read, name, value)
+            else:
+                read[name] = value
+    head = RequestHead(forwarded, read)
     if b"host" not in read and http_version == "1.1":
         raise MalformedRequest("The header host is missing. Send it once.")
     _read_framing(head, http_version)
@@ -123,13 +123,17 @@ def read_head(headers: RawHeaders, http_version: str) -> RequestHead:
     return head
 
 
-def _add_read(read: dict[bytes, bytes], name: bytes, value: bytes) -> None:
-    if name not in read:
-        read[name] = value
-    elif name in _SINGLE:
+def _require_utf_8(value: bytes) -> None:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        raise MalformedRequest("A header's value is not valid UTF-8. Encode it.") from None
+
+
+def _add_repeated(read: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    if name in _SINGLE:
         raise MalformedRequest(f"The header {name.decode()} is repeated. Send it once.")
-    else:
-        read[name] += b"," + value
+    read[name] += b"," + value
 
 
 def _read_framing(head: RequestHead, http_version: str) -> None:
@@ -156,15 +160,21 @@ def response_headers(pairs: RawHeaders, status: int) -> RawHeaders:
     Transfer-Encoding (RFC 9112 6.3), and on 204 or 304 it would make the gateway's server wait for
     a body.
     """
-    dropped_names = _DROPPED_FROM_RESPONSES
-    for name, value in pairs:
-        if name == b"transfer-encoding":
-            dropped_names = dropped_names | {b"content-length"}
+    headers: RawHeaders = []
+    dropped_names: frozenset[bytes] = frozenset()  # besides those of every response
+    for pair in pairs:
+        name, value = pair
+        if name not in _DROPPED_FROM_RESPONSES:
+            headers.append(pair)
+        elif name == b"transfer-encoding":
+            dropped_names |= {b"content-length"}
         elif name == b"connection" and value not in _PLAIN_CONNECTION:
-            dropped_names = dropped_names | (_connection_options(value) - {b"content-length"})
+            dropped_names |= _connection_options(value) - {b"content-length"}
     if status in (204, 304):
-        dropped_names = dropped_names | {b"content-length"}
-    return [pair for pair in pairs if pair[0] not in dropped_names]
+        dropped_names |= {b"content-length"}
+    if dropped_names:
+        headers = [pair for pair in headers if pair[0] not in dropped_names]
+    return headers
 
 
 def _connection_options(value: bytes) -> frozenset[bytes]:

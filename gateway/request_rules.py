@@ -92,25 +92,28 @@ class RequestRules:
         """
         return self._verifier.find_cached(_bearer_token(head))
 
-    async def authorize(
-        self,
-        exchange: HttpExchange,
-        head: RequestHead,
-        route: Route,
-        verified_actor: Actor | None = None,
-    ) -> None:
+    async def authorize(self, exchange: HttpExchange, head: RequestHead, route: Route) -> None:
         """Count the request for its address, verify its token, and count it for its user.
 
-        With `verified_actor` and local quotas, nothing is waited for.
         Raises TooManyRequests (429), Unauthenticated (401) or RevocationsUnknown (503).
         """
         await self._quotas.take_from_address(route.quota, exchange.client_address)
         if route.access is Access.PROTECTED:
-            actor = verified_actor or await self._verifier.verify(_bearer_token(head))
-            # A verified token is cached, so revocations are checked each time.
-            self._revocations.check(actor)
-            exchange.user_id = actor.user_id
+            actor = await self._verifier.verify(_bearer_token(head))
+            self._admit(exchange, actor)
             await self._quotas.take_from_user(actor.user_id)
+
+    def authorize_at_once(self, exchange: HttpExchange, route: Route, actor: Actor | None) -> None:
+        """Do the same for a verified actor, None on a public route, with local counters."""
+        self._quotas.take_from_address_at_once(route.quota, exchange.client_address)
+        if actor is not None:
+            self._admit(exchange, actor)
+            self._quotas.take_from_user_at_once(actor.user_id)
+
+    def _admit(self, exchange: HttpExchange, actor: Actor) -> None:
+        # A verified token is cached, so revocations are checked each time.
+        self._revocations.check(actor)
+        exchange.user_id = actor.user_id
 
     async def authenticate_again(self, head: RequestHead, route: Route) -> None:
         """Check the token once more: it may have expired or been revoked while a body arrived."""
@@ -146,6 +149,7 @@ class RequestRules:
 def _bearer_token(head: RequestHead) -> str:
     """Return the token of `Authorization: Bearer` (RFC 6750). Raises Unauthenticated (401)."""
     scheme, _, token = head.read.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() != b"bearer" or not token.strip():
+    token = token.strip()
+    if scheme.lower() != b"bearer" or not token:
         raise Unauthenticated
-    return token.strip().decode("latin-1")
+    return token.decode("latin-1")

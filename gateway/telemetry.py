@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
@@ -32,18 +33,15 @@ class RequestCounters(Collector):
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._answers: dict[tuple[str, str, str, int], int] = {}
-        self._durations: dict[str, list[int]] = {}  # by service: observations in each bucket
-        self._seconds: dict[str, float] = {}  # by service: sum of all durations
+        self._answers: dict[tuple[str, str, str, int], int] = defaultdict(int)
+        # By service: the observations in each bucket, and the sum of all durations.
+        self._durations: dict[str, list[int]] = defaultdict(lambda: [0] * (len(_BUCKETS) + 1))
+        self._seconds: dict[str, float] = defaultdict(float)
 
     def count(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
         """Count a completed request; `elapsed` is in seconds."""
         service = exchange.service
-        answer = (service, exchange.template, method, exchange.log_status)
-        self._answers[answer] = self._answers.get(answer, 0) + 1
-        if service not in self._durations:
-            self._durations[service] = [0] * (len(_BUCKETS) + 1)
-            self._seconds[service] = 0.0
+        self._answers[service, exchange.template, method, exchange.log_status] += 1
         self._durations[service][bisect_left(_BUCKETS, elapsed)] += 1
         self._seconds[service] += elapsed
 
@@ -114,31 +112,37 @@ def _second(seconds: int) -> str:
 class _JsonLines:
     """Writes directly to standard output, one write for each turn of the event loop.
 
-    The logging libraries would take half as long as forwarding itself. No field needs escaping: the
-    request id was checked, the route is a template, the address was parsed.
+    The logging libraries would take half as long as forwarding itself. The lines of one turn are
+    also formatted together, because the processor then has this code in its caches.
     """
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._completed: list[tuple[int, HttpExchange, str, float]] = []
 
     def write(self, exchange: HttpExchange, method: str, elapsed: float) -> None:
         """Write the line as JSON, with the time in UTC to the microsecond."""
-        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-        if not self._lines:
+        if not self._completed:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._lines.append(
-            '{"event":"request","level":"info","service":"gateway","logger":"access",'
-            f'"timestamp":"{_second(seconds)}.{nanoseconds // 1000:06d}Z",'
-            f'"request_id":"{exchange.request_id}","method":"{method}",'
-            f'"route":"{exchange.template}","status":{exchange.log_status},'
-            f'"duration_ms":{elapsed * 1000:.2f},"client_address":"{exchange.client_address}",'
-            f'"user_id":{"null" if exchange.user_id is None else exchange.user_id}}}\n'
-        )
+        self._completed.append((time.time_ns(), exchange, method, elapsed))
 
     def _flush(self) -> None:
-        lines, self._lines = self._lines, []
-        sys.stdout.write("".join(lines))
+        completed, self._completed = self._completed, []
+        sys.stdout.write("".join([_json_line(*request) for request in completed]))
         sys.stdout.flush()
+
+
+def _json_line(moment: int, exchange: HttpExchange, method: str, elapsed: float) -> str:
+    # No field needs escaping: the request id was checked, the route is a template, the address was
+    # parsed.
+    seconds, nanoseconds = divmod(moment, 1_000_000_000)
+    return (
+        '{"event":"request","level":"info","service":"gateway","logger":"access",'
+        f'"timestamp":"{_second(seconds)}.{nanoseconds // 1000:06d}Z",'
+        f'"request_id":"{exchange.request_id}","method":"{method}",'
+        f'"route":"{exchange.template}","status":{exchange.log_status},'
+        f'"duration_ms":{elapsed * 1000:.2f},"client_address":"{exchange.client_address}",'
+        f'"user_id":{"null" if exchange.user_id is None else exchange.user_id}}}\n'
+    )
 
 
 def access_log(*, level: str = "INFO", style: str = "json") -> AccessLog:

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -178,6 +179,8 @@ class TokenVerifier:
         return entry.actor if entry is not None and entry.until > time.time() else None
 
 
+# A client sends the same token many times, and hashing costs more than the rest of a lookup.
+@lru_cache(maxsize=1024)
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="replace")).digest()
 

@@ -79,7 +79,7 @@ class DirectCycle:
             pairs.append((b"transfer-encoding", b"chunked"))
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body = chunk + b"0\r\n\r\n"
-        lines = [b"%b: %b\r\n" % pair for pair in pairs]
+        lines = [name + b": " + value + b"\r\n" for name, value in pairs]
         response = b"".join((STATUS_LINE[status], *lines, b"\r\n", body))
         self._connection.end_direct_cycle(response)
 

@@ -122,12 +122,14 @@ class BoundedHttpProtocol(HttpProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Count the request line. An exception ends the parsing."""
-        super().on_url(url)
-        self._check(len(self.url))
+        # As uvicorn's, which this and `on_header` do not call.
+        self.url += url
+        if len(self.url) > self.limits.size:
+            self._check(len(self.url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Store and count a header. An exception ends the parsing."""
-        # As uvicorn's, which this does not call: it is called for each header.
+        # As uvicorn's.
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True

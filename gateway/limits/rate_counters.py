@@ -81,6 +81,10 @@ class MemoryCounters:
 
     async def hit(self, limit: RateLimit, key: str) -> float | None:
         """Count a hit and return None, or return the seconds until one more fits."""
+        return self.hit_at_once(limit, key)
+
+    def hit_at_once(self, limit: RateLimit, key: str) -> float | None:
+        """Do the same as `hit`, which waits for nothing here."""
         windows = self._windows.get(limit.name)
         if windows is None:
             windows = self._windows[limit.name] = _Windows()

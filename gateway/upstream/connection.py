@@ -15,6 +15,8 @@ BUFFERED: Final = 64 * 1024  # bytes of a body that are buffered for a slow clie
 
 Headers = list[tuple[bytes, bytes]]
 
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+
 
 class ConnectionLost(Exception):
     """The connection ended before the first byte of the response, often after it was idle."""
@@ -108,7 +110,8 @@ class UpstreamResponse:
         """Store a piece; return whether the buffer is full now and was not before."""
         self._pieces.append(piece)
         previous, self._size = self._size, self._size + len(piece)
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
         return previous <= BUFFERED < self._size
 
     def fail(self, failure: Exception) -> None:
@@ -253,9 +256,7 @@ class UpstreamConnection(asyncio.Protocol):
         if response is None:
             return
         name = name.lower()
-        if name == b"content-length" or (
-            name == b"transfer-encoding" and value.lower().endswith(b"chunked")
-        ):
+        if name in _FRAMING and (name == b"content-length" or value.lower().endswith(b"chunked")):
             self._has_framing = True
         if not response.status:
             response.headers.append((name, value))
@@ -310,8 +311,9 @@ class UpstreamConnection(asyncio.Protocol):
         if not can_be_reused:
             self.close()
             return
-        self.resume()
-        self.idle_since = self._loop.time()
+        if self._paused:
+            self.resume()
+        self.idle_since = self._last_activity
         self._on_idle(self)
 
     def _fail(self, failure: Exception) -> None:

@@ -33,10 +33,11 @@ class ConnectionPool:
         self._idle_timeout = idle_timeout
         self._idle: list[UpstreamConnection] = []
         self._closed = False
+        self._loop = asyncio.get_running_loop()
 
     def take_idle(self) -> UpstreamConnection | None:
         """Return the idle connection used last, or None if there is none."""
-        oldest = asyncio.get_running_loop().time() - self._idle_timeout
+        oldest = self._loop.time() - self._idle_timeout
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since < oldest:
@@ -50,10 +51,9 @@ class ConnectionPool:
         idle = self.take_idle()
         if idle is not None:
             return idle
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await loop.create_connection(
+                _, connection = await self._loop.create_connection(
                     lambda: UpstreamConnection(self._release),
                     self._host,
                     self._port,
