@@ -66,10 +66,11 @@ def free_starts(calendar: ResourceCalendar, search: SlotSearch) -> list[int]:
     at midnight are one, so that a session may last over midnight. The session and its buffers meet
     nothing busy. The days of the search limit the start only.
     """
-    # A resource's zone may be a day ahead or behind, and a session may last over midnight.
-    night = timedelta(days=1 + search.duration_minutes // 1440)
-    first, last = search.first_day - timedelta(days=1), search.last_day + night
-    hours = daily_windows(calendar.hours, first, last + timedelta(days=1), calendar.zone)
+    # A resource's zone may be a day ahead or behind, and a session may last over midnight, or over
+    # a day that a zone skips.
+    margin = timedelta(days=2 + search.duration_minutes // 1440)
+    first, last = search.first_day - timedelta(days=1), search.last_day + margin
+    hours = daily_windows(calendar.hours, first, last, calendar.zone)
     windows = open_windows(hours, calendar.opened, calendar.closed)
     if search.rules is not None:
         windows = intersection(windows, daily_windows(search.rules, first, last, search.zone))

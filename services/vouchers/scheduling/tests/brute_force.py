@@ -13,12 +13,12 @@ Minutes = set[int]
 
 
 class Clock:
-    """What the clock of a zone shows at each minute from the day before to the day after a day."""
+    """What the clock of a zone shows at each minute from the day before to two days after a day."""
 
     def __init__(self, zone: ZoneInfo, day: date) -> None:
         self.day = day
         noon = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp())
-        self.instants = range(noon - 180_000, noon + 237_600, 60)
+        self.instants = range(noon - 180_000, noon + 266_400, 60)
         self.times = [
             datetime.fromtimestamp(instant, zone).replace(tzinfo=None, fold=0)
             for instant in self.instants
@@ -35,9 +35,9 @@ class Clock:
         return next(instant for instant, time in pairs if time >= local)
 
     def open_minutes(self, hours: Iterable[WeeklyHours]) -> Minutes:
-        """Return the instants of the minutes that weekly hours open, on three days."""
+        """Return the instants of the minutes that weekly hours open, on four days."""
         minutes: Minutes = set()
-        for number in (-1, 0, 1):
+        for number in (-1, 0, 1, 2):
             day = self.day + timedelta(days=number)
             midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001
             for rule in hours:

@@ -180,6 +180,14 @@ def test_a_session_may_last_over_midnight_between_hours_that_touch() -> None:
     ]
 
 
+def test_a_session_may_last_over_a_day_that_a_zone_skips() -> None:
+    """Samoa's 29 December 2011 was followed by 31 December."""
+    apia, day = ZoneInfo("Pacific/Apia"), date(2011, 12, 29)
+    calendar = ResourceCalendar(apia, every_day(0, 1440))
+    search = SlotSearch(apia, day, day, 60, 30, -ALWAYS, ALWAYS, rules=every_day(0, 1440))
+    assert clock_times(free_starts(calendar, search), apia)[-1] == "29 23:30"
+
+
 def test_rules_of_whole_days_are_no_rules() -> None:
     night = ResourceCalendar(WARSAW, [*every_day(1320, 1440), *every_day(0, 60)])
     search = search_of(MONDAY, minutes=90)
