@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
@@ -36,6 +37,9 @@ class AppError(Exception):
     about_user_id: int | None = None
     """The account that a denial is about, and its organization, when no user is signed in."""
     about_organization_id: int | None = None
+
+    members: Mapping[str, Any] = MappingProxyType({})
+    """Further members of the problem document (RFC 9457, section 3.2), as JSON has them."""
 
     def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
         self.detail = detail or self.summary()

@@ -64,9 +64,9 @@ def problem(
 
 def problem_of(request: Request, error: AppError) -> JSONResponse:
     """Return the response to a request that ended with an AppError."""
-    extra: dict[str, Any] = {}
+    extra = dict(error.members)
     if isinstance(error, Invalid):
-        extra = {"errors": error.errors, "error_count": len(error.errors)}
+        extra |= {"errors": error.errors, "error_count": len(error.errors)}
     return problem(
         request, error.status, error.code(), error.detail, headers=error.headers, **extra
     )

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Identity, MetaData, Table, select
+from sqlalchemy import ARRAY, Column, DateTime, Identity, MetaData, Table, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -100,6 +100,10 @@ def value_for(column: Column[Any], number: int) -> Any:
         object: {"b": [number, None, {"ü": "é"}], "a": 1.5},
         list: [number, 2],
     }
+    if isinstance(column.type, DateTime) and not column.type.timezone:
+        return samples[kind].replace(tzinfo=None)
+    if isinstance(column.type, ARRAY) and column.type.item_type.python_type is str:
+        return [f"{column.name} {number}"]
     return samples[kind]
 
 
@@ -114,7 +118,11 @@ def values_of(kind: type[Any], number: int, *, required_only: bool = False) -> d
 def moments_of(kind: type[Any], given: Mapping[str, Any]) -> set[str]:
     """Return the columns whose value is the time of writing."""
     columns = kind.__table__.columns
-    clocks = {c.name for c in columns if c.default is not None and c.default.is_callable}
+    clocks = {
+        c.name
+        for c in columns
+        if c.default is not None and c.default.is_callable and isinstance(c.type, DateTime)
+    }
     return clocks - given.keys()
 
 

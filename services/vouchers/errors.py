@@ -1,6 +1,6 @@
 """The errors that clients of this service may receive; the docstring is the `detail`."""
 
-from shared.errors import AppError, Conflict, NotFound
+from shared.errors import AppError, Conflict, Invalid, NotFound
 
 
 class OrganizationNotFound(NotFound):
@@ -149,3 +149,174 @@ class RefundQuoteOutdated(Conflict):
 
 class RefundRefused(Conflict):
     """The money cannot be refunded. The voucher is unchanged."""
+
+
+class StartOffGrid(Invalid):
+    """The session must begin at one of the starts that the organization offers."""
+
+
+class SessionsBooked(Conflict):
+    """Every session that is left is booked. Cancel or move a reservation first."""
+
+
+class SessionCancelled(Conflict):
+    """The session is cancelled. Choose another one."""
+
+
+class SessionPast(Conflict):
+    """The session has begun already. Choose a later one."""
+
+
+class TooEarly(Conflict):
+    """The session is too far ahead to be booked now."""
+
+
+class TooLate(Conflict):
+    """It is too late to book this session. Choose a later one."""
+
+
+class WrongClass(Conflict):
+    """The voucher is not for sessions of this class or therapist. Choose another session."""
+
+
+class WrongSize(Conflict):
+    """The voucher is for sessions of another size. Choose another session."""
+
+
+class WeekdayNotAllowed(Conflict):
+    """The voucher has no sessions on this weekday. Choose another day."""
+
+
+class OutsideBookingRules(Conflict):
+    """The session is not within the booking times of the voucher. Choose another time."""
+
+
+class FrequencyReached(Conflict):
+    """The voucher has a session in this period already. Choose a day of another period."""
+
+
+class MaxOpenReached(Conflict):
+    """No more sessions of this voucher can be booked at once. Cancel one, or wait."""
+
+
+class AlreadyReserved(Conflict):
+    """The client has reserved this session already. Choose another one."""
+
+
+class ClientBusy(Conflict):
+    """The client has another session at this time. Choose another time."""
+
+
+class TherapistUnavailable(Conflict):
+    """The therapist does not work at this time. Choose one of the free times."""
+
+
+class SlotTaken(Conflict):
+    """This time is taken. Choose one of the free times."""
+
+
+class RoomTaken(Conflict):
+    """The room is taken at this time. Choose one of the free times."""
+
+
+class SessionFull(Conflict):
+    """The session is full. Choose another one, or join its waiting list."""
+
+
+class HoldLapsed(Conflict):
+    """The time is not held any more. Book it again if it is still free."""
+
+
+class TooManyHolds(Conflict):
+    """The client holds three times already. Confirm or cancel one of them first."""
+
+
+class LateCancellation(Conflict):
+    """The session can no longer be cancelled for free. Accept the charge, or keep the session."""
+
+
+class NoticePassed(Conflict):
+    """The session begins too soon to be moved. Cancel it, or contact the organization."""
+
+
+class ReservationSettled(Conflict):
+    """The reservation is not open any more, so this cannot be done with it."""
+
+
+class NotStarted(Conflict):
+    """The session has not begun. Mark it when it has."""
+
+
+class SeriesEnded(Conflict):
+    """The series has ended. Create a new one."""
+
+
+class ResourceInUse(Conflict):
+    """Sessions that have not ended need this. Move or cancel them first."""
+
+
+class UserIsResource(Conflict):
+    """This user is a resource of the organization already. Use that one."""
+
+
+class CapacityTaken(Conflict):
+    """More clients have a seat in the session than it would have. Cancel reservations first."""
+
+
+class ReservationNotFound(NotFound):
+    """There is no such reservation, or you may not see it."""
+
+
+class SessionNotFound(NotFound):
+    """There is no such session, or you may not see it."""
+
+
+class ClassNotFound(NotFound):
+    """There is no such class in this organization."""
+
+
+class ResourceNotFound(NotFound):
+    """There is no such resource in this organization."""
+
+
+class SeriesNotFound(NotFound):
+    """There is no such series in this organization."""
+
+
+class ClosureNotFound(NotFound):
+    """There is no such closure in this organization."""
+
+
+class FeedNotFound(NotFound):
+    """There is no such calendar feed, or it was revoked."""
+
+
+BOOKING_REFUSALS: tuple[type[Conflict], ...] = (
+    OrganizationInactive,
+    ClientInactive,
+    VoucherUnpaid,
+    VoucherCancelled,
+    VoucherDisputed,
+    VoucherExhausted,
+    SessionsBooked,
+    VoucherNotYetValid,
+    VoucherExpired,
+    VoucherFrozen,
+    SessionCancelled,
+    SessionPast,
+    TooEarly,
+    TooLate,
+    WrongClass,
+    WrongSize,
+    WeekdayNotAllowed,
+    OutsideBookingRules,
+    FrequencyReached,
+    MaxOpenReached,
+    AlreadyReserved,
+    ClientBusy,
+    TherapistUnavailable,
+    SlotTaken,
+    RoomTaken,
+    SessionFull,
+)
+"""The error of each reason against a booking, in the order of `scheduling.reasons.ReasonCode`."""

@@ -2,7 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
-from typing import TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from services.vouchers.models import AdjustmentKind, PaymentMethod
 from shared import denials
@@ -30,6 +30,38 @@ CATALOGUE: Catalogue = {
     ("voucher", "REVERSE"): "vouchers.voucher.adjustment_reversed.v1",
     ("redemption", "REDEEM"): "vouchers.redemption.created.v1",
     ("redemption", "REVERSE"): "vouchers.redemption.reversed.v1",
+    ("booking_settings", "CREATE"): "vouchers.booking_settings.created.v1",
+    ("booking_settings", "UPDATE"): "vouchers.booking_settings.updated.v1",
+    ("resource", "CREATE"): "vouchers.resource.created.v1",
+    ("resource", "UPDATE"): "vouchers.resource.updated.v1",
+    ("resource", "ACTIVATE"): "vouchers.resource.activated.v1",
+    ("resource", "DEACTIVATE"): "vouchers.resource.deactivated.v1",
+    ("closure", "CREATE"): "vouchers.closure.created.v1",
+    ("closure", "DELETE"): "vouchers.closure.deleted.v1",
+    ("therapy_class", "CREATE"): "vouchers.therapy_class.created.v1",
+    ("therapy_class", "UPDATE"): "vouchers.therapy_class.updated.v1",
+    ("session_series", "CREATE"): "vouchers.session_series.created.v1",
+    ("session_series", "UPDATE"): "vouchers.session_series.updated.v1",
+    ("session_series", "END"): "vouchers.session_series.ended.v1",
+    ("session", "CREATE"): "vouchers.session.created.v1",
+    ("session", "UPDATE"): "vouchers.session.updated.v1",
+    ("session", "MOVE"): "vouchers.session.moved.v1",
+    ("session", "CANCEL"): "vouchers.session.cancelled.v1",
+    ("session", "COMPLETE"): "vouchers.session.completed.v1",
+    ("reservation", "HOLD"): "vouchers.reservation.held.v1",
+    ("reservation", "BOOK"): "vouchers.reservation.booked.v1",
+    ("reservation", "WAIT"): "vouchers.reservation.waitlisted.v1",
+    ("reservation", "OFFER"): "vouchers.reservation.offered.v1",
+    ("reservation", "CONFIRM"): "vouchers.reservation.confirmed.v1",
+    ("reservation", "RESCHEDULE"): "vouchers.reservation.rescheduled.v1",
+    ("reservation", "CANCEL"): "vouchers.reservation.cancelled.v1",
+    ("reservation", "LATE_CANCEL"): "vouchers.reservation.late_cancelled.v1",
+    ("reservation", "ATTEND"): "vouchers.reservation.attended.v1",
+    ("reservation", "NO_SHOW"): "vouchers.reservation.no_show.v1",
+    ("reservation", "REOPEN"): "vouchers.reservation.reopened.v1",
+    ("reservation", "REMIND"): "vouchers.reservation.reminder_due.v1",
+    ("calendar_feed", "CREATE"): "vouchers.calendar_feed.created.v1",
+    ("calendar_feed", "REVOKE"): "vouchers.calendar_feed.revoked.v1",
     ("request", "DENIED"): "vouchers.request.denied.v1",
 }
 
@@ -145,7 +177,82 @@ class BalanceDetails(TypedDict):
     backup_sessions_left: int
 
 
+class VoucherTypesDetails(TypedDict, total=False):
+    """The voucher types that a resource or a class is limited to; none stands for all."""
+
+    voucher_type_ids: list[int]
+
+
+class WeeklyHoursDetails(TypedDict):
+    """Weekly hours of a resource: an ISO weekday, minutes since 00:00, days both inclusive."""
+
+    weekday: int
+    start_minute: int
+    end_minute: int
+    from_date: date | None
+    until_date: date | None
+
+
+class ResourceChange(VoucherTypesDetails):
+    """All working hours of a resource, if they were replaced."""
+
+    working_hours: NotRequired[list[WeeklyHoursDetails]]
+
+
+class SessionMoveDetails(TypedDict):
+    """How many reservations moved with the session."""
+
+    reservations: int
+
+
+class ReservationDetails(TypedDict):
+    """The client of a reservation, its session, and the balance of its voucher afterwards.
+
+    Only reservations of version 1 can be without a client or a voucher.
+    """
+
+    client_id: int | None
+    session_id: int
+    bookable_sessions: int | None
+    booked_sessions: int | None
+
+
+class SettlementDetails(ReservationDetails):
+    """What a reservation cost: `regular`, `backup` or `none`."""
+
+    charge: Literal["regular", "backup", "none"]
+
+
+class ReminderDetails(ReservationDetails):
+    """How many minutes before the session the reminder is."""
+
+    minutes_before: int
+
+
 SHAPES: Shapes = {
+    "vouchers.booking_settings.created.v1": new_row(),
+    "vouchers.resource.created.v1": new_row(VoucherTypesDetails),
+    "vouchers.resource.updated.v1": change(ResourceChange),
+    "vouchers.closure.created.v1": new_row(),
+    "vouchers.closure.deleted.v1": removal(),
+    "vouchers.therapy_class.created.v1": new_row(VoucherTypesDetails),
+    "vouchers.therapy_class.updated.v1": change(VoucherTypesDetails),
+    "vouchers.session_series.created.v1": new_row(),
+    "vouchers.session.created.v1": new_row(),
+    "vouchers.session.moved.v1": change(SessionMoveDetails),
+    "vouchers.reservation.held.v1": new_row(ReservationDetails),
+    "vouchers.reservation.booked.v1": new_row(ReservationDetails),
+    "vouchers.reservation.waitlisted.v1": new_row(ReservationDetails),
+    "vouchers.reservation.offered.v1": change(ReservationDetails),
+    "vouchers.reservation.confirmed.v1": change(ReservationDetails),
+    "vouchers.reservation.rescheduled.v1": change(ReservationDetails),
+    "vouchers.reservation.cancelled.v1": change(ReservationDetails),
+    "vouchers.reservation.late_cancelled.v1": change(SettlementDetails),
+    "vouchers.reservation.attended.v1": change(SettlementDetails),
+    "vouchers.reservation.no_show.v1": change(SettlementDetails),
+    "vouchers.reservation.reopened.v1": change(ReservationDetails),
+    "vouchers.reservation.reminder_due.v1": change(ReminderDetails),
+    "vouchers.calendar_feed.created.v1": new_row(),
     "vouchers.voucher_type.created.v1": new_row(),
     "vouchers.voucher_type.deleted.v1": removal(),
     "vouchers.voucher.purchased.v1": new_row(PurchaseDetails),

@@ -183,8 +183,8 @@ async def test_classes_sessions_and_reservations_are_kept_whole(sample: Upgraded
         before = await sample.v1.rows(f"SELECT {listed} FROM {table} ORDER BY id")
         after = await v2.rows(f"SELECT {listed} FROM vouchers.{table} ORDER BY id")
         assert after == before, table
-    [first] = await v2.rows("SELECT session_date FROM vouchers.sessions WHERE id = 1")
-    assert first["session_date"] == datetime(2024, 5, 8, 10, tzinfo=UTC)
+    [first] = await v2.rows("SELECT starts_at FROM vouchers.sessions WHERE id = 1")
+    assert first["starts_at"] == datetime(2024, 5, 8, 10, tzinfo=UTC)
 
 
 async def test_the_default_voucher_types(sample: Upgraded) -> None:

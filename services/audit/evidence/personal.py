@@ -25,10 +25,10 @@ USER_NAMES = frozenset({"user", "buyer", "client", "owner", "payer", "therapist"
 """An object under one of these names, or the entity `user` itself, describes a user; so does a
 column such as `client_name`."""
 
-TEXTS = frozenset({"notes", "reason"})
-"""Texts about a client's voucher or refund, if the event names the client."""
+TEXTS = frozenset({"notes", "reason", "override_reason"})
+"""Texts about a client's voucher, refund or reservation, if the event names the client."""
 
-_OF_A_CLIENT = frozenset({"voucher", "refund"})
+_OF_A_CLIENT = frozenset({"voucher", "refund", "reservation"})
 _OWNERS = {name: name for name in USER_NAMES} | {
     f"{name}_{field}": name for name in USER_NAMES for field in FIELDS
 }

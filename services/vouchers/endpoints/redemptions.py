@@ -14,6 +14,7 @@ from services.vouchers.errors import (
     RedemptionAlreadyReversed,
     RedemptionNotFound,
     SessionsBeyondValidity,
+    SessionsBooked,
     VoucherCancelled,
     VoucherDisputed,
     VoucherExhausted,
@@ -62,6 +63,7 @@ _REDEEM = responses(
     VoucherNotYetValid,
     VoucherFrozen,
     VoucherExhausted,
+    SessionsBooked,
 )
 
 

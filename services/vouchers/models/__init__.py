@@ -1,10 +1,35 @@
 """Tables, and the rules that guard one row."""
 
 from services.vouchers.models.base import Base
+from services.vouchers.models.calendars import (
+    MANUAL,
+    BookingSettings,
+    Closure,
+    ClosureKind,
+    Resource,
+    ResourceKind,
+    ResourceVoucherType,
+    WorkingHours,
+)
 from services.vouchers.models.copies import ClientCopy, OrganizationCopy
 from services.vouchers.models.redemptions import Adjustment, AdjustmentKind, Reason, Redemption
 from services.vouchers.models.refunds import QuoteStatus, RefundQuote, VoucherDispute
-from services.vouchers.models.version_one import ClassSession, Reservation, TherapyClass
+from services.vouchers.models.reservations import (
+    Attestation,
+    CalendarFeed,
+    HeldFor,
+    Reminder,
+    Reservation,
+)
+from services.vouchers.models.sessions import (
+    ClassSession,
+    ClassVoucherType,
+    Occupation,
+    SeriesStatus,
+    SessionSeries,
+    SessionStatus,
+    TherapyClass,
+)
 from services.vouchers.models.voucher_types import WEEKDAYS, Frequency, VoucherType, Weekday
 from services.vouchers.models.vouchers import (
     TERMS,
@@ -17,14 +42,23 @@ from services.vouchers.models.vouchers import (
 )
 
 __all__ = [
+    "MANUAL",
     "TERMS",
     "WEEKDAYS",
     "Adjustment",
     "AdjustmentKind",
+    "Attestation",
     "Base",
+    "BookingSettings",
+    "CalendarFeed",
     "ClassSession",
+    "ClassVoucherType",
     "ClientCopy",
+    "Closure",
+    "ClosureKind",
     "Frequency",
+    "HeldFor",
+    "Occupation",
     "OrganizationCopy",
     "PaymentMethod",
     "PaymentStatus",
@@ -32,8 +66,15 @@ __all__ = [
     "Reason",
     "Redemption",
     "RefundQuote",
+    "Reminder",
     "Reservation",
+    "Resource",
+    "ResourceKind",
+    "ResourceVoucherType",
+    "SeriesStatus",
     "SessionKind",
+    "SessionSeries",
+    "SessionStatus",
     "TherapyClass",
     "Voucher",
     "VoucherCode",
@@ -41,4 +82,5 @@ __all__ = [
     "VoucherStatus",
     "VoucherType",
     "Weekday",
+    "WorkingHours",
 ]

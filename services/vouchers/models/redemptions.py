@@ -22,7 +22,7 @@ class Redemption(Entity, Base):
 
     Rows never change. `note` is written by the therapist and confidential: no event contains it.
     `therapist_id` is null in rows of the upgrade from version 1, which did not store who redeemed a
-    session.
+    session. `reservation_id` is the reservation that the redemption settled, if there was one.
     """
 
     __tablename__ = "redemptions"
@@ -43,6 +43,13 @@ class Redemption(Entity, Base):
             ["redemptions.organization_id", "redemptions.voucher_id", "redemptions.id"],
             name="fk_redemptions_reversal_of",
         ),
+        # Added after both tables, because reservations refer to redemptions too.
+        ForeignKeyConstraint(
+            ["organization_id", "reservation_id"],
+            ["reservations.organization_id", "reservations.id"],
+            name="fk_redemptions_reservation",
+            use_alter=True,
+        ),
         UniqueConstraint("reversal_of"),
         CheckConstraint("kind IN ('regular', 'backup')", "kind"),
         CheckConstraint("reason IN ('missed', 'late_cancelled')", "reason"),
@@ -57,6 +64,7 @@ class Redemption(Entity, Base):
     therapist_id: Mapped[int | None]
     reversal_of: Mapped[int | None]
     reason: Mapped[str | None]
+    reservation_id: Mapped[int | None]
     note: Mapped[str | None] = mapped_column(info=SECRET)
 
 

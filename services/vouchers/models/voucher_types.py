@@ -5,7 +5,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ARRAY, CheckConstraint, SmallInteger, UniqueConstraint
+from sqlalchemy import ARRAY, CheckConstraint, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
@@ -59,6 +59,9 @@ class VoucherType(Entity, Base):
     currency: Mapped[str]
     validity_days: Mapped[int]
     booking_rules: Mapped[dict[str, Any]]
+    booking_policy: Mapped[dict[str, Any]] = mapped_column(
+        default=dict, server_default=text("'{}'")
+    )
     is_active: Mapped[bool] = mapped_column(default=True)
     deactivated_at: Mapped[datetime | None]
 

@@ -76,6 +76,7 @@ TERMS = (
     "currency",
     "validity_days",
     "booking_rules",
+    "booking_policy",
 )
 """The columns that a voucher copies from its type when it is sold; later changes of the type do
 not change the voucher."""
@@ -112,7 +113,8 @@ class Voucher(Entity, Base):
         ),
         CheckConstraint(
             "used_sessions >= 0 AND refunded_sessions >= 0"
-            " AND used_sessions + refunded_sessions <= total_sessions",
+            " AND booked_sessions >= 0"
+            " AND used_sessions + refunded_sessions + booked_sessions <= total_sessions",
             "used_sessions",
         ),
         CheckConstraint("used_backup_sessions BETWEEN 0 AND backup_sessions", "used_backup"),
@@ -156,12 +158,19 @@ class Voucher(Entity, Base):
     currency: Mapped[str | None]
     validity_days: Mapped[int | None]
     booking_rules: Mapped[dict[str, Any]]
+    booking_policy: Mapped[dict[str, Any]] = mapped_column(
+        default=dict, server_default=text("'{}'")
+    )
     # The sum of the redemptions, stored here so that the balance is read with the voucher.
     used_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
     used_backup_sessions: Mapped[int] = mapped_column(default=0, info=BOOKKEEPING)
     # Regular sessions whose money was refunded or is being refunded. The server has the default,
     # because processes of the version before insert vouchers without this column.
     refunded_sessions: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    # Regular sessions that reservations have earmarked: see `Reservation`.
+    booked_sessions: Mapped[int] = mapped_column(
+        default=0, server_default=text("0"), info=BOOKKEEPING
+    )
     disputed_at: Mapped[datetime | None]
     purchase_date: Mapped[date]
     valid_from: Mapped[date | None]
@@ -188,6 +197,7 @@ class Voucher(Entity, Base):
             "used_sessions": 0,
             "used_backup_sessions": 0,
             "refunded_sessions": 0,
+            "booked_sessions": 0,
             **terms,
             **purchase,
         }
@@ -196,6 +206,11 @@ class Voucher(Entity, Base):
     def regular_sessions_left(self) -> int:
         """Regular sessions that are neither used nor refunded."""
         return self.total_sessions - self.used_sessions - self.refunded_sessions
+
+    @property
+    def bookable_sessions(self) -> int:
+        """Regular sessions that are left and not booked."""
+        return self.regular_sessions_left - self.booked_sessions
 
     @property
     def backup_sessions_left(self) -> int:

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from services.vouchers.models import WEEKDAYS, Frequency, Weekday
+from services.vouchers.schemas.booking_policy import BookingPolicy
 from shared.currencies import WITHOUT_CENTS
 from shared.fields import Choice, Currency, Name, RequestBody, Text, without_defaults
 from shared.money import Money, amount_schema
@@ -138,6 +139,7 @@ class VoucherTypeCreate(RequestBody):
     currency: Currency | None = None
     validity_days: Days = 365
     booking_rules: BookingRules = Field(default_factory=dict)
+    booking_policy: BookingPolicy = Field(default_factory=BookingPolicy)
 
     @field_validator("custom_days")
     @classmethod
@@ -150,9 +152,10 @@ class VoucherTypeCreate(RequestBody):
         return value
 
     def fields(self) -> dict[str, Any]:
-        """Return the columns; booking rules contain only the fields that were sent."""
+        """Return the columns; rules and policy contain only the fields that were sent."""
         rules = self.model_dump(include={"booking_rules"}, exclude_unset=True)
-        return self.model_dump() | {"booking_rules": {}} | rules
+        policy = {"booking_policy": self.booking_policy.stored()}
+        return self.model_dump() | {"booking_rules": {}} | rules | policy
 
 
 class VoucherTypeUpdate(RequestBody):
@@ -173,10 +176,14 @@ class VoucherTypeUpdate(RequestBody):
     currency: Currency = ""
     validity_days: Days = 1
     booking_rules: BookingRules = Field(default_factory=dict)
+    booking_policy: BookingPolicy = Field(default_factory=BookingPolicy)
 
     def changes(self) -> dict[str, Any]:
         """Return the fields that were sent."""
-        return self.model_dump(exclude_unset=True)
+        changes = self.model_dump(exclude_unset=True)
+        if "booking_policy" in changes:
+            changes["booking_policy"] = self.booking_policy.stored()
+        return changes
 
 
 def _object(rules: Any) -> Any:
@@ -208,6 +215,7 @@ class VoucherTypeRead(BaseModel):
     currency: str
     validity_days: int
     booking_rules: RulesRead
+    booking_policy: RulesRead
     is_active: bool
     deactivated_at: datetime | None
     created_at: datetime

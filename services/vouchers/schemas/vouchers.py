@@ -75,6 +75,7 @@ class VoucherRead(BaseModel):
     used_sessions: int
     used_backup_sessions: int
     refunded_sessions: int
+    booked_sessions: int
     regular_sessions_left: int
     backup_sessions_left: int
     session_duration_minutes: int | None
@@ -85,6 +86,7 @@ class VoucherRead(BaseModel):
     currency: str | None
     validity_days: int | None
     booking_rules: RulesRead
+    booking_policy: RulesRead
     purchase_date: date
     valid_from: date | None
     valid_until: date | None

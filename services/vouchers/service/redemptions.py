@@ -12,6 +12,7 @@ from services.vouchers.errors import (
     CodeRefunded,
     OrganizationNotFound,
     RedemptionAlreadyReversed,
+    SessionsBooked,
     VoucherCancelled,
     VoucherDisputed,
     VoucherExhausted,
@@ -67,8 +68,8 @@ async def redeem(
 
     Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded, VoucherUnpaid,
     VoucherCancelled, VoucherExpired, VoucherDisputed, VoucherNotYetValid, VoucherFrozen,
-    VoucherExhausted, and Invalid for a kind that contradicts the code, a backup session without
-    a reason or a day in the future.
+    VoucherExhausted, SessionsBooked, and Invalid for a kind that contradicts the code, a backup
+    session without a reason or a day in the future.
     """
     voucher, zone = await access.lock_readable_voucher_with_zone(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
@@ -170,6 +171,8 @@ async def _require_valid(
         raise VoucherExhausted("The money for the remaining sessions is being refunded.")
     if voucher.sessions_left(kind) < 1:
         raise VoucherExhausted(f"Every {kind} session has been used.")
+    if kind == SessionKind.REGULAR and voucher.bookable_sessions < 1:
+        raise SessionsBooked
 
 
 def _expired(voucher: Voucher) -> VoucherExpired:
