@@ -8,6 +8,7 @@ from services.vouchers import policies, queries
 from services.vouchers.errors import OrganizationNotFound, VoucherNotFound
 from services.vouchers.models import Voucher
 from shared.actors import Actor
+from shared.errors import Forbidden
 from shared.reads import Reader
 
 
@@ -27,6 +28,19 @@ def require_voucher_manager(actor: Actor, organization_id: int) -> None:
     """Raise OrganizationNotFound or Forbidden unless the actor manages the vouchers."""
     require_member(actor, organization_id)
     actor.require(policies.MANAGE_VOUCHERS, organization_id)
+
+
+def require_booking_manager(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound or Forbidden unless the actor manages the bookings."""
+    require_member(actor, organization_id)
+    actor.require(policies.MANAGE_BOOKINGS, organization_id)
+
+
+def require_employee(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound or Forbidden unless the actor works for the organization."""
+    require_member(actor, organization_id)
+    if not (actor.is_admin or policies.is_employed(actor, organization_id)):
+        raise Forbidden("Only the owners, therapists and staff of the organization see this.")
 
 
 async def get_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:

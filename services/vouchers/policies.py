@@ -1,6 +1,6 @@
 """Who may do what: pure functions of the actor and of what the action is about."""
 
-from services.vouchers.models import Voucher, VoucherStatus
+from services.vouchers.models import ClassSession, Resource, Voucher, VoucherStatus
 from shared.actors import OWNER, Actor
 
 CLIENT = "client"
@@ -10,6 +10,7 @@ EMPLOYED = frozenset({OWNER, THERAPIST, STAFF})
 
 MANAGE_VOUCHER_TYPES = "manage_voucher_types"
 MANAGE_VOUCHERS = "manage_vouchers"
+MANAGE_BOOKINGS = "manage_bookings"
 MANAGE_PAYMENTS = "manage_payments"
 
 
@@ -47,6 +48,40 @@ def can_read(actor: Actor, voucher: Voucher) -> bool:
 def can_manage(actor: Actor, organization_id: int) -> bool:
     """Holders of the permission manage_vouchers manage an organization's vouchers."""
     return actor.may(MANAGE_VOUCHERS, organization_id)
+
+
+def can_manage_bookings(actor: Actor, organization_id: int) -> bool:
+    """Holders of the permission manage_bookings manage an organization's sessions."""
+    return actor.may(MANAGE_BOOKINGS, organization_id)
+
+
+def is_therapist(actor: Actor, organization_id: int) -> bool:
+    """Therapists give the sessions of their own organization."""
+    return actor.role == THERAPIST and actor.organization_id == organization_id
+
+
+def can_book(actor: Actor, voucher: Voucher) -> bool:
+    """The client books; so do therapists and managers of bookings of the voucher's organization.
+
+    A client may do so only where the organization's settings allow it.
+    """
+    organization_id = voucher.organization_id
+    own = voucher.client_id == actor.user_id
+    return (
+        own or is_therapist(actor, organization_id) or can_manage_bookings(actor, organization_id)
+    )
+
+
+def can_edit_calendar(actor: Actor, resource: Resource, *, by_therapists: bool) -> bool:
+    """Managers of bookings edit every calendar; therapists their own if the settings allow it."""
+    own = by_therapists and resource.user_id == actor.user_id
+    return own or can_manage_bookings(actor, resource.organization_id)
+
+
+def can_mark(actor: Actor, session: ClassSession) -> bool:
+    """The session's therapist and managers of bookings mark who took part."""
+    own = session.therapist_id == actor.user_id and is_therapist(actor, session.organization_id)
+    return own or can_manage_bookings(actor, session.organization_id)
 
 
 def can_redeem(actor: Actor, organization_id: int) -> bool:

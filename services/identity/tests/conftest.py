@@ -11,14 +11,18 @@ from typing import Any
 
 import httpx
 import pytest
+from alembic import command
 from argon2 import PasswordHasher
 from fastapi import FastAPI
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.identity.app import NAME, create_app
 from services.identity.events import CATALOGUE
 from services.identity.security.key_encryption import KeyEncryption
 from services.identity.settings import Settings
 from shared.db import make_engine
+from shared.migrations import config_of
 from shared.testing import Database, Tokens, client_of, service_database
 from shared.transactions import Transactions
 
@@ -197,3 +201,19 @@ async def admin(people: People) -> Person:
 @pytest.fixture
 async def owner(people: People) -> Person:
     return await people.add("organization_owner", MINE)
+
+
+async def downgrade(database: Database, revision: str) -> None:
+    """Migrate the schema back to a revision."""
+    engine = create_async_engine(database.owner_url.get_secret_value())
+
+    def run_alembic(connection: Connection) -> None:
+        config = config_of("services.identity")
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(run_alembic)
+    finally:
+        await engine.dispose()

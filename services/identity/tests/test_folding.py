@@ -5,14 +5,11 @@ import unicodedata
 import asyncpg
 import httpx
 import pytest
-from alembic import command
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.identity.service.attempt_limits import PER_ACCOUNT_AND_ADDRESS
-from services.identity.tests.conftest import MINE, People
+from services.identity.tests.conftest import MINE, People, downgrade
 from services.identity.tests.test_attempt_limits import sign_in
-from shared.migrations import config_of, upgrade
+from shared.migrations import upgrade
 from shared.testing import Database
 from shared.text import fold
 
@@ -123,28 +120,13 @@ async def test_a_wildcard_is_a_character(client: httpx.AsyncClient, people: Peop
         assert answer.json() == []
 
 
-async def _downgrade(database: Database, revision: str) -> None:
-    engine = create_async_engine(database.owner_url.get_secret_value())
-
-    def downgrade(connection: Connection) -> None:
-        config = config_of("services.identity")
-        config.attributes["connection"] = connection
-        command.downgrade(config, revision)
-
-    try:
-        async with engine.begin() as connection:
-            await connection.run_sync(downgrade)
-    finally:
-        await engine.dispose()
-
-
 async def test_users_with_one_address_keep_it_and_are_reported(
     database: Database,
     client: httpx.AsyncClient,
     people: People,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    await _downgrade(database, "0001")
+    await downgrade(database, "0001")
     emails = ["vict\u00efm@example.org", "victi\u0308m@example.org"]
     older, newer = [await people.add("client", email=email) for email in emails]
     alone = await people.add("client")

@@ -4,7 +4,8 @@ import anyio
 import httpx
 import pytest
 
-from services.identity.tests.conftest import MINE, OTHER, People, Person
+from services.identity.tests.conftest import MINE, OTHER, People, Person, downgrade
+from shared.migrations import upgrade
 from shared.testing import Database
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,26 @@ async def test_a_revocation_keeps_what_was_in_the_event(
     assert event["data"]["old_values"]["permission"] == "all"
     assert event["data"]["new_values"]["user_id"] == staff.id
     assert event["data"]["new_values"]["tokens_not_before"]
+
+
+async def test_voucher_managers_of_an_older_version_are_granted_bookings(
+    database: Database, people: People
+) -> None:
+    await downgrade(database, "0005")
+    manager = await people.add("staff", MINE, ("manage_vouchers",))
+    await people.add("staff", MINE, ("view_payments", "all"))
+    await upgrade("services.identity", database.owner_url)
+    query = "SELECT * FROM permissions WHERE permission = 'manage_bookings'"
+    [permission] = await database.rows(query)
+    assert (permission["user_id"], permission["organization_id"]) == (manager.id, MINE)
+    [event] = await database.events()
+    assert event["type"] == "identity.permission.granted.v1"
+    assert event["data"]["organization_id"] == MINE
+    assert event["data"]["actor"]["role"] == "system"
+    new = event["data"]["new_values"]
+    assert (new["permission"], new["user_id"]) == ("manage_bookings", manager.id)
+    [user] = await database.rows("SELECT * FROM users WHERE id = $1", manager.id)
+    assert new["tokens_not_before"] == round(user["tokens_not_before"].timestamp(), 3)
 
 
 @pytest.mark.parametrize("role", ["client", "organization_owner"])

@@ -16,6 +16,7 @@ PERMISSIONS = (
     "manage_users",
     "manage_voucher_types",
     "manage_vouchers",
+    "manage_bookings",
     "manage_payments",
     "view_payments",
     "view_audit_logs",
