@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import httpx
 from fastapi import FastAPI
 
-from services.vouchers.endpoints import redemptions, refunds, voucher_types, vouchers
+from services.vouchers.endpoints import calendars, redemptions, refunds, voucher_types, vouchers
 from services.vouchers.events import CATALOGUE
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
@@ -47,6 +47,7 @@ def create_app(
             vouchers.organization,
             redemptions.redemptions,
             refunds.refunds,
+            calendars.organization,
         ],
         title="Carnet vouchers",
         package=__package__,

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.models import ClientCopy, OrganizationCopy
-from services.vouchers.service import default_types, refunds, settlement
+from services.vouchers.service import default_types, refunds, settlement, therapists
 from services.vouchers.service.remote_copies import (
     ClientState,
     OrganizationState,
@@ -122,18 +122,21 @@ async def store_client(session: AsyncSession, event: Event) -> None:
     """Store a copy of a new user."""
     state = ClientState.model_validate(_new_values(event))
     await store_copy(session, ClientCopy, state.model_dump())
+    await therapists.follow_user(session, state.id)
 
 
 async def update_client(session: AsyncSession, event: Event) -> None:
     """Update the copy of a user."""
     changes = ClientState.changes_in(event.data.new_values)
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
+    await therapists.follow_user(session, event.data.entity_id)
 
 
 async def erase_client(session: AsyncSession, event: Event) -> None:
     """Remove the personal data from the copy of a deleted user; its id stays."""
     changes = {"name": None, "email": None, "is_active": False}
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
+    await therapists.follow_user(session, event.data.entity_id)
 
 
 def _new_values(event: Event) -> dict[str, Any]:

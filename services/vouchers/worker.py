@@ -10,6 +10,7 @@ from services.vouchers.handlers import FALLBACKS, QUEUES
 from services.vouchers.service import expiry, payments_client, refund_quotes, unpaid_vouchers
 from services.vouchers.service.default_types import complete_missed_creation
 from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
+from services.vouchers.service.therapists import add_missing_therapists
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
 from shared.consumer import consumers_of
@@ -88,7 +89,11 @@ def timers_of(
             # All services of a fresh installation start at the same time: this is no error.
             log.info("bootstrap_waits", cause=error.detail)
 
+    async def add_therapists() -> None:
+        await add_missing_therapists(transactions)
+
     return [
+        Timer("add_therapists", CANCEL_EVERY, add_therapists),
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, fetch_organizations),

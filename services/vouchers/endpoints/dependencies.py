@@ -1,14 +1,34 @@
 """The dependencies of this service's routes."""
 
+from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Query
 
 from services.vouchers.models import OrganizationCopy
 from services.vouchers.service import voucher_types
 from shared.auth import ActorDep
-from shared.fields import Id
+from shared.errors import Invalid
+from shared.fields import Id, Instant
 from shared.sessions import ClientsDep, UnclaimedWorkDep
+
+MOST_DAYS = 62
+
+
+async def _stretch(
+    start: Annotated[Instant, Query(alias="from", description="The first moment, inclusive")],
+    until: Annotated[Instant, Query(description=f"Exclusive, at most {MOST_DAYS} days later")],
+) -> tuple[datetime, datetime]:
+    """Return the stretch of time that a request asks for. Raises Invalid."""
+    if until <= start:
+        raise Invalid("until", "must be later than from")
+    if until - start > timedelta(days=MOST_DAYS):
+        raise Invalid("until", f"must be at most {MOST_DAYS} days after from")
+    return start, until
+
+
+StretchDep = Annotated[tuple[datetime, datetime], Depends(_stretch)]
+"""A stretch of time: its first moment, and the first moment after it."""
 
 
 async def _managed_organization(

@@ -1,0 +1,231 @@
+"""Queries of booking settings, resources, working hours and closures."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.errors import ClosureNotFound, ResourceNotFound
+from services.vouchers.models import (
+    BookingSettings,
+    ClientCopy,
+    Closure,
+    Resource,
+    ResourceKind,
+    ResourceVoucherType,
+    VoucherType,
+    WorkingHours,
+)
+from services.vouchers.queries.rows import require
+from shared.paging import Page
+
+
+async def find_booking_settings(
+    session: AsyncSession, organization_id: int
+) -> BookingSettings | None:
+    """Return an organization's booking settings, or None if they were never changed."""
+    statement = select(BookingSettings).where(BookingSettings.organization_id == organization_id)
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def lock_booking_settings(
+    session: AsyncSession, organization_id: int
+) -> BookingSettings | None:
+    """Return an organization's booking settings, locked, or None."""
+    statement = select(BookingSettings).where(BookingSettings.organization_id == organization_id)
+    return (await session.scalars(statement.with_for_update())).one_or_none()
+
+
+async def get_resource(session: AsyncSession, organization_id: int, resource_id: int) -> Resource:
+    """Return a resource of an organization; raises ResourceNotFound."""
+    statement = select(Resource).where(
+        Resource.organization_id == organization_id, Resource.id == resource_id
+    )
+    return require(await session.scalar(statement), ResourceNotFound)
+
+
+async def lock_resources(
+    session: AsyncSession, organization_id: int, resource_ids: Collection[int]
+) -> list[Resource]:
+    """Return resources of an organization in the order of their ids, locked in that order.
+
+    Their time is decided under these locks. Foreign keys to the rows do not wait for them. Raises
+    ResourceNotFound if one is missing.
+    """
+    wanted = sorted(set(resource_ids))
+    if not wanted:
+        return []
+    statement = (
+        select(Resource)
+        .where(Resource.organization_id == organization_id, Resource.id.in_(wanted))
+        .order_by(Resource.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    resources = list(await session.scalars(statement))
+    if len(resources) != len(wanted):
+        raise ResourceNotFound
+    return resources
+
+
+async def find_therapist(
+    session: AsyncSession, organization_id: int, user_id: int
+) -> Resource | None:
+    """Return the resource of a user as a therapist of an organization, or None."""
+    statement = select(Resource).where(
+        Resource.organization_id == organization_id, Resource.user_id == user_id
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def list_therapists_of(
+    session: AsyncSession, organization_id: int, voucher_type_id: int | None
+) -> Sequence[Resource]:
+    """Return the active therapists of an organization, of a voucher type if one is named."""
+    types = select(ResourceVoucherType.voucher_type_id).where(
+        ResourceVoucherType.organization_id == Resource.organization_id,
+        ResourceVoucherType.resource_id == Resource.id,
+    )
+    statement = select(Resource).where(
+        Resource.organization_id == organization_id,
+        Resource.kind == ResourceKind.THERAPIST,
+        Resource.is_active,
+    )
+    if voucher_type_id is not None:
+        is_of_type = types.where(ResourceVoucherType.voucher_type_id == voucher_type_id)
+        statement = statement.where(or_(~types.exists(), is_of_type.exists()))
+    return (await session.scalars(statement.order_by(Resource.id))).all()
+
+
+async def resources_of_user(session: AsyncSession, user_id: int) -> Sequence[Resource]:
+    """Return the resources of a user as a therapist, of every organization."""
+    return (await session.scalars(select(Resource).where(Resource.user_id == user_id))).all()
+
+
+async def list_therapists_without_resource(session: AsyncSession, limit: int) -> Sequence[int]:
+    """Return the ids of active therapists who have no resource in their organization."""
+    has_resource = select(Resource.id).where(
+        Resource.organization_id == ClientCopy.organization_id, Resource.user_id == ClientCopy.id
+    )
+    statement = select(ClientCopy.id).where(
+        ClientCopy.role == "therapist",
+        ClientCopy.is_active,
+        ClientCopy.organization_id.is_not(None),
+        ~has_resource.exists(),
+    )
+    return (await session.scalars(statement.order_by(ClientCopy.id).limit(limit))).all()
+
+
+async def page_of_resources(
+    session: AsyncSession, page: Page, organization_id: int, *, kind: str | None
+) -> list[Resource]:
+    """Return a page of an organization's resources, newest first."""
+    statement = select(Resource).where(Resource.organization_id == organization_id)
+    if kind is not None:
+        statement = statement.where(Resource.kind == kind)
+    rows = (await session.scalars(page.of(statement, Resource.id))).all()
+    return page.cut(rows, lambda row: (row.id,))
+
+
+async def types_of_resources(
+    session: AsyncSession, organization_id: int, resource_ids: Collection[int]
+) -> Mapping[int, list[int]]:
+    """Return the voucher types that resources are limited to, by resource; none stands for all."""
+    statement = (
+        select(ResourceVoucherType.resource_id, ResourceVoucherType.voucher_type_id)
+        .where(
+            ResourceVoucherType.organization_id == organization_id,
+            ResourceVoucherType.resource_id.in_(resource_ids),
+        )
+        .order_by(ResourceVoucherType.resource_id, ResourceVoucherType.voucher_type_id)
+    )
+    types: dict[int, list[int]] = defaultdict(list)
+    for resource_id, voucher_type_id in (await session.execute(statement)).tuples():
+        types[resource_id].append(voucher_type_id)
+    return types
+
+
+async def count_voucher_types(
+    session: AsyncSession, organization_id: int, voucher_type_ids: Collection[int]
+) -> int:
+    """Return how many of these voucher types the organization has."""
+    statement = select(VoucherType.id).where(
+        VoucherType.organization_id == organization_id, VoucherType.id.in_(voucher_type_ids)
+    )
+    return len((await session.scalars(statement)).all())
+
+
+async def delete_types_of_resource(session: AsyncSession, resource: Resource) -> None:
+    """Delete the voucher types that a resource is limited to."""
+    await session.execute(
+        delete(ResourceVoucherType).where(
+            ResourceVoucherType.organization_id == resource.organization_id,
+            ResourceVoucherType.resource_id == resource.id,
+        )
+    )
+
+
+async def delete_hours(session: AsyncSession, resource: Resource) -> None:
+    """Delete the working hours of a resource."""
+    await session.execute(
+        delete(WorkingHours).where(
+            WorkingHours.organization_id == resource.organization_id,
+            WorkingHours.resource_id == resource.id,
+        )
+    )
+
+
+async def hours_of(
+    session: AsyncSession, organization_id: int, resource_ids: Collection[int]
+) -> Mapping[int, list[WorkingHours]]:
+    """Return the working hours of resources, by resource."""
+    statement = (
+        select(WorkingHours)
+        .where(
+            WorkingHours.organization_id == organization_id,
+            WorkingHours.resource_id.in_(resource_ids),
+        )
+        .order_by(WorkingHours.weekday, WorkingHours.start_minute, WorkingHours.id)
+    )
+    hours: dict[int, list[WorkingHours]] = defaultdict(list)
+    for entry in await session.scalars(statement):
+        hours[entry.resource_id].append(entry)
+    return hours
+
+
+async def closures_between(
+    session: AsyncSession,
+    organization_id: int,
+    resource_ids: Collection[int],
+    first: datetime,
+    last: datetime,
+) -> Sequence[Closure]:
+    """Return the closures of resources and of everybody that overlap a stretch of local time."""
+    statement = select(Closure).where(
+        Closure.organization_id == organization_id,
+        or_(Closure.resource_id.is_(None), Closure.resource_id.in_(resource_ids)),
+        Closure.starts_local < last,
+        Closure.ends_local > first,
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def page_of_closures(
+    session: AsyncSession, page: Page, organization_id: int, *, resource_id: int | None
+) -> list[Closure]:
+    """Return a page of an organization's closures, newest first; of one resource if it is named."""
+    statement = select(Closure).where(Closure.organization_id == organization_id)
+    if resource_id is not None:
+        statement = statement.where(Closure.resource_id == resource_id)
+    rows = (await session.scalars(page.of(statement, Closure.id))).all()
+    return page.cut(rows, lambda row: (row.id,))
+
+
+async def lock_closure(session: AsyncSession, organization_id: int, closure_id: int) -> Closure:
+    """Return a closure of an organization, locked; raises ClosureNotFound."""
+    statement = select(Closure).where(
+        Closure.organization_id == organization_id, Closure.id == closure_id
+    )
+    return require(await session.scalar(statement.with_for_update()), ClosureNotFound)

@@ -1,0 +1,268 @@
+"""Queries of classes, sessions, and the time that sessions occupy."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.errors import ClassNotFound, SessionNotFound
+from services.vouchers.models import (
+    ClassSession,
+    ClassVoucherType,
+    Occupation,
+    Reservation,
+    SessionStatus,
+    TherapyClass,
+)
+from services.vouchers.queries.rows import require
+from services.vouchers.scheduling.snapshots import OPEN_STATUSES
+from shared.connections import fetch
+from shared.paging import Page
+
+_OCCUPATIONS = (
+    "SELECT resource_id, session_id, extract(epoch FROM lower(blocked))::bigint AS starts,"
+    " extract(epoch FROM upper(blocked))::bigint AS ends"
+    " FROM occupations WHERE organization_id = $1 AND resource_id = ANY($2)"
+    " AND blocked && tstzrange($3, $4) AND enforced AND session_id IS DISTINCT FROM $5"
+    " ORDER BY resource_id, lower(blocked)"
+)
+BusyTimes = Mapping[int, list[tuple[int, int]]]
+"""The occupied intervals of resources in the order of their starts, by resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReservation:
+    """A held or booked reservation, and the resources of its session."""
+
+    reservation_id: int
+    session_id: int
+    client_id: int | None
+    starts_at: datetime
+    ends_at: datetime
+    resource_ids: Sequence[int]
+
+
+async def busy_times(
+    session: AsyncSession,
+    organization_id: int,
+    resource_ids: Collection[int],
+    first: datetime,
+    last: datetime,
+    *,
+    without_session_id: int | None = None,
+) -> BusyTimes:
+    """Return when resources are occupied in a stretch of time, in seconds since 1970.
+
+    The time of sessions that allow others at the same time does not count, nor that of
+    `without_session_id`.
+    """
+    rows = await fetch(
+        session, _OCCUPATIONS, organization_id, list(resource_ids), first, last, without_session_id
+    )
+    times: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for row in rows:
+        times[row["resource_id"]].append((row["starts"], row["ends"]))
+    return times
+
+
+async def delete_occupations(session: AsyncSession, session_id: int) -> None:
+    """Delete the time that a session occupies."""
+    await session.execute(delete(Occupation).where(Occupation.session_id == session_id))
+
+
+async def delete_old_occupations(session: AsyncSession, before: datetime, limit: int) -> int:
+    """Delete occupations of sessions that ended before an instant; return their number."""
+    old = (
+        select(Occupation.session_id)
+        .join(ClassSession, ClassSession.id == Occupation.session_id)
+        .where(ClassSession.ends_at < before)
+        .limit(limit)
+    )
+    statement = delete(Occupation).where(Occupation.session_id.in_(old))
+    result = await session.execute(statement.returning(Occupation.session_id))
+    return len(result.all())
+
+
+async def is_resource_used_after(
+    session: AsyncSession, organization_id: int, resource_id: int, moment: datetime
+) -> bool:
+    """Return whether a scheduled session that ends after a moment needs a resource."""
+    statement = select(ClassSession.id).where(
+        ClassSession.organization_id == organization_id,
+        ClassSession.resource_ids.contains([resource_id]),
+        ClassSession.status == SessionStatus.SCHEDULED,
+        ClassSession.ends_at > moment,
+    )
+    return bool(await session.scalar(select(statement.exists())))
+
+
+async def reservations_of_resource_after(
+    session: AsyncSession, organization_id: int, resource_id: int | None, moment: datetime
+) -> list[OpenReservation]:
+    """Return the open reservations of sessions after a moment that need a resource, or any one.
+
+    At most 1,000, in the order of their starts.
+    """
+    conditions = [
+        Reservation.organization_id == organization_id,
+        Reservation.status.in_(sorted(OPEN_STATUSES)),
+        Reservation.ends_at > moment,
+    ]
+    if resource_id is not None:
+        conditions.append(ClassSession.resource_ids.contains([resource_id]))
+    statement = (
+        select(
+            Reservation.id,
+            Reservation.session_id,
+            Reservation.client_id,
+            Reservation.starts_at,
+            Reservation.ends_at,
+            ClassSession.resource_ids,
+        )
+        .join(ClassSession, ClassSession.id == Reservation.session_id)
+        .where(and_(*conditions))
+        .order_by(Reservation.starts_at, Reservation.id)
+        .limit(1000)
+    )
+    return [OpenReservation(*row) for row in (await session.execute(statement)).tuples()]
+
+
+async def get_class(session: AsyncSession, organization_id: int, class_id: int) -> TherapyClass:
+    """Return a class of an organization; raises ClassNotFound."""
+    statement = select(TherapyClass).where(
+        TherapyClass.organization_id == organization_id, TherapyClass.id == class_id
+    )
+    return require(await session.scalar(statement), ClassNotFound)
+
+
+async def lock_class(session: AsyncSession, organization_id: int, class_id: int) -> TherapyClass:
+    """Return a class of an organization, locked for a change; raises ClassNotFound."""
+    statement = select(TherapyClass).where(
+        TherapyClass.organization_id == organization_id, TherapyClass.id == class_id
+    )
+    locked = statement.with_for_update(key_share=True)
+    return require(await session.scalar(locked), ClassNotFound)
+
+
+async def page_of_classes(
+    session: AsyncSession, page: Page, organization_id: int, *, is_active: bool | None
+) -> list[TherapyClass]:
+    """Return a page of an organization's classes, newest first."""
+    statement = select(TherapyClass).where(TherapyClass.organization_id == organization_id)
+    if is_active is not None:
+        statement = statement.where(TherapyClass.is_active == is_active)
+    rows = (await session.scalars(page.of(statement, TherapyClass.id))).all()
+    return page.cut(rows, lambda row: (row.id,))
+
+
+async def types_of_classes(
+    session: AsyncSession, organization_id: int, class_ids: Collection[int]
+) -> Mapping[int, list[int]]:
+    """Return the voucher types that pay for classes, by class; none stands for all of the size."""
+    statement = (
+        select(ClassVoucherType.therapy_class_id, ClassVoucherType.voucher_type_id)
+        .where(
+            ClassVoucherType.organization_id == organization_id,
+            ClassVoucherType.therapy_class_id.in_(class_ids),
+        )
+        .order_by(ClassVoucherType.therapy_class_id, ClassVoucherType.voucher_type_id)
+    )
+    types: dict[int, list[int]] = defaultdict(list)
+    for class_id, voucher_type_id in (await session.execute(statement)).tuples():
+        types[class_id].append(voucher_type_id)
+    return types
+
+
+async def delete_types_of_class(session: AsyncSession, therapy_class: TherapyClass) -> None:
+    """Delete the voucher types that a class is limited to."""
+    await session.execute(
+        delete(ClassVoucherType).where(
+            ClassVoucherType.organization_id == therapy_class.organization_id,
+            ClassVoucherType.therapy_class_id == therapy_class.id,
+        )
+    )
+
+
+async def get_session(session: AsyncSession, session_id: int) -> ClassSession:
+    """Return a session; raises SessionNotFound."""
+    return require(await session.get(ClassSession, session_id), SessionNotFound)
+
+
+async def lock_sessions(
+    session: AsyncSession, session_ids: Collection[int]
+) -> dict[int, ClassSession]:
+    """Return sessions by their ids, locked in the order of the ids; raises SessionNotFound."""
+    wanted = sorted(set(session_ids))
+    statement = (
+        select(ClassSession)
+        .where(ClassSession.id.in_(wanted))
+        .order_by(ClassSession.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    sessions = {row.id: row for row in await session.scalars(statement)}
+    if len(sessions) != len(wanted):
+        raise SessionNotFound
+    return sessions
+
+
+async def list_sessions(
+    session: AsyncSession,
+    organization_id: int,
+    first: datetime,
+    last: datetime,
+    *,
+    therapist_id: int | None = None,
+    therapy_class_id: int | None = None,
+    status: str | None = None,
+    limit: int,
+) -> Sequence[ClassSession]:
+    """Return an organization's sessions that begin in a stretch of time, in that order."""
+    conditions = [
+        ClassSession.organization_id == organization_id,
+        ClassSession.starts_at >= first,
+        ClassSession.starts_at < last,
+        ClassSession.ends_at.is_not(None),
+    ]
+    if therapist_id is not None:
+        conditions.append(ClassSession.therapist_id == therapist_id)
+    if therapy_class_id is not None:
+        conditions.append(ClassSession.therapy_class_id == therapy_class_id)
+    if status is not None:
+        conditions.append(ClassSession.status == status)
+    statement = select(ClassSession).where(and_(*conditions))
+    ordered = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
+    return (await session.scalars(ordered)).all()
+
+
+async def list_open_sessions(
+    session: AsyncSession,
+    organization_id: int,
+    first: datetime,
+    last: datetime,
+    *,
+    capacities: tuple[int, int],
+    therapist_id: int | None,
+    limit: int,
+) -> Sequence[ClassSession]:
+    """Return scheduled sessions with free seats that begin in a stretch of time, in that order.
+
+    `capacities` are the least and the greatest number of clients of a session.
+    """
+    least, most = capacities
+    statement = select(ClassSession).where(
+        ClassSession.organization_id == organization_id,
+        ClassSession.starts_at >= first,
+        ClassSession.starts_at < last,
+        ClassSession.status == SessionStatus.SCHEDULED,
+        ClassSession.seats_taken < ClassSession.capacity,
+        ClassSession.capacity.between(least, most),
+        ClassSession.ends_at.is_not(None),
+    )
+    if therapist_id is not None:
+        statement = statement.where(ClassSession.therapist_id == therapist_id)
+    ordered = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
+    return (await session.scalars(ordered)).all()
