@@ -17,7 +17,8 @@ FIND = RouteTable().find
 # What services answer and the gateway deliberately never asks them for on a client's behalf.
 INTERNAL = ("/internal/", "/health", "/openapi.json", "/asyncapi.json")
 # Where an access token is optional: a refresh token is enough to sign out, and a webhook has none.
-TOKEN_OPTIONAL = {"/api/auth/logout", "/api/payments/webhooks/{gateway_name}"}
+WEBHOOKS = "/api/payments/webhooks/{gateway_name}"
+TOKEN_OPTIONAL = {"/api/auth/logout", WEBHOOKS, f"{WEBHOOKS}/connect"}
 
 # Decision 0040 states why these are not one statement of a reader.
 OTHER_READS = {

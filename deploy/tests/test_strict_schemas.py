@@ -243,7 +243,7 @@ def operations(apps: dict[Service, FastAPI]) -> Iterator[tuple[FastAPI, APIRoute
     """Yield every route with its method and a path that leads to it."""
     for app in apps.values():
         for route in routes_of(app):
-            if route.path.startswith(OWN_ROUTES) or route.path == SIGNED:
+            if route.path.startswith((*OWN_ROUTES, SIGNED)):
                 continue
             path = re.sub(r"\{[^}]*\}", "1", route.path)
             yield from ((app, route, method, path) for method in sorted(route.methods or ()))

@@ -54,6 +54,7 @@ REFUSED_BY_MEANING = {
     "GET /api/admin/audit-logs/export": "`bom` is for CSV alone",
     "GET /api/admin/audit-logs/verify": "a range is of one organization's chain",
     "POST /api/payments/webhooks/{gateway_name}": "only the payment gateway can sign",
+    "POST /api/payments/webhooks/{gateway_name}/connect": "only the payment gateway can sign",
 }
 """Where a body that fits the schema may be refused: a rule that JSON Schema cannot express."""
 

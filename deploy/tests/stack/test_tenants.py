@@ -111,6 +111,7 @@ anon client neighb therap staff  with owner stranger admin  /api/payments
  401    200    404    404   404   200   200      404   200  GET    /{payment_id}/credit-notes  view_payments manage_payments
  401    200    404    404   404   200   200      404   200  GET    /{payment_id}/credit-notes/{number}  view_payments manage_payments
  400    400    400    400   400     -   400      400   400  POST   /webhooks/{gateway_name}
+ 400    400    400    400   400     -   400      400   400  POST   /webhooks/{gateway_name}/connect
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/payments
  401    403    403    403   403   200   200      404   200  GET      view_payments manage_payments

@@ -198,6 +198,9 @@ RECIPES: dict[str, Recipe] = {
         _constant(payment_token="pm_card_visa"), lambda scene, _: scene.unpaid("credit_card")
     ),
     "POST /api/payments/webhooks/{gateway_name}": Recipe(_constant(id="evt_1", object="event")),
+    "POST /api/payments/webhooks/{gateway_name}/connect": Recipe(
+        _constant(id="evt_1", object="event")
+    ),
     f"POST {_PAYMENT}/mark-paid": Recipe(_constant(), lambda scene, _: scene.unpaid()),
     f"POST {_ORGANIZATION}/payments/repayments/{{repayment_id}}/settle": Recipe(
         _constant(note="In cash"), lambda scene, _: scene.repayment()
