@@ -47,11 +47,15 @@ def read_settings(
 ) -> SettingsType:
     """Read settings from the environment, or from `values`. Raises BadSettings.
 
-    `names` has the variables of fields that are not set by PREFIX_FIELD.
+    `names` has the variables of fields that are not set by PREFIX_FIELD. A field with a
+    `validation_alias` is set by the variable of that name, which another service may read as well.
     """
     prefix = str(values.get("_env_prefix") or kind.model_config.get("env_prefix") or "")
+    whole_names = {field.validation_alias for field in kind.model_fields.values()}
 
     def name_of(field: str) -> str:
+        if field in whole_names:
+            return field
         return (names or {}).get(field) or f"{prefix}{field}".upper()
 
     try:

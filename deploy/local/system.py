@@ -16,6 +16,8 @@ TOKEN_ISSUER = "carnet"  # noqa: S105
 TOKEN_AUDIENCE = "carnet-api"  # noqa: S105
 
 # Which services a service calls. A variable has the address of each.
+SHARED_VARIABLES: Mapping[str, tuple[str, ...]] = {"vouchers": ("PAYMENTS_ACCOUNTS",)}
+"""Settings of another service that a service reads as well, so that one value decides."""
 UPSTREAMS: Mapping[str, tuple[str, ...]] = {
     "identity": ("organizations",),
     "organizations": ("identity",),
@@ -142,7 +144,7 @@ class System:
             own = self.service(instance.owner)
         return {
             **_local_addresses(instance.owner),
-            **_passed_on(prefix),
+            **_passed_on(instance.owner),
             **own,
             f"{prefix}_HOST": "127.0.0.1",
             f"{prefix}_PORT": str(instance.port or 0),
@@ -156,7 +158,7 @@ class System:
         owner = {f"{service.upper()}_OWNER_DATABASE_URL": self.role_url(service, owner=True)}
         return {
             **_local_addresses(service),
-            **_passed_on(service.upper()),
+            **_passed_on(service),
             **self.service(service),
             **owner,
             **more,
@@ -207,7 +209,8 @@ def _local_addresses(owner: str) -> dict[str, str]:
     return {f"{owner.upper()}_LOCAL_ADDRESSES": "true"} if reads_addresses else {}
 
 
-def _passed_on(prefix: str) -> dict[str, str]:
-    """Return the part of our environment that a process may see: its own variables."""
-    own = {name: value for name, value in os.environ.items() if name.startswith(f"{prefix}_")}
+def _passed_on(owner: str) -> dict[str, str]:
+    """Return the part of our environment that a process may see: the variables that it reads."""
+    prefix, others = f"{owner.upper()}_", SHARED_VARIABLES.get(owner, ())
+    own = {n: value for n, value in os.environ.items() if n.startswith(prefix) or n in others}
     return {**own_environment(*_NETWORK_VARIABLES), **own, "PYTHONUNBUFFERED": "1"}

@@ -70,6 +70,7 @@ def test_a_bad_setting_is_reported() -> None:
     ("name", "value", "rule"),
     [
         ("VOUCHERS_PENDING_HOURS", "soon", "must be a valid integer"),
+        ("PAYMENTS_ACCOUNTS", "each", "must be 'installation' or 'organization'"),
         ("PAYMENTS_GATEWAYS", "stripe", "must be JSON"),
         ("PAYMENTS_GATEWAYS", '{"cash": "barter"}', "'barter' is not the name"),
         ("GATEWAY_CORS_ORIGINS", "*", "is not an origin"),

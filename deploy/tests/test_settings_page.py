@@ -56,7 +56,8 @@ def all_defaults() -> dict[str, set[str]]:
         for name in settings_class.__annotations__.keys() & settings_class.model_fields.keys():
             field = settings_class.model_fields[name]
             default = "required" if field.is_required() else as_written(field.default)
-            defaults.setdefault(f"{prefix}{name.upper()}", set()).add(default)
+            variable = field.validation_alias or f"{prefix}{name.upper()}"
+            defaults.setdefault(str(variable), set()).add(default)
     return defaults
 
 

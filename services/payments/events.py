@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.models import (
+    AccountStatus,
     DisputeStatus,
     Method,
     PaymentRow,
@@ -39,6 +40,10 @@ CATALOGUE: Catalogue = {
     ("repayment", "SETTLE"): "payments.repayment.settled.v1",
     ("dispute", "CREATE"): "payments.dispute.opened.v1",
     ("dispute", "CLOSE"): "payments.dispute.closed.v1",
+    ("payment_account", "CREATE"): "payments.payment_account.created.v1",
+    ("payment_account", "CONNECT"): "payments.payment_account.connected.v1",
+    ("payment_account", "UPDATE"): "payments.payment_account.updated.v1",
+    ("payment_account", "DISCONNECT"): "payments.payment_account.disconnected.v1",
     ("request", "DENIED"): "payments.request.denied.v1",
 }
 
@@ -152,6 +157,16 @@ class DisputeClosed(TypedDict):
     status: DisputeStatus
 
 
+class PaymentAccountChanged(TypedDict):
+    """The state of an organization's account at a gateway, as each of its events has it."""
+
+    organization_id: int
+    status: AccountStatus
+    charges_enabled: bool
+    live: bool
+    currency: str | None
+
+
 SHAPES: Shapes = {
     "payments.payment.created.v1": new_row(Payment),
     "payments.payment.processing.v1": change(Payment),
@@ -171,6 +186,10 @@ SHAPES: Shapes = {
     "payments.repayment.settled.v1": change(RepaymentChanged),
     "payments.dispute.opened.v1": new_row(DisputeOpened),
     "payments.dispute.closed.v1": change(DisputeClosed),
+    "payments.payment_account.created.v1": new_row(PaymentAccountChanged),
+    "payments.payment_account.connected.v1": change(PaymentAccountChanged),
+    "payments.payment_account.updated.v1": change(PaymentAccountChanged),
+    "payments.payment_account.disconnected.v1": change(PaymentAccountChanged),
     "payments.request.denied.v1": denials.SHAPE,
 }
 

@@ -36,7 +36,7 @@ def create_app(
     settings: Settings, *, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
 ) -> FastAPI:
     """Return the application. In tests, `transports` replace the network to other services."""
-    return create_service(
+    app = create_service(
         NAME,
         settings,
         CATALOGUE,
@@ -53,6 +53,8 @@ def create_app(
         package=__package__,
         clients=clients_of(settings, transports),
     )
+    app.state.accounts = settings.accounts
+    return app
 
 
 if __name__ == "__main__":

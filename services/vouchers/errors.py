@@ -59,6 +59,10 @@ class CardTokenUnknown(AppError):
     status = 402
 
 
+class CardsNotAvailable(Conflict):
+    """The organization cannot take card payments at present. Choose another method of payment."""
+
+
 class VoucherUnpaid(Conflict):
     """The voucher has not been paid yet. It becomes active when it is paid."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
-from services.vouchers.models import ClientCopy, OrganizationCopy
+from services.vouchers.models import ClientCopy, OrganizationCopy, PaymentAccountCopy
 from services.vouchers.service import default_types, refunds, settlement, therapists
 from services.vouchers.service.remote_copies import (
     ClientState,
@@ -57,6 +57,18 @@ class DisputeChanged(ServiceData):
     status: str
 
 
+class PaymentAccountState(ServiceData):
+    """The fields of `payments.payment_account.*`, each of which has all of them."""
+
+    id: int
+    version: int
+    organization_id: int
+    status: str
+    charges_enabled: bool
+    live: bool
+    currency: str | None = None
+
+
 async def apply_payment(session: AsyncSession, event: Event) -> None:
     """Activate a voucher that was paid, cancel one whose payment failed."""
     payment = PaymentChanged.model_validate(event.data.new_values)
@@ -102,6 +114,12 @@ async def apply_dispute(session: AsyncSession, event: Event) -> None:
         raise ValueError(f"{event.type} names no dispute")
     status = dispute.status
     await refunds.apply_dispute(session, dispute.voucher_id, event.data.entity_id, status=status)
+
+
+async def store_payment_account(session: AsyncSession, event: Event) -> None:
+    """Store a copy of an organization's account at a gateway: whether cards can be charged."""
+    state = PaymentAccountState.model_validate(_new_values(event))
+    await store_copy(session, PaymentAccountCopy, state.model_dump())
 
 
 async def store_organization(session: AsyncSession, event: Event) -> None:
@@ -152,6 +170,10 @@ PAYMENTS: dict[str, Handler] = {
     "payments.refund.failed.v1": apply_failed_refund,
     "payments.dispute.opened.v1": apply_dispute,
     "payments.dispute.closed.v1": apply_dispute,
+    "payments.payment_account.created.v1": store_payment_account,
+    "payments.payment_account.connected.v1": store_payment_account,
+    "payments.payment_account.updated.v1": store_payment_account,
+    "payments.payment_account.disconnected.v1": store_payment_account,
 }
 ORGANIZATIONS: dict[str, Handler] = {
     "organizations.organization.created.v1": store_organization,
@@ -181,6 +203,7 @@ have confirmed a payment and now wait for their voucher."""
 _KEYS = frozenset({"id", "version"})
 _PAYMENT = EventReading(PaymentChanged)
 _ORGANIZATION_CHANGED = EventReading(OrganizationState, partial=True, from_envelope=_KEYS)
+_PAYMENT_ACCOUNT = EventReading(PaymentAccountState, from_envelope=_KEYS)
 _CLIENT_CHANGED = EventReading(ClientState, partial=True, from_envelope=_KEYS)
 
 READINGS: EventReadings = {
@@ -191,6 +214,10 @@ READINGS: EventReadings = {
     "payments.refund.failed.v1": EventReading(RefundFailed),
     "payments.dispute.opened.v1": EventReading(DisputeChanged),
     "payments.dispute.closed.v1": EventReading(DisputeChanged),
+    "payments.payment_account.created.v1": _PAYMENT_ACCOUNT,
+    "payments.payment_account.connected.v1": _PAYMENT_ACCOUNT,
+    "payments.payment_account.updated.v1": _PAYMENT_ACCOUNT,
+    "payments.payment_account.disconnected.v1": _PAYMENT_ACCOUNT,
     "organizations.organization.created.v1": EventReading(OrganizationState, from_envelope=_KEYS),
     "organizations.organization.updated.v1": _ORGANIZATION_CHANGED,
     "organizations.organization.deactivated.v1": _ORGANIZATION_CHANGED,

@@ -3,6 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from services.vouchers.models import AccountMode
 from shared.settings import ServiceSettings
 
 
@@ -14,6 +15,10 @@ class Settings(ServiceSettings):
     payments_url: str
     organizations_url: str
     identity_url: str
+    accounts: AccountMode = Field(
+        default=AccountMode.INSTALLATION, validation_alias="PAYMENTS_ACCOUNTS"
+    )
+    """Whose account receives card payments. Payments reads the same variable: one value decides."""
     pending_hours: int = Field(default=24, ge=1)
     """Hours that a voucher waits for its payment by card before it is cancelled."""
     pending_days: int = Field(default=30, ge=1)

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings
 from deploy.docker.environment import sections
 from deploy.local.settings import StackSettings
 from deploy.local.stack import Stack
-from deploy.local.system import CHECKOUT, SERVICES, Instance, System
+from deploy.local.system import CHECKOUT, SERVICES, SHARED_VARIABLES, Instance, System
 from gateway.routes import Service
 from gateway.settings import Settings as GatewaySettings
 from services.audit.settings import RetentionSettings, VerificationSettings
@@ -180,6 +180,7 @@ def test_a_setting_that_is_passed_on_arrives(
     """A name with a slip would be passed on just as silently."""
     given = {
         "IDENTITY_SELF_REGISTRATION": "false",
+        "PAYMENTS_ACCOUNTS": "organization",
         "PAYMENTS_FORMER_GATEWAYS": '["stripe"]',
         "PAYMENTS_GATEWAYS": '{"credit_card": "manual"}',
         "PAYMENTS_WEBHOOK_BODIES_DAYS": "30",
@@ -196,11 +197,13 @@ def test_a_setting_that_is_passed_on_arrives(
             monkeypatch.setenv(name, value)
     assert not IdentitySettings().self_registration
     payments = PaymentsSettings()
+    assert payments.accounts == "organization"
     assert payments.former_gateways == ("stripe",)
     assert payments.gateways[Method.CREDIT_CARD] == "manual"
     assert payments.webhook_bodies_days == 30
     assert isinstance(payments.open_gateways().named("stripe"), StripeGateway)
     vouchers = VouchersSettings()
+    assert vouchers.accounts == "organization"
     assert (vouchers.pending_hours, vouchers.pending_days) == (48, 14)
     assert GatewaySettings().cors_origins == ("https://shop.example", "https://app.example")
 
@@ -274,7 +277,9 @@ def test_no_process_gets_another_services_secrets(services: Services) -> None:
     for name, service in services.items():
         owner = name.partition("-")[0]
         if owner in (*SERVICES, "gateway"):
-            assert all(v.startswith(f"{owner.upper()}_") for v in service["environment"]), name
+            others = SHARED_VARIABLES.get(owner, ())
+            names = service["environment"].keys() - set(others)
+            assert all(variable.startswith(f"{owner.upper()}_") for variable in names), name
 
 
 def test_only_the_gateway_is_published_and_on_this_machine_by_default(services: Services) -> None:

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 
-from services.vouchers.models import OrganizationCopy
+from services.vouchers.models import AccountMode, OrganizationCopy
 from services.vouchers.service import voucher_types
 from shared.auth import ActorDep
 from shared.errors import Invalid
@@ -40,3 +40,12 @@ async def _managed_organization(
 ManagedOrganizationDep = Annotated[OrganizationCopy, Depends(_managed_organization)]
 """The organization of the path, whose voucher types the actor manages. A route names it before
 its session: it may call the organizations service, and no transaction may be open then."""
+
+
+async def _account_mode(request: Request) -> AccountMode:
+    mode: AccountMode = request.app.state.accounts
+    return mode
+
+
+AccountModeDep = Annotated[AccountMode, Depends(_account_mode)]
+"""Whose account at a payment gateway receives card payments."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from services.vouchers.endpoints.dependencies import ManagedOrganizationDep
+from services.vouchers.endpoints.dependencies import AccountModeDep, ManagedOrganizationDep
 from services.vouchers.errors import OrganizationNotFound, VoucherTypeNotFound
 from services.vouchers.models import VoucherType
 from services.vouchers.schemas.voucher_types import (
@@ -54,13 +54,15 @@ async def list_available_voucher_types(
     reader: ReaderDep,
     actor: ActorDep,
     page: PageDep,
+    accounts: AccountModeDep,
     response: Response,
     organization_id: Annotated[
         QueryId | None, Query(description="Of one organization only")
     ] = None,
 ) -> Response:
-    """List the voucher types that the user can buy now, newest first."""
-    body = await service.list_available(reader, actor, page, organization_id)
+    """List the voucher types that the user can buy now, newest first, with the methods of payment
+    that are available for each."""
+    body = await service.list_available(reader, actor, page, accounts, organization_id)
     return json_response(response, body)
 
 

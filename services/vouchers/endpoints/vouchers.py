@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 
+from services.vouchers.endpoints.dependencies import AccountModeDep
 from services.vouchers.errors import (
+    CardsNotAvailable,
     CardTokenUnknown,
     ClientInactive,
     ClientNotFound,
@@ -66,6 +68,7 @@ organization = router(
 _PURCHASE = responses(
     PaymentDeclined,
     CardTokenUnknown,
+    CardsNotAvailable,
     Forbidden,
     VoucherTypeNotFound,
     ClientNotFound,
@@ -101,11 +104,15 @@ def _purchase(sale: purchase.Sale) -> VoucherPurchased:
 
 @vouchers.post("/purchase", status_code=201, responses=_PURCHASE)
 async def purchase_voucher(
-    body: PurchaseCreate, actor: ActorDep, work: ClaimingWorkDep, clients: ClientsDep
+    body: PurchaseCreate,
+    actor: ActorDep,
+    work: ClaimingWorkDep,
+    clients: ClientsDep,
+    accounts: AccountModeDep,
 ) -> VoucherPurchased:
     """Buy a voucher. If it is paid at once it is active and has its codes; otherwise it is pending,
     and `payment` states what the payer must do."""
-    return _purchase(await purchase.buy(work, actor, clients, body))
+    return _purchase(await purchase.buy(work, actor, clients, accounts, body))
 
 
 @vouchers.get("/my")
@@ -184,6 +191,8 @@ async def issue_voucher(
     actor: ActorDep,
     work: ClaimingWorkDep,
     clients: ClientsDep,
+    accounts: AccountModeDep,
 ) -> VoucherPurchased:
     """Issue a voucher to a client, who pays in cash or by transfer; pending until it is paid."""
-    return _purchase(await purchase.issue(work, actor, clients, organization_id, body))
+    sale = await purchase.issue(work, actor, clients, accounts, organization_id, body)
+    return _purchase(sale)

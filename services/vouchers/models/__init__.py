@@ -11,7 +11,12 @@ from services.vouchers.models.calendars import (
     ResourceVoucherType,
     WorkingHours,
 )
-from services.vouchers.models.copies import ClientCopy, OrganizationCopy
+from services.vouchers.models.copies import (
+    AccountMode,
+    ClientCopy,
+    OrganizationCopy,
+    PaymentAccountCopy,
+)
 from services.vouchers.models.redemptions import Adjustment, AdjustmentKind, Reason, Redemption
 from services.vouchers.models.refunds import QuoteStatus, RefundQuote, VoucherDispute
 from services.vouchers.models.reservations import (
@@ -45,6 +50,7 @@ __all__ = [
     "MANUAL",
     "TERMS",
     "WEEKDAYS",
+    "AccountMode",
     "Adjustment",
     "AdjustmentKind",
     "Attestation",
@@ -60,6 +66,7 @@ __all__ = [
     "HeldFor",
     "Occupation",
     "OrganizationCopy",
+    "PaymentAccountCopy",
     "PaymentMethod",
     "PaymentStatus",
     "QuoteStatus",

@@ -3,9 +3,18 @@
 The table names end in `_copies`, so that a report over all schemas uses the owners' tables instead.
 """
 
+from enum import StrEnum
+
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
+
+
+class AccountMode(StrEnum):
+    """Whose account at a payment gateway receives card payments, as payments is configured."""
+
+    INSTALLATION = "installation"  # one account for all organizations
+    ORGANIZATION = "organization"  # a connected account of each organization
 
 
 class OrganizationCopy(Base):
@@ -39,3 +48,20 @@ class ClientCopy(Base):
     role: Mapped[str]
     organization_id: Mapped[int | None] = mapped_column(index=True)
     is_active: Mapped[bool]
+
+
+class PaymentAccountCopy(Base):
+    """An account of an organization at a payment gateway, as payments published it.
+
+    An organization that connected another account has a row for each of them.
+    """
+
+    __tablename__ = "payment_account_copies"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int]
+    organization_id: Mapped[int] = mapped_column(index=True)
+    status: Mapped[str]
+    charges_enabled: Mapped[bool]
+    live: Mapped[bool]
+    currency: Mapped[str | None]

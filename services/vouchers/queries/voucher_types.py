@@ -1,28 +1,60 @@
 """Queries of voucher types, and of the copies of organizations and clients."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, bindparam, exists, func, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClientNotFound, OrganizationNotFound, VoucherTypeNotFound
-from services.vouchers.models import ClientCopy, OrganizationCopy, Voucher, VoucherType
+from services.vouchers.models import (
+    AccountMode,
+    ClientCopy,
+    OrganizationCopy,
+    PaymentAccountCopy,
+    PaymentMethod,
+    Voucher,
+    VoucherType,
+)
 from services.vouchers.queries.rows import require
 from services.vouchers.schemas.voucher_types import AvailableVoucherType, VoucherTypeRead
 from shared.connections import Fetch, fetch
 from shared.detached import SelectedColumns
+from shared.json_rows import PreparedJson
 from shared.paging import Page
 from shared.reads import Document, JsonQuery, Reader
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A voucher type with our copies of its organization and of a client, where there are any."""
+    """A voucher type with our copies of its organization and of a client, where there are any.
+
+    `payment_methods` are the methods by which it can be paid now.
+    """
 
     type: VoucherType
     organization: OrganizationCopy | None
     client: ClientCopy | None
+    payment_methods: Sequence[PaymentMethod]
+
+
+CONNECTED = "connected"
+"""The status of an account that payments has connected to the installation's own."""
+
+_WITHOUT_CARDS = [method for method in PaymentMethod if method is not PaymentMethod.CREDIT_CARD]
 
 
 _ORGANIZATION = bindparam("organization_id", type_=BigInteger)
@@ -41,32 +73,69 @@ _DETAIL = JsonQuery(
     _FIELDS,
     facts={"version": VoucherType.version},
 )
-_OFFERS = JsonQuery(
-    AvailableVoucherType,
-    select()
-    .select_from(VoucherType)
-    .join(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
-    .where(VoucherType.is_active, OrganizationCopy.is_active),
-    {
-        **_FIELDS,
-        "organization_name": OrganizationCopy.name,
-        "timezone": OrganizationCopy.timezone,
-    },
-    filters={
-        name: VoucherType.organization_id == bindparam(name, type_=BigInteger)
-        for name in ("requested", "own")
-    },
-    order=(VoucherType.id,),
+
+
+def _json(methods: Sequence[PaymentMethod]) -> ColumnElement[Any]:
+    return literal_column(f"'{json.dumps(methods)}'::json", PreparedJson())
+
+
+_TAKES_CARDS = or_(
+    VoucherType.price == 0,  # nothing is charged
+    exists().where(
+        PaymentAccountCopy.organization_id == VoucherType.organization_id,
+        PaymentAccountCopy.status == CONNECTED,
+        PaymentAccountCopy.charges_enabled,
+    ),
 )
+_PAYMENT_METHODS = {
+    AccountMode.INSTALLATION: _json(list(PaymentMethod)),
+    AccountMode.ORGANIZATION: case(
+        (_TAKES_CARDS, _json(list(PaymentMethod))), else_=_json(_WITHOUT_CARDS)
+    ),
+}
+
+
+def _offers(accounts: AccountMode) -> JsonQuery:
+    return JsonQuery(
+        AvailableVoucherType,
+        select()
+        .select_from(VoucherType)
+        .join(OrganizationCopy, OrganizationCopy.id == VoucherType.organization_id)
+        .where(VoucherType.is_active, OrganizationCopy.is_active),
+        {
+            **_FIELDS,
+            "organization_name": OrganizationCopy.name,
+            "timezone": OrganizationCopy.timezone,
+            "payment_methods": _PAYMENT_METHODS[accounts],
+        },
+        filters={
+            name: VoucherType.organization_id == bindparam(name, type_=BigInteger)
+            for name in ("requested", "own")
+        },
+        order=(VoucherType.id,),
+    )
+
+
+_OFFERS = {accounts: _offers(accounts) for accounts in AccountMode}
 _OFFERED = SelectedColumns(VoucherType, "t")
 _SELLER = SelectedColumns(OrganizationCopy, "o", start=_OFFERED.end)
 _BUYER = SelectedColumns(ClientCopy, "c", start=_SELLER.end)
-_OFFER = (
-    f"SELECT {_OFFERED.sql}, {_SELLER.sql}, {_BUYER.sql} FROM voucher_types t"  # noqa: S608
+_OFFER_TAKES_CARDS = {
+    AccountMode.INSTALLATION: "true",
+    AccountMode.ORGANIZATION: (
+        "t.price = 0 OR EXISTS (SELECT FROM payment_account_copies a"
+        f" WHERE a.organization_id = t.organization_id AND a.status = '{CONNECTED}'"
+        " AND a.charges_enabled)"
+    ),
+}
+_OFFER = {
+    accounts: f"SELECT {_OFFERED.sql}, {_SELLER.sql}, {_BUYER.sql},"  # noqa: S608
+    f" {takes_cards} AS takes_cards FROM voucher_types t"
     " LEFT JOIN organization_copies o ON o.id = t.organization_id"
     " LEFT JOIN client_copies c ON c.id = $2"
     " WHERE t.id = $1 FOR KEY SHARE OF t"
-)
+    for accounts, takes_cards in _OFFER_TAKES_CARDS.items()
+}
 
 
 async def get_organization(session: AsyncSession, organization_id: int) -> OrganizationCopy:
@@ -110,18 +179,28 @@ async def lock_voucher_type(
 
 
 async def lock_offer(
-    session: AsyncSession, voucher_type_id: int, client_id: int, *, fetch_rows: Fetch = fetch
+    session: AsyncSession,
+    voucher_type_id: int,
+    client_id: int,
+    accounts: AccountMode,
+    *,
+    fetch_rows: Fetch = fetch,
 ) -> Offer | None:
     """Return a voucher type of any organization with our copies of its organization and a client.
 
     Returns None if there is no such type. The entities are detached. The type is locked against
     deletion, not against other purchases.
     """
-    rows = await fetch_rows(session, _OFFER, voucher_type_id, client_id)
+    rows = await fetch_rows(session, _OFFER[accounts], voucher_type_id, client_id)
     if not rows:
         return None
     [row] = rows
-    return Offer(_OFFERED.entity(row), _SELLER.optional_entity(row), _BUYER.optional_entity(row))
+    return Offer(
+        _OFFERED.entity(row),
+        _SELLER.optional_entity(row),
+        _BUYER.optional_entity(row),
+        list(PaymentMethod) if row["takes_cards"] else _WITHOUT_CARDS,
+    )
 
 
 async def has_vouchers(session: AsyncSession, voucher_type: VoucherType) -> bool:
@@ -162,10 +241,15 @@ async def find_voucher_type(
 
 
 async def page_of_offers(
-    reader: Reader, page: Page, *, requested: int | None, own: int | None
+    reader: Reader,
+    page: Page,
+    accounts: AccountMode,
+    *,
+    requested: int | None,
+    own: int | None,
 ) -> bytes:
     """Return a page of the voucher types on sale as JSON, newest first.
 
     Each of the two organizations must be the type's, if it is given.
     """
-    return await _OFFERS.page(reader, page, requested=requested, own=own)
+    return await _OFFERS[accounts].page(reader, page, requested=requested, own=own)

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from services.vouchers.models import WEEKDAYS, Frequency, Weekday
+from services.vouchers.models import WEEKDAYS, Frequency, PaymentMethod, Weekday
 from services.vouchers.schemas.booking_policy import BookingPolicy
 from shared.currencies import WITHOUT_CENTS
 from shared.fields import Choice, Currency, Name, RequestBody, Text, without_defaults
@@ -224,7 +224,11 @@ class VoucherTypeRead(BaseModel):
 
 
 class AvailableVoucherType(VoucherTypeRead):
-    """A voucher type that can be bought now; booking times are in the organization's time zone."""
+    """A voucher type that can be bought now; booking times are in the organization's time zone.
+
+    `payment_methods` are the methods by which it can be paid now.
+    """
 
     organization_name: str
     timezone: str
+    payment_methods: list[PaymentMethod]

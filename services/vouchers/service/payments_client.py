@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 CARD_TOKEN_UNKNOWN = "card_token_unknown"  # noqa: S105
 """The failure's code when the token names no card, so that no card was declined."""
 
+CARDS_NOT_AVAILABLE = "cards_not_available"
+"""The failure's code when the organization has no account that may charge: nothing was charged."""
+
 
 class ChargeAction(ServiceData):
     """What the payer must do before the charge can succeed."""

@@ -19,6 +19,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
+    CardsNotAvailable,
     CardTokenUnknown,
     ClientInactive,
     ClientNotFound,
@@ -30,6 +31,7 @@ from services.vouchers.errors import (
     VoucherTypeNotSold,
 )
 from services.vouchers.models import (
+    AccountMode,
     ClientCopy,
     OrganizationCopy,
     PaymentMethod,
@@ -62,12 +64,14 @@ class PurchaseOrder:
     `organization_id` is the only organization that may sell it; None allows any. With
     `members_only` the client must belong to that organization; without, users of no organization
     may buy as well. With `voucher_type_version` the type is sold in that version or not at all.
+    `accounts` states whose account a card is charged on.
     """
 
     voucher_type_id: int
     organization_id: int | None
     client_id: int
     payment_method: PaymentMethod
+    accounts: AccountMode
     payment_token: str | None = None
     notes: str | None = None
     members_only: bool = False
@@ -111,7 +115,13 @@ class Sale:
     charge: Charge
 
 
-async def buy(work: Work, actor: Actor, clients: ServiceClients, body: PurchaseCreate) -> Sale:
+async def buy(
+    work: Work,
+    actor: Actor,
+    clients: ServiceClients,
+    accounts: AccountMode,
+    body: PurchaseCreate,
+) -> Sale:
     """Sell a voucher to the actor or, if an administrator buys, to the client that is named.
 
     Raises Forbidden and what `_sell` raises.
@@ -126,6 +136,7 @@ async def buy(work: Work, actor: Actor, clients: ServiceClients, body: PurchaseC
         organization_id=None if policies.can_see_all_offers(actor) else actor.organization_id,
         client_id=client_id,
         payment_method=body.payment_method,
+        accounts=accounts,
         payment_token=body.payment_token.get_secret_value() if body.payment_token else None,
         notes=body.notes,
         voucher_type_version=body.voucher_type_version,
@@ -134,7 +145,12 @@ async def buy(work: Work, actor: Actor, clients: ServiceClients, body: PurchaseC
 
 
 async def issue(
-    work: Work, actor: Actor, clients: ServiceClients, organization_id: int, body: VoucherIssue
+    work: Work,
+    actor: Actor,
+    clients: ServiceClients,
+    accounts: AccountMode,
+    organization_id: int,
+    body: VoucherIssue,
 ) -> Sale:
     """Sell a voucher to a client of an organization, who pays the staff in cash or by transfer.
 
@@ -146,6 +162,7 @@ async def issue(
         organization_id=organization_id,
         client_id=body.client_id,
         payment_method=body.payment_method,
+        accounts=accounts,
         notes=body.notes,
         members_only=True,
     )
@@ -156,9 +173,10 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
     """Create a voucher, charge it, and apply the result.
 
     Raises VoucherTypeNotFound, VoucherTypeNotSold, VoucherTypeChanged, OrganizationInactive,
-    ClientNotFound, ClientInactive, PaymentDeclined, CardTokenUnknown, VoucherCancelled (it was
-    cancelled while it was being paid), Invalid (payments refuses a field) and ServiceUnavailable;
-    after the last one the same request may be repeated with its Idempotency-Key.
+    ClientNotFound, ClientInactive, CardsNotAvailable, PaymentDeclined, CardTokenUnknown,
+    VoucherCancelled (it was cancelled while it was being paid), Invalid (payments refuses a field)
+    and ServiceUnavailable; after the last one the same request may be repeated with its
+    Idempotency-Key.
     """
     pending = await _create_or_find(work, clients, order)
     failpoint("purchase.begun")
@@ -209,14 +227,14 @@ async def _create_or_find(work: Work, clients: ServiceClients, order: PurchaseOr
             parties = SaleParties(organization, client)
             if not order.is_within(work.tenant):
                 await limit_to(session, parties.tenant)
-            return await _add_voucher(work, session, order, offer.type, parties)
+            return await _add_voucher(work, session, order, offer, parties)
     parties = await _fetch_parties(RemoteCopies(clients, work.origin, work.begin), offer, order)
     async with work.begin() as session:
         await limit_to(session, parties.tenant)
         offer = await _lock_offer(session, order)
         if offer is None:
             raise VoucherTypeNotFound
-        return await _add_voucher(work, session, order, offer.type, parties)
+        return await _add_voucher(work, session, order, offer, parties)
 
 
 async def _lock_offer(
@@ -224,7 +242,7 @@ async def _lock_offer(
 ) -> queries.Offer | None:
     """Return the offer that is ordered, or None if its organization may not sell it."""
     offer = await queries.lock_offer(
-        session, order.voucher_type_id, order.client_id, fetch_rows=fetch_rows
+        session, order.voucher_type_id, order.client_id, order.accounts, fetch_rows=fetch_rows
     )
     if offer is None or order.organization_id in (None, offer.type.organization_id):
         return offer
@@ -301,13 +319,16 @@ async def _add_voucher(
     work: Work,
     session: AsyncSession,
     order: PurchaseOrder,
-    voucher_type: VoucherType,
+    offer: queries.Offer,
     parties: SaleParties,
 ) -> PendingSale:
+    voucher_type = offer.type
     if not voucher_type.is_active:
         raise VoucherTypeNotSold
     if order.voucher_type_version not in (None, voucher_type.version):
         raise VoucherTypeChanged
+    if order.payment_method not in offer.payment_methods:
+        raise CardsNotAvailable
     values = Voucher.sold(
         voucher_type,
         client_id=parties.client.id,
@@ -332,4 +353,6 @@ def _decline(charge: Charge) -> AppError:
     failure = charge.failure
     if failure is not None and failure.code == payments_client.CARD_TOKEN_UNKNOWN:
         return CardTokenUnknown()
+    if failure is not None and failure.code == payments_client.CARDS_NOT_AVAILABLE:
+        return CardsNotAvailable()
     return PaymentDeclined((failure and failure.message) or "")

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import OrganizationNotFound, VoucherTypeNotFound
-from services.vouchers.models import Frequency, OrganizationCopy, VoucherType
+from services.vouchers.models import AccountMode, Frequency, OrganizationCopy, VoucherType
 from services.vouchers.schemas.voucher_types import (
     VoucherTypeCreate,
     fault_of_days,
@@ -26,7 +26,7 @@ from shared.work import Work
 
 
 async def list_available(
-    reader: Reader, actor: Actor, page: Page, organization_id: int | None
+    reader: Reader, actor: Actor, page: Page, accounts: AccountMode, organization_id: int | None
 ) -> bytes:
     """Return a page of the voucher types that the actor can buy now as JSON, newest first.
 
@@ -37,7 +37,7 @@ async def list_available(
         reader = all_tenants(reader)
     else:
         own = actor.organization_id
-    return await queries.page_of_offers(reader, page, requested=organization_id, own=own)
+    return await queries.page_of_offers(reader, page, accounts, requested=organization_id, own=own)
 
 
 async def list_voucher_types(

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from services.vouchers.app import NAME, create_app
 from services.vouchers.events import CATALOGUE
+from services.vouchers.models import AccountMode
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports, settings_of, transports_of
 from services.vouchers.tests.outside import Identity, Organizations, Payments
@@ -35,8 +36,14 @@ def identity() -> Identity:
 
 
 @pytest.fixture
-def settings(database: Database, tokens: Tokens) -> Settings:
-    return settings_of(database, tokens)
+def accounts() -> AccountMode:
+    """Whose account receives card payments; a test file may replace it."""
+    return AccountMode.INSTALLATION
+
+
+@pytest.fixture
+def settings(database: Database, tokens: Tokens, accounts: AccountMode) -> Settings:
+    return settings_of(database, tokens, accounts=accounts)
 
 
 @pytest.fixture

@@ -75,6 +75,21 @@ def dispute(what: str, voucher_id: int, dispute_id: int, status: str) -> Event:
     return event(f"payments.dispute.{what}.v1", dispute_id, **values)
 
 
+def payment_account(
+    what: str, account_id: int, version: int, organization_id: int, **changes: Any
+) -> Event:
+    """Return payments' event of an organization's account, which may charge unless changed."""
+    values: dict[str, Any] = {
+        "organization_id": organization_id,
+        "status": "connected",
+        "charges_enabled": True,
+        "live": False,
+        "currency": "PLN",
+    }
+    kind = f"payments.payment_account.{what}.v1"
+    return event(kind, account_id, version, **(values | changes))
+
+
 async def deliver(transactions: Transactions, *events: Event) -> None:
     """Deliver each event as a consumer does, in one transaction with its inbox row, and twice."""
     for arrived in [*events, *events]:

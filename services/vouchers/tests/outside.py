@@ -87,7 +87,8 @@ class Payments:
     """Payments: one transaction per voucher; a repeated call returns its state.
 
     The tokens decide: `pm_declined` is declined, `pm_unknown` is no card's, `pm_3ds` needs the
-    payer; any other card succeeds, and what is no token at all is refused.
+    payer, and `pm_late` is of an organization whose account was just restricted; any other card
+    succeeds, and what is no token at all is refused.
     Cash, transfers and cards without a token wait. A refund becomes what `refund_status` is, once
     per quote; `returned` is what went back of a voucher's payment, or is on its way, and `pending`
     what of that is on its way. `meanwhile` is done once, while the answer about a payment travels,
@@ -210,7 +211,8 @@ class Payments:
             "completed_at": None,
         }
         token = order["payment_token"]
-        if order["amount"] == 0 or (token and token not in ("pm_declined", "pm_unknown", "pm_3ds")):
+        refused = ("pm_declined", "pm_unknown", "pm_3ds", "pm_late")
+        if order["amount"] == 0 or (token and token not in refused):
             self.charged.append(order["voucher_id"])
             completed = {"invoice_number": f"OUR-2026-{number:06}"}
             return answer | {"status": "succeeded"} | completed
@@ -219,6 +221,9 @@ class Payments:
             return answer | {"status": "failed", "failure": failure}
         if token == "pm_unknown":
             failure = {"code": "card_token_unknown", "message": "Enter the card again."}
+            return answer | {"status": "failed", "failure": failure}
+        if token == "pm_late":
+            failure = {"code": "cards_not_available", "message": "No account may charge."}
             return answer | {"status": "failed", "failure": failure}
         if token == "pm_3ds":
             action = {"type": "redirect_to_url", "redirect_url": "https://bank.example/3ds"}

@@ -258,6 +258,8 @@ async def test_offers_are_what_the_caller_can_buy(
     only = f"?organization_id={ORGANIZATION}"
     assert await offered(people.free_client, only) == [ours["id"]]
     assert await offered(people.other_client, only) == []
+    [offer] = (await client.get("/api/voucher-types/available", headers=people.client)).json()
+    assert offer["payment_methods"] == ["credit_card", "bank_transfer", "cash", "other"]
     anonymous = await client.get("/api/voucher-types/available")
     assert anonymous.status_code == 401
     assert organizations.calls == 2, "one read-through for each organization"
