@@ -95,6 +95,8 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/vouchers/{id}/cancel", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     Route("/api/vouchers/*", Service.VOUCHERS),
     Route("/api/payments/webhooks/*", Service.PAYMENTS, Access.PUBLIC, quota=Quota.WEBHOOK),
+    Route("/api/payments/saved-cards", Service.PAYMENTS, timeout=TimeoutClass.PAYING),
+    Route("/api/payments/saved-cards/*", Service.PAYMENTS, timeout=TimeoutClass.PAYING),
     Route("/api/payments/{id}/confirm", Service.PAYMENTS, timeout=TimeoutClass.PAYING),
     Route("/api/payments/*", Service.PAYMENTS),
     *_tree(f"{_ORGANIZATION}/payments", Service.PAYMENTS),

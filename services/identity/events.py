@@ -26,7 +26,7 @@ CATALOGUE: Catalogue = {
     ("request", "DENIED"): "identity.request.denied.v1",
 }
 
-LISTENERS = ("audit.log", "organizations.requests", "vouchers.clients")
+LISTENERS = ("audit.log", "organizations.requests", "payments.users", "vouchers.clients")
 """The queues that take these events. No event is published before all of them exist."""
 
 

@@ -1,8 +1,8 @@
 """Who may reach what: 404 for strangers, 403 for members without the permission."""
 
 from services.payments import policies
-from services.payments.errors import OrganizationNotFound, PaymentNotFound
-from services.payments.models import PaymentTransaction
+from services.payments.errors import OrganizationNotFound, PaymentNotFound, SavedCardNotFound
+from services.payments.models import PaymentTransaction, SavedCard
 from shared.actors import Actor, permission_missing
 from shared.errors import Forbidden
 
@@ -30,6 +30,24 @@ def require_visible(actor: Actor, payment: PaymentTransaction) -> None:
     """Raise PaymentNotFound unless the actor may see the payment."""
     if not policies.can_see(actor, payment):
         raise PaymentNotFound
+
+
+def require_owner(actor: Actor, card: SavedCard) -> None:
+    """Raise SavedCardNotFound for strangers, Forbidden for those who see the card of another."""
+    if policies.owns_card(actor, card):
+        return
+    if not policies.can_view_payments(actor, card.organization_id):
+        raise SavedCardNotFound
+    raise Forbidden("Only the owner of the card can confirm it.")
+
+
+def require_remover(actor: Actor, card: SavedCard) -> None:
+    """Raise SavedCardNotFound for strangers, Forbidden for staff who may not manage payments."""
+    if policies.owns_card(actor, card):
+        return
+    if not policies.can_view_payments(actor, card.organization_id):
+        raise SavedCardNotFound
+    actor.require(policies.MANAGE_PAYMENTS, card.organization_id)
 
 
 def require_payer(actor: Actor, payment: PaymentTransaction) -> None:

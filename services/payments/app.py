@@ -7,7 +7,14 @@ import anyio
 from fastapi import APIRouter, FastAPI
 
 from services.payments.documents import Logos
-from services.payments.endpoints import internal, invoices, organizations, payments, webhooks
+from services.payments.endpoints import (
+    internal,
+    invoices,
+    organizations,
+    payments,
+    saved_cards,
+    webhooks,
+)
 from services.payments.events import CATALOGUE
 from services.payments.gateways import Gateways
 from services.payments.settings import Settings
@@ -45,6 +52,8 @@ def create_app(
         CATALOGUE,
         [
             webhooks.routes,
+            saved_cards.routes,
+            saved_cards.organization_routes,
             payments.routes,
             invoices.organization_routes,
             invoices.payment_routes,

@@ -47,6 +47,18 @@ class NotPaidByHand(Conflict):
     """This payment goes through a payment gateway. Only the gateway can mark it as paid."""
 
 
+class SavedCardNotFound(NotFound):
+    """There is no such saved card, or you may not see it. Check its id."""
+
+
+class SavedCardSettled(Conflict):
+    """This card waits for nothing. Read it again to see its state."""
+
+
+class CardStorageUnavailable(Conflict):
+    """The organization's payment gateway stores no cards. Enter the card at each payment."""
+
+
 class CardsNotAvailable(Conflict):
     """The organization cannot take card payments at present. Choose another method of payment."""
 

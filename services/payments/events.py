@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.models import (
     AccountStatus,
+    CardStatus,
     DisputeStatus,
     Method,
     PaymentRow,
@@ -44,6 +45,11 @@ CATALOGUE: Catalogue = {
     ("payment_account", "CONNECT"): "payments.payment_account.connected.v1",
     ("payment_account", "UPDATE"): "payments.payment_account.updated.v1",
     ("payment_account", "DISCONNECT"): "payments.payment_account.disconnected.v1",
+    ("saved_card", "CREATE"): "payments.saved_card.created.v1",
+    ("saved_card", "REQUIRE_ACTION"): "payments.saved_card.requires_action.v1",
+    ("saved_card", "ACTIVATE"): "payments.saved_card.activated.v1",
+    ("saved_card", "FAIL"): "payments.saved_card.failed.v1",
+    ("saved_card", "REMOVE"): "payments.saved_card.removed.v1",
     ("request", "DENIED"): "payments.request.denied.v1",
 }
 
@@ -167,6 +173,14 @@ class PaymentAccountChanged(TypedDict):
     currency: str | None
 
 
+class SavedCardChanged(TypedDict):
+    """The client and the state of a saved card."""
+
+    organization_id: int
+    client_id: int
+    status: CardStatus
+
+
 SHAPES: Shapes = {
     "payments.payment.created.v1": new_row(Payment),
     "payments.payment.processing.v1": change(Payment),
@@ -190,6 +204,11 @@ SHAPES: Shapes = {
     "payments.payment_account.connected.v1": change(PaymentAccountChanged),
     "payments.payment_account.updated.v1": change(PaymentAccountChanged),
     "payments.payment_account.disconnected.v1": change(PaymentAccountChanged),
+    "payments.saved_card.created.v1": new_row(),
+    "payments.saved_card.requires_action.v1": change(SavedCardChanged),
+    "payments.saved_card.activated.v1": change(SavedCardChanged),
+    "payments.saved_card.failed.v1": change(SavedCardChanged),
+    "payments.saved_card.removed.v1": change(SavedCardChanged),
     "payments.request.denied.v1": denials.SHAPE,
 }
 

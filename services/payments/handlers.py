@@ -8,7 +8,7 @@ from services.payments import queries
 from services.payments.gateways import Gateways
 from services.payments.models import Method
 from services.payments.schemas import Buyer, PaymentTerms, QuotedRefund, Seller
-from services.payments.service import invoices, payments, refunds
+from services.payments.service import invoices, payments, refunds, saved_cards
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
@@ -32,6 +32,9 @@ ORGANIZATIONS = Queue(
         "organizations.organization.deactivated.v1",
     ),
 )
+
+
+USERS = Queue("payments.users", ("identity.user.deleted.v1",))
 
 
 class PurchasedVoucher(ServiceData):
@@ -97,6 +100,7 @@ READINGS: EventReadings = {
     "vouchers.voucher.purchased.v1": EventReading(PurchasedVoucher),
     "vouchers.voucher.cancelled.v1": EventReading(CancelledVoucher, old_values=VoucherBefore),
     "vouchers.voucher.refund_requested.v1": EventReading(RequestedRefund),
+    "identity.user.deleted.v1": EventReading(),
     "organizations.organization.updated.v1": EventReading(Seller, partial=True),
     "organizations.organization.deactivated.v1": EventReading(Seller, partial=True),
 }
@@ -125,6 +129,7 @@ def queues_of(gateways: Gateways) -> dict[Queue, dict[str, Handler]]:
             "vouchers.voucher.cancelled.v1": void_payment,
             "vouchers.voucher.refund_requested.v1": create_refund,
         },
+        USERS: {"identity.user.deleted.v1": remove_saved_cards},
         ORGANIZATIONS: {
             "organizations.organization.updated.v1": record_seller_changes,
             "organizations.organization.deactivated.v1": record_seller_changes,
@@ -161,6 +166,11 @@ async def create_refund(session: AsyncSession, event: Event) -> None:
     """
     request = RequestedRefund.model_validate(event.data.new_values)
     await refunds.create_quoted_refund(session, request.quoted_refund())
+
+
+async def remove_saved_cards(session: AsyncSession, event: Event) -> None:
+    """Remove the saved cards of a deleted user. The timer deletes them at the gateway."""
+    await saved_cards.remove_cards_of_client(session, _entity_id(event))
 
 
 async def record_seller_changes(session: AsyncSession, event: Event) -> None:

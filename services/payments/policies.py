@@ -1,6 +1,6 @@
 """Who may do what: pure functions of the actor and the payment or the organization."""
 
-from services.payments.models import PaymentTransaction
+from services.payments.models import PaymentTransaction, SavedCard
 from shared.actors import Actor
 
 VIEW_PAYMENTS = "view_payments"
@@ -20,6 +20,11 @@ def can_view_payments(actor: Actor, organization_id: int) -> bool:
 def can_see(actor: Actor, payment: PaymentTransaction) -> bool:
     """A payer may see an own payment; others need the permission to view the organization's."""
     return is_payer(actor, payment) or can_view_payments(actor, payment.organization_id)
+
+
+def owns_card(actor: Actor, card: SavedCard) -> bool:
+    """A saved card is its client's own."""
+    return card.client_id == actor.user_id
 
 
 def is_payer(actor: Actor, payment: PaymentTransaction) -> bool:

@@ -231,6 +231,39 @@ class RepaymentSettle(RequestBody):
     note: Text | None = None
 
 
+class SavedCardCreate(RequestBody):
+    """The token of a card, and the text that the client agreed to, as it was displayed."""
+
+    organization_id: BodyId
+    payment_token: CardToken
+    mandate_text: Annotated[Text, Field(max_length=4000)]
+
+
+class SavedCardRead(BaseModel):
+    """A saved card: what a person recognizes it by, never its number.
+
+    Only the client sees `next_action`. `exp_year` has four digits.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    organization_id: int
+    client_id: int
+    status: str
+    brand: str | None
+    last4: str | None
+    exp_month: int | None
+    exp_year: int | None
+    mandate_text: str
+    mandate_accepted_at: datetime
+    failure_code: str | None
+    failure_message: str | None
+    next_action: NextAction | None
+    created_at: datetime
+    removed_at: datetime | None
+
+
 class InvoiceLine(BaseModel):
     """What was sold or is given back."""
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE, LISTENERS
 from services.payments.handlers import FALLBACKS, queues_of
-from services.payments.service import webhooks
+from services.payments.service import saved_cards, webhooks
 from services.payments.service.reconciliation import Deadlines, Reconciler
 from services.payments.settings import Settings
 from shared.consumer import consumers_of
@@ -47,6 +47,14 @@ def create_worker(settings: Settings) -> Worker:
     async def process_webhooks() -> None:
         await webhooks.process_due(transactions, gateways)
 
+    async def settle_cards() -> None:
+        await saved_cards.settle_unfinished(
+            transactions,
+            gateways,
+            after=timedelta(seconds=settings.reconcile_after_seconds),
+            expire_after=timedelta(seconds=settings.expire_after_seconds),
+        )
+
     async def delete_webhook_bodies() -> None:
         await webhooks.delete_bodies(transactions, timedelta(days=settings.webhook_bodies_days))
 
@@ -66,6 +74,7 @@ def create_worker(settings: Settings) -> Worker:
             Timer("webhooks", WEBHOOKS_EVERY, process_webhooks),
             Timer("unfinished", UNFINISHED_EVERY, reconciler.settle_unfinished),
             Timer("refunds", REFUNDS_EVERY, reconciler.settle_refunds),
+            Timer("saved_cards", UNFINISHED_EVERY, settle_cards),
             Timer("closed", CLOSED_EVERY, reconciler.end_closed),
             Timer("repayments", REPAYMENTS_EVERY, reconciler.count_repayments),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),

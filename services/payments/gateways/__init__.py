@@ -10,10 +10,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
+from services.payments.gateways.card_storage import CardOrder, CardStorage
 from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.minor_units import smallest_unit
 from services.payments.gateways.protocol import (
     INSTALLATION_ACCOUNT,
+    CardOutcome,
+    CardReport,
     ChargeOrder,
     DisputeOutcome,
     DisputeReport,
@@ -37,6 +40,10 @@ __all__ = [
     "BY_HAND",
     "INSTALLATION_ACCOUNT",
     "AccountMode",
+    "CardOrder",
+    "CardOutcome",
+    "CardReport",
+    "CardStorage",
     "ChargeOrder",
     "DisputeOutcome",
     "DisputeReport",
@@ -135,6 +142,10 @@ class Gateways:
     def online(self, name: str) -> OnlineGateway | None:
         """Return the gateway if it charges by itself, else None."""
         return self._online.get(name)
+
+    def card_storage(self, name: str) -> CardStorage | None:
+        """Return the storage of cards of a gateway, or None if it stores no cards."""
+        return getattr(self._by_name.get(name), "cards", None)
 
     def all_online(self) -> list[OnlineGateway]:
         """Return every gateway that charges by itself."""

@@ -118,7 +118,40 @@ class DisputeReport:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-WebhookReport = PaymentReport | RefundReport | DisputeReport
+class CardOutcome(StrEnum):
+    """The state of a card at its gateway."""
+
+    PREPARED = "prepared"  # known to the gateway, not stored yet
+    PROCESSING = "processing"
+    REQUIRES_ACTION = "requires_action"
+    STORED = "stored"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class CardReport:
+    """A gateway's report of one card that is stored or to be stored.
+
+    `setup_id` is the gateway's id of the attempt to store the card, and `method_id` of the card
+    itself, once it is known. `card_id` is our id. Years have four digits.
+    """
+
+    setup_id: str
+    outcome: CardOutcome
+    account: str | None = None
+    live: bool = False
+    card_id: int | None = None
+    method_id: str | None = None
+    brand: str | None = None
+    last4: str | None = None
+    exp_month: int | None = None
+    exp_year: int | None = None
+    failure: Failure | None = None
+    next_action: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+WebhookReport = PaymentReport | RefundReport | DisputeReport | CardReport
 """What a webhook may report."""
 
 

@@ -15,7 +15,7 @@ import httpx
 import stripe
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from stripe import RequestOptions, StripeClient, StripeError, WebhookSignature
+from stripe import StripeClient, StripeError, WebhookSignature
 
 from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
@@ -33,7 +33,9 @@ from services.payments.gateways.protocol import (
     WebhookRefused,
     WebhookReport,
 )
-from services.payments.gateways.stripe_http import StripeForms, StripeHttp
+from services.payments.gateways.stripe_cards import CARD_EVENTS, StripeCards, report_of_setup
+from services.payments.gateways.stripe_errors import is_unknown_token, raised
+from services.payments.gateways.stripe_http import StripeForms, StripeHttp, options_of
 from shared.settings import load_settings
 
 # By default the library writes an id into the home folder and sends figures about this machine.
@@ -43,23 +45,6 @@ API_VERSION = "2026-07-29.dahlia"
 """The last release in which an intent can be limited to cards by `payment_method_types`:
 https://docs.stripe.com/changelog/endive/2026-09-30 takes that parameter away.
 """
-
-_REFUSALS = (stripe.CardError, stripe.InvalidRequestError)
-"""Answers that will not be another the next time: https://docs.stripe.com/api/errors.
-
-A body that is not Stripe's, such as a page of a proxy, is another error, with whatever status.
-"""
-
-# https://docs.stripe.com/error-codes. A new intent refers to no object but its card.
-_TOKEN_CODES = frozenset(
-    {
-        "payment_method_invalid_parameter",
-        "payment_method_unexpected_state",
-        "resource_missing",
-        "token_already_used",
-        "token_in_use",
-    }
-)
 
 UNKNOWN = Failure("payment_unknown", "The payment gateway does not know this payment.")
 
@@ -102,6 +87,7 @@ class StripeGateway:
             stripe_version=API_VERSION,
             max_network_retries=0,
         )
+        self.cards = StripeCards(self._stripe, self._forms, self._payment_method)
 
     async def prepare(self, order: ChargeOrder, token: SecretStr) -> PaymentReport:
         """Create an unconfirmed payment intent; raises GatewayUnavailable and GatewayRefused."""
@@ -117,9 +103,9 @@ class StripeGateway:
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
         except StripeError as error:
-            if _is_unknown_token(error):
+            if is_unknown_token(error):
                 raise GatewayRefused(CARD_TOKEN_UNKNOWN) from error
-            raise _raised(error) from error
+            raise raised(error) from error
         return stripe_objects.report_of_intent(intent, order.account.id)
 
     async def _payment_method(self, account: GatewayAccount, token: str) -> str:
@@ -130,7 +116,7 @@ class StripeGateway:
         digest = hashlib.sha256(token.encode()).hexdigest()
         card = await self._stripe.v1.payment_methods.create_async(
             {"type": "card", "card": {"token": token}},
-            {**_on(account), "idempotency_key": f"carnet-method-{digest}"},
+            options_of(account, f"carnet-method-{digest}"),
         )
         return card.id
 
@@ -141,7 +127,7 @@ class StripeGateway:
                 f"/v1/payment_intents/{quote(gateway_id, safe='')}/confirm", {}, account=account.id
             )
         except StripeError as error:
-            if isinstance(_raised(error), GatewayUnavailable):
+            if isinstance(raised(error), GatewayUnavailable):
                 raise GatewayUnavailable(type(error).__name__) from error
             # Declined, or confirmed before: the intent itself has the reason.
             return await self.look_up(account, gateway_id)
@@ -151,7 +137,7 @@ class StripeGateway:
         """Read an intent; raises GatewayUnavailable."""
         try:
             intent = await self._stripe.v1.payment_intents.retrieve_async(
-                gateway_id, options=_on(account)
+                gateway_id, options=options_of(account)
             )
         except StripeError as error:
             raise GatewayUnavailable(type(error).__name__) from error
@@ -161,10 +147,10 @@ class StripeGateway:
         """Cancel an intent, or report why it cannot be any more; raises GatewayUnavailable."""
         try:
             intent = await self._stripe.v1.payment_intents.cancel_async(
-                gateway_id, options=_on(account)
+                gateway_id, options=options_of(account)
             )
         except StripeError as error:
-            if isinstance(_raised(error), GatewayUnavailable):
+            if isinstance(raised(error), GatewayUnavailable):
                 raise GatewayUnavailable(type(error).__name__) from error
             return await self.look_up(account, gateway_id)
         return stripe_objects.report_of_intent(intent.to_dict(), account.id)
@@ -180,17 +166,17 @@ class StripeGateway:
                     "amount": to_minor(order.amount, order.currency),
                     "metadata": {"refund_id": str(order.refund_id)},
                 },
-                {**_on(order.account), "idempotency_key": f"carnet-refund-{order.refund_id}"},
+                options_of(order.account, f"carnet-refund-{order.refund_id}"),
             )
         except StripeError as error:
-            raise _raised(error) from error
+            raise raised(error) from error
         return stripe_objects.report_of_refund(refund.to_dict(), order.account.id)
 
     async def refunds_of(self, account: GatewayAccount, gateway_id: str) -> list[RefundReport]:
         """List every refund of an intent; raises GatewayUnavailable and GatewayRefused."""
         try:
             page = await self._stripe.v1.refunds.list_async(
-                {"payment_intent": gateway_id, "limit": PAGE}, _on(account)
+                {"payment_intent": gateway_id, "limit": PAGE}, options_of(account)
             )
             refunds = [refund.to_dict() async for refund in page.auto_paging_iter()]
         except StripeError as error:
@@ -205,7 +191,7 @@ class StripeGateway:
     ) -> AsyncIterator[RefundReport]:
         """Yield refunds, newest first, until they are older; raises GatewayUnavailable."""
         try:
-            page = await self._stripe.v1.refunds.list_async({"limit": PAGE}, _on(account))
+            page = await self._stripe.v1.refunds.list_async({"limit": PAGE}, options_of(account))
             async for refund in page.auto_paging_iter():
                 if refund.created < instant.timestamp():
                     return
@@ -220,7 +206,7 @@ class StripeGateway:
         try:
             page = await self._stripe.v1.events.list_async(
                 {"limit": PAGE, "created": {"gte": int(instant.timestamp())}},
-                _on(account),
+                options_of(account),
             )
             async for event in page.auto_paging_iter():
                 signed_at = datetime.fromtimestamp(event.created, UTC)
@@ -255,16 +241,14 @@ class StripeGateway:
 
     def read(self, body: bytes) -> WebhookReport | None:
         """Return what an event reports, or None; raises WebhookRefused."""
-        return stripe_objects.report_of_event(stripe_objects.event_of(body))
+        event = stripe_objects.event_of(body)
+        if event["type"] in CARD_EVENTS:
+            return report_of_setup(event["data"]["object"], stripe_objects.account_of(event))
+        return stripe_objects.report_of_event(event)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._http.close_async()
-
-
-def _on(account: GatewayAccount) -> RequestOptions:
-    """Return the options of a call that concerns the books of an account."""
-    return {} if account.id is None else {"stripe_account": account.id}
 
 
 def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
@@ -281,21 +265,6 @@ def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
     if order.transaction_id is not None:
         form["metadata[transaction_id]"] = str(order.transaction_id)
     return form
-
-
-def _raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
-    """Return GatewayRefused when the cause is the payer's, GatewayUnavailable for a later retry."""
-    if not isinstance(error, _REFUSALS):
-        return GatewayUnavailable(type(error).__name__)
-    message = error.user_message or "The payment gateway refused the payment."
-    return GatewayRefused(Failure(error.code or "payment_refused", message))
-
-
-def _is_unknown_token(error: StripeError) -> bool:
-    """Return whether an intent was refused because of its token, which the message would repeat."""
-    return isinstance(error, stripe.InvalidRequestError) and (
-        error.http_status == 404 or error.code in _TOKEN_CODES
-    )
 
 
 def open_gateway() -> StripeGateway:

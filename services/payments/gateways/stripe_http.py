@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 import httpx
 import stripe
 from pydantic_core import from_json
-from stripe import StripeError
+from stripe import RequestOptions, StripeError
 
+from services.payments.gateways.protocol import GatewayAccount
 from shared.transport import PooledTransport
 
 CALL_SECONDS = 5.0
@@ -102,6 +103,12 @@ class StripeForms:
         except (httpx.HTTPError, TimeoutError) as error:
             raise _without_answer(error) from error
         return object_of(answer.status_code, content)
+
+
+def options_of(account: GatewayAccount, key: str | None = None) -> RequestOptions:
+    """Return the options of a call that concerns the books of an account."""
+    options: RequestOptions = {} if account.id is None else {"stripe_account": account.id}
+    return options if key is None else {**options, "idempotency_key": key}
 
 
 def object_of(status: int, content: bytes) -> dict[str, Any]:

@@ -66,10 +66,10 @@ def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> P
         captured=from_minor(received, currency),
         live=bool(intent.get("livemode")),
         account=account,
-        transaction_id=_our_id(intent, "transaction_id"),
-        voucher_id=_our_id(intent, "voucher_id"),
+        transaction_id=our_id(intent, "transaction_id"),
+        voucher_id=our_id(intent, "voucher_id"),
         failure=_failure(intent) if outcome is PaymentOutcome.FAILED else None,
-        next_action=_next_action(intent) if outcome is PaymentOutcome.REQUIRES_ACTION else None,
+        next_action=next_action_of(intent) if outcome is PaymentOutcome.REQUIRES_ACTION else None,
         raw=intent,
     )
 
@@ -90,7 +90,7 @@ def _failure(intent: Mapping[str, Any]) -> Failure:
     return Failure(str(code), str(error.get("message") or "The payment failed."))
 
 
-def _next_action(intent: Mapping[str, Any]) -> dict[str, Any]:
+def next_action_of(intent: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the payer's page needs: an address to go to, or a secret for Stripe.js."""
     action = intent.get("next_action") or {}
     redirect = action.get("redirect_to_url") or {}
@@ -109,7 +109,7 @@ def report_of_refund(refund: Mapping[str, Any], account: str | None = None) -> R
         outcome=_REFUND.get(str(refund.get("status")), RefundOutcome.PENDING),
         amount=from_minor(int(refund["amount"]), currency),
         currency=currency,
-        refund_id=_our_id(refund, "refund_id"),
+        refund_id=our_id(refund, "refund_id"),
         payment_id=refund.get("payment_intent"),
         account=account,
         raw=refund,
@@ -136,8 +136,8 @@ def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> P
         refunds=_whole_list(refunds, account) if isinstance(refunds, Mapping) else None,
         live=bool(charge.get("livemode")),
         account=account,
-        transaction_id=_our_id(charge, "transaction_id"),
-        voucher_id=_our_id(charge, "voucher_id"),
+        transaction_id=our_id(charge, "transaction_id"),
+        voucher_id=our_id(charge, "voucher_id"),
         raw=charge,
     )
 
@@ -228,7 +228,7 @@ def signed_at(header: str) -> datetime:
         raise WebhookRefused("the signature has no time") from error
 
 
-def _our_id(thing: Mapping[str, Any], name: str) -> int | None:
+def our_id(thing: Mapping[str, Any], name: str) -> int | None:
     """Return an id that we sent to the gateway; None for anything else that is stored there."""
     text = str((thing.get("metadata") or {}).get(name, ""))
     if not text.isascii() or not text.isdigit() or len(text) > 18:

@@ -22,6 +22,7 @@ from services.payments.models.refunds import (
     RepaymentReason,
     RepaymentStatus,
 )
+from services.payments.models.saved_cards import CardStatus, SavedCard
 from services.payments.models.webhooks import WebhookEvent, WebhookOutcome
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "UNFINISHED",
     "AccountStatus",
     "Base",
+    "CardStatus",
     "Dispute",
     "DisputeStatus",
     "Invoice",
@@ -45,6 +47,7 @@ __all__ = [
     "Repayment",
     "RepaymentReason",
     "RepaymentStatus",
+    "SavedCard",
     "SellerChanges",
     "Status",
     "WebhookEvent",

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.payments import queries
 from services.payments.errors import GatewayNotFound, WebhookNotVerified
 from services.payments.gateways import (
+    CardReport,
     DisputeReport,
     GatewayAccount,
     Gateways,
@@ -34,7 +35,7 @@ from services.payments.models import (
     WebhookOutcome,
     row_of,
 )
-from services.payments.service import disputes, payment_accounts, payments, refunds
+from services.payments.service import disputes, payment_accounts, payments, refunds, saved_cards
 from services.payments.states import quarantine
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
@@ -172,6 +173,8 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
         report = gateway.read(event.body) if gateway and event.body else None
     if gateway and isinstance(report, PaymentReport):
         report = await _with_refunds(transactions, gateway, report)
+    elif gateway and isinstance(report, CardReport):
+        report = await saved_cards.described(transactions.system, gateways, gateway, report)
     failpoint("webhook.read")
     async with transactions.system() as session:
         waiting = await queries.lock_waiting_webhook(session, webhook_id)
@@ -201,6 +204,8 @@ async def _apply(
     """Apply a webhook's report; return whether it changed anything."""
     if isinstance(report, DisputeReport):
         return await disputes.apply_dispute_report(session, gateway, report)
+    if isinstance(report, CardReport):
+        return await saved_cards.apply_card_report(session, gateway, report)
     if isinstance(report, RefundReport):
         return await refunds.apply_unrequested_refund_report(session, gateway.name, report)
     payment = await _find_payment(session, gateway, report)

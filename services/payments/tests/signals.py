@@ -143,6 +143,14 @@ class CardIssuer:
         made = await self._post("/v1/payment_methods", {"type": "card", **fields})
         return str(made["id"])
 
+    async def cards_of(self, customer_id: str) -> list[dict[str, Any]]:
+        """Return the cards that are stored for a customer."""
+        answer = await self._client.get(
+            f"/v1/customers/{customer_id}/payment_methods", headers=self._headers
+        )
+        cards: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        return cards
+
     async def intent(self, intent_id: str) -> dict[str, Any]:
         """Return the present state of an intent."""
         expand = {"expand[]": "latest_charge.refunds"}

@@ -20,6 +20,7 @@ TABLES = (
     "disputes",
     "payment_accounts",
     "repayments",
+    "saved_cards",
     "invoice_series",
     "seller_changes",
     "webhook_events",
