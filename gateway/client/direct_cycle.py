@@ -79,9 +79,8 @@ class DirectCycle:
             pairs.append((b"transfer-encoding", b"chunked"))
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body = chunk + b"0\r\n\r\n"
-        lines = [name + b": " + value + b"\r\n" for name, value in pairs]
-        response = b"".join((STATUS_LINE[status], *lines, b"\r\n", body))
-        self._connection.end_direct_cycle(response)
+        lines = b"\r\n".join(map(b": ".join, pairs))
+        self._connection.end_direct_cycle(STATUS_LINE[status] + lines + b"\r\n\r\n" + body)
 
     def hand_over(self, app: ASGIApp) -> None:
         """Let an application answer the request in a task."""

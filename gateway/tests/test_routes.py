@@ -155,3 +155,14 @@ def test_a_path_below_an_exact_route_falls_back_to_the_tree() -> None:
     assert route is not None
     assert route.template == "/api/auth/*"
     assert route.access is Access.PROTECTED
+
+
+@pytest.mark.parametrize("length", [1, 1000], ids=["short", "long"])
+def test_a_path_is_checked_each_time_whatever_its_length(length: int) -> None:
+    for _ in range(2):  # the second time it may be cached
+        route = TABLE.find(b"/api/vouchers/" + b"1" * length)
+        assert route is not None
+        assert route.template == "/api/vouchers/*"
+        with pytest.raises(MalformedPath):
+            TABLE.find(b"/api/vouchers/" + b"1" * length + b"/..")
+        assert TABLE.find(b"/api/nothing/" + b"1" * length) is None

@@ -50,7 +50,7 @@ class UpstreamRequest:
         """
         target = self.raw_path + b"?" + self.query_string if self.query_string else self.raw_path
         lines = [b"%b %b HTTP/1.1" % (self.method.encode(), target), b"host: " + host]
-        lines += [name + b": " + value for name, value in self.headers]
+        lines += map(b": ".join, self.headers)
         body = self.body or b""
         if self.body is not None or self.method in _BODY_EXPECTED:
             lines.append(b"content-length: %d" % len(body))
