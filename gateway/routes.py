@@ -107,6 +107,7 @@ ROUTES: tuple[Route, ...] = (
         timeout=TimeoutClass.PAYING,
     ),
     *_tree(f"{_ORGANIZATION}/invoices", Service.PAYMENTS),
+    Route(f"{_ORGANIZATION}/platform-fee", Service.PAYMENTS),
     Route("/api/admin/audit-logs", Service.AUDIT),
     Route("/api/admin/audit-logs/export", Service.AUDIT, timeout=TimeoutClass.EXPORTING),
     Route("/api/admin/audit-logs/verify", Service.AUDIT, timeout=TimeoutClass.EXPORTING),

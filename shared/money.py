@@ -28,6 +28,9 @@ def without_marks(body: bytes) -> bytes:
     return body.replace(_BEFORE, b"").replace(_BEHIND, b"")
 
 
+CENT = Decimal("0.01")
+"""The precision of amounts."""
+
 _AMOUNT = r"[0-9]{1,10}(\.[0-9]{1,2})?"
 _AMOUNT_RE = re.compile(_AMOUNT)
 

@@ -34,6 +34,7 @@ SERVICES = {
     "/api/payments/webhooks/stripe/connect": Service.PAYMENTS,
     "/api/organizations/3/payments/8/mark-paid": Service.PAYMENTS,
     "/api/organizations/3/invoices": Service.PAYMENTS,
+    "/api/organizations/3/platform-fee": Service.PAYMENTS,
     "/api/admin/audit-logs": Service.AUDIT,
     "/api/organizations/3/audit-logs": Service.AUDIT,
     "/api/organizations/3/audit-logs/export": Service.AUDIT,

@@ -26,6 +26,13 @@ def require_manager(actor: Actor, organization_id: int) -> None:
     actor.require(policies.MANAGE_PAYMENTS, organization_id)
 
 
+def require_administrator(actor: Actor, organization_id: int) -> None:
+    """Raise OrganizationNotFound for strangers, Forbidden for members: it is for administrators."""
+    require_member(actor, organization_id)
+    if not actor.is_admin:
+        raise Forbidden("Only administrators of the system may do this.")
+
+
 def require_visible(actor: Actor, payment: PaymentTransaction) -> None:
     """Raise PaymentNotFound unless the actor may see the payment."""
     if not policies.can_see(actor, payment):

@@ -12,6 +12,7 @@ from services.payments.endpoints import (
     invoices,
     organizations,
     payments,
+    platform_fees,
     saved_cards,
     webhooks,
 )
@@ -58,6 +59,7 @@ def create_app(
             invoices.organization_routes,
             invoices.payment_routes,
             organizations.routes,
+            platform_fees.routes,
             internal.routes,
             _closing(gateways, logos),
         ],

@@ -39,6 +39,7 @@ CATALOGUE: Catalogue = {
     ("repayment", "CREATE"): "payments.repayment.due.v1",
     ("repayment", "REDUCE"): "payments.repayment.reduced.v1",
     ("repayment", "SETTLE"): "payments.repayment.settled.v1",
+    ("platform_fee", "SET"): "payments.platform_fee.changed.v1",
     ("dispute", "CREATE"): "payments.dispute.opened.v1",
     ("dispute", "CLOSE"): "payments.dispute.closed.v1",
     ("payment_account", "CREATE"): "payments.payment_account.created.v1",
@@ -73,9 +74,10 @@ _PAYMENT_FIELDS = tuple(Payment.__annotations__)
 
 
 class Succeeded(Payment):
-    """The invoice that was issued for the payment."""
+    """The invoice that was issued for the payment, and what the operator takes of the payment."""
 
     invoice_number: str
+    platform_fee: Decimal
     completed_at: datetime
 
 
@@ -145,6 +147,14 @@ class RepaymentChanged(TypedDict):
     status: RepaymentStatus
 
 
+class PlatformFeeChanged(TypedDict):
+    """What the operator takes of each later card payment of the organization."""
+
+    percent: Decimal
+    fixed_amount: Decimal
+    fixed_currency: str | None
+
+
 class DisputeOpened(TypedDict):
     """The voucher whose money the payer's bank claims."""
 
@@ -198,6 +208,7 @@ SHAPES: Shapes = {
     "payments.repayment.due.v1": new_row(RepaymentChanged),
     "payments.repayment.reduced.v1": change(RepaymentChanged),
     "payments.repayment.settled.v1": change(RepaymentChanged),
+    "payments.platform_fee.changed.v1": change(PlatformFeeChanged),
     "payments.dispute.opened.v1": new_row(DisputeOpened),
     "payments.dispute.closed.v1": change(DisputeClosed),
     "payments.payment_account.created.v1": new_row(PaymentAccountChanged),

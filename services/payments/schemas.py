@@ -1,6 +1,7 @@
 """Bodies of requests and responses."""
 
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,9 @@ from shared.money import Money, amount_schema
 
 Price = Annotated[Money, Field(ge=0)]
 RefundAmount = Annotated[Money, Field(gt=0), amount_schema(minimum=0.01, maximum=9_999_999_999.99)]
+
+
+Percent = Annotated[Money, Field(ge=0, le=100), amount_schema(minimum=0, maximum=100)]
 
 
 class Buyer(ServiceData):
@@ -59,6 +63,28 @@ class ChargeCreate(PaymentTerms):
     first: bool = False
 
 
+class PlatformFeeSet(RequestBody):
+    """What the operator takes of each card payment of an organization.
+
+    The fixed amount is taken of payments in its currency only.
+    """
+
+    percent: Percent
+    fixed_amount: Price = Decimal(0)
+    fixed_currency: Currency | None = None
+
+
+class PlatformFeeRead(BaseModel):
+    """What the operator takes of each card payment; zero and no time if it was never set."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    percent: Money
+    fixed_amount: Money
+    fixed_currency: str | None
+    updated_at: datetime | None
+
+
 class NextAction(BaseModel):
     """What the payer must do: go to an address, or confirm in the card form by its secret."""
 
@@ -100,8 +126,8 @@ class PaymentMarkPaid(RequestBody):
 class PaymentRead(BaseModel):
     """A payment as the payer and the organization see it.
 
-    Only the payer sees `next_action`; only staff see `quarantine_reason` and the `note` about money
-    that was paid by hand.
+    Only the payer sees `next_action`; only staff see `quarantine_reason`, the `note` about money
+    that was paid by hand, and the `platform_fee` that the operator takes.
     """
 
     id: int
@@ -117,6 +143,7 @@ class PaymentRead(BaseModel):
     captured_amount: Money
     refunded_amount: Money
     disputed_amount: Money
+    platform_fee: Money | None
     description: str
     failure: FailureRead | None
     quarantine_reason: str | None

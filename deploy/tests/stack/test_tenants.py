@@ -128,6 +128,10 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  GET    /gaps  view_payments manage_payments
  401    403    403    403   403   200   200      404   200  GET    /{invoice_id}  view_payments manage_payments
 
+anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/platform-fee
+ 401    403    403    403   403   200   200      404   200  GET      view_payments manage_payments
+ 401    403    403    403   403     -   403      404   200  PUT
+
 anon client neighb therap staff  with owner stranger admin  /api/admin/audit-logs
  401    403    403    403   403     -   403      403   200  GET
  401    403    403    403   403     -   403      403   200  GET    /export

@@ -18,9 +18,9 @@ from services.payments.schemas import (
 )
 from services.payments.service.payments import NumberedRow, PaymentView
 from shared import csv_files
+from shared.money import CENT
 
 _COLUMNS = tuple(DayTotal.model_fields)
-_CENT = Decimal("0.01")
 
 
 def charge_read(charge: NumberedRow) -> ChargeRead:
@@ -41,8 +41,8 @@ def charge_read(charge: NumberedRow) -> ChargeRead:
 def payment_read(view: PaymentView) -> PaymentRead:
     """Return a payment as its payer or staff may see it.
 
-    Only the payer sees the secret by which it can be confirmed; only staff see their note and the
-    reason of a quarantine.
+    Only the payer sees the secret by which it can be confirmed; only staff see their note, the
+    reason of a quarantine and the operator's fee.
     """
     payment = view.payment
     next_action = _next_action(payment.status, payment.void_requested_at, payment.next_action)
@@ -60,6 +60,7 @@ def payment_read(view: PaymentView) -> PaymentRead:
         captured_amount=payment.captured_amount,
         refunded_amount=payment.refunded_amount,
         disputed_amount=payment.disputed_amount,
+        platform_fee=payment.platform_fee if view.is_staff else None,
         description=payment.description,
         failure=_failure(payment.failure_code, payment.failure_message),
         quarantine_reason=payment.quarantine_reason if view.is_staff else None,
@@ -101,7 +102,7 @@ def totals_csv(rows: Iterable[DayTotal], *, with_bom: bool) -> bytes:
     """Return totals as comma-separated values with a line of column names."""
     values = ([getattr(row, name) for name in _COLUMNS] for row in rows)
     cells = (
-        [value.quantize(_CENT) if isinstance(value, Decimal) else value for value in line]
+        [value.quantize(CENT) if isinstance(value, Decimal) else value for value in line]
         for line in values
     )
     return csv_files.head(_COLUMNS, with_bom=with_bom) + csv_files.lines(cells)

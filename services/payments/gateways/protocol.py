@@ -76,7 +76,7 @@ class PaymentReport:
 
     `transaction_id` and `voucher_id` are ours, as far as the gateway stored them with the payment.
     `refunded` is the sum of all refunds so far; `refunds` are the refunds that it consists of, or
-    None where the gateway reported only the sum.
+    None where the gateway reported only the sum. `fee` is what the operator takes of the payment.
     """
 
     gateway_id: str
@@ -84,6 +84,7 @@ class PaymentReport:
     amount: Decimal
     currency: str
     captured: Decimal = Decimal(0)
+    fee: Decimal = Decimal(0)
     refunded: Decimal = Decimal(0)
     refunds: tuple[RefundReport, ...] | None = ()
     live: bool = False
@@ -161,6 +162,8 @@ class ChargeOrder:
 
     `transaction_id` is None when the payment is prepared before it is stored, as the first attempt
     of a voucher is. A gateway that names payments itself uses `reference`, which is never None.
+    `fee` is the part of the amount that the installation's own account receives; it is zero unless
+    the payment is charged on a connected account.
     """
 
     account: GatewayAccount
@@ -170,6 +173,7 @@ class ChargeOrder:
     amount: Decimal
     currency: str
     description: str
+    fee: Decimal = Decimal(0)
 
     @property
     def reference(self) -> str:
@@ -181,12 +185,16 @@ class ChargeOrder:
 
 @dataclass(frozen=True, slots=True)
 class RefundOrder:
-    """What the gateway is to refund, from which account."""
+    """What the gateway is to refund, from which account.
+
+    With `returns_fee` the operator's fee is returned to the account in proportion.
+    """
 
     account: GatewayAccount
     refund_id: int
     amount: Decimal
     currency: str
+    returns_fee: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import stripe
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from stripe import StripeClient, StripeError, WebhookSignature
+from stripe.params import RefundCreateParams
 
 from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
@@ -92,13 +93,15 @@ class StripeGateway:
     async def prepare(self, order: ChargeOrder, token: SecretStr) -> PaymentReport:
         """Create an unconfirmed payment intent; raises GatewayUnavailable and GatewayRefused."""
         try:
-            amount = to_minor(order.amount, order.currency)
+            amount, fee = (to_minor(part, order.currency) for part in (order.amount, order.fee))
             method = await self._payment_method(order.account, token.get_secret_value())
+            key = f"carnet-charge-{order.reference}-{method}"
             intent = await self._forms.post(
                 "/v1/payment_intents",
-                _intent(order, amount, method),
+                _intent(order, amount, fee, method),
                 account=order.account.id,
-                idempotency_key=f"carnet-charge-{order.reference}-{method}",
+                # With another fee, which may have changed since, a key would be refused.
+                idempotency_key=f"{key}-{fee}" if fee else key,
             )
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
@@ -159,14 +162,16 @@ class StripeGateway:
         """Refund a part of an intent; raises GatewayUnavailable and GatewayRefused."""
         if gateway_id is None:
             raise GatewayRefused(Failure("nothing_captured", "the gateway never had this payment"))
+        form: RefundCreateParams = {
+            "payment_intent": gateway_id,
+            "amount": to_minor(order.amount, order.currency),
+            "metadata": {"refund_id": str(order.refund_id)},
+        }
+        if order.returns_fee:
+            form["refund_application_fee"] = True
         try:
             refund = await self._stripe.v1.refunds.create_async(
-                {
-                    "payment_intent": gateway_id,
-                    "amount": to_minor(order.amount, order.currency),
-                    "metadata": {"refund_id": str(order.refund_id)},
-                },
-                options_of(order.account, f"carnet-refund-{order.refund_id}"),
+                form, options_of(order.account, f"carnet-refund-{order.refund_id}")
             )
         except StripeError as error:
             raise raised(error) from error
@@ -251,7 +256,7 @@ class StripeGateway:
         await self._http.close_async()
 
 
-def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
+def _intent(order: ChargeOrder, amount: int, fee: int, method: str) -> dict[str, str]:
     """Return the form of an intent for cards alone: others would need an address to return to."""
     form = {
         "amount": str(amount),
@@ -262,6 +267,8 @@ def _intent(order: ChargeOrder, amount: int, method: str) -> dict[str, str]:
         "metadata[organization_id]": str(order.organization_id),
         "metadata[description]": order.description[:500],
     }
+    if fee:
+        form["application_fee_amount"] = str(fee)
     if order.transaction_id is not None:
         form["metadata[transaction_id]"] = str(order.transaction_id)
     return form

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from services.payments.gateways.minor_units import from_minor
@@ -64,6 +65,7 @@ def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> P
         amount=from_minor(int(intent["amount"]), currency),
         currency=currency,
         captured=from_minor(received, currency),
+        fee=_fee(intent, currency),
         live=bool(intent.get("livemode")),
         account=account,
         transaction_id=our_id(intent, "transaction_id"),
@@ -72,6 +74,11 @@ def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> P
         next_action=next_action_of(intent) if outcome is PaymentOutcome.REQUIRES_ACTION else None,
         raw=intent,
     )
+
+
+def _fee(payment: Mapping[str, Any], currency: str) -> Decimal:
+    """Return the operator's fee of an intent or a charge."""
+    return from_minor(int(payment.get("application_fee_amount") or 0), currency)
 
 
 def _outcome(intent: Mapping[str, Any]) -> PaymentOutcome:
@@ -132,6 +139,7 @@ def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> P
         amount=from_minor(int(charge["amount"]), currency),
         currency=currency,
         captured=from_minor(int(received), currency),
+        fee=_fee(charge, currency),
         refunded=from_minor(int(charge.get("amount_refunded", 0)), currency),
         refunds=_whole_list(refunds, account) if isinstance(refunds, Mapping) else None,
         live=bool(charge.get("livemode")),

@@ -14,6 +14,7 @@ from services.payments.models.payments import (
     Status,
     row_of,
 )
+from services.payments.models.platform_fees import NO_FEE, FeeRate, PlatformFee
 from services.payments.models.refunds import (
     Refund,
     RefundSource,
@@ -27,6 +28,7 @@ from services.payments.models.webhooks import WebhookEvent, WebhookOutcome
 
 __all__ = [
     "ENDED_UNPAID",
+    "NO_FEE",
     "PAID",
     "UNFINISHED",
     "AccountStatus",
@@ -34,6 +36,7 @@ __all__ = [
     "CardStatus",
     "Dispute",
     "DisputeStatus",
+    "FeeRate",
     "Invoice",
     "InvoiceKind",
     "InvoiceSeries",
@@ -41,6 +44,7 @@ __all__ = [
     "PaymentAccount",
     "PaymentRow",
     "PaymentTransaction",
+    "PlatformFee",
     "Refund",
     "RefundSource",
     "RefundStatus",

@@ -56,7 +56,8 @@ class PaymentTransaction(Entity, Base):
 
     `gateway_account` is the connected account that has `gateway_transaction_id`; null for the
     installation's own. `captured_amount` is what the payer paid, `refunded_amount` what was
-    refunded, and `disputed_amount` what the payer's bank claims or has taken back.
+    refunded, and `disputed_amount` what the payer's bank claims or has taken back. `platform_fee`
+    is what the operator takes of it, on a connected account.
     """
 
     __tablename__ = "payment_transactions"
@@ -105,6 +106,9 @@ class PaymentTransaction(Entity, Base):
     captured_amount: Mapped[Decimal] = mapped_column(default=Decimal(0))
     refunded_amount: Mapped[Decimal] = mapped_column(default=Decimal(0))
     disputed_amount: Mapped[Decimal] = mapped_column(
+        default=Decimal(0), server_default=text("0"), info=BOOKKEEPING
+    )
+    platform_fee: Mapped[Decimal] = mapped_column(
         default=Decimal(0), server_default=text("0"), info=BOOKKEEPING
     )
     description: Mapped[str]

@@ -15,8 +15,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.payments.gateways import GatewayAccount, RefundOrder
+from services.payments.gateways import RefundOrder
 from services.payments.models.base import Base
+from services.payments.models.payments import PaymentTransaction
 from shared.db import BOOKKEEPING, SECRET, Entity
 
 
@@ -91,10 +92,14 @@ class Refund(Entity, Base):
     completed_at: Mapped[datetime | None]
     attempted_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
 
-    def order(self, account: GatewayAccount) -> RefundOrder:
+    def order(self, payment: PaymentTransaction) -> RefundOrder:
         """Return what the gateway is to refund, from the account that was paid."""
         return RefundOrder(
-            account=account, refund_id=self.id, amount=self.amount, currency=self.currency
+            account=payment.account,
+            refund_id=self.id,
+            amount=self.amount,
+            currency=self.currency,
+            returns_fee=payment.platform_fee > 0,
         )
 
 

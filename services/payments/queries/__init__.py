@@ -11,7 +11,11 @@ from services.payments.queries.invoices import (
     lock_series,
     page_of_invoices,
 )
-from services.payments.queries.payment_accounts import find_charging_account, has_account
+from services.payments.queries.payment_accounts import (
+    ChargingRow,
+    find_charging_account,
+    has_account,
+)
 from services.payments.queries.payments import (
     NumberedPayment,
     PaymentFilter,
@@ -33,6 +37,7 @@ from services.payments.queries.payments import (
     page_of_own_payments,
     page_of_payments,
 )
+from services.payments.queries.platform_fees import get_fee_document, lock_platform_fee
 from services.payments.queries.refunds import (
     PaymentBalance,
     find_balance_of_voucher,
@@ -70,6 +75,7 @@ from services.payments.queries.webhooks import (
 
 __all__ = [
     "STORE_WEBHOOK",
+    "ChargingRow",
     "DaySums",
     "NumberedPayment",
     "PaymentBalance",
@@ -90,6 +96,7 @@ __all__ = [
     "find_repayment",
     "find_saved_card_by_setup",
     "get_document",
+    "get_fee_document",
     "get_invoice",
     "get_issue_basis",
     "get_parties",
@@ -115,6 +122,7 @@ __all__ = [
     "lock_payment_by_gateway_id",
     "lock_payment_of_gateway",
     "lock_payment_of_voucher",
+    "lock_platform_fee",
     "lock_refund",
     "lock_saved_card",
     "lock_series",

@@ -1,25 +1,39 @@
 """Queries of organizations' accounts at gateways."""
 
-from sqlalchemy import bindparam, select
+from decimal import Decimal
+
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import AccountStatus, PaymentAccount
+from services.payments.models import AccountStatus, PaymentAccount, PlatformFee
 
-_CHARGING = select(PaymentAccount.gateway_account).where(
-    PaymentAccount.organization_id == bindparam("organization_id"),
-    PaymentAccount.payment_gateway == bindparam("gateway"),
-    PaymentAccount.live == bindparam("live"),
-    PaymentAccount.status == AccountStatus.CONNECTED,
-    PaymentAccount.charges_enabled,
+ChargingRow = Row[str | None, Decimal, Decimal, str | None]
+"""An account that may charge, and the parts of its organization's fee rate; null without one."""
+
+_CHARGING = (
+    select(
+        PaymentAccount.gateway_account,
+        PlatformFee.percent,
+        PlatformFee.fixed_amount,
+        PlatformFee.fixed_currency,
+    )
+    .outerjoin(PlatformFee, PlatformFee.organization_id == PaymentAccount.organization_id)
+    .where(
+        PaymentAccount.organization_id == bindparam("organization_id"),
+        PaymentAccount.payment_gateway == bindparam("gateway"),
+        PaymentAccount.live == bindparam("live"),
+        PaymentAccount.status == AccountStatus.CONNECTED,
+        PaymentAccount.charges_enabled,
+    )
 )
 
 
 async def find_charging_account(
     session: AsyncSession, gateway: str, organization_id: int, *, live: bool
-) -> str | None:
-    """Return the id of the account on which an organization's cards may be charged, or None."""
+) -> ChargingRow | None:
+    """Return the account on which an organization's cards may be charged, or None."""
     parameters = {"organization_id": organization_id, "gateway": gateway, "live": live}
-    return await session.scalar(_CHARGING, parameters)
+    return (await session.execute(_CHARGING, parameters)).one_or_none()
 
 
 async def has_account(

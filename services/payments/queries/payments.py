@@ -220,6 +220,7 @@ _HAS_FAILED = PaymentTransaction.failure_code.is_not(None)
 _FIELDS = {
     **PaymentTransaction.__table__.columns,
     "failure": case((_HAS_FAILED, json_object(FailureRead, _FAILURE))),
+    "platform_fee": case((_IS_STAFF, PaymentTransaction.platform_fee)),
     "quarantine_reason": case((_IS_STAFF, PaymentTransaction.quarantine_reason)),
     "note": case(
         (and_(_IS_STAFF, _IS_BY_HAND), PaymentTransaction.gateway_response["note"].astext)

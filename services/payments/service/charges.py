@@ -7,6 +7,7 @@ by the same call again, by the payer, or by the reconciler.
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 
 import structlog
 from pydantic import SecretStr
@@ -52,13 +53,15 @@ class ChargeAttempt:
     """What a locked payment allows: to prepare it with a token, or to confirm what is prepared.
 
     `account` has the intent, or is to have it; None when the organization has no account that may
-    charge. `preparation` is there if the gateway was asked before the payment was locked.
+    charge. `fee` is what the operator takes if the intent is not prepared yet. `preparation` is
+    there if the gateway was asked before the payment was locked.
     """
 
     gateway: OnlineGateway
     payment: PaymentRow
     account: GatewayAccount | None
     preparation: Preparation | None
+    fee: Decimal = Decimal(0)
 
     @property
     def gateway_id(self) -> str | None:
@@ -104,19 +107,20 @@ async def _prepare_first(
     gateway = gateways.online(gateways.for_method(terms.payment_method).name)
     if gateway is None or terms.payment_token is None or not terms.first or not terms.amount:
         return None
-    account = await payment_accounts.charging_account(
+    charging = await payment_accounts.charging_account(
         begin, gateways, gateway, terms.organization_id
     )
-    if account is None:
+    if charging is None:
         return intents.refuse(gateway)
     order = ChargeOrder(
-        account=account,
+        account=charging.account,
         transaction_id=None,
         voucher_id=terms.voucher_id,
         organization_id=terms.organization_id,
         amount=terms.amount,
         currency=terms.currency,
         description=terms.description,
+        fee=charging.fee_rate.fee_of(terms.amount, terms.currency),
     )
     return await intents.prepare(gateway, order, terms.payment_token)
 
@@ -140,6 +144,7 @@ async def _begin_first(
         status=Status.PROCESSING,
         gateway_id=preparation.gateway_id,
         account=preparation.account,
+        fee=preparation.fee,
     )
     return ChargeAttempt(preparation.gateway, payment, preparation.account, preparation)
 
@@ -216,15 +221,25 @@ async def _begin_attempt(
     if preparation is not None and preparation.gateway is not gateway:
         preparation = None  # the payment was opened with another gateway's settings
     if preparation is not None and payment.gateway_transaction_id is None:
-        payment.gateway_transaction_id = preparation.gateway_id
-        payment.gateway_account = preparation.account.id if preparation.account else None
+        _store_intent(payment, preparation)
     await session.flush()
-    account: GatewayAccount | None = payment.account
-    if payment.gateway_transaction_id is None:
-        account = await payment_accounts.find_charging_account(
-            session, gateways, gateway, payment.organization_id
-        )
-    return ChargeAttempt(gateway, row_of(payment), account, preparation)
+    row = row_of(payment)
+    if payment.gateway_transaction_id is not None:
+        return ChargeAttempt(gateway, row, payment.account, preparation)
+    charging = await payment_accounts.find_charging_account(
+        session, gateways, gateway, payment.organization_id
+    )
+    if charging is None:
+        return ChargeAttempt(gateway, row, None, preparation)
+    fee = charging.fee_rate.fee_of(payment.amount, payment.currency)
+    return ChargeAttempt(gateway, row, charging.account, preparation, fee)
+
+
+def _store_intent(payment: PaymentTransaction, preparation: Preparation) -> None:
+    """Store the intent that is prepared for a locked payment."""
+    payment.gateway_transaction_id = preparation.gateway_id
+    payment.gateway_account = preparation.account.id if preparation.account else None
+    payment.platform_fee = preparation.fee
 
 
 async def _run_attempt(
@@ -297,8 +312,7 @@ async def _prepare(
             if isinstance(answer, GatewayRefused):
                 await payments.change_payment(session, payment, fail(answer.failure))
             else:
-                payment.gateway_transaction_id = answer.gateway_id
-                payment.gateway_account = preparation.account.id if preparation.account else None
+                _store_intent(payment, preparation)
     await intents.cancel_if_unused(preparation, payment.gateway_transaction_id)
     is_refused = isinstance(answer, GatewayRefused)
     return None if is_refused else payment.gateway_transaction_id, payment.account
@@ -317,6 +331,7 @@ async def _prepare_attempt(attempt: ChargeAttempt, token: SecretStr) -> Preparat
         amount=payment["amount"],
         currency=payment["currency"],
         description=payment["description"],
+        fee=attempt.fee,
     )
     return await intents.prepare(attempt.gateway, order, token)
 

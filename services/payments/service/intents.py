@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 
 from pydantic import SecretStr
 
@@ -32,6 +33,11 @@ class Preparation:
     gateway: OnlineGateway
     account: GatewayAccount | None
     answer: PaymentReport | GatewayRefused | GatewayUnavailable
+
+    @property
+    def fee(self) -> Decimal:
+        """What the operator takes of the payment, as the gateway has stored it with the intent."""
+        return self.answer.fee if isinstance(self.answer, PaymentReport) else Decimal(0)
 
     @property
     def gateway_id(self) -> str | None:

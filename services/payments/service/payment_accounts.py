@@ -7,6 +7,8 @@ account that it was charged on, whatever the mode and the organization's account
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,7 +21,7 @@ from services.payments.gateways import (
     Gateways,
     OnlineGateway,
 )
-from services.payments.models import PaymentTransaction
+from services.payments.models import NO_FEE, FeeRate, PaymentTransaction
 
 CARDS_NOT_AVAILABLE = Failure(
     "cards_not_available",
@@ -27,32 +29,44 @@ CARDS_NOT_AVAILABLE = Failure(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ChargingAccount:
+    """The account on which a new payment is charged, and what the operator takes of it."""
+
+    account: GatewayAccount
+    fee_rate: FeeRate = NO_FEE
+
+
 async def charging_account(
     begin: Callable[[], AbstractAsyncContextManager[AsyncSession]],
     gateways: Gateways,
     gateway: OnlineGateway,
     organization_id: int,
-) -> GatewayAccount | None:
+) -> ChargingAccount | None:
     """Return what `find_charging_account` returns, in a transaction of its own if it needs one."""
     if gateways.accounts is AccountMode.INSTALLATION:
-        return INSTALLATION_ACCOUNT
+        return ChargingAccount(INSTALLATION_ACCOUNT)
     async with begin() as session:
         return await find_charging_account(session, gateways, gateway, organization_id)
 
 
 async def find_charging_account(
     session: AsyncSession, gateways: Gateways, gateway: OnlineGateway, organization_id: int
-) -> GatewayAccount | None:
+) -> ChargingAccount | None:
     """Return the account on which a new payment of an organization is charged.
 
     None if the organization has no account, or one that may not charge.
     """
     if gateways.accounts is AccountMode.INSTALLATION:
-        return INSTALLATION_ACCOUNT
-    account = await queries.find_charging_account(
+        return ChargingAccount(INSTALLATION_ACCOUNT)
+    row = await queries.find_charging_account(
         session, gateway.name, organization_id, live=gateway.live
     )
-    return GatewayAccount(account) if account else None
+    if row is None:
+        return None
+    account, percent, fixed_amount, fixed_currency = row
+    rate = FeeRate(percent or Decimal(0), fixed_amount or Decimal(0), fixed_currency)
+    return ChargingAccount(GatewayAccount(account), rate)
 
 
 async def owns(session: AsyncSession, payment: PaymentTransaction, account: str | None) -> bool:

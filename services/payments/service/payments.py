@@ -42,6 +42,7 @@ from services.payments.states import (
 from services.payments.telemetry import CONTRADICTIONS, QUARANTINED, SETTLED
 from shared.actors import Actor
 from shared.db import now
+from shared.money import CENT
 from shared.paging import Page
 from shared.reads import Document, Reader
 from shared.writes import Writes
@@ -156,10 +157,11 @@ async def insert_payment(
     status: Status,
     gateway_id: str | None = None,
     account: GatewayAccount = INSTALLATION_ACCOUNT,
+    fee: Decimal = Decimal(0),
 ) -> PaymentRow:
     """Store the payment of a voucher that has none. The voucher must be locked.
 
-    `account` is the account at the gateway that has `gateway_id`.
+    `account` is the account at the gateway that has `gateway_id`, `fee` what the operator takes.
     """
     values = {
         "organization_id": terms.organization_id,
@@ -174,6 +176,7 @@ async def insert_payment(
         "payment_gateway": gateway.name,
         "gateway_transaction_id": gateway_id,
         "gateway_account": account.id,
+        "platform_fee": fee,
         "status": status,
     }
     writes = Writes(session)
@@ -220,7 +223,8 @@ async def take_step(session: AsyncSession, payment: PaymentRow, step: PaymentSte
     writes, details, number = Writes(session), dict(step.details), None
     if step.status == Status.SUCCEEDED:
         number = await invoices.add_invoice(writes, session, payment)
-        details["invoice_number"] = number
+        fee = payment["platform_fee"].quantize(CENT)
+        details |= {"invoice_number": number, "platform_fee": fee}
     columns = {"status": step.status, **step.columns}
     details = payment_fields({**payment, **columns}) | details
     row = writes.change(PaymentTransaction, payment, columns, action=step.action, details=details)

@@ -140,7 +140,7 @@ async def _begin_attempt(
             payment_id=payment.id,
             gateway_payment_id=payment.gateway_transaction_id,
             gateway_refund_id=refund.gateway_refund_id,
-            order=refund.order(payment.account),
+            order=refund.order(payment),
             captured=payment.captured_amount,
         )
 

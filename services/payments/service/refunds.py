@@ -198,7 +198,7 @@ async def settle_repayment(
         refund = await create_refund(
             session, payment, amount, source=RefundSource.STAFF, reason=note, by_hand=True
         )
-        await apply_refund_report(session, payment, handed_over(refund.order(payment.account)))
+        await apply_refund_report(session, payment, handed_over(refund.order(payment)))
     return repayment
 
 

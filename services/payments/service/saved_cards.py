@@ -104,16 +104,16 @@ async def _insert(
     terms: SavedCardCreate,
 ) -> int:
     async with work.begin() as session:
-        account = await payment_accounts.find_charging_account(
+        charging = await payment_accounts.find_charging_account(
             session, gateways, gateway, terms.organization_id
         )
-        if account is None:
+        if charging is None:
             raise CardsNotAvailable
         card = SavedCard(
             organization_id=terms.organization_id,
             client_id=actor.user_id,
             payment_gateway=gateway.name,
-            gateway_account=account.id,
+            gateway_account=charging.account.id,
             mandate_text=terms.mandate_text,
             mandate_accepted_at=now(),
         )

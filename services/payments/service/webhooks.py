@@ -216,6 +216,7 @@ async def _apply(
     if payment.gateway_transaction_id is None and report.captured > 0 and is_unpaid:
         payment.gateway_transaction_id = report.gateway_id
         payment.gateway_account = report.account
+        payment.platform_fee = report.fee
     if payment.gateway_transaction_id == report.gateway_id:
         await session.flush()
         if await payments.apply_report(session, row_of(payment), report, live=gateway.live):

@@ -213,6 +213,12 @@ class CardIssuer:
                 return intents
             query["starting_after"] = intents[-1]["id"]
 
+    async def application_fees(self) -> list[dict[str, Any]]:
+        """Return what the installation's own account took of payments on connected accounts."""
+        answer = await self._client.get("/v1/application_fees", params={"limit": "100"})
+        fees: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        return fees
+
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await self._client.post(path, data=body, headers=self._headers)
         made: dict[str, Any] = answer.raise_for_status().json()

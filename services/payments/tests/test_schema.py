@@ -19,6 +19,7 @@ TABLES = (
     "refunds",
     "disputes",
     "payment_accounts",
+    "platform_fees",
     "repayments",
     "saved_cards",
     "invoice_series",

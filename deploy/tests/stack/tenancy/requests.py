@@ -202,6 +202,7 @@ RECIPES: dict[str, Recipe] = {
         _constant(id="evt_1", object="event")
     ),
     f"POST {_PAYMENT}/mark-paid": Recipe(_constant(), lambda scene, _: scene.unpaid()),
+    f"PUT {_ORGANIZATION}/platform-fee": Recipe(_constant(percent=2.5)),
     f"POST {_ORGANIZATION}/payments/repayments/{{repayment_id}}/settle": Recipe(
         _constant(note="In cash"), lambda scene, _: scene.repayment()
     ),
