@@ -163,7 +163,7 @@ def translated(adapter: Any, statement: str, error: Exception) -> Exception:
     try:
         adapter._handle_exception(error)
     except adapter.dbapi.Error as known:
-        wrapped: Exception = DBAPIError.instance(
+        database_error: Exception = DBAPIError.instance(
             statement,
             None,
             known,
@@ -171,7 +171,7 @@ def translated(adapter: Any, statement: str, error: Exception) -> Exception:
             hide_parameters=True,
             connection_invalidated=adapter.driver_connection.is_closed(),
         )
-        return wrapped
+        return database_error
     except Exception as unknown:
         return unknown
     return error

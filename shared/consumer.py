@@ -241,10 +241,10 @@ class Consumer(Generic[AnEvent]):
     ) -> set[str | None]:
         async with self.transactions.system() as session:
             ids = set(await fallback.find_applied(session, events))
-            applied = [event for event in events if event.id in ids]
-            new = await inbox.take(session, self.queue.name, applied)
-        self._count("skipped", applied, new)
-        return {event.id for event in applied}
+            duplicates = [event for event in events if event.id in ids]
+            new = await inbox.take(session, self.queue.name, duplicates)
+        self._count("skipped", duplicates, new)
+        return {event.id for event in duplicates}
 
     async def _handle_batch(
         self, channel: AbstractChannel, batch: list[ReceivedMessage[AnEvent]]

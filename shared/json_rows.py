@@ -81,13 +81,13 @@ class JsonRows:
             return text
         pieces = text.split(_MARK)
         # Many rows have the same values, as the booking rules of a voucher type.
-        written: dict[tuple[int, str], str] = {}
+        texts: dict[tuple[int, str], str] = {}
         for place in range(1, len(pieces), 2):
             number = place // 2 % len(self._adapters)
             key = (number, pieces[place])
-            if key not in written:
-                written[key] = _written(self._adapters[number], pieces[place])
-            pieces[place] = written[key]
+            if key not in texts:
+                texts[key] = _written(self._adapters[number], pieces[place])
+            pieces[place] = texts[key]
         return "".join(pieces)
 
 
@@ -113,9 +113,9 @@ def json_list(
     places = [key.label(f"place_{number}") for number, key in enumerate(order)]
     rows = source.with_only_columns(*_plain_columns(model, fields), *places).subquery("items")
     values = values_of(rows, model)
-    ordered = aggregate_order_by(_text(","), *(rows.c[place.name] for place in places))
-    joined = func.string_agg(cast(whole_row(values), Text), ordered)
-    text = _text("[").concat(func.coalesce(joined, _text(""))).concat(_text("]"))
+    items = aggregate_order_by(_text(","), *(rows.c[place.name] for place in places))
+    item_texts = func.string_agg(cast(whole_row(values), Text), items)
+    text = _text("[").concat(func.coalesce(item_texts, _text(""))).concat(_text("]"))
     statement = select(text).select_from(rows, values)
     return cast(statement.scalar_subquery(), PreparedJson)
 

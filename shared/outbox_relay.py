@@ -197,8 +197,8 @@ class _Pump:
         # Before the statement: a notification during it may be of an event that it does not see.
         self._select_at = time.monotonic() + self._poll_seconds
         # Not the ids above the last one: a transaction may end after one with higher ids.
-        known = [row["id"] for batch in self._unconfirmed for row in batch.rows]
-        rows = await self._connection.fetch(_SELECT, known, room)
+        sent_ids = [row["id"] for batch in self._unconfirmed for row in batch.rows]
+        rows = await self._connection.fetch(_SELECT, sent_ids, room)
         if not rows:
             return
         failpoint("relay.claimed")
@@ -220,7 +220,7 @@ class _Pump:
         The events after an unconfirmed one are sent again with it, so that no later change of an
         entity is published before an earlier one. The inboxes ignore the repetition.
         """
-        confirmed: list[asyncpg.Record] = []
+        rows_to_delete: list[asyncpg.Record] = []
         failure = None
         while failure is None and self._unconfirmed and self._unconfirmed[0].outcomes.done():
             batch = self._unconfirmed.popleft()
@@ -228,12 +228,12 @@ class _Pump:
                 if outcome is not None:
                     failure = f"{row['type']}: {outcome!r}"
                     break
-                confirmed.append(row)
-        if confirmed:
+                rows_to_delete.append(row)
+        if rows_to_delete:
             failpoint("relay.confirmed")
-            await self._connection.execute(_DELETE, [row["id"] for row in confirmed])
+            await self._connection.execute(_DELETE, [row["id"] for row in rows_to_delete])
             failpoint("relay.marked")
-            _count(confirmed)
+            _count(rows_to_delete)
         if failure is not None:
             raise NotConfirmed(failure)
 

@@ -48,11 +48,11 @@ class PreparedRead:
     def of(cls, statement: Select[Any]) -> "PreparedRead":
         """Compile a statement, and let it apply the tenant before it reads."""
         is_applied = _tenant_statement().scalar_subquery().is_not(None)
-        compiled = statement.where(is_applied).compile(dialect=DIALECT)
+        sql = statement.where(is_applied).compile(dialect=DIALECT)
         constants = {
-            name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required
+            name: bind.effective_value for name, bind in sql.binds.items() if not bind.required
         }
-        return cls(compiled.string, list(compiled.positiontup or ()), constants)
+        return cls(sql.string, list(sql.positiontup or ()), constants)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the parameters of an execution. Raises KeyError for a missing value."""
@@ -87,18 +87,18 @@ class Reader:
         """Return the rows of a statement. Raises DBAPIError, and TimeoutError of a full pool."""
         settings = {f"carnet_{name}": text for name, text in self._tenant.settings().items()}
         arguments = statement.arguments({**settings, **values})
-        pooled = await self._engine.raw_connection()
+        connection = await self._engine.raw_connection()
         try:
-            driver: Any = pooled.driver_connection
+            driver: Any = connection.driver_connection
             rows: Sequence[Any] = await driver.fetch(statement.sql, *arguments)
         except Exception as error:
-            raise translated(pooled.dbapi_connection, statement.sql, error) from error
+            raise translated(connection.dbapi_connection, statement.sql, error) from error
         except BaseException:
             # The request was cancelled: its statement may still run.
-            await greenlet_spawn(pooled.invalidate)
+            await greenlet_spawn(connection.invalidate)
             raise
         finally:
-            await greenlet_spawn(pooled.close)
+            await greenlet_spawn(connection.close)
         return rows
 
 
@@ -175,12 +175,12 @@ class JsonQuery:
         return self._rows.body([row[0] for row in page.cut(rows, lambda row: tuple(row[-count:]))])
 
     async def _fetch(self, reader: Reader, values: Mapping[str, Any]) -> Sequence[Any]:
-        given = {name: value for name, value in values.items() if value is not None}
-        names = frozenset(given)
+        arguments = {name: value for name, value in values.items() if value is not None}
+        names = frozenset(arguments)
         statement = self._prepared.get(names)
         if statement is None:
             statement = self._prepared[names] = PreparedRead.of(self._statement(names))
-        return await reader.fetch(statement, given)
+        return await reader.fetch(statement, arguments)
 
     def _statement(self, names: frozenset[str]) -> Select[Any]:
         facts = [fact.label(f"fact_{name}") for name, fact in self._facts.items()]

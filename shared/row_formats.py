@@ -124,17 +124,17 @@ class ModelFormat:
 
         Raises TypeError if the rows do not all have the same columns.
         """
-        given = rows[0]
-        self.require_columns(given)
-        if any(row.keys() != given.keys() for row in rows):
+        first_row = rows[0]
+        self.require_columns(first_row)
+        if any(row.keys() != first_row.keys() for row in rows):
             raise TypeError(f"the rows of {self.kind.__name__} have different columns")
         columns: dict[str, list[Any]] = {}
         for name, column in self.columns.items():
             values = [row.get(name) for row in rows]
-            if not (column.stores_none and name in given):
+            if not (column.stores_none and name in first_row):
                 if column.default is not None:
                     values = [column.default() if value is None else value for value in values]
-                elif name not in given or (column.from_server and not any(values)):
+                elif name not in first_row or (column.from_server and not any(values)):
                     continue
             columns[name] = [column.parameter(value) for value in values]
         return columns
@@ -178,9 +178,9 @@ _FORMATS: dict[Model, ModelFormat] = {}
 
 def format_of(kind: Model) -> ModelFormat:
     """Return the format of a model's rows."""
-    if (known := _FORMATS.get(kind)) is None:
-        known = _FORMATS[kind] = ModelFormat(kind)
-    return known
+    if (row_format := _FORMATS.get(kind)) is None:
+        row_format = _FORMATS[kind] = ModelFormat(kind)
+    return row_format
 
 
 def require_audited(kind: type[Any]) -> None:

@@ -240,18 +240,18 @@ class Writes:
         Raises RuntimeError if the session itself has changed one: the events of both changes would
         be in the wrong order.
         """
-        loaded, log = self._session.identity_map, self._log
-        if not loaded:
+        identity_map, log = self._session.identity_map, self._log
+        if not identity_map:
             return
-        changed = log.created | {change.entity for change in log.changes}
-        changed |= {entity for entity, old in log.touched.items() if old}
+        entities = log.created | {change.entity for change in log.changes}
+        entities |= {entity for entity, old in log.touched.items() if old}
         for row in (write.result for write in writes if write.shape and not write.new_id):
             if not isinstance(row, WrittenRow):
                 continue
             key = inspect(row.kind).identity_key_from_primary_key((row.id,))
-            if (entity := loaded.get(key)) is None:
+            if (entity := identity_map.get(key)) is None:
                 continue
-            if entity in changed:
+            if entity in entities:
                 raise RuntimeError(f"{row.kind.__name__} {row.id} was changed through the session")
             self._session.expire(entity)
 

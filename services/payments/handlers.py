@@ -140,8 +140,8 @@ def queues_of(gateways: Gateways) -> dict[Queue, dict[str, Handler]]:
 async def find_opened(session: AsyncSession, events: Sequence[Event]) -> set[str]:
     """Return the purchases whose payment exists: the call of nearly every purchase arrives."""
     vouchers = {event.id: _entity_id(event) for event in events}
-    paid = await queries.list_vouchers_with_payment(session, list(vouchers.values()))
-    return {event_id for event_id, voucher_id in vouchers.items() if voucher_id in paid}
+    voucher_ids = await queries.list_vouchers_with_payment(session, list(vouchers.values()))
+    return {event_id for event_id, voucher_id in vouchers.items() if voucher_id in voucher_ids}
 
 
 FALLBACKS = {

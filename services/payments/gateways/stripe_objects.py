@@ -58,13 +58,13 @@ def report_of_intent(intent: Mapping[str, Any], account: str | None = None) -> P
     currency = str(intent["currency"]).upper()
     outcome = _outcome(intent)
     is_paid = outcome is PaymentOutcome.SUCCEEDED
-    received = int(intent.get("amount_received", intent["amount"])) if is_paid else 0
+    amount_received = int(intent.get("amount_received", intent["amount"])) if is_paid else 0
     return PaymentReport(
         gateway_id=str(intent["id"]),
         outcome=outcome,
         amount=from_minor(int(intent["amount"]), currency),
         currency=currency,
-        captured=from_minor(received, currency),
+        captured=from_minor(amount_received, currency),
         fee=_fee(intent, currency),
         live=bool(intent.get("livemode")),
         account=account,
@@ -131,14 +131,16 @@ def report_of_charge(charge: Mapping[str, Any], account: str | None = None) -> P
     if not charge.get("payment_intent"):
         return None
     currency = str(charge["currency"]).upper()
-    received = charge.get("amount_captured", charge["amount"] if charge.get("captured") else 0)
+    amount_received = charge.get(
+        "amount_captured", charge["amount"] if charge.get("captured") else 0
+    )
     refunds = charge.get("refunds")
     return PaymentReport(
         gateway_id=str(charge["payment_intent"]),
         outcome=PaymentOutcome.SUCCEEDED,
         amount=from_minor(int(charge["amount"]), currency),
         currency=currency,
-        captured=from_minor(int(received), currency),
+        captured=from_minor(int(amount_received), currency),
         fee=_fee(charge, currency),
         refunded=from_minor(int(charge.get("amount_refunded", 0)), currency),
         refunds=_whole_list(refunds, account) if isinstance(refunds, Mapping) else None,

@@ -71,12 +71,12 @@ async def lock_unfinished_cards(
     session: AsyncSession, gateways: Sequence[str], checked_before: datetime, limit: int
 ) -> Sequence[SavedCard]:
     """Return cards that wait for a gateway and are due for a check, locked, longest first."""
-    unfinished = (CardStatus.PENDING, CardStatus.REQUIRES_ACTION)
+    statuses = (CardStatus.PENDING, CardStatus.REQUIRES_ACTION)
     statement = (
         select(SavedCard)
         .where(
             or_(
-                SavedCard.status.in_(unfinished),
+                SavedCard.status.in_(statuses),
                 and_(SavedCard.status == CardStatus.REMOVED, SavedCard.detached_at.is_(None)),
             ),
             SavedCard.payment_gateway.in_(gateways),
