@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import aio_pika
@@ -22,8 +23,9 @@ from aio_pika.exceptions import (
     PublishError,
 )
 from aiormq import spec
-from aiormq.abc import ChannelFrame, FrameType
+from aiormq.abc import ChannelFrame
 from pamqp.body import ContentBody
+from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 from pydantic import SecretStr
 from yarl import URL
@@ -335,7 +337,7 @@ async def _outcomes(
 async def _write(writer: aiormq.Channel, messages: Sequence[Outgoing]) -> list[asyncio.Future[Any]]:
     """Pass a batch to the connection's writer; return a future for each confirmation."""
     confirmations = []
-    frames: list[FrameType | ContentBody] = []
+    payloads: list[bytes] = []
     async with asyncio.timeout(PUBLISH_TIMEOUT), writer.lock:
         for message in messages:
             failpoint("publish.begun")
@@ -345,12 +347,12 @@ async def _write(writer: aiormq.Channel, messages: Sequence[Outgoing]) -> list[a
             # By its id the library finds the future of a message that is returned as unroutable.
             writer.message_id_delivery_tag[message.message_id] = writer.delivery_tag
             confirmations.append(confirmation)
-            frames += frames_of(message, writer.max_content_size)
-        await writer.write_queue.put(ChannelFrame.marshall(writer.number, frames))
+            payloads += _frames_of(message, writer.number, writer.max_content_size)
+        await writer.write_queue.put(ChannelFrame(b"".join(payloads), should_close=False))
     return confirmations
 
 
-def frames_of(message: Outgoing, max_size: int) -> list[FrameType | ContentBody]:
+def _frames_of(message: Outgoing, channel_number: int, max_size: int) -> list[bytes]:
     """Return the frames of a message, its body in parts of at most `max_size` bytes."""
     properties = spec.Basic.Properties(
         message_id=message.message_id,
@@ -359,11 +361,23 @@ def frames_of(message: Outgoing, max_size: int) -> list[FrameType | ContentBody]
         user_id=message.user,
     )
     body = message.body
-    return [
-        spec.Basic.Publish(exchange=EXCHANGE, routing_key=message.routing_key, mandatory=True),
-        ContentHeader(properties=properties, body_size=len(body)),
-        *(ContentBody(body[start : start + max_size]) for start in range(0, len(body), max_size)),
+    frames: list[ContentHeader | ContentBody] = [
+        ContentHeader(properties=properties, body_size=len(body))
     ]
+    frames += [
+        ContentBody(body[start : start + max_size]) for start in range(0, len(body), max_size)
+    ]
+    return [
+        _publish_frame(message.routing_key, channel_number),
+        *(marshal(frame, channel_number) for frame in frames),
+    ]
+
+
+@lru_cache(maxsize=256)
+def _publish_frame(routing_key: str, channel_number: int) -> bytes:
+    """Return the first frame of a message, which is the same for each event of a type."""
+    frame = spec.Basic.Publish(exchange=EXCHANGE, routing_key=routing_key, mandatory=True)
+    return marshal(frame, channel_number)
 
 
 def outcome_of(confirmation: asyncio.Future[Any]) -> BaseException | None:
