@@ -100,6 +100,8 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/payments/saved-cards/*", Service.PAYMENTS, timeout=TimeoutClass.PAYING),
     Route("/api/payments/{id}/confirm", Service.PAYMENTS, timeout=TimeoutClass.PAYING),
     Route("/api/payments/*", Service.PAYMENTS),
+    # Creates an account and a link at the card gateway, or disconnects the account there.
+    Route(f"{_ORGANIZATION}/payment-account", Service.PAYMENTS, timeout=TimeoutClass.PAYING),
     *_tree(f"{_ORGANIZATION}/payments", Service.PAYMENTS),
     Route(
         f"{_ORGANIZATION}/payments/{{tx}}/refunds",

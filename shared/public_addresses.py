@@ -99,13 +99,8 @@ def check_url(url: str) -> PublicUrl:
 
     Raises ValueError with the rule that the URL breaks.
     """
-    # The parser below removes line breaks and tabs, and a browser shows them.
-    if not url.isprintable() or " " in url:
-        raise ValueError("must be an address without spaces and control characters")
-    parsed = _HTTP_URL.validate_python(url)
+    parsed = _parsed(url)
     host, port = (parsed.host or "").rstrip("."), parsed.port or 0
-    if parsed.username is not None or parsed.password is not None:
-        raise ValueError("must be an address without a user name or password")
     if port not in PORTS:
         raise ValueError("must be an address at port 80 or 443")
     check_host(host.strip("[]"), is_ipv6=host.startswith("["))
@@ -117,6 +112,25 @@ def check_url(url: str) -> PublicUrl:
         port=port,
         authority=host if port == default else f"{host}:{port}",
     )
+
+
+def check_web_address(url: str) -> str:
+    """Return an http or https address that a browser may open, on whatever network it is.
+
+    Raises ValueError with the rule that the address breaks.
+    """
+    _parsed(url)
+    return url
+
+
+def _parsed(url: str) -> HttpUrl:
+    # The parser below removes line breaks and tabs, and a browser shows them.
+    if not url.isprintable() or " " in url:
+        raise ValueError("must be an address without spaces and control characters")
+    parsed = _HTTP_URL.validate_python(url)
+    if parsed.username is not None or parsed.password is not None:
+        raise ValueError("must be an address without a user name or password")
+    return parsed
 
 
 def check_host(host: str, *, is_ipv6: bool) -> None:

@@ -33,6 +33,8 @@ SERVICES = {
     "/api/payments/webhooks/stripe": Service.PAYMENTS,
     "/api/payments/webhooks/stripe/connect": Service.PAYMENTS,
     "/api/organizations/3/payments/8/mark-paid": Service.PAYMENTS,
+    "/api/payments/methods": Service.PAYMENTS,
+    "/api/organizations/3/payment-account": Service.PAYMENTS,
     "/api/organizations/3/invoices": Service.PAYMENTS,
     "/api/organizations/3/platform-fee": Service.PAYMENTS,
     "/api/admin/audit-logs": Service.AUDIT,
@@ -149,6 +151,14 @@ def test_a_literal_beats_a_parameter_beats_the_rest() -> None:
     assert exporting.timeout is TimeoutClass.EXPORTING
     assert other is not None
     assert other.template == "/api/organizations/{id}/payments/*"
+
+
+def test_what_waits_for_the_card_gateway_may_take_longer() -> None:
+    for path in (b"/api/organizations/3/payment-account", b"/api/payments/5/confirm"):
+        route = TABLE.find(path)
+        assert route is not None
+        assert route.timeout is TimeoutClass.PAYING
+    assert TABLE.find(b"/api/organizations/3/payment-account/link") is None
 
 
 def test_a_path_below_an_exact_route_falls_back_to_the_tree() -> None:

@@ -63,6 +63,38 @@ class CardsNotAvailable(Conflict):
     """The organization cannot take card payments at present. Choose another method of payment."""
 
 
+class PaymentAccountNotFound(NotFound):
+    """The organization has connected no account. Send a POST to this address to connect one."""
+
+
+class InstallationAccountUsed(Conflict):
+    """This installation charges all organizations on one account. Ask its operator to change it."""
+
+
+class PaymentAccountOfOtherMode(Conflict):
+    """The account and this installation differ: one is in test mode. Disconnect the account."""
+
+
+class PaymentAccountCountryFixed(Conflict):
+    """The account was requested for another country, which cannot change. Disconnect it first."""
+
+
+class PaymentAccountRefused(Conflict):
+    """The payment gateway refused the account. Change what it refused and try again."""
+
+
+class PaymentAccountGone(Conflict):
+    """The account was disconnected. Repeat the request to connect another one."""
+
+
+class PaymentAccountInUse(Conflict):
+    """A payment or refund on the account is unfinished. Disconnect when it has ended."""
+
+
+class PaymentAccountNotDisconnected(Conflict):
+    """This installation cannot disconnect accounts. Disconnect it at the payment gateway."""
+
+
 class PaymentNotPaid(Conflict):
     """Nothing was paid yet. Only a paid payment can be refunded."""
 

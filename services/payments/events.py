@@ -11,6 +11,7 @@ from services.payments.models import (
     CardStatus,
     DisputeStatus,
     Method,
+    PaymentAccount,
     PaymentRow,
     PaymentTransaction,
     RepaymentReason,
@@ -173,14 +174,19 @@ class DisputeClosed(TypedDict):
     status: DisputeStatus
 
 
-class PaymentAccountChanged(TypedDict):
-    """The state of an organization's account at a gateway, as each of its events has it."""
+class AccountChanged(TypedDict):
+    """The account of an organization at a gateway, and whether it may charge and pay out."""
 
-    organization_id: int
+    payment_gateway: str
+    gateway_account: str | None
     status: AccountStatus
-    charges_enabled: bool
     live: bool
     currency: str | None
+    charges_enabled: bool
+    payouts_enabled: bool
+
+
+_ACCOUNT_FIELDS = tuple(AccountChanged.__annotations__)
 
 
 class SavedCardChanged(TypedDict):
@@ -211,10 +217,10 @@ SHAPES: Shapes = {
     "payments.platform_fee.changed.v1": change(PlatformFeeChanged),
     "payments.dispute.opened.v1": new_row(DisputeOpened),
     "payments.dispute.closed.v1": change(DisputeClosed),
-    "payments.payment_account.created.v1": new_row(PaymentAccountChanged),
-    "payments.payment_account.connected.v1": change(PaymentAccountChanged),
-    "payments.payment_account.updated.v1": change(PaymentAccountChanged),
-    "payments.payment_account.disconnected.v1": change(PaymentAccountChanged),
+    "payments.payment_account.created.v1": new_row(AccountChanged),
+    "payments.payment_account.connected.v1": change(AccountChanged),
+    "payments.payment_account.updated.v1": change(AccountChanged),
+    "payments.payment_account.disconnected.v1": change(AccountChanged),
     "payments.saved_card.created.v1": new_row(),
     "payments.saved_card.requires_action.v1": change(SavedCardChanged),
     "payments.saved_card.activated.v1": change(SavedCardChanged),
@@ -232,3 +238,8 @@ def payment_fields(payment: PaymentRow) -> dict[str, Any]:
 def announce(session: AsyncSession, action: str, payment: PaymentTransaction, **more: Any) -> None:
     """Record a change of a payment; its event has the fields of `Payment` and `more`."""
     record(session, action, payment, **{**payment_fields(row_of(payment)), **more})
+
+
+def announce_account(session: AsyncSession, action: str, account: PaymentAccount) -> None:
+    """Record a change of an account; its event has the fields of `AccountChanged`."""
+    record(session, action, account, **{name: getattr(account, name) for name in _ACCOUNT_FIELDS})

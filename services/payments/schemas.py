@@ -4,12 +4,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from services.payments.models import Method, RepaymentReason, RepaymentStatus
+from services.payments.models import AccountStatus, Method, RepaymentReason, RepaymentStatus
 from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, Currency, KnownTimeZone, RequestBody, ServiceData, Text
 from shared.money import Money, amount_schema
+from shared.public_addresses import check_web_address
 
 Price = Annotated[Money, Field(ge=0)]
 RefundAmount = Annotated[Money, Field(gt=0), amount_schema(minimum=0.01, maximum=9_999_999_999.99)]
@@ -95,6 +96,8 @@ class NextAction(BaseModel):
 
 class FailureRead(BaseModel):
     """Why a payment failed, as the gateway reported it."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     code: str
     message: str
@@ -289,6 +292,79 @@ class SavedCardRead(BaseModel):
     next_action: NextAction | None
     created_at: datetime
     removed_at: datetime | None
+
+
+WebAddress = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=2000),
+    AfterValidator(check_web_address),
+    Field(json_schema_extra={"format": "uri", "pattern": r"^https?://[^/?#@\\\s]+([/?#]|$)"}),
+]
+"""An address that a browser is sent to. It may be on a private network: nothing is fetched here."""
+
+
+class PaymentAccountConnect(RequestBody):
+    """The addresses to which the payment gateway sends the owner of the account.
+
+    `return_url` is for the end of the onboarding, `refresh_url` for a link that is not valid any
+    more (default: `return_url`). Outside of test mode they begin with https. `country` is the
+    organization's; it can be chosen only once.
+    """
+
+    return_url: WebAddress
+    refresh_url: WebAddress | None = None
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None
+
+
+class PaymentAccountRead(BaseModel):
+    """An organization's account at a payment gateway.
+
+    `requirements` and `disabled_reason` are in the gateway's words, `problem` is a sentence about
+    what staff must do, or null.
+    """
+
+    id: int
+    organization_id: int
+    payment_gateway: str
+    gateway_account: str | None
+    status: AccountStatus
+    live: bool
+    country: str | None
+    currency: str | None
+    charges_enabled: bool
+    payouts_enabled: bool
+    requirements: list[str]
+    disabled_reason: str | None
+    problem: str | None
+    created_at: datetime
+    disconnected_at: datetime | None
+
+
+class PaymentAccountLinkRead(BaseModel):
+    """An account with a link to its onboarding, which can be opened once until it expires."""
+
+    account: PaymentAccountRead
+    url: str
+    expires_at: datetime
+
+
+class PaymentMethodRead(BaseModel):
+    """A method of payment, with what a payer's browser needs if its gateway is `online`.
+
+    `account` is the connected account for which the browser makes card tokens, null for the
+    installation's own. `reason` is set when the method is not available.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    method: Method
+    gateway: str
+    available: bool
+    online: bool
+    publishable_key: str | None
+    account: str | None
+    live: bool | None
+    reason: FailureRead | None
 
 
 class InvoiceLine(BaseModel):

@@ -52,7 +52,13 @@ class Settings(ServiceSettings):
         return tuple(require_known(name) for name in gateways)
 
     def open_gateways(self) -> Gateways:
-        """Return the gateways, connected to nothing yet."""
+        """Return the gateways, not connected yet; raises SystemExit for a missing setting."""
         by_method = {str(method): name for method, name in self.gateways.items()}
         # A payment of nothing is recorded by hand, whatever gateway its method has.
-        return Gateways.open(by_method, {BY_HAND, *self.former_gateways}, accounts=self.accounts)
+        former = {BY_HAND, *self.former_gateways}
+        gateways = Gateways.open(by_method, former, accounts=self.accounts)
+        try:
+            gateways.require_connections()
+        except ValueError as error:
+            raise SystemExit(f"{error}.\ndocs/settings.md lists the settings.") from None
+        return gateways

@@ -6,6 +6,7 @@ from services.payments.app import NAME
 from services.payments.events import CATALOGUE, LISTENERS
 from services.payments.handlers import FALLBACKS, queues_of
 from services.payments.service import saved_cards, webhooks
+from services.payments.service.account_refreshes import AccountRefresher
 from services.payments.service.reconciliation import Deadlines, Reconciler
 from services.payments.settings import Settings
 from shared.consumer import consumers_of
@@ -24,6 +25,7 @@ UNFINISHED_EVERY = 5.0
 REFUNDS_EVERY = 2.0
 CLOSED_EVERY = 60.0
 REPAYMENTS_EVERY = 15.0
+ACCOUNTS_EVERY = 60.0
 CATCH_UP_EVERY = 300.0
 DELETE_EVERY = 3600.0
 
@@ -43,6 +45,7 @@ def create_worker(settings: Settings) -> Worker:
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
     gateways = settings.open_gateways()
     reconciler = Reconciler(transactions, gateways, deadlines_of(settings))
+    refresher = AccountRefresher(transactions, gateways)
 
     async def process_webhooks() -> None:
         await webhooks.process_due(transactions, gateways)
@@ -77,6 +80,7 @@ def create_worker(settings: Settings) -> Worker:
             Timer("saved_cards", UNFINISHED_EVERY, settle_cards),
             Timer("closed", CLOSED_EVERY, reconciler.end_closed),
             Timer("repayments", REPAYMENTS_EVERY, reconciler.count_repayments),
+            Timer("accounts", ACCOUNTS_EVERY, refresher.refresh_due),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
             Timer("missing_gateways", CATCH_UP_EVERY, reconciler.report_missing_gateways),
             Timer("forget_webhook_bodies", DELETE_EVERY, delete_webhook_bodies),

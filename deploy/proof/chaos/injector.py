@@ -19,8 +19,14 @@ BETWEEN_FAULTS = (0.3, 1.5)
 BETWEEN_POINTS_LATER = (10.0, 24.0)
 BETWEEN_FAULTS_LATER = (1.0, 5.0)
 """The pauses after every fault occurred once. With shorter ones the system would do no work."""
-SLOW_POINTS = frozenset({"founding.settling"})
-"""Points that are passed only a minute after a crash. They are ordered once, without waiting."""
+CONNECTION_POINTS = frozenset(
+    f"account.{name}"
+    for name in ("opened", "created", "connected", "linked", "disconnected", "read")
+)
+"""Points of connecting an organization's account, which no user of a run does."""
+SLOW_POINTS = frozenset({"founding.settling"}) | CONNECTION_POINTS
+"""Points that are passed only a minute after a crash, or not at all. They are ordered once, without
+waiting."""
 
 
 class Injector:

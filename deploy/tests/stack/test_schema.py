@@ -53,6 +53,7 @@ REFUSED_BY_MEANING = {
     f"GET {_ORGANIZATION}/audit-logs/export": "`bom` is for CSV alone",
     "GET /api/admin/audit-logs/export": "`bom` is for CSV alone",
     "GET /api/admin/audit-logs/verify": "a range is of one organization's chain",
+    f"POST {_ORGANIZATION}/payment-account": "addresses of web pages",
     "POST /api/payments/webhooks/{gateway_name}": "only the payment gateway can sign",
     "POST /api/payments/webhooks/{gateway_name}/connect": "only the payment gateway can sign",
 }

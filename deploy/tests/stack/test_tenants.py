@@ -105,6 +105,7 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
 
 anon client neighb therap staff  with owner stranger admin  /api/payments
  401    200    200    200   200     -   200      200   200  GET    /my
+ 401    200    200    200   200     -   200      404   200  GET    /methods
  401    200    404    404   404   200   200      404   200  GET    /{payment_id}  view_payments manage_payments
  401    200    404    404   404   403   403      404   403  POST   /{payment_id}/confirm  view_payments manage_payments
  401    200    404    404   404   200   200      404   200  GET    /{payment_id}/invoice  view_payments manage_payments
@@ -122,6 +123,11 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  POST   /{payment_id}/mark-paid  manage_payments
  401    403    403    403   403   200   200      404   200  GET    /{payment_id}/refunds  view_payments manage_payments
  401    403    403    403   403   201   201      404   201  POST   /{payment_id}/refunds  manage_payments
+
+anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/payment-account
+ 401    403    403    403   403   409   409      404   409  GET      view_payments manage_payments
+ 401    403    403    403   403   409   409      404   409  POST     manage_payments
+ 401    403    403    403   403   409   409      404   409  DELETE   manage_payments
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/invoices
  401    403    403    403   403   200   200      404   200  GET      view_payments manage_payments

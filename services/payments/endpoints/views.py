@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from services.payments.gateways import smallest_unit
+from services.payments.gateways import MESSAGES_FOR_STAFF, smallest_unit
 from services.payments.models import Status
 from services.payments.queries import PaymentBalance
 from services.payments.schemas import (
@@ -13,9 +13,11 @@ from services.payments.schemas import (
     DayTotal,
     FailureRead,
     NextAction,
+    PaymentAccountRead,
     PaymentRead,
     PaymentState,
 )
+from services.payments.service.account_connections import ConnectedAccount
 from services.payments.service.payments import NumberedRow, PaymentView
 from shared import csv_files
 from shared.money import CENT
@@ -62,7 +64,12 @@ def payment_read(view: PaymentView) -> PaymentRead:
         disputed_amount=payment.disputed_amount,
         platform_fee=payment.platform_fee if view.is_staff else None,
         description=payment.description,
-        failure=_failure(payment.failure_code, payment.failure_message),
+        failure=_failure(
+            payment.failure_code,
+            MESSAGES_FOR_STAFF.get(payment.failure_code or "", payment.failure_message)
+            if view.is_staff
+            else payment.failure_message,
+        ),
         quarantine_reason=payment.quarantine_reason if view.is_staff else None,
         note=payment.note if view.is_staff else None,
         next_action=next_action if view.is_payer else None,
@@ -82,6 +89,14 @@ def _next_action(
     """Return what the payer must do; None once the voucher was cancelled."""
     waits = status == Status.REQUIRES_ACTION and void_requested_at is None
     return NextAction.model_validate(action) if waits and action is not None else None
+
+
+def account_read(view: ConnectedAccount) -> PaymentAccountRead:
+    """Return an account at a gateway as staff see it."""
+    account = view.account
+    fields = PaymentAccountRead.model_fields.keys() - {"problem"}
+    values = {name: getattr(account, name) for name in fields}
+    return PaymentAccountRead(**values, problem=view.problem)
 
 
 def payment_state(balance: PaymentBalance) -> PaymentState:

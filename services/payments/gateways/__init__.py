@@ -11,10 +11,22 @@ from importlib.util import find_spec
 from typing import cast
 
 from services.payments.gateways.card_storage import CardOrder, CardStorage
+from services.payments.gateways.connecting import (
+    AccountLink,
+    AccountOrder,
+    CannotDisconnect,
+    ConnectingGateway,
+)
 from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.minor_units import smallest_unit
 from services.payments.gateways.protocol import (
+    ACCOUNT_CANNOT_CHARGE,
+    CURRENCY_NOT_SUPPORTED,
     INSTALLATION_ACCOUNT,
+    MESSAGES_FOR_STAFF,
+    AccountNotAccessible,
+    AccountReport,
+    BrowserGateway,
     CardOutcome,
     CardReport,
     ChargeOrder,
@@ -37,14 +49,24 @@ from services.payments.gateways.protocol import (
 )
 
 __all__ = [
+    "ACCOUNT_CANNOT_CHARGE",
     "BY_HAND",
+    "CURRENCY_NOT_SUPPORTED",
     "INSTALLATION_ACCOUNT",
+    "MESSAGES_FOR_STAFF",
+    "AccountLink",
     "AccountMode",
+    "AccountNotAccessible",
+    "AccountOrder",
+    "AccountReport",
+    "BrowserGateway",
+    "CannotDisconnect",
     "CardOrder",
     "CardOutcome",
     "CardReport",
     "CardStorage",
     "ChargeOrder",
+    "ConnectingGateway",
     "DisputeOutcome",
     "DisputeReport",
     "Failure",
@@ -146,6 +168,24 @@ class Gateways:
     def card_storage(self, name: str) -> CardStorage | None:
         """Return the storage of cards of a gateway, or None if it stores no cards."""
         return getattr(self._by_name.get(name), "cards", None)
+
+    def connecting(self) -> list[ConnectingGateway]:
+        """Return the gateways of methods of payment that can connect accounts."""
+        gateways = dict.fromkeys(self._by_method.values())
+        return [gateway for gateway in gateways if isinstance(gateway, ConnectingGateway)]
+
+    def require_connections(self) -> None:
+        """Raise ValueError if new payments would need accounts that no gateway can connect."""
+        if self.accounts is AccountMode.INSTALLATION:
+            return
+        for method, gateway in self._by_method.items():
+            if isinstance(gateway, ConnectingGateway):
+                gateway.require_connections()
+            elif gateway.name in self._online:
+                raise ValueError(
+                    f"PAYMENTS_ACCOUNTS: organization needs a gateway that connects accounts, and "
+                    f"{gateway.name}, the gateway of {method}, does not"
+                )
 
     def all_online(self) -> list[OnlineGateway]:
         """Return every gateway that charges by itself."""

@@ -152,7 +152,27 @@ class CardReport:
     next_action: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
-WebhookReport = PaymentReport | RefundReport | DisputeReport | CardReport
+@dataclass(frozen=True, slots=True)
+class AccountReport:
+    """A gateway's report of one connected account.
+
+    `requirements` lists, in the gateway's words, what it wants to know of the organization now.
+    `disabled_reason` is why the account may not charge. `is_connected` is False in the report that
+    the installation was disconnected from the account; the other fields mean nothing then.
+    """
+
+    gateway_id: str
+    charges_enabled: bool = False
+    payouts_enabled: bool = False
+    requirements: tuple[str, ...] = ()
+    disabled_reason: str | None = None
+    country: str | None = None
+    currency: str | None = None
+    live: bool = False
+    is_connected: bool = True
+
+
+WebhookReport = PaymentReport | RefundReport | DisputeReport | CardReport | AccountReport
 """What a webhook may report."""
 
 
@@ -215,12 +235,47 @@ CARD_TOKEN_UNKNOWN = Failure(
 )
 """The failure that every gateway reports for a token without a card: no card was declined."""
 
+ACCOUNT_CANNOT_CHARGE = Failure(
+    "cards_not_available",
+    "The organization cannot take card payments at present. Choose another method of payment.",
+)
+"""The failure that every gateway reports for an account that may not charge: nothing was charged
+and no card was declined."""
+
+
+def currency_not_supported(currency: str) -> Failure:
+    """Return the failure that a gateway reports for an account that cannot charge a currency."""
+    return Failure(
+        CURRENCY_NOT_SUPPORTED,
+        f"The organization cannot take card payments in {currency}. Choose another method of"
+        " payment.",
+    )
+
+
+CURRENCY_NOT_SUPPORTED = "currency_not_supported"
+
+MESSAGES_FOR_STAFF: Mapping[str, str] = {
+    ACCOUNT_CANNOT_CHARGE.code: (
+        "The organization's account at the payment gateway could not charge. Its state shows what"
+        " it lacks."
+    ),
+    CURRENCY_NOT_SUPPORTED: (
+        "The organization's account at the payment gateway cannot charge this currency. Enable it"
+        " there, or sell in a currency of the account's country."
+    ),
+}
+"""What staff read instead of the message to the payer, by the code of a failure."""
+
 
 class GatewayUnavailable(Exception):
     """The gateway did not answer, or refused for a reason that is not the payer's.
 
     Whether the request had its effect is unknown: ask again before repeating it.
     """
+
+
+class AccountNotAccessible(GatewayUnavailable):
+    """The gateway does not let this installation use a connected account, or not any more."""
 
 
 class GatewayRefused(Exception):
@@ -321,3 +376,13 @@ class OnlineGateway(Gateway, Protocol):
     def read(self, body: bytes) -> WebhookReport | None:
         """Return what a verified webhook reports, or None when we do not use it."""
         ...
+
+
+@runtime_checkable
+class BrowserGateway(OnlineGateway, Protocol):
+    """A gateway for which a payer's browser makes the tokens of cards, with a key of its own.
+
+    `publishable_key` is None if the operator has not set it: only API clients can pay then.
+    """
+
+    publishable_key: str | None

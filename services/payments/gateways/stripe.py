@@ -14,14 +14,12 @@ from urllib.parse import quote
 import httpx
 import stripe
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from stripe import StripeClient, StripeError, WebhookSignature
 from stripe.params import RefundCreateParams
 
 from services.payments.gateways import stripe_objects
 from services.payments.gateways.minor_units import NotInMinorUnits, to_minor
 from services.payments.gateways.protocol import (
-    CARD_TOKEN_UNKNOWN,
     ChargeOrder,
     Failure,
     GatewayAccount,
@@ -34,10 +32,13 @@ from services.payments.gateways.protocol import (
     WebhookRefused,
     WebhookReport,
 )
+from services.payments.gateways.stripe_accounts import StripeAccounts, StripeSettings
 from services.payments.gateways.stripe_cards import CARD_EVENTS, StripeCards, report_of_setup
-from services.payments.gateways.stripe_errors import is_unknown_token, raised
+from services.payments.gateways.stripe_errors import raised, raised_by_preparation, unavailable
 from services.payments.gateways.stripe_http import StripeForms, StripeHttp, options_of
 from shared.settings import load_settings
+
+__all__ = ["API_VERSION", "StripeGateway", "StripeSettings", "open_gateway"]
 
 # By default the library writes an id into the home folder and sends figures about this machine.
 stripe.enable_telemetry = False
@@ -54,18 +55,7 @@ SIGNATURE_HEADER = "stripe-signature"
 PAGE = 100
 
 
-class StripeSettings(BaseSettings):
-    """The settings PAYMENTS_STRIPE_…: docs/settings.md describes each."""
-
-    model_config = SettingsConfigDict(env_prefix="PAYMENTS_STRIPE_", frozen=True, extra="ignore")
-
-    api_base: str = "https://api.stripe.com"
-    api_key: SecretStr
-    webhook_secret: SecretStr
-    connect_webhook_secret: SecretStr | None = None
-
-
-class StripeGateway:
+class StripeGateway(StripeAccounts):
     """Stripe, or a server with the same API at `api_base`."""
 
     name = "stripe"
@@ -74,21 +64,23 @@ class StripeGateway:
         self, settings: StripeSettings, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         key = settings.api_key.get_secret_value()
-        self.live = key.startswith(("sk_live_", "rk_live_"))
         self._secret = settings.webhook_secret
         self._connect_secret = settings.connect_webhook_secret
         self._http = StripeHttp(transport)
         base = settings.api_base.rstrip("/")
-        self._forms = StripeForms(self._http.transport, base, key, API_VERSION)
         # The library must not retry: it would repeat a refund where idempotency keys are unknown.
-        self._stripe = StripeClient(
+        client = StripeClient(
             key,
             base_addresses={"api": base},
             http_client=self._http,
             stripe_version=API_VERSION,
             max_network_retries=0,
         )
-        self.cards = StripeCards(self._stripe, self._forms, self._payment_method)
+        forms = StripeForms(self._http.transport, base, key, API_VERSION)
+        connect_base = settings.connect_base
+        connect_forms = StripeForms(self._http.transport, connect_base, key, API_VERSION)
+        super().__init__(settings, client, forms, connect_forms)
+        self.cards = StripeCards(client, forms, self._payment_method)
 
     async def prepare(self, order: ChargeOrder, token: SecretStr) -> PaymentReport:
         """Create an unconfirmed payment intent; raises GatewayUnavailable and GatewayRefused."""
@@ -106,9 +98,7 @@ class StripeGateway:
         except NotInMinorUnits as error:
             raise GatewayRefused(Failure("amount_invalid", str(error))) from error
         except StripeError as error:
-            if is_unknown_token(error):
-                raise GatewayRefused(CARD_TOKEN_UNKNOWN) from error
-            raise raised(error) from error
+            raise raised_by_preparation(error, order.account.id, order.currency) from error
         return stripe_objects.report_of_intent(intent, order.account.id)
 
     async def _payment_method(self, account: GatewayAccount, token: str) -> str:
@@ -130,8 +120,9 @@ class StripeGateway:
                 f"/v1/payment_intents/{quote(gateway_id, safe='')}/confirm", {}, account=account.id
             )
         except StripeError as error:
-            if isinstance(raised(error), GatewayUnavailable):
-                raise GatewayUnavailable(type(error).__name__) from error
+            cause = raised(error)
+            if isinstance(cause, GatewayUnavailable):
+                raise cause from error
             # Declined, or confirmed before: the intent itself has the reason.
             return await self.look_up(account, gateway_id)
         return stripe_objects.report_of_intent(intent, account.id)
@@ -143,7 +134,7 @@ class StripeGateway:
                 gateway_id, options=options_of(account)
             )
         except StripeError as error:
-            raise GatewayUnavailable(type(error).__name__) from error
+            raise unavailable(error) from error
         return stripe_objects.report_of_intent(intent.to_dict(), account.id)
 
     async def cancel(self, account: GatewayAccount, gateway_id: str) -> PaymentReport:
@@ -153,8 +144,9 @@ class StripeGateway:
                 gateway_id, options=options_of(account)
             )
         except StripeError as error:
-            if isinstance(raised(error), GatewayUnavailable):
-                raise GatewayUnavailable(type(error).__name__) from error
+            cause = raised(error)
+            if isinstance(cause, GatewayUnavailable):
+                raise cause from error
             return await self.look_up(account, gateway_id)
         return stripe_objects.report_of_intent(intent.to_dict(), account.id)
 
@@ -188,7 +180,7 @@ class StripeGateway:
             # A 404 of a proxy is not Stripe's answer.
             if isinstance(error, stripe.InvalidRequestError) and error.http_status == 404:
                 raise GatewayRefused(UNKNOWN) from error
-            raise GatewayUnavailable(type(error).__name__) from error
+            raise unavailable(error) from error
         return [stripe_objects.report_of_refund(refund, account.id) for refund in refunds]
 
     async def refunds_since(
@@ -202,7 +194,7 @@ class StripeGateway:
                     return
                 yield stripe_objects.report_of_refund(refund.to_dict(), account.id)
         except StripeError as error:
-            raise GatewayUnavailable(type(error).__name__) from error
+            raise unavailable(error) from error
 
     async def events_since(
         self, account: GatewayAccount, instant: datetime
@@ -219,7 +211,7 @@ class StripeGateway:
                 body = json.dumps({**event.to_dict(), "account": account.id}).encode()
                 yield WebhookNotice(event.id, event.type, signed_at, account.id), body
         except StripeError as error:
-            raise GatewayUnavailable(type(error).__name__) from error
+            raise unavailable(error) from error
 
     def verify(
         self, body: bytes, headers: Mapping[str, str], moment: datetime, *, connected: bool = False

@@ -13,16 +13,14 @@ from stripe import StripeClient, StripeError
 
 from services.payments.gateways.card_storage import CardOrder
 from services.payments.gateways.protocol import (
-    CARD_TOKEN_UNKNOWN,
     CardOutcome,
     CardReport,
     Failure,
     GatewayAccount,
-    GatewayRefused,
     GatewayUnavailable,
     WebhookRefused,
 )
-from services.payments.gateways.stripe_errors import is_unknown_token, raised
+from services.payments.gateways.stripe_errors import raised, raised_by_preparation, unavailable
 from services.payments.gateways.stripe_http import StripeForms, options_of
 from services.payments.gateways.stripe_objects import next_action_of, our_id
 
@@ -78,9 +76,7 @@ class StripeCards:
                 idempotency_key=f"carnet-card-{order.card_id}-{method}",
             )
         except StripeError as error:
-            if is_unknown_token(error):
-                raise GatewayRefused(CARD_TOKEN_UNKNOWN) from error
-            raise raised(error) from error
+            raise raised_by_preparation(error, order.account.id) from error
         return report_of_setup(intent, order.account.id)
 
     async def confirm(self, account: GatewayAccount, setup_id: str) -> CardReport:
@@ -88,8 +84,9 @@ class StripeCards:
         try:
             await self._stripe.v1.setup_intents.confirm_async(setup_id, {}, options_of(account))
         except StripeError as error:
-            if isinstance(raised(error), GatewayUnavailable):
-                raise GatewayUnavailable(type(error).__name__) from error
+            cause = raised(error)
+            if isinstance(cause, GatewayUnavailable):
+                raise cause from error
         # The answer of a confirmation does not describe the card.
         return await self.look_up(account, setup_id)
 
@@ -100,7 +97,7 @@ class StripeCards:
                 setup_id, {"expand": ["payment_method"]}, options_of(account)
             )
         except StripeError as error:
-            raise GatewayUnavailable(type(error).__name__) from error
+            raise unavailable(error) from error
         return report_of_setup(intent.to_dict(), account.id)
 
     async def cancel(self, account: GatewayAccount, setup_id: str) -> CardReport:
@@ -108,8 +105,9 @@ class StripeCards:
         try:
             await self._stripe.v1.setup_intents.cancel_async(setup_id, {}, options_of(account))
         except StripeError as error:
-            if isinstance(raised(error), GatewayUnavailable):
-                raise GatewayUnavailable(type(error).__name__) from error
+            cause = raised(error)
+            if isinstance(cause, GatewayUnavailable):
+                raise cause from error
         return await self.look_up(account, setup_id)
 
     async def remove(self, account: GatewayAccount, method_id: str) -> None:
@@ -119,7 +117,7 @@ class StripeCards:
         except StripeError as error:
             # Stripe refuses a card that is detached already, or whose account is gone.
             if not isinstance(error, (stripe.InvalidRequestError, stripe.PermissionError)):
-                raise GatewayUnavailable(type(error).__name__) from error
+                raise unavailable(error) from error
 
 
 def report_of_setup(intent: Mapping[str, Any], account: str | None) -> CardReport:

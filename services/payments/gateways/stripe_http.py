@@ -145,7 +145,7 @@ def error_of(status: int, answer: Any) -> StripeError:
     if status in (400, 402, 404):
         kind = stripe.CardError if status == 402 else stripe.InvalidRequestError
         return kind(message, details.get("param"), code, http_status=status)
-    return _ERRORS.get(status, stripe.APIError)(message, http_status=status)
+    return _ERRORS.get(status, stripe.APIError)(message, http_status=status, code=code)
 
 
 def _without_answer(error: Exception) -> StripeError:

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.payments.gateways.minor_units import from_minor
 from services.payments.gateways.protocol import (
+    AccountReport,
     DisputeOutcome,
     DisputeReport,
     Failure,
@@ -43,6 +44,8 @@ _DISPUTE_EVENTS = frozenset(
     f"charge.dispute.{what}"
     for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
 )
+_DISCONNECTION = "account.application.deauthorized"
+_ACCOUNT_EVENTS = frozenset({"account.updated", _DISCONNECTION})
 # https://docs.stripe.com/api/disputes/object#dispute_object-status. A warning is an inquiry: no
 # money moved, and none moves when it is closed. Every other status is still open.
 _DISPUTE: Mapping[str, DisputeOutcome] = {
@@ -178,9 +181,34 @@ def report_of_dispute(dispute: Mapping[str, Any], account: str | None) -> Disput
     )
 
 
-def report_of_event(
-    event: Mapping[str, Any],
-) -> WebhookReport | None:
+def report_of_account(account: Mapping[str, Any], *, live: bool) -> AccountReport:
+    """Return the report of a connected account: https://docs.stripe.com/api/accounts/object."""
+    wants: Mapping[str, Any] = account.get("requirements") or {}
+    due = [*(wants.get("past_due") or ()), *(wants.get("currently_due") or ())]
+    currency = account.get("default_currency")
+    return AccountReport(
+        gateway_id=str(account["id"]),
+        charges_enabled=bool(account.get("charges_enabled")),
+        payouts_enabled=bool(account.get("payouts_enabled")),
+        requirements=tuple(dict.fromkeys(map(str, due))),
+        disabled_reason=wants.get("disabled_reason"),
+        country=account.get("country"),
+        currency=str(currency).upper() if currency else None,
+        live=live,
+    )
+
+
+def _report_of_account_event(event: Mapping[str, Any]) -> AccountReport | None:
+    """Return the report of an event about an account; None for the installation's own account."""
+    account, live = account_of(event), bool(event.get("livemode"))
+    if account is None:
+        return None
+    if event["type"] == _DISCONNECTION:
+        return AccountReport(account, live=live, is_connected=False)
+    return report_of_account({**event["data"]["object"], "id": account}, live=live)
+
+
+def report_of_event(event: Mapping[str, Any]) -> WebhookReport | None:
     """Return what an event reports, or None; raises WebhookRefused."""
     kind, content = str(event["type"]), event["data"]["object"]
     account = account_of(event)
@@ -193,6 +221,8 @@ def report_of_event(
             return report_of_refund(content, account)
         if kind in _DISPUTE_EVENTS:
             return report_of_dispute(content, account)
+        if kind in _ACCOUNT_EVENTS:
+            return _report_of_account_event(event)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise WebhookRefused("the event lacks what its type should have") from error
     return None

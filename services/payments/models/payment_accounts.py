@@ -15,7 +15,7 @@ class AccountStatus(StrEnum):
     """The state of an organization's account at a gateway."""
 
     CONNECTING = "connecting"  # the gateway is asked to create it
-    CONNECTED = "connected"
+    CONNECTED = "connected"  # it exists; `charges_enabled` states whether it may charge
     DISCONNECTED = "disconnected"  # by its owner, by staff, or closed by the gateway
 
 
@@ -52,6 +52,11 @@ class PaymentAccount(Entity, Base):
             "caught_up_at",
             postgresql_where=text("status = 'connected'"),
         ),
+        Index(
+            "ix_payment_accounts_refresh_at",
+            "refresh_at",
+            postgresql_where=text("status <> 'disconnected'"),
+        ),
     )
     entity_type = "payment_account"
 
@@ -68,3 +73,5 @@ class PaymentAccount(Entity, Base):
     disabled_reason: Mapped[str | None]
     disconnected_at: Mapped[datetime | None]
     caught_up_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+    refresh_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+    """When its state is to be read at the gateway again; null is at once."""

@@ -1,11 +1,24 @@
 """Queries of organizations' accounts at gateways."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, bindparam, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.payments.models import AccountStatus, PaymentAccount, PlatformFee
+from services.payments.errors import PaymentAccountNotFound
+from services.payments.models import (
+    UNFINISHED,
+    AccountStatus,
+    PaymentAccount,
+    PaymentTransaction,
+    PlatformFee,
+    Refund,
+    RefundStatus,
+    SellerChanges,
+)
+from shared.connections import execute_early
 
 ChargingRow = Row[str | None, Decimal, Decimal, str | None]
 """An account that may charge, and the parts of its organization's fee rate; null without one."""
@@ -46,3 +59,110 @@ async def has_account(
         PaymentAccount.organization_id == organization_id,
     )
     return await session.scalar(statement) is not None
+
+
+async def lock_organization_accounts(session: AsyncSession, organization_id: int) -> None:
+    """Keep other transactions from adding an account of the organization."""
+    key = f"payment_account/{int(organization_id)}"
+    lock = f"SELECT pg_advisory_xact_lock(hashtextextended('{key}', 3))"
+    await execute_early(session, lock)
+
+
+async def lock_current_account(
+    session: AsyncSession, gateway: str, organization_id: int
+) -> PaymentAccount | None:
+    """Return an organization's account that is not disconnected, locked, or None."""
+    statement = select(PaymentAccount).where(
+        PaymentAccount.organization_id == organization_id,
+        PaymentAccount.payment_gateway == gateway,
+        PaymentAccount.status != AccountStatus.DISCONNECTED,
+    )
+    return await session.scalar(statement.with_for_update())
+
+
+async def lock_account(session: AsyncSession, account_id: int) -> PaymentAccount:
+    """Return an account, locked; raises PaymentAccountNotFound."""
+    account = await session.get(
+        PaymentAccount, account_id, with_for_update=True, populate_existing=True
+    )
+    if account is None:
+        raise PaymentAccountNotFound
+    return account
+
+
+async def find_latest_account(
+    session: AsyncSession, gateway: str, organization_id: int
+) -> PaymentAccount | None:
+    """Return an organization's newest account at a gateway, disconnected or not, or None."""
+    statement = select(PaymentAccount).where(
+        PaymentAccount.organization_id == organization_id,
+        PaymentAccount.payment_gateway == gateway,
+    )
+    return await session.scalar(statement.order_by(PaymentAccount.id.desc()).limit(1))
+
+
+async def find_account_by_gateway_id(
+    session: AsyncSession, gateway: str, gateway_account: str
+) -> PaymentAccount | None:
+    """Return the account that has this id at a gateway, or None."""
+    return await session.scalar(
+        select(PaymentAccount).where(
+            PaymentAccount.payment_gateway == gateway,
+            PaymentAccount.gateway_account == gateway_account,
+        )
+    )
+
+
+async def lock_accounts_to_refresh(
+    session: AsyncSession, gateway: str, moment: datetime, limit: int, *, live: bool
+) -> Sequence[PaymentAccount]:
+    """Return accounts whose state is to be read again, locked, longest due first."""
+    statement = (
+        select(PaymentAccount)
+        .where(
+            PaymentAccount.payment_gateway == gateway,
+            PaymentAccount.live == live,
+            PaymentAccount.status != AccountStatus.DISCONNECTED,
+            or_(PaymentAccount.refresh_at.is_(None), PaymentAccount.refresh_at <= moment),
+        )
+        .order_by(PaymentAccount.refresh_at.asc().nulls_first())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def has_unfinished_business(session: AsyncSession, gateway: str, account: str) -> bool:
+    """Return whether a payment or a refund on an account has not ended."""
+    payment = PaymentTransaction
+    on_account = (payment.payment_gateway == gateway, payment.gateway_account == account)
+    statement = select(
+        or_(
+            exists().where(*on_account, payment.status.in_(UNFINISHED)),
+            exists().where(
+                *on_account,
+                Refund.transaction_id == payment.id,
+                Refund.status == RefundStatus.PENDING,
+            ),
+        )
+    )
+    return bool(await session.scalar(statement))
+
+
+async def find_organization_email(session: AsyncSession, organization_id: int) -> str | None:
+    """Return an organization's e-mail address, as far as payments knows it, or None."""
+    email_of_latest_seller = (
+        select(PaymentTransaction.seller["email"].astext)
+        .where(PaymentTransaction.organization_id == organization_id)
+        .order_by(PaymentTransaction.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    present_email = (
+        select(SellerChanges.changes["email"].astext)
+        .where(SellerChanges.organization_id == organization_id)
+        .scalar_subquery()
+    )
+    statement = select(func.coalesce(present_email, email_of_latest_seller))
+    email: str | None = await session.scalar(statement)
+    return email

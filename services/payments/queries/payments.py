@@ -10,11 +10,13 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Row,
+    Text,
     and_,
     bindparam,
     case,
     extract,
     func,
+    literal,
     or_,
     select,
     union,
@@ -22,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import PaymentNotFound
-from services.payments.gateways import BY_HAND
+from services.payments.gateways import BY_HAND, MESSAGES_FOR_STAFF
 from services.payments.models import (
     UNFINISHED,
     Invoice,
@@ -214,7 +216,13 @@ _AWAITS_PAYER = and_(
 )
 _FAILURE = {
     "code": PaymentTransaction.failure_code,
-    "message": func.coalesce(PaymentTransaction.failure_message, ""),
+    "message": case(
+        *(
+            (and_(_IS_STAFF, PaymentTransaction.failure_code == code), literal(message, Text))
+            for code, message in MESSAGES_FOR_STAFF.items()
+        ),
+        else_=func.coalesce(PaymentTransaction.failure_message, ""),
+    ),
 }
 _HAS_FAILED = PaymentTransaction.failure_code.is_not(None)
 _FIELDS = {

@@ -17,6 +17,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from services.payments import access, queries
 from services.payments.errors import CardsNotAvailable, FirstCardUnderWay, PaymentNotPending
 from services.payments.gateways import (
+    AccountNotAccessible,
     ChargeOrder,
     GatewayAccount,
     GatewayRefused,
@@ -30,7 +31,7 @@ from services.payments.schemas import ChargeCreate
 from services.payments.service import intents, payment_accounts, payments
 from services.payments.service.intents import Preparation
 from services.payments.service.payments import NumberedRow, PaymentView, view_of
-from services.payments.states import fail
+from services.payments.states import fail, quarantine
 from shared.actors import Actor
 from shared.errors import Invalid, ServiceUnavailable
 from shared.failpoints import failpoint
@@ -42,6 +43,10 @@ log = structlog.get_logger(__name__)
 CONFIRM_FIRST = (
     "The payer's bank still checks the first card. Confirm there and call again without a token. To"
     " pay with another card, cancel the voucher and buy a new one."
+)
+
+ACCOUNT_DISCONNECTED = (
+    "the account was disconnected before the outcome was known; its owner finds it at the gateway"
 )
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
@@ -311,6 +316,9 @@ async def _prepare(
         if payment.is_unfinished and payment.gateway_transaction_id is None:
             if isinstance(answer, GatewayRefused):
                 await payments.change_payment(session, payment, fail(answer.failure))
+                await payment_accounts.note_refusal(
+                    session, preparation.gateway, preparation.account, answer.failure
+                )
             else:
                 _store_intent(payment, preparation)
     await intents.cancel_if_unused(preparation, payment.gateway_transaction_id)
@@ -347,9 +355,24 @@ async def refresh(
         report = await gateway.look_up(payment.account, payment.gateway_transaction_id)
     except GatewayUnavailable as error:
         log.warning("gateway_unavailable", step="look_up", cause=str(error))
+        if isinstance(error, AccountNotAccessible):
+            await set_aside(begin, payment.id)
         return None
     await apply_answer(begin, gateway, payment.id, report)
     return report
+
+
+async def set_aside(begin: Begin, payment_id: int) -> None:
+    """Quarantine an unfinished payment on an account that is disconnected.
+
+    Nobody can look it up any more except the account's owner. An account that is not accessible
+    for another reason, as a wrong key of the installation, may be so again.
+    """
+    async with begin() as session:
+        payment = await queries.lock_payment(session, payment_id)
+        if payment.is_unfinished and await payment_accounts.is_disconnected(session, payment):
+            step = quarantine(ACCOUNT_DISCONNECTED, Decimal(0))
+            await payments.change_payment(session, payment, step)
 
 
 async def apply_answer(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pydantic import SecretStr
 
 from services.payments.gateways import (
+    ACCOUNT_CANNOT_CHARGE,
     ChargeOrder,
     GatewayAccount,
     GatewayRefused,
@@ -15,7 +16,6 @@ from services.payments.gateways import (
     OnlineGateway,
     PaymentReport,
 )
-from services.payments.service import payment_accounts
 from shared.failpoints import failpoint
 
 DROP_SECONDS = 2.0
@@ -58,7 +58,7 @@ async def prepare(gateway: OnlineGateway, order: ChargeOrder, token: SecretStr) 
 
 def refuse(gateway: OnlineGateway) -> Preparation:
     """Return the refusal of a payment whose organization has no account that may charge."""
-    return Preparation(gateway, None, GatewayRefused(payment_accounts.CARDS_NOT_AVAILABLE))
+    return Preparation(gateway, None, GatewayRefused(ACCOUNT_CANNOT_CHARGE))
 
 
 async def cancel_if_unused(preparation: Preparation, stored_id: str | None) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import queries
 from services.payments.gateways import (
+    ACCOUNT_CANNOT_CHARGE,
     INSTALLATION_ACCOUNT,
     AccountMode,
     Failure,
@@ -21,12 +22,8 @@ from services.payments.gateways import (
     Gateways,
     OnlineGateway,
 )
-from services.payments.models import NO_FEE, FeeRate, PaymentTransaction
-
-CARDS_NOT_AVAILABLE = Failure(
-    "cards_not_available",
-    "The organization cannot take card payments at present. Choose another method of payment.",
-)
+from services.payments.models import NO_FEE, AccountStatus, FeeRate, PaymentTransaction
+from shared.db import now
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +73,26 @@ async def owns(session: AsyncSession, payment: PaymentTransaction, account: str 
     return await queries.has_account(
         session, payment.payment_gateway, payment.organization_id, account
     )
+
+
+async def note_refusal(
+    session: AsyncSession,
+    gateway: OnlineGateway,
+    account: GatewayAccount | None,
+    failure: Failure,
+) -> None:
+    """Have an account read again soon whose charge was refused because of the account."""
+    if failure.code == ACCOUNT_CANNOT_CHARGE.code and account is not None and account.id:
+        row = await queries.find_account_by_gateway_id(session, gateway.name, account.id)
+        if row is not None:
+            (await queries.lock_account(session, row.id)).refresh_at = now()
+
+
+async def is_disconnected(session: AsyncSession, payment: PaymentTransaction) -> bool:
+    """Return whether a payment is on an account that was disconnected."""
+    if payment.gateway_account is None:
+        return False
+    account = await queries.find_account_by_gateway_id(
+        session, payment.payment_gateway, payment.gateway_account
+    )
+    return account is not None and account.status == AccountStatus.DISCONNECTED

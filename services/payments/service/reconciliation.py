@@ -14,6 +14,7 @@ import structlog
 from services.payments import queries
 from services.payments.gateways import (
     INSTALLATION_ACCOUNT,
+    AccountNotAccessible,
     Failure,
     GatewayNotOpen,
     Gateways,
@@ -115,6 +116,8 @@ class Reconciler:
             report = await gateway.cancel(payment.account, gateway_id)
         except GatewayUnavailable as error:
             log.warning("gateway_unavailable", step="cancel", cause=str(error))
+            if isinstance(error, AccountNotAccessible):
+                await charges.set_aside(self.transactions.system, payment.id)
             return
         if failure is not None and report.outcome is PaymentOutcome.CANCELLED:
             report = replace(report, outcome=PaymentOutcome.FAILED, failure=failure)

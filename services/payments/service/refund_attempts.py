@@ -13,6 +13,8 @@ import structlog
 
 from services.payments import access, queries
 from services.payments.gateways import (
+    AccountNotAccessible,
+    Failure,
     Gateway,
     GatewayRefused,
     Gateways,
@@ -23,7 +25,7 @@ from services.payments.gateways import (
 )
 from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
 from services.payments.schemas import QuotedRefund
-from services.payments.service import refunds
+from services.payments.service import payment_accounts, refunds
 from services.payments.service.charges import Begin
 from shared.actors import Actor
 from shared.db import now
@@ -31,6 +33,12 @@ from shared.failpoints import failpoint
 from shared.work import Work
 
 log = structlog.get_logger(__name__)
+
+ACCOUNT_DISCONNECTED = Failure(
+    "account_disconnected",
+    "The account that was paid is not connected any more. Its owner can refund at the payment"
+    " gateway, and looks there first whether this refund was made.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,8 @@ async def attempt_refund(
         report = await _refund_at_gateway(gateways.named(attempt.gateway), attempt)
     except GatewayUnavailable as error:
         log.warning("gateway_unavailable", step="refund", cause=str(error))
+        if isinstance(error, AccountNotAccessible):
+            await _end_on_disconnected(begin, attempt, refund_id)
     except GatewayRefused as refusal:
         async with begin() as session:
             payment = await queries.lock_payment(session, attempt.payment_id)
@@ -120,6 +130,16 @@ async def attempt_refund(
             payment = await queries.lock_payment(session, attempt.payment_id)
             await refunds.apply_refund_report(session, payment, report)
         failpoint("refund.entered")
+
+
+async def _end_on_disconnected(begin: Begin, attempt: RefundAttempt, refund_id: int) -> None:
+    """Fail a refund on an account that is disconnected: nobody but its owner can make it."""
+    async with begin() as session:
+        payment = await queries.lock_payment(session, attempt.payment_id)
+        refund = await queries.lock_refund(session, refund_id)
+        is_pending = refund is not None and refund.status == RefundStatus.PENDING
+        if refund and is_pending and await payment_accounts.is_disconnected(session, payment):
+            await refunds.fail_refund(session, payment, refund, ACCOUNT_DISCONNECTED)
 
 
 async def _begin_attempt(

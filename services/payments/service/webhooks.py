@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.payments import queries
 from services.payments.errors import GatewayNotFound, WebhookNotVerified
 from services.payments.gateways import (
+    AccountReport,
     CardReport,
     DisputeReport,
     GatewayAccount,
@@ -35,7 +36,14 @@ from services.payments.models import (
     WebhookOutcome,
     row_of,
 )
-from services.payments.service import disputes, payment_accounts, payments, refunds, saved_cards
+from services.payments.service import (
+    account_states,
+    disputes,
+    payment_accounts,
+    payments,
+    refunds,
+    saved_cards,
+)
 from services.payments.states import quarantine
 from services.payments.telemetry import WEBHOOKS
 from shared.db import now
@@ -175,11 +183,15 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
         report = await _with_refunds(transactions, gateway, report)
     elif gateway and isinstance(report, CardReport):
         report = await saved_cards.described(transactions.system, gateways, gateway, report)
+    is_applied = False
+    if gateway and isinstance(report, AccountReport):
+        is_applied = await account_states.apply_account_event(transactions, gateway, report)
     failpoint("webhook.read")
     async with transactions.system() as session:
         waiting = await queries.lock_waiting_webhook(session, webhook_id)
         if waiting is not None:
-            is_applied = gateway and report and await _apply(session, gateway, report)
+            if gateway and report and not isinstance(report, AccountReport):
+                is_applied = await _apply(session, gateway, report)
             _finish(waiting, WebhookOutcome.APPLIED if is_applied else WebhookOutcome.UNCHANGED)
 
 
@@ -199,9 +211,9 @@ async def _with_refunds(
 async def _apply(
     session: AsyncSession,
     gateway: OnlineGateway,
-    report: WebhookReport,
+    report: PaymentReport | RefundReport | DisputeReport | CardReport,
 ) -> bool:
-    """Apply a webhook's report; return whether it changed anything."""
+    """Apply a webhook's report of money or of a card; return whether it changed anything."""
     if isinstance(report, DisputeReport):
         return await disputes.apply_dispute_report(session, gateway, report)
     if isinstance(report, CardReport):

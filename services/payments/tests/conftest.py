@@ -76,6 +76,8 @@ def stripe_settings(stripe_url: str) -> StripeSettings:
         api_key=SecretStr(API_KEY),
         webhook_secret=SecretStr(WEBHOOK_SECRET),
         connect_webhook_secret=SecretStr(CONNECT_WEBHOOK_SECRET),
+        publishable_key="pk_test_payments",
+        client_id="ca_LocalPlatform",
     )
 
 

@@ -136,6 +136,22 @@ class CardIssuer:
         """Change what the gateway thinks of a connected account."""
         await self._post(f"/_test/accounts/{account}", changes)
 
+    async def deauthorize(self, account: str) -> None:
+        """Be the owner of a connected account who removes the installation from it."""
+        await self._post(f"/_test/accounts/{account}/deauthorize", {})
+
+    async def accounts(self) -> list[dict[str, Any]]:
+        """Return the accounts that are connected, newest first."""
+        answer = await self._client.get("/v1/accounts", params={"limit": "100"})
+        accounts: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        return accounts
+
+    async def onboard(self, url: str, outcome: str = "complete") -> str:
+        """Be the owner of an account at the end of a link; return where the browser is sent."""
+        answer = await self._client.post(url, data={"outcome": outcome})
+        assert answer.status_code == 303, answer.text
+        return answer.headers["location"]
+
     async def card(self, number: str) -> str:
         """Return the token of a card, as the card form makes it."""
         card = {"number": number, "exp_month": 12, "exp_year": 2031, "cvc": "123"}

@@ -22,11 +22,15 @@ _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a request is made: its body, what its success consumes, how the body is written."""
+    """How a request is made: its body, what its success consumes, how the body is written.
+
+    `query` has the names of the ids that are parameters of the query.
+    """
 
     body: Body | None = None
     consumes: Consumed | None = None
     form: bool = False
+    query: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def request_of(operation: str, scene: Scene, caller: Caller, ids: Ids) -> Reques
     method, template = operation.split()
     recipe = RECIPES.get(operation, Recipe())
     if recipe.body is None:
-        return Request(method, template, ids, {})
+        params = {name: ids[name] for name in recipe.query}
+        return Request(method, template, ids, {"params": params} if params else {})
     body = recipe.body(scene, caller, ids)
     return Request(method, template, ids, {"data" if recipe.form else "json": body})
 
@@ -193,6 +198,10 @@ RECIPES: dict[str, Recipe] = {
     f"POST {_VOUCHER}/extensions": Recipe(_extension, lambda scene, _: scene.active()),
     f"POST {_VOUCHER}/adjustments/{{adjustment_id}}/reverse": Recipe(
         consumes=lambda scene, _: scene.adjustment()
+    ),
+    "GET /api/payments/methods": Recipe(query=("organization_id",)),
+    f"POST {_ORGANIZATION}/payment-account": Recipe(
+        _constant(return_url="https://console.example/payments")
     ),
     "POST /api/payments/{payment_id}/confirm": Recipe(
         _constant(payment_token="pm_card_visa"), lambda scene, _: scene.unpaid("credit_card")
