@@ -43,12 +43,17 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
                 "CARNET_LOCAL_ADDRESSES": "true",
                 "STRIPE_API_BASE": "http://card-gateway:8420",
                 "STRIPE_API_KEY": "sk_test_local",
-                "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
+                "STRIPE_WEBHOOK_SECRET": _webhook_secret(),
+                "STRIPE_CONNECT_WEBHOOK_SECRET": _webhook_secret(),
+                "STRIPE_PUBLISHABLE_KEY": "pk_test_local",
+                "STRIPE_CLIENT_ID": "ca_LocalPlatform",
             },
         )
         if development
         else (
-            "Stripe's secret key, and the signing secret of the webhook that you create there.",
+            "Stripe's secret key, and the signing secret of the webhook that you create there. For"
+            " accounts of organizations add STRIPE_CONNECT_WEBHOOK_SECRET and STRIPE_CLIENT_ID, and"
+            " STRIPE_PUBLISHABLE_KEY for browsers: docs/payments.md.",
             {"STRIPE_API_KEY": "", "STRIPE_WEBHOOK_SECRET": ""},
         ),
         (
@@ -83,6 +88,10 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
             {f"{name.upper()}_IDEMPOTENCY_SECRET": secrets.token_urlsafe(32) for name in SERVICES},
         ),
     ]
+
+
+def _webhook_secret() -> str:
+    return f"whsec_{secrets.token_hex(24)}"
 
 
 def _password() -> str:

@@ -46,8 +46,18 @@ def webhook_secret(store: SecretStore, settings: StackSettings) -> str:
     """Return the secret that signs the card gateway's webhooks."""
     if settings.stripe is not None:
         return settings.stripe.webhook_secret
-    return settings.webhook_secret or store.get(
-        "stripe_webhook_secret", lambda: f"whsec_{secrets.token_hex(24)}"
+    return settings.webhook_secret or store.get("stripe_webhook_secret", _webhook_secret)
+
+
+def connect_webhook_secret(store: SecretStore, settings: StackSettings) -> str | None:
+    """Return the secret that signs webhooks about connected accounts, None if there is none.
+
+    Only a card gateway of the user's own can lack it.
+    """
+    if settings.stripe is not None:
+        return settings.stripe.connect_webhook_secret
+    return settings.connect_webhook_secret or store.get(
+        "stripe_connect_webhook_secret", _webhook_secret
     )
 
 
@@ -63,6 +73,10 @@ def store_admin(file: Path, email: str, password: str) -> None:
 
 def _password() -> str:
     return secrets.token_urlsafe(24)
+
+
+def _webhook_secret() -> str:
+    return f"whsec_{secrets.token_hex(24)}"
 
 
 def _secret() -> str:

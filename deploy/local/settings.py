@@ -18,6 +18,7 @@ DEFAULT_PORT = 8080
 DEFAULT_DATA = ".carnet"
 DEFAULT_ADMIN_EMAIL = "admin@example.com"
 LOCAL_STRIPE_KEY = "sk_test_local"
+LOCAL_PUBLISHABLE_KEY = "pk_test_local"
 PREPARED_FILE = "prepared.json"
 """In the data folder: the state of the prepared database, with the first administrator."""
 
@@ -29,6 +30,7 @@ class StripeSettings:
     api_base: str
     api_key: str
     webhook_secret: str
+    connect_webhook_secret: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class StackSettings:
     """The broker's address for each user, if its administrator has created them."""
     stripe: StripeSettings | None = None
     webhook_secret: str | None = None
+    connect_webhook_secret: str | None = None
     instances: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -78,6 +81,7 @@ class StackSettings:
             rabbitmq_urls=rabbitmq_urls,
             stripe=_stripe(variables),
             webhook_secret=variables.get("STRIPE_WEBHOOK_SECRET"),
+            connect_webhook_secret=variables.get("STRIPE_CONNECT_WEBHOOK_SECRET"),
             instances=_instances(variables.get("CARNET_INSTANCES", "")),
         )
 
@@ -180,7 +184,12 @@ def _stripe(variables: Mapping[str, str]) -> StripeSettings | None:
             f"STRIPE_API_BASE is set, but {' and '.join(missing)} is not.",
             "Set it too, or unset STRIPE_API_BASE to use the local card gateway.",
         )
-    return StripeSettings(base, variables["STRIPE_API_KEY"], variables["STRIPE_WEBHOOK_SECRET"])
+    return StripeSettings(
+        base,
+        variables["STRIPE_API_KEY"],
+        variables["STRIPE_WEBHOOK_SECRET"],
+        variables.get("STRIPE_CONNECT_WEBHOOK_SECRET"),
+    )
 
 
 def _instances(text: str) -> dict[str, int]:

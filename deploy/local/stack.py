@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.local import credentials
+from deploy.local.card_gateway.call import APPLICATION
 from deploy.local.card_gateway.program import card_gateway_program
 from deploy.local.description import StackDescription, remove_description, write_description
 from deploy.local.disk import require_room, watch_room
@@ -23,7 +24,12 @@ from deploy.local.rabbitmq import check_broker
 from deploy.local.readiness import wait_until_ready
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, one_failure, postgres_of, rabbitmq_of
-from deploy.local.settings import DEFAULT_ADMIN_EMAIL, LOCAL_STRIPE_KEY, StackSettings
+from deploy.local.settings import (
+    DEFAULT_ADMIN_EMAIL,
+    LOCAL_PUBLISHABLE_KEY,
+    LOCAL_STRIPE_KEY,
+    StackSettings,
+)
 from deploy.local.settings_check import check_settings
 from deploy.local.supervisor import Supervisor
 from deploy.local.system import SERVICES, Instance, System, public_keys
@@ -37,6 +43,7 @@ SECRETS_FILE = "secrets.json"
 SEALS_FOLDER = "seals"
 ADMIN_FILE = "admin.json"
 WEBHOOK_PATH = "/api/payments/webhooks/stripe"
+CONNECT_WEBHOOK_PATH = f"{WEBHOOK_PATH}/connect"
 
 Environments = Mapping[str, Mapping[str, str]]
 """Environment variables, by the name of a process or of a service."""
@@ -149,6 +156,8 @@ class Stack:
             self._card_port,
             webhook_url=f"{self.address}{WEBHOOK_PATH}",
             webhook_secret=self.system.stripe_webhook_secret,
+            connect_url=f"{self.address}{CONNECT_WEBHOOK_PATH}",
+            connect_secret=self.system.stripe_connect_webhook_secret,
         )
         await self.supervisor.start(program)
 
@@ -310,6 +319,10 @@ def _system(
         stripe_api_base=stripe.api_base if stripe else f"http://127.0.0.1:{card_port}",
         stripe_api_key=stripe.api_key if stripe else LOCAL_STRIPE_KEY,
         stripe_webhook_secret=credentials.webhook_secret(store, settings),
+        stripe_connect_webhook_secret=credentials.connect_webhook_secret(store, settings),
+        # With an account of the user's own these are in the variables PAYMENTS_STRIPE_….
+        stripe_publishable_key=None if stripe else LOCAL_PUBLISHABLE_KEY,
+        stripe_client_id=None if stripe else APPLICATION,
         instances=tuple(instances),
         extra=extra,
     )

@@ -82,6 +82,9 @@ class System:
     stripe_api_key: str
     stripe_webhook_secret: str
     instances: tuple[Instance, ...]
+    stripe_connect_webhook_secret: str | None = None
+    stripe_publishable_key: str | None = None
+    stripe_client_id: str | None = None
     extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     namespaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The network namespaces of instances that do not run in ours, by their names."""
@@ -169,11 +172,7 @@ class System:
         special = {
             "identity": {"SIGNING_SECRET": self.signing_secret},
             "audit": {"SEALS": self.seals},
-            "payments": {
-                "STRIPE_API_BASE": self.stripe_api_base,
-                "STRIPE_API_KEY": self.stripe_api_key,
-                "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
-            },
+            "payments": self._stripe(),
         }
         values = {
             **self._tokens(),
@@ -186,6 +185,17 @@ class System:
             **special.get(service, {}),
         }
         return {f"{service.upper()}_{name}": value for name, value in values.items()}
+
+    def _stripe(self) -> dict[str, str]:
+        values = {
+            "API_BASE": self.stripe_api_base,
+            "API_KEY": self.stripe_api_key,
+            "WEBHOOK_SECRET": self.stripe_webhook_secret,
+            "CONNECT_WEBHOOK_SECRET": self.stripe_connect_webhook_secret,
+            "PUBLISHABLE_KEY": self.stripe_publishable_key,
+            "CLIENT_ID": self.stripe_client_id,
+        }
+        return {f"STRIPE_{name}": value for name, value in values.items() if value is not None}
 
     def _tokens(self) -> dict[str, str]:
         return {

@@ -20,6 +20,7 @@ from gateway.settings import Settings as GatewaySettings
 from services.audit.settings import RetentionSettings, VerificationSettings
 from services.identity.bootstrap import BootstrapSettings
 from services.identity.settings import Settings as IdentitySettings
+from services.payments.gateways import AccountMode
 from services.payments.gateways.stripe import StripeGateway
 from services.payments.models import Method
 from services.payments.settings import Settings as PaymentsSettings
@@ -183,6 +184,7 @@ def test_a_setting_that_is_passed_on_arrives(
         "PAYMENTS_ACCOUNTS": "organization",
         "PAYMENTS_FORMER_GATEWAYS": '["stripe"]',
         "PAYMENTS_GATEWAYS": '{"credit_card": "manual"}',
+        "PAYMENTS_ACCOUNTS": "organization",
         "PAYMENTS_WEBHOOK_BODIES_DAYS": "30",
         "VOUCHERS_PENDING_HOURS": "48",
         "VOUCHERS_PENDING_DAYS": "14",
@@ -200,12 +202,40 @@ def test_a_setting_that_is_passed_on_arrives(
     assert payments.accounts == "organization"
     assert payments.former_gateways == ("stripe",)
     assert payments.gateways[Method.CREDIT_CARD] == "manual"
+    assert payments.accounts is AccountMode.ORGANIZATION
     assert payments.webhook_bodies_days == 30
     assert isinstance(payments.open_gateways().named("stripe"), StripeGateway)
     vouchers = VouchersSettings()
     assert vouchers.accounts == "organization"
     assert (vouchers.pending_hours, vouchers.pending_days) == (48, 14)
     assert GatewaySettings().cors_origins == ("https://shop.example", "https://app.example")
+
+
+def test_accounts_of_organizations_need_only_one_variable_in_development(
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = generated(development=True) | {"PAYMENTS_ACCOUNTS": "organization"}
+    resolved: Services = resolve(document["services"], given)
+    for name, value in resolved["payments"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    gateway = PaymentsSettings().open_gateways().named("stripe")
+    assert isinstance(gateway, StripeGateway)
+    assert gateway.publishable_key == "pk_test_local"
+    sender = resolved["card-gateway"]["environment"]
+    secret = given["STRIPE_CONNECT_WEBHOOK_SECRET"]
+    assert sender["CARD_GATEWAY_CONNECT_WEBHOOK_SECRET"] == secret
+    assert sender["CARD_GATEWAY_CONNECT_WEBHOOK_URL"].endswith("/webhooks/stripe/connect")
+    assert secret != given["STRIPE_WEBHOOK_SECRET"]
+
+
+def test_without_their_secret_accounts_of_organizations_are_refused(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services["payments"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PAYMENTS_ACCOUNTS", "organization")
+    with pytest.raises(SystemExit, match="STRIPE_CONNECT_WEBHOOK_SECRET: is not set"):
+        PaymentsSettings().open_gateways()
 
 
 def test_the_bootstrap_finds_the_first_admin(

@@ -103,3 +103,18 @@ def test_a_bad_password_is_not_repeated() -> None:
 def test_instances_are_counted_per_service() -> None:
     settings = StackSettings.from_environment({"CARNET_INSTANCES": "vouchers=2, audit=3"})
     assert settings.instances == {"vouchers": 2, "audit": 3}
+
+
+def test_a_card_gateway_of_the_users_own_may_have_a_secret_for_connected_accounts() -> None:
+    given = {
+        "STRIPE_API_BASE": "https://api.stripe.com",
+        "STRIPE_API_KEY": "sk_test_1",
+        "STRIPE_WEBHOOK_SECRET": "whsec_1",
+    }
+    stripe = StackSettings.from_environment(given).stripe
+    assert stripe is not None
+    assert stripe.connect_webhook_secret is None
+    given["STRIPE_CONNECT_WEBHOOK_SECRET"] = "whsec_2"
+    stripe = StackSettings.from_environment(given).stripe
+    assert stripe is not None
+    assert (stripe.webhook_secret, stripe.connect_webhook_secret) == ("whsec_1", "whsec_2")

@@ -11,7 +11,7 @@ from joserfc.jwk import ECKey, KeySet
 
 from deploy.local import credentials
 from deploy.local.secret_store import SecretStore
-from deploy.local.settings import StackSettings
+from deploy.local.settings import StackSettings, StripeSettings
 from deploy.local.stack import Stack
 from deploy.local.system import SERVICES, Instance, System
 from deploy.operate.broker import access
@@ -116,3 +116,29 @@ def test_secrets_are_made_once_and_kept_private(tmp_path: Path) -> None:
     first = credentials.service_credentials(SecretStore(file))
     assert credentials.service_credentials(SecretStore(file)) == first
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_payments_has_what_accounts_of_organizations_need(system: System) -> None:
+    variables = system.environment(instance(system, "payments-api"))
+    secret = variables["PAYMENTS_STRIPE_CONNECT_WEBHOOK_SECRET"]
+    assert secret.startswith("whsec_")
+    assert secret != variables["PAYMENTS_STRIPE_WEBHOOK_SECRET"]
+    assert variables["PAYMENTS_STRIPE_PUBLISHABLE_KEY"] == "pk_test_local"
+    assert variables["PAYMENTS_STRIPE_CLIENT_ID"].startswith("ca_")
+    others = system.environment(instance(system, "vouchers-api"))
+    assert not [name for name in others if "STRIPE" in name]
+
+
+def test_a_card_gateway_of_the_users_own_gets_no_value_of_the_local_one(tmp_path: Path) -> None:
+    settings = StackSettings(
+        data=tmp_path,
+        database_url="postgresql://root:secret@db.example/shop",
+        rabbitmq_url="amqp://u:p@mq.example/",
+        stripe=StripeSettings("https://api.stripe.com", "sk_test_1", "whsec_1"),
+    )
+    system = Stack(settings, print, {}).system
+    variables = system.environment(instance(system, "payments-api"))
+    stripe = {name for name in variables if name.startswith("PAYMENTS_STRIPE_")}
+    assert stripe == {
+        f"PAYMENTS_STRIPE_{name}" for name in ("API_BASE", "API_KEY", "WEBHOOK_SECRET")
+    }
