@@ -58,7 +58,7 @@ class DisputeChanged(ServiceData):
 
 
 class PaymentAccountState(ServiceData):
-    """The fields of `payments.payment_account.*`, each of which has all of them."""
+    """The fields of `payments.payment_account.*`: every event has all of them."""
 
     id: int
     version: int
@@ -66,7 +66,6 @@ class PaymentAccountState(ServiceData):
     status: str
     charges_enabled: bool
     live: bool
-    currency: str | None = None
 
 
 async def apply_payment(session: AsyncSession, event: Event) -> None:
@@ -118,7 +117,8 @@ async def apply_dispute(session: AsyncSession, event: Event) -> None:
 
 async def store_payment_account(session: AsyncSession, event: Event) -> None:
     """Store a copy of an organization's account at a gateway: whether cards can be charged."""
-    state = PaymentAccountState.model_validate(_new_values(event))
+    owner = {"organization_id": event.data.organization_id}
+    state = PaymentAccountState.model_validate(_new_values(event) | owner)
     await store_copy(session, PaymentAccountCopy, state.model_dump())
 
 
@@ -203,7 +203,7 @@ have confirmed a payment and now wait for their voucher."""
 _KEYS = frozenset({"id", "version"})
 _PAYMENT = EventReading(PaymentChanged)
 _ORGANIZATION_CHANGED = EventReading(OrganizationState, partial=True, from_envelope=_KEYS)
-_PAYMENT_ACCOUNT = EventReading(PaymentAccountState, from_envelope=_KEYS)
+_PAYMENT_ACCOUNT = EventReading(PaymentAccountState, from_envelope=_KEYS | {"organization_id"})
 _CLIENT_CHANGED = EventReading(ClientState, partial=True, from_envelope=_KEYS)
 
 READINGS: EventReadings = {

@@ -64,4 +64,3 @@ class PaymentAccountCopy(Base):
     status: Mapped[str]
     charges_enabled: Mapped[bool]
     live: Mapped[bool]
-    currency: Mapped[str | None]

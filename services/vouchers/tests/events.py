@@ -12,15 +12,22 @@ from shared.transactions import Transactions
 _number = iter(range(1_000_000))
 
 
-def event(kind: str, entity_id: int, version: int = 1, **new_values: Any) -> Event:
-    """Return an event of a type; every one has an id of its own."""
+def event(
+    kind: str,
+    entity_id: int,
+    version: int = 1,
+    *,
+    owner_id: int | None = None,
+    **new_values: Any,
+) -> Event:
+    """Return an event of a type; every one has an id of its own. `owner_id`: an organization."""
     entity = kind.split(".")[1]
     data = {
         "action": "ANY",
         "entity_type": entity,
         "entity_id": entity_id,
         "entity_version": version,
-        "organization_id": None,
+        "organization_id": owner_id,
         "actor": {},
         "correlation_id": "story",
         "old_values": {},
@@ -80,14 +87,12 @@ def payment_account(
 ) -> Event:
     """Return payments' event of an organization's account, which may charge unless changed."""
     values: dict[str, Any] = {
-        "organization_id": organization_id,
         "status": "connected",
         "charges_enabled": True,
         "live": False,
-        "currency": "PLN",
     }
     kind = f"payments.payment_account.{what}.v1"
-    return event(kind, account_id, version, **(values | changes))
+    return event(kind, account_id, version, owner_id=organization_id, **(values | changes))
 
 
 async def deliver(transactions: Transactions, *events: Event) -> None:

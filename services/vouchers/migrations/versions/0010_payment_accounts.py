@@ -26,7 +26,6 @@ def upgrade() -> None:
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("charges_enabled", sa.Boolean, nullable=False),
         sa.Column("live", sa.Boolean, nullable=False),
-        sa.Column("currency", sa.Text),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payment_account_copies")),
     )
     op.create_index(op.f("ix_payment_account_copies_organization_id"), _TABLE, ["organization_id"])
