@@ -36,6 +36,8 @@ class Settings(ServiceSettings):
     expire_after_seconds: float = Field(default=24 * 3600, gt=0)
     """When a card payment that waits for its payer is cancelled."""
 
+    gateway_calls_per_second: float = Field(default=20, gt=0)
+    """How many calls of gateways the reconciler of one worker begins in a second."""
     webhook_bodies_days: int = Field(default=90, ge=1)
     """How long a webhook's raw body is stored; its id, type and outcome stay."""
 

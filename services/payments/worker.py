@@ -4,9 +4,11 @@ from datetime import timedelta
 
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE, LISTENERS
+from services.payments.gateways import Gateways
 from services.payments.handlers import FALLBACKS, queues_of
 from services.payments.service import saved_cards, webhooks
 from services.payments.service.account_refreshes import AccountRefresher
+from services.payments.service.call_limiter import CallLimiter
 from services.payments.service.reconciliation import Deadlines, Reconciler
 from services.payments.settings import Settings
 from shared.consumer import consumers_of
@@ -27,6 +29,7 @@ CLOSED_EVERY = 60.0
 REPAYMENTS_EVERY = 15.0
 ACCOUNTS_EVERY = 60.0
 CATCH_UP_EVERY = 300.0
+TURNS_EVERY = 15.0
 DELETE_EVERY = 3600.0
 
 
@@ -39,12 +42,18 @@ def deadlines_of(settings: Settings) -> Deadlines:
     )
 
 
+def reconciler_of(transactions: Transactions, gateways: Gateways, settings: Settings) -> Reconciler:
+    """Return the reconciler, with the deadlines and the limit of the settings."""
+    limiter = CallLimiter(settings.gateway_calls_per_second)
+    return Reconciler(transactions, gateways, deadlines_of(settings), limiter)
+
+
 def create_worker(settings: Settings) -> Worker:
     """Return the worker, ready to run."""
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
     gateways = settings.open_gateways()
-    reconciler = Reconciler(transactions, gateways, deadlines_of(settings))
+    reconciler = reconciler_of(transactions, gateways, settings)
     refresher = AccountRefresher(transactions, gateways)
 
     async def process_webhooks() -> None:
@@ -82,6 +91,7 @@ def create_worker(settings: Settings) -> Worker:
             Timer("repayments", REPAYMENTS_EVERY, reconciler.count_repayments),
             Timer("accounts", ACCOUNTS_EVERY, refresher.refresh_due),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
+            Timer("catch_up_accounts", TURNS_EVERY, reconciler.catch_up_accounts),
             Timer("missing_gateways", CATCH_UP_EVERY, reconciler.report_missing_gateways),
             Timer("forget_webhook_bodies", DELETE_EVERY, delete_webhook_bodies),
         ],

@@ -184,7 +184,6 @@ def test_a_setting_that_is_passed_on_arrives(
         "PAYMENTS_ACCOUNTS": "organization",
         "PAYMENTS_FORMER_GATEWAYS": '["stripe"]',
         "PAYMENTS_GATEWAYS": '{"credit_card": "manual"}',
-        "PAYMENTS_ACCOUNTS": "organization",
         "PAYMENTS_WEBHOOK_BODIES_DAYS": "30",
         "VOUCHERS_PENDING_HOURS": "48",
         "VOUCHERS_PENDING_DAYS": "14",

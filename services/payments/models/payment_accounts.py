@@ -24,7 +24,7 @@ class PaymentAccount(Entity, Base):
 
     Only its id is stored, no key. `requirements` lists what the gateway still wants to know of the
     organization, in the gateway's words. An account that was disconnected stays: earlier payments
-    name it.
+    name it. Until `caught_up_at` every event that the gateway lists was read.
     """
 
     __tablename__ = "payment_accounts"
@@ -48,8 +48,8 @@ class PaymentAccount(Entity, Base):
             postgresql_where=text("status <> 'disconnected'"),
         ),
         Index(
-            "ix_payment_accounts_connected_caught_up_at",
-            "caught_up_at",
+            "ix_payment_accounts_connected_catch_up_attempted_at",
+            "catch_up_attempted_at",
             postgresql_where=text("status = 'connected'"),
         ),
         Index(
@@ -75,3 +75,4 @@ class PaymentAccount(Entity, Base):
     caught_up_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     refresh_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     """When its state is to be read at the gateway again; null is at once."""
+    catch_up_attempted_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)

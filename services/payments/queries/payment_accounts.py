@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Row, bindparam, exists, func, or_, select
+from sqlalchemy import Row, bindparam, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import PaymentAccountNotFound
@@ -166,3 +166,25 @@ async def find_organization_email(session: AsyncSession, organization_id: int) -
     statement = select(func.coalesce(present_email, email_of_latest_seller))
     email: str | None = await session.scalar(statement)
     return email
+
+
+async def lock_account_to_catch_up(
+    session: AsyncSession, gateways: Sequence[tuple[str, bool]], attempted_before: datetime
+) -> PaymentAccount | None:
+    """Return the connected account whose last turn is longest ago, locked, or None if none is due.
+
+    `gateways` are the names of those that are open, each with its mode (live or test).
+    """
+    account, attempted_at = PaymentAccount, PaymentAccount.catch_up_attempted_at
+    statement = (
+        select(account)
+        .where(
+            account.status == AccountStatus.CONNECTED,
+            tuple_(account.payment_gateway, account.live).in_(gateways),
+            or_(attempted_at.is_(None), attempted_at < attempted_before),
+        )
+        .order_by(attempted_at.nulls_first(), account.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    return await session.scalar(statement)

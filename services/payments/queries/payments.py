@@ -293,27 +293,35 @@ async def page_of_payments(
 async def lock_unfinished_payments(
     session: AsyncSession, gateways: Sequence[str], checked_before: datetime, limit: int
 ) -> Sequence[PaymentTransaction]:
-    """Return payments that wait for a gateway and are due for a check, locked, longest first.
+    """Return payments that wait for a gateway and are due for a check, locked.
 
-    The longer a payment waits for its payer, the more seldom it is asked about.
+    The one of each organization that waits longest is first, then the second one of each. The
+    longer a payment waits for its payer, the more seldom it is asked about.
     """
     moment, payment = now(), PaymentTransaction
     idle = extract("epoch", moment - payment.checked_at)
     age = extract("epoch", moment - payment.created_at)
+    is_due = and_(
+        payment.status.in_(UNFINISHED),
+        payment.payment_gateway.in_(gateways),
+        payment.checked_at < checked_before,
+        or_(
+            idle > func.least(age / 10, _LONGEST_PAUSE.total_seconds()),
+            payment.void_requested_at.is_not(None),
+        ),
+    )
+    place = func.row_number().over(
+        partition_by=payment.organization_id, order_by=payment.checked_at
+    )
+    # PostgreSQL cannot lock rows of a query with a window: they are read, and checked, again.
+    ranked = select(payment.id, place.label("place")).where(is_due).subquery("ranked")
     statement = (
         select(payment)
-        .where(
-            payment.status.in_(UNFINISHED),
-            payment.payment_gateway.in_(gateways),
-            payment.checked_at < checked_before,
-            or_(
-                idle > func.least(age / 10, _LONGEST_PAUSE.total_seconds()),
-                payment.void_requested_at.is_not(None),
-            ),
-        )
-        .order_by(PaymentTransaction.checked_at)
+        .join(ranked, ranked.c.id == payment.id)
+        .where(is_due)
+        .order_by(ranked.c.place, payment.checked_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=payment, skip_locked=True)
     )
     return (await session.scalars(statement)).all()
 

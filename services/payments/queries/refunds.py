@@ -58,8 +58,13 @@ async def get_refund(session: AsyncSession, refund_id: int) -> Refund:
 async def list_pending_refunds(
     session: AsyncSession, gateways: Sequence[str], attempted_before: datetime, limit: int
 ) -> Sequence[int]:
-    """Return the ids of these gateways' refunds that no process is working on, longest first."""
+    """Return the ids of these gateways' refunds that no process is working on.
+
+    The one of each organization that waits longest is first, then the second one of each.
+    """
     attempted_at = Refund.attempted_at
+    waiting = (attempted_at.nulls_first(), Refund.id)
+    place = func.row_number().over(partition_by=Refund.organization_id, order_by=waiting)
     statement = (
         select(Refund.id)
         .where(
@@ -67,7 +72,7 @@ async def list_pending_refunds(
             Refund.payment_gateway.in_(gateways),
             or_(attempted_at.is_(None), attempted_at < attempted_before),
         )
-        .order_by(attempted_at.nulls_first(), Refund.id)
+        .order_by(place, *waiting)
         .limit(limit)
     )
     return (await session.scalars(statement)).all()

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    func,
     literal,
     null,
     select,
@@ -68,13 +69,14 @@ STORE_WEBHOOK = (
 )
 """Stores a webhook, and finishes it if a payment has what the parameters say; one statement."""
 
+_ORDER = (WebhookEvent.next_attempt_at, WebhookEvent.id)
 _WAITING_WEBHOOKS = (
     select(WebhookEvent.id)
     .where(
         WebhookEvent.next_attempt_at <= bindparam("moment"),
         WebhookEvent.gateway.in_(bindparam("gateways", expanding=True)),
     )
-    .order_by(WebhookEvent.next_attempt_at, WebhookEvent.id)
+    .order_by(func.row_number().over(partition_by=WebhookEvent.account, order_by=_ORDER), *_ORDER)
     .limit(bindparam("limit"))
 )
 
@@ -82,9 +84,22 @@ _WAITING_WEBHOOKS = (
 async def list_waiting_webhooks(
     session: AsyncSession, gateways: Sequence[str], moment: datetime, limit: int
 ) -> Sequence[int]:
-    """Return the ids of these gateways' webhooks that are due, oldest first."""
+    """Return the ids of these gateways' webhooks that are due: the oldest of each account first.
+
+    So an account with thousands of them does not delay those of the others.
+    """
     parameters = {"gateways": gateways, "moment": moment, "limit": limit}
     return (await session.scalars(_WAITING_WEBHOOKS, parameters)).all()
+
+
+async def list_known_events(
+    session: AsyncSession, gateway: str, event_ids: Sequence[str]
+) -> Sequence[str]:
+    """Return those ids of a gateway's events that are stored."""
+    statement = select(WebhookEvent.event_id).where(
+        WebhookEvent.gateway == gateway, WebhookEvent.event_id.in_(event_ids)
+    )
+    return (await session.scalars(statement)).all()
 
 
 async def get_webhook(session: AsyncSession, webhook_id: int) -> WebhookEvent:

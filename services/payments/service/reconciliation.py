@@ -4,16 +4,13 @@ The gateway is asked about everything unfinished; nothing is guessed that the ga
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from services.payments import queries
 from services.payments.gateways import (
-    INSTALLATION_ACCOUNT,
     AccountNotAccessible,
     Failure,
     GatewayNotOpen,
@@ -23,7 +20,9 @@ from services.payments.gateways import (
     PaymentOutcome,
 )
 from services.payments.models import PaymentTransaction, RepaymentReason, Status
-from services.payments.service import charges, payments, refund_attempts, refunds, webhooks
+from services.payments.service import charges, payments, refund_attempts
+from services.payments.service.call_limiter import CallLimiter
+from services.payments.service.catch_up import CatchUp, isolated
 from services.payments.states import cancel, fail
 from services.payments.telemetry import REPAYMENTS_DUE
 from shared.db import now
@@ -32,8 +31,9 @@ from shared.transactions import Transactions
 log = structlog.get_logger(__name__)
 
 BATCH = 16
-CATCH_UP_WINDOW = timedelta(hours=2)
-"""How far back the gateway's own lists are compared: several times the timer's period."""
+CALLS_OF_A_REFUND = 2  # the list of the payment's refunds, then the refund
+LONGEST_RUN = timedelta(seconds=30)
+"""How long a run asks about unfinished payments; the next one sees those that are due since."""
 
 CLOSED_FOR = timedelta(minutes=5)
 """How long a payment by hand waits for the cancellation that it was closed for."""
@@ -55,15 +55,6 @@ class Deadlines:
     """Until a card payment that waits for its payer is cancelled."""
 
 
-@contextmanager
-def _isolated(kind: str, id_: int | str) -> Iterator[None]:
-    """Log the failure of one item, so that it does not block the others."""
-    try:
-        yield
-    except Exception as error:
-        log.error("not_reconciled", kind=kind, id=id_, exc_info=error)
-
-
 @dataclass(frozen=True, slots=True)
 class Reconciler:
     """Finishes what was left unfinished; every step is safe to repeat and to race."""
@@ -71,12 +62,14 @@ class Reconciler:
     transactions: Transactions
     gateways: Gateways
     deadlines: Deadlines
+    limiter: CallLimiter
 
     async def settle_unfinished(self) -> None:
         """Ask about every unfinished payment that no process is working on."""
-        before = now() - self.deadlines.reconcile_after
+        started_at = now()
+        before = started_at - self.deadlines.reconcile_after
         names = [gateway.name for gateway in self.gateways.all_online()]
-        while True:
+        while now() - started_at < LONGEST_RUN:
             async with self.transactions.system() as session:
                 batch = await queries.lock_unfinished_payments(session, names, before, BATCH)
                 for payment in batch:
@@ -87,7 +80,7 @@ class Reconciler:
             await asyncio.gather(*(self._settle_isolated(payment) for payment in batch))
 
     async def _settle_isolated(self, payment: PaymentTransaction) -> None:
-        with _isolated("payment", payment.id):
+        with isolated("payment", payment.id):
             gateway = self.gateways.online(payment.payment_gateway)
             if gateway is not None:
                 await self._settle(gateway, payment)
@@ -99,6 +92,7 @@ class Reconciler:
         elif payment.void_requested_at is not None or self._is_expired(payment):
             await self._cancel(gateway, payment, gateway_id)
         else:
+            await self.limiter.wait()
             report = await charges.refresh(self.transactions.system, self.gateways, payment)
             is_prepared = report is not None and report.outcome is PaymentOutcome.PREPARED
             if is_prepared and _is_older(payment, self.deadlines.give_up_after):
@@ -112,6 +106,7 @@ class Reconciler:
         failure: Failure | None = None,
     ) -> None:
         """Cancel at the gateway and apply its answer: perhaps the money was faster."""
+        await self.limiter.wait()
         try:
             report = await gateway.cancel(payment.account, gateway_id)
         except GatewayUnavailable as error:
@@ -159,14 +154,17 @@ class Reconciler:
     async def settle_refunds(self) -> None:
         """Attempt every pending refund that no process is working on."""
         before = now() - self.deadlines.reconcile_after
-        begin, names = self.transactions.system, self.gateways.names
-        async with begin() as session:
-            ids = await queries.list_pending_refunds(session, names, before, BATCH)
-        for refund_id in ids:
-            with _isolated("refund", refund_id):
-                await refund_attempts.attempt_refund(
-                    begin, self.gateways, refund_id, untouched_since=before
-                )
+        async with self.transactions.system() as session:
+            ids = await queries.list_pending_refunds(session, self.gateways.names, before, BATCH)
+        await asyncio.gather(*(self._attempt_refund(refund_id, before) for refund_id in ids))
+
+    async def _attempt_refund(self, refund_id: int, before: datetime) -> None:
+        with isolated("refund", refund_id):
+            for _ in range(CALLS_OF_A_REFUND):
+                await self.limiter.wait()
+            await refund_attempts.attempt_refund(
+                self.transactions.system, self.gateways, refund_id, untouched_since=before
+            )
 
     async def report_missing_gateways(self) -> None:
         """Log which gateways are needed and not open: what is with them stays unfinished."""
@@ -176,25 +174,16 @@ class Reconciler:
             log.error("gateway_missing", cause=str(GatewayNotOpen(name)))
 
     async def catch_up(self) -> None:
-        """Apply what the gateway lists and no webhook brought: events and refunds."""
-        for gateway in self.gateways.all_online():
-            try:
-                await self._catch_up_with(gateway)
-            except GatewayUnavailable as error:
-                log.warning("gateway_unavailable", step="catch_up", cause=str(error))
+        """Apply what gateways list of the installation's own account and no webhook brought."""
+        await self._catch_up.catch_up_installation()
 
-    async def _catch_up_with(self, gateway: OnlineGateway) -> None:
-        since = now() - CATCH_UP_WINDOW
-        async for notice, body in gateway.events_since(INSTALLATION_ACCOUNT, since):
-            with _isolated("event", notice.event_id):
-                async with self.transactions.system() as session:
-                    is_new = await webhooks.store(session, gateway, notice, body, None)
-                if is_new:
-                    log.info("webhook_missed", gateway=gateway.name, event_id=notice.event_id)
-        async for report in gateway.refunds_since(INSTALLATION_ACCOUNT, since):
-            with _isolated("refund", report.gateway_id):
-                async with self.transactions.system() as session:
-                    await refunds.apply_unrequested_refund_report(session, gateway.name, report)
+    async def catch_up_accounts(self) -> None:
+        """Apply what gateways list of connected accounts and no webhook brought."""
+        await self._catch_up.catch_up_accounts()
+
+    @property
+    def _catch_up(self) -> CatchUp:
+        return CatchUp(self.transactions, self.gateways, self.limiter)
 
 
 def _is_older(payment: PaymentTransaction, age: timedelta) -> bool:

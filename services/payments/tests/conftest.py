@@ -19,7 +19,7 @@ from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import CONNECT_WEBHOOK_SECRET, WEBHOOK_SECRET, CardIssuer
-from services.payments.worker import deadlines_of
+from services.payments.worker import reconciler_of
 from shared.db import make_engine
 from shared.testing import PATIENCE, Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
@@ -112,6 +112,7 @@ def settings(database: Database, tokens: Tokens) -> Settings:
         database_url=database.url,
         rabbitmq_url="amqp://unused",
         reconcile_after_seconds=0.001,
+        gateway_calls_per_second=1000,
         **tokens.settings(NAME),
     )
 
@@ -132,7 +133,7 @@ async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
 
 @pytest.fixture
 def reconciler(transactions: Transactions, gateways: Gateways, settings: Settings) -> Reconciler:
-    return Reconciler(transactions, gateways, deadlines_of(settings))
+    return reconciler_of(transactions, gateways, settings)
 
 
 @pytest.fixture

@@ -36,11 +36,10 @@ from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method, RefundSource
 from services.payments.schemas import ChargeCreate, QuotedRefund
 from services.payments.service import charges, payments, refund_attempts, refunds, webhooks
-from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from services.payments.tests.network import Crash, UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, dispute_of, event, order, signature
-from services.payments.worker import deadlines_of
+from services.payments.worker import reconciler_of
 from shared.db import make_engine
 from shared.errors import AppError
 from shared.testing import Database, Tokens
@@ -89,7 +88,7 @@ class World:
         await self.admin.execute(f"SET search_path = {NAME}")
         self.transactions = Transactions(self.engine, f"carnet/{NAME}", CATALOGUE)
         self.begin = self.transactions.system
-        self.reconciler = Reconciler(self.transactions, self.gateways, deadlines_of(self.settings))
+        self.reconciler = reconciler_of(self.transactions, self.gateways, self.settings)
         key = self.stripe.api_key.get_secret_value()
         self.console = httpx.AsyncClient(base_url=self.stripe.api_base, auth=(key, ""))
         self.issuer = CardIssuer(self.console)
@@ -405,6 +404,7 @@ def test_the_books_balance(
         database_url=session_database.url,
         rabbitmq_url="amqp://unused",
         reconcile_after_seconds=0.001,
+        gateway_calls_per_second=1000,
         **tokens.settings(NAME),
     )
     with asyncio.Runner() as runner:

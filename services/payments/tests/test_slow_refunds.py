@@ -18,7 +18,7 @@ from services.payments.settings import Settings
 from services.payments.tests.network import SlowRefunds, UnreliableNetwork
 from services.payments.tests.signals import ORGANIZATION, CardIssuer, deliver, event, order
 from services.payments.tests.test_charges import charge, types
-from services.payments.worker import deadlines_of
+from services.payments.worker import reconciler_of
 from shared.testing import Database, Tokens, client_of
 from shared.transactions import Transactions
 
@@ -193,7 +193,7 @@ async def test_earlier_payments_stay_with_a_former_gateway(
     async with client_of(create_app(settings, gateways=forgotten)) as without:
         assert (await refund(without, paid, owner)).json()["status"] == "pending"
     await deliver(client, event("refund.updated", {"id": "re_1", "currency": "usd", "amount": 1}))
-    lost = Reconciler(transactions, forgotten, deadlines_of(settings))
+    lost = reconciler_of(transactions, forgotten, settings)
     await lost.settle_refunds()
     await webhooks.process_due(transactions, forgotten)
     waiting = "SELECT id FROM webhook_events WHERE next_attempt_at IS NOT NULL"
@@ -201,7 +201,7 @@ async def test_earlier_payments_stay_with_a_former_gateway(
     assert await statuses(database) == [("staff", "pending")]
     with pytest.raises(GatewayNotOpen, match="PAYMENTS_FORMER_GATEWAYS"):
         forgotten.named("stripe")
-    await Reconciler(transactions, former, deadlines_of(settings)).settle_refunds()
+    await reconciler_of(transactions, former, settings).settle_refunds()
     await webhooks.process_due(transactions, former)
     assert await statuses(database) == [("staff", "succeeded")]
     assert await database.rows(waiting) == []
@@ -219,11 +219,9 @@ async def test_a_missing_gateway_is_reported(
     paid = await charge(client, vouchers, order(amount=100))
     assert (await refund(client, paid, owner)).json()["status"] == "pending"
     by_hand: dict[str, Gateway] = dict.fromkeys(Method, ManualGateway())
-    await Reconciler(
-        transactions, Gateways(by_hand, [stripe]), deadlines_of(settings)
+    await reconciler_of(
+        transactions, Gateways(by_hand, [stripe]), settings
     ).report_missing_gateways()
     assert "PAYMENTS_FORMER_GATEWAYS" not in capsys.readouterr().out
-    await Reconciler(
-        transactions, Gateways(by_hand), deadlines_of(settings)
-    ).report_missing_gateways()
+    await reconciler_of(transactions, Gateways(by_hand), settings).report_missing_gateways()
     assert "stripe is not open: name it in PAYMENTS_FORMER_GATEWAYS" in capsys.readouterr().out
