@@ -24,6 +24,7 @@ from shared.db import make_engine, metadata
 from shared.maintenance import refuse_to_start
 from shared.outbox import SharedBase
 from shared.settings import DatabaseUrl, load_settings
+from shared.tenancy import policy_statements
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.migrate', 0))")
 # Partitions are created and dropped at run time; the models describe only their parent.
@@ -171,6 +172,48 @@ def add_body_digest() -> None:
     It is nullable, because instances of version 2.0 write rows without it.
     """
     op.add_column("idempotency_keys", sa.Column("body_digest", sa.Text))
+
+
+def create_outgoing_mails() -> None:
+    """Create the table of the messages that a service sends; one migration of each such service.
+
+    A row is visible to its organization and to its user.
+    """
+    instant = sa.DateTime(timezone=True)
+    table = "outgoing_mails"
+    op.create_table(
+        table,
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("key", sa.Uuid, nullable=False, unique=True),
+        sa.Column("organization_id", sa.BigInteger),
+        sa.Column("user_id", sa.BigInteger, index=True),
+        sa.Column("recipient", sa.Text),
+        sa.Column("template", sa.Text, nullable=False),
+        sa.Column("content", sa.Text),
+        sa.Column("state", sa.Text, nullable=False, server_default="waiting"),
+        sa.Column("attempts", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("due_at", instant, nullable=False),
+        sa.Column("give_up_at", instant, nullable=False),
+        sa.Column("leased_until", instant),
+        sa.Column("error", sa.Text),
+        sa.Column("created_at", instant, nullable=False),
+        sa.Column("settled_at", instant),
+        sa.CheckConstraint("state IN ('waiting', 'sent', 'parked')", name="state"),
+    )
+    for name, columns, condition in (
+        ("waiting", ["id"], "state = 'waiting'"),
+        ("recipient", ["recipient", "id"], "state = 'waiting'"),
+        ("parked", ["id"], "state = 'parked'"),
+        ("settled", ["settled_at"], "settled_at IS NOT NULL AND recipient IS NOT NULL"),
+    ):
+        op.create_index(f"ix_{table}_{name}", table, columns, postgresql_where=sa.text(condition))
+    # Most rows live for seconds: without frequent vacuuming every claim would scan dead rows.
+    op.execute(
+        f"ALTER TABLE {table} SET (autovacuum_vacuum_scale_factor = 0,"
+        " autovacuum_vacuum_threshold = 2000)"
+    )
+    for statement in policy_statements(table, user_column="user_id"):
+        op.execute(statement)
 
 
 def head_of(package: str) -> str | None:

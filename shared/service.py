@@ -23,6 +23,7 @@ from shared.failpoints import warn_if_set
 from shared.fields import accept_local_addresses
 from shared.http_protocol import HttpProtocol
 from shared.logging import configure_logging
+from shared.mail.settings import MailSettings, encryption_of
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.openapi import describe
 from shared.outages import UNREACHABLE
@@ -58,7 +59,8 @@ def create_service(
     """
     accept_local_addresses(settings.local_addresses)
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
-    transactions = Transactions(engine, f"carnet/{name}", catalogue)
+    mail = encryption_of(settings) if isinstance(settings, MailSettings) else None
+    transactions = Transactions(engine, f"carnet/{name}", catalogue, mail=mail)
     denials = Denials(transactions)
     app = FastAPI(
         title=title,

@@ -15,18 +15,30 @@ from shared.changes import AuditedSession, Catalogue, ChangeLog, attach, change_
 from shared.context import Origin, system_origin
 from shared.events import ConsumedEvent, Event
 from shared.failpoints import failpoint
+from shared.mail.encryption import MailEncryption
+from shared.mail.queue import ENCRYPTION
 from shared.tenancy import EVERYTHING, Tenant, limit_to
 
 
 class Transactions:
-    """Opens the transactions of one service."""
+    """Opens the transactions of one service; with `mail`, they may queue messages."""
 
-    def __init__(self, engine: AsyncEngine, source: str, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        source: str,
+        catalogue: Catalogue,
+        *,
+        mail: MailEncryption | None = None,
+    ) -> None:
         self.engine = engine
         self.source = source
         self.catalogue = catalogue
         self._sessions = async_sessionmaker(
-            engine, sync_session_class=AuditedSession, expire_on_commit=False
+            engine,
+            sync_session_class=AuditedSession,
+            expire_on_commit=False,
+            info={} if mail is None else {ENCRYPTION: mail},
         )
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ from shared.bus import user_of
 from shared.consumer import Consumer
 from shared.failpoints import warn_if_set
 from shared.logging import configure_logging
+from shared.mail.sender import MailSender
 from shared.maintenance import refuse_to_start_once_reachable
 from shared.outbox_relay import OutboxRelay
 from shared.service import ReadinessCheck, database_check, operations_port
@@ -65,6 +66,7 @@ class Worker:
         consumers: Sequence[Consumer[Any]] = (),
         timers: Sequence[Timer] = (),
         connections: Connections | None = None,
+        mails: MailSender | None = None,
         keep_inbox: bool = False,
     ) -> None:
         self.name = name
@@ -75,6 +77,7 @@ class Worker:
         )
         self.consumers = consumers
         self.timers = [*timers, Timer("clean_up", CLEAN_UP_EVERY, self._clean_up)]
+        self.mails = mails
         self._connections = connections
         self._keep_inbox = keep_inbox
 
@@ -96,6 +99,8 @@ class Worker:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         runs = [("the relay", self.relay.run())]
         runs += [(f"the consumer of {c.queue.name}", c.run()) for c in self.consumers]
+        if self.mails is not None:
+            runs.append(("the sender of mail", self.mails.run()))
         runs += [(f"the timer {timer.name}", timer.repeat()) for timer in self.timers]
         tasks = [asyncio.create_task(run, name=name) for name, run in runs]
         try:
