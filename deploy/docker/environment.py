@@ -17,6 +17,7 @@ from pathlib import Path
 from deploy.docker.internal_keys import private_key, public_key
 
 SERVICES = ("identity", "organizations", "vouchers", "payments", "audit")
+MAILERS = ("identity", "vouchers", "payments")
 SIGNERS = (*SERVICES, "gateway")
 BROKER_USERS = (*SERVICES, "gateway", "operator")
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,10 @@ def sections(admin_email: str, *, development: bool = False) -> list[Section]:
         (
             "These identify repeated requests. They stay when the keys above are replaced.",
             {f"{name.upper()}_IDEMPOTENCY_SECRET": secrets.token_urlsafe(32) for name in SERVICES},
+        ),
+        (
+            "These encrypt the messages that wait. If one is lost, they cannot be sent.",
+            {f"{name.upper()}_MAIL_SECRET": secrets.token_urlsafe(32) for name in MAILERS},
         ),
     ]
 

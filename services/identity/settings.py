@@ -6,7 +6,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.identity.security.key_encryption import key_of
-from shared.settings import DatabaseUrl, ServiceSettings
+from shared.mail.settings import MailSettings
+from shared.settings import DatabaseUrl
 
 
 def _require_key(secret: SecretStr) -> SecretStr:
@@ -28,7 +29,7 @@ class KeySettings(BaseSettings):
     signing_secret: SigningSecret
 
 
-class Settings(ServiceSettings):
+class Settings(MailSettings):
     """Sign-in, its limits, and the address of the organizations service."""
 
     model_config = SettingsConfigDict(env_prefix="IDENTITY_")

@@ -7,9 +7,13 @@ from services.identity.service import cleanup
 from services.identity.settings import Settings
 from shared.consumer import consumers_of
 from shared.db import make_engine
+from shared.mail.sender import MailSender
+from shared.mail.settings import encryption_of
 from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
+
+PACKAGE = "services.identity"
 
 DELETE_EVERY = 600.0
 
@@ -17,7 +21,8 @@ DELETE_EVERY = 600.0
 def create_worker(settings: Settings) -> Worker:
     """Return the worker, ready to run."""
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
-    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    encryption = encryption_of(settings)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption)
 
     async def delete_expired() -> None:
         await cleanup.delete_expired(transactions)
@@ -27,6 +32,7 @@ def create_worker(settings: Settings) -> Worker:
         settings,
         transactions,
         listeners=LISTENERS,
+        mails=MailSender(PACKAGE, settings, transactions, encryption),
         consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url),
         timers=[Timer("forget", DELETE_EVERY, delete_expired)],
     )

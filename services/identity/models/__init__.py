@@ -2,6 +2,7 @@
 
 from services.identity.models.attempts import AttemptCount
 from services.identity.models.base import Base
+from services.identity.models.mails import OutgoingMail
 from services.identity.models.organizations import OrganizationCopy
 from services.identity.models.permissions import PERMISSIONS, Permission
 from services.identity.models.sessions import EndReason, RefreshToken, SignInSession
@@ -28,6 +29,7 @@ __all__ = [
     "Base",
     "EndReason",
     "OrganizationCopy",
+    "OutgoingMail",
     "Permission",
     "RefreshToken",
     "SignInSession",

@@ -22,6 +22,7 @@ from services.identity.events import CATALOGUE
 from services.identity.security.key_encryption import KeyEncryption
 from services.identity.settings import Settings
 from shared.db import make_engine
+from shared.mail.settings import encryption_of
 from shared.migrations import config_of
 from shared.testing import Database, Tokens, client_of, service_database
 from shared.transactions import Transactions
@@ -87,7 +88,7 @@ def settings(database: Database, tokens: Tokens) -> Settings:
 @pytest.fixture
 async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
     engine = make_engine(settings.database_url)
-    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption_of(settings))
     await engine.dispose()
 
 
