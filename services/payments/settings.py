@@ -5,7 +5,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.payments.gateways import BY_HAND, AccountMode, Gateways, require_known
 from services.payments.models import Method
-from shared.settings import ServiceSettings
+from shared.mail.settings import MailSettings
 
 _GATEWAYS = {
     Method.CREDIT_CARD: "stripe",
@@ -15,7 +15,7 @@ _GATEWAYS = {
 }
 
 
-class Settings(ServiceSettings):
+class Settings(MailSettings):
     """Which gateway takes which method of payment, and how long anything may stay unfinished.
 
     A gateway reads its own settings: see its file in `gateways/`.

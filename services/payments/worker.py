@@ -13,9 +13,13 @@ from services.payments.service.reconciliation import Deadlines, Reconciler
 from services.payments.settings import Settings
 from shared.consumer import consumers_of
 from shared.db import make_engine
+from shared.mail.sender import MailSender
+from shared.mail.settings import encryption_of
 from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
+
+PACKAGE = "services.payments"
 
 EVENTS_AT_ONCE = 1
 """The purchase of a voucher that costs nothing locks the voucher, then the organization's series of
@@ -51,7 +55,8 @@ def reconciler_of(transactions: Transactions, gateways: Gateways, settings: Sett
 def create_worker(settings: Settings) -> Worker:
     """Return the worker, ready to run."""
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
-    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    encryption = encryption_of(settings)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption)
     gateways = settings.open_gateways()
     reconciler = reconciler_of(transactions, gateways, settings)
     refresher = AccountRefresher(transactions, gateways)
@@ -75,6 +80,7 @@ def create_worker(settings: Settings) -> Worker:
         settings,
         transactions,
         listeners=LISTENERS,
+        mails=MailSender(PACKAGE, settings, transactions, encryption),
         consumers=consumers_of(
             queues_of(gateways),
             transactions,

@@ -4,10 +4,10 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.vouchers.models import AccountMode
-from shared.settings import ServiceSettings
+from shared.mail.settings import MailSettings
 
 
-class Settings(ServiceSettings):
+class Settings(MailSettings):
     """The addresses of other services, and how long a voucher waits for its payment."""
 
     model_config = SettingsConfigDict(env_prefix="VOUCHERS_")

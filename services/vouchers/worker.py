@@ -17,9 +17,13 @@ from shared.consumer import consumers_of
 from shared.context import system_origin
 from shared.db import make_engine
 from shared.errors import ServiceUnavailable
+from shared.mail.sender import MailSender
+from shared.mail.settings import encryption_of
 from shared.settings import load_settings
 from shared.transactions import Transactions
 from shared.worker import Timer, Worker, start
+
+PACKAGE = "services.vouchers"
 
 EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
@@ -32,13 +36,15 @@ log = structlog.get_logger(__name__)
 def create_worker(settings: Settings) -> Worker:
     """Return the worker, ready to run."""
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
-    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    encryption = encryption_of(settings)
+    transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption)
     clients = clients_of(settings)
     return Worker(
         NAME,
         settings,
         transactions,
         listeners=LISTENERS,
+        mails=MailSender(PACKAGE, settings, transactions, encryption),
         consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url, fallbacks=FALLBACKS),
         timers=timers_of(settings, transactions, clients),
         connections=clients,

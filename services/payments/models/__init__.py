@@ -3,6 +3,7 @@
 from services.payments.models.base import Base
 from services.payments.models.disputes import Dispute, DisputeStatus
 from services.payments.models.invoices import Invoice, InvoiceKind, InvoiceSeries, SellerChanges
+from services.payments.models.mails import OutgoingMail
 from services.payments.models.payment_accounts import AccountStatus, PaymentAccount
 from services.payments.models.payments import (
     ENDED_UNPAID,
@@ -41,6 +42,7 @@ __all__ = [
     "InvoiceKind",
     "InvoiceSeries",
     "Method",
+    "OutgoingMail",
     "PaymentAccount",
     "PaymentRow",
     "PaymentTransaction",

@@ -21,6 +21,7 @@ from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import CONNECT_WEBHOOK_SECRET, WEBHOOK_SECRET, CardIssuer
 from services.payments.worker import reconciler_of
 from shared.db import make_engine
+from shared.mail.settings import encryption_of
 from shared.testing import PATIENCE, Database, Tokens, client_of, free_port, service_database
 from shared.transactions import Transactions
 
@@ -127,7 +128,7 @@ async def client(settings: Settings, gateways: Gateways) -> AsyncIterator[httpx.
 async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
     # Forty at once, so that those who race wait for each other and not for a connection.
     engine = make_engine(settings.database_url, pool_size=20)
-    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption_of(settings))
     await engine.dispose()
 
 

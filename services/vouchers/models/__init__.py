@@ -17,6 +17,7 @@ from services.vouchers.models.copies import (
     OrganizationCopy,
     PaymentAccountCopy,
 )
+from services.vouchers.models.mails import OutgoingMail
 from services.vouchers.models.redemptions import Adjustment, AdjustmentKind, Reason, Redemption
 from services.vouchers.models.refunds import QuoteStatus, RefundQuote, VoucherDispute
 from services.vouchers.models.reservations import (
@@ -66,6 +67,7 @@ __all__ = [
     "HeldFor",
     "Occupation",
     "OrganizationCopy",
+    "OutgoingMail",
     "PaymentAccountCopy",
     "PaymentMethod",
     "PaymentStatus",

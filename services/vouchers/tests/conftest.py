@@ -14,6 +14,7 @@ from services.vouchers.tests.environment import Transports, settings_of, transpo
 from services.vouchers.tests.outside import Identity, Organizations, Payments
 from services.vouchers.tests.people import People
 from shared.db import make_engine
+from shared.mail.settings import encryption_of
 from shared.testing import Database, Tokens, client_of, service_database
 from shared.transactions import Transactions
 
@@ -65,7 +66,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
     engine = make_engine(settings.database_url)
-    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE)
+    yield Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption_of(settings))
     await engine.dispose()
 
 

@@ -1,15 +1,15 @@
 """Messages wait in a table until they are sent.
 
-Revision ID: 0006
-Revises: 0005
+Revision ID: 0011
+Revises: 0010
 """
 
 from alembic import op
 
 from shared.migrations import create_outgoing_mails
 
-revision = "0006"
-down_revision = "0005"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
