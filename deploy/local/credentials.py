@@ -8,6 +8,7 @@ from pathlib import Path
 from joserfc.jwk import ECKey
 
 from deploy.local.files import write_private
+from deploy.local.mail import SERVICES_WITH_MAIL
 from deploy.local.secret_store import SecretStore
 from deploy.local.settings import StackSettings
 from deploy.local.system import SERVICES, Credentials
@@ -25,6 +26,11 @@ def service_credentials(store: SecretStore) -> dict[str, Credentials]:
         )
         for name in SERVICES
     }
+
+
+def mail_secrets(store: SecretStore) -> dict[str, str]:
+    """Return the secrets that encrypt the messages of the services that send mail."""
+    return {name: store.get(f"{name}_mail_secret", _secret) for name in SERVICES_WITH_MAIL}
 
 
 def broker_passwords(store: SecretStore) -> dict[str, str]:

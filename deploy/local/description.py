@@ -44,6 +44,7 @@ class StackDescription(TypedDict):
     logs: str
     database_url: str
     service_database_urls: Mapping[str, str]
+    mailbox: str | None
     operator_rabbitmq_url: str
     stripe: StripeAccess
     processes: Mapping[str, ProcessPorts]

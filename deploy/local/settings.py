@@ -11,6 +11,7 @@ from deploy.local.errors import StartError
 from deploy.local.system import SERVICES
 from deploy.operate.broker import access
 from shared import bus
+from shared.mail.settings import SmtpServer
 from shared.publishers import OPERATOR
 from shared.settings import BadSettings, read_settings
 
@@ -51,6 +52,11 @@ class StackSettings:
     stripe: StripeSettings | None = None
     webhook_secret: str | None = None
     connect_webhook_secret: str | None = None
+    smtp_url: str | None = None
+    """The SMTP server; None means the local mailbox."""
+    mail_from: str | None = None
+    public_url: str | None = None
+    """The address at which users reach the gateway; None means the gateway's own."""
     instances: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -82,6 +88,9 @@ class StackSettings:
             stripe=_stripe(variables),
             webhook_secret=variables.get("STRIPE_WEBHOOK_SECRET"),
             connect_webhook_secret=variables.get("STRIPE_CONNECT_WEBHOOK_SECRET"),
+            smtp_url=_smtp_url(variables),
+            mail_from=variables.get("CARNET_MAIL_FROM"),
+            public_url=_url(variables, "CARNET_PUBLIC_URL", ("https", "http")),
             instances=_instances(variables.get("CARNET_INSTANCES", "")),
         )
 
@@ -166,6 +175,24 @@ def _check_administrator(variables: Mapping[str, str]) -> None:
         ) from None
     finally:
         accept_local_addresses(False)
+
+
+def _smtp_url(variables: Mapping[str, str]) -> str | None:
+    url = variables.get("CARNET_SMTP_URL")
+    if url is None:
+        return None
+    try:
+        SmtpServer.of_url(url)
+    except ValueError as error:
+        raise StartError(
+            f"CARNET_SMTP_URL {error}.", "docs/mail.md has examples; unset it for a local mailbox."
+        ) from None
+    if "CARNET_MAIL_FROM" not in variables:
+        raise StartError(
+            "CARNET_SMTP_URL is set, but CARNET_MAIL_FROM is not.",
+            "Set the sender of messages: CARNET_MAIL_FROM='Carnet <mail@carnet.example>'",
+        )
+    return url
 
 
 def _stripe(variables: Mapping[str, str]) -> StripeSettings | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from deploy.local.card_gateway.program import card_gateway_program
 from deploy.local.description import StackDescription, remove_description, write_description
 from deploy.local.disk import require_room, watch_room
 from deploy.local.errors import StartError
+from deploy.local.mail import DEFAULT_SENDER, LocalMailbox, MailServer
 from deploy.local.ports import Ports, is_free
 from deploy.local.preparation import (
     EMBEDDED_DATABASE,
@@ -73,6 +74,11 @@ class Stack:
         self._broker_passwords = credentials.broker_passwords(store)
         self.administrator: Administrator | None = None  # until the database is prepared
         self._card_port = None if settings.stripe else ports.choose("card-gateway")
+        self.mailbox = (
+            None
+            if settings.smtp_url
+            else LocalMailbox(ports.choose("mailbox smtp"), ports.choose("mailbox"))
+        )
         self.system = _system(
             settings,
             store,
@@ -86,6 +92,7 @@ class Stack:
             ),
             broker_passwords=self._broker_passwords,
             card_port=self._card_port,
+            mailbox=self.mailbox,
             instances=_instances(settings, ports),
             extra=extra,
         )
@@ -127,6 +134,8 @@ class Stack:
         async with one_failure(), asyncio.TaskGroup() as group:
             group.create_task(self._start_broker())
             group.create_task(self._start_card_gateway())
+            if self.mailbox is not None:
+                group.create_task(self.supervisor.start(self.mailbox.program(self._folder)))
             group.create_task(self._start_processes())
         await self.wait_until_ready()
 
@@ -206,6 +215,7 @@ class Stack:
             "logs": str(self.logs),
             "database_url": system.database_url,
             "service_database_urls": {name: system.role_url(name) for name in SERVICES},
+            "mailbox": self.mailbox.address if self.mailbox else None,
             "operator_rabbitmq_url": system.broker_urls[OPERATOR],
             "stripe": {
                 "api_base": system.stripe_api_base,
@@ -297,7 +307,8 @@ def _system(
     rabbitmq_url: str,
     broker_passwords: Mapping[str, str],
     card_port: int | None,
-    instances: Iterable[Instance],
+    mailbox: LocalMailbox | None,
+    instances: Sequence[Instance],
     extra: Environments,
 ) -> System:
     secrets = credentials.service_credentials(store)
@@ -323,6 +334,12 @@ def _system(
         # With an account of the user's own these are in the variables PAYMENTS_STRIPE_….
         stripe_publishable_key=None if stripe else LOCAL_PUBLISHABLE_KEY,
         stripe_client_id=None if stripe else APPLICATION,
+        mail_server=MailServer(
+            smtp_url=mailbox.smtp_url if mailbox else settings.smtp_url or "",
+            mail_from=settings.mail_from or DEFAULT_SENDER,
+            public_url=settings.public_url or instances[-1].url,
+        ),
+        mail_secrets=credentials.mail_secrets(store),
         instances=tuple(instances),
         extra=extra,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from deploy.local.mail import MailServer
 from deploy.local.supervisor import Program, own_environment
 from shared.provisioning import database_url
 
@@ -81,6 +82,9 @@ class System:
     stripe_api_base: str
     stripe_api_key: str
     stripe_webhook_secret: str
+    mail_server: MailServer
+    mail_secrets: Mapping[str, str]
+    """The secret that encrypts the messages of each service that sends mail."""
     instances: tuple[Instance, ...]
     stripe_connect_webhook_secret: str | None = None
     stripe_publishable_key: str | None = None
@@ -174,8 +178,10 @@ class System:
             "audit": {"SEALS": self.seals},
             "payments": self._stripe(),
         }
+        secret = self.mail_secrets.get(service)
         values = {
             **self._tokens(),
+            **(self.mail_server.variables(secret) if secret else {}),
             "DATABASE_URL": self.role_url(service),
             "RABBITMQ_URL": self.broker_urls[service],
             "INTERNAL_KEY": self.credentials[service].internal_key,
