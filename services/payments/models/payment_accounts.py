@@ -48,9 +48,9 @@ class PaymentAccount(Entity, Base):
             postgresql_where=text("status <> 'disconnected'"),
         ),
         Index(
-            "ix_payment_accounts_connected_catch_up_attempted_at",
+            "ix_payment_accounts_catch_up_attempted_at",
             "catch_up_attempted_at",
-            postgresql_where=text("status = 'connected'"),
+            postgresql_where=text("gateway_account IS NOT NULL"),
         ),
         Index(
             "ix_payment_accounts_refresh_at",

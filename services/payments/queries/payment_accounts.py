@@ -169,17 +169,25 @@ async def find_organization_email(session: AsyncSession, organization_id: int) -
 
 
 async def lock_account_to_catch_up(
-    session: AsyncSession, gateways: Sequence[tuple[str, bool]], attempted_before: datetime
+    session: AsyncSession,
+    gateways: Sequence[tuple[str, bool]],
+    attempted_before: datetime,
+    disconnected_after: datetime,
 ) -> PaymentAccount | None:
-    """Return the connected account whose last turn is longest ago, locked, or None if none is due.
+    """Return the account whose last turn is longest ago, locked, or None if none is due.
 
-    `gateways` are the names of those that are open, each with its mode (live or test).
+    It is connected, or was disconnected after an instant. `gateways` are the names of those that
+    are open, each with its mode (live or test).
     """
     account, attempted_at = PaymentAccount, PaymentAccount.catch_up_attempted_at
     statement = (
         select(account)
         .where(
-            account.status == AccountStatus.CONNECTED,
+            account.gateway_account.is_not(None),
+            or_(
+                account.status == AccountStatus.CONNECTED,
+                account.disconnected_at > disconnected_after,
+            ),
             tuple_(account.payment_gateway, account.live).in_(gateways),
             or_(attempted_at.is_(None), attempted_at < attempted_before),
         )

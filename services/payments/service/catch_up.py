@@ -2,10 +2,12 @@
 
 Connected accounts take turns, the one whose last turn is longest ago first. Workers share them, and
 each serves several at once, so that neither an account that fails nor one with thousands of events
-delays the others.
+delays the others. An account that was disconnected here has turns for 30 days more: its payments
+can still be refunded and disputed at the gateway.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from services.payments.gateways import (
     RefundReport,
     WebhookNotice,
 )
+from services.payments.models import AccountStatus
 from services.payments.service import refunds, webhooks
 from services.payments.service.call_limiter import CallLimiter
 from shared.db import now
@@ -61,6 +64,7 @@ class Turn:
     gateway: OnlineGateway
     account: GatewayAccount
     since: datetime
+    is_connected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,9 @@ class CatchUp:
         """Reserve the account whose last turn is longest ago, or return None if none is due."""
         open_gateways = [(gateway.name, gateway.live) for gateway in self.gateways.all_online()]
         async with self.transactions.system() as session:
-            row = await queries.lock_account_to_catch_up(session, open_gateways, before)
+            row = await queries.lock_account_to_catch_up(
+                session, open_gateways, before, now() - LONGEST_WINDOW
+            )
             gateway = self.gateways.online(row.payment_gateway) if row else None
             if row is None or gateway is None:
                 return None
@@ -103,7 +109,9 @@ class CatchUp:
             row.catch_up_attempted_at = moment
             since = (row.caught_up_at or row.created_at) - OVERLAP
             account = GatewayAccount(row.gateway_account)
-            return Turn(row.id, gateway, account, max(since, moment - LONGEST_WINDOW))
+            since = max(since, moment - LONGEST_WINDOW)
+            is_connected = row.status == AccountStatus.CONNECTED
+            return Turn(row.id, gateway, account, since, is_connected)
 
     async def _complete(self, turn: Turn) -> None:
         """Catch up with an account; its next window begins here only if nothing is missing."""
@@ -111,9 +119,10 @@ class CatchUp:
         try:
             await self._apply_lists(turn.gateway, turn.account, turn.since, turn)
         except GatewayUnavailable as error:
-            log.warning(
-                "gateway_unavailable", step="catch_up", account=turn.account.id, cause=str(error)
-            )
+            # The owner of an account that was disconnected may have revoked our access.
+            level = logging.WARNING if turn.is_connected else logging.INFO
+            details = {"step": "catch_up", "account": turn.account.id, "cause": str(error)}
+            log.log(level, "gateway_unavailable", **details)
             return
         async with self.transactions.system() as session:
             row = await queries.lock_account(session, turn.account_id)

@@ -13,7 +13,7 @@ from services.payments.gateways import AccountMode, Gateways
 from services.payments.service import webhooks
 from services.payments.service.call_limiter import CallLimiter
 from services.payments.service.reconciliation import Reconciler
-from services.payments.tests.connections import connect
+from services.payments.tests.connections import connect, disconnect
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, order
 from services.payments.tests.test_charges import charge
@@ -149,6 +149,28 @@ async def test_an_account_that_fails_or_is_revoked_delays_no_other(
     await everybody_is_due(database)
     await reconciler.catch_up_accounts()
     assert await caught_up(database) == {healthy, failing}
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "has_turn"), [(1, True), (31, False)], ids=["a-day-ago", "a-month-ago"]
+)
+async def test_a_disconnected_account_has_turns_for_a_month(
+    reconciler: Reconciler,
+    observer: Observer,
+    database: Database,
+    three: list[str],
+    days_ago: int,
+    has_turn: bool,
+) -> None:
+    await disconnect(database, three[0])
+    await database.rows(
+        "UPDATE payment_accounts SET disconnected_at = $1 WHERE gateway_account = $2 RETURNING id",
+        datetime.now(UTC) - timedelta(days=days_ago),
+        three[0],
+    )
+    await reconciler.catch_up_accounts()
+    assert (observer.count(three[0], EVENTS) == 1) is has_turn
+    assert observer.count(three[1], EVENTS) == 1
 
 
 async def test_thousands_of_events_of_one_account_delay_no_other(

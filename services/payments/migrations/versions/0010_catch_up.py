@@ -12,8 +12,6 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-_CONNECTED = sa.text("status = 'connected'")
-
 
 def upgrade() -> None:
     op.add_column(
@@ -21,19 +19,19 @@ def upgrade() -> None:
     )
     op.drop_index("ix_payment_accounts_connected_caught_up_at")
     op.create_index(
-        "ix_payment_accounts_connected_catch_up_attempted_at",
+        "ix_payment_accounts_catch_up_attempted_at",
         "payment_accounts",
         ["catch_up_attempted_at"],
-        postgresql_where=_CONNECTED,
+        postgresql_where=sa.text("gateway_account IS NOT NULL"),
     )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_payment_accounts_connected_catch_up_attempted_at")
+    op.drop_index("ix_payment_accounts_catch_up_attempted_at")
     op.create_index(
         "ix_payment_accounts_connected_caught_up_at",
         "payment_accounts",
         ["caught_up_at"],
-        postgresql_where=_CONNECTED,
+        postgresql_where=sa.text("status = 'connected'"),
     )
     op.drop_column("payment_accounts", "catch_up_attempted_at")
