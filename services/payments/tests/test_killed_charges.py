@@ -1,9 +1,5 @@
 """A process that is killed at any point of a first charge."""
 
-import asyncio
-import json
-import os
-import sys
 from pathlib import Path
 
 import httpx
@@ -14,6 +10,7 @@ from services.payments.gateways.stripe import StripeSettings
 from services.payments.service import payments
 from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
+from services.payments.tests.killed_charge import run_until_killed, work_for
 from services.payments.tests.signals import CardIssuer
 from services.payments.tests.test_charges import charge
 from services.payments.tests.test_first_charges import first, terms_of
@@ -25,19 +22,19 @@ pytestmark = pytest.mark.anyio
 Headers = dict[str, str]
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "charge.before_prepare",
-        "charge.prepared",
-        "charge.opened",
-        "charge.written_down",
-        "charge.confirmed",
-        "charge.entered",
-        "transaction.before_commit",
-        "transaction.committed",
-    ],
-)
+POINTS = [
+    "charge.before_prepare",
+    "charge.prepared",
+    "charge.opened",
+    "charge.written_down",
+    "charge.confirmed",
+    "charge.entered",
+    "transaction.before_commit",
+    "transaction.committed",
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
 async def test_a_process_that_is_killed_charges_once_at_most(
     client: httpx.AsyncClient,
     vouchers: Headers,
@@ -52,21 +49,8 @@ async def test_a_process_that_is_killed_charges_once_at_most(
     point: str,
 ) -> None:
     body = first()
-    given = {
-        "database_url": settings.database_url.get_secret_value(),
-        "api_base": stripe_settings.api_base,
-        "api_key": stripe_settings.api_key.get_secret_value(),
-        "charge": body,
-    }
-    log = tmp_path / "points"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.payments.tests.killed_charge"),
-        stdin=asyncio.subprocess.PIPE,
-        env=os.environ | {"FAILPOINT": f"{point}:1", "FAILPOINTS_LOG": str(log)},
-    )
-    await process.communicate(json.dumps(given).encode())
-    assert process.returncode == -9
-    assert f"killed {point}" in log.read_text()
+    work = work_for(settings, stripe_settings, gateways.accounts, charge=body)
+    await run_until_killed(work, point, tmp_path / "points")
     intents = await issuer.intents_of(body["voucher_id"])
     stored_ids = {
         row["gateway_transaction_id"]

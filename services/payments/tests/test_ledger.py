@@ -7,7 +7,7 @@ the cent.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from services.payments import queries
 from services.payments.app import NAME
 from services.payments.events import CATALOGUE
-from services.payments.gateways import Gateways
+from services.payments.gateways import AccountMode, Gateway, Gateways
 from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method, RefundSource
@@ -38,7 +38,15 @@ from services.payments.schemas import ChargeCreate, QuotedRefund
 from services.payments.service import charges, payments, refund_attempts, refunds, webhooks
 from services.payments.settings import Settings
 from services.payments.tests.network import Crash, UnreliableNetwork, to_path
-from services.payments.tests.signals import CardIssuer, dispute_of, event, order, signature
+from services.payments.tests.signals import (
+    CONNECT_WEBHOOK_SECRET,
+    WEBHOOK_SECRET,
+    CardIssuer,
+    dispute_of,
+    event,
+    order,
+    signature,
+)
 from services.payments.worker import reconciler_of
 from shared.db import make_engine
 from shared.errors import AppError
@@ -47,6 +55,7 @@ from shared.transactions import Transactions
 
 T = TypeVar("T")
 
+ORGANIZATIONS = (7, 8, 9)
 VISA, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeCustomerFail", "4000002500003155"
 FAULTS = st.sampled_from(
     [None, None, None, None]
@@ -73,6 +82,7 @@ class World:
     stripe: StripeSettings
     settings: Settings
     runner: asyncio.Runner
+    accounts: AccountMode = AccountMode.INSTALLATION
     network: UnreliableNetwork = field(default_factory=UnreliableNetwork)
 
     def __post_init__(self) -> None:
@@ -82,7 +92,8 @@ class World:
         card, manual = StripeGateway(self.stripe, self.network), ManualGateway()
         cards = {Method.CREDIT_CARD: card}
         self.card = card
-        self.gateways = Gateways({method: cards.get(method, manual) for method in Method})
+        by_method: dict[str, Gateway] = {method: cards.get(method, manual) for method in Method}
+        self.gateways = Gateways(by_method, accounts=self.accounts)
         self.engine = make_engine(self.settings.database_url)
         self.admin = await asyncpg.connect(self.database.admin_url)
         await self.admin.execute(f"SET search_path = {NAME}")
@@ -110,6 +121,10 @@ class World:
         await self.engine.dispose()
         await self.database.clear()
 
+    def issuer_of(self, account: str | None) -> CardIssuer:
+        """Return the card gateway with the books of an account."""
+        return self.issuer.of(account) if account else self.issuer
+
     def suffer(self, fault: Fault) -> None:
         """Lose what is sent to a path, or its answer, from now on."""
         self.network.heal()
@@ -134,14 +149,22 @@ class Books(RuleBasedStateMachine):
 
     @rule(
         target=orders,
+        organization_id=st.sampled_from(ORGANIZATIONS),
         amount=st.sampled_from(["0.50", "100.00", "399.99"]),
         card=st.sampled_from([VISA, VISA, DECLINED, SECURE, None]),
         first=st.booleans(),
         fault=FAULTS,
     )
-    def purchase(self, amount: str, card: str | None, first: bool, fault: Fault) -> ChargeCreate:
-        token = self.world.run(self.world.issuer.card(card)) if card == SECURE else card
-        body = ChargeCreate.model_validate(order(amount=amount, payment_token=token, first=first))
+    def purchase(
+        self, organization_id: int, amount: str, card: str | None, first: bool, fault: Fault
+    ) -> ChargeCreate:
+        account = self._account_of(organization_id)
+        is_secure = card == SECURE
+        token = self.world.run(self.world.issuer_of(account).card(SECURE)) if is_secure else card
+        terms = order(
+            organization_id=organization_id, amount=amount, payment_token=token, first=first
+        )
+        body = ChargeCreate.model_validate(terms)
         self.charge(body, fault)
         self.world.run(self._receive_purchase(body))
         return body
@@ -164,7 +187,7 @@ class Books(RuleBasedStateMachine):
         if payment["status"] == "requires_action":
             action = {"client_secret": self._intent(payment)["client_secret"]}
             with suppress(httpx.HTTPStatusError):  # it was confirmed before
-                self.world.run(self.world.issuer.authenticate(action, success=success))
+                self.world.run(self._issuer_of(payment).authenticate(action, success=success))
 
     @rule(body=orders)
     def return_from_the_bank(self, body: ChargeCreate) -> None:
@@ -228,10 +251,11 @@ class Books(RuleBasedStateMachine):
     )
     def the_bank_disputes(self, body: ChargeCreate, number: int, status: str, amount: int) -> bytes:
         """The end may be reported before the beginning, or alone."""
-        intent_id = self._payment(body)["gateway_transaction_id"] or "pi_of_nobody"
+        payment = self._payment(body)
+        intent_id = payment["gateway_transaction_id"] or "pi_of_nobody"
         kind = "created" if status == "needs_response" else "closed"
         content = dispute_of(intent_id, f"dp_{intent_id}_{number}", status=status, amount=amount)
-        return event(f"charge.dispute.{kind}", content)
+        return self._event(payment, f"charge.dispute.{kind}", content)
 
     @rule(body=orders, part=st.sampled_from([10, 5000]))
     def refund_at_the_console(self, body: ChargeCreate, part: int) -> None:
@@ -242,7 +266,7 @@ class Books(RuleBasedStateMachine):
             if charge and charge["status"] == "succeeded":
                 left = charge["amount"] - charge["amount_refunded"]
                 if part <= left:
-                    self.world.run(self.world.issuer.refund(charge["payment_intent"], part))
+                    self.world.run(self._issuer_of(payment).refund(charge["payment_intent"], part))
 
     @rule(body=orders)
     def void(self, body: ChargeCreate) -> None:
@@ -261,9 +285,10 @@ class Books(RuleBasedStateMachine):
         intent = self._intent(payment)
         charge = intent["latest_charge"]
         if charge and charge["amount_refunded"]:
-            return event("charge.refunded", charge)
+            return self._event(payment, "charge.refunded", charge)
         kinds = {"succeeded": "succeeded", "canceled": "canceled"}
-        return event(f"payment_intent.{kinds.get(intent['status'], 'processing')}", intent)
+        kind = kinds.get(intent["status"], "processing")
+        return self._event(payment, f"payment_intent.{kind}", intent)
 
     @rule(body=bodies)
     def deliver(self, body: bytes) -> None:
@@ -274,8 +299,10 @@ class Books(RuleBasedStateMachine):
         assert body
 
     async def _store(self, body: bytes) -> None:
-        headers = {"stripe-signature": signature(body)}
-        notice, report = webhooks.verify(self.world.card, body, headers)
+        connected = b'"account"' in body
+        secret = CONNECT_WEBHOOK_SECRET if connected else WEBHOOK_SECRET
+        headers = {"stripe-signature": signature(body, secret=secret)}
+        notice, report = webhooks.verify(self.world.card, body, headers, connected=connected)
         async with self.world.transactions.system() as session:
             await webhooks.store(session, self.world.card, notice, body, report)
 
@@ -293,6 +320,8 @@ class Books(RuleBasedStateMachine):
         for _ in range(2):
             self.world.run(self.world.reconciler.settle_unfinished())
             self.world.run(self.world.reconciler.catch_up())
+            self._rows("UPDATE payment_accounts SET catch_up_attempted_at = NULL")
+            self.world.run(self.world.reconciler.catch_up_accounts())
             self.process_webhooks()
             self.world.run(self.world.reconciler.settle_refunds())
         for payment in self._rows("SELECT * FROM payment_transactions"):
@@ -355,10 +384,10 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def every_voucher_is_charged_once_at_most(self) -> None:
-        intents = self.world.run(self.world.issuer.intents())
         paid = [
             intent["metadata"]["voucher_id"]
-            for intent in intents
+            for account in self._accounts()
+            for intent in self.world.run(self.world.issuer_of(account).intents())
             if intent["status"] == "succeeded"
         ]
         assert len(paid) == len(set(paid))
@@ -368,6 +397,21 @@ class Books(RuleBasedStateMachine):
             self.everything_is_reconciled()
         finally:
             self.world.close()
+
+    def _accounts(self) -> Iterable[str | None]:
+        """Return every account at the gateway, with None for the installation's own."""
+        return [None]
+
+    def _account_of(self, organization_id: int) -> str | None:
+        """Return the account that receives an organization's next payment."""
+        return None
+
+    def _issuer_of(self, payment: dict[str, Any]) -> CardIssuer:
+        return self.world.issuer_of(payment["gateway_account"])
+
+    def _event(self, payment: dict[str, Any], kind: str, content: dict[str, Any]) -> bytes:
+        account = payment["gateway_account"]
+        return event(kind, content, **({"account": account} if account else {}))
 
     def _rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in self.world.run(self.world.admin.fetch(query, *arguments))]
@@ -386,7 +430,7 @@ class Books(RuleBasedStateMachine):
         return len(rows)
 
     def _intent(self, payment: dict[str, Any]) -> dict[str, Any]:
-        return self.world.run(self.world.issuer.intent(payment["gateway_transaction_id"]))
+        return self.world.run(self._issuer_of(payment).intent(payment["gateway_transaction_id"]))
 
     def _gateway_ledger(self, payment: dict[str, Any]) -> tuple[Decimal, Decimal]:
         if not payment["gateway_transaction_id"]:
@@ -397,11 +441,16 @@ class Books(RuleBasedStateMachine):
         return Decimal(charge["amount"]) / 100, Decimal(charge["amount_refunded"]) / 100
 
 
-def test_the_books_balance(
-    session_database: Database, stripe_settings: StripeSettings, tokens: Tokens
+def require_balance(
+    machine: type[Books],
+    accounts: AccountMode,
+    database: Database,
+    stripe: StripeSettings,
+    tokens: Tokens,
 ) -> None:
+    """Run a machine, whose examples begin with empty books, in a mode of accounts."""
     configured = Settings(
-        database_url=session_database.url,
+        database_url=database.url,
         rabbitmq_url="amqp://unused",
         reconcile_after_seconds=0.001,
         gateway_calls_per_second=1000,
@@ -409,9 +458,9 @@ def test_the_books_balance(
     )
     with asyncio.Runner() as runner:
 
-        class Here(Books):
+        class Here(machine):  # type: ignore[valid-type, misc]
             def __init__(self) -> None:
-                super().__init__(World(session_database, stripe_settings, configured, runner))
+                super().__init__(World(database, stripe, configured, runner, accounts))
 
         run_state_machine_as_test(
             Here,
@@ -421,3 +470,10 @@ def test_the_books_balance(
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+def test_the_books_balance(
+    session_database: Database, stripe_settings: StripeSettings, tokens: Tokens
+) -> None:
+    mode = AccountMode.INSTALLATION
+    require_balance(Books, mode, session_database, stripe_settings, tokens)
