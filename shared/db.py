@@ -3,7 +3,7 @@
 import socket
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -33,10 +33,14 @@ SECRET = {"secret": True}
 BOOKKEEPING = {"bookkeeping": True}
 """`mapped_column(info=BOOKKEEPING)`: changes with every change, so it is not in events."""
 
+WallClock = Annotated[datetime, DateTime(timezone=False)]
+"""The type of a column with a time of a wall clock, without its zone."""
+
 TYPES: dict[Any, Any] = {
     int: BigInteger,
     str: Text,
     datetime: DateTime(timezone=True),
+    WallClock: DateTime(timezone=False),
     Decimal: Numeric(12, 2),
     UUID: Uuid,
     dict[str, Any]: JSONB,

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import policies, queries
 from services.vouchers.errors import OrganizationNotFound, VoucherNotFound
 from services.vouchers.models import Voucher
-from shared.actors import Actor
+from shared.actors import Actor, permission_missing
 from shared.errors import Forbidden
 from shared.reads import Reader
 
@@ -60,6 +60,14 @@ async def get_readable_parties(reader: Reader, actor: Actor, voucher_id: int) ->
     if parties is None or not policies.can_read(actor, parties):
         raise VoucherNotFound
     return parties
+
+
+async def get_bookable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    """Return a voucher that the actor books with; raises VoucherNotFound or Forbidden."""
+    voucher = await get_readable_voucher(session, actor, voucher_id)
+    if not policies.can_book(actor, voucher):
+        raise permission_missing(policies.MANAGE_BOOKINGS)
+    return voucher
 
 
 async def lock_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:

@@ -5,7 +5,15 @@ from collections.abc import Mapping
 import httpx
 from fastapi import FastAPI
 
-from services.vouchers.endpoints import calendars, redemptions, refunds, voucher_types, vouchers
+from services.vouchers.endpoints import (
+    calendars,
+    redemptions,
+    refunds,
+    reservations,
+    sessions,
+    voucher_types,
+    vouchers,
+)
 from services.vouchers.events import CATALOGUE
 from services.vouchers.settings import Settings
 from shared.clients import ServiceClients
@@ -48,6 +56,13 @@ def create_app(
             redemptions.redemptions,
             refunds.refunds,
             calendars.organization,
+            sessions.organization,
+            sessions.sessions,
+            reservations.of_vouchers,
+            reservations.of_types,
+            reservations.reservations,
+            reservations.of_sessions,
+            reservations.organization,
         ],
         title="Carnet vouchers",
         package=__package__,

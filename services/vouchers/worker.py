@@ -7,7 +7,13 @@ import structlog
 from services.vouchers.app import NAME, clients_of
 from services.vouchers.events import CATALOGUE, LISTENERS
 from services.vouchers.handlers import FALLBACKS, QUEUES
-from services.vouchers.service import expiry, payments_client, refund_quotes, unpaid_vouchers
+from services.vouchers.service import (
+    expiry,
+    occupations,
+    payments_client,
+    refund_quotes,
+    unpaid_vouchers,
+)
 from services.vouchers.service.default_types import complete_missed_creation
 from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
 from services.vouchers.service.therapists import add_missing_therapists
@@ -95,11 +101,15 @@ def timers_of(
             # All services of a fresh installation start at the same time: this is no error.
             log.info("bootstrap_waits", cause=error.detail)
 
+    async def delete_occupations() -> None:
+        await occupations.delete_history(transactions)
+
     async def add_therapists() -> None:
         await add_missing_therapists(transactions)
 
     return [
         Timer("add_therapists", CANCEL_EVERY, add_therapists),
+        Timer("delete_occupations", DELETE_EVERY, delete_occupations),
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, fetch_organizations),

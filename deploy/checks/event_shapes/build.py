@@ -76,7 +76,7 @@ def all_schemas() -> dict[str, dict[str, Schema]]:
 
 def columns_of(model: type[Entity]) -> dict[str, Schema]:
     """Return the schemas of the columns that a model's events may contain."""
-    hints = get_type_hints(model)
+    hints = get_type_hints(model, include_extras=True)
     return {name: schema_of(get_args(hints[name])[0]) for name in audited_columns(model)}
 
 

@@ -18,10 +18,17 @@ from typing import (
 )
 from uuid import UUID
 
+from shared.db import WallClock
 from shared.shapes import Schema
 
 MONEY: Schema = {"type": "string", "pattern": "^-?[0-9]+([.][0-9]+)?$"}
 """A decimal as text, because a float could change the amount."""
+
+WALL_CLOCK: Schema = {
+    "type": "string",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?$",
+}
+"""A time of a wall clock, which has no offset and so is no `date-time` (RFC 3339)."""
 
 _SCALARS: dict[Any, Schema] = {
     bool: {"type": "boolean"},
@@ -41,6 +48,8 @@ _SCALARS: dict[Any, Schema] = {
 
 def schema_of(kind: Any) -> Schema:
     """Return the JSON Schema of a type's values. Raises TypeError for an unsupported type."""
+    if kind == WallClock:
+        return dict(WALL_CLOCK)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Annotated, Required, NotRequired):
         return schema_of(arguments[0])

@@ -1,6 +1,6 @@
 """The dependencies of this service's routes."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -9,7 +9,7 @@ from services.vouchers.models import AccountMode, OrganizationCopy
 from services.vouchers.service import voucher_types
 from shared.auth import ActorDep
 from shared.errors import Invalid
-from shared.fields import Id, Instant
+from shared.fields import Day, Id, Instant
 from shared.sessions import ClientsDep, UnclaimedWorkDep
 
 MOST_DAYS = 62
@@ -29,6 +29,24 @@ async def _stretch(
 
 StretchDep = Annotated[tuple[datetime, datetime], Depends(_stretch)]
 """A stretch of time: its first moment, and the first moment after it."""
+
+
+async def _days(
+    start: Annotated[
+        Day, Query(alias="from", description="The first day, in the zone of the organization")
+    ],
+    until: Annotated[Day, Query(description=f"The last day, inclusive; at most {MOST_DAYS} days")],
+) -> tuple[date, date]:
+    """Return the days that a request asks for. Raises Invalid."""
+    if until < start:
+        raise Invalid("until", "must not be before from")
+    if (until - start).days >= MOST_DAYS:
+        raise Invalid("until", f"must be less than {MOST_DAYS} days after from")
+    return start, until
+
+
+DaysDep = Annotated[tuple[date, date], Depends(_days)]
+"""Days of the organization, both inclusive."""
 
 
 async def _managed_organization(

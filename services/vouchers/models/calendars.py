@@ -1,12 +1,11 @@
 """When sessions can take place: booking settings, resources, their hours, and closures."""
 
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -17,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
-from shared.db import SECRET, Entity
+from shared.db import SECRET, Entity, WallClock
 
 
 class BookingSettings(Entity, Base):
@@ -165,7 +164,7 @@ class Closure(Entity, Base):
     organization_id: Mapped[int]
     resource_id: Mapped[int | None]
     kind: Mapped[str] = mapped_column(default=ClosureKind.CLOSED)
-    starts_local: Mapped[datetime] = mapped_column(DateTime(timezone=False))
-    ends_local: Mapped[datetime] = mapped_column(DateTime(timezone=False))
+    starts_local: Mapped[WallClock]
+    ends_local: Mapped[WallClock]
     reason: Mapped[str | None] = mapped_column(info=SECRET)
     source: Mapped[str] = mapped_column(default=MANUAL, server_default=text("'manual'"))

@@ -8,7 +8,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKeyConstraint,
     Index,
     SmallInteger,
@@ -22,7 +21,7 @@ from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
-from shared.db import BOOKKEEPING, SECRET, Entity
+from shared.db import BOOKKEEPING, SECRET, Entity, WallClock
 
 
 class TherapyClass(Entity, Base):
@@ -171,7 +170,7 @@ class ClassSession(Entity, Base):
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime] = mapped_column(nullable=True)
     timezone: Mapped[str] = mapped_column(nullable=True)
-    starts_local: Mapped[datetime] = mapped_column(DateTime(timezone=False), nullable=True)
+    starts_local: Mapped[WallClock] = mapped_column(nullable=True)
     therapist_id: Mapped[int | None]
     resource_ids: Mapped[list[int]] = mapped_column(
         ARRAY(BigInteger), default=list, server_default=text("'{}'")

@@ -46,6 +46,16 @@ async def get_resource(session: AsyncSession, organization_id: int, resource_id:
     return require(await session.scalar(statement), ResourceNotFound)
 
 
+async def find_resources(
+    session: AsyncSession, organization_id: int, resource_ids: Collection[int]
+) -> Sequence[Resource]:
+    """Return those of some resources that the organization has."""
+    statement = select(Resource).where(
+        Resource.organization_id == organization_id, Resource.id.in_(resource_ids)
+    )
+    return (await session.scalars(statement)).all()
+
+
 async def lock_resources(
     session: AsyncSession, organization_id: int, resource_ids: Collection[int]
 ) -> list[Resource]:
@@ -142,7 +152,7 @@ async def types_of_resources(
         .order_by(ResourceVoucherType.resource_id, ResourceVoucherType.voucher_type_id)
     )
     types: dict[int, list[int]] = defaultdict(list)
-    for resource_id, voucher_type_id in (await session.execute(statement)).tuples():
+    for resource_id, voucher_type_id in await session.execute(statement):
         types[resource_id].append(voucher_type_id)
     return types
 

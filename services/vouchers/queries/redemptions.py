@@ -1,10 +1,21 @@
 """Queries of codes, redemptions and adjustments."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, and_, bindparam, case, exists, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    exists,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -109,6 +120,16 @@ async def find_unused_code(
     is_backup = kind == SessionKind.BACKUP
     rows = await fetch(session, _UNUSED_CODE, voucher.organization_id, voucher.id, is_backup)
     return _CODE.entity(rows[0]) if rows else None
+
+
+async def mark_code_used(session: AsyncSession, code_id: int, values: Mapping[str, Any]) -> None:
+    """Store by whom and when a code was used."""
+    await session.execute(
+        update(VoucherCode)
+        .where(VoucherCode.id == code_id)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _of(voucher: Voucher) -> dict[str, int]:

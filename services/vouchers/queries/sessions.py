@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, delete, select
+from sqlalchemy import BigInteger, and_, any_, delete, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClassNotFound, SessionNotFound
@@ -92,7 +92,7 @@ async def is_resource_used_after(
     """Return whether a scheduled session that ends after a moment needs a resource."""
     statement = select(ClassSession.id).where(
         ClassSession.organization_id == organization_id,
-        ClassSession.resource_ids.contains([resource_id]),
+        literal(resource_id, BigInteger) == any_(ClassSession.resource_ids),
         ClassSession.status == SessionStatus.SCHEDULED,
         ClassSession.ends_at > moment,
     )
@@ -112,7 +112,7 @@ async def reservations_of_resource_after(
         Reservation.ends_at > moment,
     ]
     if resource_id is not None:
-        conditions.append(ClassSession.resource_ids.contains([resource_id]))
+        conditions.append(literal(resource_id, BigInteger) == any_(ClassSession.resource_ids))
     statement = (
         select(
             Reservation.id,
@@ -127,7 +127,7 @@ async def reservations_of_resource_after(
         .order_by(Reservation.starts_at, Reservation.id)
         .limit(1000)
     )
-    return [OpenReservation(*row) for row in (await session.execute(statement)).tuples()]
+    return [OpenReservation(*row) for row in await session.execute(statement)]
 
 
 async def get_class(session: AsyncSession, organization_id: int, class_id: int) -> TherapyClass:
@@ -136,6 +136,23 @@ async def get_class(session: AsyncSession, organization_id: int, class_id: int) 
         TherapyClass.organization_id == organization_id, TherapyClass.id == class_id
     )
     return require(await session.scalar(statement), ClassNotFound)
+
+
+async def names_of_classes(
+    session: AsyncSession, class_ids: Collection[int | None]
+) -> dict[int, str]:
+    """Return the names of classes by their ids."""
+    wanted = [number for number in class_ids if number is not None]
+    if not wanted:
+        return {}
+    statement = select(TherapyClass.id, TherapyClass.name).where(TherapyClass.id.in_(wanted))
+    return dict((await session.execute(statement)).all())
+
+
+async def is_enforced(session: AsyncSession, session_id: int) -> bool:
+    """Return whether the database refuses other sessions at the time of a session."""
+    statement = select(Occupation.enforced).where(Occupation.session_id == session_id)
+    return all(await session.scalars(statement))
 
 
 async def lock_class(session: AsyncSession, organization_id: int, class_id: int) -> TherapyClass:
@@ -171,7 +188,7 @@ async def types_of_classes(
         .order_by(ClassVoucherType.therapy_class_id, ClassVoucherType.voucher_type_id)
     )
     types: dict[int, list[int]] = defaultdict(list)
-    for class_id, voucher_type_id in (await session.execute(statement)).tuples():
+    for class_id, voucher_type_id in await session.execute(statement):
         types[class_id].append(voucher_type_id)
     return types
 
@@ -187,8 +204,11 @@ async def delete_types_of_class(session: AsyncSession, therapy_class: TherapyCla
 
 
 async def get_session(session: AsyncSession, session_id: int) -> ClassSession:
-    """Return a session; raises SessionNotFound."""
-    return require(await session.get(ClassSession, session_id), SessionNotFound)
+    """Return a session, without those of version 1 that have no end; raises SessionNotFound."""
+    statement = select(ClassSession).where(
+        ClassSession.id == session_id, ClassSession.ends_at.is_not(None)
+    )
+    return require(await session.scalar(statement), SessionNotFound)
 
 
 async def lock_sessions(

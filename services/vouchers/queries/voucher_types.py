@@ -149,6 +149,11 @@ async def get_client(session: AsyncSession, client_id: int | None) -> ClientCopy
     return require(copy, ClientNotFound)
 
 
+async def find_client(session: AsyncSession, client_id: int | None) -> ClientCopy | None:
+    """Return our copy of a client, or None."""
+    return await session.scalar(select(ClientCopy).where(ClientCopy.id == client_id))
+
+
 async def list_organizations_without_copy(session: AsyncSession) -> Sequence[int]:
     """Return the ids of the organizations that have voucher types but no copy here."""
     has_copy = exists().where(OrganizationCopy.id == VoucherType.organization_id)

@@ -13,6 +13,7 @@ from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports, settings_of, transports_of
 from services.vouchers.tests.outside import Identity, Organizations, Payments
 from services.vouchers.tests.people import People
+from services.vouchers.tests.practice import Practice
 from shared.db import make_engine
 from shared.mail.settings import encryption_of
 from shared.testing import Database, Tokens, client_of, service_database
@@ -73,3 +74,8 @@ async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
 @pytest.fixture
 def people(tokens: Tokens) -> People:
     return People(tokens)
+
+
+@pytest.fixture
+def practice(client: httpx.AsyncClient, people: People, database: Database) -> Practice:
+    return Practice(client, people, database)

@@ -1,0 +1,251 @@
+"""Queries of reservations."""
+
+from collections.abc import Collection, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.errors import ReservationNotFound
+from services.vouchers.models import (
+    ClassSession,
+    ClientCopy,
+    Redemption,
+    Reservation,
+    SessionKind,
+    TherapyClass,
+    Voucher,
+)
+from services.vouchers.queries.redemptions import is_in_force
+from services.vouchers.scheduling.snapshots import (
+    OPEN_STATUSES,
+    PERIOD_STATUSES,
+    RESERVED_STATUSES,
+    ReservationStatus,
+)
+from shared.paging import Page
+
+SEATED_STATUSES = (*sorted(PERIOD_STATUSES), ReservationStatus.NO_SHOW)
+"""The states of a reservation that has a seat in its session."""
+
+ReservationPlace = tuple[Reservation, ClassSession, str | None]
+"""A reservation with its session and the name of its class."""
+
+_PLACE_STATUSES = (*sorted(RESERVED_STATUSES), ReservationStatus.NO_SHOW)
+
+
+async def get_reservation(session: AsyncSession, reservation_id: int) -> Reservation:
+    """Return a reservation of a session; raises ReservationNotFound."""
+    reservation = await session.get(Reservation, reservation_id)
+    if reservation is None or reservation.session_id is None:
+        raise ReservationNotFound
+    return reservation
+
+
+async def reread_reservations(
+    session: AsyncSession, reservation_ids: Collection[int]
+) -> Sequence[Reservation]:
+    """Return reservations as they are now, in the order of their ids.
+
+    Their vouchers are locked, and so are they, for a voucher of version 1 may be missing.
+    """
+    statement = (
+        select(Reservation)
+        .where(Reservation.id.in_(reservation_ids))
+        .order_by(Reservation.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def reservations_that_count(
+    session: AsyncSession,
+    voucher: Voucher,
+    moment: datetime,
+    *,
+    without_id: int | None,
+) -> Sequence[Reservation]:
+    """Return what the rules of a booking read: the active reservations of a voucher, and those of
+    its client in the organization that end after a moment. `without_id` is left out."""
+    conditions = [
+        Reservation.organization_id == voucher.organization_id,
+        Reservation.client_id == voucher.client_id,
+        Reservation.status.in_(sorted(RESERVED_STATUSES)),
+        or_(Reservation.voucher_id == voucher.id, Reservation.ends_at > moment),
+    ]
+    if without_id is not None:
+        conditions.append(Reservation.id != without_id)
+    return (await session.scalars(select(Reservation).where(and_(*conditions)))).all()
+
+
+async def redeemed_days(session: AsyncSession, voucher: Voucher) -> Sequence[date]:
+    """Return the days of a voucher's regular redemptions in force that settled no reservation.
+
+    Redemptions with a reason are of missed sessions, which free their period.
+    """
+    statement = select(Redemption.session_date).where(
+        Redemption.organization_id == voucher.organization_id,
+        Redemption.voucher_id == voucher.id,
+        Redemption.kind == SessionKind.REGULAR,
+        Redemption.reason.is_(None),
+        Redemption.reservation_id.is_(None),
+        is_in_force(),
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def open_vouchers_of_session(session: AsyncSession, session_id: int) -> set[int]:
+    """Return the ids of the vouchers of a session's open and waiting reservations."""
+    statement = select(Reservation.voucher_id).where(
+        Reservation.session_id == session_id,
+        Reservation.status.in_(sorted(OPEN_STATUSES | {ReservationStatus.WAITLISTED})),
+        Reservation.voucher_id.is_not(None),
+    )
+    return {number for number in await session.scalars(statement) if number is not None}
+
+
+async def open_reservations_of_session(
+    session: AsyncSession, session_id: int
+) -> Sequence[Reservation]:
+    """Return a session's open and waiting reservations, locked, in the order of their ids."""
+    statement = (
+        select(Reservation)
+        .where(
+            Reservation.session_id == session_id,
+            Reservation.status.in_(sorted(OPEN_STATUSES | {ReservationStatus.WAITLISTED})),
+        )
+        .order_by(Reservation.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def periods_taken(
+    session: AsyncSession, organization_id: int, voucher_ids: Collection[int]
+) -> set[tuple[int, int, int]]:
+    """Return the periods of vouchers that are taken: voucher, period, reservation."""
+    statement = select(Reservation.voucher_id, Reservation.period, Reservation.id).where(
+        Reservation.organization_id == organization_id,
+        Reservation.voucher_id.in_(voucher_ids),
+        Reservation.period.is_not(None),
+        Reservation.status.in_(sorted(PERIOD_STATUSES)),
+    )
+    rows = await session.execute(statement)
+    return {(voucher or 0, period or 0, number) for voucher, period, number in rows}
+
+
+async def lock_vouchers(session: AsyncSession, voucher_ids: Collection[int]) -> dict[int, Voucher]:
+    """Return vouchers by their ids, locked in the order of the ids."""
+    if not voucher_ids:
+        return {}
+    statement = (
+        select(Voucher)
+        .where(Voucher.id.in_(sorted(voucher_ids)))
+        .order_by(Voucher.id)
+        .with_for_update(of=Voucher)
+        .execution_options(populate_existing=True)
+    )
+    return {voucher.id: voucher for voucher in await session.scalars(statement)}
+
+
+def _with_session() -> Any:
+    return (
+        select(Reservation, ClassSession, TherapyClass.name)
+        .join(ClassSession, ClassSession.id == Reservation.session_id)
+        .outerjoin(TherapyClass, TherapyClass.id == ClassSession.therapy_class_id)
+    )
+
+
+async def page_of_own_reservations(
+    session: AsyncSession,
+    page: Page,
+    client_id: int,
+    *,
+    first: datetime | None,
+    last: datetime | None,
+    status: str | None,
+) -> list[ReservationPlace]:
+    """Return a page of a client's reservations with their sessions and classes, newest first."""
+    statement = _with_session().where(Reservation.client_id == client_id)
+    return await _page(session, page, statement, first=first, last=last, status=status)
+
+
+async def page_of_organization_reservations(
+    session: AsyncSession,
+    page: Page,
+    organization_id: int,
+    *,
+    first: datetime | None,
+    last: datetime | None,
+    status: str | None,
+    client_id: int | None = None,
+    therapist_id: int | None = None,
+    unmarked_before: datetime | None = None,
+) -> list[ReservationPlace]:
+    """Return a page of an organization's reservations, newest first.
+
+    With `unmarked_before`, of those that are still booked and ended before that moment.
+    """
+    statement = _with_session().where(Reservation.organization_id == organization_id)
+    if client_id is not None:
+        statement = statement.where(Reservation.client_id == client_id)
+    if therapist_id is not None:
+        statement = statement.where(ClassSession.therapist_id == therapist_id)
+    if unmarked_before is not None:
+        statement = statement.where(
+            Reservation.status == ReservationStatus.BOOKED, Reservation.ends_at < unmarked_before
+        )
+    return await _page(session, page, statement, first=first, last=last, status=status)
+
+
+async def page_of_voucher_reservations(
+    session: AsyncSession, page: Page, voucher: Voucher
+) -> list[ReservationPlace]:
+    """Return a page of a voucher's reservations, newest first."""
+    statement = _with_session().where(
+        Reservation.organization_id == voucher.organization_id,
+        Reservation.voucher_id == voucher.id,
+    )
+    return await _page(session, page, statement, first=None, last=None, status=None)
+
+
+async def _page(
+    session: AsyncSession,
+    page: Page,
+    statement: Any,
+    *,
+    first: datetime | None,
+    last: datetime | None,
+    status: str | None,
+) -> list[ReservationPlace]:
+    if first is not None:
+        statement = statement.where(Reservation.starts_at >= first)
+    if last is not None:
+        statement = statement.where(Reservation.starts_at < last)
+    if status is not None:
+        statement = statement.where(Reservation.status == status)
+    rows = (await session.execute(page.of(statement, Reservation.id))).all()
+    return [(row[0], row[1], row[2]) for row in page.cut(rows, lambda row: (row[0].id,))]
+
+
+async def find_class_name(session: AsyncSession, class_id: int | None) -> str | None:
+    """Return the name of a class, or None."""
+    if class_id is None:
+        return None
+    return await session.scalar(select(TherapyClass.name).where(TherapyClass.id == class_id))
+
+
+async def participants_of(
+    session: AsyncSession, session_id: int
+) -> list[tuple[Reservation, str | None]]:
+    """Return the reservations with a place in a session or its waiting list, and their clients."""
+    statement = (
+        select(Reservation, ClientCopy.name)
+        .outerjoin(ClientCopy, ClientCopy.id == Reservation.client_id)
+        .where(Reservation.session_id == session_id, Reservation.status.in_(_PLACE_STATUSES))
+        .order_by(Reservation.id)
+    )
+    return list(await session.execute(statement))

@@ -1,0 +1,92 @@
+"""Use cases of attendance: mark who took part in a session and who did not."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers.errors import NotStarted, ReservationSettled
+from services.vouchers.models import Attestation, ClassSession, SessionStatus
+from services.vouchers.scheduling.snapshots import ReservationStatus
+from services.vouchers.schemas.reservations import MarkRead, ReservationResult
+from services.vouchers.schemas.sessions import Mark
+from services.vouchers.service.booking_conflicts import flush_booking
+from services.vouchers.service.booking_settings import policy_of, settings_of
+from services.vouchers.service.charges import Charge, Place, charge_of, settle
+from services.vouchers.service.locked_sessions import lock_session
+from services.vouchers.service.reservations import get_markable, lock_place, result_of
+from services.vouchers.service.sessions import get_changeable
+from shared.actors import Actor
+from shared.changes import record
+from shared.db import now
+
+
+async def mark_reservation(
+    session: AsyncSession, actor: Actor, reservation_id: int, status: ReservationStatus
+) -> ReservationResult:
+    """Mark a booked reservation as attended or missed.
+
+    Raises ReservationNotFound, Forbidden, NotStarted, ReservationSettled.
+    """
+    place = await lock_place(session, await get_markable(session, actor, reservation_id))
+    _require_started(place.session)
+    await _mark(session, actor, place, status)
+    await flush_booking(session)
+    return await result_of(session, place)
+
+
+async def mark_session(
+    session: AsyncSession, actor: Actor, session_id: int, marks: Sequence[Mark]
+) -> list[MarkRead]:
+    """Mark clients of a session: all marks are applied, or none.
+
+    Raises SessionNotFound, Forbidden, NotStarted, ReservationNotFound, ReservationSettled,
+    ServiceUnavailable.
+    """
+    class_session = await get_changeable(session, actor, session_id)
+    _require_started(class_session)
+    locked = await lock_session(session, class_session)
+    reservations = {row.id: row for row in locked.reservations}
+    results = []
+    for mark in sorted(marks, key=lambda each: each.reservation_id):
+        reservation = reservations.pop(mark.reservation_id, None)
+        if reservation is None:
+            await get_markable(session, actor, mark.reservation_id, session_id=session_id)
+            raise ReservationSettled
+        voucher = locked.vouchers.get(reservation.voucher_id or 0)
+        place = Place(reservation, locked.row, voucher)
+        charge = await _mark(session, actor, place, ReservationStatus(mark.status))
+        results.append(
+            MarkRead(
+                reservation_id=reservation.id,
+                status=ReservationStatus(reservation.status),
+                charge=charge,
+            )
+        )
+    if not reservations and locked.row.ends_at <= now():
+        locked.row.status = SessionStatus.COMPLETED
+        record(session, "COMPLETE", locked.row)
+    await flush_booking(session)
+    return results
+
+
+def _require_started(class_session: ClassSession) -> None:
+    if class_session.starts_at > now():
+        raise NotStarted
+
+
+async def _mark(
+    session: AsyncSession, actor: Actor, place: Place, status: ReservationStatus
+) -> Charge:
+    """Settle a locked reservation as attended or missed; return what it cost."""
+    if place.reservation.status != ReservationStatus.BOOKED:
+        raise ReservationSettled
+    attestation = None
+    charge: Charge = "regular" if place.voucher else "none"
+    if status == ReservationStatus.NO_SHOW:
+        settings = await settings_of(session, place.reservation.organization_id)
+        stored = place.voucher.booking_policy if place.voucher else {}
+        charge = charge_of(policy_of(settings, stored).no_show, place.voucher)
+    else:
+        attestation = Attestation.STAFF
+    await settle(session, place, status, charge, actor.user_id, attestation=attestation)
+    return charge

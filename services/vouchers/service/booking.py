@@ -1,0 +1,385 @@
+"""Use cases of booking: judge a session, book it, and move a reservation to another one.
+
+Locks are taken in one order: the voucher, the resources, the sessions. Everything that decides is
+read after them.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.vouchers import access, policies, queries
+from services.vouchers.errors import (
+    BOOKING_REFUSALS,
+    AlreadyReserved,
+    SessionNotFound,
+    StartOffGrid,
+)
+from services.vouchers.models import ClassSession, HeldFor, Reservation, Resource, Voucher
+from services.vouchers.scheduling.eligibility import reasons_against, remaining
+from services.vouchers.scheduling.periods import period_of
+from services.vouchers.scheduling.reasons import BookingReason, ReasonCode
+from services.vouchers.scheduling.snapshots import RequestedSession, ReservationStatus
+from services.vouchers.scheduling.wallclock import instant_of, is_on_grid
+from services.vouchers.schemas.reservations import (
+    EligibilityRead,
+    ReasonRead,
+    ReservationCreate,
+    SessionChoice,
+    Slot,
+)
+from services.vouchers.service import availability
+from services.vouchers.service.booking_conflicts import flush_booking
+from services.vouchers.service.booking_frame import (
+    BookingFrame,
+    frame_of,
+    on_demand_session,
+    requested_session,
+)
+from services.vouchers.service.locked_sessions import balance_of
+from services.vouchers.service.occupations import Placement, new_session, occupy
+from services.vouchers.service.slots import next_slots
+from shared.actors import Actor, permission_missing
+from shared.changes import record
+from shared.errors import Conflict, Forbidden
+from shared.failpoints import failpoint
+from shared.tenancy import Tenant, limit_to
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The session that is wanted: a row that is locked, or a time with a locked therapist."""
+
+    requested: RequestedSession
+    row: ClassSession | None = None
+    therapist: Resource | None = None
+
+
+async def judge(
+    session: AsyncSession, actor: Actor, voucher_id: int, choice: SessionChoice
+) -> EligibilityRead:
+    """Return every reason against a booking, and the next free times. Nothing changes.
+
+    Raises VoucherNotFound, Forbidden, SessionNotFound, StartOffGrid.
+    """
+    voucher = await _get_voucher(session, actor, voucher_id)
+    frame = await frame_of(session, voucher)
+    _require_on_grid(actor, frame, choice)
+    target = await find_target(session, frame, choice, locked=False)
+    reasons = reasons_against(frame.snapshot(target.requested))
+    slots: list[Slot] = []
+    if reasons:
+        slots = await next_slots(session, frame, target.requested.starts_at, choice.therapist_id)
+    read = [_read(reason) for reason in reasons]
+    return EligibilityRead(eligible=not reasons, reasons=read, next_slots=slots)
+
+
+async def book(
+    session: AsyncSession, actor: Actor, voucher_id: int, body: ReservationCreate
+) -> tuple[Reservation, ClassSession, Voucher]:
+    """Book a session: one seat, the time of a therapist, and an earmark on the voucher.
+
+    Raises VoucherNotFound, Forbidden, SessionNotFound, StartOffGrid, and the Conflict of the first
+    reason against it, with all reasons and the next free times.
+    """
+    voucher = await _get_voucher(session, actor, voucher_id)
+    if body.override:
+        actor.require(policies.MANAGE_BOOKINGS, voucher.organization_id)
+    voucher = await queries.lock_voucher(session, voucher.id)
+    frame = await frame_of(session, voucher)
+    require_allowed(actor, voucher, frame, body)
+    target = await find_target(session, frame, body, locked=True)
+    require_own_session(actor, voucher, target)
+    failpoint("reservation.locked")
+    overridden = await require_bookable(session, frame, target, body.override, body.therapist_id)
+    row = target.row or await _make_session(session, frame, target)
+    reservation = _new_reservation(actor, voucher, frame, row, overridden, body.override_reason)
+    row.seats_taken += 1
+    voucher.booked_sessions += 1
+    session.add(reservation)
+    action = "HOLD" if reservation.status == ReservationStatus.HELD else "BOOK"
+    record(session, action, reservation, **balance_of(reservation, voucher))
+    await flush_booking(session)
+    failpoint("reservation.written")
+    return reservation, row, voucher
+
+
+async def _get_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    """Return a voucher that the actor books with, and see the rows of its organization."""
+    voucher = await access.get_bookable_voucher(session, actor, voucher_id)
+    await limit_to(session, Tenant(voucher.organization_id, actor.user_id))
+    return voucher
+
+
+def require_allowed(
+    actor: Actor, voucher: Voucher, frame: BookingFrame, choice: SessionChoice
+) -> None:
+    """Raise Forbidden for clients where the organization books, and StartOffGrid."""
+    is_staff = policies.is_therapist(actor, voucher.organization_id) or (
+        policies.can_manage_bookings(actor, voucher.organization_id)
+    )
+    if not is_staff and not frame.settings.clients_book:
+        raise Forbidden("This organization books the sessions itself. Contact it.")
+    _require_on_grid(actor, frame, choice)
+
+
+def _require_on_grid(actor: Actor, frame: BookingFrame, choice: SessionChoice) -> None:
+    """Raise StartOffGrid for a start that is not offered; managers choose any minute."""
+    if choice.starts_at is None:
+        return
+    step = frame.policy.slot_minutes
+    if policies.can_manage_bookings(actor, frame.organization_id):
+        step = 1
+    is_whole = choice.starts_at.microsecond == 0
+    if not (is_whole and is_on_grid(instant_of(choice.starts_at), step, frame.zone)):
+        rule = f"must be at a multiple of {step} minutes after midnight in {frame.zone.key}"
+        raise StartOffGrid("starts_at", rule)
+
+
+def require_own_session(actor: Actor, voucher: Voucher, target: Target) -> None:
+    """Raise Forbidden if a therapist books a client into the session of somebody else."""
+    organization_id = voucher.organization_id
+    if voucher.client_id == actor.user_id or policies.can_manage_bookings(actor, organization_id):
+        return
+    therapist = target.row.therapist_id if target.row else None
+    if target.therapist is not None:
+        therapist = target.therapist.user_id
+    if therapist != actor.user_id:
+        raise permission_missing(policies.MANAGE_BOOKINGS)
+
+
+async def find_target(
+    session: AsyncSession,
+    frame: BookingFrame,
+    choice: SessionChoice,
+    *,
+    locked: bool,
+    without_session_id: int | None = None,
+) -> Target:
+    """Return the session that is wanted; with `locked` its row or its therapist is locked.
+
+    The time of the session `without_session_id` counts as free. Raises SessionNotFound.
+    """
+    if choice.session_id is not None:
+        row = await queries.get_session(session, choice.session_id)
+        if row.organization_id != frame.organization_id:
+            raise SessionNotFound
+        if locked:
+            row = (await queries.lock_sessions(session, [row.id]))[row.id]
+        return Target(await requested_session(session, row), row)
+    assert choice.starts_at is not None
+    ends_at = choice.starts_at + timedelta(minutes=frame.duration_minutes)
+    candidates = await _candidates(session, frame, choice.therapist_id)
+    if locked and candidates:
+        ids = [candidate.id for candidate in candidates]
+        candidates = await queries.lock_resources(session, frame.organization_id, ids)
+    targets = await _on_demand(
+        session, frame, candidates, (choice.starts_at, ends_at), without_session_id
+    )
+    return await _best(session, frame, targets)
+
+
+async def _candidates(
+    session: AsyncSession, frame: BookingFrame, therapist_id: int | None
+) -> list[Resource]:
+    """Return the therapist that is wanted, or all who give sessions of the voucher's type."""
+    organization_id = frame.organization_id
+    if therapist_id is not None:
+        therapist = await queries.find_therapist(session, organization_id, therapist_id)
+        return [therapist] if therapist else []
+    voucher_type_id = frame.terms.voucher_type_id
+    return list(await queries.list_therapists_of(session, organization_id, voucher_type_id))
+
+
+async def _on_demand(
+    session: AsyncSession,
+    frame: BookingFrame,
+    candidates: Sequence[Resource],
+    times: tuple[datetime, datetime],
+    without_session_id: int | None,
+) -> list[Target]:
+    """Return a session on demand with each of some therapists, or one with nobody."""
+    if not candidates:
+        nobody = on_demand_session(*times, None, (), is_available=False, is_free=True)
+        return [Target(nobody)]
+    calendars = await availability.calendars_of(
+        session,
+        frame.organization_id,
+        candidates,
+        availability.Stretch.around(frame.zone, *times),
+        without_session_id=without_session_id,
+    )
+    ids = [candidate.id for candidate in candidates]
+    types = await queries.types_of_resources(session, frame.organization_id, ids)
+    start, end = (instant_of(moment) for moment in times)
+    return [
+        Target(
+            on_demand_session(
+                *times,
+                candidate,
+                types.get(candidate.id, ()),
+                is_available=availability.is_open(calendars[candidate.id], start, end),
+                is_free=availability.is_free(calendars[candidate.id], start, end),
+            ),
+            therapist=candidate,
+        )
+        for candidate in candidates
+    ]
+
+
+async def _best(session: AsyncSession, frame: BookingFrame, targets: Sequence[Target]) -> Target:
+    """Return the target with the fewest reasons, then the least booked therapist of that week."""
+    if len(targets) == 1:
+        return targets[0]
+    day = targets[0].requested.starts_at.astimezone(frame.zone).date()
+    monday = datetime.combine(day - timedelta(days=day.weekday()), datetime.min.time(), frame.zone)
+    ids = [target.therapist.id for target in targets if target.therapist]
+    busy = await queries.busy_times(
+        session, frame.organization_id, ids, monday, monday + timedelta(days=7)
+    )
+
+    def rank(target: Target) -> tuple[int, int, int]:
+        assert target.therapist is not None
+        times = busy.get(target.therapist.id, ())
+        reasons = len(reasons_against(frame.snapshot(target.requested)))
+        return reasons, sum(until - first for first, until in times), target.therapist.id
+
+    return min(targets, key=rank)
+
+
+async def require_bookable(
+    session: AsyncSession,
+    frame: BookingFrame,
+    target: Target,
+    overrides: Collection[str],
+    therapist_id: int | None,
+) -> list[str]:
+    """Return the codes of the reasons that were overridden.
+
+    Raises the Conflict of the first reason that was not.
+    """
+    reasons = reasons_against(frame.snapshot(target.requested))
+    if refusals := remaining(reasons, overrides):
+        wanted = target.requested.starts_at
+        raise refusal_of(refusals, await next_slots(session, frame, wanted, therapist_id))
+    return [reason.code.value for reason in reasons]
+
+
+def refusal_of(reasons: Sequence[BookingReason], slots: Sequence[Slot]) -> Conflict:
+    """Return the error of the first reason, with all reasons and free times as members."""
+    by_code = {error.code(): error for error in BOOKING_REFUSALS}
+    error = by_code[reasons[0].code](reasons[0].detail)
+    error.members = {
+        "reasons": [_read(reason).model_dump(mode="json") for reason in reasons],
+        "next_slots": [slot.model_dump(mode="json") for slot in slots],
+    }
+    return error
+
+
+def _read(reason: BookingReason) -> ReasonRead:
+    return ReasonRead(
+        code=reason.code,
+        detail=reason.detail,
+        overridable=reason.is_overridable,
+        until=reason.until,
+    )
+
+
+async def _make_session(session: AsyncSession, frame: BookingFrame, target: Target) -> ClassSession:
+    """Make the session on demand that a client books, and block its therapist's time."""
+    assert target.therapist is not None
+    requested = target.requested
+    placement = Placement(frame.zone, requested.starts_at, requested.ends_at, [target.therapist])
+    row = new_session(frame.organization_id, placement, capacity=1, on_demand=True)
+    session.add(row)
+    record(session, "CREATE", row)
+    await session.flush()
+    await occupy(session, row, placement, enforced=True)
+    return row
+
+
+def _new_reservation(
+    actor: Actor,
+    voucher: Voucher,
+    frame: BookingFrame,
+    row: ClassSession,
+    overridden: Collection[str],
+    override_reason: str | None,
+) -> Reservation:
+    """Return the reservation of a session: booked, or held until the organization approves it."""
+    is_staff = actor.user_id != voucher.client_id
+    held = frame.policy.approval and not is_staff
+    return Reservation(
+        organization_id=voucher.organization_id,
+        client_id=voucher.client_id,
+        voucher_id=voucher.id,
+        session_id=row.id,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        status=ReservationStatus.HELD if held else ReservationStatus.BOOKED,
+        held_for=HeldFor.APPROVAL if held else None,
+        held_until=row.starts_at if held else None,
+        booked_by=actor.user_id,
+        override_reason=override_reason if overridden else None,
+        **rule_columns(voucher, frame, row.starts_at, overridden),
+    )
+
+
+def rule_columns(
+    voucher: Voucher, frame: BookingFrame, starts_at: datetime, overridden: Collection[str]
+) -> dict[str, Any]:
+    """Return the columns by which the database enforces the rules that were not overridden."""
+    day = starts_at.astimezone(frame.zone).date()
+    period = period_of(voucher.frequency, day, voucher.valid_from)
+    return {
+        "overrides": list(overridden),
+        "period": None if ReasonCode.FREQUENCY_REACHED in overridden else period,
+        "may_overlap": ReasonCode.CLIENT_BUSY in overridden,
+    }
+
+
+async def lock_move(
+    session: AsyncSession, frame: BookingFrame, choice: SessionChoice, reservation: Reservation
+) -> tuple[Target, ClassSession]:
+    """Return where a reservation is to be moved and its present session, both locked.
+
+    Raises SessionNotFound, and AlreadyReserved for the session that the reservation is for.
+    """
+    if choice.session_id is not None:
+        if choice.session_id == reservation.session_id:
+            raise AlreadyReserved
+        # In the order of their ids, before the target is read.
+        await queries.lock_sessions(session, [choice.session_id, reservation.session_id])
+    old = await queries.get_session(session, reservation.session_id)
+    # The time of a session on demand becomes free by the move.
+    without = old.id if old.on_demand else None
+    target = await find_target(session, frame, choice, locked=True, without_session_id=without)
+    rows = await queries.lock_sessions(session, [old.id])
+    return target, rows[old.id]
+
+
+async def move(
+    session: AsyncSession,
+    frame: BookingFrame,
+    reservation: Reservation,
+    voucher: Voucher,
+    target: Target,
+    old: ClassSession,
+) -> ClassSession:
+    """Move a reservation to a session that was judged, and return that session."""
+    old.seats_taken -= 1
+    if old.on_demand and old.seats_taken == 0:
+        await queries.delete_occupations(session, old.id)
+    row = target.row or await _make_session(session, frame, target)
+    row.seats_taken += 1
+    reservation.session_id = row.id
+    reservation.starts_at, reservation.ends_at = row.starts_at, row.ends_at
+    if reservation.held_for == HeldFor.APPROVAL:
+        reservation.held_until = row.starts_at
+    for name, value in rule_columns(voucher, frame, row.starts_at, ()).items():
+        setattr(reservation, name, value)
+    await flush_booking(session)
+    return row
