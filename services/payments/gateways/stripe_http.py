@@ -132,7 +132,8 @@ _ERRORS: Mapping[int, type[StripeError]] = {
 def error_of(status: int, answer: Any) -> StripeError:
     """Return the error that the library raises for an answer: https://docs.stripe.com/api/errors.
 
-    Only `user_message`, `code` and `http_status` are set.
+    Only `user_message`, `code` and `http_status` are set, and `error` if the library has the code in
+    it.
     """
     details = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(details, dict):
@@ -145,7 +146,8 @@ def error_of(status: int, answer: Any) -> StripeError:
     if status in (400, 402, 404):
         kind = stripe.CardError if status == 402 else stripe.InvalidRequestError
         return kind(message, details.get("param"), code, http_status=status)
-    return _ERRORS.get(status, stripe.APIError)(message, http_status=status, code=code)
+    # The library has the code of these errors in `error` alone, which it makes of the body.
+    return _ERRORS.get(status, stripe.APIError)(message, http_status=status, json_body=answer)
 
 
 def _without_answer(error: Exception) -> StripeError:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from services.payments.gateways import Gateways
+from services.payments.gateways import AccountMode, Gateway, Gateways
+from services.payments.gateways.manual import ManualGateway
 from services.payments.gateways.minor_units import NotInMinorUnits, from_minor, to_minor
 from services.payments.gateways.protocol import (
     INSTALLATION_ACCOUNT,
@@ -254,3 +255,53 @@ async def test_a_method_is_moved_to_another_gateway_by_one_setting(
 def test_only_files_of_the_folder_are_gateways(name: str) -> None:
     with pytest.raises((ValueError, ModuleNotFoundError)):
         Gateways.open({"credit_card": name})
+
+
+def stripe_settings(**changes: str) -> StripeSettings:
+    values = {"api_key": "sk_test_1", "webhook_secret": "whsec_1", **changes}
+    return StripeSettings.model_validate(values)
+
+
+def test_an_empty_secret_is_no_secret() -> None:
+    """Anybody could sign with it. Docker Compose sets a missing variable to an empty text."""
+    with pytest.raises(ValueError, match="webhook_secret"):
+        stripe_settings(webhook_secret="")
+    settings = stripe_settings(connect_webhook_secret="", publishable_key="", client_id="")
+    assert settings.connect_webhook_secret is None
+    assert (settings.publishable_key, settings.client_id) == (None, None)
+    gateway = StripeGateway(settings)
+    with pytest.raises(ValueError, match="PAYMENTS_STRIPE_CONNECT_WEBHOOK_SECRET: is not set"):
+        gateway.require_connections()
+
+
+@pytest.mark.parametrize(
+    ("base", "connect_base"),
+    [
+        ("https://api.stripe.com", "https://connect.stripe.com"),
+        ("https://api.stripe.com/", "https://connect.stripe.com"),
+        ("http://127.0.0.1:8420", "http://127.0.0.1:8420"),
+    ],
+    ids=["stripe", "slash", "local"],
+)
+def test_stripe_disconnects_at_a_host_of_its_own(base: str, connect_base: str) -> None:
+    assert stripe_settings(api_base=base).connect_base == connect_base
+
+
+class ChargingGateway(StripeGateway):
+    """An online gateway that connects no accounts."""
+
+    name = "charging"
+    create_account = None  # type: ignore[assignment]
+
+
+def test_a_gateway_without_connected_accounts_is_refused_in_their_mode() -> None:
+    settings = stripe_settings(connect_webhook_secret="whsec_2")
+    connecting, charging = StripeGateway(settings), ChargingGateway(settings)
+    manual = ManualGateway()
+    accepted: list[dict[str, Gateway]] = [{"cash": manual}, {"credit_card": connecting}]
+    for by_method in accepted:
+        Gateways(by_method, accounts=AccountMode.ORGANIZATION).require_connections()
+    Gateways({"credit_card": charging}).require_connections()
+    refused = Gateways({"credit_card": charging}, accounts=AccountMode.ORGANIZATION)
+    with pytest.raises(ValueError, match="charging, the gateway of credit_card, does not"):
+        refused.require_connections()

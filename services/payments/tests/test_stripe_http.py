@@ -51,6 +51,10 @@ async def test_errors_are_those_of_the_library(status: int, error: dict[str, str
     assert type(short) is type(usual)
     assert (short.http_status, short.code) == (usual.http_status, usual.code)
     assert short.user_message == usual.user_message
+    if status == 403:
+        assert short.error is not None
+        assert usual.error is not None
+        assert short.error.code == usual.error.code
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 502])
