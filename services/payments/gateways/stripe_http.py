@@ -132,8 +132,8 @@ _ERRORS: Mapping[int, type[StripeError]] = {
 def error_of(status: int, answer: Any) -> StripeError:
     """Return the error that the library raises for an answer: https://docs.stripe.com/api/errors.
 
-    Only `user_message`, `code` and `http_status` are set, and `error` if the library has the code in
-    it.
+    Only `user_message`, `code` and `http_status` are set. `error` is set where the library has the
+    code there.
     """
     details = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(details, dict):
