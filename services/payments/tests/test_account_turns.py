@@ -290,8 +290,8 @@ async def test_pending_refunds_are_taken_in_turns_of_organizations(
     )
     observer = Observer(network)
     await reconciler.settle_refunds()
-    refunded = [account for account, path, _ in observer.calls if path == REFUNDS]
-    assert three[1] in refunded, "its refund is the newest"
+    accounts_of_refunds = [account for account, path, _ in observer.calls if path == REFUNDS]
+    assert three[1] in accounts_of_refunds, "its refund is the newest"
     await reconciler.settle_refunds()
     rows = await database.rows("SELECT status FROM refunds")
     assert {row["status"] for row in rows} == {"succeeded"}
