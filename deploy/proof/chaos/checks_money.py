@@ -9,12 +9,15 @@ from deploy.proof.chaos.checks import Evidence, StateCheck, Violations, query
 _CENT = Decimal("0.01")
 
 
-async def _list_all(evidence: Evidence, path: str) -> list[dict[str, Any]]:
-    """Return all objects of a list of the card gateway."""
+async def _list_all(evidence: Evidence, path: str, account: str | None) -> list[dict[str, Any]]:
+    """Return all objects of a list of the card gateway, None for the installation's account."""
     objects: list[dict[str, Any]] = []
     after: dict[str, str] = {}
+    headers = {"Stripe-Account": account} if account else {}
     while True:
-        answer = await evidence.platform.bank.get(path, params={"limit": 100, **after})
+        answer = await evidence.platform.bank.get(
+            path, params={"limit": 100, **after}, headers=headers
+        )
         answer.raise_for_status()
         page = answer.json()
         objects += page["data"]
@@ -23,37 +26,63 @@ async def _list_all(evidence: Evidence, path: str) -> list[dict[str, Any]]:
         after = {"starting_after": page["data"][-1]["id"]}
 
 
+async def _accounts(evidence: Evidence) -> dict[int, str]:
+    """Return the account of each organization that sold: it was connected before the faults."""
+    rows = await evidence.rows(
+        "SELECT organization_id, gateway_account FROM payments.payment_accounts"
+    )
+    return {row["organization_id"]: row["gateway_account"] for row in rows}
+
+
 async def find_captures(evidence: Evidence) -> Violations:
-    """Compare the amounts that the card gateway captured with those of our payments."""
+    """Compare what each account captured with our payments of its organization."""
     theirs = {
-        intent["id"]: intent["amount"] * _CENT
-        for intent in await _list_all(evidence, "/v1/payment_intents")
+        f"{account}/{intent['id']}": intent["amount"] * _CENT
+        for account in (await _accounts(evidence)).values()
+        for intent in await _list_all(evidence, "/v1/payment_intents", account)
         if intent["status"] == "succeeded"
     }
-    ours = {
-        row["gateway_transaction_id"]: row["captured_amount"]
-        for row in await evidence.rows(
-            "SELECT gateway_transaction_id, captured_amount FROM payments.payment_transactions"
-            " WHERE payment_gateway = 'stripe' AND captured_amount > 0"
-        )
-    }
-    return _differences(theirs, ours)
+    return _differences(theirs, await _books(evidence, "captured_amount"))
 
 
 async def find_refunds(evidence: Evidence) -> Violations:
-    """Compare the amounts that the card gateway refunded with those of our payments."""
+    """Compare what each account refunded with our payments of its organization."""
     theirs: Counter[str] = Counter()
-    for refund in await _list_all(evidence, "/v1/refunds"):
-        if refund["status"] == "succeeded":
-            theirs[refund["payment_intent"]] += refund["amount"]
-    ours = {
-        row["gateway_transaction_id"]: row["refunded_amount"]
-        for row in await evidence.rows(
-            "SELECT gateway_transaction_id, refunded_amount FROM payments.payment_transactions"
-            " WHERE payment_gateway = 'stripe' AND refunded_amount > 0"
-        )
-    }
-    return _differences({key: cents * _CENT for key, cents in theirs.items()}, ours)
+    for account in (await _accounts(evidence)).values():
+        for refund in await _list_all(evidence, "/v1/refunds", account):
+            if refund["status"] == "succeeded":
+                theirs[f"{account}/{refund['payment_intent']}"] += refund["amount"]
+    amounts = {key: cents * _CENT for key, cents in theirs.items()}
+    return _differences(amounts, await _books(evidence, "refunded_amount"))
+
+
+async def _books(evidence: Evidence, column: str) -> dict[str, Decimal]:
+    """Return the amounts of our card payments, by the account of the organization that sold."""
+    account_of = await _accounts(evidence)
+    rows = await evidence.rows(
+        f"SELECT organization_id, gateway_transaction_id AS id, {column} AS amount"  # noqa: S608
+        f" FROM payments.payment_transactions WHERE payment_gateway = 'stripe' AND {column} > 0"
+    )
+    return {f"{account_of.get(row['organization_id'])}/{row['id']}": row["amount"] for row in rows}
+
+
+async def find_wrong_accounts(evidence: Evidence) -> Violations:
+    """Return what is on the installation's account, and payments that name another account."""
+    of_installation = [
+        f"{thing['id']} is on the installation's own account"
+        for path in ("/v1/payment_intents", "/v1/refunds")
+        for thing in await _list_all(evidence, path, None)
+    ]
+    account_of = await _accounts(evidence)
+    rows = await evidence.rows(
+        "SELECT id, organization_id, gateway_account FROM payments.payment_transactions"
+        " WHERE payment_gateway = 'stripe' AND gateway_transaction_id IS NOT NULL"
+    )
+    return of_installation + [
+        f"payment {row['id']} is on {row['gateway_account']}"
+        for row in rows
+        if row["gateway_account"] != account_of.get(row["organization_id"])
+    ]
 
 
 def _differences(theirs: dict[str, Decimal], ours: dict[str, Decimal]) -> list[str]:
@@ -213,6 +242,7 @@ WHERE (r.status = 'succeeded') <> (i.id IS NOT NULL)
 CHECKS = [
     StateCheck("money", "captures that differ from the card gateway's", find_captures),
     StateCheck("money", "refunds that differ from the card gateway's", find_refunds),
+    StateCheck("money", "payments on another account than the organization's", find_wrong_accounts),
     query("money", "vouchers active without money", _UNPAID_BUT_ACTIVE),
     query("money", "vouchers paid and not active", _PAID_BUT_INACTIVE),
     query("money", "money of cancelled vouchers that is not listed for repayment", _NOT_LISTED),

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from deploy.api_client import unique
-from deploy.local.stack import WEBHOOK_PATH
+from deploy.local.stack import CONNECT_WEBHOOK_PATH
 from deploy.proof.chaos.client import History
 
 LATE_SECONDS = 4.0
@@ -49,8 +49,8 @@ class Bank:
         self._deliveries: list[asyncio.Task[None]] = []
         self._give_up_at = float("inf")
 
-    def dispute(self, payment: dict[str, Any], dice: random.Random) -> Dispute:
-        """Dispute a whole payment, in the form of the API's response."""
+    def dispute(self, payment: dict[str, Any], account: str, dice: random.Random) -> Dispute:
+        """Dispute a whole payment on an account, in the form of the API's response."""
         dispute = {
             "id": unique("dp"),
             "object": "dispute",
@@ -63,13 +63,13 @@ class Bank:
         }
         self._history.record("dispute", {"id": dispute["id"], "status": "open"})
         for name in ("created", "funds_withdrawn"):
-            self._send(name, dispute, dice)
+            self._send(name, dispute, account, dice)
         return dispute
 
-    def decide(self, dispute: Dispute, status: str, dice: random.Random) -> None:
+    def decide(self, dispute: Dispute, account: str, status: str, dice: random.Random) -> None:
         """Decide a dispute, `won` by the organization or `lost`."""
         self._history.record("decision", {"id": dispute["id"], "status": status})
-        self._send("closed", {**dispute, "status": status}, dice)
+        self._send("closed", {**dispute, "status": status}, account, dice)
 
     async def wait_until_delivered(self, *, give_up_at: float) -> None:
         """Wait until every event is delivered; record those that are not at a monotonic time."""
@@ -81,13 +81,14 @@ class Bank:
         for delivery in self._deliveries:
             delivery.cancel()
 
-    def _send(self, name: str, dispute: Dispute, dice: random.Random) -> None:
+    def _send(self, name: str, dispute: Dispute, account: str, dice: random.Random) -> None:
         event = {
             "id": unique("evt"),
             "object": "event",
             "type": f"charge.dispute.{name}",
             "created": int(time.time()),
             "livemode": False,
+            "account": account,
             "data": {"object": dispute},
         }
         body = json.dumps(event).encode()
@@ -113,7 +114,7 @@ class Bank:
             "Stripe-Signature": signed(body, self._secret),
         }
         try:
-            answer = await self._api.post(WEBHOOK_PATH, content=body, headers=headers)
+            answer = await self._api.post(CONNECT_WEBHOOK_PATH, content=body, headers=headers)
         except httpx.HTTPError:
             return False
         return answer.is_success

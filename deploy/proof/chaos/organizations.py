@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from deploy.api_client import Person, unique
 from deploy.demo.story import PACKAGE, PASSWORD
+from deploy.proof.chaos.accounts import connect_account
+from deploy.proof.chaos.platform import Platform
 
 CLIENTS = 4
 ORGANIZATION = {"timezone": "Europe/Warsaw", "currency": "EUR", "address": "Beach Road 1"}
@@ -18,6 +18,8 @@ class ChaosOrganization:
     """One organization with its users."""
 
     organization_id: int
+    account: str
+    """The id of its account at the card gateway."""
     owner: Person
     therapist: Person
     clients: list[Person]
@@ -47,10 +49,9 @@ def founding(name: str) -> dict[str, Any]:
     }
 
 
-async def create_organization(
-    api: httpx.AsyncClient, admin: Person, name: str
-) -> ChaosOrganization:
-    """Create an organization before the faults. Raises UnexpectedAnswer."""
+async def create_organization(platform: Platform, admin: Person, name: str) -> ChaosOrganization:
+    """Create an organization with its account, before the faults. Raises UnexpectedAnswer."""
+    api = platform.api
     body = founding(name)
     organization = await admin.call("POST", "/api/admin/organizations", body, expect=201)
     owner = Person(api, "owner", body["owner_email"], PASSWORD)
@@ -62,8 +63,9 @@ async def create_organization(
     ]
     roles = [("therapist", "therapist"), *(("client", f"client-{n}") for n in range(CLIENTS))]
     people = await asyncio.gather(*(_add_user(owner, path, role, name) for role, name in roles))
+    account = await connect_account(platform, organization["id"])
     return ChaosOrganization(
-        organization["id"], owner, people[0], list(people[1:]), types[0], types[1]
+        organization["id"], account, owner, people[0], list(people[1:]), types[0], types[1]
     )
 
 

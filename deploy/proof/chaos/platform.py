@@ -206,6 +206,8 @@ def _environments(
     }
     # The shortest safe time; the default is half a minute.
     environments["payments"]["PAYMENTS_RECONCILE_AFTER_SECONDS"] = str(RECONCILE_AFTER_SECONDS)
+    for name in ("payments", "vouchers"):
+        environments[name]["PAYMENTS_ACCOUNTS"] = "organization"
     environments["payments"]["PAYMENTS_STRIPE_API_BASE"] = _through(system.stripe_api_base, cards)
     return {**environments, "gateway": {"GATEWAY_RABBITMQ_URL": broker_urls["gateway"]}}
 

@@ -19,7 +19,7 @@ from deploy.proof.chaos.disputes import Bank
 from deploy.proof.chaos.organizations import ChaosOrganization, create_organization, founding
 from deploy.proof.chaos.platform import Platform
 
-ORGANIZATIONS = 2
+ORGANIZATIONS = 3
 USERS = 32
 PAUSE_BETWEEN = (0.1, 1.0)
 NEXT_ACTION_WITHIN = 30.0
@@ -42,7 +42,8 @@ class Users:
         self._platform = platform
         self._seed = seed
         self._admin = Person(platform.api, "admin", stack.admin_email, stack.admin_password)
-        secret = stack.system.stripe_webhook_secret
+        secret = stack.system.stripe_connect_webhook_secret
+        assert secret is not None, "the card gateway is the run's own"
         self._bank = Bank(platform.api, secret, self.history)
         self._impatient_until = 0.0
         self._stop = asyncio.Event()
@@ -67,7 +68,7 @@ class Users:
         await self._admin.sign_in()
         names = [f"organization-{number}" for number in range(1, ORGANIZATIONS + 1)]
         self.organizations = [
-            await create_organization(self._platform.api, self._admin, name) for name in names
+            await create_organization(self._platform, self._admin, name) for name in names
         ]
 
     async def run(self, *, impatient_seconds: float) -> None:
@@ -121,14 +122,14 @@ class Users:
 
     async def buy_declined(self, organization: ChaosOrganization, dice: random.Random) -> None:
         """Buy with a card that is declined, perhaps only after the response."""
-        token = await self._token(DECLINED_CARD)
+        token = await self._token(organization, DECLINED_CARD)
         _, answer = await self._purchase(organization, dice, token)
         if answer.succeeded:  # the card gateway did not answer in time and declines later
             self.history.record("declined later", answer.body)
 
     async def buy_secure(self, organization: ChaosOrganization, dice: random.Random) -> None:
         """Buy with a card that needs 3-D Secure."""
-        token = await self._token(SECURE_CARD)
+        token = await self._token(organization, SECURE_CARD)
         client, answer = await self._purchase(organization, dice, token)
         if not answer.succeeded:
             return
@@ -153,8 +154,9 @@ class Users:
             await asyncio.sleep(1)
         return None
 
-    async def _token(self, card: str) -> str:
-        return await self._at_the_bank(lambda: self._platform.cards.token_for_card(card)) or ""
+    async def _token(self, organization: ChaosOrganization, card: str) -> str:
+        cards, account = self._platform.cards, organization.account
+        return await self._at_the_bank(lambda: cards.token_for_card(card, account)) or ""
 
     async def _at_the_bank(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Call the card gateway until it answers; return None if it already did this (4xx)."""
@@ -245,11 +247,11 @@ class Users:
         decision, at_once = dice.choice(["won", "lost", "lost", None]), dice.random() < 0.3
         path = f"/api/payments/{voucher['payment']['transaction_id']}"
         payment = await self.traffic.until_answered(organization.owner, "look", "GET", path)
-        dispute = self._bank.dispute(payment.json(), dice)
+        dispute = self._bank.dispute(payment.json(), organization.account, dice)
         if not at_once:
             await self._redeem_on_hold(organization, f"/api/vouchers/{voucher['id']}")
         if decision is not None:
-            self._bank.decide(dispute, decision, dice)
+            self._bank.decide(dispute, organization.account, decision, dice)
 
     async def _redeem_on_hold(self, organization: ChaosOrganization, path: str) -> None:
         """Wait until a voucher is on hold and try to redeem it, which must be refused."""

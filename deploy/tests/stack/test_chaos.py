@@ -78,6 +78,11 @@ def named(name: str) -> StateCheck:
 
 TAMPERINGS = [
     (
+        "payments on another account than the organization's",
+        "UPDATE payments.payment_transactions SET gateway_account = 'acct_other' WHERE id = ("
+        "SELECT max(id) FROM payments.payment_transactions WHERE gateway_account IS NOT NULL)",
+    ),
+    (
         "events lost before the audit trail",
         "DELETE FROM audit.audit_logs WHERE id = (SELECT max(id) FROM audit.audit_logs)",
     ),

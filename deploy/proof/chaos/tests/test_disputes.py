@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_chaos_tests"
 PAYMENT = {"amount": 399.99, "currency": "EUR", "gateway_transaction_id": "pi_1"}
+ACCOUNT = "acct_chaos"
 DICE = random.Random(6)
 
 
@@ -47,8 +48,8 @@ def bank_of(system: System, history: History) -> Bank:
 async def test_every_event_is_delivered_until_it_is_taken() -> None:
     system, history = System(0, 0, 503, 400), History()
     bank = bank_of(system, history)
-    dispute = bank.dispute(PAYMENT, DICE)
-    bank.decide(dispute, "lost", DICE)
+    dispute = bank.dispute(PAYMENT, ACCOUNT, DICE)
+    bank.decide(dispute, ACCOUNT, "lost", DICE)
     await bank.wait_until_delivered(give_up_at=time.monotonic() + 30)
     told = Counter(json.loads(body)["type"] for body in set(system.taken))
     assert told == Counter(f"charge.dispute.{w}" for w in ("created", "funds_withdrawn", "closed"))
@@ -64,7 +65,7 @@ async def test_events_come_twice_and_out_of_order() -> None:
     bank = bank_of(system, History())
     dice = random.Random(1)
     for _ in range(20):
-        bank.decide(bank.dispute(PAYMENT, dice), "won", dice)
+        bank.decide(bank.dispute(PAYMENT, ACCOUNT, dice), ACCOUNT, "won", dice)
     await bank.wait_until_delivered(give_up_at=time.monotonic() + 30)
     assert set(Counter(system.taken).values()) == {1, 2}
     first: dict[str, str] = {}
@@ -76,6 +77,6 @@ async def test_events_come_twice_and_out_of_order() -> None:
 async def test_an_event_without_a_receiver_is_recorded() -> None:
     history = History()
     bank = bank_of(System(*[503] * 100), history)
-    bank.dispute(PAYMENT, DICE)
+    bank.dispute(PAYMENT, ACCOUNT, DICE)
     await bank.wait_until_delivered(give_up_at=time.monotonic() + 0.3)
     assert len(history.unanswered) >= 2
