@@ -109,6 +109,7 @@ ROUTES: tuple[Route, ...] = (
         timeout=TimeoutClass.PAYING,
     ),
     *_tree(f"{_ORGANIZATION}/invoices", Service.PAYMENTS),
+    *_tree(f"{_ORGANIZATION}/payouts", Service.PAYMENTS),
     Route(f"{_ORGANIZATION}/platform-fee", Service.PAYMENTS),
     Route("/api/admin/audit-logs", Service.AUDIT),
     Route("/api/admin/audit-logs/export", Service.AUDIT, timeout=TimeoutClass.EXPORTING),

@@ -27,6 +27,14 @@ class OrganizationNotFound(NotFound):
     """There is no such organization, or you may not see it. Check its id."""
 
 
+class PayoutNotFound(NotFound):
+    """There is no such payout, or you may not see it. Check its id."""
+
+
+class PayoutsNotAvailable(Conflict):
+    """Card payments go to the operator's own account here, so there are no payouts to see."""
+
+
 class GatewayNotFound(NotFound):
     """There is no such payment gateway. Check the address that its webhooks are sent to."""
 

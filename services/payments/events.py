@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.payments.gateways import PayoutStatus
 from services.payments.models import (
     AccountStatus,
     CardStatus,
@@ -14,6 +15,7 @@ from services.payments.models import (
     PaymentAccount,
     PaymentRow,
     PaymentTransaction,
+    Reconciliation,
     RepaymentReason,
     RepaymentStatus,
     Status,
@@ -40,6 +42,12 @@ CATALOGUE: Catalogue = {
     ("repayment", "CREATE"): "payments.repayment.due.v1",
     ("repayment", "REDUCE"): "payments.repayment.reduced.v1",
     ("repayment", "SETTLE"): "payments.repayment.settled.v1",
+    ("payout", "CREATE"): "payments.payout.created.v1",
+    ("payout", "UPDATE"): "payments.payout.updated.v1",
+    ("payout", "PAY"): "payments.payout.paid.v1",
+    ("payout", "FAIL"): "payments.payout.failed.v1",
+    ("payout", "CANCEL"): "payments.payout.cancelled.v1",
+    ("payout", "RECONCILE"): "payments.payout.reconciled.v1",
     ("platform_fee", "SET"): "payments.platform_fee.changed.v1",
     ("dispute", "CREATE"): "payments.dispute.opened.v1",
     ("dispute", "CLOSE"): "payments.dispute.closed.v1",
@@ -148,6 +156,23 @@ class RepaymentChanged(TypedDict):
     status: RepaymentStatus
 
 
+class PayoutChanged(TypedDict):
+    """The payout as it is now."""
+
+    gateway_payout_id: str
+    amount: Decimal
+    currency: str
+    status: PayoutStatus
+
+
+class PayoutReconciled(PayoutChanged):
+    """The comparison of a payout with its lines, and of the lines with our books."""
+
+    reconciliation: Reconciliation
+    difference: Decimal | None
+    unknown_lines: int
+
+
 class PlatformFeeChanged(TypedDict):
     """What the operator takes of each later card payment of the organization."""
 
@@ -214,6 +239,12 @@ SHAPES: Shapes = {
     "payments.repayment.due.v1": new_row(RepaymentChanged),
     "payments.repayment.reduced.v1": change(RepaymentChanged),
     "payments.repayment.settled.v1": change(RepaymentChanged),
+    "payments.payout.created.v1": new_row(PayoutChanged),
+    "payments.payout.updated.v1": change(PayoutChanged),
+    "payments.payout.paid.v1": change(PayoutChanged),
+    "payments.payout.failed.v1": change(PayoutChanged),
+    "payments.payout.cancelled.v1": change(PayoutChanged),
+    "payments.payout.reconciled.v1": change(PayoutReconciled),
     "payments.platform_fee.changed.v1": change(PlatformFeeChanged),
     "payments.dispute.opened.v1": new_row(DisputeOpened),
     "payments.dispute.closed.v1": change(DisputeClosed),

@@ -11,6 +11,10 @@ WEBHOOKS = Counter(
     "carnet_webhooks_total", "Webhooks by gateway and outcome", ["gateway", "outcome"]
 )
 DISPUTES = Counter("carnet_disputes_total", "Disputes by the state they reached", ["status"])
+PAYOUTS = Counter("carnet_payouts_total", "Payouts by the state they reached", ["status"])
+PAYOUTS_MISMATCHED = Gauge(
+    "carnet_payouts_mismatched", "Payouts that are not the sum of lines that our books have"
+)
 REFUNDS = Counter("carnet_refunds_total", "Refunds by the state they reached", ["status"])
 REPAYMENTS = Counter(
     "carnet_repayments_total",

@@ -9,6 +9,7 @@ from services.payments.handlers import FALLBACKS, queues_of
 from services.payments.service import saved_cards, webhooks
 from services.payments.service.account_refreshes import AccountRefresher
 from services.payments.service.call_limiter import CallLimiter
+from services.payments.service.payout_reader import PayoutReader
 from services.payments.service.reconciliation import Deadlines, Reconciler
 from services.payments.settings import Settings
 from shared.consumer import consumers_of
@@ -32,6 +33,7 @@ REFUNDS_EVERY = 2.0
 CLOSED_EVERY = 60.0
 REPAYMENTS_EVERY = 15.0
 ACCOUNTS_EVERY = 60.0
+PAYOUTS_EVERY = 30.0
 CATCH_UP_EVERY = 300.0
 TURNS_EVERY = 15.0
 DELETE_EVERY = 3600.0
@@ -60,6 +62,7 @@ def create_worker(settings: Settings) -> Worker:
     gateways = settings.open_gateways()
     reconciler = reconciler_of(transactions, gateways, settings)
     refresher = AccountRefresher(transactions, gateways)
+    payout_reader = PayoutReader(transactions, gateways)
 
     async def process_webhooks() -> None:
         await webhooks.process_due(transactions, gateways)
@@ -96,6 +99,7 @@ def create_worker(settings: Settings) -> Worker:
             Timer("closed", CLOSED_EVERY, reconciler.end_closed),
             Timer("repayments", REPAYMENTS_EVERY, reconciler.count_repayments),
             Timer("accounts", ACCOUNTS_EVERY, refresher.refresh_due),
+            Timer("payouts", PAYOUTS_EVERY, payout_reader.run),
             Timer("catch_up", CATCH_UP_EVERY, reconciler.catch_up),
             Timer("catch_up_accounts", TURNS_EVERY, reconciler.catch_up_accounts),
             Timer("missing_gateways", CATCH_UP_EVERY, reconciler.report_missing_gateways),

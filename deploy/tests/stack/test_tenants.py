@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 #   therap    a therapist without permissions        stranger  another organization's owner
 #   staff     staff without permissions, and with    admin     of the system
 #             any that the row does not name
+# The stack charges on one account of the installation, so there are no payouts (409).
 TABLE = """
 anon client neighb therap staff  with owner stranger admin  /.well-known/jwks.json
  200    200    200    200   200     -   200      200   200  GET
@@ -133,6 +134,11 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  GET      view_payments manage_payments
  401    403    403    403   403   200   200      404   200  GET    /gaps  view_payments manage_payments
  401    403    403    403   403   200   200      404   200  GET    /{invoice_id}  view_payments manage_payments
+
+anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/payouts
+ 401    403    403    403   403   409   409      404   409  GET      view_payments manage_payments
+ 401    403    403    403   403   409   409      404   409  GET    /statement  view_payments manage_payments
+ 401    403    403    403   403   409   409      404   409  GET    /{payout_id}  view_payments manage_payments
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/platform-fee
  401    403    403    403   403   200   200      404   200  GET      view_payments manage_payments

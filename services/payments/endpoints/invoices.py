@@ -53,6 +53,11 @@ _DOCUMENT: dict[int | str, dict[str, Any]] = {
 Accept = Annotated[list[str] | None, Header(include_in_schema=False)]
 
 
+def is_csv_preferred(form: str | None, accept: list[str] | None) -> bool:
+    """Return whether a request prefers CSV to JSON, by `format` or else by `Accept`."""
+    return (form or preferred(accept or [], (JSON, CSV))) in ("csv", CSV)
+
+
 @dataclass(frozen=True, slots=True)
 class InvoiceRenderer:
     """Returns invoices as JSON or PDF; `limit` bounds how many PDFs are rendered at once."""
@@ -142,7 +147,7 @@ async def get_totals(
     # The days are the organization's own: tomorrow in UTC is today somewhere, and no later day is.
     last = last or today + timedelta(days=1)
     sums = await invoices.list_totals(session, actor, organization_id, first, last)
-    is_csv = (form or preferred(accept or [], (JSON, CSV))) in ("csv", CSV)
+    is_csv = is_csv_preferred(form, accept)
     csv_files.check_bom(with_bom, is_csv=is_csv)
     rows = [DayTotal.model_validate(row, from_attributes=True) for row in sums]
     if is_csv:

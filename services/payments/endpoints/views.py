@@ -5,6 +5,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from fastapi import Response
+from pydantic import BaseModel
+from pydantic_core import from_json
+
 from services.payments.gateways import MESSAGES_FOR_STAFF, smallest_unit
 from services.payments.models import Status
 from services.payments.queries import PaymentBalance
@@ -21,8 +25,6 @@ from services.payments.service.account_connections import ConnectedAccount
 from services.payments.service.payments import NumberedRow, PaymentView
 from shared import csv_files
 from shared.money import CENT
-
-_COLUMNS = tuple(DayTotal.model_fields)
 
 
 def charge_read(charge: NumberedRow) -> ChargeRead:
@@ -115,9 +117,36 @@ def payment_state(balance: PaymentBalance) -> PaymentState:
 
 def totals_csv(rows: Iterable[DayTotal], *, with_bom: bool) -> bytes:
     """Return totals as comma-separated values with a line of column names."""
-    values = ([getattr(row, name) for name in _COLUMNS] for row in rows)
-    cells = (
-        [value.quantize(CENT) if isinstance(value, Decimal) else value for value in line]
-        for line in values
-    )
-    return csv_files.head(_COLUMNS, with_bom=with_bom) + csv_files.lines(cells)
+    return _table(DayTotal, rows, with_bom=with_bom)
+
+
+def csv_of(
+    model: type[BaseModel],
+    body: bytes,
+    *,
+    with_bom: bool,
+    headers: Mapping[str, str],
+    within: str | None = None,
+) -> Response:
+    """Return the JSON list of a response as comma-separated values.
+
+    `within` names the field of a JSON object that has the list.
+    """
+    items = from_json(body)
+    rows = [model.model_validate(item) for item in (items[within] if within else items)]
+    content = _table(model, rows, with_bom=with_bom)
+    return Response(content, media_type=csv_files.MEDIA_TYPE, headers=dict(headers))
+
+
+def _table(model: type[BaseModel], rows: Iterable[BaseModel], *, with_bom: bool) -> bytes:
+    columns = tuple(model.model_fields)
+    cells = ([_cell(getattr(row, name)) for name in columns] for row in rows)
+    return csv_files.head(columns, with_bom=with_bom) + csv_files.lines(cells)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, Decimal):
+        return value.quantize(CENT)
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value).lower() if isinstance(value, bool) else value

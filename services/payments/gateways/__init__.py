@@ -19,6 +19,13 @@ from services.payments.gateways.connecting import (
 )
 from services.payments.gateways.manual import BY_HAND, handed_over
 from services.payments.gateways.minor_units import smallest_unit
+from services.payments.gateways.payout_protocol import (
+    BalanceLine,
+    LineKind,
+    PayoutGateway,
+    PayoutReport,
+    PayoutStatus,
+)
 from services.payments.gateways.protocol import (
     ACCOUNT_CANNOT_CHARGE,
     CURRENCY_NOT_SUPPORTED,
@@ -40,6 +47,7 @@ from services.payments.gateways.protocol import (
     OnlineGateway,
     PaymentOutcome,
     PaymentReport,
+    PayoutNotice,
     RefundOrder,
     RefundOutcome,
     RefundReport,
@@ -59,6 +67,7 @@ __all__ = [
     "AccountNotAccessible",
     "AccountOrder",
     "AccountReport",
+    "BalanceLine",
     "BrowserGateway",
     "CannotDisconnect",
     "CardOrder",
@@ -76,9 +85,14 @@ __all__ = [
     "GatewayRefused",
     "GatewayUnavailable",
     "Gateways",
+    "LineKind",
     "OnlineGateway",
     "PaymentOutcome",
     "PaymentReport",
+    "PayoutGateway",
+    "PayoutNotice",
+    "PayoutReport",
+    "PayoutStatus",
     "RefundOrder",
     "RefundOutcome",
     "RefundReport",
@@ -190,6 +204,10 @@ class Gateways:
     def all_online(self) -> list[OnlineGateway]:
         """Return every gateway that charges by itself."""
         return list(self._online.values())
+
+    def all_with_payouts(self) -> list[PayoutGateway]:
+        """Return every gateway that pays out to connected accounts."""
+        return [each for each in self._online.values() if isinstance(each, PayoutGateway)]
 
     async def aclose(self) -> None:
         """Close every gateway's connections."""

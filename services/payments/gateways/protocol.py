@@ -172,7 +172,17 @@ class AccountReport:
     is_connected: bool = True
 
 
-WebhookReport = PaymentReport | RefundReport | DisputeReport | CardReport | AccountReport
+@dataclass(frozen=True, slots=True)
+class PayoutNotice:
+    """A gateway's report that a payout of an account has changed; only the gateway knows how."""
+
+    gateway_id: str
+    account: str | None
+
+
+WebhookReport = (
+    PaymentReport | RefundReport | DisputeReport | CardReport | AccountReport | PayoutNotice
+)
 """What a webhook may report."""
 
 

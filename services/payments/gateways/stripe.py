@@ -36,6 +36,7 @@ from services.payments.gateways.stripe_accounts import StripeAccounts, StripeSet
 from services.payments.gateways.stripe_cards import CARD_EVENTS, StripeCards, report_of_setup
 from services.payments.gateways.stripe_errors import raised, raised_by_preparation, unavailable
 from services.payments.gateways.stripe_http import StripeForms, StripeHttp, options_of
+from services.payments.gateways.stripe_payouts import StripePayouts
 from shared.settings import load_settings
 
 __all__ = ["API_VERSION", "StripeGateway", "StripeSettings", "open_gateway"]
@@ -55,7 +56,7 @@ SIGNATURE_HEADER = "stripe-signature"
 PAGE = 100
 
 
-class StripeGateway(StripeAccounts):
+class StripeGateway(StripeAccounts, StripePayouts):
     """Stripe, or a server with the same API at `api_base`."""
 
     name = "stripe"

@@ -14,6 +14,7 @@ from services.payments.gateways.protocol import (
     Failure,
     PaymentOutcome,
     PaymentReport,
+    PayoutNotice,
     RefundOutcome,
     RefundReport,
     WebhookRefused,
@@ -223,6 +224,8 @@ def report_of_event(event: Mapping[str, Any]) -> WebhookReport | None:
             return report_of_dispute(content, account)
         if kind in _ACCOUNT_EVENTS:
             return _report_of_account_event(event)
+        if kind.startswith("payout."):
+            return PayoutNotice(str(content["id"]), account)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise WebhookRefused("the event lacks what its type should have") from error
     return None

@@ -15,6 +15,7 @@ from services.payments.models.payments import (
     Status,
     row_of,
 )
+from services.payments.models.payouts import Payout, PayoutLine, Reconciliation
 from services.payments.models.platform_fees import NO_FEE, FeeRate, PlatformFee
 from services.payments.models.refunds import (
     Refund,
@@ -46,7 +47,10 @@ __all__ = [
     "PaymentAccount",
     "PaymentRow",
     "PaymentTransaction",
+    "Payout",
+    "PayoutLine",
     "PlatformFee",
+    "Reconciliation",
     "Refund",
     "RefundSource",
     "RefundStatus",

@@ -35,6 +35,7 @@ class Dispute(Entity, Base):
             ["organization_id", "transaction_id"],
             ["payment_transactions.organization_id", "payment_transactions.id"],
         ),
+        UniqueConstraint("organization_id", "id"),
         UniqueConstraint("payment_gateway", "gateway_dispute_id"),
         CheckConstraint("status IN ('open', 'won', 'lost')", name="status_known"),
         CheckConstraint("(status = 'open') = (closed_at IS NULL)", name="closed_at"),

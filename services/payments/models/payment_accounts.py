@@ -76,3 +76,5 @@ class PaymentAccount(Entity, Base):
     refresh_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     """When its state is to be read at the gateway again; null is at once."""
     catch_up_attempted_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+    balance_checked_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
+    balance_read_until: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)

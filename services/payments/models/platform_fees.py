@@ -27,9 +27,9 @@ class FeeRate:
         The fixed amount is a part of it only if the payment has its currency. The fee is never more
         than the payment.
         """
-        fixed = self.fixed_amount if currency == self.fixed_currency else Decimal(0)
+        fixed_part = self.fixed_amount if currency == self.fixed_currency else Decimal(0)
         unit = smallest_unit(currency)
-        units = (amount * self.percent / _HUNDRED + fixed) / unit
+        units = (amount * self.percent / _HUNDRED + fixed_part) / unit
         return min(units.quantize(Decimal(1), ROUND_HALF_UP) * unit, amount)
 
 

@@ -24,6 +24,8 @@ from services.payments.gateways import (
     OnlineGateway,
     PaymentOutcome,
     PaymentReport,
+    PayoutNotice,
+    PayoutReport,
     RefundReport,
     WebhookNotice,
     WebhookRefused,
@@ -41,6 +43,7 @@ from services.payments.service import (
     disputes,
     payment_accounts,
     payments,
+    payouts,
     refunds,
     saved_cards,
 )
@@ -178,11 +181,15 @@ async def _process(transactions: Transactions, gateways: Gateways, webhook_id: i
     async with transactions.system() as session:
         event = await queries.get_webhook(session, webhook_id)
         gateway = gateways.online(event.gateway)
-        report = gateway.read(event.body) if gateway and event.body else None
+        report: WebhookReport | PayoutReport | None = None
+        if gateway and event.body:
+            report = gateway.read(event.body)
     if gateway and isinstance(report, PaymentReport):
         report = await _with_refunds(transactions, gateway, report)
     elif gateway and isinstance(report, CardReport):
         report = await saved_cards.described(transactions.system, gateways, gateway, report)
+    elif gateway and isinstance(report, PayoutNotice):
+        report = await payouts.look_up(transactions, gateway, report)
     is_applied = False
     if gateway and isinstance(report, AccountReport):
         is_applied = await account_states.apply_account_event(transactions, gateway, report)
@@ -211,9 +218,13 @@ async def _with_refunds(
 async def _apply(
     session: AsyncSession,
     gateway: OnlineGateway,
-    report: PaymentReport | RefundReport | DisputeReport | CardReport,
+    report: PaymentReport | RefundReport | DisputeReport | CardReport | PayoutNotice | PayoutReport,
 ) -> bool:
     """Apply a webhook's report of money or of a card; return whether it changed anything."""
+    if isinstance(report, PayoutReport):
+        return await payouts.apply_payout_report(session, gateway, report)
+    if isinstance(report, PayoutNotice):
+        return False  # of an account that is not in our books
     if isinstance(report, DisputeReport):
         return await disputes.apply_dispute_report(session, gateway, report)
     if isinstance(report, CardReport):

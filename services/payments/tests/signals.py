@@ -157,6 +157,42 @@ class CardIssuer:
         for _ in range(number):
             await self._post("/v1/customers", {})
 
+    async def pay_out(self, status: str = "paid", currency: str = "usd") -> dict[str, Any]:
+        """Pay out all money of the account, as the gateway does each day."""
+        return await self._post("/_test/payouts", {"currency": currency, "status": status})
+
+    async def settle_payout(self, payout_id: str, status: str) -> None:
+        """Be the owner's bank, which accepts or returns a payout."""
+        await self._post(f"/_test/payouts/{payout_id}", {"status": status})
+
+    async def dispute(self, intent_id: str, **fields: Any) -> dict[str, Any]:
+        """Be the payer's bank, which disputes a payment."""
+        return await self._post("/_test/disputes", {"payment_intent": intent_id, **fields})
+
+    async def decide_dispute(self, dispute_id: str, status: str) -> None:
+        """Be the payer's bank, which decides a dispute."""
+        await self._post(f"/_test/disputes/{dispute_id}", {"status": status})
+
+    async def balance(self) -> dict[str, int]:
+        """Return the money of the account by currency, in minor units."""
+        answer = await self._client.get("/v1/balance", headers=self._headers)
+        parts = answer.raise_for_status().json()
+        totals: dict[str, int] = {}
+        for part in (*parts["available"], *parts["pending"]):
+            totals[part["currency"]] = totals.get(part["currency"], 0) + part["amount"]
+        return totals
+
+    async def events(self) -> list[dict[str, Any]]:
+        """Return the events of the account, oldest first."""
+        query, events = {"limit": "100"}, list[dict[str, Any]]()
+        while True:
+            answer = await self._client.get("/v1/events", params=query, headers=self._headers)
+            page = answer.raise_for_status().json()
+            events += page["data"]
+            if not page["has_more"]:
+                return events[::-1]
+            query["starting_after"] = events[-1]["id"]
+
     async def card(self, number: str) -> str:
         """Return the token of a card, as the card form makes it."""
         card = {"number": number, "exp_month": 12, "exp_year": 2031, "cvc": "123"}

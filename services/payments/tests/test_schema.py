@@ -19,6 +19,8 @@ TABLES = (
     "refunds",
     "disputes",
     "payment_accounts",
+    "payouts",
+    "payout_lines",
     "platform_fees",
     "repayments",
     "saved_cards",
@@ -78,6 +80,8 @@ async def test_the_service_may_not_alter_what_was_issued(
             "DELETE FROM refunds",
             "DELETE FROM disputes",
             "DELETE FROM repayments",
+            "DELETE FROM payouts",
+            "DELETE FROM payout_lines",
             "DROP TABLE refunds",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -209,7 +209,7 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     """Make one of everything in the first organization."""
     scene = Scene(cast, {"organization_id": cast.owner.organization_id}, webhook_secret)
     scene.standing |= {"user_id": cast.therapist.id, "permission": "view_payments"}
-    scene.standing |= {"client_id": cast.client.id}
+    scene.standing |= {"client_id": cast.client.id, "payout_id": 1}
     scene.standing |= await scene.voucher_type()
     repayment = await scene.repayment()
     scene.standing |= {"repayment_id": repayment["repayment_id"]}
