@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+import pytest
 
 from services.payments.gateways import Gateways
 from services.payments.service import webhooks
@@ -136,3 +137,30 @@ class PayoutBooks:
         assert answer.status_code == 200, answer.text
         rows: list[dict[str, Any]] = answer.json()
         return rows
+
+
+Open = Callable[[], Awaitable[PayoutBooks]]
+
+
+@pytest.fixture
+def opened(
+    client: httpx.AsyncClient,
+    vouchers: Headers,
+    tokens: Tokens,
+    issuer: CardIssuer,
+    database: Database,
+    transactions: Transactions,
+    gateways: Gateways,
+) -> Open:
+    """Open the books of one more organization."""
+
+    async def open_books() -> PayoutBooks:
+        books = PayoutBooks(client, vouchers, tokens, issuer, database, transactions, gateways)
+        return await books.open()
+
+    return open_books
+
+
+@pytest.fixture
+async def books(opened: Open) -> PayoutBooks:
+    return await opened()

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -15,8 +14,9 @@ from hypothesis import strategies as st
 from services.payments.gateways import AccountMode, Gateways
 from services.payments.service.payout_reader import PayoutReader
 from services.payments.telemetry import PAYOUTS_MISMATCHED
+from services.payments.tests import payout_books
 from services.payments.tests.network import UnreliableNetwork
-from services.payments.tests.payout_books import PayoutBooks, this_month
+from services.payments.tests.payout_books import Open, PayoutBooks, this_month
 from services.payments.tests.signals import (
     ORGANIZATION,
     CardIssuer,
@@ -29,36 +29,12 @@ from shared.transactions import Transactions
 pytestmark = pytest.mark.anyio
 
 Headers = dict[str, str]
-Open = Callable[[], Awaitable[PayoutBooks]]
+opened, books = payout_books.opened, payout_books.books
 
 
 @pytest.fixture
 def accounts() -> AccountMode:
     return AccountMode.ORGANIZATION
-
-
-@pytest.fixture
-def opened(
-    client: httpx.AsyncClient,
-    vouchers: Headers,
-    tokens: Tokens,
-    issuer: CardIssuer,
-    database: Database,
-    transactions: Transactions,
-    gateways: Gateways,
-) -> Open:
-    """Open the books of one more organization."""
-
-    async def open_books() -> PayoutBooks:
-        books = PayoutBooks(client, vouchers, tokens, issuer, database, transactions, gateways)
-        return await books.open()
-
-    return open_books
-
-
-@pytest.fixture
-async def books(opened: Open) -> PayoutBooks:
-    return await opened()
 
 
 def about_payouts(event: dict[str, Any]) -> bool:
