@@ -36,6 +36,7 @@ ELSEWHERE: Mapping[str, str] = {
     "demo": "deploy.demo.command",
     "event-shapes": "deploy.checks.event_shapes.command",
     "keys": "deploy.operate.keys",
+    "mail-catalogues": "deploy.checks.catalogues",
     "mails": "deploy.operate.mails",
     "upgrade": "deploy.upgrade.operator.command",
 }

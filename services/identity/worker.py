@@ -3,7 +3,7 @@
 from services.identity.app import NAME
 from services.identity.events import CATALOGUE, LISTENERS
 from services.identity.handlers import QUEUES
-from services.identity.service import cleanup
+from services.identity.service import cleanup, notices
 from services.identity.settings import Settings
 from shared.consumer import consumers_of
 from shared.db import make_engine
@@ -16,6 +16,7 @@ from shared.worker import Timer, Worker, start
 PACKAGE = "services.identity"
 
 DELETE_EVERY = 600.0
+NOTIFY_EVERY = 15.0
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -27,6 +28,9 @@ def create_worker(settings: Settings) -> Worker:
     async def delete_expired() -> None:
         await cleanup.delete_expired(transactions)
 
+    async def notify_managers() -> None:
+        await notices.notify_managers(transactions)
+
     return Worker(
         NAME,
         settings,
@@ -34,7 +38,10 @@ def create_worker(settings: Settings) -> Worker:
         listeners=LISTENERS,
         mails=MailSender(PACKAGE, settings, transactions, encryption),
         consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url),
-        timers=[Timer("forget", DELETE_EVERY, delete_expired)],
+        timers=[
+            Timer("forget", DELETE_EVERY, delete_expired),
+            Timer("registration_notices", NOTIFY_EVERY, notify_managers),
+        ],
     )
 
 

@@ -24,9 +24,8 @@ def folder_of(package: str) -> Traversable:
     return files(package) / FOLDER
 
 
-def catalogue_files(package: str) -> dict[str, Traversable]:
-    """Return the catalogue of each language of a package but English, by language."""
-    folder = folder_of(package)
+def catalogue_files(folder: Traversable) -> dict[str, Traversable]:
+    """Return the catalogue of each language in a folder of messages, by language."""
     if not folder.is_dir():
         return {}
     names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".po"))
@@ -46,7 +45,7 @@ class Languages:
             ENGLISH: NullTranslations(),
             **{
                 name: _translations(read_catalogue(file, name))
-                for name, file in catalogue_files(package).items()
+                for name, file in catalogue_files(folder_of(package)).items()
             },
         }
 

@@ -14,6 +14,12 @@ from services.identity.queries.permissions import (
     list_permissions,
     permissions_of,
 )
+from services.identity.queries.registrations import (
+    list_managers,
+    list_organizations_with_registrations,
+    list_waiting_users,
+    lock_registration_notices,
+)
 from services.identity.queries.revocations import (
     list_sessions_ended_since,
     organizations_closed_since,
@@ -76,13 +82,17 @@ __all__ = [
     "is_unused",
     "list_attempt_counts",
     "list_live_sessions",
+    "list_managers",
+    "list_organizations_with_registrations",
     "list_owners",
     "list_permissions",
     "list_published_keys",
     "list_sessions_ended_since",
     "list_signing_keys",
+    "list_waiting_users",
     "lock_attempt_counts",
     "lock_organization_copy",
+    "lock_registration_notices",
     "lock_session",
     "lock_signing_keys",
     "lock_user",

@@ -9,7 +9,7 @@ from services.identity import queries
 from services.identity.errors import PasswordQueueFull, PresentPasswordWrong
 from services.identity.models import EndReason, User
 from services.identity.schemas import PasswordChange
-from services.identity.service import accounts, attempt_limits
+from services.identity.service import accounts, attempt_limits, notices
 from services.identity.service.resources import Resources
 from services.identity.service.sessions import lock_own_user, session_id_of
 from shared.actors import Actor
@@ -94,6 +94,7 @@ async def _replace_password(
     )
     record(session, "CHANGE_PASSWORD", user, ended_sessions=session_ids)
     await session.flush()
+    await notices.notify_password_changed(session, user, by_administrator=False)
 
 
 async def _get_own_user(session: AsyncSession, actor: Actor) -> User:

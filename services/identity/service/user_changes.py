@@ -14,10 +14,12 @@ from services.identity.errors import (
     OwnerNeedsOrganization,
 )
 from services.identity.models import GRANTABLE_ROLES, EndReason, User
+from services.identity.service import notices
 from services.identity.service.accounts import unique_address
 from shared.actors import ADMIN, OWNER, Actor
 from shared.changes import record, record_fact
 from shared.errors import Forbidden
+from shared.mail.queue import delete_mails_of
 from shared.preconditions import Precondition
 from shared.tenancy import see_all_tenants
 
@@ -155,19 +157,26 @@ async def approve(session: AsyncSession, actor: Actor, user: User) -> None:
     user.approve(actor.user_id)
     record(session, "APPROVE", user)
     await session.flush()
+    await notices.notify_approved(session, user)
 
 
 async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     """Replace a locked user by a pseudonym; raises OwnAccount, LastOwner, LastAdministrator.
 
     The e-mail address is free again. The audit trail still names the user in what it recorded
-    earlier: it cannot be rewritten, and it must be possible to find out who did what.
+    earlier: it cannot be rewritten, and it must be possible to find out who did what. A person
+    whose registration was never approved is notified.
     """
     if user.id == actor.user_id:
         raise OwnAccount
     await _require_not_last(session, user)
     await _revoke_all(session, user)
     await queries.end_sessions(session, user.id, EndReason.DELETED)
+    await session.flush()
+    await see_all_tenants(session)  # a message may belong to a former organization of the user
+    await delete_mails_of(session, user.id, user.email)
+    if user.awaits_approval and user.last_login is None:
+        await notices.notify_refused(session, user)
     user.pseudonymize()
     record(session, "DELETE", user, **user.invalidate_tokens())
     await session.flush()

@@ -6,7 +6,7 @@ from services.identity import access, queries
 from services.identity.models import EndReason, User
 from services.identity.queries import UserFilter
 from services.identity.schemas import UserCreate, UserUpdate
-from services.identity.service import accounts, organizations, user_changes
+from services.identity.service import accounts, notices, organizations, user_changes
 from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.changes import record
@@ -103,6 +103,7 @@ async def set_password(
         await queries.end_sessions(session, user.id, EndReason.PASSWORD_CHANGED)
         record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
         await session.flush()
+        await notices.notify_password_changed(session, user, by_administrator=True)
 
 
 async def approve_user(session: AsyncSession, actor: Actor, user_id: int) -> User:

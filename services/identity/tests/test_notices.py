@@ -1,0 +1,179 @@
+"""Messages about accounts, read from a real SMTP server."""
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services.identity import queries
+from services.identity.service import notices
+from services.identity.settings import Settings
+from services.identity.tests.conftest import MINE, OTHER, PASSWORD, People, Person
+from shared.mail.sender import MailSender
+from shared.mail.settings import encryption_of
+from shared.testing import Database
+from shared.testing_mail import ReceivingServer
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+NEW = {"email": "ann@example.org", "name": "Ann", "password": "another good one"}
+
+
+@pytest.fixture
+def sender(settings: Settings, transactions: Transactions, smtp: ReceivingServer) -> MailSender:
+    own_settings = settings.model_copy(
+        update={
+            "smtp_url": SecretStr(smtp.url),
+            "mail_from": "Carnet <mail@carnet.example>",
+            "public_url": "https://carnet.example",
+        }
+    )
+    return MailSender("services.identity", own_settings, transactions, encryption_of(own_settings))
+
+
+async def send_all(sender: MailSender) -> None:
+    while await sender.run_once():
+        pass
+
+
+async def register(client: httpx.AsyncClient, email: str = NEW["email"]) -> int:
+    body = {**NEW, "email": email, "organization_slug": "mine"}
+    answer = await client.post("/api/auth/register", json=body)
+    assert answer.status_code == 201
+    return int(answer.json()["id"])
+
+
+async def test_a_changed_password_is_reported(
+    client: httpx.AsyncClient, owner: Person, sender: MailSender, smtp: ReceivingServer
+) -> None:
+    body = {"current_password": PASSWORD, "new_password": "canary another good one"}
+    answer = await client.put("/api/auth/password", json=body, headers=owner.headers)
+    assert answer.is_success, answer.text
+    await send_all(sender)
+    [message] = smtp.to(owner.email)
+    assert message["Subject"] == "Your password was changed"
+    assert "All your other sign-in sessions have ended." in message.as_string()
+    assert "canary" not in message.as_string()
+
+
+async def test_a_password_that_an_administrator_sets_is_reported(
+    client: httpx.AsyncClient,
+    admin: Person,
+    owner: Person,
+    sender: MailSender,
+    smtp: ReceivingServer,
+) -> None:
+    answer = await client.put(
+        f"/api/admin/users/{owner.id}/password",
+        json={"password": "another good one"},
+        headers=admin.headers,
+    )
+    assert answer.is_success, answer.text
+    await send_all(sender)
+    [message] = smtp.to(owner.email)
+    assert "An administrator has set" in message.as_string()
+
+
+async def test_an_approved_registration_is_reported(
+    client: httpx.AsyncClient, owner: Person, sender: MailSender, smtp: ReceivingServer
+) -> None:
+    user_id = await register(client)
+    path = f"/api/organizations/{MINE}/users/{user_id}/approve"
+    assert (await client.post(path, headers=owner.headers)).is_success
+    await send_all(sender)
+    [message] = smtp.to(NEW["email"])
+    assert message["Subject"] == "Your registration was approved"
+    assert "https://carnet.example/" in message.as_string()
+
+
+async def test_a_refused_registration_is_reported_and_erased(
+    client: httpx.AsyncClient,
+    owner: Person,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
+) -> None:
+    user_id = await register(client)
+    path = f"/api/organizations/{MINE}/users/{user_id}"
+    assert (await client.delete(path, headers=owner.headers)).is_success
+    await send_all(sender)
+    [message] = smtp.to(NEW["email"])
+    assert message["Subject"] == "Your registration was not approved"
+    [row] = await database.rows("SELECT user_id, content FROM outgoing_mails")
+    assert (row["user_id"], row["content"]) == (None, None)
+
+
+async def test_a_deleted_user_gets_no_message_and_leaves_none(
+    client: httpx.AsyncClient,
+    admin: Person,
+    owner: Person,
+    people: People,
+    database: Database,
+    transactions: Transactions,
+) -> None:
+    await people.add("organization_owner", MINE)
+    async with transactions.system() as session:
+        user = await queries.get_user(session, owner.id)
+        await notices.notify_approved(session, user)
+    answer = await client.delete(f"/api/admin/users/{owner.id}", headers=admin.headers)
+    assert answer.is_success
+    assert not await database.rows("SELECT 1 FROM outgoing_mails")
+
+
+async def test_managers_get_one_message_an_hour_about_registrations(
+    client: httpx.AsyncClient,
+    people: People,
+    owner: Person,
+    database: Database,
+    transactions: Transactions,
+    sender: MailSender,
+    smtp: ReceivingServer,
+) -> None:
+    manager = await people.add("staff", MINE, ("manage_users",))
+    await people.add("staff", MINE, ("manage_vouchers",))
+    await people.add("organization_owner", OTHER)
+    await people.add("organization_owner", MINE, is_active=False)
+    await register(client, "one@example.org")
+    for _ in range(3):
+        await notices.notify_managers(transactions)
+    await register(client, "two@example.org")
+    await notices.notify_managers(transactions)
+    await send_all(sender)
+    assert sorted(smtp.recipients) == sorted([owner.email, manager.email])
+    assert smtp.messages[0]["Subject"] == "1 registration waits for your approval"
+    async with database.admin() as connection:
+        await connection.execute(
+            "UPDATE outgoing_mails SET created_at = created_at - interval '61 minutes'"
+        )
+        await connection.execute("UPDATE users SET created_at = created_at - interval '30 minutes'")
+    for _ in range(2):
+        await notices.notify_managers(transactions)
+    await send_all(sender)
+    second = smtp.to(owner.email)[1:]
+    assert [m["Subject"] for m in second] == ["2 registrations wait for your approval"]
+
+
+async def test_administrators_are_notified_of_users_without_an_organization(
+    client: httpx.AsyncClient,
+    admin: Person,
+    transactions: Transactions,
+    sender: MailSender,
+    smtp: ReceivingServer,
+) -> None:
+    assert (await client.post("/api/auth/register", json=NEW)).status_code == 201
+    await notices.notify_managers(transactions)
+    await send_all(sender)
+    assert smtp.recipients == [admin.email]
+
+
+async def test_while_the_server_is_down_the_api_works_and_nothing_is_lost(
+    client: httpx.AsyncClient, owner: Person, sender: MailSender, smtp: ReceivingServer
+) -> None:
+    await smtp.stop()
+    user_id = await register(client)
+    path = f"/api/organizations/{MINE}/users/{user_id}/approve"
+    assert (await client.post(path, headers=owner.headers)).is_success
+    assert await sender.run_once() == 0
+    await smtp.start()
+    await send_all(sender)
+    assert len(smtp.to(NEW["email"])) == 1
