@@ -25,8 +25,10 @@ from pydantic import (
     ConfigDict,
     EmailStr,
     Field,
+    NaiveDatetime,
     StringConstraints,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
 )
 
@@ -170,6 +172,8 @@ _INSTANT = re.compile(
     _DAY.pattern + r"[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 
+_LOCAL_TIME = re.compile(_DAY.pattern + r"T([01][0-9]|2[0-3]):[0-5][0-9](:00)?")
+
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
@@ -187,6 +191,16 @@ def check_instant(value: Any) -> Any:
     """Accept a point in time as text with its offset. Raises ValueError."""
     if not isinstance(value, str) or not _INSTANT.fullmatch(value):
         raise ValueError("must be a time such as 2026-11-23T14:05:00Z, in the years 1000 to 8999")
+    return value
+
+
+def check_local_time(value: Any) -> Any:
+    """Accept a time of a wall clock as text, in whole minutes and without an offset.
+
+    Raises ValueError.
+    """
+    if not isinstance(value, str) or not _LOCAL_TIME.fullmatch(value):
+        raise ValueError("must be a local time such as 2026-11-23T14:05, without an offset")
     return value
 
 
@@ -339,6 +353,18 @@ Instant = Annotated[
     Field(strict=False, json_schema_extra={"pattern": "^[1-8]"}),
 ]
 """A point in time as RFC 3339 writes it, with its offset; never a number."""
+
+LocalTime = Annotated[
+    NaiveDatetime,
+    BeforeValidator(check_local_time),
+    Field(strict=False),
+    # No `date-time`, which has an offset (RFC 3339).
+    WithJsonSchema({"type": "string", "pattern": f"^{_LOCAL_TIME.pattern}$"}),
+]
+"""A time of a wall clock whose zone is stated elsewhere, in whole minutes."""
+
+StoredLocalTime = Annotated[NaiveDatetime, WithJsonSchema({"type": "string"})]
+"""A time of a wall clock in a response."""
 
 EventTime = Annotated[datetime, BeforeValidator(check_event_time), Field(strict=False)]
 """A point in time in an event or a response of another service, never a number.

@@ -1,6 +1,6 @@
 """The errors that clients of this service may receive; the docstring is the `detail`."""
 
-from shared.errors import AppError, Conflict, Invalid, NotFound
+from shared.errors import AppError, Conflict, NotFound
 
 
 class OrganizationNotFound(NotFound):
@@ -155,8 +155,8 @@ class RefundRefused(Conflict):
     """The money cannot be refunded. The voucher is unchanged."""
 
 
-class StartOffGrid(Invalid):
-    """The session must begin at one of the starts that the organization offers."""
+class StartOffGrid(Conflict):
+    """Sessions do not begin at this minute. Choose one of the free times."""
 
 
 class SessionsBooked(Conflict):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from deploy.checks.event_shapes.json_types import WALL_CLOCK
 from shared.shapes import Schema
 
 _STRINGS = {
@@ -64,6 +65,8 @@ def _of_type(kind: str, schema: Schema, name: str, *, everything: bool) -> Any:
     simple = {"integer": 1, "number": 1795530600.125, "boolean": True}
     if kind in simple:
         return simple[kind]
+    if schema.get("pattern") == WALL_CLOCK["pattern"]:
+        return "2026-11-23T14:30:00"
     if "pattern" in schema:  # money, or a subject such as `voucher/1`
         start = schema["pattern"].removeprefix("^")
         return f"{start}1" if start.endswith("/") else "399.99"

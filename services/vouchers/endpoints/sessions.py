@@ -91,8 +91,8 @@ async def create_class(
     response: TaggedResponse,
 ) -> ClassRead:
     """Create a class."""
-    created = await classes.create_class(session, actor, organization_id, body)
-    return _tagged_class(response, created)
+    therapy_class = await classes.create_class(session, actor, organization_id, body)
+    return _tagged_class(response, therapy_class)
 
 
 @organization.get("/classes/{class_id}", responses=responses(ClassNotFound))
@@ -122,10 +122,10 @@ async def update_class(
     response: TaggedResponse,
 ) -> ClassRead:
     """Change the fields of a class that are sent; its sessions stay as they are."""
-    updated = await classes.update_class(
+    therapy_class = await classes.update_class(
         session, actor, organization_id, class_id, body.changes(), precondition
     )
-    return _tagged_class(response, updated)
+    return _tagged_class(response, therapy_class)
 
 
 @organization.get("/sessions")
@@ -172,8 +172,8 @@ async def create_session(
     response: TaggedResponse,
 ) -> SessionDetail:
     """Create a single session."""
-    created = await service.create_session(session, actor, organization_id, body)
-    return _tagged(response, created)
+    detail = await service.create_session(session, actor, organization_id, body)
+    return _tagged(response, detail)
 
 
 @sessions.get("/{class_session_id}")
@@ -209,10 +209,10 @@ async def update_session(
     response: TaggedResponse,
 ) -> SessionDetail:
     """Change a session; a new time or therapist is that of everybody who has a place in it."""
-    updated = await service.update_session(
+    detail = await service.update_session(
         session, actor, class_session_id, body.changes(), precondition
     )
-    return _tagged(response, updated)
+    return _tagged(response, detail)
 
 
 @sessions.post(

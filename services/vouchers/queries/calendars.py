@@ -64,18 +64,18 @@ async def lock_resources(
     Their time is decided under these locks. Foreign keys to the rows do not wait for them. Raises
     ResourceNotFound if one is missing.
     """
-    wanted = sorted(set(resource_ids))
-    if not wanted:
+    ids = sorted(set(resource_ids))
+    if not ids:
         return []
     statement = (
         select(Resource)
-        .where(Resource.organization_id == organization_id, Resource.id.in_(wanted))
+        .where(Resource.organization_id == organization_id, Resource.id.in_(ids))
         .order_by(Resource.id)
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     resources = list(await session.scalars(statement))
-    if len(resources) != len(wanted):
+    if len(resources) != len(ids):
         raise ResourceNotFound
     return resources
 

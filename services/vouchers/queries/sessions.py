@@ -142,10 +142,10 @@ async def names_of_classes(
     session: AsyncSession, class_ids: Collection[int | None]
 ) -> dict[int, str]:
     """Return the names of classes by their ids."""
-    wanted = [number for number in class_ids if number is not None]
-    if not wanted:
+    ids = [number for number in class_ids if number is not None]
+    if not ids:
         return {}
-    statement = select(TherapyClass.id, TherapyClass.name).where(TherapyClass.id.in_(wanted))
+    statement = select(TherapyClass.id, TherapyClass.name).where(TherapyClass.id.in_(ids))
     return dict((await session.execute(statement)).all())
 
 
@@ -160,8 +160,8 @@ async def lock_class(session: AsyncSession, organization_id: int, class_id: int)
     statement = select(TherapyClass).where(
         TherapyClass.organization_id == organization_id, TherapyClass.id == class_id
     )
-    locked = statement.with_for_update(key_share=True)
-    return require(await session.scalar(locked), ClassNotFound)
+    for_change = statement.with_for_update(key_share=True)
+    return require(await session.scalar(for_change), ClassNotFound)
 
 
 async def page_of_classes(
@@ -215,16 +215,16 @@ async def lock_sessions(
     session: AsyncSession, session_ids: Collection[int]
 ) -> dict[int, ClassSession]:
     """Return sessions by their ids, locked in the order of the ids; raises SessionNotFound."""
-    wanted = sorted(set(session_ids))
+    ids = sorted(set(session_ids))
     statement = (
         select(ClassSession)
-        .where(ClassSession.id.in_(wanted))
+        .where(ClassSession.id.in_(ids))
         .order_by(ClassSession.id)
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     sessions = {row.id: row for row in await session.scalars(statement)}
-    if len(sessions) != len(wanted):
+    if len(sessions) != len(ids):
         raise SessionNotFound
     return sessions
 
@@ -254,8 +254,8 @@ async def list_sessions(
     if status is not None:
         conditions.append(ClassSession.status == status)
     statement = select(ClassSession).where(and_(*conditions))
-    ordered = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
-    return (await session.scalars(ordered)).all()
+    sorted_rows = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
+    return (await session.scalars(sorted_rows)).all()
 
 
 async def list_open_sessions(
@@ -284,5 +284,5 @@ async def list_open_sessions(
     )
     if therapist_id is not None:
         statement = statement.where(ClassSession.therapist_id == therapist_id)
-    ordered = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
-    return (await session.scalars(ordered)).all()
+    sorted_rows = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
+    return (await session.scalars(sorted_rows)).all()

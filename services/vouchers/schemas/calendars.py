@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -18,10 +17,20 @@ from pydantic_core import PydanticCustomError
 from services.vouchers.models import ClosureKind, ResourceKind
 from services.vouchers.schemas.booking_policy import BookingPolicy, fault_of_policy
 from services.vouchers.schemas.voucher_types import RulesRead
-from shared.fields import BodyId, Choice, Day, Name, RequestBody, Text, TimeZone, without_defaults
+from shared.fields import (
+    BodyId,
+    Choice,
+    Day,
+    LocalTime,
+    Name,
+    RequestBody,
+    StoredLocalTime,
+    Text,
+    TimeZone,
+    without_defaults,
+)
 
 _CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
-_LOCAL_TIME = re.compile(r"[1-8][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:00)?")
 
 
 def _minute_of(value: str) -> int:
@@ -47,20 +56,6 @@ DayTime = Annotated[
 ]
 """A time of the wall clock, HH:MM; 24:00 is the end of the day."""
 
-
-def _local_time(value: Any) -> Any:
-    if not isinstance(value, str) or not _LOCAL_TIME.fullmatch(value):
-        rule = "must be a local time such as 2026-11-23T14:05, without an offset"
-        raise PydanticCustomError("local_time", rule)
-    return value
-
-
-LocalTime = Annotated[
-    datetime,
-    BeforeValidator(_local_time),
-    Field(strict=False, json_schema_extra={"pattern": f"^{_LOCAL_TIME.pattern}$"}),
-]
-"""A time of the wall clock of the calendar's zone, without an offset."""
 
 Buffer = Annotated[int, Field(ge=0, le=1440)]
 VoucherTypeIds = Annotated[list[BodyId], Field(max_length=200)]
@@ -276,8 +271,8 @@ class ClosureRead(BaseModel):
     organization_id: int
     resource_id: int | None
     kind: ClosureKind
-    starts_local: datetime
-    ends_local: datetime
+    starts_local: StoredLocalTime
+    ends_local: StoredLocalTime
     reason: str | None
     source: str
     version: int

@@ -44,16 +44,16 @@ async def mark_session(
     """
     class_session = await get_changeable(session, actor, session_id)
     _require_started(class_session)
-    locked = await lock_session(session, class_session)
-    reservations = {row.id: row for row in locked.reservations}
+    party = await lock_session(session, class_session)
+    reservations = {row.id: row for row in party.reservations}
     results = []
     for mark in sorted(marks, key=lambda each: each.reservation_id):
         reservation = reservations.pop(mark.reservation_id, None)
         if reservation is None:
             await get_markable(session, actor, mark.reservation_id, session_id=session_id)
             raise ReservationSettled
-        voucher = locked.vouchers.get(reservation.voucher_id or 0)
-        place = Place(reservation, locked.row, voucher)
+        voucher = party.vouchers.get(reservation.voucher_id or 0)
+        place = Place(reservation, party.row, voucher)
         charge = await _mark(session, actor, place, ReservationStatus(mark.status))
         results.append(
             MarkRead(
@@ -62,9 +62,9 @@ async def mark_session(
                 charge=charge,
             )
         )
-    if not reservations and locked.row.ends_at <= now():
-        locked.row.status = SessionStatus.COMPLETED
-        record(session, "COMPLETE", locked.row)
+    if not reservations and party.row.ends_at <= now():
+        party.row.status = SessionStatus.COMPLETED
+        record(session, "COMPLETE", party.row)
     await flush_booking(session)
     return results
 
@@ -84,8 +84,8 @@ async def _mark(
     charge: Charge = "regular" if place.voucher else "none"
     if status == ReservationStatus.NO_SHOW:
         settings = await settings_of(session, place.reservation.organization_id)
-        stored = place.voucher.booking_policy if place.voucher else {}
-        charge = charge_of(policy_of(settings, stored).no_show, place.voucher)
+        voucher_policy = place.voucher.booking_policy if place.voucher else {}
+        charge = charge_of(policy_of(settings, voucher_policy).no_show, place.voucher)
     else:
         attestation = Attestation.STAFF
     await settle(session, place, status, charge, actor.user_id, attestation=attestation)

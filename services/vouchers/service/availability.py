@@ -155,5 +155,5 @@ def closed_reservations(
 
 def _is_outside(row: queries.OpenReservation, calendars: Mapping[int, ResourceCalendar]) -> bool:
     start, end = int(row.starts_at.timestamp()), int(row.ends_at.timestamp())
-    concerned: Collection[int] = [number for number in row.resource_ids if number in calendars]
-    return any(not is_open(calendars[number], start, end) for number in concerned)
+    numbers: Collection[int] = [number for number in row.resource_ids if number in calendars]
+    return any(not is_open(calendars[number], start, end) for number in numbers)

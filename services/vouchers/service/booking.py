@@ -135,8 +135,10 @@ def _require_on_grid(actor: Actor, frame: BookingFrame, choice: SessionChoice) -
         step = 1
     is_whole = choice.starts_at.microsecond == 0
     if not (is_whole and is_on_grid(instant_of(choice.starts_at), step, frame.zone)):
-        rule = f"must be at a multiple of {step} minutes after midnight in {frame.zone.key}"
-        raise StartOffGrid("starts_at", rule)
+        raise StartOffGrid(
+            f"Sessions begin every {step} minutes after midnight in {frame.zone.key}."
+            " Choose one of the free times."
+        )
 
 
 def require_own_session(actor: Actor, voucher: Voucher, target: Target) -> None:
@@ -263,8 +265,8 @@ async def require_bookable(
     """
     reasons = reasons_against(frame.snapshot(target.requested))
     if refusals := remaining(reasons, overrides):
-        wanted = target.requested.starts_at
-        raise refusal_of(refusals, await next_slots(session, frame, wanted, therapist_id))
+        start = target.requested.starts_at
+        raise refusal_of(refusals, await next_slots(session, frame, start, therapist_id))
     return [reason.code.value for reason in reasons]
 
 
@@ -291,8 +293,8 @@ def _read(reason: BookingReason) -> ReasonRead:
 async def _make_session(session: AsyncSession, frame: BookingFrame, target: Target) -> ClassSession:
     """Make the session on demand that a client books, and block its therapist's time."""
     assert target.therapist is not None
-    requested = target.requested
-    placement = Placement(frame.zone, requested.starts_at, requested.ends_at, [target.therapist])
+    wish = target.requested
+    placement = Placement(frame.zone, wish.starts_at, wish.ends_at, [target.therapist])
     row = new_session(frame.organization_id, placement, capacity=1, on_demand=True)
     session.add(row)
     record(session, "CREATE", row)
@@ -311,7 +313,7 @@ def _new_reservation(
 ) -> Reservation:
     """Return the reservation of a session: booked, or held until the organization approves it."""
     is_staff = actor.user_id != voucher.client_id
-    held = frame.policy.approval and not is_staff
+    needs_approval = frame.policy.approval and not is_staff
     return Reservation(
         organization_id=voucher.organization_id,
         client_id=voucher.client_id,
@@ -319,9 +321,9 @@ def _new_reservation(
         session_id=row.id,
         starts_at=row.starts_at,
         ends_at=row.ends_at,
-        status=ReservationStatus.HELD if held else ReservationStatus.BOOKED,
-        held_for=HeldFor.APPROVAL if held else None,
-        held_until=row.starts_at if held else None,
+        status=ReservationStatus.HELD if needs_approval else ReservationStatus.BOOKED,
+        held_for=HeldFor.APPROVAL if needs_approval else None,
+        held_until=row.starts_at if needs_approval else None,
         booked_by=actor.user_id,
         override_reason=override_reason if overridden else None,
         **rule_columns(voucher, frame, row.starts_at, overridden),

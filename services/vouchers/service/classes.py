@@ -103,17 +103,17 @@ async def _limit_to_types(
     session: AsyncSession, therapy_class: TherapyClass, voucher_type_ids: Sequence[int]
 ) -> list[int]:
     """Limit a class to voucher types of its organization. Raises Invalid for others."""
-    wanted = sorted(set(voucher_type_ids))
-    await require_voucher_types(session, therapy_class.organization_id, wanted)
+    type_ids = sorted(set(voucher_type_ids))
+    await require_voucher_types(session, therapy_class.organization_id, type_ids)
     session.add_all(
         ClassVoucherType(
             organization_id=therapy_class.organization_id,
             therapy_class_id=therapy_class.id,
             voucher_type_id=type_id,
         )
-        for type_id in wanted
+        for type_id in type_ids
     )
-    return wanted
+    return type_ids
 
 
 async def _read_one(session: AsyncSession, therapy_class: TherapyClass) -> ClassRead:

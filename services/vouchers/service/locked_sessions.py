@@ -45,16 +45,15 @@ async def lock_session(
     """
     organization_id = class_session.organization_id
     for _ in range(_ATTEMPTS):
-        attempt = await session.begin_nested()
-        voucher_ids = await queries.open_vouchers_of_session(session, class_session.id)
-        vouchers = await queries.lock_vouchers(session, voucher_ids)
-        resources = await queries.lock_resources(session, organization_id, resource_ids)
-        rows = await queries.lock_sessions(session, [class_session.id])
-        if await queries.open_vouchers_of_session(session, class_session.id) <= voucher_ids:
-            await attempt.commit()
-            reservations = await queries.open_reservations_of_session(session, class_session.id)
-            return LockedSession(rows[class_session.id], reservations, vouchers, resources)
-        await attempt.rollback()
+        async with session.begin_nested() as attempt:
+            voucher_ids = await queries.open_vouchers_of_session(session, class_session.id)
+            vouchers = await queries.lock_vouchers(session, voucher_ids)
+            resources = await queries.lock_resources(session, organization_id, resource_ids)
+            rows = await queries.lock_sessions(session, [class_session.id])
+            if await queries.open_vouchers_of_session(session, class_session.id) <= voucher_ids:
+                reservations = await queries.open_reservations_of_session(session, class_session.id)
+                return LockedSession(rows[class_session.id], reservations, vouchers, resources)
+            await attempt.rollback()
     raise ServiceUnavailable("The session is being booked at the moment. Try again in a moment.")
 
 

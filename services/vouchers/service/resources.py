@@ -126,17 +126,17 @@ async def _limit_to_types(
     session: AsyncSession, resource: Resource, voucher_type_ids: Sequence[int]
 ) -> list[int]:
     """Limit a resource to voucher types of its organization. Raises Invalid for others."""
-    wanted = sorted(set(voucher_type_ids))
-    await require_voucher_types(session, resource.organization_id, wanted)
+    type_ids = sorted(set(voucher_type_ids))
+    await require_voucher_types(session, resource.organization_id, type_ids)
     session.add_all(
         ResourceVoucherType(
             organization_id=resource.organization_id,
             resource_id=resource.id,
             voucher_type_id=type_id,
         )
-        for type_id in wanted
+        for type_id in type_ids
     )
-    return wanted
+    return type_ids
 
 
 async def require_voucher_types(
@@ -144,8 +144,8 @@ async def require_voucher_types(
 ) -> None:
     """Raise Invalid unless all of some voucher types are of the organization."""
     if voucher_type_ids:
-        known = await queries.count_voucher_types(session, organization_id, voucher_type_ids)
-        if known != len(voucher_type_ids):
+        count = await queries.count_voucher_types(session, organization_id, voucher_type_ids)
+        if count != len(voucher_type_ids):
             raise Invalid("voucher_type_ids", "must be voucher types of this organization")
 
 
@@ -264,10 +264,11 @@ async def show_calendar(
     calendars = await availability.calendars_of(session, organization_id, [resource], days)
     calendar = calendars[resource.id]
     first, last = (int(moment.timestamp()) for moment in stretch)
-    opened = [("open", *times) for times in availability.opening_times(calendar, days)]
-    closed = [("closed", *times) for times in calendar.closed]
+    open_times = [("open", *times) for times in availability.opening_times(calendar, days)]
+    closed_times = [("closed", *times) for times in calendar.closed]
     busy = [("session", *times) for times in calendar.busy]
-    entries = [entry for entry in (*opened, *closed, *busy) if entry[1] < last and entry[2] > first]
+    every = (*open_times, *closed_times, *busy)
+    entries = [entry for entry in every if entry[1] < last and entry[2] > first]
     return [
         CalendarEntry(
             kind=kind,

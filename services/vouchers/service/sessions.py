@@ -99,12 +99,12 @@ async def get_session(session: AsyncSession, actor: Actor, session_id: int) -> S
     if class_session.on_demand and not (is_staff or is_own):
         raise SessionNotFound
     names = await queries.names_of_classes(session, {class_session.therapy_class_id})
-    shown = [_participant(row, name) for row, name in participants] if is_staff else None
+    members = [_participant(row, name) for row, name in participants] if is_staff else None
     return SessionDetail(
         **read_session(class_session, names).model_dump(),
         notes=class_session.notes if is_staff else None,
         cancelled_reason=class_session.cancelled_reason if is_staff else None,
-        participants=shown,
+        participants=members,
     )
 
 
@@ -246,21 +246,21 @@ async def update_session(
     """
     class_session = await get_changeable(session, actor, session_id)
     organization = await queries.get_organization(session, class_session.organization_id)
-    wanted = await _new_resources(session, class_session, changes)
-    locked = await lock_session(session, class_session, wanted)
-    precondition.check(locked.row.version)
-    if locked.row.status == SessionStatus.CANCELLED:
+    resource_ids = await _new_resources(session, class_session, changes)
+    party = await lock_session(session, class_session, resource_ids)
+    precondition.check(party.row.version)
+    if party.row.status == SessionStatus.CANCELLED:
         raise SessionCancelled
     if changes.get("capacity"):
-        if changes["capacity"] < locked.row.seats_taken:
+        if changes["capacity"] < party.row.seats_taken:
             raise CapacityTaken
-        locked.row.capacity = changes["capacity"]
+        party.row.capacity = changes["capacity"]
     if "notes" in changes:
-        locked.row.notes = changes["notes"]
+        party.row.notes = changes["notes"]
     if changes.keys() & {"starts_at", "duration_minutes", "therapist_id", "resource_ids"}:
-        await _move(session, organization, locked, changes)
-    elif session.is_modified(locked.row):
-        record(session, "UPDATE", locked.row)
+        await _move(session, organization, party, changes)
+    elif session.is_modified(party.row):
+        record(session, "UPDATE", party.row)
     await flush_booking(session)
     return await get_session(session, actor, session_id)
 
@@ -281,11 +281,11 @@ async def _new_resources(
 async def _move(
     session: AsyncSession,
     organization: OrganizationCopy,
-    locked: LockedSession,
+    party: LockedSession,
     changes: Mapping[str, Any],
 ) -> None:
     """Move a locked session, and everybody who has a place in it, and record it."""
-    row = locked.row
+    row = party.row
     starts_at = changes.get("starts_at") or row.starts_at
     length = row.ends_at - row.starts_at
     if minutes := changes.get("duration_minutes"):
@@ -293,7 +293,7 @@ async def _move(
     if starts_at != row.starts_at:
         _require_future(starts_at)
     placement = Placement(
-        ZoneInfo(organization.timezone), starts_at, starts_at + length, locked.resources
+        ZoneInfo(organization.timezone), starts_at, starts_at + length, party.resources
     )
     is_enforced = await queries.is_enforced(session, row.id)
     if is_enforced:
@@ -301,27 +301,27 @@ async def _move(
     row.starts_at, row.ends_at = placement.starts_at, placement.ends_at
     row.starts_local, row.timezone = placement.starts_local, placement.zone.key
     row.therapist_id, row.resource_ids = placement.therapist_id, placement.resource_ids
-    await _move_reservations(session, locked, placement)
+    await _move_reservations(session, party, placement)
     await occupy(session, row, placement, enforced=is_enforced)
 
 
 async def _move_reservations(
-    session: AsyncSession, locked: LockedSession, placement: Placement
+    session: AsyncSession, party: LockedSession, placement: Placement
 ) -> None:
     """Give the reservations of a moved session its times and their new periods.
 
     A voucher that has another session in the new period keeps both: the organization decided it.
     """
-    record(session, "MOVE", locked.row, reservations=len(locked.reservations))
-    organization_id, vouchers = locked.row.organization_id, locked.vouchers
-    taken = await queries.periods_taken(session, organization_id, vouchers.keys())
+    record(session, "MOVE", party.row, reservations=len(party.reservations))
+    organization_id, vouchers = party.row.organization_id, party.vouchers
+    periods = await queries.periods_taken(session, organization_id, vouchers.keys())
     day = placement.starts_at.astimezone(placement.zone).date()
-    for reservation in locked.reservations:
+    for reservation in party.reservations:
         reservation.starts_at, reservation.ends_at = placement.starts_at, placement.ends_at
         voucher = vouchers.get(reservation.voucher_id or 0)
         if voucher is not None and reservation.period is not None:
             period = period_of(voucher.frequency, day, voucher.valid_from)
-            others = {(v, p) for v, p, number in taken if number != reservation.id}
+            others = {(v, p) for v, p, number in periods if number != reservation.id}
             reservation.period = None if (voucher.id, period) in others else period
         record(session, "RESCHEDULE", reservation, **balance_of(reservation, voucher))
     await flush_booking(session)
@@ -335,13 +335,13 @@ async def cancel_session(
     Raises SessionNotFound, Forbidden, SessionCancelled, SessionPast, ServiceUnavailable.
     """
     class_session = await get_changeable(session, actor, session_id)
-    locked = await lock_session(session, class_session)
-    if locked.row.status == SessionStatus.CANCELLED:
+    party = await lock_session(session, class_session)
+    if party.row.status == SessionStatus.CANCELLED:
         raise SessionCancelled
-    if locked.row.starts_at <= now():
+    if party.row.starts_at <= now():
         raise SessionPast("The session has begun already. Mark who took part instead.")
-    for reservation in locked.reservations:
-        voucher = locked.vouchers.get(reservation.voucher_id or 0)
-        release(session, reservation, voucher, locked.row, reason="session_cancelled")
-    await end_session(session, locked.row, reason)
+    for reservation in party.reservations:
+        voucher = party.vouchers.get(reservation.voucher_id or 0)
+        release(session, reservation, voucher, party.row, reason="session_cancelled")
+    await end_session(session, party.row, reason)
     return await get_session(session, actor, session_id)

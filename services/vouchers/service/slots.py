@@ -61,10 +61,10 @@ async def list_slot_days(
     by_day: dict[date, list[Slot]] = defaultdict(list)
     for slot in await slots_between(session, frame, days, None):
         by_day[slot.starts_at.date()].append(slot)
-    taken = _days_taken(frame)
+    days_off = _days_taken(frame)
     result = []
     for day in _each_day(days):
-        slots, reason = by_day[day], closed_by(frame.terms, day, taken)
+        slots, reason = by_day[day], closed_by(frame.terms, day, days_off)
         first = slots[0].starts_at if slots else None
         code = reason.code.value if reason else None
         result.append(SlotDay(date=day, slots=len(slots), first_starts_at=first, closed_by=code))
@@ -203,7 +203,7 @@ async def _open_sessions(
     )
     if not rows:
         return []
-    requested = await _requested(session, frame.organization_id, rows)
+    candidates = await _requested(session, frame.organization_id, rows)
     return [
         Slot(
             starts_at=row.starts_at.astimezone(frame.zone),
@@ -213,7 +213,7 @@ async def _open_sessions(
             seats_left=row.seats_left,
         )
         for row in rows
-        if not reasons_against(frame.snapshot(requested[row.id]))
+        if not reasons_against(frame.snapshot(candidates[row.id]))
     ]
 
 
@@ -241,18 +241,18 @@ async def _free_times(
     therapists = await queries.list_therapists_of(
         session, frame.organization_id, frame.terms.voucher_type_id
     )
-    wanted = [t for t in therapists if therapist_id in (None, t.user_id)]
-    if not wanted:
+    matches = [t for t in therapists if therapist_id in (None, t.user_id)]
+    if not matches:
         return []
     calendars = await availability.calendars_of(
-        session, frame.organization_id, wanted, availability.Stretch(frame.zone, *days)
+        session, frame.organization_id, matches, availability.Stretch(frame.zone, *days)
     )
     search = search_of(frame, days)
     busy = client_times(frame)
     length = frame.duration_minutes * 60
     return [
         _slot_of(frame, therapist, start)
-        for therapist in wanted
+        for therapist in matches
         for start in free_starts(calendars[therapist.id], search)
         if not any(start < until and first < start + length for first, until in busy)
     ]
@@ -272,11 +272,11 @@ def _slot_of(frame: BookingFrame, therapist: Resource, start: int) -> Slot:
 
 def search_of(frame: BookingFrame, days: Days) -> SlotSearch:
     """Return the search for starts that the voucher and the booking policy allow."""
-    policy, taken = frame.policy, _days_taken(frame)
+    policy, days_off = frame.policy, _days_taken(frame)
     today = frame.now.astimezone(frame.zone).date()
     last = min(days[1], today + timedelta(days=policy.opens_days))
     first = max(days[0], today)
-    closed = [day for day in _each_day((first, last)) if closed_by(frame.terms, day, taken)]
+    days_closed = [day for day in _each_day((first, last)) if closed_by(frame.terms, day, days_off)]
     # A session that begins in this second has begun.
     earliest = instant_of(frame.now + timedelta(minutes=policy.closes_minutes)) + 1
     return SlotSearch(
@@ -288,7 +288,7 @@ def search_of(frame: BookingFrame, days: Days) -> SlotSearch:
         earliest=earliest,
         latest=2**40,
         rules=frame.terms.hours,
-        closed_days=closed,
+        closed_days=days_closed,
     )
 
 

@@ -77,7 +77,7 @@ async def test_every_reason_is_reported_at_once(practice: Practice) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
-    "off the grid": ({"starts_at": at(3, 10, 10)}, 422, "start_off_grid"),
+    "off the grid": ({"starts_at": at(3, 10, 10)}, 409, "start_off_grid"),
     "in the past": ({"starts_at": at(-1)}, 409, "voucher_not_yet_valid"),
     "no therapist": ({"starts_at": at(3), "therapist_id": 99}, 409, "therapist_unavailable"),
     "at night": ({"starts_at": at(3, 3)}, 409, "therapist_unavailable"),
