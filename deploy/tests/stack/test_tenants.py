@@ -75,6 +75,9 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
 anon client neighb therap staff  with owner stranger admin  /api/voucher-types/available
  401    200    200    200   200     -   200      200   200  GET
 
+anon client neighb therap staff  with owner stranger admin  /api/voucher-types/{voucher_type_id}
+ 401    200    200    200   200     -   200      404   200  GET    /slots
+
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/voucher-types
  401    200    200    200   200     -   200      404   200  GET
  401    403    403    403   403   201   201      404   201  POST     manage_voucher_types
@@ -99,6 +102,48 @@ anon client neighb therap staff  with owner stranger admin  /api/vouchers
  401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/freezes  manage_vouchers
  401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/extensions  manage_vouchers
  401    403    404    403   403   200   200      404   200  POST   /{voucher_id}/adjustments/{adjustment_id}/reverse  manage_vouchers
+
+ 401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/slots  manage_bookings
+ 401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/slot-days  manage_bookings
+ 401    200    404    200   403   200   200      404   200  POST   /{voucher_id}/eligibility  manage_bookings
+ 401    201    404    201   403   201   201      404   201  POST   /{voucher_id}/reservations  manage_bookings
+ 401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/reservations  manage_bookings
+
+anon client neighb therap staff  with owner stranger admin  /api/reservations
+ 401    200    200    200   200     -   200      200   200  GET    /my
+ 401    200    404    200   404   200   200      404   200  GET    /{reservation_id}  manage_bookings
+ 401    200    404    200   404   200   200      404   200  GET    /{reservation_id}/cancellation  manage_bookings
+ 401    200    404    200   404   200   200      404   200  POST   /{reservation_id}/cancel  manage_bookings
+ 401    200    404    200   404   200   200      404   200  POST   /{reservation_id}/reschedule  manage_bookings
+ 401    403    404    409   404   409   409      404   409  POST   /{reservation_id}/attend  manage_bookings
+ 401    403    404    409   404   409   409      404   409  POST   /{reservation_id}/no-show  manage_bookings
+
+anon client neighb therap staff  with owner stranger admin  /api/sessions/{class_session_id}
+ 401    200    200    200   200     -   200      404   200  GET
+ 401    403    403    200   403   200   200      404   200  PUT      manage_bookings
+ 401    403    403    200   403   200   200      404   200  POST   /cancel  manage_bookings
+ 401    403    403    409   403   409   409      404   409  PUT    /attendance  manage_bookings
+
+anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}
+ 401    403    403    200   200     -   200      404   200  GET    /booking-settings
+ 401    403    403    403   403   200   200      404   200  PUT    /booking-settings  manage_bookings
+ 401    200    200    200   200     -   200      404   200  GET    /resources
+ 401    403    403    403   403   201   201      404   201  POST   /resources  manage_bookings
+ 401    200    200    200   200     -   200      404   200  GET    /resources/{resource_id}
+ 401    403    403    403   403   200   200      404   200  PUT    /resources/{resource_id}  manage_bookings
+ 401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/working-hours
+ 401    403    403    403   403   200   200      404   200  PUT    /resources/{resource_id}/working-hours  manage_bookings
+ 401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/calendar
+ 401    403    403    200   200     -   200      404   200  GET    /closures
+ 401    403    403    403   403   201   201      404   201  POST   /closures  manage_bookings
+ 401    403    403    403   403   200   200      404   200  DELETE /closures/{closure_id}  manage_bookings
+ 401    200    200    200   200     -   200      404   200  GET    /classes
+ 401    403    403    403   403   201   201      404   201  POST   /classes  manage_bookings
+ 401    200    200    200   200     -   200      404   200  GET    /classes/{class_id}
+ 401    403    403    403   403   200   200      404   200  PUT    /classes/{class_id}  manage_bookings
+ 401    200    200    200   200     -   200      404   200  GET    /sessions
+ 401    403    403    403   403   201   201      404   201  POST   /sessions  manage_bookings
+ 401    403    403    200   403   200   200      404   200  GET    /reservations  manage_bookings
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/vouchers
  401    403    403    403   403   200   200      404   200  GET      manage_vouchers

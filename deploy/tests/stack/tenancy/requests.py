@@ -27,10 +27,13 @@ class Recipe:
     `query` has the names of the ids that are parameters of the query.
     """
 
+    """How a request is made: its body, what its success consumes, the body's form, the query."""
+
     body: Body | None = None
     consumes: Consumed | None = None
     form: bool = False
     query: tuple[str, ...] = ()
+    query: Callable[[], dict[str, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,12 @@ def request_of(operation: str, scene: Scene, caller: Caller, ids: Ids) -> Reques
         return Request(method, template, ids, {"params": params} if params else {})
     body = recipe.body(scene, caller, ids)
     return Request(method, template, ids, {"data" if recipe.form else "json": body})
+    options: dict[str, Any] = {}
+    if recipe.query is not None:
+        options["params"] = recipe.query()
+    if recipe.body is not None:
+        options["data" if recipe.form else "json"] = recipe.body(scene, caller, ids)
+    return Request(method, template, ids, options)
 
 
 def _new_user(role: str) -> Body:
@@ -132,6 +141,41 @@ def _extension(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {"valid_until": str(later), "reason": "Illness"}
 
 
+def _days() -> dict[str, str]:
+    first = datetime.now(UTC).date() + timedelta(days=2)
+    return {"from": str(first), "until": str(first + timedelta(days=6))}
+
+
+def _stretch() -> dict[str, str]:
+    first = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    until = first + timedelta(days=6)
+    return {"from": first.isoformat(), "until": until.isoformat()}
+
+
+def _of_session(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    return {"session_id": ids["class_session_id"]}
+
+
+def _to_another_session(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    return {"session_id": ids["new_session_id"]}
+
+
+def _marks(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    return {"marks": [{"reservation_id": ids["reservation_id"], "status": "attended"}]}
+
+
+def _new_room(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    return {"kind": "room", "name": unique("Room")}
+
+
+def _new_session(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    starts_at = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(days=3)
+    return {"starts_at": starts_at.isoformat(), "duration_minutes": 60}
+
+
+_CLOSURE = {"starts_local": "2040-01-01T00:00", "ends_local": "2040-01-02T00:00"}
+
+
 async def _own_session(scene: Scene, caller: Caller) -> Ids:
     return await scene.session(caller)
 
@@ -144,6 +188,9 @@ _ORGANIZATION = "/api/organizations/{organization_id}"
 _USER = f"{_ORGANIZATION}/users/{{user_id}}"
 _TYPE = f"{_ORGANIZATION}/voucher-types/{{voucher_type_id}}"
 _VOUCHER = "/api/vouchers/{voucher_id}"
+_RESERVATION = "/api/reservations/{reservation_id}"
+_SESSION = "/api/sessions/{class_session_id}"
+_RESOURCE = f"{_ORGANIZATION}/resources/{{resource_id}}"
 _PAYMENT = f"{_ORGANIZATION}/payments/{{payment_id}}"
 
 RECIPES: dict[str, Recipe] = {
@@ -203,6 +250,31 @@ RECIPES: dict[str, Recipe] = {
     f"POST {_ORGANIZATION}/payment-account": Recipe(
         _constant(return_url="https://console.example/payments")
     ),
+    "GET /api/voucher-types/{voucher_type_id}/slots": Recipe(query=_days),
+    f"GET {_VOUCHER}/slots": Recipe(query=_days),
+    f"GET {_VOUCHER}/slot-days": Recipe(query=_days),
+    f"POST {_VOUCHER}/eligibility": Recipe(_of_session),
+    f"POST {_VOUCHER}/reservations": Recipe(_of_session, lambda scene, _: scene.bookable()),
+    f"POST {_RESERVATION}/cancel": Recipe(_constant(), lambda scene, _: scene.reservation()),
+    f"POST {_RESERVATION}/reschedule": Recipe(
+        _to_another_session, lambda scene, _: scene.movable()
+    ),
+    f"PUT {_SESSION}": Recipe(_constant(notes="Bring a mat.")),
+    f"POST {_SESSION}/cancel": Recipe(_constant(), lambda scene, _: scene.class_session()),
+    f"PUT {_SESSION}/attendance": Recipe(_marks),
+    f"PUT {_ORGANIZATION}/booking-settings": Recipe(_constant(feed_names=False)),
+    f"POST {_ORGANIZATION}/resources": Recipe(_new_room),
+    f"PUT {_RESOURCE}": Recipe(_constant(buffer_after_minutes=0)),
+    f"PUT {_RESOURCE}/working-hours": Recipe(_constant(hours=[])),
+    f"GET {_RESOURCE}/calendar": Recipe(query=_stretch),
+    f"POST {_ORGANIZATION}/closures": Recipe(_constant(**_CLOSURE)),
+    f"DELETE {_ORGANIZATION}/closures/{{closure_id}}": Recipe(
+        consumes=lambda scene, _: scene.closure()
+    ),
+    f"POST {_ORGANIZATION}/classes": Recipe(_constant(name="Yoga")),
+    f"PUT {_ORGANIZATION}/classes/{{class_id}}": Recipe(_constant(description="For adults.")),
+    f"GET {_ORGANIZATION}/sessions": Recipe(query=_stretch),
+    f"POST {_ORGANIZATION}/sessions": Recipe(_new_session),
     "POST /api/payments/{payment_id}/confirm": Recipe(
         _constant(payment_token="pm_card_visa"), lambda scene, _: scene.unpaid("credit_card")
     ),

@@ -41,6 +41,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self._days = count(30)
+        self._starts = count()
 
     @property
     def here(self) -> str:
@@ -186,6 +187,57 @@ class Scene:
         made = await self.cast.owner.call("POST", path, self.pause(), expect=201)
         return {"adjustment_id": made["id"]}
 
+    async def class_session(self) -> Ids:
+        """One more session of the therapist, at a time of its own."""
+        number = next(self._starts)
+        day = datetime.now(UTC) + timedelta(days=3 + number % 40)
+        starts_at = day.replace(hour=6 + number // 40, minute=0, second=0, microsecond=0)
+        body = {
+            "starts_at": starts_at.isoformat(),
+            "duration_minutes": 60,
+            "therapist_id": self.cast.therapist.id,
+        }
+        made = await self.cast.owner.call("POST", f"{self.here}/sessions", body, expect=201)
+        return {"class_session_id": made["id"]}
+
+    async def bookable(self) -> Ids:
+        """One more session, and a voucher of the client's that can book it."""
+        voucher = await self.active()
+        return {**await self.class_session(), "voucher_id": voucher["voucher_id"]}
+
+    async def reservation(self) -> Ids:
+        """One more session that the client has booked."""
+        ids = await self.bookable()
+        path = f"/api/vouchers/{ids['voucher_id']}/reservations"
+        body = {"session_id": ids["class_session_id"]}
+        made = await self.cast.client.call("POST", path, body, expect=201)
+        return {"reservation_id": made["id"], "class_session_id": made["session_id"]}
+
+    async def movable(self) -> Ids:
+        """One more session that the client has booked, and another one in its place."""
+        ids = await self.reservation()
+        return {**ids, "new_session_id": (await self.class_session())["class_session_id"]}
+
+    async def closure(self) -> Ids:
+        """One more closure of the organization."""
+        body = {"starts_local": "2040-01-01T00:00", "ends_local": "2040-01-02T00:00"}
+        made = await self.cast.owner.call("POST", f"{self.here}/closures", body, expect=201)
+        return {"closure_id": made["id"]}
+
+    async def calendar(self) -> Ids:
+        """A room, a class and a closure, once the therapist's resource exists."""
+        owner = self.cast.owner
+
+        async def has_therapist() -> bool:
+            rows = await owner.call("GET", f"{self.here}/resources?kind=therapist")
+            return self.cast.therapist.id in [row["user_id"] for row in rows]
+
+        await until(has_therapist)
+        room = {"kind": "room", "name": "Blue room"}
+        made = await owner.call("POST", f"{self.here}/resources", room, expect=201)
+        lesson = await owner.call("POST", f"{self.here}/classes", {"name": "Yoga"}, expect=201)
+        return {"resource_id": made["id"], "class_id": lesson["id"], **await self.closure()}
+
     async def session(self, caller: Caller) -> Ids:
         """One more session of a caller's own, with its tokens."""
         credentials = {"email": caller.email, "password": caller.password}
@@ -216,6 +268,8 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     scene.standing |= await scene.quoted()
     scene.standing |= await scene.redemption()
     scene.standing |= await scene.adjustment()
+    scene.standing |= await scene.calendar()
+    scene.standing |= await scene.movable()
     scene.standing |= await scene.session(cast.client)
     scene.standing |= await _documents(scene)
     return scene
