@@ -205,7 +205,7 @@ TAMPERINGS = [
 ]
 
 
-DONE = ("UPDATE 1", "DELETE 1", "DELETE 2", "INSERT 0 1")
+DONE = ("UPDATE 1", "DELETE 1", "DELETE 2", "DELETE 3", "INSERT 0 1")
 
 FORGED_CHAIN = (
     "UPDATE audit.audit_logs SET action = 'FORGED'"
