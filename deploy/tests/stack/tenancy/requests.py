@@ -16,24 +16,19 @@ from deploy.tests.stack.tenancy.scene import VOUCHER_TYPE, Ids, Scene
 
 Body = Callable[[Scene, Caller, Ids], Any]
 Consumed = Callable[[Scene, Caller], Awaitable[Ids]]
+Query = Callable[[Ids], dict[str, Any]]
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a request is made: its body, what its success consumes, how the body is written.
-
-    `query` has the names of the ids that are parameters of the query.
-    """
-
     """How a request is made: its body, what its success consumes, the body's form, the query."""
 
     body: Body | None = None
     consumes: Consumed | None = None
     form: bool = False
-    query: tuple[str, ...] = ()
-    query: Callable[[], dict[str, str]] | None = None
+    query: Query | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +61,9 @@ def request_of(operation: str, scene: Scene, caller: Caller, ids: Ids) -> Reques
     """Make the request by which a caller tries an operation on the objects with these ids."""
     method, template = operation.split()
     recipe = RECIPES.get(operation, Recipe())
-    if recipe.body is None:
-        params = {name: ids[name] for name in recipe.query}
-        return Request(method, template, ids, {"params": params} if params else {})
-    body = recipe.body(scene, caller, ids)
-    return Request(method, template, ids, {"data" if recipe.form else "json": body})
     options: dict[str, Any] = {}
     if recipe.query is not None:
-        options["params"] = recipe.query()
+        options["params"] = recipe.query(ids)
     if recipe.body is not None:
         options["data" if recipe.form else "json"] = recipe.body(scene, caller, ids)
     return Request(method, template, ids, options)
@@ -141,12 +131,16 @@ def _extension(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {"valid_until": str(later), "reason": "Illness"}
 
 
-def _days() -> dict[str, str]:
+def _organization(ids: Ids) -> dict[str, Any]:
+    return {"organization_id": ids["organization_id"]}
+
+
+def _days(_ids: Ids) -> dict[str, str]:
     first = datetime.now(UTC).date() + timedelta(days=2)
     return {"from": str(first), "until": str(first + timedelta(days=6))}
 
 
-def _stretch() -> dict[str, str]:
+def _stretch(_ids: Ids) -> dict[str, str]:
     first = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
     until = first + timedelta(days=6)
     return {"from": first.isoformat(), "until": until.isoformat()}
@@ -246,7 +240,7 @@ RECIPES: dict[str, Recipe] = {
     f"POST {_VOUCHER}/adjustments/{{adjustment_id}}/reverse": Recipe(
         consumes=lambda scene, _: scene.adjustment()
     ),
-    "GET /api/payments/methods": Recipe(query=("organization_id",)),
+    "GET /api/payments/methods": Recipe(query=_organization),
     f"POST {_ORGANIZATION}/payment-account": Recipe(
         _constant(return_url="https://console.example/payments")
     ),
