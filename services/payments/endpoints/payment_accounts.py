@@ -13,7 +13,7 @@ from services.payments.errors import (
     PaymentAccountOfOtherMode,
     PaymentAccountRefused,
 )
-from services.payments.schemas import (
+from services.payments.schemas.accounts import (
     PaymentAccountConnect,
     PaymentAccountLinkRead,
     PaymentAccountRead,

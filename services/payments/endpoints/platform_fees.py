@@ -3,7 +3,10 @@
 from fastapi import Response
 
 from services.payments.errors import OrganizationNotFound
-from services.payments.schemas import PlatformFeeRead, PlatformFeeSet
+from services.payments.schemas.accounts import (
+    PlatformFeeRead,
+    PlatformFeeSet,
+)
 from services.payments.service import platform_fees
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, Unauthenticated, responses

@@ -17,9 +17,11 @@ from services.payments.schemas import (
     DayTotal,
     FailureRead,
     NextAction,
-    PaymentAccountRead,
     PaymentRead,
     PaymentState,
+)
+from services.payments.schemas.accounts import (
+    PaymentAccountRead,
 )
 from services.payments.service.account_connections import ConnectedAccount
 from services.payments.service.payments import NumberedRow, PaymentView

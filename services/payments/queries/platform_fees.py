@@ -5,7 +5,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import OrganizationNotFound
 from services.payments.models import PlatformFee
-from services.payments.schemas import PlatformFeeRead
+from services.payments.schemas.accounts import (
+    PlatformFeeRead,
+)
 from shared.connections import execute_early
 from shared.reads import JsonQuery, Reader
 

@@ -30,7 +30,9 @@ from services.payments.gateways import (
     GatewayUnavailable,
 )
 from services.payments.models import AccountStatus, PaymentAccount
-from services.payments.schemas import PaymentAccountConnect
+from services.payments.schemas.accounts import (
+    PaymentAccountConnect,
+)
 from services.payments.service.account_creation import create_account, refused
 from services.payments.service.account_states import NOT_ACCESSIBLE, SOON, end_account
 from shared.actors import Actor

@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.payments import access, queries
 from services.payments.gateways import smallest_unit
 from services.payments.models import PlatformFee
-from services.payments.schemas import PlatformFeeSet
+from services.payments.schemas.accounts import (
+    PlatformFeeSet,
+)
 from shared.actors import Actor
 from shared.changes import record
 from shared.errors import Invalid

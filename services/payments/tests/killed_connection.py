@@ -15,7 +15,9 @@ from services.payments.events import CATALOGUE
 from services.payments.gateways import AccountMode, Gateways
 from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method
-from services.payments.schemas import PaymentAccountConnect
+from services.payments.schemas.accounts import (
+    PaymentAccountConnect,
+)
 from services.payments.service.account_connections import connect_account, disconnect_account
 from services.payments.tests.signals import ADMIN
 from shared.context import Origin
