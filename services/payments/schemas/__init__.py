@@ -1,16 +1,14 @@
 """Bodies of requests and responses."""
 
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
-from services.payments.models import AccountStatus, Method, RepaymentReason, RepaymentStatus
+from services.payments.models import Method, RepaymentReason, RepaymentStatus
 from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, Currency, KnownTimeZone, RequestBody, ServiceData, Text
 from shared.money import Money, amount_schema
-from shared.public_addresses import check_web_address
 
 Price = Annotated[Money, Field(ge=0)]
 RefundAmount = Annotated[Money, Field(gt=0), amount_schema(minimum=0.01, maximum=9_999_999_999.99)]
