@@ -14,8 +14,8 @@ from uuid import UUID
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
-from pydantic import BaseModel, SecretStr, TypeAdapter
-from sqlalchemy import ARRAY, Boolean, Date, Text, cast, literal, select
+from pydantic import BaseModel, NaiveDatetime, SecretStr, TypeAdapter
+from sqlalchemy import ARRAY, Boolean, Date, DateTime, Text, cast, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -62,10 +62,11 @@ VALUES: dict[Any, tuple[Any, ...]] = {
     Decimal: AMOUNTS,
     date: DAYS,
     datetime: INSTANTS,
+    NaiveDatetime: tuple(instant.replace(tzinfo=None) for instant in INSTANTS),
     UUID: (UUID(int=0), UUID(int=2**128 - 1)),
     Any: ("a", 1, None),
 }
-COLUMNS: dict[Any, Any] = {**TYPES, date: Date, bool: Boolean}
+COLUMNS: dict[Any, Any] = {**TYPES, date: Date, bool: Boolean, NaiveDatetime: DateTime()}
 
 
 def a_value(annotation: Any, random: Random) -> Any:
