@@ -48,6 +48,7 @@ lint: setup ## check style, types, import rules, event shapes and migrations
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/carnet check-source
 	$(BIN)/carnet event-shapes check
+	$(BIN)/carnet mail-catalogues check
 	$(BIN)/carnet with-servers -- $(BIN)/carnet check-migrations
 
 format: setup ## format the code and apply safe fixes

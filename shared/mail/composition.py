@@ -34,7 +34,6 @@ def compose(
     message["Subject"] = rendered.subject
     message["Date"] = format_datetime(moment)
     message["Message-ID"] = message_id(key, sender)
-    message["Content-Language"] = rendered.language.replace("_", "-")
     # RFC 3834: no program must answer it, neither with an absence notice.
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(rendered.text, cte="quoted-printable")
@@ -44,6 +43,8 @@ def compose(
             _add_calendar(message, attachment)
     for attachment in mail.attachments:
         _attach(message, attachment)
+    # At the end, because adding a part moves such headers into the first one.
+    message["Content-Language"] = rendered.language.replace("_", "-")
     return message
 
 

@@ -173,6 +173,7 @@ def test_the_headers() -> None:
     assert message["To"] == "ann@example.org"
     assert message["Date"].datetime == MOMENT
     assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Content-Language"] == "en"
     assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
 
 
