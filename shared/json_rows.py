@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, NaiveDatetime, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 from sqlalchemy import (
@@ -40,7 +40,7 @@ Fields = Mapping[str, Any]
 # PostgreSQL writes no line break between the values of a row, and as \n those inside of texts.
 _MARK = "\n"
 _MARK_SQL: ColumnElement[str] = literal_column("E'\\n'", Text)
-_TEMPLATE = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+_TEMPLATE = 'YYYY-MM-DD"T"HH24:MI:SS.US'
 _SCALARS = (bool, int, str, UUID, Decimal)
 
 
@@ -152,6 +152,8 @@ def _column_of(field: FieldInfo, expression: ColumnElement[Any]) -> ColumnElemen
     types = _types_of(field.annotation)
     if types == {datetime}:
         return _instant(expression)
+    if types == {NaiveDatetime}:
+        return _local_time(expression)
     if types == {date}:
         return _day(expression)
     if types == {Decimal}:
@@ -179,12 +181,29 @@ def _text(constant: str) -> ColumnElement[str]:
 
 def _instant(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return an instant as text; those that Python cannot store as in `shared.moments`."""
-    text = func.to_char(func.timezone(_text("UTC"), column), _text(_TEMPLATE))
+    text = func.to_char(func.timezone(_text("UTC"), column), _text(f'{_TEMPLATE}"Z"'))
     return case(
         (column.is_(None), literal_column("NULL", Text)),
         (column < _text("0001-01-01T00:00:00Z"), _text(_written_instant(FIRST_INSTANT))),
         (column >= _text("10000-01-01T00:00:00Z"), _text(_written_instant(LAST_INSTANT))),
         else_=func.replace(text, _text(".000000Z"), _text("Z")),
+    )
+
+
+def _local_time(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the time of a wall clock as text, as Python writes it."""
+    text = func.to_char(column, _text(_TEMPLATE))
+    return case(
+        (column.is_(None), literal_column("NULL", Text)),
+        (
+            column < _text("0001-01-01T00:00:00"),
+            _text(FIRST_INSTANT.replace(tzinfo=None).isoformat()),
+        ),
+        (
+            column >= _text("10000-01-01T00:00:00"),
+            _text(LAST_INSTANT.replace(tzinfo=None).isoformat()),
+        ),
+        else_=func.replace(text, _text(".000000"), _text("")),
     )
 
 
