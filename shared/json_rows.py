@@ -192,19 +192,8 @@ def _instant(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def _local_time(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the time of a wall clock as text, as Python writes it."""
-    text = func.to_char(column, _text(_TEMPLATE))
-    return case(
-        (column.is_(None), literal_column("NULL", Text)),
-        (
-            column < _text("0001-01-01T00:00:00"),
-            _text(FIRST_INSTANT.replace(tzinfo=None).isoformat()),
-        ),
-        (
-            column >= _text("10000-01-01T00:00:00"),
-            _text(LAST_INSTANT.replace(tzinfo=None).isoformat()),
-        ),
-        else_=func.replace(text, _text(".000000"), _text("")),
-    )
+    # Without a case for infinity: no wall clock shows it.
+    return func.replace(func.to_char(column, _text(_TEMPLATE)), _text(".000000"), _text(""))
 
 
 def _written_instant(instant: datetime) -> str:
