@@ -135,7 +135,7 @@ async def test_sqlalchemy_has_the_adapter_whose_transaction_is_begun_below_it(
 async def test_sqlalchemy_lends_the_connection_on_which_statements_are_read(
     transactions: Transactions,
 ) -> None:
-    assert attributes_of(reads.Reader.fetch, "pooled") == {
+    assert attributes_of(reads.Reader.fetch, "connection") == {
         "driver_connection",
         "dbapi_connection",
         "invalidate",

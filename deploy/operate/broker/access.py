@@ -22,7 +22,7 @@ TAKES: Mapping[str, tuple[str, ...] | None] = {
     "identity": ("organizations",),
     "organizations": ("identity",),
     "vouchers": ("identity", "organizations", "payments"),
-    "payments": ("organizations", "vouchers"),
+    "payments": ("identity", "organizations", "vouchers"),
     "audit": None,
     GATEWAY: ("identity", "organizations"),
 }

@@ -147,15 +147,15 @@ async def running_platform(folder: Path, say: Callable[[str], None]) -> AsyncIte
     settings = StackSettings(data=folder, port=0, instances=INSTANCES)
     async with AsyncExitStack() as contexts:
         network, second_host = await _create_network(contexts, folder, say)
-        database, broker, cards = [
+        database, broker, cards, mail = [
             await contexts.enter_async_context(
                 Proxy().running(network.listener() if network else None)
             )
-            for _ in range(3)
+            for _ in range(4)
         ]
 
         def arrange(system: System) -> System:
-            extra = _environments(system, database, broker, cards, points)
+            extra = _environments(system, database, broker, cards, mail, points)
             system = replace(system, extra=extra)
             return network.move(system) if network else system
 
@@ -190,11 +190,12 @@ async def _create_network(
 
 
 def _environments(
-    system: System, database: Proxy, broker: Proxy, cards: Proxy, points: Path
+    system: System, database: Proxy, broker: Proxy, cards: Proxy, mail: Proxy, points: Path
 ) -> dict[str, Mapping[str, str]]:
     """Connect the proxies to the servers; return the environment of processes that use them."""
     database.target, broker.target = _port(system.database_url), _port(system.rabbitmq_url)
     cards.target = _port(system.stripe_api_base)
+    mail.target = _port(system.mail_server.smtp_url)
     broker_urls = {user: _through(url, broker) for user, url in system.broker_urls.items()}
     environments: dict[str, dict[str, str]] = {
         name: {
@@ -206,6 +207,9 @@ def _environments(
     }
     # The shortest safe time; the default is half a minute.
     environments["payments"]["PAYMENTS_RECONCILE_AFTER_SECONDS"] = str(RECONCILE_AFTER_SECONDS)
+    for name in system.mail_secrets:
+        smtp_url = _through(system.mail_server.smtp_url, mail)
+        environments[name][f"{name.upper()}_SMTP_URL"] = smtp_url
     for name in ("payments", "vouchers"):
         environments[name]["PAYMENTS_ACCOUNTS"] = "organization"
     environments["payments"]["PAYMENTS_STRIPE_API_BASE"] = _through(system.stripe_api_base, cards)

@@ -164,7 +164,7 @@ async def test_times_are_utc(empty_v1: VersionOne, v2: VersionTwo) -> None:
         " (2, '1900-01-01')",
     )
     await prove(empty_v1, v2)
-    found = await v2.value("SELECT session_date FROM vouchers.sessions WHERE id = 1")
+    found = await v2.value("SELECT starts_at FROM vouchers.sessions WHERE id = 1")
     assert found == datetime(2024, 3, 31, 2, 30, 0, 123456, tzinfo=UTC)
 
 
@@ -209,7 +209,7 @@ async def test_days_that_no_calendar_of_version_2_has(empty_v1: VersionOne, v2: 
     }
     for table in ("vouchers", "voucher_codes", "redemptions", "sessions", "reservations"):
         assert await v2.rows(f"SELECT * FROM vouchers.{table}"), table
-    assert await v2.value("SELECT count(DISTINCT session_date) FROM vouchers.reservations") == 6
+    assert await v2.value("SELECT count(DISTINCT starts_at) FROM vouchers.reservations") == 6
 
 
 UNBOUND = (

@@ -37,8 +37,8 @@ TAMPERED = {
     ),
     "a row in a hole": (
         "INSERT INTO vouchers.therapy_classes (id, organization_id, name, duration_minutes,"
-        " capacity, is_active, created_at, updated_at)"
-        " SELECT 0, organization_id, 'x', 1, 1, true, now(), now() FROM vouchers.upgrade_plan",
+        " capacity, is_active, created_at, updated_at, version)"
+        " SELECT 0, organization_id, 'x', 1, 1, true, now(), now(), 1 FROM vouchers.upgrade_plan",
         "DELETE FROM vouchers.therapy_classes WHERE id = 0",
         "rows of therapy_classes: 4 of 3, differing ids: 0",
     ),

@@ -194,7 +194,7 @@ async def cancel(
     """
     place = await lock_place(session, await _get_place(session, actor, reservation_id))
     price = await _price(session, actor, place)
-    failpoint("reservation.locked")
+    failpoint("cancellation.locked")
     reservation, row, voucher = place.reservation, place.session, place.voucher
     if price.late and reservation.status == ReservationStatus.BOOKED:
         if not body.accept_charge:
@@ -208,7 +208,7 @@ async def cancel(
         release(session, reservation, voucher, row, reason=body.reason)
     await leave(session, row)
     await flush_booking(session)
-    failpoint("reservation.written")
+    failpoint("cancellation.written")
     return await result_of(session, place)
 
 

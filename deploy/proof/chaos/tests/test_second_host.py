@@ -43,6 +43,7 @@ def system(tmp_path: Path, network: Network) -> System:
         port=0,
         database_url="postgresql://root:secret@db.example/organization",
         rabbitmq_url="amqp://u:p@mq.example/",
+        smtp_url="smtp://mail.example:25",
         instances=INSTANCES,
     )
     return network.move(Stack(settings, print, {}).system)
