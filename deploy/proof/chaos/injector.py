@@ -19,12 +19,11 @@ BETWEEN_FAULTS = (0.3, 1.5)
 BETWEEN_POINTS_LATER = (10.0, 24.0)
 BETWEEN_FAULTS_LATER = (1.0, 5.0)
 """The pauses after every fault occurred once. With shorter ones the system would do no work."""
-CONNECTION_POINTS = frozenset(
-    f"account.{name}"
-    for name in ("opened", "created", "connected", "linked", "disconnected", "read")
-)
-"""Points of connecting an organization's account, which no user of a run does."""
-SLOW_POINTS = frozenset({"founding.settling"}) | CONNECTION_POINTS
+UNUSED_STEPS = frozenset({"account", "cancellation", "mail", "reservation", "saved_card"})
+"""The first words of points that no user of a run passes."""
+SLOW_POINTS = frozenset({"founding.settling"}) | {
+    point for point in all_points() if point.partition(".")[0] in UNUSED_STEPS
+}
 """Points that are passed only a minute after a crash, or not at all. They are ordered once, without
 waiting."""
 
