@@ -45,16 +45,7 @@ def require_owner(actor: Actor, card: SavedCard) -> None:
         return
     if not policies.can_view_payments(actor, card.organization_id):
         raise SavedCardNotFound
-    raise Forbidden("Only the owner of the card can confirm it.")
-
-
-def require_remover(actor: Actor, card: SavedCard) -> None:
-    """Raise SavedCardNotFound for strangers, Forbidden for staff who may not manage payments."""
-    if policies.owns_card(actor, card):
-        return
-    if not policies.can_view_payments(actor, card.organization_id):
-        raise SavedCardNotFound
-    actor.require(policies.MANAGE_PAYMENTS, card.organization_id)
+    raise Forbidden("Only the owner of the card can do this.")
 
 
 def require_payer(actor: Actor, payment: PaymentTransaction) -> None:

@@ -152,6 +152,10 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
 anon client neighb therap staff  with owner stranger admin  /api/payments
  401    200    200    200   200     -   200      200   200  GET    /my
  401    200    200    200   200     -   200      404   200  GET    /methods
+ 401    201    201    201   201     -   201      404   201  POST   /saved-cards
+ 401    200    200    200   200     -   200      200   200  GET    /saved-cards
+ 401    409    404    404   404   403   403      404   403  POST   /saved-cards/{card_id}/confirm  view_payments manage_payments
+ 401    204    404    404   404   403   403      404   403  DELETE /saved-cards/{card_id}  view_payments manage_payments
  401    200    404    404   404   200   200      404   200  GET    /{payment_id}  view_payments manage_payments
  401    200    404    404   404   403   403      404   403  POST   /{payment_id}/confirm  view_payments manage_payments
  401    200    404    404   404   200   200      404   200  GET    /{payment_id}/invoice  view_payments manage_payments
@@ -167,6 +171,8 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  GET    /repayments  view_payments manage_payments
  401    403    403    403   403   200   200      404   200  POST   /repayments/{repayment_id}/settle  manage_payments
  401    403    403    403   403   200   200      404   200  POST   /{payment_id}/mark-paid  manage_payments
+ 401    403    403    403   403   200   200      404   200  GET    /saved-cards  view_payments manage_payments
+ 401    403    403    403   403   204   204      404   204  DELETE /saved-cards/{card_id}  manage_payments
  401    403    403    403   403   200   200      404   200  GET    /{payment_id}/refunds  view_payments manage_payments
  401    403    403    403   403   201   201      404   201  POST   /{payment_id}/refunds  manage_payments
 

@@ -76,7 +76,7 @@ async def confirm_saved_card(
 async def remove_saved_card(
     card_id: Id, work: WorkDep, actor: ActorDep, gateways: GatewaysDep
 ) -> None:
-    """Remove a card: one's own, or as staff with `manage_payments` a client's."""
+    """Remove an own card."""
     await saved_cards.remove(work, actor, gateways, card_id)
 
 
@@ -92,3 +92,11 @@ async def list_saved_cards(
     """List the cards that clients store with an organization, newest first."""
     body = await saved_cards.list_of_organization(reader, actor, organization_id, page, client_id)
     return json_response(response, body)
+
+
+@organization_routes.delete("/{card_id}", status_code=204, responses=responses(SavedCardNotFound))
+async def remove_saved_card_of_client(
+    organization_id: Id, card_id: Id, work: WorkDep, actor: ActorDep, gateways: GatewaysDep
+) -> None:
+    """Remove the card of a client, as staff with `manage_payments`."""
+    await saved_cards.remove(work, actor, gateways, card_id, organization_id=organization_id)

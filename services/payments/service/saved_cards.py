@@ -17,6 +17,7 @@ from services.payments import access, queries
 from services.payments.errors import (
     CardsNotAvailable,
     CardStorageUnavailable,
+    SavedCardNotFound,
     SavedCardSettled,
 )
 from services.payments.gateways import (
@@ -189,15 +190,27 @@ async def confirm(work: Work, actor: Actor, gateways: Gateways, card_id: int) ->
         return await queries.get_saved_card(session, card_id)
 
 
-async def remove(work: Work, actor: Actor, gateways: Gateways, card_id: int) -> None:
-    """Remove an own card, or as staff a client's; safe to repeat.
+async def remove(
+    work: Work,
+    actor: Actor,
+    gateways: Gateways,
+    card_id: int,
+    *,
+    organization_id: int | None = None,
+) -> None:
+    """Remove an own card, or as staff of an organization a client's; safe to repeat.
 
     The card cannot be used from the commit on. The gateway deletes it at once, or the timer asks
-    again. Raises SavedCardNotFound and Forbidden.
+    again. Raises OrganizationNotFound, SavedCardNotFound and Forbidden.
     """
+    if organization_id is not None:
+        access.require_manager(actor, organization_id)
     async with work.begin() as session:
         card = await queries.lock_saved_card(session, card_id)
-        access.require_remover(actor, card)
+        if organization_id is None:
+            access.require_owner(actor, card)
+        elif card.organization_id != organization_id:
+            raise SavedCardNotFound
         _remove(session, card)
     failpoint("saved_card.removed")
     storage = gateways.card_storage(card.payment_gateway)

@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.api_client import unique
 from deploy.tests.stack.tenancy.cast import OTHER_PASSWORD, PASSWORD, Caller
-from deploy.tests.stack.tenancy.scene import VOUCHER_TYPE, Ids, Scene
+from deploy.tests.stack.tenancy.scene import VOUCHER_TYPE, Ids, Scene, saved_card_of
 
 Body = Callable[[Scene, Caller, Ids], Any]
 Consumed = Callable[[Scene, Caller], Awaitable[Ids]]
@@ -187,6 +187,13 @@ _SESSION = "/api/sessions/{class_session_id}"
 _RESOURCE = f"{_ORGANIZATION}/resources/{{resource_id}}"
 _PAYMENT = f"{_ORGANIZATION}/payments/{{payment_id}}"
 
+
+def _saved_card(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    return saved_card_of(ids["organization_id"])
+
+
+_OF_NEW_CARD = Recipe(consumes=lambda scene, _: scene.saved_card())
+
 RECIPES: dict[str, Recipe] = {
     "POST /api/auth/register": Recipe(_registration),
     "POST /api/auth/login": Recipe(_credentials),
@@ -272,6 +279,9 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/payments/{payment_id}/confirm": Recipe(
         _constant(payment_token="pm_card_visa"), lambda scene, _: scene.unpaid("credit_card")
     ),
+    "POST /api/payments/saved-cards": Recipe(_saved_card),
+    "DELETE /api/payments/saved-cards/{card_id}": _OF_NEW_CARD,
+    f"DELETE {_ORGANIZATION}/payments/saved-cards/{{card_id}}": _OF_NEW_CARD,
     "POST /api/payments/webhooks/{gateway_name}": Recipe(_constant(id="evt_1", object="event")),
     "POST /api/payments/webhooks/{gateway_name}/connect": Recipe(
         _constant(id="evt_1", object="event")

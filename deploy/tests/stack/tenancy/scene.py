@@ -28,6 +28,15 @@ VOUCHER_TYPE = {
 }
 
 
+def saved_card_of(organization_id: int) -> dict[str, Any]:
+    """Return the body with which a card is stored."""
+    return {
+        "organization_id": organization_id,
+        "payment_token": "pm_card_visa",
+        "mandate_text": "The organization may charge this card for what I agree to.",
+    }
+
+
 @dataclass
 class Scene:
     """The first organization's objects, by the names that paths have for them.
@@ -153,6 +162,12 @@ class Scene:
         await until(is_due)
         return {**ids, "repayment_id": (await due())[0]}
 
+    async def saved_card(self) -> Ids:
+        """One more card that the client stores with the organization."""
+        body = saved_card_of(self.standing["organization_id"])
+        made = await self.cast.client.call("POST", "/api/payments/saved-cards", body, expect=201)
+        return {"card_id": made["id"]}
+
     async def _deliver(self, kind: str, content: dict[str, Any]) -> None:
         event = {
             "id": unique("evt"),
@@ -266,6 +281,7 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     repayment = await scene.repayment()
     scene.standing |= {"repayment_id": repayment["repayment_id"]}
     scene.standing |= await scene.quoted()
+    scene.standing |= await scene.saved_card()
     scene.standing |= await scene.redemption()
     scene.standing |= await scene.adjustment()
     scene.standing |= await scene.calendar()
