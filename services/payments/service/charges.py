@@ -241,7 +241,9 @@ async def _begin_attempt(
 
 
 def _store_intent(payment: PaymentTransaction, preparation: Preparation) -> None:
-    """Store the intent that is prepared for a locked payment."""
+    """Store the intent that is prepared for a locked payment, if there is one."""
+    if preparation.gateway_id is None:
+        return
     payment.gateway_transaction_id = preparation.gateway_id
     payment.gateway_account = preparation.account.id if preparation.account else None
     payment.platform_fee = preparation.fee

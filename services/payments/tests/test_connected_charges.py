@@ -126,6 +126,24 @@ async def test_a_refund_comes_from_the_account_that_was_paid(
     assert (await issuer.of(account).charge_of(intent_id))["amount_refunded"] == 10_000
 
 
+async def test_a_payment_names_an_account_only_with_its_intent(
+    client: httpx.AsyncClient,
+    vouchers: Headers,
+    network: UnreliableNetwork,
+    database: Database,
+    account: str,
+) -> None:
+    network.lose_request = to_path("/payment_intents")
+    body = order(first=True)
+    answer = await client.post("/internal/charges", json=body, headers=vouchers)
+    assert answer.status_code == 503
+    payment = await payment_of(database)
+    assert (payment["gateway_transaction_id"], payment["gateway_account"]) == (None, None)
+    network.heal()
+    assert (await charge(client, vouchers, body))["status"] == "succeeded"
+    assert (await payment_of(database))["gateway_account"] == account
+
+
 async def test_an_unfinished_payment_is_asked_about_on_its_account(
     client: httpx.AsyncClient,
     vouchers: Headers,
