@@ -1,6 +1,6 @@
 """The transactions of a request with a use case that needs more than one."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,9 @@ from shared.context import Origin
 from shared.idempotency import IdempotencyClaim
 from shared.tenancy import EVERYTHING, NOTHING, Tenant
 from shared.transactions import Transactions
+
+Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+"""Opens a transaction of a use case that needs several, as `Work.begin` does."""
 
 
 def tenant_of(actor: Actor | None) -> Tenant:

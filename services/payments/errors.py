@@ -2,6 +2,9 @@
 
 from shared.errors import AppError, Conflict, NotFound
 
+GATEWAY_SILENT = "The payment gateway does not answer. Try again later."
+"""The `detail` of ServiceUnavailable when a request waits for the gateway in vain."""
+
 
 class PaymentNotFound(NotFound):
     """There is no such payment, or you may not see it. Check its id."""

@@ -24,7 +24,6 @@ from services.payments.gateways.protocol import (
     Failure,
     GatewayAccount,
     GatewayRefused,
-    GatewayUnavailable,
     PaymentReport,
     RefundOrder,
     RefundReport,
@@ -34,7 +33,12 @@ from services.payments.gateways.protocol import (
 )
 from services.payments.gateways.stripe_accounts import StripeAccounts, StripeSettings
 from services.payments.gateways.stripe_cards import CARD_EVENTS, StripeCards, report_of_setup
-from services.payments.gateways.stripe_errors import raised, raised_by_preparation, unavailable
+from services.payments.gateways.stripe_errors import (
+    raised,
+    raised_by_preparation,
+    require_refusal,
+    unavailable,
+)
 from services.payments.gateways.stripe_http import StripeForms, StripeHttp, options_of
 from services.payments.gateways.stripe_payouts import StripePayouts
 from shared.settings import load_settings
@@ -121,9 +125,7 @@ class StripeGateway(StripeAccounts, StripePayouts):
                 f"/v1/payment_intents/{quote(gateway_id, safe='')}/confirm", {}, account=account.id
             )
         except StripeError as error:
-            cause = raised(error)
-            if isinstance(cause, GatewayUnavailable):
-                raise cause from error
+            require_refusal(error)
             # Declined, or confirmed before: the intent itself has the reason.
             return await self.look_up(account, gateway_id)
         return stripe_objects.report_of_intent(intent, account.id)
@@ -145,9 +147,7 @@ class StripeGateway(StripeAccounts, StripePayouts):
                 gateway_id, options=options_of(account)
             )
         except StripeError as error:
-            cause = raised(error)
-            if isinstance(cause, GatewayUnavailable):
-                raise cause from error
+            require_refusal(error)
             return await self.look_up(account, gateway_id)
         return stripe_objects.report_of_intent(intent.to_dict(), account.id)
 

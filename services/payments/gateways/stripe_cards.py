@@ -17,10 +17,14 @@ from services.payments.gateways.protocol import (
     CardReport,
     Failure,
     GatewayAccount,
-    GatewayUnavailable,
     WebhookRefused,
 )
-from services.payments.gateways.stripe_errors import raised, raised_by_preparation, unavailable
+from services.payments.gateways.stripe_errors import (
+    raised,
+    raised_by_preparation,
+    require_refusal,
+    unavailable,
+)
 from services.payments.gateways.stripe_http import StripeForms, options_of
 from services.payments.gateways.stripe_objects import next_action_of, our_id
 
@@ -84,9 +88,7 @@ class StripeCards:
         try:
             await self._stripe.v1.setup_intents.confirm_async(setup_id, {}, options_of(account))
         except StripeError as error:
-            cause = raised(error)
-            if isinstance(cause, GatewayUnavailable):
-                raise cause from error
+            require_refusal(error)
         # The answer of a confirmation does not describe the card.
         return await self.look_up(account, setup_id)
 
@@ -105,9 +107,7 @@ class StripeCards:
         try:
             await self._stripe.v1.setup_intents.cancel_async(setup_id, {}, options_of(account))
         except StripeError as error:
-            cause = raised(error)
-            if isinstance(cause, GatewayUnavailable):
-                raise cause from error
+            require_refusal(error)
         return await self.look_up(account, setup_id)
 
     async def remove(self, account: GatewayAccount, method_id: str) -> None:

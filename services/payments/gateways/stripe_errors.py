@@ -63,6 +63,13 @@ def raised(error: StripeError) -> GatewayUnavailable | GatewayRefused:
     return GatewayRefused(Failure(error.code or "payment_refused", message))
 
 
+def require_refusal(error: StripeError) -> None:
+    """Raise GatewayUnavailable unless Stripe has refused the call: then the object has a state."""
+    cause = raised(error)
+    if isinstance(cause, GatewayUnavailable):
+        raise cause from error
+
+
 def unavailable(error: StripeError) -> GatewayUnavailable:
     """Return the error of a call that has no refusal: whatever the cause is, a retry may help."""
     cause = raised(error)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Row, bindparam, exists, func, or_, select, tuple_
+from sqlalchemy import Row, Select, bindparam, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments.errors import PaymentAccountNotFound
@@ -101,16 +101,25 @@ async def find_latest_account(
     return await session.scalar(statement.order_by(PaymentAccount.id.desc()).limit(1))
 
 
+def _by_gateway_id(gateway: str, gateway_account: str) -> Select[PaymentAccount]:
+    return select(PaymentAccount).where(
+        PaymentAccount.payment_gateway == gateway,
+        PaymentAccount.gateway_account == gateway_account,
+    )
+
+
 async def find_account_by_gateway_id(
     session: AsyncSession, gateway: str, gateway_account: str
 ) -> PaymentAccount | None:
     """Return the account that has this id at a gateway, or None."""
-    return await session.scalar(
-        select(PaymentAccount).where(
-            PaymentAccount.payment_gateway == gateway,
-            PaymentAccount.gateway_account == gateway_account,
-        )
-    )
+    return await session.scalar(_by_gateway_id(gateway, gateway_account))
+
+
+async def lock_account_by_gateway_id(
+    session: AsyncSession, gateway: str, gateway_account: str
+) -> PaymentAccount | None:
+    """Return the account that has this id at a gateway, locked, or None."""
+    return await session.scalar(_by_gateway_id(gateway, gateway_account).with_for_update())
 
 
 async def lock_accounts_to_refresh(

@@ -22,16 +22,6 @@ LINES_AT_ONCE = 1000
 """A statement has at most 32,767 parameters, and a line has 19."""
 
 
-async def lock_connected_account(
-    session: AsyncSession, gateway: str, account: str
-) -> PaymentAccount | None:
-    """Return the account that a gateway knows by this id, locked, or None."""
-    statement = select(PaymentAccount).where(
-        PaymentAccount.payment_gateway == gateway, PaymentAccount.gateway_account == account
-    )
-    return await session.scalar(statement.with_for_update())
-
-
 async def lock_unread_accounts(
     session: AsyncSession, gateway: str, checked_before: datetime, limit: int, *, live: bool
 ) -> Sequence[PaymentAccount]:

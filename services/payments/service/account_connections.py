@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import access, queries
 from services.payments.errors import (
+    GATEWAY_SILENT,
     InstallationAccountUsed,
     PaymentAccountCountryFixed,
     PaymentAccountGone,
@@ -40,8 +41,6 @@ from shared.db import now
 from shared.errors import Invalid, ServiceUnavailable
 from shared.failpoints import failpoint
 from shared.work import Work
-
-_SILENT = "The payment gateway does not answer. Try again later."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ async def connect_account(
         account = await create_account(work.begin, gateway, account.id)
         link = await _link(work, gateway, account, request)
     except GatewayUnavailable as error:
-        raise ServiceUnavailable(_SILENT) from error
+        raise ServiceUnavailable(GATEWAY_SILENT) from error
     failpoint("account.linked")
     return ConnectedAccount(account, problem_of(account, gateway)), link
 
@@ -194,7 +193,7 @@ async def _disconnect_at_gateway(gateway: ConnectingGateway, account: str) -> No
     except CannotDisconnect as error:
         raise PaymentAccountNotDisconnected(str(error)) from error
     except GatewayUnavailable as error:
-        raise ServiceUnavailable(_SILENT) from error
+        raise ServiceUnavailable(GATEWAY_SILENT) from error
 
 
 def problem_of(account: PaymentAccount, gateway: ConnectingGateway) -> str | None:

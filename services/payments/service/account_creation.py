@@ -11,8 +11,8 @@ from services.payments.errors import PaymentAccountGone, PaymentAccountRefused
 from services.payments.gateways import AccountOrder, ConnectingGateway, GatewayRefused
 from services.payments.models import AccountStatus, PaymentAccount
 from services.payments.service.account_states import apply_account_report, end_account
-from services.payments.service.charges import Begin
 from shared.failpoints import failpoint
+from shared.work import Begin
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,7 @@ can still be refunded and disputed at the gateway.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -29,6 +28,7 @@ from services.payments.gateways import (
 from services.payments.models import AccountStatus
 from services.payments.service import refunds, webhooks
 from services.payments.service.call_limiter import CallLimiter
+from services.payments.service.isolation import isolated
 from shared.db import now
 from shared.transactions import Transactions
 
@@ -45,15 +45,6 @@ PAGE = 100
 """How many items a gateway lists in one call."""
 
 Item = TypeVar("Item")
-
-
-@contextmanager
-def isolated(kind: str, id_: int | str) -> Iterator[None]:
-    """Log the failure of one item, so that it does not block the others."""
-    try:
-        yield
-    except Exception as error:
-        log.error("not_reconciled", kind=kind, id=id_, exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ No transaction is open while the gateway is asked, and an interrupted charge can
 by the same call again, by the payer, or by the reconciler.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -15,7 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from services.payments import access, queries
-from services.payments.errors import CardsNotAvailable, FirstCardUnderWay, PaymentNotPending
+from services.payments.errors import (
+    GATEWAY_SILENT,
+    CardsNotAvailable,
+    FirstCardUnderWay,
+    PaymentNotPending,
+)
 from services.payments.gateways import (
     AccountNotAccessible,
     ChargeOrder,
@@ -36,7 +41,7 @@ from shared.actors import Actor
 from shared.errors import Invalid, ServiceUnavailable
 from shared.failpoints import failpoint
 from shared.tenancy import see_all_tenants
-from shared.work import Work
+from shared.work import Begin, Work
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +53,6 @@ CONFIRM_FIRST = (
 ACCOUNT_DISCONNECTED = (
     "the account was disconnected before the outcome was known; its owner finds it at the gateway"
 )
-
-Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-"""Opens a transaction that sees the payment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +313,7 @@ async def _prepare(
     answer = preparation.answer
     if isinstance(answer, GatewayUnavailable):
         log.warning("gateway_unavailable", step="prepare", cause=str(answer))
-        detail = "The payment gateway does not answer. Try again later."
-        raise ServiceUnavailable(detail) from answer
+        raise ServiceUnavailable(GATEWAY_SILENT) from answer
     async with begin() as session:
         payment = await queries.lock_payment(session, attempt.payment["id"])
         if payment.is_unfinished and payment.gateway_transaction_id is None:

@@ -5,8 +5,6 @@ the organization's connected account, and there is no substitute for it. A payme
 account that it was charged on, whatever the mode and the organization's account are later.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -24,6 +22,7 @@ from services.payments.gateways import (
 )
 from services.payments.models import NO_FEE, AccountStatus, FeeRate, PaymentTransaction
 from shared.db import now
+from shared.work import Begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class ChargingAccount:
 
 
 async def charging_account(
-    begin: Callable[[], AbstractAsyncContextManager[AsyncSession]],
+    begin: Begin,
     gateways: Gateways,
     gateway: OnlineGateway,
     organization_id: int,
@@ -83,9 +82,9 @@ async def note_refusal(
 ) -> None:
     """Have an account read again soon whose charge was refused because of the account."""
     if failure.code == ACCOUNT_CANNOT_CHARGE.code and account is not None and account.id:
-        row = await queries.find_account_by_gateway_id(session, gateway.name, account.id)
+        row = await queries.lock_account_by_gateway_id(session, gateway.name, account.id)
         if row is not None:
-            (await queries.lock_account(session, row.id)).refresh_at = now()
+            row.refresh_at = now()
 
 
 async def is_disconnected(session: AsyncSession, payment: PaymentTransaction) -> bool:

@@ -20,6 +20,7 @@ from services.payments.gateways import (
 )
 from services.payments.models import PaymentAccount, Reconciliation
 from services.payments.service import payouts
+from services.payments.service.isolation import isolated
 from services.payments.telemetry import PAYOUTS_MISMATCHED
 from shared.db import now
 from shared.transactions import Transactions
@@ -65,12 +66,11 @@ class PayoutReader:
             return list(accounts)
 
     async def _read_isolated(self, gateway: PayoutGateway, account: PaymentAccount) -> None:
-        try:
-            await self.read_account(gateway, account)
-        except GatewayUnavailable as error:
-            log.warning("gateway_unavailable", step="payouts", cause=str(error))
-        except Exception as error:
-            log.error("not_reconciled", kind="payment_account", id=account.id, exc_info=error)
+        with isolated("payment_account", account.id):
+            try:
+                await self.read_account(gateway, account)
+            except GatewayUnavailable as error:
+                log.warning("gateway_unavailable", step="payouts", cause=str(error))
 
     async def read_account(self, gateway: PayoutGateway, account: PaymentAccount) -> None:
         """Read an account's payouts and the changes of its balance; raises GatewayUnavailable."""
@@ -110,7 +110,7 @@ class PayoutReader:
         read_until: datetime | None = None,
     ) -> None:
         async with self.transactions.system() as session:
-            row = await queries.lock_connected_account(
+            row = await queries.lock_account_by_gateway_id(
                 session, gateway.name, str(account.gateway_account)
             )
             if row is None:
@@ -128,6 +128,6 @@ class PayoutReader:
             accounts = await queries.list_accounts_with_unknown_lines(session, names, since)
         for gateway, account in accounts:
             async with self.transactions.system() as session:
-                row = await queries.lock_connected_account(session, gateway, account)
+                row = await queries.lock_account_by_gateway_id(session, gateway, account)
                 if row is not None:
                     await payouts.compare(session, row)

@@ -120,7 +120,7 @@ async def look_up(
     if not isinstance(gateway, PayoutGateway) or notice.account is None:
         return notice
     async with transactions.system() as session:
-        if await queries.lock_connected_account(session, gateway.name, notice.account) is None:
+        if not await queries.find_account_by_gateway_id(session, gateway.name, notice.account):
             return notice
     return await gateway.look_up_payout(GatewayAccount(notice.account), notice.gateway_id)
 
@@ -129,7 +129,7 @@ async def apply_payout_report(
     session: AsyncSession, gateway: OnlineGateway, report: PayoutReport
 ) -> bool:
     """Apply a gateway's report of a payout with its lines; return whether it changed the payout."""
-    account = await queries.lock_connected_account(session, gateway.name, report.account)
+    account = await queries.lock_account_by_gateway_id(session, gateway.name, report.account)
     if account is None:
         return False
     if report.live != gateway.live:

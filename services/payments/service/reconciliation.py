@@ -22,7 +22,8 @@ from services.payments.gateways import (
 from services.payments.models import PaymentTransaction, RepaymentReason, Status
 from services.payments.service import charges, payments, refund_attempts
 from services.payments.service.call_limiter import CallLimiter
-from services.payments.service.catch_up import CatchUp, isolated
+from services.payments.service.catch_up import CatchUp
+from services.payments.service.isolation import isolated
 from services.payments.states import cancel, fail
 from services.payments.telemetry import REPAYMENTS_DUE
 from shared.db import now

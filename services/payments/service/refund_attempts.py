@@ -26,11 +26,10 @@ from services.payments.gateways import (
 from services.payments.models import PaymentTransaction, Refund, RefundSource, RefundStatus
 from services.payments.schemas import QuotedRefund
 from services.payments.service import payment_accounts, refunds
-from services.payments.service.charges import Begin
 from shared.actors import Actor
 from shared.db import now
 from shared.failpoints import failpoint
-from shared.work import Work
+from shared.work import Begin, Work
 
 log = structlog.get_logger(__name__)
 

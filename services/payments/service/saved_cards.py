@@ -5,8 +5,6 @@ confirmed. No transaction is open while the gateway is asked. What is interrupte
 the client's next call, by the gateway's webhook or by the timer.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import structlog
@@ -15,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.payments import access, queries
 from services.payments.errors import (
+    GATEWAY_SILENT,
     CardsNotAvailable,
     CardStorageUnavailable,
     SavedCardNotFound,
@@ -34,6 +33,7 @@ from services.payments.gateways import (
 from services.payments.models import CardStatus, Method, SavedCard
 from services.payments.schemas import SavedCardCreate
 from services.payments.service import payment_accounts
+from services.payments.service.isolation import isolated
 from services.payments.telemetry import CONTRADICTIONS
 from shared.actors import Actor
 from shared.changes import record
@@ -43,16 +43,13 @@ from shared.failpoints import failpoint
 from shared.paging import Page
 from shared.reads import Reader
 from shared.transactions import Transactions
-from shared.work import Work
+from shared.work import Begin, Work
 
 log = structlog.get_logger(__name__)
-
-Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 BATCH = 16
 INTERRUPTED = Failure("card_interrupted", "The card was not stored. Enter it again.")
 ABANDONED = Failure("card_abandoned", "The card was not confirmed with the bank in time.")
-UNAVAILABLE = "The payment gateway does not answer. Try again later."
 
 
 async def list_own(reader: Reader, actor: Actor, page: Page, organization_id: int | None) -> bytes:
@@ -91,10 +88,8 @@ async def save(work: Work, actor: Actor, gateways: Gateways, terms: SavedCardCre
     if card_id is None:
         card_id = await _insert(work, actor, gateways, gateway, terms)
     failpoint("saved_card.inserted")
-    await _prepare(work.begin, storage, card_id, terms.payment_token)
-    await _confirm(work.begin, storage, card_id)
-    async with work.begin() as session:
-        return await queries.get_saved_card(session, card_id)
+    card = await _prepare(work.begin, storage, card_id, terms.payment_token)
+    return await _confirm(work.begin, storage, card)
 
 
 async def _insert(
@@ -126,13 +121,13 @@ async def _insert(
         return card.id
 
 
-async def _prepare(begin: Begin, storage: CardStorage, card_id: int, token: SecretStr) -> None:
+async def _prepare(begin: Begin, storage: CardStorage, card_id: int, token: SecretStr) -> SavedCard:
     """Prepare a card at the gateway and store the id of the attempt, unless one is stored."""
     async with begin() as session:
         card = await queries.get_saved_card(session, card_id)
         customer = card.gateway_customer or await queries.find_customer(session, card)
     if not card.is_unfinished or card.gateway_setup is not None:
-        return
+        return card
     try:
         if customer is None:
             customer = await storage.create_customer(
@@ -141,33 +136,32 @@ async def _prepare(begin: Begin, storage: CardStorage, card_id: int, token: Secr
         report = await storage.prepare(CardOrder(card.account, card_id, customer), token)
     except GatewayUnavailable as error:
         log.warning("gateway_unavailable", step="prepare_card", cause=str(error))
-        raise ServiceUnavailable(UNAVAILABLE) from error
+        raise ServiceUnavailable(GATEWAY_SILENT) from error
     except GatewayRefused as refusal:
         async with begin() as session:
             card = await queries.lock_saved_card(session, card_id)
             if card.is_unfinished:
                 _fail(session, card, refusal.failure)
-        return
+        return card
     failpoint("saved_card.prepared")
     async with begin() as session:
         card = await queries.lock_saved_card(session, card_id)
         if card.is_unfinished and card.gateway_setup is None:
             card.gateway_customer, card.gateway_setup = customer, report.setup_id
+    return card
 
 
-async def _confirm(begin: Begin, storage: CardStorage, card_id: int) -> None:
+async def _confirm(begin: Begin, storage: CardStorage, card: SavedCard) -> SavedCard:
     """Confirm a prepared card and apply the result; an unknown result is left to the timer."""
-    async with begin() as session:
-        card = await queries.get_saved_card(session, card_id)
     if card.gateway_setup is None or not card.is_unfinished:
-        return
+        return card
     try:
         report = await storage.confirm(card.account, card.gateway_setup)
     except GatewayUnavailable as error:
         log.warning("gateway_unavailable", step="confirm_card", cause=str(error))
-        return
+        return card
     failpoint("saved_card.confirmed")
-    await _apply_to(begin, card_id, report)
+    return await _apply_to(begin, card.id, report)
 
 
 async def confirm(work: Work, actor: Actor, gateways: Gateways, card_id: int) -> SavedCard:
@@ -184,10 +178,8 @@ async def confirm(work: Work, actor: Actor, gateways: Gateways, card_id: int) ->
     try:
         report = await storage.look_up(card.account, card.gateway_setup)
     except GatewayUnavailable as error:
-        raise ServiceUnavailable(UNAVAILABLE) from error
-    await _apply_to(work.begin, card_id, report)
-    async with work.begin() as session:
-        return await queries.get_saved_card(session, card_id)
+        raise ServiceUnavailable(GATEWAY_SILENT) from error
+    return await _apply_to(work.begin, card_id, report)
 
 
 async def remove(
@@ -256,7 +248,8 @@ async def settle_unfinished(
         for card in batch:
             storage = gateways.card_storage(card.payment_gateway)
             if storage is not None:
-                await _settle(transactions.system, storage, card, expire_after)
+                with isolated("saved_card", card.id):
+                    await _settle(transactions.system, storage, card, expire_after)
         if len(batch) < BATCH:
             return
 
@@ -297,9 +290,11 @@ async def _detach(begin: Begin, storage: CardStorage, card: SavedCard) -> None:
         (await queries.lock_saved_card(session, card.id)).detached_at = now()
 
 
-async def _apply_to(begin: Begin, card_id: int, report: CardReport) -> None:
+async def _apply_to(begin: Begin, card_id: int, report: CardReport) -> SavedCard:
     async with begin() as session:
-        _apply(session, await queries.lock_saved_card(session, card_id), report)
+        card = await queries.lock_saved_card(session, card_id)
+        _apply(session, card, report)
+    return card
 
 
 def _apply(session: AsyncSession, card: SavedCard, report: CardReport) -> bool:

@@ -1,6 +1,6 @@
 """Use cases of classes: the kinds of sessions that an organization offers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,7 +9,7 @@ from services.vouchers import access, queries
 from services.vouchers.models import ClassVoucherType, ResourceKind, TherapyClass
 from services.vouchers.schemas.sessions import ClassCreate, ClassRead
 from services.vouchers.service.occupations import resources_wanted
-from services.vouchers.service.resources import require_voucher_types
+from services.vouchers.service.type_limits import read_limited, require_voucher_types
 from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
@@ -25,7 +25,7 @@ async def list_classes(
     access.require_member(actor, organization_id)
     rows = await queries.page_of_classes(session, page, organization_id, is_active=is_active)
     types = await queries.types_of_classes(session, organization_id, [row.id for row in rows])
-    return [_read(row, types) for row in rows]
+    return [read_limited(ClassRead, row, types) for row in rows]
 
 
 async def get_class(
@@ -53,7 +53,7 @@ async def create_class(
     type_ids = await _limit_to_types(session, therapy_class, body.voucher_type_ids)
     record(session, "CREATE", therapy_class, voucher_type_ids=type_ids)
     await session.flush()
-    return _read(therapy_class, {therapy_class.id: type_ids})
+    return read_limited(ClassRead, therapy_class, {therapy_class.id: type_ids})
 
 
 async def update_class(
@@ -103,8 +103,7 @@ async def _limit_to_types(
     session: AsyncSession, therapy_class: TherapyClass, voucher_type_ids: Sequence[int]
 ) -> list[int]:
     """Limit a class to voucher types of its organization. Raises Invalid for others."""
-    type_ids = sorted(set(voucher_type_ids))
-    await require_voucher_types(session, therapy_class.organization_id, type_ids)
+    type_ids = await require_voucher_types(session, therapy_class.organization_id, voucher_type_ids)
     session.add_all(
         ClassVoucherType(
             organization_id=therapy_class.organization_id,
@@ -119,10 +118,4 @@ async def _limit_to_types(
 async def _read_one(session: AsyncSession, therapy_class: TherapyClass) -> ClassRead:
     ids = [therapy_class.id]
     types = await queries.types_of_classes(session, therapy_class.organization_id, ids)
-    return _read(therapy_class, types)
-
-
-def _read(therapy_class: TherapyClass, types: Mapping[int, list[int]]) -> ClassRead:
-    names = ClassRead.model_fields.keys() - {"voucher_type_ids"}
-    values = {name: getattr(therapy_class, name) for name in names}
-    return ClassRead(voucher_type_ids=types.get(therapy_class.id, []), **values)
+    return read_limited(ClassRead, therapy_class, types)

@@ -4,8 +4,8 @@ Events keep the copies current. Where a copy is missing or could be out of date,
 called.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -21,8 +21,8 @@ from shared.errors import ServiceUnavailable
 from shared.fields import ServiceData
 from shared.tenancy import see_all_tenants
 from shared.transactions import Transactions
+from shared.work import Begin
 
-Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 CopyModel = TypeVar("CopyModel", OrganizationCopy, ClientCopy)
 RemoteState = TypeVar("RemoteState", bound=BaseModel)
 

@@ -22,6 +22,7 @@ from services.vouchers.schemas.calendars import (
 )
 from services.vouchers.service import availability
 from services.vouchers.service.booking_settings import settings_of
+from services.vouchers.service.type_limits import read_limited, require_voucher_types
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.db import now
@@ -37,7 +38,7 @@ async def list_resources(
     access.require_member(actor, organization_id)
     rows = await queries.page_of_resources(session, page, organization_id, kind=kind)
     types = await queries.types_of_resources(session, organization_id, [row.id for row in rows])
-    return [_read(row, types) for row in rows]
+    return [read_limited(ResourceRead, row, types) for row in rows]
 
 
 async def get_resource(
@@ -72,7 +73,7 @@ async def create_resource(
     type_ids = await _limit_to_types(session, resource, body.voucher_type_ids)
     record(session, "CREATE", resource, voucher_type_ids=type_ids)
     await session.flush()
-    return _read(resource, {resource.id: type_ids})
+    return read_limited(ResourceRead, resource, {resource.id: type_ids})
 
 
 async def update_resource(
@@ -126,8 +127,7 @@ async def _limit_to_types(
     session: AsyncSession, resource: Resource, voucher_type_ids: Sequence[int]
 ) -> list[int]:
     """Limit a resource to voucher types of its organization. Raises Invalid for others."""
-    type_ids = sorted(set(voucher_type_ids))
-    await require_voucher_types(session, resource.organization_id, type_ids)
+    type_ids = await require_voucher_types(session, resource.organization_id, voucher_type_ids)
     session.add_all(
         ResourceVoucherType(
             organization_id=resource.organization_id,
@@ -137,16 +137,6 @@ async def _limit_to_types(
         for type_id in type_ids
     )
     return type_ids
-
-
-async def require_voucher_types(
-    session: AsyncSession, organization_id: int, voucher_type_ids: Sequence[int]
-) -> None:
-    """Raise Invalid unless all of some voucher types are of the organization."""
-    if voucher_type_ids:
-        count = await queries.count_voucher_types(session, organization_id, voucher_type_ids)
-        if count != len(voucher_type_ids):
-            raise Invalid("voucher_type_ids", "must be voucher types of this organization")
 
 
 async def get_working_hours(
@@ -281,10 +271,4 @@ async def show_calendar(
 
 async def _read_one(session: AsyncSession, resource: Resource) -> ResourceRead:
     types = await queries.types_of_resources(session, resource.organization_id, [resource.id])
-    return _read(resource, types)
-
-
-def _read(resource: Resource, types: Mapping[int, list[int]]) -> ResourceRead:
-    names = ResourceRead.model_fields.keys() - {"voucher_type_ids"}
-    values = {name: getattr(resource, name) for name in names}
-    return ResourceRead(voucher_type_ids=types.get(resource.id, []), **values)
+    return read_limited(ResourceRead, resource, types)
