@@ -178,7 +178,7 @@ class BalanceDetails(TypedDict):
 
 
 class VoucherTypesDetails(TypedDict, total=False):
-    """The voucher types that a resource or a class is limited to; none stands for all."""
+    """The voucher types that a resource or a class is limited to; none means all."""
 
     voucher_type_ids: list[int]
 

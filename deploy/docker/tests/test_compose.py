@@ -213,18 +213,18 @@ def test_a_setting_that_is_passed_on_arrives(
 def test_accounts_of_organizations_need_only_one_variable_in_development(
     document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = generated(development=True) | {"PAYMENTS_ACCOUNTS": "organization"}
-    resolved: Services = resolve(document["services"], given)
+    variables = generated(development=True) | {"PAYMENTS_ACCOUNTS": "organization"}
+    resolved: Services = resolve(document["services"], variables)
     for name, value in resolved["payments"]["environment"].items():
         monkeypatch.setenv(name, value)
     gateway = PaymentsSettings().open_gateways().named("stripe")
     assert isinstance(gateway, StripeGateway)
     assert gateway.publishable_key == "pk_test_local"
     sender = resolved["card-gateway"]["environment"]
-    secret = given["STRIPE_CONNECT_WEBHOOK_SECRET"]
+    secret = variables["STRIPE_CONNECT_WEBHOOK_SECRET"]
     assert sender["CARD_GATEWAY_CONNECT_WEBHOOK_SECRET"] == secret
     assert sender["CARD_GATEWAY_CONNECT_WEBHOOK_URL"].endswith("/webhooks/stripe/connect")
-    assert secret != given["STRIPE_WEBHOOK_SECRET"]
+    assert secret != variables["STRIPE_WEBHOOK_SECRET"]
 
 
 def test_without_their_secret_accounts_of_organizations_are_refused(

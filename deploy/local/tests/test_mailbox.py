@@ -81,9 +81,9 @@ async def test_people_see_html_text_and_source(
     await send(mailbox, message("<b>bold</b>"))
     listing = (await page.get("/")).text
     assert "&lt;b&gt;bold&lt;/b&gt;" in listing
-    shown = (await page.get("/messages/1")).text
-    assert "sandbox=" in shown
-    assert "<script>" not in shown
+    html = (await page.get("/messages/1")).text
+    assert "sandbox=" in html
+    assert "<script>" not in html
     text = (await page.get("/messages/1", params={"view": "text"})).text
     assert "https://carnet.example/reset#token-1" in text
     source = (await page.get("/messages/1", params={"view": "source"})).text

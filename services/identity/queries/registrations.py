@@ -26,7 +26,7 @@ async def list_organizations_with_registrations(
 ) -> Sequence[int | None]:
     """Return the organizations with a registration that is newer than their last message.
 
-    Only those whose last message is older than `before`; None stands for no organization.
+    Only those whose last message is older than `before`; None means no organization.
     """
     last_message = (
         select(func.max(OutgoingMail.created_at))

@@ -17,6 +17,7 @@ from services.payments.gateways.stripe import StripeGateway, StripeSettings
 from services.payments.models import Method
 from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
+from services.payments.tests.connections import connect
 from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import CONNECT_WEBHOOK_SECRET, WEBHOOK_SECRET, CardIssuer
 from services.payments.worker import reconciler_of
@@ -105,6 +106,14 @@ async def issuer(stripe_url: str) -> AsyncIterator[CardIssuer]:
     """The card gateway as its own console and the payer's bank see it."""
     async with httpx.AsyncClient(base_url=stripe_url, auth=(API_KEY, "")) as client:
         yield CardIssuer(client)
+
+
+@pytest.fixture
+async def account(database: Database, issuer: CardIssuer) -> str:
+    """The account that the organization has connected."""
+    account = await issuer.account()
+    await connect(database, account)
+    return account
 
 
 @pytest.fixture

@@ -53,10 +53,10 @@ async def run_until_killed(work: dict[str, Any], point: str, log: Path) -> None:
 
 async def main() -> None:
     """Charge once, or attempt one refund."""
-    given = json.load(sys.stdin)
+    task = json.load(sys.stdin)
     stripe = StripeSettings(
-        api_base=given["api_base"],
-        api_key=SecretStr(given["api_key"]),
+        api_base=task["api_base"],
+        api_key=SecretStr(task["api_key"]),
         webhook_secret=SecretStr("unused"),
     )
     manual = ManualGateway()
@@ -65,14 +65,14 @@ async def main() -> None:
             method: StripeGateway(stripe) if method == Method.CREDIT_CARD else manual
             for method in Method
         },
-        accounts=AccountMode(given["accounts"]),
+        accounts=AccountMode(task["accounts"]),
     )
-    engine = make_engine(SecretStr(given["database_url"]))
+    engine = make_engine(SecretStr(task["database_url"]))
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
-    if "refund_id" in given:
-        await refund_attempts.attempt_refund(transactions.system, gateways, given["refund_id"])
+    if "refund_id" in task:
+        await refund_attempts.attempt_refund(transactions.system, gateways, task["refund_id"])
     else:
-        terms = ChargeCreate.model_validate(given["charge"])
+        terms = ChargeCreate.model_validate(task["charge"])
         await charges.charge(transactions.system, gateways, terms)
     await gateways.aclose()
     await engine.dispose()

@@ -29,25 +29,25 @@ from shared.work import Work
 
 async def main() -> None:
     """Connect or disconnect once."""
-    given = json.load(sys.stdin)
+    task = json.load(sys.stdin)
     stripe = StripeSettings(
-        api_base=given["api_base"],
-        api_key=SecretStr(given["api_key"]),
+        api_base=task["api_base"],
+        api_key=SecretStr(task["api_key"]),
         webhook_secret=SecretStr("unused"),
         client_id="ca_LocalPlatform",
     )
     gateways = Gateways(
         dict.fromkeys(Method, StripeGateway(stripe)), accounts=AccountMode.ORGANIZATION
     )
-    engine = make_engine(SecretStr(given["database_url"]))
+    engine = make_engine(SecretStr(task["database_url"]))
     work = Work(
         Transactions(engine, f"carnet/{NAME}", CATALOGUE), Origin("killed"), EVERYTHING, None
     )
-    if given["body"] is None:
-        await disconnect_account(work, ADMIN, gateways, given["organization_id"])
+    if task["body"] is None:
+        await disconnect_account(work, ADMIN, gateways, task["organization_id"])
     else:
-        body = PaymentAccountConnect.model_validate(given["body"])
-        await connect_account(work, ADMIN, gateways, given["organization_id"], body)
+        body = PaymentAccountConnect.model_validate(task["body"])
+        await connect_account(work, ADMIN, gateways, task["organization_id"], body)
     await gateways.aclose()
     await engine.dispose()
 

@@ -5,7 +5,6 @@ mode `installation` have: they are looked up, refunded and disputed on the insta
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +17,7 @@ from services.payments.models import Method
 from services.payments.service import webhooks
 from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
-from services.payments.tests.connections import connect
+from services.payments.tests.connections import payment_of, refund_of
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import (
     CLIENT,
@@ -70,19 +69,6 @@ def changed_reconciler(
     return reconciler_of(transactions, changed_gateways, settings)
 
 
-@pytest.fixture
-async def account(database: Database, issuer: CardIssuer) -> str:
-    """The account that the organization has connected."""
-    account = await issuer.account()
-    await connect(database, account)
-    return account
-
-
-async def payment_of(database: Database) -> dict[str, Any]:
-    [row] = await database.rows("SELECT * FROM payment_transactions")
-    return dict(row)
-
-
 async def test_an_earlier_payment_is_refunded_from_the_installations_account(
     client: httpx.AsyncClient,
     changed_client: httpx.AsyncClient,
@@ -93,9 +79,7 @@ async def test_an_earlier_payment_is_refunded_from_the_installations_account(
     account: str,
 ) -> None:
     paid = await charge(client, vouchers, order())
-    owner = tokens.bearer(1, "organization_owner", ORGANIZATION)
-    path = f"/api/organizations/{ORGANIZATION}/payments/{paid['transaction_id']}/refunds"
-    refund = await changed_client.post(path, json={"amount": 100}, headers=owner)
+    refund = await refund_of(paid["transaction_id"], changed_client, tokens)
     assert (refund.status_code, refund.json()["status"]) == (201, "succeeded")
     payment = await payment_of(database)
     intent_id = payment["gateway_transaction_id"]
@@ -239,9 +223,7 @@ async def test_payments_of_an_account_stay_there_when_the_mode_is_changed_back(
     account: str,
 ) -> None:
     paid = await charge(changed_client, vouchers, order())
-    owner = tokens.bearer(1, "organization_owner", ORGANIZATION)
-    path = f"/api/organizations/{ORGANIZATION}/payments/{paid['transaction_id']}/refunds"
-    refund = await client.post(path, json={"amount": 100}, headers=owner)
+    refund = await refund_of(paid["transaction_id"], client, tokens)
     assert (refund.status_code, refund.json()["status"]) == (201, "succeeded")
     intent_id = (await payment_of(database))["gateway_transaction_id"]
     assert (await issuer.of(account).charge_of(intent_id))["amount_refunded"] == 10_000

@@ -1,14 +1,12 @@
 """Payments on the connected accounts of organizations."""
 
-from typing import Any
-
 import httpx
 import pytest
 
 from services.payments.gateways import AccountMode, Gateways
 from services.payments.service import webhooks
 from services.payments.service.reconciliation import Reconciler
-from services.payments.tests.connections import connect, disconnect
+from services.payments.tests.connections import connect, disconnect, payment_of, refund_of
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import (
     ORGANIZATION,
@@ -35,19 +33,6 @@ Headers = dict[str, str]
 @pytest.fixture
 def accounts() -> AccountMode:
     return AccountMode.ORGANIZATION
-
-
-@pytest.fixture
-async def account(database: Database, issuer: CardIssuer) -> str:
-    """The connected account of the organization."""
-    account = await issuer.account()
-    await connect(database, account)
-    return account
-
-
-async def payment_of(database: Database) -> dict[str, Any]:
-    [row] = await database.rows("SELECT * FROM payment_transactions")
-    return dict(row)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
@@ -118,9 +103,7 @@ async def test_a_refund_comes_from_the_account_that_was_paid(
     paid = await charge(client, vouchers, order())
     await disconnect(database, account)
     await connect(database, await issuer.account())
-    owner = tokens.bearer(1, "organization_owner", ORGANIZATION)
-    path = f"/api/organizations/{ORGANIZATION}/payments/{paid['transaction_id']}/refunds"
-    refund = await client.post(path, json={"amount": 100}, headers=owner)
+    refund = await refund_of(paid["transaction_id"], client, tokens)
     assert (refund.status_code, refund.json()["status"]) == (201, "succeeded")
     intent_id = (await payment_of(database))["gateway_transaction_id"]
     assert (await issuer.of(account).charge_of(intent_id))["amount_refunded"] == 10_000

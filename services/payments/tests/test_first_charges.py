@@ -16,6 +16,7 @@ from services.payments.schemas import ChargeCreate, PaymentTerms
 from services.payments.service import charges, payments, webhooks
 from services.payments.service.reconciliation import Reconciler
 from services.payments.telemetry import QUARANTINED
+from services.payments.tests.connections import payment_of
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, deliver, intent_event, order
 from services.payments.tests.test_charges import charge, types
@@ -52,11 +53,6 @@ def counted_commits() -> Iterator[list[Any]]:
         yield commits
     finally:
         event.remove(Engine, "commit", count)
-
-
-async def payment_of(database: Database) -> dict[str, Any]:
-    [row] = await database.rows("SELECT * FROM payment_transactions")
-    return dict(row)
 
 
 async def test_two_transactions_and_the_usual_result(

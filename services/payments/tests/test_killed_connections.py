@@ -36,7 +36,7 @@ async def run_killed(
     settings: Settings, stripe: StripeSettings, log: Path, point: str, body: dict[str, Any] | None
 ) -> None:
     """Connect, or disconnect without a body, in a process that ends at a fail point."""
-    given = {
+    task = {
         "database_url": settings.database_url.get_secret_value(),
         "api_base": stripe.api_base,
         "api_key": stripe.api_key.get_secret_value(),
@@ -48,7 +48,7 @@ async def run_killed(
         stdin=asyncio.subprocess.PIPE,
         env=os.environ | {"FAILPOINT": point, "FAILPOINTS_LOG": str(log)},
     )
-    await process.communicate(json.dumps(given).encode())
+    await process.communicate(json.dumps(task).encode())
     assert process.returncode == -9, "the fail point was not passed"
 
 

@@ -8,7 +8,6 @@ import pytest
 from services.payments.gateways import AccountMode, Gateways
 from services.payments.service import webhooks
 from services.payments.service.reconciliation import Reconciler
-from services.payments.tests.connections import connect
 from services.payments.tests.network import UnreliableNetwork
 from services.payments.tests.signals import (
     CLIENT,
@@ -30,14 +29,6 @@ Headers = dict[str, str]
 @pytest.fixture
 def accounts() -> AccountMode:
     return AccountMode.ORGANIZATION
-
-
-@pytest.fixture
-async def account(database: Database, issuer: CardIssuer) -> str:
-    """The connected account of the organization."""
-    account = await issuer.account()
-    await connect(database, account)
-    return account
 
 
 async def shown_to(

@@ -7,10 +7,11 @@ from services.payments.gateways import Gateways
 from services.payments.schemas import ChargeCreate
 from services.payments.service import charges, payments, webhooks
 from services.payments.telemetry import CONTRADICTIONS
+from services.payments.tests.connections import payment_of
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import CardIssuer, deliver, intent_event, succeeded
 from services.payments.tests.test_charges import charge
-from services.payments.tests.test_first_charges import first, payment_of, terms_of
+from services.payments.tests.test_first_charges import first, terms_of
 from shared.errors import ServiceUnavailable
 from shared.testing import Database
 from shared.transactions import Transactions

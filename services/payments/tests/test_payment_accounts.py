@@ -112,9 +112,13 @@ async def test_an_owner_connects_an_account_and_takes_cards(
     assert account["country"] == "PL"
     assert "requires more information" in account["problem"]
     await deliver_update(client, transactions, gateways, id_)
-    shown = (await client.get(PATH, headers=owner)).json()
-    assert (shown["charges_enabled"], shown["payouts_enabled"]) == (True, True)
-    assert (shown["requirements"], shown["problem"], shown["currency"]) == ([], None, "PLN")
+    state = (await client.get(PATH, headers=owner)).json()
+    assert (state["charges_enabled"], state["payouts_enabled"]) == (True, True)
+    assert (state["requirements"], state["problem"], state["currency"]) == (
+        [],
+        None,
+        "PLN",
+    )
     assert await events_of(database) == ["created", "connected", "updated"]
     paid = await charge(client, vouchers, order())
     assert paid["status"] == "succeeded"
@@ -170,9 +174,9 @@ async def test_an_interrupted_creation_is_continued_after_the_key_is_forgotten(
         " refresh_at = NULL, country = NULL RETURNING id"
     )
     await refresher.refresh_due()
-    shown = (await client.get(PATH, headers=owner)).json()
+    state = (await client.get(PATH, headers=owner)).json()
     [account] = await issuer.accounts()
-    assert (shown["status"], shown["gateway_account"]) == ("connected", account["id"])
+    assert (state["status"], state["gateway_account"]) == ("connected", account["id"])
 
 
 async def test_a_refused_country_can_be_corrected(
@@ -328,9 +332,9 @@ async def test_the_owner_learns_what_the_account_lacks(
     await onboarded(client, owner, issuer, outcome)
     await due_now(database)
     await refresher.refresh_due()
-    shown = (await client.get(PATH, headers=owner)).json()
-    assert (shown["charges_enabled"], shown["disabled_reason"]) == (False, reason)
-    assert sentence in shown["problem"]
+    state = (await client.get(PATH, headers=owner)).json()
+    assert (state["charges_enabled"], state["disabled_reason"]) == (False, reason)
+    assert sentence in state["problem"]
     failed = await charge(client, vouchers, order())
     assert failed["failure"]["code"] == "cards_not_available"
 
@@ -356,8 +360,8 @@ async def test_events_are_only_a_reason_to_look(
     assert (await client.get(PATH, headers=owner)).json()["status"] == "connected"
     await issuer.deauthorize(account)
     await deliver_update(client, transactions, gateways, account, gone, {"id": "ca_1"})
-    shown = (await client.get(PATH, headers=owner)).json()
-    assert (shown["status"], shown["charges_enabled"]) == ("disconnected", False)
+    state = (await client.get(PATH, headers=owner)).json()
+    assert (state["status"], state["charges_enabled"]) == ("disconnected", False)
     await deliver_update(client, transactions, gateways, account)
     assert await last_outcome(database) == "unchanged"
     assert (await events_of(database))[-1] == "disconnected"
@@ -376,9 +380,9 @@ async def test_a_wrong_key_disconnects_nothing(
     await issuer.deauthorize(account)
     await due_now(database)
     await refresher.refresh_due()
-    shown = (await client.get(PATH, headers=owner)).json()
-    assert (shown["status"], shown["charges_enabled"]) == ("connected", False)
-    assert "no access" in shown["problem"]
+    state = (await client.get(PATH, headers=owner)).json()
+    assert (state["status"], state["charges_enabled"]) == ("connected", False)
+    assert "no access" in state["problem"]
     refused = await client.post(PATH, json=BODY, headers=owner)
     assert (refused.status_code, refused.json()["code"]) == (409, "payment_account_gone")
     again = await client.post(PATH, json=BODY, headers=owner)

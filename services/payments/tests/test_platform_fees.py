@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from services.payments.gateways import AccountMode
 from services.payments.models import FeeRate
 from services.payments.service import webhooks
-from services.payments.tests.connections import connect
 from services.payments.tests.network import UnreliableNetwork, to_path
 from services.payments.tests.signals import (
     CLIENT,
@@ -36,14 +35,6 @@ RATE = {"percent": 2.5, "fixed_amount": 0.3, "fixed_currency": "USD"}
 @pytest.fixture
 def accounts() -> AccountMode:
     return AccountMode.ORGANIZATION
-
-
-@pytest.fixture
-async def account(database: Database, issuer: CardIssuer) -> str:
-    """The connected account of the organization."""
-    account = await issuer.account()
-    await connect(database, account)
-    return account
 
 
 @pytest.fixture
@@ -73,9 +64,9 @@ async def test_there_is_no_fee_until_an_administrator_sets_one(
     nothing = {"percent": 0, "fixed_amount": 0, "fixed_currency": None, "updated_at": None}
     assert (await client.get(FEE, headers=owner)).json() == nothing
     await set_rate(client, admin, **RATE)
-    shown = (await client.get(FEE, headers=owner)).json()
-    assert shown.pop("updated_at") is not None
-    assert shown == RATE
+    fee_read = (await client.get(FEE, headers=owner)).json()
+    assert fee_read.pop("updated_at") is not None
+    assert fee_read == RATE
     await set_rate(client, admin, **RATE)
     await set_rate(client, admin, percent=0)
     events = [e for e in await database.events() if e["type"].startswith("payments.platform_fee.")]

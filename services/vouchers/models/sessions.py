@@ -192,7 +192,7 @@ class Occupation(Base):
     """The time of a resource that a session blocks, with the resource's buffers.
 
     The database refuses two that overlap, unless one is not `enforced`. `int8range(x, x, '[]')`
-    stands for `=`: a GiST index compares plain numbers only with the extension btree_gist, which
+    means `=`: a GiST index compares plain numbers only with the extension btree_gist, which
     not every server has.
     """
 

@@ -142,7 +142,7 @@ async def page_of_resources(
 async def types_of_resources(
     session: AsyncSession, organization_id: int, resource_ids: Collection[int]
 ) -> Mapping[int, list[int]]:
-    """Return the voucher types that resources are limited to, by resource; none stands for all."""
+    """Return the voucher types that resources are limited to, by resource; none means all."""
     statement = (
         select(ResourceVoucherType.resource_id, ResourceVoucherType.voucher_type_id)
         .where(

@@ -178,7 +178,7 @@ async def page_of_classes(
 async def types_of_classes(
     session: AsyncSession, organization_id: int, class_ids: Collection[int]
 ) -> Mapping[int, list[int]]:
-    """Return the voucher types that pay for classes, by class; none stands for all of the size."""
+    """Return the voucher types that pay for classes, by class; none means all of the size."""
     statement = (
         select(ClassVoucherType.therapy_class_id, ClassVoucherType.voucher_type_id)
         .where(

@@ -87,7 +87,7 @@ class BookingSettingsUpdate(RequestBody):
 
 
 class BookingSettingsRead(BaseModel):
-    """How an organization takes bookings; version 0 stands for settings never changed."""
+    """How an organization takes bookings; version 0 means settings that were never changed."""
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -165,8 +165,8 @@ class Scene:
     async def saved_card(self) -> Ids:
         """One more card that the client stores with the organization."""
         body = saved_card_of(self.standing["organization_id"])
-        made = await self.cast.client.call("POST", "/api/payments/saved-cards", body, expect=201)
-        return {"card_id": made["id"]}
+        card = await self.cast.client.call("POST", "/api/payments/saved-cards", body, expect=201)
+        return {"card_id": card["id"]}
 
     async def _deliver(self, kind: str, content: dict[str, Any]) -> None:
         event = {
@@ -212,8 +212,8 @@ class Scene:
             "duration_minutes": 60,
             "therapist_id": self.cast.therapist.id,
         }
-        made = await self.cast.owner.call("POST", f"{self.here}/sessions", body, expect=201)
-        return {"class_session_id": made["id"]}
+        session = await self.cast.owner.call("POST", f"{self.here}/sessions", body, expect=201)
+        return {"class_session_id": session["id"]}
 
     async def bookable(self) -> Ids:
         """One more session, and a voucher of the client's that can book it."""
@@ -225,8 +225,8 @@ class Scene:
         ids = await self.bookable()
         path = f"/api/vouchers/{ids['voucher_id']}/reservations"
         body = {"session_id": ids["class_session_id"]}
-        made = await self.cast.client.call("POST", path, body, expect=201)
-        return {"reservation_id": made["id"], "class_session_id": made["session_id"]}
+        reservation = await self.cast.client.call("POST", path, body, expect=201)
+        return {"reservation_id": reservation["id"], "class_session_id": reservation["session_id"]}
 
     async def movable(self) -> Ids:
         """One more session that the client has booked, and another one in its place."""
@@ -236,8 +236,8 @@ class Scene:
     async def closure(self) -> Ids:
         """One more closure of the organization."""
         body = {"starts_local": "2040-01-01T00:00", "ends_local": "2040-01-02T00:00"}
-        made = await self.cast.owner.call("POST", f"{self.here}/closures", body, expect=201)
-        return {"closure_id": made["id"]}
+        closure = await self.cast.owner.call("POST", f"{self.here}/closures", body, expect=201)
+        return {"closure_id": closure["id"]}
 
     async def calendar(self) -> Ids:
         """A room, a class and a closure, once the therapist's resource exists."""
