@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClosureNotFound, ResourceNotFound
@@ -33,7 +33,12 @@ async def find_booking_settings(
 async def lock_booking_settings(
     session: AsyncSession, organization_id: int
 ) -> BookingSettings | None:
-    """Return an organization's booking settings, locked, or None."""
+    """Return an organization's booking settings, locked, or None.
+
+    No other transaction can change them, also if there are none yet.
+    """
+    key = func.hashtextextended(f"booking settings of {organization_id}", 3)
+    await session.execute(select(func.pg_advisory_xact_lock(key)))
     statement = select(BookingSettings).where(BookingSettings.organization_id == organization_id)
     return (await session.scalars(statement.with_for_update())).one_or_none()
 

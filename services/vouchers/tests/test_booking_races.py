@@ -149,7 +149,9 @@ async def test_therapists_and_rooms_in_any_order_do_not_block_each_other(
         return await practice.client.post(f"{HOME}/sessions", json=body, headers=owner)
 
     answers = await _race((practice, second), RACERS, create)
-    assert set(_outcomes(answers)) == {"won", "slot_taken", "room_taken"}
+    outcomes = set(_outcomes(answers))
+    # Whether a room is taken while its therapist is still free depends on who is first.
+    assert {"won"} < outcomes <= {"won", "slot_taken", "room_taken"}
     overlaps = await database.rows(
         "SELECT * FROM occupations a JOIN occupations b ON a.resource_id = b.resource_id"
         " AND a.session_id < b.session_id AND a.blocked && b.blocked"
@@ -281,3 +283,23 @@ async def test_a_repeated_request_books_once(practice: Practice, second: Practic
     ids = {answer.json().get("id") for answer in answers if answer.status_code == 201}
     assert len(ids) == 1
     await practice.require_sums()
+
+
+async def test_the_first_changes_of_booking_settings_wait_for_each_other(
+    practice: Practice, second: Practice, database: Database
+) -> None:
+    """There is no row yet that they could lock."""
+    await practice.add_therapist()
+    names = ("clients_book", "therapists_edit_hours", "feed_names")
+
+    async def request(p: Practice, n: int) -> httpx.Response:
+        body = {names[n % 3]: n % 2 == 0}
+        return await p.client.put(
+            f"{HOME}/booking-settings", json=body, headers=practice.people.owner
+        )
+
+    for _ in range(10):
+        answers = await _race((practice, second), 12, request)
+        assert _outcomes(answers) == {"won": 12}
+        rows = await database.rows("DELETE FROM booking_settings RETURNING version")
+        assert len(rows) == 1
