@@ -1,6 +1,13 @@
 """Who may do what: pure functions of the actor and of what the action is about."""
 
-from services.vouchers.models import ClassSession, Resource, Voucher, VoucherStatus
+from services.vouchers.models import (
+    ClassSession,
+    HeldFor,
+    Reservation,
+    Resource,
+    Voucher,
+    VoucherStatus,
+)
 from shared.actors import OWNER, Actor
 
 CLIENT = "client"
@@ -82,6 +89,14 @@ def can_mark(actor: Actor, session: ClassSession) -> bool:
     """The session's therapist and managers of bookings mark who took part."""
     own = session.therapist_id == actor.user_id and is_therapist(actor, session.organization_id)
     return own or can_manage_bookings(actor, session.organization_id)
+
+
+def can_confirm(actor: Actor, reservation: Reservation) -> bool:
+    """Managers of bookings approve. What is held for a client, the client confirms as well, or
+    whoever holds it for the client."""
+    may_decide = actor.user_id in (reservation.client_id, reservation.booked_by)
+    own = may_decide and reservation.held_for != HeldFor.APPROVAL
+    return own or can_manage_bookings(actor, reservation.organization_id)
 
 
 def can_redeem(actor: Actor, organization_id: int) -> bool:

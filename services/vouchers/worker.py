@@ -9,6 +9,7 @@ from services.vouchers.events import CATALOGUE, LISTENERS
 from services.vouchers.handlers import FALLBACKS, QUEUES
 from services.vouchers.service import (
     expiry,
+    holds,
     occupations,
     payments_client,
     refund_quotes,
@@ -33,6 +34,7 @@ PACKAGE = "services.vouchers"
 
 EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
+LAPSE_EVERY = 15.0
 DELETE_EVERY = 3600.0
 BOOTSTRAP_EVERY = 10.0
 
@@ -107,7 +109,11 @@ def timers_of(
     async def add_therapists() -> None:
         await add_missing_therapists(transactions)
 
+    async def lapse_holds() -> None:
+        await holds.lapse_holds(transactions)
+
     return [
+        Timer("lapse_holds", LAPSE_EVERY, lapse_holds),
         Timer("add_therapists", CANCEL_EVERY, add_therapists),
         Timer("delete_occupations", DELETE_EVERY, delete_occupations),
         Timer("expire_run_out", EXPIRE_EVERY, expire),

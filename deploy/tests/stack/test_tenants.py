@@ -113,6 +113,7 @@ anon client neighb therap staff  with owner stranger admin  /api/reservations
  401    200    200    200   200     -   200      200   200  GET    /my
  401    200    404    200   404   200   200      404   200  GET    /{reservation_id}  manage_bookings
  401    200    404    200   404   200   200      404   200  GET    /{reservation_id}/cancellation  manage_bookings
+ 401    200    404    403   404   200   200      404   200  POST   /{reservation_id}/confirm  manage_bookings
  401    200    404    200   404   200   200      404   200  POST   /{reservation_id}/cancel  manage_bookings
  401    200    404    200   404   200   200      404   200  POST   /{reservation_id}/reschedule  manage_bookings
  401    403    404    409   404   409   409      404   409  POST   /{reservation_id}/attend  manage_bookings

@@ -7,6 +7,7 @@ from fastapi import Query
 from services.vouchers.endpoints.dependencies import DaysDep
 from services.vouchers.errors import (
     BOOKING_REFUSALS,
+    HoldLapsed,
     LateCancellation,
     NoticePassed,
     NotStarted,
@@ -15,6 +16,7 @@ from services.vouchers.errors import (
     ReservationSettled,
     SessionNotFound,
     StartOffGrid,
+    TooManyHolds,
     VoucherNotFound,
     VoucherTypeNotFound,
 )
@@ -33,7 +35,7 @@ from services.vouchers.schemas.reservations import (
     SlotDay,
 )
 from services.vouchers.schemas.sessions import Attendance
-from services.vouchers.service import attendance, booking, slots
+from services.vouchers.service import attendance, booking, holds, slots
 from services.vouchers.service import reservations as service
 from services.vouchers.service.reservations import ReservationFilters
 from shared.auth import ActorDep
@@ -126,7 +128,7 @@ async def check_eligibility(
 @of_vouchers.post(
     "/reservations",
     status_code=201,
-    responses=responses(SessionNotFound, StartOffGrid, *BOOKING_REFUSALS),
+    responses=responses(SessionNotFound, StartOffGrid, TooManyHolds, *BOOKING_REFUSALS),
 )
 async def book_session(
     voucher_id: Id,
@@ -135,7 +137,8 @@ async def book_session(
     actor: ActorDep,
     response: TaggedResponse,
 ) -> ReservationResult:
-    """Book a session. A refusal lists every reason, and the next free times."""
+    """Book a session, or hold it until it is confirmed. A refusal lists every reason, and the next
+    free times."""
     return _tagged(response, await service.book(session, actor, voucher_id, body))
 
 
@@ -179,6 +182,20 @@ async def show_cancellation(
 
 
 @reservations.post(
+    "/{reservation_id}/confirm",
+    responses=responses(
+        Forbidden, ReservationNotFound, ReservationSettled, HoldLapsed, *BOOKING_REFUSALS
+    ),
+)
+async def confirm_reservation(
+    reservation_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
+) -> ReservationResult:
+    """Confirm a held reservation. The client confirms a time that is held and an offered seat;
+    users with the permission manage_bookings approve a request. Who declines cancels it."""
+    return _tagged(response, await holds.confirm(session, actor, reservation_id))
+
+
+@reservations.post(
     "/{reservation_id}/cancel",
     responses=responses(ReservationNotFound, ReservationSettled, LateCancellation),
 )
@@ -201,6 +218,7 @@ async def cancel_reservation(
         ReservationNotFound,
         SessionNotFound,
         ReservationSettled,
+        HoldLapsed,
         NoticePassed,
         StartOffGrid,
         *BOOKING_REFUSALS,

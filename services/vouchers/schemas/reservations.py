@@ -47,8 +47,12 @@ class SessionChoice(RequestBody):
 
 
 class ReservationCreate(SessionChoice):
-    """A session to book. Managers of bookings may override reasons, and state why."""
+    """A session to book. Managers of bookings may override reasons, and state why.
 
+    With `hold` the time is held for the minutes of the booking policy, until it is confirmed.
+    """
+
+    hold: bool = False
     override: Annotated[list[Override], Field(max_length=9)] = Field(default_factory=list)
     override_reason: Name | None = Field(default=None, validate_default=True)
 

@@ -7,7 +7,6 @@ read after them.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,11 +16,11 @@ from services.vouchers.errors import (
     AlreadyReserved,
     SessionNotFound,
     StartOffGrid,
+    TooManyHolds,
 )
-from services.vouchers.models import ClassSession, HeldFor, Reservation, Resource, Voucher
+from services.vouchers.models import ClassSession, Reservation, Resource, Voucher
 from services.vouchers.scheduling.eligibility import reasons_against, remaining
-from services.vouchers.scheduling.periods import period_of
-from services.vouchers.scheduling.reasons import BookingReason, ReasonCode
+from services.vouchers.scheduling.reasons import BookingReason
 from services.vouchers.scheduling.snapshots import RequestedSession, ReservationStatus
 from services.vouchers.scheduling.wallclock import instant_of, is_on_grid
 from services.vouchers.schemas.reservations import (
@@ -41,12 +40,22 @@ from services.vouchers.service.booking_frame import (
 )
 from services.vouchers.service.locked_sessions import balance_of
 from services.vouchers.service.occupations import Placement, new_session, occupy
+from services.vouchers.service.reservation_rows import (
+    accepted_state,
+    checkout_state,
+    moved_hold,
+    new_reservation,
+    rule_columns,
+)
 from services.vouchers.service.slots import next_slots
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.errors import Conflict, Forbidden
 from shared.failpoints import failpoint
 from shared.tenancy import Tenant, limit_to
+
+MOST_HOLDS = 3
+"""How many times a client may hold at once in an organization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,9 @@ async def book(
 ) -> tuple[Reservation, ClassSession, Voucher]:
     """Book a session: one seat, the time of a therapist, and an earmark on the voucher.
 
-    Raises VoucherNotFound, Forbidden, SessionNotFound, StartOffGrid, and the Conflict of the first
-    reason against it, with all reasons and the next free times.
+    With `hold` the time is held until the client confirms it. Raises VoucherNotFound, Forbidden,
+    SessionNotFound, StartOffGrid, TooManyHolds, and the Conflict of the first reason against it,
+    with all reasons and the next free times.
     """
     voucher = await _get_voucher(session, actor, voucher_id)
     if body.override:
@@ -95,8 +105,10 @@ async def book(
     require_own_session(actor, voucher, target)
     failpoint("reservation.locked")
     overridden = await require_bookable(session, frame, target, body.override, body.therapist_id)
+    if body.hold:
+        await _require_few_holds(session, frame, voucher)
     row = target.row or await _make_session(session, frame, target)
-    reservation = _new_reservation(actor, voucher, frame, row, overridden, body.override_reason)
+    reservation = _new_reservation(actor, voucher, frame, row, overridden, body)
     row.seats_taken += 1
     voucher.booked_sessions += 1
     session.add(reservation)
@@ -303,44 +315,34 @@ async def _make_session(session: AsyncSession, frame: BookingFrame, target: Targ
     return row
 
 
+async def _require_few_holds(session: AsyncSession, frame: BookingFrame, voucher: Voucher) -> None:
+    """Raise TooManyHolds if the client holds as many times as a client may."""
+    if await queries.count_checkout_holds(session, voucher, frame.now) >= MOST_HOLDS:
+        raise TooManyHolds
+
+
 def _new_reservation(
     actor: Actor,
     voucher: Voucher,
     frame: BookingFrame,
     row: ClassSession,
     overridden: Collection[str],
-    override_reason: str | None,
+    body: ReservationCreate,
 ) -> Reservation:
-    """Return the reservation of a session: booked, or held until the organization approves it."""
-    is_staff = actor.user_id != voucher.client_id
-    needs_approval = frame.policy.approval and not is_staff
-    return Reservation(
-        organization_id=voucher.organization_id,
-        client_id=voucher.client_id,
-        voucher_id=voucher.id,
-        session_id=row.id,
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        status=ReservationStatus.HELD if needs_approval else ReservationStatus.BOOKED,
-        held_for=HeldFor.APPROVAL if needs_approval else None,
-        held_until=row.starts_at if needs_approval else None,
+    """Return the reservation of a session: booked, or held until it is confirmed or approved."""
+    if body.hold:
+        state = checkout_state(frame, row.starts_at)
+    else:
+        by_client = actor.user_id == voucher.client_id
+        state = accepted_state(frame, row.starts_at, by_client=by_client)
+    return new_reservation(
+        voucher,
+        row,
+        state,
         booked_by=actor.user_id,
-        override_reason=override_reason if overridden else None,
+        override_reason=body.override_reason if overridden else None,
         **rule_columns(voucher, frame, row.starts_at, overridden),
     )
-
-
-def rule_columns(
-    voucher: Voucher, frame: BookingFrame, starts_at: datetime, overridden: Collection[str]
-) -> dict[str, Any]:
-    """Return the columns by which the database enforces the rules that were not overridden."""
-    day = starts_at.astimezone(frame.zone).date()
-    period = period_of(voucher.frequency, day, voucher.valid_from)
-    return {
-        "overrides": list(overridden),
-        "period": None if ReasonCode.FREQUENCY_REACHED in overridden else period,
-        "may_overlap": ReasonCode.CLIENT_BUSY in overridden,
-    }
 
 
 async def lock_move(
@@ -377,10 +379,9 @@ async def move(
         await queries.delete_occupations(session, old.id)
     row = target.row or await _make_session(session, frame, target)
     row.seats_taken += 1
+    reservation.held_until = moved_hold(reservation, row.starts_at)
     reservation.session_id = row.id
     reservation.starts_at, reservation.ends_at = row.starts_at, row.ends_at
-    if reservation.held_for == HeldFor.APPROVAL:
-        reservation.held_until = row.starts_at
     for name, value in rule_columns(voucher, frame, row.starts_at, ()).items():
         setattr(reservation, name, value)
     await flush_booking(session)

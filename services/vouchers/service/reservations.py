@@ -8,12 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
+    HoldLapsed,
     LateCancellation,
     NoticePassed,
     ReservationNotFound,
     ReservationSettled,
 )
-from services.vouchers.models import ClassSession, Reservation
+from services.vouchers.models import ClassSession, HeldFor, Reservation
 from services.vouchers.scheduling.snapshots import OPEN_STATUSES, ReservationStatus
 from services.vouchers.schemas.booking_policy import BookingPolicy, Penalty
 from services.vouchers.schemas.reservations import (
@@ -30,6 +31,7 @@ from services.vouchers.service.booking_frame import frame_of
 from services.vouchers.service.booking_settings import policy_of, settings_of
 from services.vouchers.service.charges import Place, charge_of, settle
 from services.vouchers.service.locked_sessions import balance_of, end_session, release
+from services.vouchers.service.reservation_rows import DECLINED
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.db import now
@@ -52,7 +54,7 @@ async def get_reservation(
     session: AsyncSession, actor: Actor, reservation_id: int
 ) -> ReservationResult:
     """Return a reservation. Raises ReservationNotFound."""
-    return await result_of(session, await _get_place(session, actor, reservation_id))
+    return await result_of(session, await get_visible_place(session, actor, reservation_id))
 
 
 async def list_own(
@@ -128,7 +130,7 @@ async def list_of_organization(
     return [read_reservation(place, row, name) for place, row, name in rows]
 
 
-async def _get_place(session: AsyncSession, actor: Actor, reservation_id: int) -> Place:
+async def get_visible_place(session: AsyncSession, actor: Actor, reservation_id: int) -> Place:
     """Return a reservation that the actor may see, and see the rows of its organization.
 
     Raises ReservationNotFound.
@@ -139,9 +141,15 @@ async def _get_place(session: AsyncSession, actor: Actor, reservation_id: int) -
     if not is_own and not policies.can_see_organization(actor, organization_id):
         raise ReservationNotFound
     await limit_to(session, Tenant(organization_id, actor.user_id))
-    row = await queries.get_session(session, reservation.session_id)
-    if not is_own and not policies.can_mark(actor, row):
+    place = await place_of(session, reservation)
+    if not is_own and not policies.can_mark(actor, place.session):
         raise ReservationNotFound
+    return place
+
+
+async def place_of(session: AsyncSession, reservation: Reservation) -> Place:
+    """Return a reservation with its session and its voucher."""
+    row = await queries.get_session(session, reservation.session_id)
     voucher = None
     if reservation.voucher_id is not None:
         voucher = await queries.get_voucher(session, reservation.voucher_id)
@@ -155,7 +163,7 @@ async def get_markable(
 
     Raises ReservationNotFound or Forbidden.
     """
-    place = await _get_place(session, actor, reservation_id)
+    place = await get_visible_place(session, actor, reservation_id)
     if session_id is not None and place.session.id != session_id:
         raise ReservationNotFound
     if not policies.can_mark(actor, place.session):
@@ -180,7 +188,7 @@ async def price_of_cancellation(
     session: AsyncSession, actor: Actor, reservation_id: int
 ) -> CancellationPrice:
     """Return what a cancellation would cost now. Raises ReservationNotFound, ReservationSettled."""
-    place = await _get_place(session, actor, reservation_id)
+    place = await get_visible_place(session, actor, reservation_id)
     return await _price(session, actor, place)
 
 
@@ -192,7 +200,7 @@ async def cancel(
     Raises ReservationNotFound, ReservationSettled, and LateCancellation for a client who has not
     accepted the charge.
     """
-    place = await lock_place(session, await _get_place(session, actor, reservation_id))
+    place = await lock_place(session, await get_visible_place(session, actor, reservation_id))
     price = await _price(session, actor, place)
     failpoint("cancellation.locked")
     reservation, row, voucher = place.reservation, place.session, place.voucher
@@ -205,11 +213,21 @@ async def cancel(
         reservation.reason = body.reason
         await settle(session, place, ReservationStatus.LATE_CANCELLED, price.charges, actor.user_id)
     else:
-        release(session, reservation, voucher, row, reason=body.reason)
+        reason = body.reason or _refusal_in(actor, reservation)
+        release(session, reservation, voucher, row, reason=reason)
     await leave(session, row)
     await flush_booking(session)
     failpoint("cancellation.written")
     return await result_of(session, place)
+
+
+def _refusal_in(actor: Actor, reservation: Reservation) -> str | None:
+    """Return why a held reservation is cancelled: the organization declines the request of a
+    client, or the client the offer of a seat."""
+    is_client = reservation.client_id == actor.user_id
+    declines_request = reservation.held_for == HeldFor.APPROVAL and not is_client
+    declines_offer = reservation.held_for == HeldFor.OFFER and is_client
+    return DECLINED if declines_request or declines_offer else None
 
 
 async def leave(session: AsyncSession, row: ClassSession) -> None:
@@ -255,10 +273,11 @@ async def reschedule(
 ) -> ReservationResult:
     """Move a reservation to another session: the same row and earmark, in one transaction.
 
-    Raises ReservationNotFound, ReservationSettled, SessionNotFound, StartOffGrid, NoticePassed for
-    a client after the time of notice, and the Conflict of the first reason against the new session.
+    Raises ReservationNotFound, ReservationSettled, HoldLapsed, SessionNotFound, StartOffGrid,
+    NoticePassed for a client after the time of notice, and the Conflict of the first reason against
+    the new session.
     """
-    place = await _get_place(session, actor, reservation_id)
+    place = await get_visible_place(session, actor, reservation_id)
     if place.voucher is None or place.reservation.status not in OPEN_STATUSES:
         raise ReservationSettled
     voucher = await queries.lock_voucher(session, place.voucher.id)
@@ -266,6 +285,7 @@ async def reschedule(
     await session.refresh(reservation)
     if reservation.status not in OPEN_STATUSES:
         raise ReservationSettled
+    require_not_lapsed(reservation)
     frame = await frame_of(session, voucher, moved=reservation)
     booking.require_allowed(actor, voucher, frame, body)
     is_client = reservation.client_id == actor.user_id
@@ -279,6 +299,12 @@ async def reschedule(
     record(session, "RESCHEDULE", reservation, **balance_of(reservation, voucher))
     await flush_booking(session)
     return await result_of(session, Place(reservation, row, voucher))
+
+
+def require_not_lapsed(reservation: Reservation) -> None:
+    """Raise HoldLapsed for a reservation that is held until a time that is over."""
+    if reservation.held_until is not None and reservation.held_until <= now():
+        raise HoldLapsed
 
 
 async def result_of(session: AsyncSession, place: Place) -> ReservationResult:

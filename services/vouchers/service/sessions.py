@@ -44,6 +44,7 @@ from services.vouchers.service.occupations import (
     require_usable,
     resources_wanted,
 )
+from services.vouchers.service.reservation_rows import moved_hold
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.db import now
@@ -317,6 +318,7 @@ async def _move_reservations(
     periods = await queries.periods_taken(session, organization_id, vouchers.keys())
     day = placement.starts_at.astimezone(placement.zone).date()
     for reservation in party.reservations:
+        reservation.held_until = moved_hold(reservation, placement.starts_at)
         reservation.starts_at, reservation.ends_at = placement.starts_at, placement.ends_at
         voucher = vouchers.get(reservation.voucher_id or 0)
         if voucher is not None and reservation.period is not None:

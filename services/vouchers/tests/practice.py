@@ -110,6 +110,20 @@ class Practice:
         result: dict[str, Any] = answer.json()
         return result
 
+    async def act(
+        self,
+        reservation: dict[str, Any],
+        action: str,
+        headers: Headers | None = None,
+        body: Any = None,
+    ) -> httpx.Response:
+        """Send an action of a reservation, such as cancel, and return the answer."""
+        return await self.client.post(
+            f"/api/reservations/{reservation['id']}/{action}",
+            json=body,
+            headers=headers or self.people.client,
+        )
+
     async def session(self, **plan: Any) -> dict[str, Any]:
         """Create a single session; return it."""
         plan = {

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from services.vouchers.app import create_app
+from services.vouchers.service.holds import lapse_holds
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports
 from services.vouchers.tests.people import People
@@ -22,6 +24,7 @@ from services.vouchers.tests.practice import (
     send,
 )
 from shared.testing import Database, client_of
+from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
@@ -280,4 +283,49 @@ async def test_a_repeated_request_books_once(practice: Practice, second: Practic
     answers = await _race((practice, second), 10, request)
     ids = {answer.json().get("id") for answer in answers if answer.status_code == 201}
     assert len(ids) == 1
+    await practice.require_sums()
+
+
+async def test_a_client_who_holds_everywhere_holds_three_times(
+    practice: Practice, second: Practice
+) -> None:
+    await practice.add_therapist()
+    kind = await practice.type()
+    vouchers = [await practice.voucher_of(practice.people.client, kind["id"]) for _ in range(8)]
+
+    async def request(p: Practice, n: int) -> httpx.Response:
+        return await p.book(vouchers[n]["id"], starts_at=at(2 + n), hold=True)
+
+    answers = await _race((practice, second), 8, request)
+    assert _outcomes(answers) == {"won": 3, "too_many_holds": 5}
+    await practice.require_sums()
+
+
+async def test_a_hold_lapses_or_is_confirmed(
+    practice: Practice, second: Practice, transactions: Transactions
+) -> None:
+    await practice.add_therapist()
+    voucher = await practice.voucher()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for days in range(2, 8):
+        held = await practice.booked(voucher["id"], starts_at=at(days), hold=True)
+        lapsed, confirmed = await asyncio.gather(
+            lapse_holds(transactions, later), second.act(held, "confirm")
+        )
+        assert _outcomes([confirmed]) == {("hold_lapsed" if lapsed else "won"): 1}
+        await practice.require_sums()
+
+
+async def test_a_repeated_request_holds_once(practice: Practice, second: Practice) -> None:
+    await practice.add_therapist()
+    voucher = await practice.voucher()
+    headers = {**practice.people.client, "Idempotency-Key": "hold-once-please"}
+
+    async def request(p: Practice, _n: int) -> httpx.Response:
+        return await p.book(voucher["id"], headers, starts_at=at(3), hold=True)
+
+    answers = await _race((practice, second), 50, request)
+    ids = {answer.json().get("id") for answer in answers if answer.status_code == 201}
+    assert len(ids) == 1
+    assert _outcomes(answers).keys() <= {"won", "request_in_progress"}
     await practice.require_sums()

@@ -249,6 +249,7 @@ RECIPES: dict[str, Recipe] = {
     f"GET {_VOUCHER}/slot-days": Recipe(query=_days),
     f"POST {_VOUCHER}/eligibility": Recipe(_of_session),
     f"POST {_VOUCHER}/reservations": Recipe(_of_session, lambda scene, _: scene.bookable()),
+    f"POST {_RESERVATION}/confirm": Recipe(consumes=lambda scene, _: scene.held()),
     f"POST {_RESERVATION}/cancel": Recipe(_constant(), lambda scene, _: scene.reservation()),
     f"POST {_RESERVATION}/reschedule": Recipe(
         _to_another_session, lambda scene, _: scene.movable()

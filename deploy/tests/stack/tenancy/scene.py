@@ -213,6 +213,21 @@ class Scene:
         made = await self.cast.client.call("POST", path, body, expect=201)
         return {"reservation_id": made["id"], "class_session_id": made["session_id"]}
 
+    async def held(self) -> Ids:
+        """One more session that is held for the client, who may hold only three at once."""
+        ids = await self.bookable()
+        path = f"/api/vouchers/{ids['voucher_id']}/reservations"
+        body = {"session_id": ids["class_session_id"], "hold": True}
+        answers: list[httpx.Response] = []
+
+        async def is_held() -> bool:
+            answers.append(await self.cast.client.send("POST", path, json=body))
+            return answers[-1].is_success
+
+        await until(is_held)
+        held = answers[-1].json()
+        return {"reservation_id": held["id"], "class_session_id": held["session_id"]}
+
     async def movable(self) -> Ids:
         """One more session that the client has booked, and another one in its place."""
         ids = await self.reservation()
