@@ -235,6 +235,10 @@ class TooManyHolds(Conflict):
     """The client holds three times already. Confirm or cancel one of them first."""
 
 
+class WaitlistClosed(Conflict):
+    """The session is full and has no waiting list. Choose another one."""
+
+
 class LateCancellation(Conflict):
     """The session can no longer be cancelled for free. Accept the charge, or keep the session."""
 

@@ -14,6 +14,7 @@ from services.vouchers.service import (
     payments_client,
     refund_quotes,
     unpaid_vouchers,
+    waitlist,
 )
 from services.vouchers.service.default_types import complete_missed_creation
 from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
@@ -34,7 +35,7 @@ PACKAGE = "services.vouchers"
 
 EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
-LAPSE_EVERY = 15.0
+SEATS_EVERY = 15.0
 DELETE_EVERY = 3600.0
 BOOTSTRAP_EVERY = 10.0
 
@@ -112,8 +113,12 @@ def timers_of(
     async def lapse_holds() -> None:
         await holds.lapse_holds(transactions)
 
+    async def give_free_seats() -> None:
+        await waitlist.give_free_seats(transactions)
+
     return [
-        Timer("lapse_holds", LAPSE_EVERY, lapse_holds),
+        Timer("lapse_holds", SEATS_EVERY, lapse_holds),
+        Timer("give_free_seats", SEATS_EVERY, give_free_seats),
         Timer("add_therapists", CANCEL_EVERY, add_therapists),
         Timer("delete_occupations", DELETE_EVERY, delete_occupations),
         Timer("expire_run_out", EXPIRE_EVERY, expire),

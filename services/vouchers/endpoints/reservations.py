@@ -19,6 +19,7 @@ from services.vouchers.errors import (
     TooManyHolds,
     VoucherNotFound,
     VoucherTypeNotFound,
+    WaitlistClosed,
 )
 from services.vouchers.scheduling.snapshots import ReservationStatus
 from services.vouchers.schemas.reservations import (
@@ -128,7 +129,9 @@ async def check_eligibility(
 @of_vouchers.post(
     "/reservations",
     status_code=201,
-    responses=responses(SessionNotFound, StartOffGrid, TooManyHolds, *BOOKING_REFUSALS),
+    responses=responses(
+        SessionNotFound, StartOffGrid, TooManyHolds, WaitlistClosed, *BOOKING_REFUSALS
+    ),
 )
 async def book_session(
     voucher_id: Id,
@@ -137,8 +140,8 @@ async def book_session(
     actor: ActorDep,
     response: TaggedResponse,
 ) -> ReservationResult:
-    """Book a session, or hold it until it is confirmed. A refusal lists every reason, and the next
-    free times."""
+    """Book a session, hold it until it is confirmed, or wait for a seat. A refusal lists every
+    reason, and the next free times."""
     return _tagged(response, await service.book(session, actor, voucher_id, body))
 
 

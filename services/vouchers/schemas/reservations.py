@@ -49,12 +49,23 @@ class SessionChoice(RequestBody):
 class ReservationCreate(SessionChoice):
     """A session to book. Managers of bookings may override reasons, and state why.
 
-    With `hold` the time is held for the minutes of the booking policy, until it is confirmed.
+    With `hold` the time is held for the minutes of the booking policy, until it is confirmed. With
+    `waitlist` the client waits for a seat, if the session is full and nothing else is against it.
     """
 
     hold: bool = False
+    waitlist: bool = False
     override: Annotated[list[Override], Field(max_length=9)] = Field(default_factory=list)
     override_reason: Name | None = Field(default=None, validate_default=True)
+
+    @field_validator("waitlist")
+    @classmethod
+    def _of_a_session(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("hold"):
+            raise PydanticCustomError("waitlist_or_hold", "cannot be sent together with hold")
+        if value and info.data.get("starts_at") is not None:
+            raise PydanticCustomError("waitlist_of_session", "is for a session_id only")
+        return value
 
     @field_validator("override_reason")
     @classmethod
@@ -126,8 +137,12 @@ class ReservationRead(BaseModel):
 
 
 class ReservationResult(ReservationRead):
-    """A reservation, until when it can be cancelled for free, and the balance of its voucher."""
+    """A reservation, until when it can be cancelled for free, and the balance of its voucher.
 
+    `waiting_position` is its place in the waiting list; the first one is 1.
+    """
+
+    waiting_position: int | None
     free_until: datetime | None
     bookable_sessions: int | None
     booked_sessions: int | None

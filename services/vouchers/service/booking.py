@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     BOOKING_REFUSALS,
-    AlreadyReserved,
     SessionNotFound,
     StartOffGrid,
     TooManyHolds,
@@ -41,13 +40,15 @@ from services.vouchers.service.booking_frame import (
 from services.vouchers.service.locked_sessions import balance_of
 from services.vouchers.service.occupations import Placement, new_session, occupy
 from services.vouchers.service.reservation_rows import (
+    WAITLISTED,
+    ReservationState,
     accepted_state,
     checkout_state,
-    moved_hold,
     new_reservation,
     rule_columns,
 )
 from services.vouchers.service.slots import next_slots
+from services.vouchers.service.waitlist import overrides_to_wait
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.errors import Conflict, Forbidden
@@ -56,6 +57,12 @@ from shared.tenancy import Tenant, limit_to
 
 MOST_HOLDS = 3
 """How many times a client may hold at once in an organization."""
+
+_ACTIONS = {
+    ReservationStatus.WAITLISTED: "WAIT",
+    ReservationStatus.HELD: "HOLD",
+    ReservationStatus.BOOKED: "BOOK",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +98,9 @@ async def book(
 ) -> tuple[Reservation, ClassSession, Voucher]:
     """Book a session: one seat, the time of a therapist, and an earmark on the voucher.
 
-    With `hold` the time is held until the client confirms it. Raises VoucherNotFound, Forbidden,
-    SessionNotFound, StartOffGrid, TooManyHolds, and the Conflict of the first reason against it,
+    With `hold` the time is held until the client confirms it; with `waitlist` the client waits for
+    a seat of a session that is full. Raises VoucherNotFound, Forbidden, SessionNotFound,
+    StartOffGrid, TooManyHolds, WaitlistClosed, and the Conflict of the first reason against it,
     with all reasons and the next free times.
     """
     voucher = await _get_voucher(session, actor, voucher_id)
@@ -100,23 +108,48 @@ async def book(
         actor.require(policies.MANAGE_BOOKINGS, voucher.organization_id)
     voucher = await queries.lock_voucher(session, voucher.id)
     frame = await frame_of(session, voucher)
+    reservation, row = await reserve(session, actor, voucher, frame, body)
+    return reservation, row, voucher
+
+
+async def reserve(
+    session: AsyncSession,
+    actor: Actor,
+    voucher: Voucher,
+    frame: BookingFrame,
+    body: ReservationCreate,
+) -> tuple[Reservation, ClassSession]:
+    """Reserve a session with a locked voucher, or a place in its waiting list. Raises as `book`."""
     require_allowed(actor, voucher, frame, body)
     target = await find_target(session, frame, body, locked=True)
     require_own_session(actor, voucher, target)
     failpoint("reservation.locked")
-    overridden = await require_bookable(session, frame, target, body.override, body.therapist_id)
-    if body.hold:
-        await _require_few_holds(session, frame, voucher)
-    row = target.row or await _make_session(session, frame, target)
-    reservation = _new_reservation(actor, voucher, frame, row, overridden, body)
-    row.seats_taken += 1
-    voucher.booked_sessions += 1
+    overridden = None
+    state = WAITLISTED
+    if body.waitlist:
+        overridden = overrides_to_wait(frame, target.requested, target.row, body.override)
+    if overridden is None:
+        overridden = await require_bookable(
+            session, frame, target, body.override, body.therapist_id
+        )
+        state = await _first_state(session, actor, voucher, frame, target, hold=body.hold)
+    row = target.row or await make_session(session, frame, target)
+    reservation = new_reservation(
+        voucher,
+        row,
+        state,
+        booked_by=actor.user_id,
+        override_reason=body.override_reason if overridden else None,
+        **rule_columns(voucher, frame, row.starts_at, overridden),
+    )
+    if state != WAITLISTED:
+        row.seats_taken += 1
+        voucher.booked_sessions += 1
     session.add(reservation)
-    action = "HOLD" if reservation.status == ReservationStatus.HELD else "BOOK"
-    record(session, action, reservation, **balance_of(reservation, voucher))
+    record(session, _ACTIONS[state.status], reservation, **balance_of(reservation, voucher))
     await flush_booking(session)
     failpoint("reservation.written")
-    return reservation, row, voucher
+    return reservation, row
 
 
 async def _get_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
@@ -302,7 +335,7 @@ def _read(reason: BookingReason) -> ReasonRead:
     )
 
 
-async def _make_session(session: AsyncSession, frame: BookingFrame, target: Target) -> ClassSession:
+async def make_session(session: AsyncSession, frame: BookingFrame, target: Target) -> ClassSession:
     """Make the session on demand that a client books, and block its therapist's time."""
     assert target.therapist is not None
     wish = target.requested
@@ -315,74 +348,22 @@ async def _make_session(session: AsyncSession, frame: BookingFrame, target: Targ
     return row
 
 
-async def _require_few_holds(session: AsyncSession, frame: BookingFrame, voucher: Voucher) -> None:
-    """Raise TooManyHolds if the client holds as many times as a client may."""
-    if await queries.count_checkout_holds(session, voucher, frame.now) >= MOST_HOLDS:
-        raise TooManyHolds
-
-
-def _new_reservation(
+async def _first_state(
+    session: AsyncSession,
     actor: Actor,
     voucher: Voucher,
     frame: BookingFrame,
-    row: ClassSession,
-    overridden: Collection[str],
-    body: ReservationCreate,
-) -> Reservation:
-    """Return the reservation of a session: booked, or held until it is confirmed or approved."""
-    if body.hold:
-        state = checkout_state(frame, row.starts_at)
-    else:
-        by_client = actor.user_id == voucher.client_id
-        state = accepted_state(frame, row.starts_at, by_client=by_client)
-    return new_reservation(
-        voucher,
-        row,
-        state,
-        booked_by=actor.user_id,
-        override_reason=body.override_reason if overridden else None,
-        **rule_columns(voucher, frame, row.starts_at, overridden),
-    )
-
-
-async def lock_move(
-    session: AsyncSession, frame: BookingFrame, choice: SessionChoice, reservation: Reservation
-) -> tuple[Target, ClassSession]:
-    """Return where a reservation is to be moved and its present session, both locked.
-
-    Raises SessionNotFound, and AlreadyReserved for the session that the reservation is for.
-    """
-    if choice.session_id is not None:
-        if choice.session_id == reservation.session_id:
-            raise AlreadyReserved
-        # In the order of their ids, before the target is read.
-        await queries.lock_sessions(session, [choice.session_id, reservation.session_id])
-    old = await queries.get_session(session, reservation.session_id)
-    # The time of a session on demand becomes free by the move.
-    without = old.id if old.on_demand else None
-    target = await find_target(session, frame, choice, locked=True, without_session_id=without)
-    rows = await queries.lock_sessions(session, [old.id])
-    return target, rows[old.id]
-
-
-async def move(
-    session: AsyncSession,
-    frame: BookingFrame,
-    reservation: Reservation,
-    voucher: Voucher,
     target: Target,
-    old: ClassSession,
-) -> ClassSession:
-    """Move a reservation to a session that was judged, and return that session."""
-    old.seats_taken -= 1
-    if old.on_demand and old.seats_taken == 0:
-        await queries.delete_occupations(session, old.id)
-    row = target.row or await _make_session(session, frame, target)
-    row.seats_taken += 1
-    reservation.held_until = moved_hold(reservation, row.starts_at)
-    reservation.session_id = row.id
-    reservation.starts_at, reservation.ends_at = row.starts_at, row.ends_at
-    for name, value in rule_columns(voucher, frame, row.starts_at, ()).items():
-        setattr(reservation, name, value)
-    await flush_booking(session)
-    return row
+    *,
+    hold: bool,
+) -> ReservationState:
+    """Return the state of a new reservation: booked, or held until it is confirmed or approved.
+
+    Raises TooManyHolds if the client holds as many times as a client may.
+    """
+    starts_at = target.requested.starts_at
+    if not hold:
+        return accepted_state(frame, starts_at, by_client=actor.user_id == voucher.client_id)
+    if await queries.count_checkout_holds(session, voucher, frame.now) >= MOST_HOLDS:
+        raise TooManyHolds
+    return checkout_state(frame, starts_at)

@@ -129,7 +129,7 @@ async def _lapse(transactions: Transactions, reservation_id: int, instant: datet
             if not _is_lapsed(place.reservation, instant):
                 return False
             release(session, place.reservation, place.voucher, place.session, reason=LAPSED)
-            await leave(session, place.session)
+            await leave(session, place.session, place.reservation)
     except ReservationSettled:
         return False
     return True

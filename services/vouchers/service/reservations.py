@@ -25,13 +25,14 @@ from services.vouchers.schemas.reservations import (
     ReservationRead,
     ReservationResult,
 )
-from services.vouchers.service import booking
+from services.vouchers.service import booking, moves
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import frame_of
 from services.vouchers.service.booking_settings import policy_of, settings_of
 from services.vouchers.service.charges import Place, charge_of, settle
 from services.vouchers.service.locked_sessions import balance_of, end_session, release
 from services.vouchers.service.reservation_rows import DECLINED
+from services.vouchers.service.waitlist import give_seats
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.db import now
@@ -215,7 +216,7 @@ async def cancel(
     else:
         reason = body.reason or _refusal_in(actor, reservation)
         release(session, reservation, voucher, row, reason=reason)
-    await leave(session, row)
+    await leave(session, row, reservation)
     await flush_booking(session)
     failpoint("cancellation.written")
     return await result_of(session, place)
@@ -230,13 +231,16 @@ def _refusal_in(actor: Actor, reservation: Reservation) -> str | None:
     return DECLINED if declines_request or declines_offer else None
 
 
-async def leave(session: AsyncSession, row: ClassSession) -> None:
-    """Do what follows when a place in a locked session becomes free.
+async def leave(session: AsyncSession, row: ClassSession, cause: Reservation | None = None) -> None:
+    """Do what follows when a place in a locked session becomes free, because of a reservation.
 
-    A session on demand ends with its last reservation. One of a class stays, empty or not.
+    A session on demand ends with its last reservation. One of a class stays, empty or not, and the
+    seat is given to its waiting list.
     """
     await flush_booking(session)
-    if row.on_demand and row.seats_taken == 0:
+    if not row.on_demand:
+        await give_seats(session, row, cause)
+    elif row.seats_taken == 0:
         await end_session(session, row, None)
 
 
@@ -291,12 +295,12 @@ async def reschedule(
     is_client = reservation.client_id == actor.user_id
     if is_client and now() > _free_until(reservation, frame.policy):
         raise NoticePassed
-    target, old = await booking.lock_move(session, frame, body, reservation)
+    target, old = await moves.lock_move(session, frame, body, reservation)
     booking.require_own_session(actor, voucher, target)
     await booking.require_bookable(session, frame, target, (), body.therapist_id)
-    row = await booking.move(session, frame, reservation, voucher, target, old)
-    await leave(session, old)
+    row = await moves.move(session, frame, reservation, voucher, target, old)
     record(session, "RESCHEDULE", reservation, **balance_of(reservation, voucher))
+    await leave(session, old, reservation)
     await flush_booking(session)
     return await result_of(session, Place(reservation, row, voucher))
 
@@ -311,14 +315,17 @@ async def result_of(session: AsyncSession, place: Place) -> ReservationResult:
     """Return a reservation with its balance and until when it can be cancelled for free."""
     reservation, voucher = place.reservation, place.voucher
     name = await queries.find_class_name(session, place.session.therapy_class_id)
-    is_open = reservation.status in OPEN_STATUSES
+    position = None
+    if reservation.status == ReservationStatus.WAITLISTED:
+        position = await queries.waiting_position(session, reservation)
     free_until = None
-    if is_open:
+    if reservation.status in OPEN_STATUSES:
         policy = await _policy(session, place)
         zone = ZoneInfo(place.session.timezone)
         free_until = _free_until(reservation, policy).astimezone(zone)
     return ReservationResult(
         **read_reservation(reservation, place.session, name).model_dump(),
+        waiting_position=position,
         free_until=free_until,
         bookable_sessions=voucher.bookable_sessions if voucher else None,
         booked_sessions=voucher.booked_sessions if voucher else None,

@@ -45,6 +45,7 @@ from services.vouchers.service.occupations import (
     resources_wanted,
 )
 from services.vouchers.service.reservation_rows import moved_hold
+from services.vouchers.service.waitlist import give_seats
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.db import now
@@ -263,6 +264,7 @@ async def update_session(
     elif session.is_modified(party.row):
         record(session, "UPDATE", party.row)
     await flush_booking(session)
+    await give_seats(session, party.row, party.row)
     return await get_session(session, actor, session_id)
 
 

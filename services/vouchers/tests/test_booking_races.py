@@ -329,3 +329,87 @@ async def test_a_repeated_request_holds_once(practice: Practice, second: Practic
     assert len(ids) == 1
     assert _outcomes(answers).keys() <= {"won", "request_in_progress"}
     await practice.require_sums()
+
+
+async def _group(
+    practice: Practice, database: Database, vouchers: int, *, seats: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Book all seats of a session with the first of some vouchers, and let the next one wait.
+
+    Returns the session, the vouchers and the reservations; the last one waits.
+    """
+    await practice.add_therapist()
+    sold = await _vouchers(practice, database, vouchers, max_clients_per_session=4)
+    session = await practice.session(
+        starts_at=at(3), duration_minutes=60, capacity=seats, therapist_id=THERAPIST
+    )
+    owner = practice.people.owner
+    places = [
+        await practice.booked(sold[n]["id"], owner, session_id=session["id"], waitlist=True)
+        for n in range(seats + 1)
+    ]
+    return session, sold, places
+
+
+async def test_a_cancellation_against_bookings_gives_the_seat_to_the_line(
+    practice: Practice, second: Practice, database: Database
+) -> None:
+    session, vouchers, places = await _group(practice, database, 16, seats=2)
+    owner = practice.people.owner
+
+    async def request(p: Practice, n: int) -> httpx.Response:
+        if n == 5:
+            return await p.act(places[0], "cancel", owner)
+        return await p.book(vouchers[n + 3]["id"], owner, session_id=session["id"])
+
+    answers = await _race((practice, second), 12, request)
+    assert answers[5].status_code == 200
+    assert _outcomes(answers) == {"won": 1, "session_full": 11}
+    [row] = await database.rows(f"SELECT status FROM reservations WHERE id = {places[-1]['id']}")
+    assert row["status"] == "booked"
+    await practice.require_sums()
+
+
+async def test_of_two_cancellations_one_gives_the_seat_to_the_line(
+    practice: Practice, second: Practice, database: Database
+) -> None:
+    session, _, places = await _group(practice, database, 4, seats=2)
+    owner = practice.people.owner
+
+    async def request(p: Practice, n: int) -> httpx.Response:
+        return await p.act(places[n], "cancel", owner)
+
+    answers = await _race((practice, second), 2, request)
+    assert _outcomes(answers) == {"won": 2}
+    rows = await database.rows(
+        f"SELECT id FROM reservations WHERE session_id = {session['id']} AND status = 'booked'"
+    )
+    assert [row["id"] for row in rows] == [places[-1]["id"]]
+    await practice.require_sums()
+
+
+async def test_a_confirmation_against_the_lapse_of_an_offer(
+    practice: Practice, second: Practice, database: Database, transactions: Transactions
+) -> None:
+    await practice.add_therapist()
+    terms = {"max_clients_per_session": 4, "booking_policy": {"waitlist": "offer"}}
+    vouchers = await _vouchers(practice, database, 4, **terms)
+    session = await practice.session(
+        starts_at=at(3), duration_minutes=60, capacity=2, therapist_id=THERAPIST
+    )
+    owner = practice.people.owner
+    places = [
+        await practice.booked(voucher["id"], owner, session_id=session["id"], waitlist=True)
+        for voucher in vouchers
+    ]
+    await practice.act(places[0], "cancel", owner)
+    [offer] = await database.rows("SELECT id, held_until FROM reservations WHERE status = 'held'")
+    assert offer["id"] == places[2]["id"]
+    lapsed, confirmed = await asyncio.gather(
+        lapse_holds(transactions, offer["held_until"]), second.act(places[2], "confirm", owner)
+    )
+    assert _outcomes([confirmed]) == {("hold_lapsed" if lapsed else "won"): 1}
+    rows = await database.rows("SELECT status FROM reservations ORDER BY id DESC LIMIT 2")
+    expected = ["held", "cancelled"] if lapsed else ["waitlisted", "booked"]
+    assert [row["status"] for row in rows] == expected
+    await practice.require_sums()

@@ -97,6 +97,7 @@ async def test_the_worker_knows_its_queues_and_timers(
         "expire_run_out",
         "cancel_unpaid",
         "lapse_holds",
+        "give_free_seats",
         "learn_organizations",
         "bootstrap",
     }
