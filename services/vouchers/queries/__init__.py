@@ -22,6 +22,7 @@ from services.vouchers.queries.calendars import (
 )
 from services.vouchers.queries.holds import (
     count_checkout_holds,
+    find_first_reservation,
     list_lapsed_ids,
     list_sessions_to_fill,
     list_waiting,
@@ -145,6 +146,7 @@ __all__ = [
     "find_code",
     "find_detail",
     "find_dispute",
+    "find_first_reservation",
     "find_parties",
     "find_quote",
     "find_resources",

@@ -67,6 +67,17 @@ async def lock_open_reservations_of(
     return (await session.scalars(statement)).all()
 
 
+async def find_first_reservation(session: AsyncSession, voucher_id: int) -> Reservation | None:
+    """Return the first reservation of a voucher, or None."""
+    statement = (
+        select(Reservation)
+        .where(Reservation.voucher_id == voucher_id)
+        .order_by(Reservation.id)
+        .limit(1)
+    )
+    return await session.scalar(statement)
+
+
 async def list_waiting(session: AsyncSession, session_id: int) -> Sequence[tuple[int, int]]:
     """Return who waits for a seat in a session, first come first: reservation and voucher."""
     statement = (

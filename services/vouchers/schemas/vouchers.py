@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_val
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import Frequency, PaymentMethod, PaymentStatus, VoucherStatus
+from services.vouchers.schemas.reservations import ReservationResult, SessionChoice
 from services.vouchers.schemas.voucher_types import RulesRead
 from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, RequestBody, Text
@@ -18,7 +19,8 @@ class PurchaseCreate(RequestBody):
 
     `payment_token` is the card gateway's token for a card; without one the payment is pending until
     it is confirmed. The token is passed on and not stored. With `voucher_type_version`, the version
-    that the buyer saw, a voucher type that has changed since is not sold.
+    that the buyer saw, a voucher type that has changed since is not sold. The session of
+    `reservation` is held for the client, and booked when the voucher is paid.
     """
 
     voucher_type_id: BodyId
@@ -27,6 +29,7 @@ class PurchaseCreate(RequestBody):
     payment_method: Choice[PaymentMethod]
     payment_token: CardToken | None = None
     notes: Text | None = None
+    reservation: SessionChoice | None = None
 
     @field_validator("payment_token")
     @classmethod
@@ -155,6 +158,7 @@ class PaymentRead(BaseModel):
 
 
 class VoucherPurchased(VoucherDetail):
-    """A sold voucher and the state of its payment."""
+    """A sold voucher, the state of its payment, and the reservation that was ordered with it."""
 
     payment: PaymentRead
+    reservation: ReservationResult | None = None

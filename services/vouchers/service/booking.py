@@ -17,7 +17,14 @@ from services.vouchers.errors import (
     StartOffGrid,
     TooManyHolds,
 )
-from services.vouchers.models import ClassSession, Reservation, Resource, Voucher
+from services.vouchers.models import (
+    ClassSession,
+    HeldFor,
+    Reservation,
+    Resource,
+    Voucher,
+    VoucherStatus,
+)
 from services.vouchers.scheduling.eligibility import reasons_against, remaining
 from services.vouchers.scheduling.reasons import BookingReason
 from services.vouchers.scheduling.snapshots import RequestedSession, ReservationStatus
@@ -44,6 +51,7 @@ from services.vouchers.service.reservation_rows import (
     ReservationState,
     accepted_state,
     checkout_state,
+    hold_until,
     new_reservation,
     rule_columns,
 )
@@ -366,4 +374,7 @@ async def _first_state(
         return accepted_state(frame, starts_at, by_client=actor.user_id == voucher.client_id)
     if await queries.count_checkout_holds(session, voucher, frame.now) >= MOST_HOLDS:
         raise TooManyHolds
+    if voucher.status == VoucherStatus.PENDING:
+        # It is bought with the session, which is held until it is paid.
+        return hold_until(HeldFor.CHECKOUT, starts_at, starts_at)
     return checkout_state(frame, starts_at)

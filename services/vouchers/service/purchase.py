@@ -1,7 +1,8 @@
 """Selling a voucher: a client buys it, or staff issue it to a client.
 
 1. A transaction claims the Idempotency-Key and creates the pending voucher. Its event lets
-   payments create the payment, should the call of step 2 never arrive.
+   payments create the payment, should the call of step 2 never arrive. A session that is ordered
+   with the voucher is held in the same transaction.
 2. Payments is called to charge the voucher, outside of any transaction. However often this is
    repeated, a voucher is charged once.
 3. A second transaction applies the result, and stores the response under the key. The event of
@@ -40,10 +41,12 @@ from services.vouchers.models import (
     VoucherStatus,
     VoucherType,
 )
+from services.vouchers.schemas.reservations import ReservationResult
 from services.vouchers.schemas.vouchers import PurchaseCreate, VoucherIssue
-from services.vouchers.service import payments_client, settlement
+from services.vouchers.service import payments_client, purchase_holds, settlement
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.payments_client import Charge, ChargeRefused
+from services.vouchers.service.purchase_holds import SessionOrder
 from services.vouchers.service.remote_copies import RemoteCopies
 from shared.actors import Actor
 from shared.clients import ServiceClients
@@ -64,7 +67,8 @@ class PurchaseOrder:
     `organization_id` is the only organization that may sell it; None allows any. With
     `members_only` the client must belong to that organization; without, users of no organization
     may buy as well. With `voucher_type_version` the type is sold in that version or not at all.
-    `accounts` states whose account a card is charged on.
+    `accounts` states whose account a card is charged on. `session_order` is the session that is
+    held for the client until the voucher is paid.
     """
 
     voucher_type_id: int
@@ -76,6 +80,7 @@ class PurchaseOrder:
     notes: str | None = None
     members_only: bool = False
     voucher_type_version: int | None = None
+    session_order: SessionOrder | None = None
 
     def is_within(self, tenant: Tenant) -> bool:
         """Return whether the tenant sees all rows of the sale: a member buys for itself."""
@@ -108,11 +113,13 @@ class PendingSale:
 
 @dataclass(frozen=True, slots=True)
 class Sale:
-    """A sold voucher with its codes, which it has once it is paid, and its charge."""
+    """A sold voucher with its codes, which it has once it is paid, its charge, and the reservation
+    that was ordered with it."""
 
     voucher: Voucher
     codes: queries.Codes
     charge: Charge
+    reservation: ReservationResult | None = None
 
 
 async def buy(
@@ -140,6 +147,7 @@ async def buy(
         payment_token=body.payment_token.get_secret_value() if body.payment_token else None,
         notes=body.notes,
         voucher_type_version=body.voucher_type_version,
+        session_order=SessionOrder(actor, body.reservation) if body.reservation else None,
     )
     return await _sell(work, clients, order)
 
@@ -173,8 +181,9 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
     """Create a voucher, charge it, and apply the result.
 
     Raises VoucherTypeNotFound, VoucherTypeNotSold, VoucherTypeChanged, OrganizationInactive,
-    ClientNotFound, ClientInactive, CardsNotAvailable, PaymentDeclined, CardTokenUnknown,
-    VoucherCancelled (it was cancelled while it was being paid), Invalid (payments refuses a field)
+    ClientNotFound, ClientInactive, CardsNotAvailable, what refuses the session that is ordered,
+    PaymentDeclined, CardTokenUnknown, VoucherCancelled (it was cancelled while it was being paid),
+    Invalid (payments refuses a field)
     and ServiceUnavailable; after the last one the same request may be repeated with its
     Idempotency-Key.
     """
@@ -198,7 +207,7 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
             await settlement.apply_payment(session, voucher.id, report)
         raise Invalid(refusal.field, refusal.message) from None
     failpoint("purchase.charged")
-    sale = await _settle(work, voucher, parties, charge)
+    sale = await _settle(work, order, voucher, parties, charge)
     failpoint("purchase.settled")
     if charge.status == "failed":
         raise _decline(charge)
@@ -263,7 +272,9 @@ async def _find_created(session: AsyncSession, voucher_id: int) -> PendingSale:
     return PendingSale(voucher, SaleParties(organization, client), is_new=False)
 
 
-async def _settle(work: Work, voucher: Voucher, parties: SaleParties, charge: Charge) -> Sale:
+async def _settle(
+    work: Work, order: PurchaseOrder, voucher: Voucher, parties: SaleParties, charge: Charge
+) -> Sale:
     """Apply the charge to the voucher: as we know it or, if it has changed since, read again.
 
     A refusal must not undo what it follows from, so only a success is applied in the transaction
@@ -277,11 +288,21 @@ async def _settle(work: Work, voucher: Voucher, parties: SaleParties, charge: Ch
                 await limit_to(session, parties.tenant)
                 zone = parties.organization.timezone
                 voucher, codes = await settlement.activate(session, voucher, zone, report)
-            return Sale(voucher, codes, charge)
+                reservation = await _reservation_of(session, order, voucher)
+            return Sale(voucher, codes, charge, reservation)
     async with work.begin() as session:
         await limit_to(session, parties.tenant)
         voucher = await settlement.apply_payment(session, voucher_id, report)
-        return Sale(voucher, await queries.codes_of(session, voucher), charge)
+        codes = await queries.codes_of(session, voucher)
+        return Sale(voucher, codes, charge, await _reservation_of(session, order, voucher))
+
+
+async def _reservation_of(
+    session: AsyncSession, order: PurchaseOrder, voucher: Voucher
+) -> ReservationResult | None:
+    if order.session_order is None:
+        return None
+    return await purchase_holds.find_result(session, voucher.id)
 
 
 async def _fetch_parties(
@@ -346,7 +367,10 @@ async def _add_voucher(
         await work.claim.attach(session, row.id)
     else:
         await writes.send()
-    return PendingSale(detached(Voucher, row.values), parties, is_new=True)
+    voucher = detached(Voucher, row.values)
+    if order.session_order is not None:
+        voucher = await purchase_holds.hold_session(session, row.id, order.session_order)
+    return PendingSale(voucher, parties, is_new=True)
 
 
 def _decline(charge: Charge) -> AppError:

@@ -9,6 +9,7 @@ import structlog
 from services.vouchers import queries
 from services.vouchers.errors import VoucherPaid
 from services.vouchers.models import VoucherStatus
+from services.vouchers.service.purchase_holds import UNPAID, release_unpaid
 from services.vouchers.service.vouchers import mark_cancelled
 from shared.db import now
 from shared.errors import ServiceUnavailable
@@ -21,7 +22,6 @@ ClosePayment = Callable[[int], Awaitable[None]]
 
 BATCH = 100
 MAX_FAILURES_IN_A_ROW = 3
-UNPAID = "unpaid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +86,7 @@ async def _cancel_if_unpaid(
         voucher = await queries.lock_voucher(session, voucher_id)
         if voucher.status != VoucherStatus.PENDING:
             return False
+        if voucher.booked_sessions:
+            await release_unpaid(session, voucher.id)
         mark_cancelled(session, voucher, UNPAID)
     return True

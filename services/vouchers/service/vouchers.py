@@ -12,6 +12,7 @@ from services.vouchers.models import Adjustment, PaymentMethod, Voucher, Voucher
 from services.vouchers.schemas.vouchers import MyVoucher
 from services.vouchers.service import payments_client
 from services.vouchers.service.calendar import next_session, today_in
+from services.vouchers.service.purchase_holds import release_unpaid
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.clients import ServiceClients
@@ -21,6 +22,7 @@ from shared.failpoints import failpoint
 from shared.paging import Page
 from shared.preconditions import Precondition
 from shared.reads import Document, Reader
+from shared.tenancy import Tenant, limit_to
 from shared.work import Work
 
 
@@ -130,6 +132,10 @@ async def cancel(
         failpoint("cancel.closed")
     async with work.begin() as session:
         voucher = await _lock_cancellable(session, actor, voucher_id)
+        if voucher.status == VoucherStatus.PENDING and voucher.booked_sessions:
+            # The client may belong to no organization, and sessions are those of one.
+            await limit_to(session, Tenant(voucher.organization_id, actor.user_id))
+            await release_unpaid(session, voucher.id)
         mark_cancelled(session, voucher, reason)
         await session.flush()
         if work.claim:
