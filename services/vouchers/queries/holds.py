@@ -38,14 +38,19 @@ async def list_lapsed_ids(
 
     They are held until a time that is over, or wait for a seat in a session that has begun.
     """
-    held = select(Reservation.id).where(
+    held_ids = select(Reservation.id).where(
         Reservation.status == ReservationStatus.HELD, Reservation.held_until <= moment
     )
-    waiting = select(Reservation.id).where(
+    waiting_ids = select(Reservation.id).where(
         Reservation.status == ReservationStatus.WAITLISTED, Reservation.starts_at <= moment
     )
-    lapsed = held.union_all(waiting).subquery()
-    statement = select(lapsed.c.id).where(lapsed.c.id > after).order_by(lapsed.c.id).limit(limit)
+    lapsed_ids = held_ids.union_all(waiting_ids).subquery()
+    statement = (
+        select(lapsed_ids.c.id)
+        .where(lapsed_ids.c.id > after)
+        .order_by(lapsed_ids.c.id)
+        .limit(limit)
+    )
     return (await session.scalars(statement)).all()
 
 
@@ -107,13 +112,13 @@ async def list_sessions_to_fill(
     session: AsyncSession, moment: datetime, after: int, limit: int
 ) -> Sequence[int]:
     """Return the ids above `after` of later sessions with a free seat for which clients wait."""
-    waiting = select(Reservation.session_id).where(
+    waiting_for = select(Reservation.session_id).where(
         Reservation.status == ReservationStatus.WAITLISTED, Reservation.starts_at > moment
     )
     statement = (
         select(ClassSession.id)
         .where(
-            ClassSession.id.in_(waiting),
+            ClassSession.id.in_(waiting_for),
             ClassSession.id > after,
             ClassSession.status == SessionStatus.SCHEDULED,
             ClassSession.seats_taken < ClassSession.capacity,

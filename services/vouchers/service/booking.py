@@ -1,11 +1,10 @@
-"""Use cases of booking: judge a session, book it, and move a reservation to another one.
+"""Use cases of booking: judge a session, and book it, hold it or wait for a seat in it.
 
 Locks are taken in one order: the voucher, the resources, the sessions. Everything that decides is
 read after them.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,7 +26,6 @@ from services.vouchers.models import (
 )
 from services.vouchers.scheduling.eligibility import reasons_against, remaining
 from services.vouchers.scheduling.reasons import BookingReason
-from services.vouchers.scheduling.snapshots import RequestedSession, ReservationStatus
 from services.vouchers.scheduling.wallclock import instant_of, is_on_grid
 from services.vouchers.schemas.reservations import (
     EligibilityRead,
@@ -44,42 +42,22 @@ from services.vouchers.service.booking_frame import (
     on_demand_session,
     requested_session,
 )
-from services.vouchers.service.locked_sessions import balance_of
-from services.vouchers.service.occupations import Placement, new_session, occupy
-from services.vouchers.service.reservation_rows import (
+from services.vouchers.service.reservation_states import (
     WAITLISTED,
     ReservationState,
-    accepted_state,
     checkout_state,
     hold_until,
-    new_reservation,
-    rule_columns,
 )
+from services.vouchers.service.reserve import Order, Target, reserve
 from services.vouchers.service.slots import next_slots
 from services.vouchers.service.waitlist import overrides_to_wait
 from shared.actors import Actor, permission_missing
-from shared.changes import record
 from shared.errors import Conflict, Forbidden
 from shared.failpoints import failpoint
 from shared.tenancy import Tenant, limit_to
 
 MOST_HOLDS = 3
 """How many times a client may hold at once in an organization."""
-
-_ACTIONS = {
-    ReservationStatus.WAITLISTED: "WAIT",
-    ReservationStatus.HELD: "HOLD",
-    ReservationStatus.BOOKED: "BOOK",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The session that is wanted: a row that is locked, or a time with a locked therapist."""
-
-    requested: RequestedSession
-    row: ClassSession | None = None
-    therapist: Resource | None = None
 
 
 async def judge(
@@ -89,7 +67,7 @@ async def judge(
 
     Raises VoucherNotFound, Forbidden, SessionNotFound, StartOffGrid.
     """
-    voucher = await _get_voucher(session, actor, voucher_id)
+    voucher = await get_bookable(session, actor, voucher_id)
     frame = await frame_of(session, voucher)
     _require_on_grid(actor, frame, choice)
     target = await find_target(session, frame, choice, locked=False)
@@ -97,7 +75,7 @@ async def judge(
     slots: list[Slot] = []
     if reasons:
         slots = await next_slots(session, frame, target.requested.starts_at, choice.therapist_id)
-    read = [_read(reason) for reason in reasons]
+    read = [read_reason(reason) for reason in reasons]
     return EligibilityRead(eligible=not reasons, reasons=read, next_slots=slots)
 
 
@@ -111,57 +89,47 @@ async def book(
     StartOffGrid, TooManyHolds, WaitlistClosed, and the Conflict of the first reason against it,
     with all reasons and the next free times.
     """
-    voucher = await _get_voucher(session, actor, voucher_id)
+    voucher = await get_bookable(session, actor, voucher_id)
     if body.override:
         actor.require(policies.MANAGE_BOOKINGS, voucher.organization_id)
     voucher = await queries.lock_voucher(session, voucher.id)
     frame = await frame_of(session, voucher)
-    reservation, row = await reserve(session, actor, voucher, frame, body)
+    reservation, row = await book_with(session, actor, voucher, frame, body)
     return reservation, row, voucher
 
 
-async def reserve(
+async def book_with(
     session: AsyncSession,
     actor: Actor,
     voucher: Voucher,
     frame: BookingFrame,
     body: ReservationCreate,
 ) -> tuple[Reservation, ClassSession]:
-    """Reserve a session with a locked voucher, or a place in its waiting list. Raises as `book`."""
+    """Book a session with a locked voucher that is judged by a frame. Raises as `book` does."""
     require_allowed(actor, voucher, frame, body)
     target = await find_target(session, frame, body, locked=True)
     require_own_session(actor, voucher, target)
     failpoint("reservation.locked")
+    state: ReservationState | None = WAITLISTED
     overridden = None
-    state = WAITLISTED
     if body.waitlist:
         overridden = overrides_to_wait(frame, target.requested, target.row, body.override)
     if overridden is None:
-        overridden = await require_bookable(
-            session, frame, target, body.override, body.therapist_id
-        )
-        state = await _first_state(session, actor, voucher, frame, target, hold=body.hold)
-    row = target.row or await make_session(session, frame, target)
-    reservation = new_reservation(
-        voucher,
-        row,
-        state,
-        booked_by=actor.user_id,
-        override_reason=body.override_reason if overridden else None,
-        **rule_columns(voucher, frame, row.starts_at, overridden),
-    )
-    if state != WAITLISTED:
-        row.seats_taken += 1
-        voucher.booked_sessions += 1
-    session.add(reservation)
-    record(session, _ACTIONS[state.status], reservation, **balance_of(reservation, voucher))
+        wanted = body.therapist_id
+        overridden = await require_bookable(session, frame, target, body.override, wanted)
+        state = await _hold(session, voucher, frame, target) if body.hold else None
+    order = Order(actor, voucher, frame, overridden, body.override_reason, state)
+    reservation, row = await reserve(session, order, target)
     await flush_booking(session)
     failpoint("reservation.written")
     return reservation, row
 
 
-async def _get_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
-    """Return a voucher that the actor books with, and see the rows of its organization."""
+async def get_bookable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    """Return a voucher that the actor books with, and see the rows of its organization.
+
+    Raises VoucherNotFound or Forbidden.
+    """
     voucher = await access.get_bookable_voucher(session, actor, voucher_id)
     await limit_to(session, Tenant(voucher.organization_id, actor.user_id))
     return voucher
@@ -227,7 +195,7 @@ async def find_target(
         return Target(await requested_session(session, row), row)
     assert choice.starts_at is not None
     ends_at = choice.starts_at + timedelta(minutes=frame.duration_minutes)
-    candidates = await _candidates(session, frame, choice.therapist_id)
+    candidates = await candidates_of(session, frame, choice.therapist_id)
     if locked and candidates:
         ids = [candidate.id for candidate in candidates]
         candidates = await queries.lock_resources(session, frame.organization_id, ids)
@@ -237,7 +205,7 @@ async def find_target(
     return await _best(session, frame, targets)
 
 
-async def _candidates(
+async def candidates_of(
     session: AsyncSession, frame: BookingFrame, therapist_id: int | None
 ) -> list[Resource]:
     """Return the therapist that is wanted, or all who give sessions of the voucher's type."""
@@ -328,13 +296,14 @@ def refusal_of(reasons: Sequence[BookingReason], slots: Sequence[Slot]) -> Confl
     by_code = {error.code(): error for error in BOOKING_REFUSALS}
     error = by_code[reasons[0].code](reasons[0].detail)
     error.members = {
-        "reasons": [_read(reason).model_dump(mode="json") for reason in reasons],
+        "reasons": [read_reason(reason).model_dump(mode="json") for reason in reasons],
         "next_slots": [slot.model_dump(mode="json") for slot in slots],
     }
     return error
 
 
-def _read(reason: BookingReason) -> ReasonRead:
+def read_reason(reason: BookingReason) -> ReasonRead:
+    """Return a reason as it is reported."""
     return ReasonRead(
         code=reason.code,
         detail=reason.detail,
@@ -343,37 +312,16 @@ def _read(reason: BookingReason) -> ReasonRead:
     )
 
 
-async def make_session(session: AsyncSession, frame: BookingFrame, target: Target) -> ClassSession:
-    """Make the session on demand that a client books, and block its therapist's time."""
-    assert target.therapist is not None
-    wish = target.requested
-    placement = Placement(frame.zone, wish.starts_at, wish.ends_at, [target.therapist])
-    row = new_session(frame.organization_id, placement, capacity=1, on_demand=True)
-    session.add(row)
-    record(session, "CREATE", row)
-    await session.flush()
-    await occupy(session, row, placement, enforced=True)
-    return row
-
-
-async def _first_state(
-    session: AsyncSession,
-    actor: Actor,
-    voucher: Voucher,
-    frame: BookingFrame,
-    target: Target,
-    *,
-    hold: bool,
+async def _hold(
+    session: AsyncSession, voucher: Voucher, frame: BookingFrame, target: Target
 ) -> ReservationState:
-    """Return the state of a new reservation: booked, or held until it is confirmed or approved.
+    """Return the state of a reservation that is held until it is confirmed, or paid.
 
     Raises TooManyHolds if the client holds as many times as a client may.
     """
-    starts_at = target.requested.starts_at
-    if not hold:
-        return accepted_state(frame, starts_at, by_client=actor.user_id == voucher.client_id)
     if await queries.count_checkout_holds(session, voucher, frame.now) >= MOST_HOLDS:
         raise TooManyHolds
+    starts_at = target.requested.starts_at
     if voucher.status == VoucherStatus.PENDING:
         # It is bought with the session, which is held until it is paid.
         return hold_until(HeldFor.CHECKOUT, starts_at, starts_at)

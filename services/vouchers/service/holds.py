@@ -17,7 +17,7 @@ from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame, frame_of, requested_session
 from services.vouchers.service.charges import Place
 from services.vouchers.service.locked_sessions import balance_of, release
-from services.vouchers.service.reservation_rows import BOOKED, LAPSED, accepted_state
+from services.vouchers.service.reservation_states import BOOKED, LAPSED, accepted_state
 from services.vouchers.service.reservations import (
     get_visible_place,
     leave,
@@ -70,7 +70,7 @@ async def confirm(session: AsyncSession, actor: Actor, reservation_id: int) -> R
         await _require_valid(session, frame, place)
         state = BOOKED
         if reservation.held_for != HeldFor.APPROVAL:
-            by_client = actor.user_id == reservation.client_id
+            by_client = actor.user_id == reservation.client_id == reservation.booked_by
             state = accepted_state(frame, reservation.starts_at, by_client=by_client)
         state.apply_to(reservation)
     record(session, "CONFIRM", reservation, **balance_of(reservation, voucher))

@@ -9,12 +9,13 @@ from services.vouchers.schemas.reservations import SessionChoice
 from services.vouchers.service import booking
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame
-from services.vouchers.service.reservation_rows import moved_hold, rule_columns
+from services.vouchers.service.reservation_states import moved_hold
+from services.vouchers.service.reserve import Target, make_session, rule_columns
 
 
 async def lock_move(
     session: AsyncSession, frame: BookingFrame, choice: SessionChoice, reservation: Reservation
-) -> tuple[booking.Target, ClassSession]:
+) -> tuple[Target, ClassSession]:
     """Return where a reservation is to be moved and its present session, both locked.
 
     Raises SessionNotFound, and AlreadyReserved for the session that the reservation is for.
@@ -39,14 +40,14 @@ async def move(
     frame: BookingFrame,
     reservation: Reservation,
     voucher: Voucher,
-    target: booking.Target,
+    target: Target,
     old: ClassSession,
 ) -> ClassSession:
     """Move a reservation to a session that was judged, and return that session."""
     old.seats_taken -= 1
     if old.on_demand and old.seats_taken == 0:
         await queries.delete_occupations(session, old.id)
-    row = target.row or await booking.make_session(session, frame, target)
+    row = target.row or await make_session(session, frame, target)
     row.seats_taken += 1
     reservation.held_until = moved_hold(reservation, row.starts_at)
     reservation.session_id = row.id

@@ -16,8 +16,9 @@ from services.vouchers.service import booking
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame, frame_of
 from services.vouchers.service.locked_sessions import balance_of, release
-from services.vouchers.service.reservation_rows import accepted_state, rule_columns
+from services.vouchers.service.reservation_states import accepted_state
 from services.vouchers.service.reservations import leave, place_of, result_of
+from services.vouchers.service.reserve import rule_columns
 from shared.actors import Actor
 from shared.changes import record
 from shared.detached import detached, values_of
@@ -45,7 +46,7 @@ async def hold_session(session: AsyncSession, voucher_id: int, order: SessionOrd
     frame = _as_if_paid(await frame_of(session, voucher), voucher)
     wish = order.choice.model_dump(mode="json") | {"hold": True}
     body = ReservationCreate.model_validate(wish)
-    await booking.reserve(session, order.actor, voucher, frame, body)
+    await booking.book_with(session, order.actor, voucher, frame, body)
     await session.refresh(voucher)
     return detached(Voucher, values_of(voucher))
 

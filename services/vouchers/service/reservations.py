@@ -31,7 +31,7 @@ from services.vouchers.service.booking_frame import frame_of
 from services.vouchers.service.booking_settings import policy_of, settings_of
 from services.vouchers.service.charges import Place, charge_of, settle
 from services.vouchers.service.locked_sessions import balance_of, end_session, release
-from services.vouchers.service.reservation_rows import DECLINED
+from services.vouchers.service.reservation_states import DECLINED
 from services.vouchers.service.waitlist import give_seats
 from shared.actors import Actor, permission_missing
 from shared.changes import record

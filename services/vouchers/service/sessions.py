@@ -44,7 +44,7 @@ from services.vouchers.service.occupations import (
     require_usable,
     resources_wanted,
 )
-from services.vouchers.service.reservation_rows import moved_hold
+from services.vouchers.service.reservation_states import moved_hold
 from services.vouchers.service.waitlist import give_seats
 from shared.actors import Actor, permission_missing
 from shared.changes import record

@@ -22,12 +22,12 @@ from services.vouchers.schemas.booking_policy import WaitlistMode
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame, frame_of, requested_session
 from services.vouchers.service.locked_sessions import balance_of
-from services.vouchers.service.reservation_rows import (
+from services.vouchers.service.reservation_states import (
     ReservationState,
     accepted_state,
     hold_until,
-    rule_columns,
 )
+from services.vouchers.service.reserve import rule_columns
 from shared.changes import consequence_of, record
 from shared.db import Entity, now
 from shared.errors import Conflict
@@ -65,7 +65,7 @@ async def give_seats(session: AsyncSession, row: ClassSession, cause: Entity | N
 
     What is recorded is attributed to the system, and to the last recorded event of `cause`.
     """
-    await session.flush()
+    await flush_booking(session)
     if row.status != SessionStatus.SCHEDULED or row.starts_at <= now() or row.seats_left <= 0:
         return 0
     line = await queries.list_waiting(session, row.id)

@@ -1,13 +1,9 @@
-"""New reservations, and the columns of a reservation that its state and its rules decide."""
+"""The states of open and waiting reservations: booked, held until a time, in the waiting list."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from services.vouchers.models import ClassSession, HeldFor, Reservation, Voucher
-from services.vouchers.scheduling.periods import period_of
-from services.vouchers.scheduling.reasons import ReasonCode
+from services.vouchers.models import HeldFor, Reservation
 from services.vouchers.scheduling.snapshots import ReservationStatus
 from services.vouchers.service.booking_frame import BookingFrame
 
@@ -69,34 +65,3 @@ def moved_hold(reservation: Reservation, starts_at: datetime) -> datetime | None
     if held_until is None or held_until == reservation.starts_at:
         return starts_at if held_until else None
     return min(held_until, starts_at)
-
-
-def new_reservation(
-    voucher: Voucher, row: ClassSession, state: ReservationState, **columns: Any
-) -> Reservation:
-    """Return a reservation of a session in a state."""
-    return Reservation(
-        organization_id=voucher.organization_id,
-        client_id=voucher.client_id,
-        voucher_id=voucher.id,
-        session_id=row.id,
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        status=state.status,
-        held_for=state.held_for,
-        held_until=state.held_until,
-        **columns,
-    )
-
-
-def rule_columns(
-    voucher: Voucher, frame: BookingFrame, starts_at: datetime, overridden: Collection[str]
-) -> dict[str, Any]:
-    """Return the columns by which the database enforces the rules that were not overridden."""
-    day = starts_at.astimezone(frame.zone).date()
-    period = period_of(voucher.frequency, day, voucher.valid_from)
-    return {
-        "overrides": list(overridden),
-        "period": None if ReasonCode.FREQUENCY_REACHED in overridden else period,
-        "may_overlap": ReasonCode.CLIENT_BUSY in overridden,
-    }
