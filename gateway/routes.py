@@ -83,6 +83,7 @@ ROUTES: tuple[Route, ...] = (
     *_tree(f"{_ORGANIZATION}/resources", Service.VOUCHERS),
     *_tree(f"{_ORGANIZATION}/closures", Service.VOUCHERS),
     *_tree(f"{_ORGANIZATION}/classes", Service.VOUCHERS),
+    *_tree(f"{_ORGANIZATION}/session-series", Service.VOUCHERS),
     Route(f"{_ORGANIZATION}/sessions", Service.VOUCHERS),
     Route(f"{_ORGANIZATION}/reservations", Service.VOUCHERS),
     Route("/api/sessions/*", Service.VOUCHERS),

@@ -41,6 +41,8 @@ OTHER_READS = {
     "/api/organizations/{organization_id}/resources/{resource_id}",
     "/api/organizations/{organization_id}/resources/{resource_id}/calendar",
     "/api/organizations/{organization_id}/resources/{resource_id}/working-hours",
+    "/api/organizations/{organization_id}/session-series",
+    "/api/organizations/{organization_id}/session-series/{series_id}",
     "/api/organizations/{organization_id}/sessions",
     "/api/payments/methods",
     "/api/payments/{payment_id}/credit-notes/{number}",

@@ -259,6 +259,15 @@ class SeriesEnded(Conflict):
     """The series has ended. Create a new one."""
 
 
+class SeriesBooked(Conflict):
+    """Clients have booked sessions that would be cancelled. Release their reservations, or keep the
+    sessions."""
+
+
+class NoSuchTime(Conflict):
+    """The clock skips this time on one of the days. Choose another time."""
+
+
 class ResourceInUse(Conflict):
     """Sessions that have not ended need this. Move or cancel them first."""
 

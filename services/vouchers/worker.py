@@ -13,6 +13,7 @@ from services.vouchers.service import (
     occupations,
     payments_client,
     refund_quotes,
+    series_sessions,
     unpaid_vouchers,
     waitlist,
 )
@@ -37,6 +38,7 @@ EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
 SEATS_EVERY = 15.0
 DELETE_EVERY = 3600.0
+EXTEND_EVERY = 600.0
 BOOTSTRAP_EVERY = 10.0
 
 log = structlog.get_logger(__name__)
@@ -107,6 +109,9 @@ def timers_of(
     async def delete_occupations() -> None:
         await occupations.delete_history(transactions)
 
+    async def extend_series() -> None:
+        await series_sessions.extend_series(transactions)
+
     async def add_therapists() -> None:
         await add_missing_therapists(transactions)
 
@@ -121,6 +126,7 @@ def timers_of(
         Timer("give_free_seats", SEATS_EVERY, give_free_seats),
         Timer("add_therapists", CANCEL_EVERY, add_therapists),
         Timer("delete_occupations", DELETE_EVERY, delete_occupations),
+        Timer("extend_series", EXTEND_EVERY, extend_series),
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, fetch_organizations),

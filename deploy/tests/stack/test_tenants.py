@@ -142,6 +142,11 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   201   201      404   201  POST   /classes  manage_bookings
  401    200    200    200   200     -   200      404   200  GET    /classes/{class_id}
  401    403    403    403   403   200   200      404   200  PUT    /classes/{class_id}  manage_bookings
+ 401    403    403    200   200     -   200      404   200  GET    /session-series
+ 401    403    403    403   403   201   201      404   201  POST   /session-series  manage_bookings
+ 401    403    403    200   200     -   200      404   200  GET    /session-series/{series_id}
+ 401    403    403    403   403   200   200      404   200  PUT    /session-series/{series_id}  manage_bookings
+ 401    403    403    403   403   200   200      404   200  POST   /session-series/{series_id}/end  manage_bookings
  401    200    200    200   200     -   200      404   200  GET    /sessions
  401    403    403    403   403   201   201      404   201  POST   /sessions  manage_bookings
  401    403    403    200   403   200   200      404   200  GET    /reservations  manage_bookings

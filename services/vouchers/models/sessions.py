@@ -85,6 +85,10 @@ class SessionSeries(Entity, Base):
     """Sessions of a class at one local time on weekdays of every n-th ISO week.
 
     Its sessions exist up to `made_until`, inclusive; `last_date` is null for a series without end.
+    Its local time is that of `timezone`, also after the organization moved to another zone.
+    `organization_timezone` is the zone of the organization when `timezone` was chosen: if the
+    organization has another one now, somebody must decide. `follows_id` is the series that this one
+    continues with other rules.
     """
 
     __tablename__ = "session_series"
@@ -96,7 +100,13 @@ class SessionSeries(Entity, Base):
             ["therapy_classes.organization_id", "therapy_classes.id"],
             name="fk_session_series_class",
         ),
+        ForeignKeyConstraint(
+            ["organization_id", "follows_id"],
+            ["session_series.organization_id", "session_series.id"],
+            name="fk_session_series_follows",
+        ),
         Index("ix_session_series_class", "organization_id", "therapy_class_id"),
+        Index("ix_session_series_active", "made_until", postgresql_where=text("status = 'active'")),
         CheckConstraint("status IN ('active', 'ended')", "status"),
         CheckConstraint("every_weeks >= 1", "every_weeks"),
         CheckConstraint("start_minute BETWEEN 0 AND 1439", "start_minute"),
@@ -118,6 +128,8 @@ class SessionSeries(Entity, Base):
     last_date: Mapped[date | None]
     made_until: Mapped[date | None]
     status: Mapped[str] = mapped_column(default=SeriesStatus.ACTIVE)
+    organization_timezone: Mapped[str]
+    follows_id: Mapped[int | None]
 
 
 class SessionStatus(StrEnum):

@@ -98,8 +98,15 @@ async def redeemed_days(session: AsyncSession, voucher: Voucher) -> Sequence[dat
 
 async def open_vouchers_of_session(session: AsyncSession, session_id: int) -> set[int]:
     """Return the ids of the vouchers of a session's open and waiting reservations."""
+    return await open_vouchers_of_sessions(session, [session_id])
+
+
+async def open_vouchers_of_sessions(
+    session: AsyncSession, session_ids: Collection[int]
+) -> set[int]:
+    """Return the ids of the vouchers of the open and waiting reservations of sessions."""
     statement = select(Reservation.voucher_id).where(
-        Reservation.session_id == session_id,
+        Reservation.session_id.in_(session_ids),
         Reservation.status.in_(sorted(OPEN_STATUSES | {ReservationStatus.WAITLISTED})),
         Reservation.voucher_id.is_not(None),
     )
@@ -110,10 +117,17 @@ async def open_reservations_of_session(
     session: AsyncSession, session_id: int
 ) -> Sequence[Reservation]:
     """Return a session's open and waiting reservations, locked, in the order of their ids."""
+    return await open_reservations_of_sessions(session, [session_id])
+
+
+async def open_reservations_of_sessions(
+    session: AsyncSession, session_ids: Collection[int]
+) -> Sequence[Reservation]:
+    """Return the open and waiting reservations of sessions, locked, in the order of their ids."""
     statement = (
         select(Reservation)
         .where(
-            Reservation.session_id == session_id,
+            Reservation.session_id.in_(session_ids),
             Reservation.status.in_(sorted(OPEN_STATUSES | {ReservationStatus.WAITLISTED})),
         )
         .order_by(Reservation.id)

@@ -33,7 +33,8 @@ from shared.fields import (
 _CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
-def _minute_of(value: str) -> int:
+def minute_of(value: str) -> int:
+    """Return the minute of the day of a clock time, such as 570 of 09:30."""
     hours, minutes = value.split(":")
     return int(hours) * 60 + int(minutes)
 
@@ -182,8 +183,8 @@ class HoursEntry(RequestBody):
         """Return the columns of the hours."""
         return {
             "weekday": self.weekday,
-            "start_minute": _minute_of(self.start_time),
-            "end_minute": _minute_of(self.end_time),
+            "start_minute": minute_of(self.start_time),
+            "end_minute": minute_of(self.end_time),
             "from_date": self.from_date,
             "until_date": self.until_date,
         }

@@ -77,6 +77,18 @@ async def calendars_of(
     }
 
 
+async def general_closures(
+    session: AsyncSession, organization_id: int, stretch: Stretch
+) -> list[Interval]:
+    """Return when an organization is closed for everybody on some days."""
+    closures = await queries.closures_between(session, organization_id, (), *stretch.bounds())
+    return [
+        interval_of(closure.starts_local, closure.ends_local, stretch.zone)
+        for closure in closures
+        if closure.kind == ClosureKind.CLOSED
+    ]
+
+
 def zone_of(resource: Resource, organization_zone: ZoneInfo) -> ZoneInfo:
     """Return the zone of a resource's hours and closures."""
     return ZoneInfo(resource.timezone) if resource.timezone else organization_zone

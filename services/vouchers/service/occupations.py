@@ -100,20 +100,26 @@ async def occupy(
     The session must have an id. Raises SlotTaken.
     """
     await queries.delete_occupations(session, class_session.id)
-    for resource in placement.resources:
-        starts_at, ends_at = availability.blocked_time(
-            resource, placement.starts_at, placement.ends_at
-        )
-        session.add(
-            Occupation(
-                organization_id=class_session.organization_id,
-                session_id=class_session.id,
-                resource_id=resource.id,
-                blocked=Range(starts_at, ends_at),
-                enforced=enforced,
-            )
-        )
+    session.add_all(occupations_of(class_session, placement, enforced=enforced))
     await flush_booking(session)
+
+
+def occupations_of(
+    class_session: ClassSession, placement: Placement, *, enforced: bool = True
+) -> list[Occupation]:
+    """Return what a session with an id occupies at a place: one row for each resource."""
+    return [
+        Occupation(
+            organization_id=class_session.organization_id,
+            session_id=class_session.id,
+            resource_id=resource.id,
+            blocked=Range(
+                *availability.blocked_time(resource, placement.starts_at, placement.ends_at)
+            ),
+            enforced=enforced,
+        )
+        for resource in placement.resources
+    ]
 
 
 def new_session(organization_id: int, placement: Placement, **columns: object) -> ClassSession:

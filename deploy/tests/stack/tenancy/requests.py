@@ -167,6 +167,17 @@ def _new_session(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
     return {"starts_at": starts_at.isoformat(), "duration_minutes": 60}
 
 
+def _new_series(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    first = datetime.now(UTC).date() + timedelta(days=3)
+    dates = {"first_date": str(first), "last_date": str(first + timedelta(days=6))}
+    return {"therapy_class_id": ids["class_id"], "weekdays": [1], "start_time": "10:00", **dates}
+
+
+def _moved_series(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    first = datetime.now(UTC).date() + timedelta(days=3)
+    return {"from": str(first), "start_time": "11:00"}
+
+
 _CLOSURE = {"starts_local": "2040-01-01T00:00", "ends_local": "2040-01-02T00:00"}
 
 
@@ -185,6 +196,7 @@ _VOUCHER = "/api/vouchers/{voucher_id}"
 _RESERVATION = "/api/reservations/{reservation_id}"
 _SESSION = "/api/sessions/{class_session_id}"
 _RESOURCE = f"{_ORGANIZATION}/resources/{{resource_id}}"
+_SERIES = f"{_ORGANIZATION}/session-series/{{series_id}}"
 _PAYMENT = f"{_ORGANIZATION}/payments/{{payment_id}}"
 
 RECIPES: dict[str, Recipe] = {
@@ -268,6 +280,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     f"POST {_ORGANIZATION}/classes": Recipe(_constant(name="Yoga")),
     f"PUT {_ORGANIZATION}/classes/{{class_id}}": Recipe(_constant(description="For adults.")),
+    f"POST {_ORGANIZATION}/session-series": Recipe(_new_series),
+    f"PUT {_SERIES}": Recipe(_moved_series, lambda scene, _: scene.series()),
+    f"POST {_SERIES}/end": Recipe(_constant(), lambda scene, _: scene.series()),
     f"GET {_ORGANIZATION}/sessions": Recipe(query=_stretch),
     f"POST {_ORGANIZATION}/sessions": Recipe(_new_session),
     "POST /api/payments/{payment_id}/confirm": Recipe(

@@ -251,7 +251,21 @@ class Scene:
         room = {"kind": "room", "name": "Blue room"}
         made = await owner.call("POST", f"{self.here}/resources", room, expect=201)
         lesson = await owner.call("POST", f"{self.here}/classes", {"name": "Yoga"}, expect=201)
-        return {"resource_id": made["id"], "class_id": lesson["id"], **await self.closure()}
+        ids = {"resource_id": made["id"], "class_id": lesson["id"]}
+        return {**ids, **await self.closure(), **await self.series(lesson["id"])}
+
+    async def series(self, class_id: int | None = None) -> Ids:
+        """One more series of the class, of a few sessions."""
+        first = datetime.now(UTC).date() + timedelta(days=3)
+        body = {
+            "therapy_class_id": class_id or self.standing["class_id"],
+            "weekdays": [first.isoweekday()],
+            "start_time": "10:00",
+            "first_date": str(first),
+            "last_date": str(first + timedelta(weeks=2)),
+        }
+        made = await self.cast.owner.call("POST", f"{self.here}/session-series", body, expect=201)
+        return {"series_id": made["id"]}
 
     async def session(self, caller: Caller) -> Ids:
         """One more session of a caller's own, with its tokens."""
