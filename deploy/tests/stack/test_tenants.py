@@ -108,6 +108,7 @@ anon client neighb therap staff  with owner stranger admin  /api/vouchers
  401    200    404    200   403   200   200      404   200  POST   /{voucher_id}/eligibility  manage_bookings
  401    201    404    201   403   201   201      404   201  POST   /{voucher_id}/reservations  manage_bookings
  401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/reservations  manage_bookings
+ 401    200    404    200   403   200   200      404   200  POST   /{voucher_id}/reservations/series  manage_bookings
 
 anon client neighb therap staff  with owner stranger admin  /api/reservations
  401    200    200    200   200     -   200      200   200  GET    /my

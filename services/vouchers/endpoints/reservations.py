@@ -9,6 +9,7 @@ from services.vouchers.errors import (
     BOOKING_REFUSALS,
     HoldLapsed,
     LateCancellation,
+    NoSuchTime,
     NoticePassed,
     NotStarted,
     OrganizationNotFound,
@@ -35,8 +36,9 @@ from services.vouchers.schemas.reservations import (
     Slot,
     SlotDay,
 )
+from services.vouchers.schemas.series_booking import SeriesBooking, SeriesBookingResult
 from services.vouchers.schemas.sessions import Attendance
-from services.vouchers.service import attendance, booking, holds, slots
+from services.vouchers.service import attendance, booking, holds, series_booking, slots
 from services.vouchers.service import reservations as service
 from services.vouchers.service.reservations import ReservationFilters
 from shared.auth import ActorDep
@@ -143,6 +145,20 @@ async def book_session(
     """Book a session, hold it until it is confirmed, or wait for a seat. A refusal lists every
     reason, and the next free times."""
     return _tagged(response, await service.book(session, actor, voucher_id, body))
+
+
+@of_vouchers.post(
+    "/reservations/series", responses=responses(StartOffGrid, NoSuchTime, *BOOKING_REFUSALS)
+)
+async def book_series(
+    voucher_id: Id, body: SeriesBooking, session: SessionDep, actor: ActorDep
+) -> SeriesBookingResult:
+    """Book one time of the week for many sessions, in one transaction.
+
+    The response lists each date with its reservation, or with every reason against it and the
+    nearest free times.
+    """
+    return await series_booking.book_series(session, actor, voucher_id, body)
 
 
 @of_vouchers.get("/reservations")

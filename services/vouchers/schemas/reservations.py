@@ -46,7 +46,21 @@ class SessionChoice(RequestBody):
         return value
 
 
-class ReservationCreate(SessionChoice):
+class OverrideFields(RequestBody):
+    """Managers of bookings may override reasons, and state why."""
+
+    override: Annotated[list[Override], Field(max_length=9)] = Field(default_factory=list)
+    override_reason: Name | None = Field(default=None, validate_default=True)
+
+    @field_validator("override_reason")
+    @classmethod
+    def _of_an_override(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("override") and value is None:
+            raise PydanticCustomError("override_reason", "is needed to override a reason")
+        return value
+
+
+class ReservationCreate(OverrideFields, SessionChoice):
     """A session to book. Managers of bookings may override reasons, and state why.
 
     With `hold` the time is held for the minutes of the booking policy, until it is confirmed. With
@@ -55,8 +69,6 @@ class ReservationCreate(SessionChoice):
 
     hold: bool = False
     waitlist: bool = False
-    override: Annotated[list[Override], Field(max_length=9)] = Field(default_factory=list)
-    override_reason: Name | None = Field(default=None, validate_default=True)
 
     @field_validator("waitlist")
     @classmethod
@@ -65,13 +77,6 @@ class ReservationCreate(SessionChoice):
             raise PydanticCustomError("waitlist_or_hold", "cannot be sent together with hold")
         if value and info.data.get("starts_at") is not None:
             raise PydanticCustomError("waitlist_of_session", "is for a session_id only")
-        return value
-
-    @field_validator("override_reason")
-    @classmethod
-    def _of_an_override(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("override") and value is None:
-            raise PydanticCustomError("override_reason", "is needed to override a reason")
         return value
 
 

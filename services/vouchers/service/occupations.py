@@ -31,6 +31,11 @@ class Placement:
     resources: Sequence[Resource]
 
     @property
+    def times(self) -> tuple[datetime, datetime]:
+        """The start and the end."""
+        return self.starts_at, self.ends_at
+
+    @property
     def starts_local(self) -> datetime:
         """What the clock of the organization shows at the start."""
         return self.starts_at.astimezone(self.zone).replace(tzinfo=None)

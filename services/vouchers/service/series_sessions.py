@@ -65,14 +65,7 @@ async def make_sessions(
     for each in await examine(session, organization, series, resources, by_date):
         if each.row is None and each.conflict is None and each.starts_at is not None:
             placement = placement_of(series, each.starts_at, resources)
-            row = new_session(
-                organization.id,
-                placement,
-                therapy_class_id=series.therapy_class_id,
-                series_id=series.id,
-                series_date=each.day,
-                capacity=series.capacity,
-            )
+            row = _new_row(series, each.day, placement)
             session.add(row)
             record(session, "CREATE", row)
             occupations.append((row, placement))
@@ -80,6 +73,18 @@ async def make_sessions(
     session.add_all(each for pair in occupations for each in occupations_of(*pair))
     await flush_booking(session)
     return len(occupations)
+
+
+def _new_row(series: SessionSeries, day: date, placement: Placement) -> ClassSession:
+    """Return a new session of a series."""
+    return new_session(
+        series.organization_id,
+        placement,
+        therapy_class_id=series.therapy_class_id,
+        series_id=series.id,
+        series_date=day,
+        capacity=series.capacity,
+    )
 
 
 async def extend_series(transactions: Transactions) -> int:
@@ -149,10 +154,7 @@ async def move_sessions(
     if any(row.seats_taken > series.capacity for row in rows):
         raise CapacityTaken
     shifted = {
-        row.id
-        for row in rows
-        if (row.starts_at, row.ends_at)
-        != (moves[row.id].placement.starts_at, moves[row.id].placement.ends_at)
+        row.id for row in rows if moves[row.id].placement.times != (row.starts_at, row.ends_at)
     }
     reservations = [each for each in party.reservations if each.session_id in shifted]
     rules = [(each, each.period, each.may_overlap) for each in reservations]
@@ -165,7 +167,7 @@ async def move_sessions(
     await flush_booking(session)
     await _follow(session, organization, party, rules)
     for row in rows:
-        session.add_all(occupations_of(row, moves[row.id].placement))
+        session.add_all(occupations_of(row, places[row.id]))
     await flush_booking(session)
 
 
@@ -177,11 +179,8 @@ def _move_row(
     reservations: Sequence[Reservation],
 ) -> None:
     placement = move.placement
-    is_moved = (row.starts_at, row.ends_at, row.resource_ids) != (
-        placement.starts_at,
-        placement.ends_at,
-        placement.resource_ids,
-    )
+    times, resource_ids = (row.starts_at, row.ends_at), row.resource_ids
+    is_moved = times != placement.times or resource_ids != placement.resource_ids
     row.series_id, row.series_date = series.id, move.series_date
     row.starts_at, row.ends_at = placement.starts_at, placement.ends_at
     row.starts_local, row.timezone = placement.starts_local, placement.zone.key
@@ -205,12 +204,8 @@ async def _follow(
     A voucher that has another session in the new period keeps both: the organization decided it.
     """
     zone = ZoneInfo(organization.timezone)
-    taken = {
-        (voucher_id, period)
-        for voucher_id, period, _ in await queries.periods_taken(
-            session, organization.id, party.vouchers.keys()
-        )
-    }
+    others = await queries.periods_taken(session, organization.id, party.vouchers.keys())
+    taken = {(voucher_id, period) for voucher_id, period, _ in others}
     for reservation, old_period, may_overlap in rules:
         row = party.rows[reservation.session_id]
         voucher = party.vouchers.get(reservation.voucher_id or 0)

@@ -14,6 +14,7 @@ from services.vouchers.models import (
     SeriesStatus,
     SessionSeries,
     SessionStatus,
+    TherapyClass,
 )
 from services.vouchers.scheduling.series import next_in_phase, successors
 from services.vouchers.schemas.calendars import minute_of
@@ -71,13 +72,9 @@ async def create_series(
     access.require_booking_manager(actor, organization_id)
     organization = await queries.get_organization(session, organization_id)
     therapy_class = await queries.get_class(session, organization_id, body.therapy_class_id)
-    things = body.resource_ids
-    if things is None:
-        things = [therapy_class.room_id] if therapy_class.room_id is not None else []
-    therapist_id = body.therapist_id or therapy_class.therapist_id
     if body.first_date < today_in(organization.timezone):
         raise Invalid("first_date", "must not be in the past")
-    ids = await resources_wanted(session, organization_id, therapist_id, things)
+    ids = await _resource_ids(session, therapy_class, body)
     series = SessionSeries(
         organization_id=organization_id,
         therapy_class_id=therapy_class.id,
@@ -93,6 +90,17 @@ async def create_series(
         **await _derived(session, organization, ids, body.last_date),
     )
     return await _start(session, organization, series)
+
+
+async def _resource_ids(
+    session: AsyncSession, therapy_class: TherapyClass, body: SeriesCreate
+) -> list[int]:
+    """Return the ids of the therapist, the room and the equipment that a series needs."""
+    things = body.resource_ids
+    if things is None:
+        things = [therapy_class.room_id] if therapy_class.room_id is not None else []
+    therapist_id = body.therapist_id or therapy_class.therapist_id
+    return await resources_wanted(session, therapy_class.organization_id, therapist_id, things)
 
 
 async def _derived(
@@ -262,21 +270,16 @@ async def _take_over(
         for each in await examine(session, organization, new, party.resources, {})
         if each.conflict in (None, SeriesConflict.CLOSED) and each.starts_at is not None
     }
-    old_days = {row.series_date: row for row in party.rows.values() if row.series_date is not None}
+    rows = {row.series_date: row for row in party.rows.values() if row.series_date is not None}
     moves: dict[int, SeriesMove] = {}
-    for old_day, day in successors(old_days, days).items():
-        row = old_days[old_day]
-        if is_coming(row):
-            placement = placement_of(new, days[day], party.resources)
-            moves[row.id] = SeriesMove(day, placement)
+    for old_day, day in successors(rows, days).items():
+        if (row := rows[old_day]).id in coming:
+            moves[row.id] = SeriesMove(day, placement_of(new, days[day], party.resources))
         else:
             _keep_cancelled(session, new, row, day)
+    leaving = [number for number in coming if number not in moves]
     await cancel_sessions(
-        session,
-        party,
-        [number for number in coming if number not in moves],
-        release_reservations=release_reservations,
-        reason=None,
+        session, party, leaving, release_reservations=release_reservations, reason=None
     )
     await move_sessions(session, organization, new, party, moves)
 

@@ -1,6 +1,6 @@
 """A practice that takes bookings: therapists, vouchers, and the steps of most tests."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,6 +25,11 @@ def at(days: int, hour: int = 10, minute: int = 0) -> datetime:
     """Return a time of the organization's clock, a number of days from today."""
     day = datetime.now(ZONE).date() + timedelta(days=days)
     return datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZONE)
+
+
+def day_of(days: int) -> date:
+    """Return the day that is a number of days from today, on the organization's clock."""
+    return at(days).date()
 
 
 async def send(

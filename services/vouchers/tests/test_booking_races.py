@@ -412,4 +412,57 @@ async def test_a_confirmation_against_the_lapse_of_an_offer(
     rows = await database.rows("SELECT status FROM reservations ORDER BY id DESC LIMIT 2")
     expected = ["held", "cancelled"] if lapsed else ["waitlisted", "booked"]
     assert [row["status"] for row in rows] == expected
+
+
+async def test_a_series_against_single_bookings(
+    practice: Practice, second: Practice, database: Database
+) -> None:
+    await practice.add_therapist()
+    vouchers = await _vouchers(practice, database, 9, total_sessions=4)
+    owner = practice.people.owner
+    series = {
+        "first_date": str(at(7).date()),
+        "weekdays": [at(7).isoweekday()],
+        "start_time": "10:00",
+        "therapist_id": THERAPIST,
+    }
+
+    async def request(p: Practice, n: int) -> httpx.Response:
+        voucher_id = vouchers[n]["id"]
+        if n == 0:
+            path = f"/api/vouchers/{voucher_id}/reservations/series"
+            return await p.client.post(path, json=series, headers=owner)
+        start = at(7 + 7 * (n % 4))
+        return await p.book(voucher_id, owner, starts_at=start, therapist_id=THERAPIST)
+
+    answers = await _race((practice, second), 9, request)
+    assert answers[0].status_code == 200, answers[0].text
+    in_series = sum(each["bookable"] for each in answers[0].json()["dates"])
+    outcomes = _outcomes(answers[1:])
+    # Each of the four times has one client, of the series or of a single booking.
+    assert in_series + outcomes["won"] == 4
+    assert outcomes.keys() <= {"won", "slot_taken"}
+    assert len(await database.rows("SELECT * FROM reservations")) == 4
+    await practice.require_sums()
+
+
+async def test_two_series_at_one_time_do_not_block_each_other(
+    practice: Practice, second: Practice, database: Database
+) -> None:
+    await practice.add_therapist()
+    await practice.add_therapist(SECOND_THERAPIST)
+    vouchers = await _vouchers(practice, database, 6, total_sessions=4)
+    series = {
+        "first_date": str(at(7).date()),
+        "weekdays": [at(7).isoweekday()],
+        "start_time": "10:00",
+    }
+
+    async def request(p: Practice, n: int) -> httpx.Response:
+        path = f"/api/vouchers/{vouchers[n]['id']}/reservations/series"
+        return await p.client.post(path, json=series, headers=p.people.owner)
+
+    answers = await _race((practice, second), 6, request)
+    booked = [sum(d["bookable"] for d in answer.json()["dates"]) for answer in answers]
+    assert sorted(booked) == [0, 0, 0, 0, 4, 4]
     await practice.require_sums()

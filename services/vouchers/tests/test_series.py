@@ -12,7 +12,7 @@ from services.vouchers.scheduling.wallclock import instants_of, local_time
 from services.vouchers.service.series_dates import HORIZON
 from services.vouchers.service.series_sessions import extend_series
 from services.vouchers.tests.outside import ORGANIZATION
-from services.vouchers.tests.practice import HOME, THERAPIST, Practice, at, send
+from services.vouchers.tests.practice import HOME, THERAPIST, Practice, at, day_of, send
 from shared.testing import Database
 from shared.transactions import Transactions
 
@@ -21,11 +21,6 @@ pytestmark = pytest.mark.anyio
 PATH = f"{HOME}/session-series"
 GROUP: dict[str, Any] = {"max_clients_per_session": 4, "frequency": "weekly", "total_sessions": 20}
 WEEK = timedelta(weeks=1)
-
-
-def day_of(days: int) -> date:
-    """Return the day that is a number of days from today."""
-    return at(days).date()
 
 
 class Classes:

@@ -178,6 +178,11 @@ def _moved_series(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
     return {"from": str(first), "start_time": "11:00"}
 
 
+def _weekly(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    first = datetime.now(UTC).date() + timedelta(days=3)
+    return {"first_date": str(first), "weekdays": [1], "start_time": "10:00", "dry_run": True}
+
+
 _CLOSURE = {"starts_local": "2040-01-01T00:00", "ends_local": "2040-01-02T00:00"}
 
 
@@ -262,6 +267,7 @@ RECIPES: dict[str, Recipe] = {
     f"POST {_VOUCHER}/eligibility": Recipe(_of_session),
     f"POST {_VOUCHER}/reservations": Recipe(_of_session, lambda scene, _: scene.bookable()),
     f"POST {_RESERVATION}/confirm": Recipe(consumes=lambda scene, _: scene.held()),
+    f"POST {_VOUCHER}/reservations/series": Recipe(_weekly),
     f"POST {_RESERVATION}/cancel": Recipe(_constant(), lambda scene, _: scene.reservation()),
     f"POST {_RESERVATION}/reschedule": Recipe(
         _to_another_session, lambda scene, _: scene.movable()
