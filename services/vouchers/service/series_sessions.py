@@ -153,9 +153,8 @@ async def move_sessions(
     rows = [party.rows[number] for number in moves]
     if any(row.seats_taken > series.capacity for row in rows):
         raise CapacityTaken
-    shifted = {
-        row.id for row in rows if moves[row.id].placement.times != (row.starts_at, row.ends_at)
-    }
+    places = {number: move.placement for number, move in moves.items()}
+    shifted = {row.id for row in rows if places[row.id].times != (row.starts_at, row.ends_at)}
     reservations = [each for each in party.reservations if each.session_id in shifted]
     rules = [(each, each.period, each.may_overlap) for each in reservations]
     # While the sessions are moved one by one, two of a client may have the same time or period.
