@@ -89,7 +89,7 @@ async def _plan(
     session: AsyncSession, order: Order, body: SeriesBooking
 ) -> tuple[list[SeriesOutcome], BookingFrame]:
     """Return what is to be booked, and the frame afterwards; rows are locked unless `dry_run`."""
-    frame, locked = order.frame, not body.dry_run
+    frame = order.frame
     if body.first_date < frame.now.astimezone(frame.zone).date():
         raise Invalid("first_date", "must not be in the past")
     dates = list(_dates(frame, body))
@@ -97,7 +97,7 @@ async def _plan(
     first = datetime.fromtimestamp(starts[0], UTC) if starts else None
     choice = SessionChoice.model_construct(starts_at=first, session_id=None, therapist_id=None)
     booking.require_allowed(order.actor, order.voucher, frame, choice)
-    targets = await targets_of(session, frame, starts, body.therapist_id, locked=locked)
+    targets = await targets_of(session, frame, starts, body.therapist_id, locked=not body.dry_run)
     failpoint("reservation.locked")
     outcomes, after = _judge(frame, body, dates, targets)
     for outcome in outcomes:
@@ -124,10 +124,10 @@ def _dates(frame: BookingFrame, body: SeriesBooking) -> Iterator[SeriesDate]:
         start_minute=minute_of(body.start_time),
         first_date=body.first_date,
     )
-    wanted = _wanted(frame, body)
+    goal = _wanted(frame, body)
     number = 0
     for each in islice(dates_of(series), MOST_DATES):
-        if number >= wanted and (
+        if number >= goal and (
             body.on_conflict != OnConflict.APPEND or each.day > _last_day(frame, body)
         ):
             return
@@ -149,9 +149,9 @@ def _judge(
 ) -> tuple[list[SeriesOutcome], BookingFrame]:
     """Return the outcome of each date, and the frame with all sessions that are to be booked."""
     outcomes: list[SeriesOutcome] = []
-    wanted, number = _wanted(frame, body), 0
+    goal, number = _wanted(frame, body), 0
     for each in dates:
-        if number == wanted:
+        if number == goal:
             break
         if each.starts_at is None:
             outcomes.append(SeriesOutcome(each.day, None))
@@ -199,10 +199,10 @@ async def _result(
     outcomes: Sequence[SeriesOutcome],
     therapist_id: int | None,
 ) -> SeriesBookingResult:
-    refused = [outcome for outcome in outcomes if not outcome.is_bookable]
+    refusals = [outcome for outcome in outcomes if not outcome.is_bookable]
     proposals = {
         outcome.day: await _proposals(session, frame, outcome, therapist_id)
-        for outcome in refused[:_MOST_PROPOSALS]
+        for outcome in refusals[:_MOST_PROPOSALS]
     }
     return SeriesBookingResult(
         dates=[_read(frame, each, proposals.get(each.day, [])) for each in outcomes],
@@ -218,9 +218,9 @@ async def _proposals(
     monday = outcome.day - timedelta(days=outcome.day.weekday())
     days = (monday, monday + timedelta(days=6))
     noon = datetime.combine(outcome.day, datetime.min.time(), frame.zone) + timedelta(hours=12)
-    wanted = outcome.starts_at or noon
+    wish = outcome.starts_at or noon
     slots = await slots_between(session, frame, days, therapist_id)
-    nearest = sorted(slots, key=lambda slot: (abs(slot.starts_at - wanted), slot.starts_at))
+    nearest = sorted(slots, key=lambda slot: (abs(slot.starts_at - wish), slot.starts_at))
     return nearest[:3]
 
 

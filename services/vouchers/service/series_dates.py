@@ -94,8 +94,8 @@ class SeriesCalendars:
         for resource in self.resources:
             calendar = self.calendars[resource.id]
             before = resource.buffer_before_minutes * 60
-            blocked = (start - before, end + resource.buffer_after_minutes * 60)
-            self.calendars[resource.id] = replace(calendar, busy=[*calendar.busy, blocked])
+            times = (start - before, end + resource.buffer_after_minutes * 60)
+            self.calendars[resource.id] = replace(calendar, busy=[*calendar.busy, times])
 
 
 async def examine(

@@ -154,8 +154,8 @@ async def move_sessions(
     if any(row.seats_taken > series.capacity for row in rows):
         raise CapacityTaken
     places = {number: move.placement for number, move in moves.items()}
-    shifted = {row.id for row in rows if places[row.id].times != (row.starts_at, row.ends_at)}
-    reservations = [each for each in party.reservations if each.session_id in shifted]
+    moved_ids = {row.id for row in rows if places[row.id].times != (row.starts_at, row.ends_at)}
+    reservations = [each for each in party.reservations if each.session_id in moved_ids]
     rules = [(each, each.period, each.may_overlap) for each in reservations]
     # While the sessions are moved one by one, two of a client may have the same time or period.
     for reservation in reservations:
@@ -204,7 +204,7 @@ async def _follow(
     """
     zone = ZoneInfo(organization.timezone)
     others = await queries.periods_taken(session, organization.id, party.vouchers.keys())
-    taken = {(voucher_id, period) for voucher_id, period, _ in others}
+    periods = {(voucher_id, period) for voucher_id, period, _ in others}
     for reservation, old_period, may_overlap in rules:
         row = party.rows[reservation.session_id]
         voucher = party.vouchers.get(reservation.voucher_id or 0)
@@ -215,9 +215,9 @@ async def _follow(
         if voucher is not None and old_period is not None:
             day = row.starts_at.astimezone(zone).date()
             period = period_of(voucher.frequency, day, voucher.valid_from)
-            if period is not None and (voucher.id, period) not in taken:
+            if period is not None and (voucher.id, period) not in periods:
                 reservation.period = period
-                taken.add((voucher.id, period))
+                periods.add((voucher.id, period))
         record(session, "RESCHEDULE", reservation, **balance_of(reservation, voucher))
     await flush_booking(session)
 
@@ -234,13 +234,13 @@ async def cancel_sessions(
 
     Raises SeriesBooked with the reservations, unless these are to be released without charge.
     """
-    affected = [each for each in party.reservations if each.session_id in session_ids]
-    booked = [each.id for each in affected if each.status in OPEN_STATUSES]
-    if booked and not release_reservations:
+    leaving = [each for each in party.reservations if each.session_id in session_ids]
+    open_ids = [each.id for each in leaving if each.status in OPEN_STATUSES]
+    if open_ids and not release_reservations:
         error = SeriesBooked()
-        error.members = {"reservations": booked}
+        error.members = {"reservations": open_ids}
         raise error
-    for reservation in affected:
+    for reservation in leaving:
         voucher = party.vouchers.get(reservation.voucher_id or 0)
         row = party.rows[reservation.session_id]
         release(session, reservation, voucher, row, reason="session_cancelled")

@@ -50,16 +50,16 @@ class SeriesTargets:
 
         def rank(target: Target) -> tuple[int, int, int]:
             therapist = target.therapist
-            booked = -1 if therapist is None else self._booked(therapist, starts_at, frame.zone)
+            seconds = -1 if therapist is None else self._booked(therapist, starts_at, frame.zone)
             number = target.requested.session_id or (therapist.id if therapist else 0)
-            return len(reasons_against(frame.snapshot(target.requested))), booked, number
+            return len(reasons_against(frame.snapshot(target.requested))), seconds, number
 
         return min(targets, key=rank)
 
     def _on_demand(self, therapist: Resource, starts_at: datetime, ends_at: datetime) -> Target:
         start, end = instant_of(starts_at), instant_of(ends_at)
         calendar = self.calendars[therapist.id]
-        requested = on_demand_session(
+        wish = on_demand_session(
             starts_at,
             ends_at,
             therapist,
@@ -67,7 +67,7 @@ class SeriesTargets:
             is_available=availability.is_open(calendar, start, end),
             is_free=availability.is_free(calendar, start, end),
         )
-        return Target(requested, therapist=therapist)
+        return Target(wish, therapist=therapist)
 
     def _booked(self, therapist: Resource, starts_at: datetime, zone: ZoneInfo) -> int:
         """Return how many seconds of an ISO week a therapist is booked."""
@@ -141,12 +141,12 @@ async def _sessions_at(
     )
     if locked and rows:
         rows = list((await queries.lock_sessions(session, [row.id for row in rows])).values())
-    requested: Mapping[int, RequestedSession] = {}
+    wishes: Mapping[int, RequestedSession] = {}
     if rows:
-        requested = await requested_sessions(session, frame.organization_id, rows)
+        wishes = await requested_sessions(session, frame.organization_id, rows)
     targets: dict[datetime, list[Target]] = defaultdict(list)
     for row in rows:
         # Whoever had the lock before may have cancelled it, or may have moved it.
         if row.status == SessionStatus.SCHEDULED:
-            targets[row.starts_at].append(Target(requested[row.id], row))
+            targets[row.starts_at].append(Target(wishes[row.id], row))
     return targets

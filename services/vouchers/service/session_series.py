@@ -227,12 +227,12 @@ async def _continue(
     rows = await queries.sessions_of_series(session, old, body.first_day)
     ids = [row.id for row in rows if is_coming(row) or row.status == SessionStatus.CANCELLED]
     party = await lock_sessions(session, organization.id, ids, rules["resource_ids"])
-    derived = await _derived(session, organization, rules["resource_ids"], rules["last_date"])
+    others = await _derived(session, organization, rules["resource_ids"], rules["last_date"])
     new = SessionSeries(
         organization_id=organization.id,
         therapy_class_id=old.therapy_class_id,
         follows_id=old.id,
-        **{**rules, **derived},
+        **{**rules, **others},
     )
     _end(session, old, body.first_day)
     session.add(new)

@@ -331,6 +331,9 @@ async def test_capacity_is_not_lowered_below_the_seats(classes: Classes) -> None
         await practice.booked(voucher["id"], headers, session_id=row["id"])
     answer = await classes.put(series, day_of(3), capacity=1)
     assert (answer.status_code, answer.json()["code"]) == (409, "capacity_taken")
+    single = f"/api/sessions/{row['id']}"
+    answer = await practice.client.put(single, json={"capacity": 1}, headers=classes.owner)
+    assert (answer.status_code, answer.json()["code"]) == (409, "capacity_taken")
     lowered = await classes.put(series, day_of(3), capacity=2)
     assert lowered.status_code == 200, lowered.text
     assert {each["capacity"] for each in await classes.sessions(lowered.json())} == {2}
