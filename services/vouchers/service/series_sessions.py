@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -97,8 +97,9 @@ async def extend_series(transactions: Transactions) -> int:
         for series_id in series_ids:
             try:
                 total += await _extend(transactions, series_id)
-            except Conflict as error:
-                log.warning("series_not_extended", series_id=series_id, cause=error.detail)
+            except (Conflict, ZoneInfoNotFoundError) as error:
+                # One that cannot be extended does not block the others.
+                log.warning("series_not_extended", series_id=series_id, cause=repr(error))
         last_id = series_ids[-1]
     if total:
         log.info("sessions_of_series_made", number=total)
