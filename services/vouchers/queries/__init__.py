@@ -55,6 +55,7 @@ from services.vouchers.queries.refunds import (
     has_taken_quote,
 )
 from services.vouchers.queries.reservations import (
+    ReservationPlace,
     find_class_name,
     get_reservation,
     lock_vouchers,
@@ -67,6 +68,7 @@ from services.vouchers.queries.reservations import (
     page_of_voucher_reservations,
     participants_of,
     periods_taken,
+    places_of_voucher,
     redeemed_days,
     reread_reservations,
     reservations_that_count,
@@ -139,6 +141,7 @@ __all__ = [
     "Codes",
     "Offer",
     "OpenReservation",
+    "ReservationPlace",
     "Rows",
     "VoucherFilters",
     "busy_times",
@@ -243,6 +246,7 @@ __all__ = [
     "page_of_vouchers",
     "participants_of",
     "periods_taken",
+    "places_of_voucher",
     "redeemed_days",
     "reread_reservations",
     "reservations_of_resource_after",

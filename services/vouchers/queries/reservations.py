@@ -96,6 +96,33 @@ async def redeemed_days(session: AsyncSession, voucher: Voucher) -> Sequence[dat
     return (await session.scalars(statement)).all()
 
 
+async def places_of_voucher(
+    session: AsyncSession,
+    voucher: Voucher,
+    *,
+    statuses: Collection[ReservationStatus] = OPEN_STATUSES,
+    first: datetime | None = None,
+    last: datetime | None = None,
+    limit: int | None = None,
+) -> list[ReservationPlace]:
+    """Return a voucher's reservations of sessions that begin between two moments, latest first.
+
+    `first` is inclusive and `last` exclusive; by default they are the held and booked ones.
+    """
+    statement = _with_session().where(
+        Reservation.organization_id == voucher.organization_id,
+        Reservation.voucher_id == voucher.id,
+        Reservation.status.in_(sorted(statuses)),
+    )
+    if first is not None:
+        statement = statement.where(Reservation.starts_at >= first)
+    if last is not None:
+        statement = statement.where(Reservation.starts_at < last)
+    latest_first = statement.order_by(Reservation.starts_at.desc(), Reservation.id.desc())
+    current = latest_first.limit(limit).execution_options(populate_existing=True)
+    return [(row[0], row[1], row[2]) for row in await session.execute(current)]
+
+
 async def open_vouchers_of_session(session: AsyncSession, session_id: int) -> set[int]:
     """Return the ids of the vouchers of a session's open and waiting reservations."""
     return await open_vouchers_of_sessions(session, [session_id])

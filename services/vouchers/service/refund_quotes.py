@@ -25,13 +25,17 @@ from services.vouchers.errors import (
     VoucherUnpaid,
 )
 from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherStatus
+from services.vouchers.schemas.reservations import ReservationRead
 from services.vouchers.service import payments_client, pro_rata, refunds
 from services.vouchers.service.payments_client import PaymentState, RefundState
+from services.vouchers.service.releases import places_for_refund
+from services.vouchers.service.reservations import read_reservation
 from shared.actors import Actor
 from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid
 from shared.failpoints import failpoint
+from shared.tenancy import Tenant, limit_to
 from shared.transactions import Transactions
 from shared.work import Work
 
@@ -49,8 +53,10 @@ _REFUSALS: dict[str, type[Conflict]] = {
 
 async def quote_refund(
     work: Work, actor: Actor, clients: ServiceClients, voucher_id: int, sessions: int | None
-) -> RefundQuote:
+) -> tuple[RefundQuote, list[ReservationRead]]:
     """Create a quote for a number of a voucher's unused sessions, None for all of them.
+
+    Return it with the reservations that the refund would cancel now, the latest first.
 
     Raises VoucherNotFound, Forbidden, VoucherUnpaid, VoucherExpired, VoucherExhausted,
     VoucherDisputed, RefundUnderWay, NothingToRefund, ServiceUnavailable, and Invalid for more
@@ -70,7 +76,9 @@ async def quote_refund(
     async with work.begin() as session:
         session.add(quote)
         await session.flush()
-    return quote
+        await limit_to(session, Tenant(voucher.organization_id, actor.user_id))
+        places = await places_for_refund(session, voucher, quote.sessions)
+    return quote, [read_reservation(*place) for place in places]
 
 
 async def _get_quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:

@@ -40,7 +40,8 @@ from shared.failpoints import failpoint
 from shared.paging import Page
 from shared.tenancy import Tenant, limit_to, see_all_tenants
 
-_CANCELLABLE = OPEN_STATUSES | {ReservationStatus.WAITLISTED}
+CANCELLABLE = OPEN_STATUSES | {ReservationStatus.WAITLISTED}
+"""The states of a reservation that can be cancelled: it is open, or waits for a seat."""
 
 
 async def book(
@@ -246,7 +247,7 @@ async def leave(session: AsyncSession, row: ClassSession, cause: Reservation | N
 
 async def _price(session: AsyncSession, actor: Actor, place: Place) -> CancellationPrice:
     reservation, voucher = place.reservation, place.voucher
-    if reservation.status not in _CANCELLABLE:
+    if reservation.status not in CANCELLABLE:
         raise ReservationSettled
     policy = await _policy(session, place)
     free_until = _free_until(reservation, policy)

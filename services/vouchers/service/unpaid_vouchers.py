@@ -9,8 +9,8 @@ import structlog
 from services.vouchers import queries
 from services.vouchers.errors import VoucherPaid
 from services.vouchers.models import VoucherStatus
-from services.vouchers.service.purchase_holds import UNPAID, release_unpaid
-from services.vouchers.service.vouchers import mark_cancelled
+from services.vouchers.service.purchase_holds import UNPAID
+from services.vouchers.service.vouchers import end_voucher
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.transactions import Transactions
@@ -86,7 +86,5 @@ async def _cancel_if_unpaid(
         voucher = await queries.lock_voucher(session, voucher_id)
         if voucher.status != VoucherStatus.PENDING:
             return False
-        if voucher.booked_sessions:
-            await release_unpaid(session, voucher.id)
-        mark_cancelled(session, voucher, UNPAID)
+        await end_voucher(session, voucher, UNPAID)
     return True

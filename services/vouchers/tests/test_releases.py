@@ -1,0 +1,164 @@
+"""Reservations that are released because their voucher ends, is refunded or frozen."""
+
+from typing import Any
+
+import pytest
+
+from services.vouchers.tests.events import deliver, dispute, refund
+from services.vouchers.tests.outside import Payments
+from services.vouchers.tests.practice import THERAPIST, Practice, at, send
+from shared.testing import Database
+from shared.transactions import Transactions
+
+pytestmark = pytest.mark.anyio
+
+
+async def booked_days(
+    practice: Practice, *days: int, **terms: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Book a session on each of some days; return the voucher and its reservations."""
+    await practice.add_therapist()
+    voucher = await practice.voucher(**{"total_sessions": 4, **terms})
+    reservations = [
+        await practice.booked(voucher["id"], starts_at=at(day), therapist_id=THERAPIST)
+        for day in days
+    ]
+    return voucher, reservations
+
+
+async def states(database: Database) -> list[tuple[str, str | None]]:
+    """Return the state and the reason of every reservation, in the order of their sessions."""
+    rows = await database.rows("SELECT status, reason FROM reservations ORDER BY starts_at")
+    return [(row["status"], row["reason"]) for row in rows]
+
+
+async def quoted(practice: Practice, voucher_id: int, **body: Any) -> dict[str, Any]:
+    """Request a refund quote; return it."""
+    path = f"/api/vouchers/{voucher_id}/refund-quote"
+    result: dict[str, Any] = await send(
+        practice.client, "POST", path, practice.people.owner, body or None
+    )
+    return result
+
+
+async def refunded(practice: Practice, quote: dict[str, Any]) -> dict[str, Any]:
+    """Refund a quote; return the refund."""
+    path = f"/api/vouchers/{quote['voucher_id']}/refunds"
+    result: dict[str, Any] = await send(
+        practice.client, "POST", path, practice.people.owner, {"quote_id": quote["id"]}
+    )
+    return result
+
+
+async def test_a_cancelled_voucher_releases_its_reservations(
+    practice: Practice, database: Database
+) -> None:
+    voucher, reservations = await booked_days(practice, 2, 3)
+    path = f"/api/vouchers/{voucher['id']}/cancel"
+    cancelled = await send(practice.client, "POST", path, practice.people.owner)
+    assert (cancelled["status"], cancelled["booked_sessions"]) == ("cancelled", 0)
+    assert await states(database) == [("cancelled", "voucher_cancelled")] * 2
+    assert await database.rows("SELECT * FROM occupations") == []
+    await practice.require_sums()
+    subjects = [
+        event["subject"]
+        for event in await database.events()
+        if event["type"] == "vouchers.reservation.cancelled.v1"
+    ]
+    assert subjects == [f"reservation/{row['id']}" for row in reversed(reservations)]
+
+
+async def test_a_session_that_has_begun_is_still_marked(
+    practice: Practice, database: Database
+) -> None:
+    voucher, [begun, _] = await booked_days(practice, 2, 3)
+    await practice.begin(begun)
+    path = f"/api/vouchers/{voucher['id']}/cancel"
+    await send(practice.client, "POST", path, practice.people.owner)
+    assert [status for status, _ in await states(database)] == ["booked", "cancelled"]
+    path = f"/api/reservations/{begun['id']}/attend"
+    await send(practice.client, "POST", path, practice.people.therapist)
+    [row] = await database.rows("SELECT status, used_sessions FROM vouchers")
+    assert tuple(row.values()) == ("cancelled", 1)
+    await practice.require_sums()
+
+
+async def test_a_lost_dispute_releases_the_reservations(
+    practice: Practice, database: Database, transactions: Transactions
+) -> None:
+    voucher, _ = await booked_days(practice, 2, 3)
+    await deliver(transactions, dispute("closed", voucher["id"], 1, "lost"))
+    assert await states(database) == [("cancelled", "voucher_cancelled")] * 2
+    await practice.require_sums()
+
+
+async def test_a_quote_names_the_reservations_that_its_refund_cancels(
+    practice: Practice, database: Database
+) -> None:
+    voucher, reservations = await booked_days(practice, 2, 4, 3)
+    assert (await quoted(practice, voucher["id"], sessions=1))["releases"] == []
+    quote = await quoted(practice, voucher["id"], sessions=2)
+    assert (quote["unused_sessions"], quote["sessions"]) == (4, 2)
+    [released] = quote["releases"]
+    assert (released["id"], released["starts_at"]) == (
+        reservations[1]["id"],
+        reservations[1]["starts_at"],
+    )
+    await refunded(practice, quote)
+    assert [status for status, _ in await states(database)] == ["booked", "booked", "cancelled"]
+    assert (await states(database))[2][1] == "refunded"
+    [row] = await database.rows("SELECT booked_sessions, refunded_sessions FROM vouchers")
+    assert tuple(row.values()) == (2, 2)
+    await practice.require_sums()
+
+
+async def test_a_client_sees_what_a_refund_would_cancel(practice: Practice) -> None:
+    voucher, [reservation] = await booked_days(practice, 2)
+    path = f"/api/vouchers/{voucher['id']}/refund-quote"
+    quote = await send(practice.client, "POST", path, practice.people.client)
+    assert [row["id"] for row in quote["releases"]] == [reservation["id"]]
+
+
+async def test_a_refund_of_everything_releases_everything(
+    practice: Practice, database: Database
+) -> None:
+    voucher, _ = await booked_days(practice, 2, 3)
+    await refunded(practice, await quoted(practice, voucher["id"]))
+    assert await states(database) == [("cancelled", "refunded")] * 2
+    [row] = await database.rows("SELECT status, booked_sessions FROM vouchers")
+    assert tuple(row.values()) == ("cancelled", 0)
+    await practice.require_sums()
+
+
+@pytest.mark.parametrize(("amount", "left"), [("199.99", 2), ("299.99", 1), ("399.99", 0)])
+async def test_money_that_goes_back_without_a_quote_takes_the_latest_sessions(
+    practice: Practice,
+    database: Database,
+    transactions: Transactions,
+    amount: str,
+    left: int,
+) -> None:
+    voucher, _ = await booked_days(practice, 2, 3)
+    await deliver(transactions, refund(voucher["id"], amount))
+    statuses = [status for status, _ in await states(database)]
+    assert statuses == ["booked"] * left + ["cancelled"] * (2 - left)
+    await practice.require_sums()
+
+
+async def test_a_refund_that_fails_restores_the_sessions_and_no_reservation(
+    practice: Practice, database: Database, payments: Payments
+) -> None:
+    voucher, _ = await booked_days(practice, 2, 3)
+    payments.refund_status = "failed"
+    quote = await quoted(practice, voucher["id"])
+    answer = await practice.client.post(
+        f"/api/vouchers/{voucher['id']}/refunds",
+        json={"quote_id": quote["id"]},
+        headers=practice.people.owner,
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "refund_refused")
+    assert [status for status, _ in await states(database)] == ["cancelled"] * 2
+    [row] = await database.rows("SELECT booked_sessions, refunded_sessions FROM vouchers")
+    assert tuple(row.values()) == (0, 0)
+    await practice.booked(voucher["id"], starts_at=at(2), therapist_id=THERAPIST)
+    await practice.require_sums()
