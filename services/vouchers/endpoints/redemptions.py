@@ -11,8 +11,11 @@ from services.vouchers.errors import (
     CodeNotFound,
     CodeRefunded,
     FreezeOverlaps,
+    OrganizationNotFound,
     RedemptionAlreadyReversed,
     RedemptionNotFound,
+    ReservationNotFound,
+    ReservationSettled,
     SessionsBeyondValidity,
     SessionsBooked,
     VoucherCancelled,
@@ -64,16 +67,17 @@ _REDEEM = responses(
     VoucherFrozen,
     VoucherExhausted,
     SessionsBooked,
+    OrganizationNotFound,
+    ReservationNotFound,
+    ReservationSettled,
 )
 
 
 def _redemption(entry: service.LedgerEntry) -> RedemptionResult:
     redemption, voucher = entry.redemption, entry.voucher
-    fields = ("id", "voucher_id", "kind", "session_date", "therapist_id", "reversal_of", "reason")
+    fields = RedemptionRead.model_fields.keys() - {"code"}
     return RedemptionResult(
         **{name: getattr(redemption, name) for name in fields},
-        note=redemption.note,
-        created_at=redemption.created_at,
         code=entry.code,
         regular_sessions_left=voucher.regular_sessions_left,
         backup_sessions_left=voucher.backup_sessions_left,
@@ -91,7 +95,8 @@ def _adjustment(result: tuple[Adjustment, date]) -> AdjustmentResult:
 async def redeem(
     voucher_id: Id, body: RedemptionCreate, session: SessionDep, actor: ActorDep
 ) -> RedemptionResult:
-    """Redeem one session: that of a code, or the next one."""
+    """Redeem one session: that of a code, or the next one. It settles the reservation of the day,
+    if the voucher has one."""
     return _redemption(await service.redeem(session, actor, voucher_id, body))
 
 
@@ -116,7 +121,8 @@ async def reverse_redemption(
     actor: ActorDep,
     body: Reversal | None = None,
 ) -> RedemptionResult:
-    """Reverse a redemption: the session and its code are usable again."""
+    """Reverse a redemption: the session and its code are usable again, and the reservation that it
+    settled is booked again."""
     note = body.note if body else None
     return _redemption(await service.reverse(session, actor, voucher_id, redemption_id, note))
 

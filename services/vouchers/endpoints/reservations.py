@@ -24,6 +24,7 @@ from services.vouchers.errors import (
 )
 from services.vouchers.scheduling.snapshots import ReservationStatus
 from services.vouchers.schemas.reservations import (
+    AttendanceMark,
     CancellationPrice,
     EligibilityRead,
     MarkRead,
@@ -256,11 +257,16 @@ async def reschedule_reservation(
 
 @reservations.post("/{reservation_id}/attend", responses=_MARK)
 async def mark_attended(
-    reservation_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
+    reservation_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    response: TaggedResponse,
+    body: AttendanceMark | None = None,
 ) -> ReservationResult:
     """Mark that the client took part; a session of the voucher is redeemed."""
+    mark = body or AttendanceMark()
     result = await attendance.mark_reservation(
-        session, actor, reservation_id, ReservationStatus.ATTENDED
+        session, actor, reservation_id, ReservationStatus.ATTENDED, mark.attestation
     )
     return _tagged(response, result)
 

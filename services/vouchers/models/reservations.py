@@ -30,7 +30,10 @@ class HeldFor(StrEnum):
 
 
 class Attestation(StrEnum):
-    """Who attested that a session took place. A timer's mark counts as no attestation."""
+    """Who attested that a session took place: the staff, or the client by a code or a signature.
+
+    A timer marks sessions that nobody marked. Its mark attests nothing.
+    """
 
     STAFF = "staff"
     CODE = "code"
@@ -47,8 +50,10 @@ class Reservation(Entity, Base):
 
     `starts_at` and `ends_at` are those of the session; the foreign key updates them. `period` is
     the period of the voucher's frequency. `overrides` are the reasons that a manager of bookings
-    overrode. `therapy_class_id` and `voucher_code_id` are of version 1. So are the states pending,
-    confirmed and completed, and rows without a session, until the upgrade has converted them.
+    overrode. `settled_at` of a booked reservation is when its redemption was reversed: no timer
+    settles it again. `therapy_class_id` and `voucher_code_id` are of version 1. So are the states
+    pending, confirmed and completed, and rows without a session, until the upgrade has converted
+    them.
     """
 
     __tablename__ = "reservations"
@@ -161,6 +166,11 @@ class Reservation(Entity, Base):
     note: Mapped[str | None] = mapped_column(info=SECRET)
     therapy_class_id: Mapped[int | None]
     voucher_code_id: Mapped[int | None]
+
+    @property
+    def is_attested(self) -> bool:
+        """Whether a person attested that the session took place."""
+        return self.attestation not in (None, Attestation.TIMER)
 
 
 class Reminder(Base):

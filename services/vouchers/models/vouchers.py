@@ -279,8 +279,8 @@ class VoucherCode(Base):
         return SessionKind.BACKUP if self.is_backup else SessionKind.REGULAR
 
     @staticmethod
-    def use_by(user_id: int) -> dict[str, Any]:
-        """Return the changes that mark a code as used, by whom and when."""
+    def use_by(user_id: int | None) -> dict[str, Any]:
+        """Return the changes that mark a code as used now, by a user or, with None, the system."""
         return {"is_used": True, "used_at": now(), "used_by": user_id}
 
     def free(self) -> None:

@@ -24,6 +24,10 @@ Override = Literal[
 """The reasons that a manager of bookings may override."""
 
 
+Attested = Literal[Attestation.STAFF, Attestation.SIGNATURE]
+"""Who attests a session that is marked. A code attests the redemption for which it is shown."""
+
+
 class SessionChoice(RequestBody):
     """A session that exists, or a time: with a therapist, or with any who is free."""
 
@@ -117,7 +121,11 @@ class EligibilityRead(BaseModel):
 
 
 class ReservationRead(BaseModel):
-    """A client's place in a session. The times are in the zone of the session."""
+    """A client's place in a session. The times are in the zone of the session.
+
+    `attestation` states who attested that the session took place. `is_attested` is false if a timer
+    marked it.
+    """
 
     id: int
     organization_id: int
@@ -136,6 +144,7 @@ class ReservationRead(BaseModel):
     reason: str | None
     redemption_id: int | None
     attestation: Attestation | None
+    is_attested: bool
     settled_at: datetime | None
     created_at: datetime
     version: int
@@ -174,6 +183,12 @@ class ReservationCancel(RequestBody):
 
 class Reschedule(SessionChoice):
     """The session in whose place the reservation is moved."""
+
+
+class AttendanceMark(RequestBody):
+    """Who attests that the client took part: the staff, or the client by a signature."""
+
+    attestation: Attested = Attestation.STAFF
 
 
 class MarkRead(BaseModel):

@@ -140,13 +140,15 @@ class Practice:
         )
         return result
 
-    async def begin(self, reservation: dict[str, Any]) -> None:
-        """Let the session of a reservation have been two hours ago."""
+    async def begin(self, reservation: dict[str, Any], starts_at: datetime | None = None) -> None:
+        """Let the session of a reservation have been an hour long two hours ago, or at a time."""
         async with self.database.admin() as admin:
             await admin.execute(
-                "UPDATE sessions SET ends_at = now() - interval '1 hour',"
-                " starts_at = now() - interval '2 hours' WHERE id = $1",
+                "UPDATE sessions SET ends_at = coalesce($2, now() - interval '2 hours')"
+                " + interval '1 hour', starts_at = coalesce($2, now() - interval '2 hours')"
+                " WHERE id = $1",
                 reservation["session_id"],
+                starts_at,
             )
 
     async def require_sums(self) -> None:
