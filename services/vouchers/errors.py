@@ -111,12 +111,17 @@ class FreezeOverlaps(Conflict):
     """The voucher is frozen or a session took place on one of these days. Choose other days."""
 
 
+class ReservationsInFreeze(Conflict):
+    """Sessions are booked on days of the freeze. Move them, or send release_reservations."""
+
+
 class AdjustmentAlreadyReversed(Conflict):
     """This freeze or extension was reversed already."""
 
 
 class SessionsBeyondValidity(Conflict):
-    """Sessions took place on days that would become invalid. Reverse their redemptions first."""
+    """Sessions took place or are booked on days that would become invalid. Reverse their redemptions
+    or cancel their reservations first."""
 
 
 class VoucherDisputed(Conflict):

@@ -16,6 +16,7 @@ from services.vouchers.errors import (
     RedemptionNotFound,
     ReservationNotFound,
     ReservationSettled,
+    ReservationsInFreeze,
     SessionsBeyondValidity,
     SessionsBooked,
     VoucherCancelled,
@@ -137,12 +138,20 @@ async def list_adjustments(
 
 
 @redemptions.post(
-    "/freezes", status_code=201, responses=responses(VoucherNotActive, FreezeOverlaps)
+    "/freezes",
+    status_code=201,
+    responses=responses(
+        VoucherNotActive, FreezeOverlaps, ReservationsInFreeze, OrganizationNotFound
+    ),
 )
 async def freeze_voucher(
     voucher_id: Id, body: FreezeCreate, session: SessionDep, actor: ActorDep
 ) -> AdjustmentResult:
-    """Freeze a voucher from one day to another; its last day moves by the length of the freeze."""
+    """Freeze a voucher from one day to another; its last day moves by the length of the freeze.
+
+    A freeze over booked sessions is refused with the list `reservations`, unless the body states
+    that they are released.
+    """
     return _adjustment(await adjustments.freeze(session, actor, voucher_id, body))
 
 

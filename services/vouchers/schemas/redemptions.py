@@ -66,11 +66,16 @@ class RedemptionResult(RedemptionRead):
 
 
 class FreezeCreate(RequestBody):
-    """A freeze, both days inclusive; the voucher's last day moves by its length."""
+    """A freeze, both days inclusive; the voucher's last day moves by its length.
+
+    With `release_reservations` the reservations of these days are cancelled without charge. Without
+    it a freeze over reservations is refused, with the list of them.
+    """
 
     starts_on: Day
     ends_on: Day
     reason: Name
+    release_reservations: bool = False
 
     @field_validator("ends_on")
     @classmethod

@@ -1,6 +1,8 @@
 """Use cases of a voucher's validity: freeze, extend, reverse either, list them."""
 
-from datetime import date, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -8,17 +10,21 @@ from services.vouchers import access, queries
 from services.vouchers.errors import (
     AdjustmentAlreadyReversed,
     FreezeOverlaps,
+    ReservationsInFreeze,
     SessionsBeyondValidity,
     VoucherNotActive,
 )
 from services.vouchers.models import Adjustment, AdjustmentKind, Voucher, VoucherStatus
 from services.vouchers.schemas.redemptions import ExtensionCreate, FreezeCreate
+from services.vouchers.service.releases import release_reservations
+from services.vouchers.service.reservations import read_reservation
 from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 from shared.reads import Reader
 
+VOUCHER_FROZEN = "voucher_frozen"
 MAX_EXTENSION = timedelta(days=36_500)
 """How far a voucher's last day can be moved at once."""
 
@@ -34,20 +40,21 @@ async def freeze(
 ) -> tuple[Adjustment, date]:
     """Freeze a voucher; its last day moves by the length of the freeze. Return both.
 
-    Raises VoucherNotFound, Forbidden, VoucherNotActive, FreezeOverlaps, and Invalid for a freeze
-    that does not begin within the voucher's validity.
+    The reservations of its days are released first, if the body states so.
+
+    Raises VoucherNotFound, Forbidden, VoucherNotActive, FreezeOverlaps, ReservationsInFreeze, and
+    Invalid for a freeze that does not begin within the voucher's validity.
     """
     voucher, valid_until = await _lock_active(session, actor, voucher_id)
     if not (voucher.valid_from or body.starts_on) <= body.starts_on <= valid_until:
         raise Invalid("starts_on", "must be a day on which the voucher is valid")
     _require_near(body.starts_on, body.ends_on, "ends_on")
-    for other in await queries.freezes_of(session, [voucher.id]):
-        assert other.starts_on is not None
-        assert other.ends_on is not None
-        if body.starts_on <= other.ends_on and other.starts_on <= body.ends_on:
-            raise FreezeOverlaps
-    if await queries.has_sessions_between(session, voucher, body.starts_on, body.ends_on):
-        raise FreezeOverlaps
+    await _require_no_overlap(session, voucher, body.starts_on, body.ends_on)
+    places = await _places_between(session, voucher, body.starts_on, body.ends_on)
+    if places and not body.release_reservations:
+        raise _with_places(ReservationsInFreeze(), places)
+    reservations = [reservation for reservation, _, _ in places]
+    await release_reservations(session, reservations, {voucher.id: voucher}, VOUCHER_FROZEN)
     adjustment = _adjustment(
         voucher,
         actor,
@@ -58,6 +65,45 @@ async def freeze(
         ends_on=body.ends_on,
     )
     return await _apply(session, voucher, adjustment, "FREEZE")
+
+
+async def _require_no_overlap(
+    session: AsyncSession, voucher: Voucher, first: date, last: date
+) -> None:
+    """Raise FreezeOverlaps if a voucher is frozen or a session took place on one of some days."""
+    for other in await queries.freezes_of(session, [voucher.id]):
+        assert other.starts_on is not None
+        assert other.ends_on is not None
+        if first <= other.ends_on and other.starts_on <= last:
+            raise FreezeOverlaps
+    if await queries.has_sessions_between(session, voucher, first, last):
+        raise FreezeOverlaps
+
+
+async def _places_between(
+    session: AsyncSession, voucher: Voucher, first: date, last: date | None
+) -> list[queries.ReservationPlace]:
+    """Return the open reservations of a locked voucher on days of the organization, both inclusive.
+
+    Without a last day they are those from the first one on.
+    """
+    if not voucher.booked_sessions:
+        return []
+    organization = await queries.get_organization(session, voucher.organization_id)
+    zone = ZoneInfo(organization.timezone)
+    return await queries.places_of_voucher(
+        session,
+        voucher,
+        first=datetime.combine(first, time.min, zone),
+        last=datetime.combine(last + timedelta(days=1), time.min, zone) if last else None,
+    )
+
+
+def _with_places(error: Conflict, places: Sequence[queries.ReservationPlace]) -> Conflict:
+    """Return an error with the reservations that are its reason."""
+    rows = [read_reservation(*place).model_dump(mode="json") for place in places]
+    error.members = {"reservations": rows}
+    return error
 
 
 async def extend(
@@ -95,8 +141,9 @@ async def reverse(
         raise AdjustmentAlreadyReversed
     earlier = valid_until - timedelta(days=adjustment.days)
     first_lost = earlier + timedelta(days=1)
-    if await queries.has_sessions_between(session, voucher, first_lost, date.max):
-        raise SessionsBeyondValidity
+    places = await _places_between(session, voucher, first_lost, None)
+    if places or await queries.has_sessions_between(session, voucher, first_lost, date.max):
+        raise _with_places(SessionsBeyondValidity(), places)
     adjustment.reversed_at, adjustment.reversed_by = now(), actor.user_id
     voucher.valid_until = earlier
     record(session, "REVERSE", voucher, adjustment_id=adjustment.id, kind=adjustment.kind)

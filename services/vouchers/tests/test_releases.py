@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 
 from services.vouchers.tests.events import deliver, dispute, refund
@@ -162,3 +163,74 @@ async def test_a_refund_that_fails_restores_the_sessions_and_no_reservation(
     assert tuple(row.values()) == (0, 0)
     await practice.booked(voucher["id"], starts_at=at(2), therapist_id=THERAPIST)
     await practice.require_sums()
+
+
+async def _adjust(
+    practice: Practice, voucher: dict[str, Any], path: str, **body: Any
+) -> httpx.Response:
+    return await practice.client.post(
+        f"/api/vouchers/{voucher['id']}/{path}", json=body or None, headers=practice.people.owner
+    )
+
+
+async def test_a_freeze_over_reservations_names_them(
+    practice: Practice, database: Database
+) -> None:
+    voucher, reservations = await booked_days(practice, 2, 3, 5)
+    days = {"starts_on": at(3).date().isoformat(), "ends_on": at(4).date().isoformat()}
+    answer = await _adjust(practice, voucher, "freezes", **days, reason="Holiday")
+    assert (answer.status_code, answer.json()["code"]) == (409, "reservations_in_freeze")
+    [row] = answer.json()["reservations"]
+    assert (row["id"], row["starts_at"]) == (reservations[1]["id"], reservations[1]["starts_at"])
+    assert [status for status, _ in await states(database)] == ["booked"] * 3
+    released = {"reason": "Holiday", "release_reservations": True}
+    answer = await _adjust(practice, voucher, "freezes", **days, **released)
+    assert (answer.status_code, answer.json()["days"]) == (201, 2), answer.text
+    assert await states(database) == [
+        ("booked", None),
+        ("cancelled", "voucher_frozen"),
+        ("booked", None),
+    ]
+    await practice.require_sums()
+
+
+async def test_the_first_and_the_last_hour_of_a_day_are_of_the_freeze(
+    practice: Practice,
+) -> None:
+    hours = [
+        {"weekday": weekday, "start_time": "00:00", "end_time": "24:00"} for weekday in range(1, 8)
+    ]
+    await practice.add_therapist(hours=hours)
+    voucher = await practice.voucher()
+    day = at(3).date().isoformat()
+    for hour in (0, 23):
+        reservation = await practice.booked(voucher["id"], starts_at=at(3, hour))
+        answer = await _adjust(
+            practice, voucher, "freezes", starts_on=day, ends_on=day, reason="Holiday"
+        )
+        assert answer.json()["code"] == "reservations_in_freeze", hour
+        path = f"/api/reservations/{reservation['id']}/cancel"
+        await send(practice.client, "POST", path, practice.people.client)
+    neighbours = (at(2, 23), at(4, 0))
+    for starts_at in neighbours:
+        await practice.booked(voucher["id"], starts_at=starts_at)
+    answer = await _adjust(
+        practice, voucher, "freezes", starts_on=day, ends_on=day, reason="Holiday"
+    )
+    assert answer.status_code == 201, answer.text
+
+
+async def test_an_extension_with_a_booked_session_is_not_taken_back(practice: Practice) -> None:
+    terms = {"validity_days": 5, "booking_policy": {"opens_days": 60}}
+    voucher, _ = await booked_days(practice, 2, **terms)
+    until = at(10).date().isoformat()
+    extension = await _adjust(practice, voucher, "extensions", valid_until=until, reason="Courtesy")
+    assert extension.status_code == 201, extension.text
+    beyond = await practice.booked(voucher["id"], starts_at=at(8), therapist_id=THERAPIST)
+    path = f"adjustments/{extension.json()['id']}/reverse"
+    answer = await _adjust(practice, voucher, path)
+    assert (answer.status_code, answer.json()["code"]) == (409, "sessions_beyond_validity")
+    assert [row["id"] for row in answer.json()["reservations"]] == [beyond["id"]]
+    cancel = f"/api/reservations/{beyond['id']}/cancel"
+    await send(practice.client, "POST", cancel, practice.people.client)
+    assert (await _adjust(practice, voucher, path)).status_code == 200
