@@ -120,8 +120,8 @@ class AdjustmentAlreadyReversed(Conflict):
 
 
 class SessionsBeyondValidity(Conflict):
-    """Sessions took place or are booked on days that would become invalid. Reverse their redemptions
-    or cancel their reservations first."""
+    """Sessions took place or are booked on days that would become invalid. Reverse the redemptions
+    or cancel the reservations first."""
 
 
 class VoucherDisputed(Conflict):
