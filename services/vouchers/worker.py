@@ -14,6 +14,7 @@ from services.vouchers.service import (
     payments_client,
     refund_quotes,
     series_sessions,
+    unmarked_sessions,
     unpaid_vouchers,
     waitlist,
 )
@@ -72,7 +73,8 @@ def deadlines_of(settings: Settings) -> unpaid_vouchers.PaymentDeadlines:
 def timers_of(
     settings: Settings, transactions: Transactions, clients: ServiceClients
 ) -> list[Timer]:
-    """Return the timers: they expire and cancel vouchers, and fetch what events did not bring."""
+    """Return the timers: they expire and cancel vouchers, settle sessions that nobody marked, and
+    fetch what events did not bring."""
     deadlines = deadlines_of(settings)
 
     def new_copies() -> RemoteCopies:
@@ -112,6 +114,9 @@ def timers_of(
     async def extend_series() -> None:
         await series_sessions.extend_series(transactions)
 
+    async def settle_unmarked() -> None:
+        await unmarked_sessions.settle_unmarked(transactions)
+
     async def add_therapists() -> None:
         await add_missing_therapists(transactions)
 
@@ -127,6 +132,7 @@ def timers_of(
         Timer("add_therapists", CANCEL_EVERY, add_therapists),
         Timer("delete_occupations", DELETE_EVERY, delete_occupations),
         Timer("extend_series", EXTEND_EVERY, extend_series),
+        Timer("settle_unmarked", CANCEL_EVERY, settle_unmarked),
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, fetch_organizations),

@@ -98,6 +98,7 @@ async def test_the_worker_knows_its_queues_and_timers(
         "cancel_unpaid",
         "lapse_holds",
         "give_free_seats",
+        "settle_unmarked",
         "learn_organizations",
         "bootstrap",
     }
