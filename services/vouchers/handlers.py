@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.models import ClientCopy, OrganizationCopy, PaymentAccountCopy
-from services.vouchers.service import default_types, refunds, settlement, therapists
+from services.vouchers.service import default_types, leavers, refunds, settlement, therapists
 from services.vouchers.service.remote_copies import (
     ClientState,
     OrganizationState,
@@ -151,9 +151,13 @@ async def update_client(session: AsyncSession, event: Event) -> None:
 
 
 async def erase_client(session: AsyncSession, event: Event) -> None:
-    """Remove the personal data from the copy of a deleted user; its id stays."""
+    """Remove the personal data from the copy of a deleted user, whose id stays, and cancel what
+    the user has booked."""
     changes = {"name": None, "email": None, "is_active": False}
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
+    # Before the user's resources are locked: vouchers are the first in the order of locks.
+    if event.data.entity_id is not None:
+        await leavers.end_bookings(session, event.data.entity_id)
     await therapists.follow_user(session, event.data.entity_id)
 
 

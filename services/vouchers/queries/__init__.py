@@ -30,6 +30,11 @@ from services.vouchers.queries.holds import (
     lock_open_reservations_of,
     waiting_position,
 )
+from services.vouchers.queries.leavers import (
+    future_reservations_of,
+    list_vouchers_that_book,
+    lock_feeds_of,
+)
 from services.vouchers.queries.redemptions import (
     codes_of,
     find_code,
@@ -58,7 +63,6 @@ from services.vouchers.queries.reservations import (
     ReservationPlace,
     find_class_name,
     get_reservation,
-    list_unmarked_ids,
     lock_vouchers,
     open_reservations_of_session,
     open_reservations_of_sessions,
@@ -104,6 +108,7 @@ from services.vouchers.queries.sessions import (
     reservations_of_resource_after,
     types_of_classes,
 )
+from services.vouchers.queries.unmarked_sessions import list_unmarked_ids
 from services.vouchers.queries.voucher_types import (
     Offer,
     find_client,
@@ -173,6 +178,7 @@ __all__ = [
     "find_voucher",
     "find_voucher_type",
     "freezes_of",
+    "future_reservations_of",
     "get_adjustment",
     "get_class",
     "get_client",
@@ -212,10 +218,12 @@ __all__ = [
     "list_time_zones",
     "list_unmarked_ids",
     "list_unpaid_ids",
+    "list_vouchers_that_book",
     "list_waiting",
     "lock_booking_settings",
     "lock_class",
     "lock_closure",
+    "lock_feeds_of",
     "lock_idle_voucher",
     "lock_offer",
     "lock_open_reservations_of",

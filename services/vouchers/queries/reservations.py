@@ -1,15 +1,14 @@
 """Queries of reservations."""
 
 from collections.abc import Collection, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Interval, Text, and_, cast, func, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ReservationNotFound
 from services.vouchers.models import (
-    BookingSettings,
     ClassSession,
     ClientCopy,
     Redemption,
@@ -25,7 +24,6 @@ from services.vouchers.scheduling.snapshots import (
     RESERVED_STATUSES,
     ReservationStatus,
 )
-from services.vouchers.schemas.booking_policy import BookingPolicy, Unmarked
 from shared.paging import Page
 
 SEATED_STATUSES = (*sorted(PERIOD_STATUSES), ReservationStatus.NO_SHOW)
@@ -33,9 +31,6 @@ SEATED_STATUSES = (*sorted(PERIOD_STATUSES), ReservationStatus.NO_SHOW)
 
 ReservationPlace = tuple[Reservation, ClassSession, str | None]
 """A reservation with its session and the name of its class."""
-
-_LEAST_AGE = timedelta(hours=1)
-"""The least `settle_hours` of a booking policy. The index of booked reservations needs a bound."""
 
 _PLACE_STATUSES = (*sorted(RESERVED_STATUSES), ReservationStatus.NO_SHOW)
 
@@ -167,41 +162,6 @@ async def open_reservations_of_sessions(
         .execution_options(populate_existing=True)
     )
     return (await session.scalars(statement)).all()
-
-
-async def list_unmarked_ids(
-    session: AsyncSession, moment: datetime, after: int, limit: int
-) -> Sequence[int]:
-    """Return the ids above `after` of the booked reservations that a timer is to settle.
-
-    Their session ended more than `settle_hours` before the moment, and `unmarked` of the booking
-    policy states that they count as attended. Those that were settled before are left out.
-    """
-    hours = cast(_policy_value("settle_hours"), Integer)
-    age = func.make_interval(0, 0, 0, 0, hours, type_=Interval)
-    statement = (
-        select(Reservation.id)
-        .outerjoin(Voucher, Voucher.id == Reservation.voucher_id)
-        .outerjoin(BookingSettings, BookingSettings.organization_id == Reservation.organization_id)
-        .where(
-            Reservation.id > after,
-            Reservation.status == ReservationStatus.BOOKED,
-            Reservation.settled_at.is_(None),
-            Reservation.ends_at < moment - _LEAST_AGE,
-            Reservation.ends_at + age < moment,
-            _policy_value("unmarked") == Unmarked.ATTENDED.value,
-        )
-        .order_by(Reservation.id)
-        .limit(limit)
-    )
-    return (await session.scalars(statement)).all()
-
-
-def _policy_value(name: str) -> ColumnElement[str]:
-    """Return a field of the effective booking policy of a reservation's voucher, as text."""
-    stored = (Voucher.booking_policy, BookingSettings.default_policy)
-    fields = (func.jsonb_extract_path_text(column, name, type_=Text) for column in stored)
-    return func.coalesce(*fields, str(BookingPolicy.model_fields[name].default))
 
 
 async def periods_taken(

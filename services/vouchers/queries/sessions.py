@@ -14,6 +14,7 @@ from services.vouchers.models import (
     ClassVoucherType,
     Occupation,
     Reservation,
+    Resource,
     SessionStatus,
     TherapyClass,
 )
@@ -238,9 +239,13 @@ async def list_sessions(
     therapist_id: int | None = None,
     therapy_class_id: int | None = None,
     status: str | None = None,
+    needs_reassignment: bool = False,
     limit: int,
 ) -> Sequence[ClassSession]:
-    """Return an organization's sessions that begin in a stretch of time, in that order."""
+    """Return an organization's sessions that begin in a stretch of time, in that order.
+
+    With `needs_reassignment`, of the scheduled ones that need a resource which is out of use.
+    """
     conditions = [
         ClassSession.organization_id == organization_id,
         ClassSession.starts_at >= first,
@@ -253,6 +258,13 @@ async def list_sessions(
         conditions.append(ClassSession.therapy_class_id == therapy_class_id)
     if status is not None:
         conditions.append(ClassSession.status == status)
+    if needs_reassignment:
+        out_of_use = select(Resource.id).where(
+            Resource.organization_id == organization_id,
+            Resource.id == any_(ClassSession.resource_ids),
+            ~Resource.is_active,
+        )
+        conditions += [ClassSession.status == SessionStatus.SCHEDULED, out_of_use.exists()]
     statement = select(ClassSession).where(and_(*conditions))
     sorted_rows = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
     return (await session.scalars(sorted_rows)).all()

@@ -65,8 +65,12 @@ async def list_sessions(
     therapist_id: int | None,
     therapy_class_id: int | None,
     status: SessionStatus | None,
+    needs_reassignment: bool = False,
 ) -> list[SessionRead]:
     """Return an organization's sessions that begin in a stretch of time, at most 1,000.
+
+    With `needs_reassignment`, of the scheduled ones whose therapist, room or equipment is out of
+    use.
 
     Raises OrganizationNotFound.
     """
@@ -78,6 +82,7 @@ async def list_sessions(
         therapist_id=therapist_id,
         therapy_class_id=therapy_class_id,
         status=status,
+        needs_reassignment=needs_reassignment,
         limit=MOST_LISTED,
     )
     names = await queries.names_of_classes(session, {row.therapy_class_id for row in rows})
