@@ -25,6 +25,7 @@ from shared.money import Money, amount_schema
 
 _CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CLOCK_PATTERN = f"^{_CLOCK_TIME.pattern}$"
+END_OF_DAY = "24:00"
 
 
 def _clock_time(value: str) -> str:
@@ -38,12 +39,28 @@ ClockTime = Annotated[
 ]
 
 
+_CLOSING_PATTERN = f"^({_CLOCK_TIME.pattern}|{END_OF_DAY})$"
+
+
+def _closing_time(value: str) -> str:
+    return value if value == END_OF_DAY else _clock_time(value)
+
+
+ClosingTime = Annotated[
+    str, AfterValidator(_closing_time), Field(json_schema_extra={"pattern": _CLOSING_PATTERN})
+]
+"""A time of the wall clock, HH:MM; 24:00 is the end of the day."""
+
+
 class DayRule(RequestBody):
-    """When sessions of one weekday may be booked, in the organization's time zone."""
+    """When sessions of one weekday may be booked, in the organization's time zone.
+
+    `end_time` may be 24:00, the end of the day.
+    """
 
     enabled: bool
     start_time: ClockTime | None = Field(default=None, validate_default=True)
-    end_time: ClockTime | None = Field(default=None, validate_default=True)
+    end_time: ClosingTime | None = Field(default=None, validate_default=True)
 
     @field_validator("start_time", "end_time")
     @classmethod
