@@ -14,7 +14,7 @@ from services.vouchers.app import create_app
 from services.vouchers.service.holds import lapse_holds
 from services.vouchers.settings import Settings
 from services.vouchers.tests.environment import Transports
-from services.vouchers.tests.people import People
+from services.vouchers.tests.people import People, redeem, sold_earlier
 from services.vouchers.tests.practice import (
     HOME,
     SECOND_THERAPIST,
@@ -238,6 +238,66 @@ async def test_a_move_against_a_booking_of_the_same_time(
         second.book(other["id"], people.second_client, starts_at=at(4), therapist_id=THERAPIST),
     )
     assert _outcomes([moved, booked]) == {"won": 1, "slot_taken": 1}
+    await practice.require_sums()
+
+
+async def test_a_code_against_attendance(
+    practice: Practice, second: Practice, database: Database
+) -> None:
+    await practice.add_therapist()
+    voucher = await practice.voucher(total_sessions=1)
+    reservation = await practice.booked(voucher["id"], starts_at=at(3), therapist_id=THERAPIST)
+    await sold_earlier(database, voucher, 2)
+    await practice.begin(reservation, at(-1))
+    [code] = await database.rows("SELECT code FROM voucher_codes WHERE NOT is_backup")
+    order = {"code": code["code"], "session_date": at(-1).date().isoformat()}
+
+    async def request(p: Practice, n: int) -> httpx.Response:
+        therapist = p.people.therapist
+        if n // 2 % 2:
+            return await redeem(p.client, therapist, voucher["id"], **order)
+        path = f"/api/reservations/{reservation['id']}/attend"
+        return await p.client.post(path, headers=therapist)
+
+    outcomes = _outcomes(await _race((practice, second), 8, request))
+    assert outcomes["won"] == 1
+    assert outcomes.keys() <= {"won", "reservation_settled", "code_already_used"}
+    assert len(await database.rows("SELECT * FROM redemptions")) == 1
+    await practice.require_sums()
+
+
+async def test_a_refund_against_a_booking(practice: Practice, second: Practice) -> None:
+    await practice.add_therapist()
+    voucher = await practice.voucher(total_sessions=2)
+    owner = practice.people.owner
+    path = f"/api/vouchers/{voucher['id']}"
+    quote = await send(practice.client, "POST", f"{path}/refund-quote", owner)
+    body = {"quote_id": quote["id"]}
+    answers = await asyncio.gather(
+        practice.client.post(f"{path}/refunds", json=body, headers=owner),
+        second.book(voucher["id"], starts_at=at(3), therapist_id=THERAPIST),
+    )
+    outcomes = _outcomes(answers)
+    assert outcomes["won"] == 1
+    refused = {"refund_quote_outdated", "voucher_exhausted", "voucher_cancelled"}
+    assert outcomes.keys() <= {"won"} | refused
+    await practice.require_sums()
+
+
+async def test_a_freeze_against_a_booking(practice: Practice, second: Practice) -> None:
+    await practice.add_therapist()
+    voucher = await practice.voucher()
+    day = at(3).date().isoformat()
+    body = {"starts_on": day, "ends_on": day, "reason": "Holiday"}
+    answers = await asyncio.gather(
+        practice.client.post(
+            f"/api/vouchers/{voucher['id']}/freezes", json=body, headers=practice.people.owner
+        ),
+        second.book(voucher["id"], starts_at=at(3), therapist_id=THERAPIST),
+    )
+    outcomes = _outcomes(answers)
+    assert outcomes["won"] == 1
+    assert outcomes.keys() <= {"won", "reservations_in_freeze", "voucher_frozen"}
     await practice.require_sums()
 
 
