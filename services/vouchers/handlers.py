@@ -155,7 +155,7 @@ async def erase_client(session: AsyncSession, event: Event) -> None:
     the user has booked."""
     changes = {"name": None, "email": None, "is_active": False}
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
-    # Before the user's resources are locked: vouchers are the first in the order of locks.
+    # First, because it locks vouchers, which everybody locks before resources.
     if event.data.entity_id is not None:
         await leavers.end_bookings(session, event.data.entity_id)
     await therapists.follow_user(session, event.data.entity_id)

@@ -44,6 +44,9 @@ async def list_unmarked_ids(
 
 def _policy_value(name: str) -> ColumnElement[str]:
     """Return a field of the effective booking policy of a reservation's voucher, as text."""
-    stored = (Voucher.booking_policy, BookingSettings.default_policy)
-    fields = (func.jsonb_extract_path_text(column, name, type_=Text) for column in stored)
-    return func.coalesce(*fields, str(BookingPolicy.model_fields[name].default))
+    default = str(BookingPolicy.model_fields[name].default)
+    return func.coalesce(
+        func.jsonb_extract_path_text(Voucher.booking_policy, name, type_=Text),
+        func.jsonb_extract_path_text(BookingSettings.default_policy, name, type_=Text),
+        default,
+    )

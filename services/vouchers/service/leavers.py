@@ -19,6 +19,10 @@ async def end_bookings(session: AsyncSession, user_id: int) -> None:
     """
     voucher_ids = await queries.list_vouchers_that_book(session, user_id)
     vouchers = await queries.lock_vouchers(session, voucher_ids)
+    # A therapist's resource changes with the copy of the user: it is locked before the sessions.
+    own = await queries.resources_of_user(session, user_id)
+    for resource in sorted(own, key=lambda row: row.id):
+        await queries.lock_resources(session, resource.organization_id, [resource.id])
     reservations = await queries.future_reservations_of(session, user_id, now())
     await release_reservations(session, reservations, vouchers, CLIENT_DELETED)
     for feed in await queries.lock_feeds_of(session, user_id):

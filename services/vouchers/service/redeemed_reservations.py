@@ -10,6 +10,7 @@ from services.vouchers import queries
 from services.vouchers.errors import ReservationNotFound, ReservationSettled
 from services.vouchers.models import (
     Attestation,
+    ClassSession,
     PaymentStatus,
     Reason,
     Redemption,
@@ -116,8 +117,8 @@ async def lock_reopenable(
     """Return the reservation that a redemption of a locked voucher settled, locked, or None.
 
     It is None if the reservation cannot be booked again: the voucher has ended or has no session
-    for it, or it was cancelled late and its seat or the client's time is taken. If another
-    reservation has its period, its own is null afterwards.
+    for it, or the client's time or the seat is taken. If another reservation has its period, its
+    own is null afterwards.
     """
     if redemption.reservation_id is None or voucher.status in _ENDED:
         return None
@@ -131,8 +132,7 @@ async def lock_reopenable(
     is_unpaid = voucher.payment_status == PaymentStatus.REFUNDED
     if is_unpaid or await queries.has_lost_dispute(session, voucher):
         return None
-    is_late = reservation.status == ReservationStatus.LATE_CANCELLED
-    if is_late and not await _is_still_free(session, place, voucher):
+    if not await _is_still_free(session, place, voucher):
         return None
     periods = await queries.periods_taken(session, voucher.organization_id, [voucher.id])
     if reservation.period in {period for _, period, number in periods if number != reservation.id}:
@@ -141,22 +141,27 @@ async def lock_reopenable(
 
 
 async def _is_still_free(session: AsyncSession, place: Place, voucher: Voucher) -> bool:
-    """Return whether the client can have the seat again that was cancelled late."""
-    row, moment = place.session, now()
-    if row.status != SessionStatus.SCHEDULED or row.starts_at <= moment or row.seats_left < 1:
-        return False
+    """Return whether the client has no other session at the time of a settled reservation.
+
+    One that was cancelled late also needs its seat again, in a session that has not begun.
+    """
+    row, reservation = place.session, place.reservation
+    if reservation.status == ReservationStatus.LATE_CANCELLED:
+        is_open = row.status == SessionStatus.SCHEDULED and row.starts_at > now()
+        if not is_open or row.seats_left < 1:
+            return False
     others = await queries.reservations_that_count(
-        session, voucher, moment, without_id=place.reservation.id
+        session, voucher, row.starts_at, without_id=reservation.id
     )
     return not any(
         other.session_id == row.id
-        or (
-            other.status in OPEN_STATUSES
-            and other.starts_at < row.ends_at
-            and row.starts_at < other.ends_at
-        )
+        or (other.status in OPEN_STATUSES and _overlaps(row, other.starts_at, other.ends_at))
         for other in others
     )
+
+
+def _overlaps(row: ClassSession, starts_at: datetime, ends_at: datetime) -> bool:
+    return row.starts_at < ends_at and starts_at < row.ends_at
 
 
 def reopen(session: AsyncSession, place: Place) -> None:
