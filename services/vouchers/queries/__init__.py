@@ -33,7 +33,6 @@ from services.vouchers.queries.holds import (
 from services.vouchers.queries.leavers import (
     future_reservations_of,
     list_vouchers_that_book,
-    lock_feeds_of,
 )
 from services.vouchers.queries.redemptions import (
     codes_of,
@@ -223,7 +222,6 @@ __all__ = [
     "lock_booking_settings",
     "lock_class",
     "lock_closure",
-    "lock_feeds_of",
     "lock_idle_voucher",
     "lock_offer",
     "lock_open_reservations_of",

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers.models import CalendarFeed, Reservation, Voucher, VoucherStatus
+from services.vouchers.models import Reservation, Voucher, VoucherStatus
 from services.vouchers.scheduling.snapshots import OPEN_STATUSES, ReservationStatus
 
 
@@ -30,13 +30,3 @@ async def list_vouchers_that_book(session: AsyncSession, client_id: int) -> Sequ
         or_(Voucher.status == VoucherStatus.ACTIVE, Voucher.booked_sessions > 0),
     )
     return (await session.scalars(statement)).all()
-
-
-async def lock_feeds_of(session: AsyncSession, user_id: int) -> Sequence[CalendarFeed]:
-    """Return a user's calendar feeds that are not revoked, locked."""
-    statement = (
-        select(CalendarFeed)
-        .where(CalendarFeed.user_id == user_id, CalendarFeed.revoked_at.is_(None))
-        .order_by(CalendarFeed.id)
-    )
-    return (await session.scalars(statement.with_for_update())).all()

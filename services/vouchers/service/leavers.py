@@ -4,14 +4,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.service.releases import release_reservations
-from shared.changes import record
 from shared.db import now
 
 CLIENT_DELETED = "client_deleted"
 
 
 async def end_bookings(session: AsyncSession, user_id: int) -> None:
-    """Cancel a deleted user's future reservations in every organization, and revoke the feeds.
+    """Cancel a deleted user's future reservations in every organization.
 
     Every voucher with which the user could book is locked: whatever is booked at the same time is
     either cancelled here or refused, because the copy of the user is inactive by then. Reservations
@@ -25,7 +24,3 @@ async def end_bookings(session: AsyncSession, user_id: int) -> None:
         await queries.lock_resources(session, resource.organization_id, [resource.id])
     reservations = await queries.future_reservations_of(session, user_id, now())
     await release_reservations(session, reservations, vouchers, CLIENT_DELETED)
-    for feed in await queries.lock_feeds_of(session, user_id):
-        feed.revoked_at = now()
-        record(session, "REVOKE", feed)
-    await session.flush()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.vouchers.tests.events import deliver, event
-from services.vouchers.tests.outside import CLIENT, ORGANIZATION
+from services.vouchers.tests.outside import CLIENT
 from services.vouchers.tests.practice import (
     HOME,
     SECOND_THERAPIST,
@@ -25,19 +25,7 @@ def _deleted(user_id: int) -> Any:
     return event("identity.user.deleted.v1", user_id, 9, tokens_not_before=1.5)
 
 
-async def _add_feed(database: Database, user_id: int) -> None:
-    async with database.admin() as admin:
-        await admin.execute(
-            "INSERT INTO calendar_feeds (organization_id, user_id, scope, detail, token_hash,"
-            " created_at, updated_at, version) VALUES ($1, $2, 'client', 'times', $3, now(), now(),"
-            " 1)",
-            ORGANIZATION,
-            user_id,
-            f"hash of {user_id}",
-        )
-
-
-async def test_a_deleted_clients_reservations_are_cancelled_and_feeds_revoked(
+async def test_a_deleted_clients_reservations_are_cancelled(
     practice: Practice, database: Database, transactions: Transactions
 ) -> None:
     await practice.add_therapist()
@@ -50,8 +38,6 @@ async def test_a_deleted_clients_reservations_are_cancelled_and_feeds_revoked(
     await practice.begin(begun)
     other = await practice.voucher_of(people.second_client, kind["id"])
     await practice.booked(other["id"], people.second_client, starts_at=at(5))
-    for user_id in (CLIENT, CLIENT + 1):
-        await _add_feed(database, user_id)
     await deliver(transactions, _deleted(CLIENT))
     rows = await database.rows(
         "SELECT client_id, status, reason, starts_at > now() AS is_future FROM reservations"
@@ -62,12 +48,9 @@ async def test_a_deleted_clients_reservations_are_cancelled_and_feeds_revoked(
         (False, "booked", None),
     }
     assert [row["status"] for row in rows if row["client_id"] != CLIENT] == ["booked"]
-    feeds = await database.rows("SELECT user_id FROM calendar_feeds WHERE revoked_at IS NOT NULL")
-    assert [feed["user_id"] for feed in feeds] == [CLIENT]
     events = await database.events()
     types = [published["type"] for published in events]
     assert types.count("vouchers.reservation.cancelled.v1") == 2
-    assert types.count("vouchers.calendar_feed.revoked.v1") == 1
     assert all(
         published["data"]["actor"]["role"] == "system"
         for published in events
