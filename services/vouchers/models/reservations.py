@@ -50,10 +50,12 @@ class Reservation(Entity, Base):
 
     `starts_at` and `ends_at` are those of the session; the foreign key updates them. `period` is
     the period of the voucher's frequency. `overrides` are the reasons that a manager of bookings
-    overrode. `settled_at` of a booked reservation is when its redemption was reversed: no timer
-    settles it again. `therapy_class_id` and `voucher_code_id` are of version 1. So are the states
-    pending, confirmed and completed, and rows without a session, until the upgrade has converted
-    them.
+    overrode. `reason` is a text of whoever cancelled, or `session_cancelled`, `voucher_cancelled`,
+    `refunded`, `voucher_frozen` or `client_deleted`. `settled_at` of a booked reservation is when
+    its redemption was reversed: no timer settles it again.
+
+    `therapy_class_id` and `voucher_code_id` are of version 1. So are the states pending, confirmed
+    and completed, and rows without a session, until the upgrade has converted them.
     """
 
     __tablename__ = "reservations"

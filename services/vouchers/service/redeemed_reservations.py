@@ -10,7 +10,6 @@ from services.vouchers import queries
 from services.vouchers.errors import ReservationNotFound, ReservationSettled
 from services.vouchers.models import (
     Attestation,
-    ClassSession,
     PaymentStatus,
     Reason,
     Redemption,
@@ -155,13 +154,13 @@ async def _is_still_free(session: AsyncSession, place: Place, voucher: Voucher) 
     )
     return not any(
         other.session_id == row.id
-        or (other.status in OPEN_STATUSES and _overlaps(row, other.starts_at, other.ends_at))
+        or (
+            other.status in OPEN_STATUSES
+            and other.starts_at < row.ends_at
+            and row.starts_at < other.ends_at
+        )
         for other in others
     )
-
-
-def _overlaps(row: ClassSession, starts_at: datetime, ends_at: datetime) -> bool:
-    return row.starts_at < ends_at and starts_at < row.ends_at
 
 
 def reopen(session: AsyncSession, place: Place) -> None:
