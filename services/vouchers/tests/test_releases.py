@@ -1,5 +1,6 @@
 """Reservations that are released because their voucher ends, is refunded or frozen."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -234,3 +235,33 @@ async def test_an_extension_with_a_booked_session_is_not_taken_back(practice: Pr
     cancel = f"/api/reservations/{beyond['id']}/cancel"
     await send(practice.client, "POST", cancel, practice.people.client)
     assert (await _adjust(practice, voucher, path)).status_code == 200
+
+
+async def test_vouchers_of_the_same_sessions_end_at_once(practice: Practice) -> None:
+    await practice.add_therapist()
+    kind, people = await practice.type(max_clients_per_session=2), practice.people
+    sessions = [
+        await practice.session(
+            starts_at=at(day), duration_minutes=60, capacity=2, therapist_id=THERAPIST
+        )
+        for day in (2, 3, 4)
+    ]
+    vouchers = []
+    # Each books in another order than the other: the sessions are locked in the order of their ids.
+    for headers, order in ((people.client, 1), (people.second_client, -1)):
+        voucher = await practice.voucher_of(headers, kind["id"])
+        for session in sessions[::order]:
+            await practice.booked(voucher["id"], headers, session_id=session["id"])
+        vouchers.append(voucher)
+    answers = await asyncio.gather(
+        *(
+            practice.client.post(f"/api/vouchers/{voucher['id']}/cancel", headers=people.owner)
+            for voucher in vouchers
+        )
+    )
+    assert [answer.status_code for answer in answers] == [200, 200]
+    path = f"/api/sessions/{sessions[0]['id']}"
+    left = await send(practice.client, "GET", path, people.owner)
+    # A session of the organization stays, empty or not.
+    assert (left["status"], left["seats_left"]) == ("scheduled", 2)
+    await practice.require_sums()
