@@ -104,7 +104,7 @@ class VoucherNotCancellable(Conflict):
 
 
 class VoucherNotActive(Conflict):
-    """Only an active voucher can be frozen or extended."""
+    """Only an active voucher can be frozen, and only an active or expired one be extended."""
 
 
 class FreezeOverlaps(Conflict):

@@ -138,11 +138,12 @@ class ExtensionDetails(HolderDetails):
     reason: str
 
 
-class AdjustmentReversalDetails(TypedDict):
-    """The freeze or extension that was reversed."""
+class AdjustmentReversalDetails(HolderDetails):
+    """The freeze or extension that was reversed, and why if a reason was stated."""
 
     adjustment_id: int
     kind: AdjustmentKind
+    reason: str | None
 
 
 class RefundRequestDetails(HolderDetails):

@@ -123,6 +123,10 @@ def can_read_notes(actor: Actor, voucher: Voucher) -> bool:
 
 def can_quote_refund(actor: Actor, voucher: Voucher) -> bool:
     """The client, and managers of vouchers or of payments, may request a refund quote."""
-    own = voucher.client_id == actor.user_id
+    return voucher.client_id == actor.user_id or can_quote_expired(actor, voucher)
+
+
+def can_quote_expired(actor: Actor, voucher: Voucher) -> bool:
+    """Managers of vouchers or of payments may request a refund quote after the last day as well."""
     organization_id = voucher.organization_id
-    return own or can_manage(actor, organization_id) or actor.may(MANAGE_PAYMENTS, organization_id)
+    return can_manage(actor, organization_id) or actor.may(MANAGE_PAYMENTS, organization_id)

@@ -33,6 +33,7 @@ from services.vouchers.models import Adjustment
 from services.vouchers.schemas.redemptions import (
     AdjustmentRead,
     AdjustmentResult,
+    AdjustmentReversal,
     ExtensionCreate,
     FreezeCreate,
     RedemptionCreate,
@@ -155,11 +156,16 @@ async def freeze_voucher(
     return _adjustment(await adjustments.freeze(session, actor, voucher_id, body))
 
 
-@redemptions.post("/extensions", status_code=201, responses=responses(VoucherNotActive))
+@redemptions.post(
+    "/extensions",
+    status_code=201,
+    responses=responses(VoucherNotActive, VoucherExhausted, VoucherDisputed),
+)
 async def extend_voucher(
     voucher_id: Id, body: ExtensionCreate, session: SessionDep, actor: ActorDep
 ) -> AdjustmentResult:
-    """Move a voucher's last day to a later one."""
+    """Move a voucher's last day to a later one. An expired voucher with sessions left is active
+    again."""
     return _adjustment(await adjustments.extend(session, actor, voucher_id, body))
 
 
@@ -170,7 +176,13 @@ async def extend_voucher(
     ),
 )
 async def reverse_adjustment(
-    voucher_id: Id, adjustment_id: Id, session: SessionDep, actor: ActorDep
+    voucher_id: Id,
+    adjustment_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    body: AdjustmentReversal | None = None,
 ) -> AdjustmentResult:
-    """Reverse a freeze or an extension."""
-    return _adjustment(await adjustments.reverse(session, actor, voucher_id, adjustment_id))
+    """Reverse a freeze or an extension, with a reason if the voucher has expired; it stays
+    expired."""
+    reason = body.reason if body else None
+    return _adjustment(await adjustments.reverse(session, actor, voucher_id, adjustment_id, reason))

@@ -26,8 +26,9 @@ from shared.db import BOOKKEEPING, Entity, now
 class VoucherStatus(StrEnum):
     """The states of a voucher. A trigger in the database refuses every other transition than
 
-    pending → active → completed | expired | cancelled; pending → cancelled; and completed → active
-    when it has sessions again: a redemption was reversed, or a refund by quote failed.
+    pending → active → completed | expired | cancelled; pending → cancelled; completed → active
+    when it has sessions again (a redemption was reversed, or a refund by quote failed); and
+    expired → active when it has sessions and is extended.
     """
 
     PENDING = "pending"

@@ -87,10 +87,16 @@ class FreezeCreate(RequestBody):
 
 
 class ExtensionCreate(RequestBody):
-    """The new, later last day of a voucher."""
+    """The new, later last day of a voucher. That of an expired voucher must not be over."""
 
     valid_until: Day
     reason: Name
+
+
+class AdjustmentReversal(RequestBody):
+    """Why a freeze or an extension is reversed; required for an expired voucher."""
+
+    reason: Name | None = None
 
 
 class AdjustmentRead(BaseModel):

@@ -40,7 +40,7 @@ class RefundQuoteRead(BaseModel):
 
 
 class RefundFromQuote(RequestBody):
-    """The quote that is to be refunded, and why."""
+    """The quote that is to be refunded, and why. An expired voucher needs a reason."""
 
     quote_id: BodyId
     reason: Name | None = None

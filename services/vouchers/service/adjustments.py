@@ -12,10 +12,19 @@ from services.vouchers.errors import (
     FreezeOverlaps,
     ReservationsInFreeze,
     SessionsBeyondValidity,
+    VoucherDisputed,
+    VoucherExhausted,
     VoucherNotActive,
 )
-from services.vouchers.models import Adjustment, AdjustmentKind, Voucher, VoucherStatus
+from services.vouchers.models import (
+    Adjustment,
+    AdjustmentKind,
+    PaymentStatus,
+    Voucher,
+    VoucherStatus,
+)
 from services.vouchers.schemas.redemptions import ExtensionCreate, FreezeCreate
+from services.vouchers.service.calendar import day_in
 from services.vouchers.service.releases import release_reservations
 from services.vouchers.service.reservations import read_reservation
 from shared.actors import Actor
@@ -27,6 +36,8 @@ from shared.reads import Reader
 VOUCHER_FROZEN = "voucher_frozen"
 MAX_EXTENSION = timedelta(days=36_500)
 """How far a voucher's last day can be moved at once."""
+
+_ADJUSTABLE = (VoucherStatus.ACTIVE, VoucherStatus.EXPIRED)
 
 
 async def list_adjustments(reader: Reader, actor: Actor, voucher_id: int) -> bytes:
@@ -45,7 +56,9 @@ async def freeze(
     Raises VoucherNotFound, Forbidden, VoucherNotActive, FreezeOverlaps, ReservationsInFreeze, and
     Invalid for a freeze that does not begin within the voucher's validity.
     """
-    voucher, valid_until = await _lock_active(session, actor, voucher_id)
+    voucher, valid_until = await _lock_adjustable(session, actor, voucher_id)
+    if voucher.status != VoucherStatus.ACTIVE:
+        raise VoucherNotActive("The voucher has expired. Extend it before you freeze it.")
     if not (voucher.valid_from or body.starts_on) <= body.starts_on <= valid_until:
         raise Invalid("starts_on", "must be a day on which the voucher is valid")
     _require_near(body.starts_on, body.ends_on, "ends_on")
@@ -111,12 +124,17 @@ async def extend(
 ) -> tuple[Adjustment, date]:
     """Move a voucher's last day to a later one. Return the extension and the day.
 
-    Raises VoucherNotFound, Forbidden, VoucherNotActive, and Invalid for a day that is not later.
+    An expired voucher is active again. Raises VoucherNotFound, Forbidden, VoucherNotActive,
+    OrganizationNotFound (its time zone is unknown), VoucherExhausted and VoucherDisputed (an
+    expired voucher without sessions, or whose money is lost), and Invalid for a day that is not
+    later or, for an expired voucher, is over.
     """
-    voucher, valid_until = await _lock_active(session, actor, voucher_id)
+    voucher, valid_until = await _lock_adjustable(session, actor, voucher_id)
     if body.valid_until <= valid_until:
         raise Invalid("valid_until", f"must be later than {valid_until}")
     _require_near(valid_until, body.valid_until, "valid_until")
+    if voucher.status == VoucherStatus.EXPIRED:
+        await _require_revivable(session, voucher, body.valid_until)
     adjustment = _adjustment(
         voucher,
         actor,
@@ -128,14 +146,22 @@ async def extend(
 
 
 async def reverse(
-    session: AsyncSession, actor: Actor, voucher_id: int, adjustment_id: int
+    session: AsyncSession,
+    actor: Actor,
+    voucher_id: int,
+    adjustment_id: int,
+    reason: str | None,
 ) -> tuple[Adjustment, date]:
     """Reverse a freeze or an extension. Return it and the voucher's earlier last day.
 
+    An expired voucher stays expired; a session on a day that is not frozen any more can be entered.
     Raises VoucherNotFound, AdjustmentNotFound, Forbidden, VoucherNotActive,
-    AdjustmentAlreadyReversed, SessionsBeyondValidity.
+    AdjustmentAlreadyReversed, SessionsBeyondValidity, and Invalid for an expired voucher without
+    a reason.
     """
-    voucher, valid_until = await _lock_active(session, actor, voucher_id)
+    voucher, valid_until = await _lock_adjustable(session, actor, voucher_id)
+    if voucher.status == VoucherStatus.EXPIRED and reason is None:
+        raise Invalid("reason", "is required: the voucher has expired")
     adjustment = await queries.get_adjustment(session, voucher, adjustment_id)
     if adjustment.reversed_at is not None:
         raise AdjustmentAlreadyReversed
@@ -146,18 +172,40 @@ async def reverse(
         raise _with_places(SessionsBeyondValidity(), places)
     adjustment.reversed_at, adjustment.reversed_by = now(), actor.user_id
     voucher.valid_until = earlier
-    record(session, "REVERSE", voucher, adjustment_id=adjustment.id, kind=adjustment.kind)
+    record(
+        session,
+        "REVERSE",
+        voucher,
+        client_id=voucher.client_id,
+        adjustment_id=adjustment.id,
+        kind=adjustment.kind,
+        reason=reason,
+    )
     await session.flush()
     return adjustment, earlier
 
 
-async def _lock_active(
+async def _lock_adjustable(
     session: AsyncSession, actor: Actor, voucher_id: int
 ) -> tuple[Voucher, date]:
     voucher = await access.lock_managed_voucher(session, actor, voucher_id)
-    if voucher.status != VoucherStatus.ACTIVE or voucher.valid_until is None:
+    if voucher.status not in _ADJUSTABLE or voucher.valid_until is None:
         raise VoucherNotActive
     return voucher, voucher.valid_until
+
+
+async def _require_revivable(session: AsyncSession, voucher: Voucher, last_day: date) -> None:
+    """Raise the error that states why an expired voucher cannot be active until a day."""
+    organization = await queries.get_organization(session, voucher.organization_id)
+    today = day_in(organization.timezone, now())
+    if last_day < today:
+        raise Invalid("valid_until", f"must not be before today, {today}")
+    if voucher.regular_sessions_left < 1:
+        raise VoucherExhausted("The voucher has no session left. Sell the client another one.")
+    if voucher.payment_status == PaymentStatus.REFUNDED:
+        raise VoucherExhausted("The money for the remaining sessions was refunded.")
+    if await queries.has_lost_dispute(session, voucher):
+        raise VoucherDisputed("The payer's bank has taken the money back. The voucher has ended.")
 
 
 def _require_near(start: date, end: date, field: str) -> None:
@@ -195,6 +243,7 @@ async def _apply(
     session.add(adjustment)
     await session.flush()
     voucher.valid_until = voucher.valid_until + timedelta(days=adjustment.days)
+    voucher.status = VoucherStatus.ACTIVE  # An expired voucher that is extended was not.
     details = {
         name: value.isoformat() if isinstance(value, date) else value
         for name in ("starts_on", "ends_on", "days", "reason")

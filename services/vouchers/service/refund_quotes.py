@@ -43,10 +43,10 @@ VALID_FOR = timedelta(minutes=15)
 STORED_FOR = timedelta(days=1)
 """How long an unused quote is stored after its end, to be answered with refund_quote_expired."""
 
-# The unused sessions of a cancelled voucher can still be refunded.
+# The unused sessions of a cancelled voucher can still be refunded, and staff may refund those of an
+# expired one.
 _REFUSALS: dict[str, type[Conflict]] = {
     VoucherStatus.PENDING: VoucherUnpaid,
-    VoucherStatus.EXPIRED: VoucherExpired,
     VoucherStatus.COMPLETED: VoucherExhausted,
 }
 
@@ -57,6 +57,7 @@ async def quote_refund(
     """Create a quote for a number of a voucher's unused sessions, None for all of them.
 
     Return it with the reservations that the refund would cancel now, the latest first.
+    For an expired voucher only staff request it.
 
     Raises VoucherNotFound, Forbidden, VoucherUnpaid, VoucherExpired, VoucherExhausted,
     VoucherDisputed, RefundUnderWay, NothingToRefund, ServiceUnavailable, and Invalid for more
@@ -90,6 +91,11 @@ async def _get_quotable(session: AsyncSession, actor: Actor, voucher_id: int) ->
         )
     if refusal := _REFUSALS.get(voucher.status):
         raise refusal
+    is_expired = voucher.status == VoucherStatus.EXPIRED
+    if is_expired and not policies.can_quote_expired(actor, voucher):
+        raise VoucherExpired(
+            "The voucher's last day is over. Ask the organization: only its staff refund it now."
+        )
     if voucher.disputed_at is not None:
         raise VoucherDisputed
     # The sessions of a taken quote are withheld, while its money may not be refunded yet.
@@ -140,10 +146,10 @@ async def refund_voucher(
     """Refund the amount of a quote.
 
     Raises VoucherNotFound, RefundQuoteNotFound, Forbidden, RefundQuoteTaken, RefundQuoteExpired,
-    RefundQuoteOutdated (the voucher was used or changed since), RefundRefused (the money is no
-    longer available or the payment gateway refuses; the sessions are usable again), and
-    ServiceUnavailable: the refund may have been made then, and the same request may be repeated
-    with its Idempotency-Key.
+    RefundQuoteOutdated (the voucher was used or changed since), Invalid (an expired voucher needs
+    a reason), RefundRefused (the money is no longer available or the payment gateway refuses; the
+    sessions are usable again), and ServiceUnavailable: the refund may have been made then, and the
+    same request may be repeated with its Idempotency-Key.
     """
     quote = await _find_taken(work)
     if quote is None:
@@ -196,6 +202,8 @@ async def _take(
 ) -> RefundQuote:
     async with work.begin() as session:
         voucher, quote = await _lock_usable(session, actor, voucher_id, quote_id)
+        if voucher.status == VoucherStatus.EXPIRED and reason is None:
+            raise Invalid("reason", "is required: the voucher has expired")
         quote.taken_by = actor.user_id
         await refunds.withhold_sessions(session, voucher, quote, reason)
         if work.claim:
