@@ -124,6 +124,10 @@ class SessionsBeyondValidity(Conflict):
     or cancel the reservations first."""
 
 
+class LeastValidityUndercut(Conflict):
+    """The voucher was sold with a longer least validity. It cannot be shortened below it."""
+
+
 class VoucherDisputed(Conflict):
     """The payer's bank disputes the payment. The voucher cannot be used until that is decided."""
 

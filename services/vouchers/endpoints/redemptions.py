@@ -11,6 +11,7 @@ from services.vouchers.errors import (
     CodeNotFound,
     CodeRefunded,
     FreezeOverlaps,
+    LeastValidityUndercut,
     OrganizationNotFound,
     RedemptionAlreadyReversed,
     RedemptionNotFound,
@@ -172,7 +173,11 @@ async def extend_voucher(
 @redemptions.post(
     "/adjustments/{adjustment_id}/reverse",
     responses=responses(
-        AdjustmentNotFound, AdjustmentAlreadyReversed, VoucherNotActive, SessionsBeyondValidity
+        AdjustmentNotFound,
+        AdjustmentAlreadyReversed,
+        LeastValidityUndercut,
+        VoucherNotActive,
+        SessionsBeyondValidity,
     ),
 )
 async def reverse_adjustment(

@@ -36,6 +36,7 @@ from services.vouchers.models.sessions import (
     SessionStatus,
     TherapyClass,
 )
+from services.vouchers.models.validity import MAX_MONTHS, MAX_YEARS, shortest_validity
 from services.vouchers.models.voucher_types import WEEKDAYS, Frequency, VoucherType, Weekday
 from services.vouchers.models.vouchers import (
     TERMS,
@@ -49,6 +50,8 @@ from services.vouchers.models.vouchers import (
 
 __all__ = [
     "MANUAL",
+    "MAX_MONTHS",
+    "MAX_YEARS",
     "TERMS",
     "WEEKDAYS",
     "AccountMode",
@@ -92,4 +95,5 @@ __all__ = [
     "VoucherType",
     "Weekday",
     "WorkingHours",
+    "shortest_validity",
 ]

@@ -19,7 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
-from services.vouchers.models.voucher_types import VoucherType
+from services.vouchers.models.validity import least_last_day
+from services.vouchers.models.voucher_types import VoucherType, least_validity_checks
 from shared.db import BOOKKEEPING, Entity, now
 
 
@@ -76,6 +77,8 @@ TERMS = (
     "price",
     "currency",
     "validity_days",
+    "least_validity_months",
+    "least_validity_years",
     "booking_rules",
     "booking_policy",
 )
@@ -122,6 +125,8 @@ class Voucher(Entity, Base):
         CheckConstraint(
             "status IN ('pending', 'cancelled') OR valid_until IS NOT NULL", "validity_known"
         ),
+        CheckConstraint("valid_until >= least_valid_until", "least_validity"),
+        *least_validity_checks(),
         CheckConstraint(
             "status <> 'completed' OR used_sessions + refunded_sessions = total_sessions",
             "completed",
@@ -158,6 +163,8 @@ class Voucher(Entity, Base):
     price: Mapped[Decimal | None]
     currency: Mapped[str | None]
     validity_days: Mapped[int | None]
+    least_validity_months: Mapped[int | None]
+    least_validity_years: Mapped[int | None]
     booking_rules: Mapped[dict[str, Any]]
     booking_policy: Mapped[dict[str, Any]] = mapped_column(
         default=dict, server_default=text("'{}'")
@@ -176,6 +183,8 @@ class Voucher(Entity, Base):
     purchase_date: Mapped[date]
     valid_from: Mapped[date | None]
     valid_until: Mapped[date | None]
+    # The earliest last day that the terms allow. It is known, and fixed, from the payment on.
+    least_valid_until: Mapped[date | None]
     status: Mapped[str] = mapped_column(default=VoucherStatus.PENDING)
     payment_method: Mapped[str | None]
     payment_status: Mapped[str] = mapped_column(default=PaymentStatus.PENDING)
@@ -234,13 +243,24 @@ class Voucher(Entity, Base):
     def activation(self, paid_on: date) -> dict[str, Any]:
         """Return the changes by which the validity begins on the day of payment.
 
+        A least validity, which only paid vouchers have, may make it longer than `validity_days`.
         Only vouchers of version 1 have no `validity_days`.
         """
         assert self.validity_days is not None
+        last_day = paid_on + timedelta(days=self.validity_days - 1)
+        least = None
+        if self.price:
+            least = least_last_day(
+                paid_on,
+                self.purchase_date,
+                months=self.least_validity_months,
+                years=self.least_validity_years,
+            )
         return {
             "status": VoucherStatus.ACTIVE,
             "valid_from": paid_on,
-            "valid_until": paid_on + timedelta(days=self.validity_days - 1),
+            "valid_until": max(last_day, least or last_day),
+            "least_valid_until": least,
         }
 
 

@@ -88,11 +88,14 @@ class VoucherRead(BaseModel):
     price: Money | None
     currency: str | None
     validity_days: int | None
+    least_validity_months: int | None
+    least_validity_years: int | None
     booking_rules: RulesRead
     booking_policy: RulesRead
     purchase_date: date
     valid_from: date | None
     valid_until: date | None
+    least_valid_until: date | None
     status: VoucherStatus
     payment_method: PaymentMethod | None
     payment_status: PaymentStatus

@@ -10,6 +10,7 @@ from services.vouchers import access, queries
 from services.vouchers.errors import (
     AdjustmentAlreadyReversed,
     FreezeOverlaps,
+    LeastValidityUndercut,
     ReservationsInFreeze,
     SessionsBeyondValidity,
     VoucherDisputed,
@@ -156,8 +157,8 @@ async def reverse(
 
     An expired voucher stays expired; a session on a day that is not frozen any more can be entered.
     Raises VoucherNotFound, AdjustmentNotFound, Forbidden, VoucherNotActive,
-    AdjustmentAlreadyReversed, SessionsBeyondValidity, and Invalid for an expired voucher without
-    a reason.
+    AdjustmentAlreadyReversed, LeastValidityUndercut, SessionsBeyondValidity, and Invalid for an
+    expired voucher without a reason.
     """
     voucher, valid_until = await _lock_adjustable(session, actor, voucher_id)
     if voucher.status == VoucherStatus.EXPIRED and reason is None:
@@ -166,6 +167,8 @@ async def reverse(
     if adjustment.reversed_at is not None:
         raise AdjustmentAlreadyReversed
     earlier = valid_until - timedelta(days=adjustment.days)
+    if voucher.least_valid_until is not None and earlier < voucher.least_valid_until:
+        raise LeastValidityUndercut
     first_lost = earlier + timedelta(days=1)
     places = await _places_between(session, voucher, first_lost, None)
     if places or await queries.has_sessions_between(session, voucher, first_lost, date.max):

@@ -159,7 +159,14 @@ async def test_expired_is_reopened_by_a_later_last_day_and_a_session_left(
 
 @pytest.mark.parametrize(
     "change",
-    ["price = 1", "total_sessions = 99", "name = 'x'", "client_id = 22", "booking_rules = '{}'"],
+    [
+        "price = 1",
+        "total_sessions = 99",
+        "name = 'x'",
+        "client_id = 22",
+        "booking_rules = '{}'",
+        "least_validity_years = 1",
+    ],
 )
 async def test_the_terms_of_a_sold_voucher_do_not_change(
     client: httpx.AsyncClient, people: People, database: Database, change: str
