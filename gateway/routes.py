@@ -93,6 +93,8 @@ ROUTES: tuple[Route, ...] = (
     # A quote reads from payments what was paid; the refund waits for the card gateway.
     Route("/api/vouchers/{id}/refund-quote", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     Route("/api/vouchers/{id}/refunds", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
+    # A transfer reads from payments whether a refund is under way.
+    Route("/api/vouchers/{id}/transfers", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     # Payments closes the payment before the voucher is cancelled.
     Route("/api/vouchers/{id}/cancel", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     Route("/api/vouchers/*", Service.VOUCHERS),

@@ -12,6 +12,7 @@ from services.vouchers.endpoints import (
     reservations,
     series,
     sessions,
+    transfers,
     voucher_types,
     vouchers,
 )
@@ -56,6 +57,7 @@ def create_app(
             vouchers.organization,
             redemptions.redemptions,
             refunds.refunds,
+            transfers.transfers,
             calendars.organization,
             series.organization,
             sessions.organization,

@@ -136,6 +136,18 @@ class CodeRefunded(Conflict):
     """The money for this code's session was refunded. Use another code."""
 
 
+class CodeTransferred(Conflict):
+    """This code's session was transferred to another client. Use another code."""
+
+
+class SessionsReceived(Conflict):
+    """These sessions were transferred to the client. Return them first, then transfer them."""
+
+
+class NothingReceived(Conflict):
+    """The client bought this voucher, so there is nobody to whom its sessions could be returned."""
+
+
 class NothingToRefund(Conflict):
     """Nothing was paid for this voucher that could still be refunded."""
 

@@ -28,6 +28,10 @@ CATALOGUE: Catalogue = {
     ("voucher", "REDUCE"): "vouchers.voucher.reduced.v1",
     ("voucher", "RESTORE"): "vouchers.voucher.restored.v1",
     ("voucher", "REVERSE"): "vouchers.voucher.adjustment_reversed.v1",
+    ("voucher", "TRANSFER"): "vouchers.voucher.transferred.v1",
+    ("voucher", "RECEIVE"): "vouchers.voucher.received.v1",
+    ("voucher", "RETURN"): "vouchers.voucher.returned.v1",
+    ("voucher", "REGAIN"): "vouchers.voucher.regained.v1",
     ("redemption", "REDEEM"): "vouchers.redemption.created.v1",
     ("redemption", "REVERSE"): "vouchers.redemption.reversed.v1",
     ("booking_settings", "CREATE"): "vouchers.booking_settings.created.v1",
@@ -172,6 +176,21 @@ class RestorationDetails(TypedDict):
     sessions: int
 
 
+class ReceiptDetails(TypedDict):
+    """The sessions that a new voucher received from `received_from_id`, and why."""
+
+    sessions: int
+    reason: str
+
+
+class TransferDetails(HolderDetails):
+    """The sessions that went from one voucher to the other, and why."""
+
+    sessions: int
+    other_voucher_id: int
+    reason: str
+
+
 class BalanceDetails(TypedDict):
     """The voucher's remaining sessions."""
 
@@ -266,6 +285,10 @@ SHAPES: Shapes = {
     "vouchers.voucher.refund_requested.v1": change(RefundRequestDetails),
     "vouchers.voucher.reduced.v1": change(ReductionDetails),
     "vouchers.voucher.restored.v1": change(RestorationDetails),
+    "vouchers.voucher.transferred.v1": change(TransferDetails),
+    "vouchers.voucher.received.v1": new_row(ReceiptDetails),
+    "vouchers.voucher.returned.v1": change(TransferDetails),
+    "vouchers.voucher.regained.v1": change(TransferDetails),
     "vouchers.redemption.created.v1": new_row(BalanceDetails),
     "vouchers.redemption.reversed.v1": new_row(BalanceDetails),
     "vouchers.request.denied.v1": denials.SHAPE,

@@ -102,6 +102,9 @@ anon client neighb therap staff  with owner stranger admin  /api/vouchers
  401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/freezes  manage_vouchers
  401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/extensions  manage_vouchers
  401    403    404    403   403   200   200      404   200  POST   /{voucher_id}/adjustments/{adjustment_id}/reverse  manage_vouchers
+ 401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/transfers  manage_vouchers
+ 401    200    404    200   200     -   200      404   200  GET    /{voucher_id}/transfers
+ 401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/returns  manage_vouchers
 
  401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/slots  manage_bookings
  401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/slot-days  manage_bookings

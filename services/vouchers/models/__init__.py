@@ -36,6 +36,7 @@ from services.vouchers.models.sessions import (
     SessionStatus,
     TherapyClass,
 )
+from services.vouchers.models.transfers import TransferEntry
 from services.vouchers.models.validity import MAX_MONTHS, MAX_YEARS, shortest_validity
 from services.vouchers.models.voucher_types import WEEKDAYS, Frequency, VoucherType, Weekday
 from services.vouchers.models.vouchers import (
@@ -88,6 +89,7 @@ __all__ = [
     "SessionSeries",
     "SessionStatus",
     "TherapyClass",
+    "TransferEntry",
     "Voucher",
     "VoucherCode",
     "VoucherDispute",

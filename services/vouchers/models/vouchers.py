@@ -28,8 +28,8 @@ class VoucherStatus(StrEnum):
     """The states of a voucher. A trigger in the database refuses every other transition than
 
     pending → active → completed | expired | cancelled; pending → cancelled; completed → active
-    when it has sessions again (a redemption was reversed, or a refund by quote failed); and
-    expired → active when it has sessions and is extended.
+    when it has sessions again (a redemption was reversed, a refund by quote failed, or transferred
+    sessions were returned); and expired → active when it has sessions and is extended.
     """
 
     PENDING = "pending"
@@ -117,8 +117,9 @@ class Voucher(Entity, Base):
         ),
         CheckConstraint(
             "used_sessions >= 0 AND refunded_sessions >= 0"
-            " AND booked_sessions >= 0"
-            " AND used_sessions + refunded_sessions + booked_sessions <= total_sessions",
+            " AND booked_sessions >= 0 AND transferred_sessions >= 0"
+            " AND used_sessions + refunded_sessions + booked_sessions + transferred_sessions"
+            " <= total_sessions",
             "used_sessions",
         ),
         CheckConstraint("used_backup_sessions BETWEEN 0 AND backup_sessions", "used_backup"),
@@ -128,13 +129,26 @@ class Voucher(Entity, Base):
         CheckConstraint("valid_until >= least_valid_until", "least_validity"),
         *least_validity_checks(),
         CheckConstraint(
-            "status <> 'completed' OR used_sessions + refunded_sessions = total_sessions",
+            "status <> 'completed'"
+            " OR used_sessions + refunded_sessions + transferred_sessions = total_sessions",
             "completed",
         ),
         Index("ix_vouchers_organization_client", "organization_id", "client_id", "id"),
         Index("ix_vouchers_organization_status", "organization_id", "status", "id"),
         Index("ix_vouchers_organization_type", "organization_id", "voucher_type_id", "id"),
         Index("ix_vouchers_client", "client_id", "id"),
+        ForeignKeyConstraint(
+            ["organization_id", "received_from_id"],
+            ["vouchers.organization_id", "vouchers.id"],
+            name="fk_vouchers_received_from",
+        ),
+        Index(
+            "ix_vouchers_received_from",
+            "organization_id",
+            "received_from_id",
+            "id",
+            postgresql_where=text("received_from_id IS NOT NULL"),
+        ),
         Index(
             "ix_vouchers_running_out",
             "valid_until",
@@ -179,6 +193,10 @@ class Voucher(Entity, Base):
     booked_sessions: Mapped[int] = mapped_column(
         default=0, server_default=text("0"), info=BOOKKEEPING
     )
+    # Regular sessions that other clients have received: see `TransferEntry`.
+    transferred_sessions: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    received_from_id: Mapped[int | None]
+    """The voucher whose sessions this one received; only that one has a payment."""
     disputed_at: Mapped[datetime | None]
     purchase_date: Mapped[date]
     valid_from: Mapped[date | None]
@@ -208,14 +226,51 @@ class Voucher(Entity, Base):
             "used_backup_sessions": 0,
             "refunded_sessions": 0,
             "booked_sessions": 0,
+            "transferred_sessions": 0,
             **terms,
             **purchase,
         }
 
+    def part_for(self, client_id: int, sessions: int) -> "Voucher":
+        """Return a new voucher with some sessions of this one, for another client.
+
+        Nothing is paid for it, and backup sessions stay with this one.
+        """
+        names = (
+            "organization_id",
+            "voucher_type_id",
+            "voucher_type_version",
+            "therapy_class_id",
+            "purchase_date",
+            "valid_from",
+            "valid_until",
+            "least_valid_until",
+            *TERMS,
+        )
+        own: dict[str, Any] = {
+            "total_sessions": sessions,
+            "backup_sessions": 0,
+            "price": Decimal("0.00"),
+        }
+        return Voucher(
+            **{**{name: getattr(self, name) for name in names}, **own},
+            client_id=client_id,
+            received_from_id=self.id,
+            status=VoucherStatus.ACTIVE,
+            payment_status=PaymentStatus.PAID,
+            payment_amount=Decimal("0.00"),
+            used_sessions=0,
+            used_backup_sessions=0,
+            refunded_sessions=0,
+            booked_sessions=0,
+            transferred_sessions=0,
+        )
+
     @property
     def regular_sessions_left(self) -> int:
-        """Regular sessions that are neither used nor refunded."""
-        return self.total_sessions - self.used_sessions - self.refunded_sessions
+        """Regular sessions that are neither used nor refunded nor transferred."""
+        gone = self.refunded_sessions + self.transferred_sessions
+        return self.total_sessions - self.used_sessions - gone
 
     @property
     def bookable_sessions(self) -> int:
@@ -280,6 +335,7 @@ class VoucherCode(Base):
         ),
         CheckConstraint("is_used OR (used_at IS NULL AND used_by IS NULL)", "unused"),
         CheckConstraint("NOT (is_used AND is_refunded)", "refunded"),
+        CheckConstraint("NOT (is_transferred AND (is_used OR is_refunded))", "transferred"),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
@@ -290,6 +346,7 @@ class VoucherCode(Base):
     is_backup: Mapped[bool] = mapped_column(default=False)
     is_used: Mapped[bool] = mapped_column(default=False)
     is_refunded: Mapped[bool] = mapped_column(default=False, server_default=false())
+    is_transferred: Mapped[bool] = mapped_column(default=False, server_default=false())
     used_at: Mapped[datetime | None]
     used_by: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -107,6 +107,11 @@ from services.vouchers.queries.sessions import (
     reservations_of_resource_after,
     types_of_classes,
 )
+from services.vouchers.queries.transfers import (
+    get_transfer,
+    list_transfers,
+    lock_received_vouchers,
+)
 from services.vouchers.queries.unmarked_sessions import list_unmarked_ids
 from services.vouchers.queries.voucher_types import (
     Offer,
@@ -190,6 +195,7 @@ __all__ = [
     "get_resource",
     "get_series",
     "get_session",
+    "get_transfer",
     "get_voucher",
     "get_voucher_with_zone",
     "has_lost_dispute",
@@ -215,6 +221,7 @@ __all__ = [
     "list_therapists_of",
     "list_therapists_without_resource",
     "list_time_zones",
+    "list_transfers",
     "list_unmarked_ids",
     "list_unpaid_ids",
     "list_vouchers_that_book",
@@ -225,6 +232,7 @@ __all__ = [
     "lock_idle_voucher",
     "lock_offer",
     "lock_open_reservations_of",
+    "lock_received_vouchers",
     "lock_resources",
     "lock_series",
     "lock_sessions",

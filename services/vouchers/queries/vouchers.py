@@ -47,7 +47,10 @@ _ORGANIZATION = bindparam("organization_id", type_=BigInteger)
 _FIELDS = {
     **Voucher.__table__.columns,
     "regular_sessions_left": (
-        Voucher.total_sessions - Voucher.used_sessions - Voucher.refunded_sessions
+        Voucher.total_sessions
+        - Voucher.used_sessions
+        - Voucher.refunded_sessions
+        - Voucher.transferred_sessions
     ),
     "backup_sessions_left": Voucher.backup_sessions - Voucher.used_backup_sessions,
 }

@@ -71,6 +71,7 @@ class VoucherRead(BaseModel):
     client_id: int | None
     voucher_type_id: int | None
     voucher_type_version: int | None
+    received_from_id: int | None
     name: str
     session_name: str | None
     total_sessions: int
@@ -79,6 +80,7 @@ class VoucherRead(BaseModel):
     used_backup_sessions: int
     refunded_sessions: int
     booked_sessions: int
+    transferred_sessions: int
     regular_sessions_left: int
     backup_sessions_left: int
     session_duration_minutes: int | None
@@ -132,6 +134,7 @@ class CodeRead(BaseModel):
     is_backup: bool
     is_used: bool
     is_refunded: bool
+    is_transferred: bool
 
 
 class VoucherDetail(VoucherRead):

@@ -10,6 +10,7 @@ from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     CodeAlreadyUsed,
     CodeRefunded,
+    CodeTransferred,
     OrganizationNotFound,
     RedemptionAlreadyReversed,
     SessionsBooked,
@@ -75,11 +76,12 @@ async def redeem(
     If the voucher has a booked reservation on that day, the redemption settles it. Otherwise it
     uses a session that is not booked.
 
-    Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded, VoucherUnpaid,
-    VoucherCancelled, VoucherExpired, VoucherDisputed, VoucherNotYetValid, VoucherFrozen,
-    VoucherExhausted, SessionsBooked, OrganizationNotFound, ReservationNotFound, ReservationSettled,
-    and Invalid for a kind that contradicts the code, a backup session without a reason, a day in
-    the future, and a day with several reservations of which none is named.
+    Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded,
+    CodeTransferred, VoucherUnpaid, VoucherCancelled, VoucherExpired, VoucherDisputed,
+    VoucherNotYetValid, VoucherFrozen, VoucherExhausted, SessionsBooked, OrganizationNotFound,
+    ReservationNotFound, ReservationSettled, and Invalid for a kind that contradicts the code, a
+    backup session without a reason, a day in the future, and a day with several reservations of
+    which none is named.
     """
     voucher, zone = await access.lock_readable_voucher_with_zone(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
@@ -142,7 +144,7 @@ async def _write_redemption(
 def _kind_of(body: RedemptionCreate, code: VoucherCode | None) -> SessionKind:
     """Return the kind to redeem: the requested one, that of the code, or a regular session.
 
-    Raises CodeAlreadyUsed, CodeRefunded, and Invalid.
+    Raises CodeAlreadyUsed, CodeRefunded, CodeTransferred, and Invalid.
     """
     kind = body.kind or (code.kind if code else SessionKind.REGULAR)
     if code is not None and code.kind != kind:
@@ -154,6 +156,8 @@ def _kind_of(body: RedemptionCreate, code: VoucherCode | None) -> SessionKind:
         raise CodeAlreadyUsed
     if code is not None and code.is_refunded:
         raise CodeRefunded
+    if code is not None and code.is_transferred:
+        raise CodeTransferred
     return kind
 
 

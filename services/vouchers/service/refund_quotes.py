@@ -96,6 +96,11 @@ async def _get_quotable(session: AsyncSession, actor: Actor, voucher_id: int) ->
         raise VoucherExpired(
             "The voucher's last day is over. Ask the organization: only its staff refund it now."
         )
+    if voucher.received_from_id is not None:
+        raise NothingToRefund(
+            "The sessions were transferred to the client, and the payment stays with its payer."
+            " Return the sessions first, then refund them there."
+        )
     if voucher.disputed_at is not None:
         raise VoucherDisputed
     # The sessions of a taken quote are withheld, while its money may not be refunded yet.

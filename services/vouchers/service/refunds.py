@@ -3,7 +3,8 @@
 A refund by quote withholds its sessions before the money is sent, and restores them if that fails.
 Any other refund, for instance one made in the payment gateway's console, is reported afterwards
 and takes as many unused sessions as its amount pays for. A voucher is cancelled when no session is
-left or when all of its money was refunded.
+left or when all of its money was refunded. Sessions that other clients received from it are paid by
+the same money, and end with it.
 
 Sessions that are not booked are taken first, then those of the latest reservations, which are
 cancelled in the same transaction. A refund that fails restores the sessions, not the reservations:
@@ -93,7 +94,22 @@ async def apply_refund(session: AsyncSession, voucher_id: int, report: RefundRep
         quote.status = QuoteStatus.REFUNDED
     await _remove_sessions(session, voucher, sessions, in_full=in_full)
     await session.flush()
+    if in_full:
+        await _end_received(session, voucher)
     return voucher
+
+
+async def _end_received(session: AsyncSession, voucher: Voucher) -> None:
+    """End the vouchers that received sessions of one whose money was refunded in full."""
+    for received in await queries.lock_received_vouchers(session, voucher):
+        if received.payment_status == PaymentStatus.REFUNDED:
+            continue
+        received.payment_status = PaymentStatus.REFUNDED
+        if received.status in _CANCELLABLE:
+            mark_cancelled(session, received, REFUNDED)
+        else:
+            record(session, "UPDATE", received)
+    await session.flush()
 
 
 async def _remove_sessions(
@@ -157,8 +173,8 @@ async def apply_dispute(
 ) -> None:
     """Suspend a voucher while its payer's bank reclaims the money; cancel it if the bank wins.
 
-    `status` is the dispute's: `open`, `won` or `lost`. Used sessions stay used. Raises
-    VoucherNotFound.
+    The same happens to the vouchers that received sessions of it. `status` is the dispute's:
+    `open`, `won` or `lost`. Used sessions stay used. Raises VoucherNotFound.
     """
     voucher = await queries.lock_voucher(session, voucher_id)
     dispute = await queries.find_dispute(session, dispute_id)
@@ -171,10 +187,11 @@ async def apply_dispute(
         return
     dispute.is_open, dispute.is_lost = status == "open", status == "lost"
     await session.flush()
-    if status == "lost" and voucher.status in _CANCELLABLE:
-        await end_voucher(session, voucher, DISPUTE_LOST)
     still_open = await queries.has_open_dispute(session, voucher)
-    if still_open != (voucher.disputed_at is not None):
-        voucher.disputed_at = now() if still_open else None
-        record(session, "UPDATE", voucher)
+    for affected in (voucher, *await queries.lock_received_vouchers(session, voucher)):
+        if status == "lost" and affected.status in _CANCELLABLE:
+            await end_voucher(session, affected, DISPUTE_LOST)
+        if still_open != (affected.disputed_at is not None):
+            affected.disputed_at = now() if still_open else None
+            record(session, "UPDATE", affected)
     await session.flush()

@@ -126,6 +126,10 @@ def _from_quote(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
     return {"quote_id": ids["quote_id"]}
 
 
+def _transfer(scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    return {"client_id": scene.cast.neighbour.id, "sessions": 1, "reason": "A sister"}
+
+
 def _extension(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     later = datetime.now(UTC).date() + timedelta(days=5000)
     return {"valid_until": str(later), "reason": "Illness"}
@@ -253,6 +257,10 @@ RECIPES: dict[str, Recipe] = {
         consumes=lambda scene, _: scene.redemption()
     ),
     f"POST {_VOUCHER}/freezes": Recipe(lambda scene, _caller, _ids: scene.pause()),
+    f"POST {_VOUCHER}/transfers": Recipe(_transfer, lambda scene, _: scene.active()),
+    f"POST {_VOUCHER}/returns": Recipe(
+        _constant(reason="Moves away"), lambda scene, _: scene.received()
+    ),
     f"POST {_VOUCHER}/extensions": Recipe(_extension, lambda scene, _: scene.active()),
     f"POST {_VOUCHER}/adjustments/{{adjustment_id}}/reverse": Recipe(
         consumes=lambda scene, _: scene.adjustment()

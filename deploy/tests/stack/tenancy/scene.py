@@ -187,6 +187,13 @@ class Scene:
         made = await self.cast.owner.call("POST", path, self.pause(), expect=201)
         return {"adjustment_id": made["id"]}
 
+    async def received(self) -> Ids:
+        """One more voucher of the neighbour's, with a session of the client's."""
+        path = f"/api/vouchers/{(await self.active())['voucher_id']}/transfers"
+        body = {"client_id": self.cast.neighbour.id, "sessions": 1, "reason": "A sister"}
+        made = await self.cast.owner.call("POST", path, body, expect=201)
+        return {"voucher_id": made["other_voucher_id"]}
+
     async def class_session(self) -> Ids:
         """One more session of the therapist, at a time of its own."""
         number = next(self._starts)
