@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from services.identity.endpoints.admin import admin
 from services.identity.endpoints.auth import auth, keys
+from services.identity.endpoints.dependants import of_members, own
 from services.identity.endpoints.internal import internal
 from services.identity.endpoints.members import members
 from services.identity.events import CATALOGUE
@@ -40,7 +41,7 @@ def create_app(
         NAME,
         settings,
         CATALOGUE,
-        [auth, keys, admin, members, internal],
+        [auth, keys, own, admin, members, of_members, internal],
         title="Carnet identity",
         package=__package__,
         clients=clients,

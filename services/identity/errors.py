@@ -7,6 +7,10 @@ class UserNotFound(NotFound):
     """There is no such user, or it is not yours to see."""
 
 
+class DependantNotFound(NotFound):
+    """The user has no such dependant."""
+
+
 class OrganizationNotFound(NotFound):
     """There is no such organization, or it is not yours to see."""
 
@@ -57,6 +61,14 @@ class RoleHoldsNoPermissions(Conflict):
 
 class OwnerNeedsOrganization(Conflict):
     """An owner needs an organization. Give the user another role, or an organization."""
+
+
+class CannotBeGuardian(Conflict):
+    """Only an active client of an organization can have dependants."""
+
+
+class TooManyDependants(Conflict):
+    """The user has 30 dependants, the most that are possible. Delete one first."""
 
 
 class PresentPasswordWrong(AppError):

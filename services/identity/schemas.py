@@ -1,6 +1,6 @@
 """The bodies of requests and responses."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -15,7 +15,16 @@ from pydantic import (
 
 from services.identity.security.password_rule import MAX_LENGTH, MIN_LENGTH, new_password
 from shared.actors import OWNER
-from shared.fields import BodyId, Email, Name, Phone, RequestBody, ServiceData, without_defaults
+from shared.fields import (
+    BodyId,
+    Day,
+    Email,
+    Name,
+    Phone,
+    RequestBody,
+    ServiceData,
+    without_defaults,
+)
 
 Role = Literal["admin", "organization_owner", "therapist", "client", "staff"]
 PermissionName = Literal[
@@ -253,18 +262,47 @@ class OwnerOrder(RequestBody):
     phone: Phone | None = None
 
 
+class DependantCreate(RequestBody):
+    """A client who has no e-mail address, such as a child."""
+
+    name: Name
+    date_of_birth: Day | None = None
+
+
+class DependantUpdate(_PartialUpdate):
+    """The fields of a dependant that can be changed."""
+
+    name: Name = ""
+    date_of_birth: Day | None = None
+
+
+class DependantRead(BaseModel):
+    """A dependant, whose guardian acts in their place. The id is that of a client."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    guardian_id: int
+    organization_id: int | None
+    name: str
+    date_of_birth: date | None
+    created_at: datetime
+    updated_at: datetime
+
+
 class UserCopy(BaseModel):
-    """The fields of a user that other services store."""
+    """The fields of a user, or of a dependant with its guardian, that other services store."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     version: int
     name: str
-    email: str
+    email: str | None
     role: str
     organization_id: int | None
     is_active: bool
+    guardian_id: int | None = None
 
 
 class Revocations(BaseModel):

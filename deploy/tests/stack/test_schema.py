@@ -32,6 +32,10 @@ _ORGANIZATION = "/api/organizations/{organization_id}"
 REFUSED_BY_MEANING = {
     "POST /api/auth/register": "common passwords, and the forms of addresses",
     "POST /api/auth/token": "the form's grant type",
+    "POST /api/auth/dependants": "a date of birth is not in the future",
+    "PUT /api/auth/dependants/{dependant_id}": "as above",
+    f"POST {_ORGANIZATION}/users/{{user_id}}/dependants": "as above",
+    f"PUT {_ORGANIZATION}/users/{{user_id}}/dependants/{{dependant_id}}": "as above",
     "POST /api/admin/users": "role and organization belong together; common passwords",
     "PUT /api/admin/users/{user_id}": "the forms of addresses",
     "PUT /api/admin/users/{user_id}/password": "common passwords",

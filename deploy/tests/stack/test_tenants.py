@@ -40,6 +40,10 @@ anon client neighb therap staff  with owner stranger admin  /api/auth
  401    200    200    200   200     -   200      200   200  GET    /sessions
  401    200    200    200   200     -   200      200   200  DELETE /sessions/{session_id}
  401    200    200    200   200     -   200      200   200  DELETE /sessions
+ 401    200    200    200   200     -   200      200   200  GET    /dependants
+ 401    201    201    409   409     -   409      409   409  POST   /dependants
+ 401    200    404    404   404     -   404      404   404  PUT    /dependants/{dependant_id}
+ 401    200    404    404   404     -   404      404   404  DELETE /dependants/{dependant_id}
 
 anon client neighb therap staff  with owner stranger admin  /api/admin/users
  401    403    403    403   403     -   403      403   200  GET
@@ -57,6 +61,10 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  PUT    /{user_id}  manage_users
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}  manage_users
  401    403    403    403   403   200   200      404   200  POST   /{user_id}/approve  manage_users
+ 401    403    403    403   403   200   200      404   200  GET    /{user_id}/dependants  manage_users
+ 401    403    403    403   403   201   201      404   201  POST   /{user_id}/dependants  manage_users
+ 401    403    403    403   403   200   200      404   200  PUT    /{user_id}/dependants/{dependant_id}  manage_users
+ 401    403    403    403   403   200   200      404   200  DELETE /{user_id}/dependants/{dependant_id}  manage_users
  401    403    403    403   403     -   200      404   200  GET    /{user_id}/permissions
  401    403    403    403   403     -   201      404   201  POST   /{user_id}/permissions
  401    403    403    403   403     -   200      404   200  DELETE /{user_id}/permissions/{permission}

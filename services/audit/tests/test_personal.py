@@ -108,6 +108,27 @@ async def test_what_was_written_about_a_client_goes_with_them(
     assert told[4]["reason"] == "unpaid"
 
 
+async def test_a_dependant_is_erased_like_a_user(
+    client: httpx.AsyncClient, transactions: Transactions, tokens: Tokens, database: Database
+) -> None:
+    child = {"entity_id": 44, "old_values": {}}
+    born = {"name": "Zofia Nowak", "guardian_id": 42, "organization_id": 7}
+    reason = {"client_id": 44, "reason": "Zofia is ill"}
+    await deliver(
+        transactions,
+        event("CREATE", "dependant", 7, **child, new_values=born),
+        event("FREEZE", "voucher", 7, new_values=reason),
+    )
+    assert "Zofia" not in str(await rows_of(database))
+    gone = {"entity_id": 44, "old_values": born, "new_values": {"name": "Deleted client 44"}}
+    await deliver(transactions, event("DELETE", "dependant", 7, **gone))
+    assert "Zofia" not in await everything(database)
+    assert await is_sound(transactions)
+    told = [row["new_values"] for row in await shown(client, tokens)][::-1]
+    assert told[0] == {**born, "name": ERASED}
+    assert told[1] == {**reason, "reason": ERASED}
+
+
 async def test_a_commitment_cannot_be_guessed_or_forged(
     client: httpx.AsyncClient, transactions: Transactions, tokens: Tokens, database: Database
 ) -> None:

@@ -2,6 +2,7 @@
 
 from services.identity.models.attempts import AttemptCount
 from services.identity.models.base import Base
+from services.identity.models.dependants import Dependant
 from services.identity.models.mails import OutgoingMail
 from services.identity.models.organizations import OrganizationCopy
 from services.identity.models.permissions import PERMISSIONS, Permission
@@ -27,6 +28,7 @@ __all__ = [
     "THERAPIST",
     "AttemptCount",
     "Base",
+    "Dependant",
     "EndReason",
     "OrganizationCopy",
     "OutgoingMail",

@@ -4,6 +4,13 @@ from services.identity.queries.attempts import (
     list_attempt_counts,
     lock_attempt_counts,
 )
+from services.identity.queries.dependants import (
+    count_dependants,
+    find_dependant,
+    list_dependants,
+    lock_dependant,
+    lock_dependants,
+)
 from services.identity.queries.organizations import (
     find_organization_copy,
     find_organization_copy_by_slug,
@@ -61,9 +68,11 @@ from services.identity.queries.users import (
 __all__ = [
     "SessionToken",
     "UserFilter",
+    "count_dependants",
     "delete_expired_sessions",
     "end_sessions",
     "erase_refresh_answers",
+    "find_dependant",
     "find_first_administrator",
     "find_organization_copy",
     "find_organization_copy_by_slug",
@@ -81,6 +90,7 @@ __all__ = [
     "is_last_owner",
     "is_unused",
     "list_attempt_counts",
+    "list_dependants",
     "list_live_sessions",
     "list_managers",
     "list_organizations_with_registrations",
@@ -91,6 +101,8 @@ __all__ = [
     "list_signing_keys",
     "list_waiting_users",
     "lock_attempt_counts",
+    "lock_dependant",
+    "lock_dependants",
     "lock_organization_copy",
     "lock_registration_notices",
     "lock_session",

@@ -101,10 +101,15 @@ async def _apply(
     keeps_permissions = changes.get("role", user.role) in GRANTABLE_ROLES and not moves
     if changed_fields and not keeps_permissions:
         await _revoke_all(session, user)
+    # Read before the changes: a query would write them before they are recorded.
+    dependants = await queries.lock_dependants(session, user.id) if moves else ()
     if moves:
         # The row leaves what a manager may see, and with it what the manager may write.
         await see_all_tenants(session)
         user.move_to(changes["organization_id"])
+        for dependant in dependants:
+            dependant.move_to(changes["organization_id"])
+            record(session, "UPDATE", dependant)
     if "role" in changes:
         user.set_role(changes["role"])
     if "email" in changes:
@@ -164,8 +169,8 @@ async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     """Replace a locked user by a pseudonym; raises OwnAccount, LastOwner, LastAdministrator.
 
     The e-mail address is free again. The audit trail still names the user in what it recorded
-    earlier: it cannot be rewritten, and it must be possible to find out who did what. A person
-    whose registration was never approved is notified.
+    earlier: it cannot be rewritten, and it must be possible to find out who did what. The user's
+    dependants are deleted too. A person whose registration was never approved is notified.
     """
     if user.id == actor.user_id:
         raise OwnAccount
@@ -177,6 +182,9 @@ async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     await delete_mails_of(session, user.id, user.email)
     if user.awaits_approval and user.last_login is None:
         await notices.notify_refused(session, user)
+    for dependant in await queries.lock_dependants(session, user.id):
+        dependant.pseudonymize()
+        record(session, "DELETE", dependant)
     user.pseudonymize()
     record(session, "DELETE", user, **user.invalidate_tokens())
     await session.flush()

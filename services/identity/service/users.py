@@ -3,9 +3,9 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import access, queries
-from services.identity.models import EndReason, User
+from services.identity.models import CLIENT, EndReason, User
 from services.identity.queries import UserFilter
-from services.identity.schemas import UserCreate, UserUpdate
+from services.identity.schemas import UserCopy, UserCreate, UserUpdate
 from services.identity.service import accounts, notices, organizations, user_changes
 from services.identity.service.resources import Resources
 from shared.actors import Actor
@@ -48,9 +48,17 @@ async def get_user(reader: Reader, actor: Actor, user_id: int) -> Document:
     return await queries.get_document(reader, user_id)
 
 
-async def get_copied_user(session: AsyncSession, user_id: int) -> User:
-    """Return any user to another service, which stores a copy; raises UserNotFound."""
-    return await queries.get_user(session, user_id)
+async def copy_user(session: AsyncSession, user_id: int) -> UserCopy:
+    """Return any user or dependant to another service, which stores a copy.
+
+    Raises UserNotFound.
+    """
+    dependant = await queries.find_dependant(session, user_id)
+    if dependant is None:
+        return UserCopy.model_validate(await queries.get_user(session, user_id))
+    names = ("id", "version", "name", "organization_id", "is_active", "guardian_id")
+    fields = {name: getattr(dependant, name) for name in names}
+    return UserCopy(**fields, email=None, role=CLIENT)
 
 
 async def update_user(

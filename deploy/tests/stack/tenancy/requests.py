@@ -217,6 +217,20 @@ RECIPES: dict[str, Recipe] = {
     "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
     "PUT /api/auth/password": Recipe(_change_of_password),
     "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),
+    "POST /api/auth/dependants": Recipe(_constant(name="Child")),
+    "PUT /api/auth/dependants/{dependant_id}": Recipe(_constant(name="Grown child")),
+    "DELETE /api/auth/dependants/{dependant_id}": Recipe(
+        consumes=lambda scene, _: scene.dependant()
+    ),
+    f"POST {_USER}/dependants": Recipe(
+        _constant(name="Child"), lambda scene, _: scene.member("client")
+    ),
+    f"PUT {_USER}/dependants/{{dependant_id}}": Recipe(
+        _constant(name="Grown child"), lambda scene, _: scene.dependant()
+    ),
+    f"DELETE {_USER}/dependants/{{dependant_id}}": Recipe(
+        consumes=lambda scene, _: scene.dependant()
+    ),
     "POST /api/admin/users": Recipe(_new_user("admin")),
     "PUT /api/admin/users/{user_id}": Recipe(_constant(name="Renamed")),
     "DELETE /api/admin/users/{user_id}": Recipe(consumes=lambda scene, _: scene.member()),

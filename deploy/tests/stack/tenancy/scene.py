@@ -67,6 +67,13 @@ class Scene:
         await self.cast.owner.call("POST", path, body, expect=201)
         return ids
 
+    async def dependant(self) -> Ids:
+        """One more dependant of the client."""
+        client = self.cast.client
+        path = f"{self.here}/users/{client.id}/dependants"
+        made = await self.cast.owner.call("POST", path, {"name": "Child"}, expect=201)
+        return {"user_id": client.id, "dependant_id": made["id"]}
+
     async def registered(self) -> Ids:
         """One more user who awaits approval."""
         slug = (await self.cast.owner.call("GET", self.here))["slug"]
@@ -298,6 +305,7 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     scene = Scene(cast, {"organization_id": cast.owner.organization_id}, webhook_secret)
     scene.standing |= {"user_id": cast.therapist.id, "permission": "view_payments"}
     scene.standing |= {"client_id": cast.client.id, "payout_id": 1}
+    scene.standing |= {"dependant_id": (await scene.dependant())["dependant_id"]}
     scene.standing |= await scene.voucher_type()
     repayment = await scene.repayment()
     scene.standing |= {"repayment_id": repayment["repayment_id"]}
