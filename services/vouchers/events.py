@@ -97,10 +97,12 @@ class Seller(TypedDict):
 class PurchaseDetails(TypedDict):
     """What payments needs to create the payment if the call does not reach it.
 
-    Vouchers of version 1 lack some of it, but no event of theirs has these details.
+    `payer_id` is the client's guardian, if that is who pays. Vouchers of version 1 lack some of it,
+    but no event of theirs has these details.
     """
 
     client_id: int
+    payer_id: NotRequired[int]
     price: Decimal
     payment_amount: Decimal
     currency: str

@@ -7,9 +7,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.models import ClientCopy, OrganizationCopy, PaymentAccountCopy
-from services.vouchers.service import default_types, leavers, refunds, settlement, therapists
+from services.vouchers.service import (
+    default_types,
+    leavers,
+    refunds,
+    remote_copies,
+    settlement,
+    therapists,
+)
 from services.vouchers.service.remote_copies import (
     ClientState,
+    DependantState,
     OrganizationState,
     store_copy,
     update_copy,
@@ -150,9 +158,21 @@ async def update_client(session: AsyncSession, event: Event) -> None:
     await therapists.follow_user(session, event.data.entity_id)
 
 
+async def store_dependant(session: AsyncSession, event: Event) -> None:
+    """Store a copy of a new dependant, as a client without an address."""
+    state = DependantState.model_validate(_new_values(event))
+    await remote_copies.store_dependant(session, state)
+
+
+async def update_dependant(session: AsyncSession, event: Event) -> None:
+    """Update the copy of a dependant."""
+    changes = DependantState.changes_in(event.data.new_values)
+    await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
+
+
 async def erase_client(session: AsyncSession, event: Event) -> None:
-    """Remove the personal data from the copy of a deleted user, whose id stays, and cancel what
-    the user has booked."""
+    """Remove the personal data from the copy of a deleted user or dependant, whose id stays, and
+    cancel what they have booked."""
     changes = {"name": None, "email": None, "is_active": False}
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
     # First, because it locks vouchers, which everybody locks before resources.
@@ -189,6 +209,9 @@ CLIENTS: dict[str, Handler] = {
     "identity.user.updated.v1": update_client,
     "identity.user.approved.v1": update_client,
     "identity.user.deleted.v1": erase_client,
+    "identity.dependant.created.v1": store_dependant,
+    "identity.dependant.updated.v1": update_dependant,
+    "identity.dependant.deleted.v1": erase_client,
 }
 
 QUEUES: dict[Queue, dict[str, Handler]] = {
@@ -229,4 +252,9 @@ READINGS: EventReadings = {
     "identity.user.updated.v1": _CLIENT_CHANGED,
     "identity.user.approved.v1": _CLIENT_CHANGED,
     "identity.user.deleted.v1": EventReading(),
+    "identity.dependant.created.v1": EventReading(DependantState, from_envelope=_KEYS),
+    "identity.dependant.updated.v1": EventReading(
+        DependantState, partial=True, from_envelope=_KEYS
+    ),
+    "identity.dependant.deleted.v1": EventReading(),
 }

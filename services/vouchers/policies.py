@@ -31,9 +31,12 @@ def can_buy(actor: Actor) -> bool:
     return actor.is_admin or actor.role == CLIENT
 
 
-def can_buy_for(actor: Actor, client_id: int) -> bool:
-    """Clients buy for themselves, administrators buy for any client."""
-    return actor.is_admin or actor.user_id == client_id
+def is_own(actor: Actor, row: Voucher | Reservation) -> bool:
+    """Return whether the actor is the client of a voucher or a reservation, or acts for the client.
+
+    A guardian acts for dependants, who have no account.
+    """
+    return actor.user_id in (row.client_id, row.guardian_id)
 
 
 def can_see_all_offers(actor: Actor) -> bool:
@@ -48,7 +51,7 @@ def is_employed(actor: Actor, organization_id: int) -> bool:
 
 def can_read(actor: Actor, voucher: Voucher) -> bool:
     """Clients read their own vouchers, employees those of their organization, admins all."""
-    own = voucher.client_id == actor.user_id
+    own = is_own(actor, voucher)
     return actor.is_admin or own or is_employed(actor, voucher.organization_id)
 
 
@@ -73,9 +76,10 @@ def can_book(actor: Actor, voucher: Voucher) -> bool:
     A client may do so only where the organization's settings allow it.
     """
     organization_id = voucher.organization_id
-    own = voucher.client_id == actor.user_id
     return (
-        own or is_therapist(actor, organization_id) or can_manage_bookings(actor, organization_id)
+        is_own(actor, voucher)
+        or is_therapist(actor, organization_id)
+        or can_manage_bookings(actor, organization_id)
     )
 
 
@@ -112,7 +116,7 @@ def can_list(actor: Actor, organization_id: int, *, by_code: bool) -> bool:
 
 def can_cancel(actor: Actor, voucher: Voucher) -> bool:
     """A client may cancel an own voucher until it is paid; a manager may cancel any voucher."""
-    own = voucher.client_id == actor.user_id and voucher.status == VoucherStatus.PENDING
+    own = is_own(actor, voucher) and voucher.status == VoucherStatus.PENDING
     return own or can_manage(actor, voucher.organization_id)
 
 
@@ -123,7 +127,7 @@ def can_read_notes(actor: Actor, voucher: Voucher) -> bool:
 
 def can_quote_refund(actor: Actor, voucher: Voucher) -> bool:
     """The client, and managers of vouchers or of payments, may request a refund quote."""
-    return voucher.client_id == actor.user_id or can_quote_expired(actor, voucher)
+    return is_own(actor, voucher) or can_quote_expired(actor, voucher)
 
 
 def can_quote_expired(actor: Actor, voucher: Voucher) -> bool:

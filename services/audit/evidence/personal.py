@@ -145,6 +145,9 @@ def _subject(row: Values, owner: str, value: Any) -> int | None:
         column = _SUBJECT_COLUMNS.get(owner, "client_id")
         values = row["new_values"] if column in row["new_values"] else row["old_values"]
         id_ = values.get(column)
+        if owner == "buyer":
+            # The guardian pays for a dependant: the invoice names the guardian.
+            id_ = row["new_values"].get("payer_id", id_)
     return id_ if type(id_) is int else None
 
 

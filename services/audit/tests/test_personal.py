@@ -129,6 +129,21 @@ async def test_a_dependant_is_erased_like_a_user(
     assert told[1] == {**reason, "reason": ERASED}
 
 
+def test_a_buyer_is_the_guardian_of_the_client() -> None:
+    row: dict[str, Any] = {
+        "entity_type": "voucher",
+        "entity_id": 9,
+        "organization_id": 7,
+        "event_id": "e",
+        "old_values": {},
+        "new_values": {"client_id": 61, "payer_id": 21, "buyer": {"name": "B"}, "notes": "N"},
+    }
+    commitments = Commitments()
+    commitments.withhold(row)
+    subjects = {(made["value"], made["subject_id"]) for made in commitments.rows}
+    assert subjects == {('"B"', 21), ('"N"', 61)}
+
+
 async def test_a_commitment_cannot_be_guessed_or_forged(
     client: httpx.AsyncClient, transactions: Transactions, tokens: Tokens, database: Database
 ) -> None:

@@ -52,7 +52,9 @@ async def test_a_guardian_manages_dependants(
     assert deleted["old_values"]["name"] == "Zosia Nowak"
     assert deleted["new_values"]["name"] == f"Deleted client {dependant['id']}"
     assert {data["organization_id"] for data in (created, updated, deleted)} == {MINE}
-    assert "2018-05-04" not in str(await database.events()), "the date of birth leaves nothing behind"
+    assert "2018-05-04" not in str(await database.events()), (
+        "the date of birth leaves nothing behind"
+    )
     [row] = await database.rows("SELECT name, date_of_birth, is_active FROM dependants")
     assert "Nowak" not in row["name"]
     assert (row["date_of_birth"], row["is_active"]) == (None, False)

@@ -133,7 +133,8 @@ async def purchase_voucher(
 async def list_my_vouchers(
     session: SessionDep, actor: ActorDep, page: PageDep, status: VoucherStatus | None = None
 ) -> list[MyVoucher]:
-    """List one's own vouchers, newest first, with the days of the last and the next session."""
+    """List your own vouchers and those of your dependants, newest first, with the days of the last
+    and the next session."""
     return await service.list_my_vouchers(session, actor, page, status)
 
 

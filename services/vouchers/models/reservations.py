@@ -134,6 +134,13 @@ class Reservation(Entity, Base):
         Index("ix_reservations_voucher", "organization_id", "voucher_id", "starts_at"),
         Index("ix_reservations_session", "organization_id", "session_id", "status", "id"),
         Index("ix_reservations_own", "client_id", "starts_at", "id"),
+        Index(
+            "ix_reservations_guardian",
+            "guardian_id",
+            "starts_at",
+            "id",
+            postgresql_where=text("guardian_id IS NOT NULL"),
+        ),
         Index("ix_reservations_held", "held_until", postgresql_where=text("status = 'held'")),
         Index("ix_reservations_open", "ends_at", postgresql_where=text("status = 'booked'")),
         Index(
@@ -146,6 +153,8 @@ class Reservation(Entity, Base):
 
     organization_id: Mapped[int]
     client_id: Mapped[int | None]
+    # The client who acts for the reservation's client, if that is a dependant.
+    guardian_id: Mapped[int | None] = mapped_column(info=BOOKKEEPING)
     voucher_id: Mapped[int | None]
     session_id: Mapped[int] = mapped_column(nullable=True)
     starts_at: Mapped[datetime]

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
+from services.vouchers.models.copies import ClientCopy
 from services.vouchers.models.validity import least_last_day
 from services.vouchers.models.voucher_types import VoucherType, least_validity_checks
 from shared.db import BOOKKEEPING, Entity, now
@@ -137,6 +138,12 @@ class Voucher(Entity, Base):
         Index("ix_vouchers_organization_status", "organization_id", "status", "id"),
         Index("ix_vouchers_organization_type", "organization_id", "voucher_type_id", "id"),
         Index("ix_vouchers_client", "client_id", "id"),
+        Index(
+            "ix_vouchers_guardian",
+            "guardian_id",
+            "id",
+            postgresql_where=text("guardian_id IS NOT NULL"),
+        ),
         ForeignKeyConstraint(
             ["organization_id", "received_from_id"],
             ["vouchers.organization_id", "vouchers.id"],
@@ -163,6 +170,8 @@ class Voucher(Entity, Base):
 
     organization_id: Mapped[int]
     client_id: Mapped[int | None]
+    # The client who acts for the voucher's client, if that is a dependant.
+    guardian_id: Mapped[int | None] = mapped_column(info=BOOKKEEPING)
     voucher_type_id: Mapped[int | None]
     voucher_type_version: Mapped[int | None]
     therapy_class_id: Mapped[int | None]
@@ -231,7 +240,7 @@ class Voucher(Entity, Base):
             **purchase,
         }
 
-    def part_for(self, client_id: int, sessions: int) -> "Voucher":
+    def part_for(self, client: ClientCopy, sessions: int) -> "Voucher":
         """Return a new voucher with some sessions of this one, for another client.
 
         Nothing is paid for it, and backup sessions stay with this one.
@@ -254,7 +263,8 @@ class Voucher(Entity, Base):
         }
         return Voucher(
             **{**{name: getattr(self, name) for name in names}, **own},
-            client_id=client_id,
+            client_id=client.id,
+            guardian_id=client.guardian_id,
             received_from_id=self.id,
             status=VoucherStatus.ACTIVE,
             payment_status=PaymentStatus.PAID,

@@ -209,8 +209,10 @@ async def page_of_own_reservations(
     last: datetime | None,
     status: str | None,
 ) -> list[ReservationPlace]:
-    """Return a page of a client's reservations with their sessions and classes, newest first."""
-    statement = _with_session().where(Reservation.client_id == client_id)
+    """Return a page of the reservations of a client and of the client's dependants, newest first,
+    with their sessions and classes."""
+    is_own = or_(Reservation.client_id == client_id, Reservation.guardian_id == client_id)
+    statement = _with_session().where(is_own)
     return await _page(session, page, statement, first=first, last=last, status=status)
 
 

@@ -15,7 +15,8 @@ from shared.money import Money
 
 
 class PurchaseCreate(RequestBody):
-    """What a client buys. An administrator names the client for whom the voucher is.
+    """What a client buys. A guardian names the dependant for whom the voucher is, an administrator
+    any client.
 
     `payment_token` is the card gateway's token for a card; without one the payment is pending until
     it is confirmed. The token is passed on and not stored. With `voucher_type_version`, the version

@@ -165,7 +165,7 @@ def _require_on_grid(actor: Actor, frame: BookingFrame, choice: SessionChoice) -
 def require_own_session(actor: Actor, voucher: Voucher, target: Target) -> None:
     """Raise Forbidden if a therapist books a client into the session of somebody else."""
     organization_id = voucher.organization_id
-    if voucher.client_id == actor.user_id or policies.can_manage_bookings(actor, organization_id):
+    if policies.is_own(actor, voucher) or policies.can_manage_bookings(actor, organization_id):
         return
     therapist = target.row.therapist_id if target.row else None
     if target.therapist is not None:

@@ -70,7 +70,8 @@ async def confirm(session: AsyncSession, actor: Actor, reservation_id: int) -> R
         await _require_valid(session, frame, place)
         state = BOOKED
         if reservation.held_for != HeldFor.APPROVAL:
-            by_client = actor.user_id == reservation.client_id == reservation.booked_by
+            is_booker = reservation.booked_by == actor.user_id
+            by_client = is_booker and policies.is_own(actor, reservation)
             state = accepted_state(frame, reservation.starts_at, by_client=by_client)
         state.apply_to(reservation)
     record(session, "CONFIRM", reservation, **balance_of(reservation, voucher))

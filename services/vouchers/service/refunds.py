@@ -106,7 +106,7 @@ async def _end_received(session: AsyncSession, voucher: Voucher) -> None:
             continue
         received.payment_status = PaymentStatus.REFUNDED
         if received.status in _CANCELLABLE:
-            mark_cancelled(session, received, REFUNDED)
+            await end_voucher(session, received, REFUNDED)
         else:
             record(session, "UPDATE", received)
     await session.flush()

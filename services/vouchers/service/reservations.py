@@ -68,7 +68,8 @@ async def list_own(
     last: datetime | None,
     status: ReservationStatus | None,
 ) -> list[ReservationRead]:
-    """Return a page of the actor's own reservations, newest first, in every organization."""
+    """Return a page of the reservations of the actor and of the actor's dependants, newest first,
+    in every organization."""
     await see_all_tenants(session)
     rows = await queries.page_of_own_reservations(
         session, page, actor.user_id, first=first, last=last, status=status
@@ -139,7 +140,7 @@ async def get_visible_place(session: AsyncSession, actor: Actor, reservation_id:
     """
     reservation = await queries.get_reservation(session, reservation_id)
     organization_id = reservation.organization_id
-    is_own = reservation.client_id == actor.user_id
+    is_own = policies.is_own(actor, reservation)
     if not is_own and not policies.can_see_organization(actor, organization_id):
         raise ReservationNotFound
     await limit_to(session, Tenant(organization_id, actor.user_id))
@@ -226,7 +227,7 @@ async def cancel(
 def _refusal_in(actor: Actor, reservation: Reservation) -> str | None:
     """Return why a held reservation is cancelled: the organization declines the request of a
     client, or the client the offer of a seat."""
-    is_client = reservation.client_id == actor.user_id
+    is_client = policies.is_own(actor, reservation)
     declines_request = reservation.held_for == HeldFor.APPROVAL and not is_client
     declines_offer = reservation.held_for == HeldFor.OFFER and is_client
     return DECLINED if declines_request or declines_offer else None
@@ -252,7 +253,7 @@ async def _price(session: AsyncSession, actor: Actor, place: Place) -> Cancellat
     policy = await _policy(session, place)
     free_until = _free_until(reservation, policy)
     # Who cancels for the organization charges nobody: a no-show is marked instead.
-    is_client = reservation.client_id == actor.user_id
+    is_client = policies.is_own(actor, reservation)
     is_late = is_client and now() > free_until and reservation.status == ReservationStatus.BOOKED
     penalty = policy.late_cancel if is_late else Penalty.NONE
     return CancellationPrice(
@@ -293,7 +294,7 @@ async def reschedule(
     require_not_lapsed(reservation)
     frame = await frame_of(session, voucher, moved=reservation)
     booking.require_allowed(actor, voucher, frame, body)
-    is_client = reservation.client_id == actor.user_id
+    is_client = policies.is_own(actor, reservation)
     if is_client and now() > _free_until(reservation, frame.policy):
         raise NoticePassed
     target, old = await moves.lock_move(session, frame, body, reservation)

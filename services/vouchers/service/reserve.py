@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.vouchers import policies
 from services.vouchers.models import ClassSession, Reservation, Resource, Voucher
 from services.vouchers.scheduling.periods import period_of
 from services.vouchers.scheduling.reasons import ReasonCode
@@ -57,7 +58,7 @@ class Order:
 
     def state_at(self, starts_at: datetime) -> ReservationState:
         """Return the state of the new reservation of a session that begins then."""
-        by_client = self.actor.user_id == self.voucher.client_id
+        by_client = policies.is_own(self.actor, self.voucher)
         return self.state or accepted_state(self.frame, starts_at, by_client=by_client)
 
 
@@ -99,6 +100,7 @@ def _new_reservation(order: Order, row: ClassSession) -> Reservation:
     return Reservation(
         organization_id=voucher.organization_id,
         client_id=voucher.client_id,
+        guardian_id=voucher.guardian_id,
         voucher_id=voucher.id,
         session_id=row.id,
         starts_at=row.starts_at,

@@ -102,7 +102,7 @@ async def get_session(session: AsyncSession, actor: Actor, session_id: int) -> S
         raise SessionNotFound
     is_staff = actor.is_admin or policies.is_employed(actor, organization_id)
     participants = await queries.participants_of(session, session_id)
-    is_own = any(row.client_id == actor.user_id for row, _ in participants)
+    is_own = any(policies.is_own(actor, row) for row, _ in participants)
     if class_session.on_demand and not (is_staff or is_own):
         raise SessionNotFound
     names = await queries.names_of_classes(session, {class_session.therapy_class_id})

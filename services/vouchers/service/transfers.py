@@ -92,7 +92,7 @@ async def transfer(
     async with work.begin() as session:
         voucher = await _lock_transferable(session, actor, voucher_id, body)
         sessions = _free_sessions(voucher, body.sessions)
-        receiver = await _add_receiver(session, voucher, body, sessions)
+        receiver = await _add_receiver(session, voucher, client, sessions, body.reason)
         entry = await _give(
             session, _Move(voucher, receiver, sessions, actor.user_id, body.reason), "TRANSFER"
         )
@@ -188,12 +188,12 @@ def _is_client(client: ClientCopy | None, voucher: Voucher) -> TypeGuard[ClientC
 
 
 async def _add_receiver(
-    session: AsyncSession, voucher: Voucher, body: TransferCreate, sessions: int
+    session: AsyncSession, voucher: Voucher, client: ClientCopy, sessions: int, reason: str
 ) -> Voucher:
     """Add the voucher of the client who receives sessions, with its codes."""
-    receiver = voucher.part_for(body.client_id, sessions)
+    receiver = voucher.part_for(client, sessions)
     session.add(receiver)
-    record(session, "RECEIVE", receiver, sessions=sessions, reason=body.reason)
+    record(session, "RECEIVE", receiver, sessions=sessions, reason=reason)
     await session.flush()
     await codes.issue(session, receiver)
     return receiver

@@ -54,8 +54,8 @@ async def list_vouchers(
 async def list_my_vouchers(
     session: AsyncSession, actor: Actor, page: Page, status: VoucherStatus | None
 ) -> list[MyVoucher]:
-    """Return a page of the actor's own vouchers, newest first, with the day of the last session
-    and the first day of the next."""
+    """Return a page of the vouchers of the actor and of the actor's dependants, newest first, with
+    the day of the last session and the first day of the next."""
     rows = await queries.page_of_own_vouchers(session, page, actor.user_id, status=status)
     freezes: dict[int, list[Adjustment]] = defaultdict(list)
     for freeze in await queries.freezes_of(session, [row.id for row in rows]):
