@@ -69,8 +69,8 @@ async def transfer(session: AsyncSession, voucher: Voucher, number: int) -> None
 
 async def restore_transferred(session: AsyncSession, voucher: Voucher, number: int) -> None:
     """Make transferred codes usable again, after their sessions were returned."""
-    transferred = VoucherCode.is_transferred.is_(True)
-    await _mark(session, voucher, transferred, number, is_transferred=False)
+    is_transferred = VoucherCode.is_transferred.is_(True)
+    await _mark(session, voucher, is_transferred, number, is_transferred=False)
 
 
 async def _mark(

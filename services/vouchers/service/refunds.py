@@ -101,14 +101,14 @@ async def apply_refund(session: AsyncSession, voucher_id: int, report: RefundRep
 
 async def _end_received(session: AsyncSession, voucher: Voucher) -> None:
     """End the vouchers that received sessions of one whose money was refunded in full."""
-    for received in await queries.lock_received_vouchers(session, voucher):
-        if received.payment_status == PaymentStatus.REFUNDED:
+    for receiver in await queries.lock_received_vouchers(session, voucher):
+        if receiver.payment_status == PaymentStatus.REFUNDED:
             continue
-        received.payment_status = PaymentStatus.REFUNDED
-        if received.status in _CANCELLABLE:
-            await end_voucher(session, received, REFUNDED)
+        receiver.payment_status = PaymentStatus.REFUNDED
+        if receiver.status in _CANCELLABLE:
+            await end_voucher(session, receiver, REFUNDED)
         else:
-            record(session, "UPDATE", received)
+            record(session, "UPDATE", receiver)
     await session.flush()
 
 
@@ -188,10 +188,10 @@ async def apply_dispute(
     dispute.is_open, dispute.is_lost = status == "open", status == "lost"
     await session.flush()
     still_open = await queries.has_open_dispute(session, voucher)
-    for affected in (voucher, *await queries.lock_received_vouchers(session, voucher)):
-        if status == "lost" and affected.status in _CANCELLABLE:
-            await end_voucher(session, affected, DISPUTE_LOST)
-        if still_open != (affected.disputed_at is not None):
-            affected.disputed_at = now() if still_open else None
-            record(session, "UPDATE", affected)
+    for row in (voucher, *await queries.lock_received_vouchers(session, voucher)):
+        if status == "lost" and row.status in _CANCELLABLE:
+            await end_voucher(session, row, DISPUTE_LOST)
+        if still_open != (row.disputed_at is not None):
+            row.disputed_at = now() if still_open else None
+            record(session, "UPDATE", row)
     await session.flush()

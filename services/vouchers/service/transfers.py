@@ -167,16 +167,16 @@ async def _require_unfrozen(session: AsyncSession, voucher: Voucher) -> None:
             )
 
 
-def _free_sessions(voucher: Voucher, requested: int | None) -> int:
+def _free_sessions(voucher: Voucher, number: int | None) -> int:
     """Return how many sessions are to leave a voucher: those requested, or all free ones."""
-    left, free = voucher.regular_sessions_left, voucher.bookable_sessions
-    if left < 1:
+    unused, free = voucher.regular_sessions_left, voucher.bookable_sessions
+    if unused < 1:
         raise VoucherExhausted("The voucher has no session left.")
-    if requested is not None and requested > left:
-        raise Invalid("sessions", f"must not be more than the {left} sessions that are left")
-    if free < (requested or 1):
+    if number is not None and number > unused:
+        raise Invalid("sessions", f"must not be more than the {unused} sessions that are left")
+    if free < (number or 1):
         raise SessionsBooked(f"Only {free} of the sessions are not booked. Cancel reservations.")
-    return requested or free
+    return number or free
 
 
 def _is_client(client: ClientCopy | None, voucher: Voucher) -> TypeGuard[ClientCopy]:
