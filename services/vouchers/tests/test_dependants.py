@@ -16,7 +16,7 @@ from services.vouchers.tests.outside import (
     Payments,
 )
 from services.vouchers.tests.people import Headers, People, buy, new_type, redeem
-from services.vouchers.tests.practice import Practice, at
+from services.vouchers.tests.practice import SECOND_THERAPIST, THERAPIST, Practice, at
 from shared.testing import Database
 from shared.transactions import Transactions
 
@@ -141,15 +141,13 @@ async def test_only_the_guardian_and_staff_see_the_voucher(
 async def test_reservations_are_for_the_dependant(practice: Practice) -> None:
     client, people = practice.client, practice.people
     await practice.add_therapist()
-    await practice.add_therapist(17)
+    await practice.add_therapist(SECOND_THERAPIST)
     own = await practice.voucher()
     child = await _voucher(client, people, booking_rules={}, frequency="daily")
-    first, second = [
-        await practice.session(starts_at=at(2), duration_minutes=60, therapist_id=therapist)
-        for therapist in (12, 17)
+    mine, theirs = [
+        await practice.booked(voucher["id"], starts_at=at(3), therapist_id=therapist)
+        for voucher, therapist in ((own, THERAPIST), (child, SECOND_THERAPIST))
     ]
-    mine = await practice.booked(own["id"], session_id=first["id"])
-    theirs = await practice.booked(child["id"], session_id=second["id"])
     assert (mine["client_id"], theirs["client_id"]) == (CLIENT, CHILD), "both at the same time"
     assert theirs["status"] == "booked"
     listed = await client.get("/api/reservations/my", headers=people.client)

@@ -29,7 +29,7 @@ from services.vouchers.tests.people import (
     new_voucher,
     redeem,
 )
-from services.vouchers.tests.practice import Practice, at
+from services.vouchers.tests.practice import THERAPIST, Practice, at
 from shared.db import now
 from shared.testing import Database
 from shared.transactions import Transactions
@@ -190,8 +190,7 @@ async def test_booked_sessions_stay_with_the_giver(practice: Practice) -> None:
     client, people = practice.client, practice.people
     await practice.add_therapist()
     voucher = await practice.voucher(total_sessions=3)
-    slot = await practice.session(starts_at=at(2), duration_minutes=60, therapist_id=12)
-    reservation = await practice.booked(voucher["id"], session_id=slot["id"])
+    reservation = await practice.booked(voucher["id"], starts_at=at(3), therapist_id=THERAPIST)
     refused = await _transfer(client, people, voucher["id"], sessions=3)
     assert (refused.status_code, refused.json()["code"]) == (409, "sessions_booked")
     received = await _received(client, people, voucher["id"])
