@@ -17,9 +17,9 @@ from functools import partial
 import httpx
 import structlog
 
-from services.payments.documents.bounded_http import BoundedTransport
 from services.payments.documents.picture_program import MAX_BYTES
 from services.payments.documents.pictures import NotAPicture, PictureStudio
+from shared.bounded_http import BoundedTransport
 from shared.public_addresses import PublicUrl, check_url, is_public
 
 log = structlog.get_logger(__name__)
