@@ -42,6 +42,7 @@ class Quota(StrEnum):
     GENERAL = "general"
     SIGN_IN = "sign-in"  # each costs a slow hash, and may be a guess of a password
     WEBHOOK = "webhook"  # arrive in bursts, from few addresses, and must not be lost
+    CALENDAR = "calendar"  # calendar services read the feeds of many users from few addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,9 @@ ROUTES: tuple[Route, ...] = (
     Route(f"{_ORGANIZATION}/reservations", Service.VOUCHERS),
     Route("/api/sessions/*", Service.VOUCHERS),
     Route("/api/reservations/*", Service.VOUCHERS),
+    *_tree("/api/calendar-feeds", Service.VOUCHERS),
+    # The last segment is the token of a feed, with the ending .ics.
+    Route("/api/calendars/{token}", Service.VOUCHERS, Access.PUBLIC, quota=Quota.CALENDAR),
     Route("/api/voucher-types/*", Service.VOUCHERS),
     Route("/api/vouchers/purchase", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     # A quote reads from payments what was paid; the refund waits for the card gateway.

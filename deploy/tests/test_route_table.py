@@ -23,6 +23,8 @@ TOKEN_OPTIONAL = {"/api/auth/logout", WEBHOOKS, f"{WEBHOOKS}/connect"}
 # Decision 0040 states why these are not one statement of a reader.
 OTHER_READS = {
     "/.well-known/jwks.json",
+    "/api/calendar-feeds",
+    "/api/calendars/{token}.ics",
     "/api/admin/audit-logs",
     "/api/admin/audit-logs/export",
     "/api/admin/audit-logs/verify",

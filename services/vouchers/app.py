@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from services.vouchers.endpoints import (
     calendars,
+    feeds,
     redemptions,
     refunds,
     reservations,
@@ -67,12 +68,15 @@ def create_app(
             reservations.reservations,
             reservations.of_sessions,
             reservations.organization,
+            feeds.feeds,
+            feeds.calendars,
         ],
         title="Carnet vouchers",
         package=__package__,
         clients=clients_of(settings, transports),
     )
     app.state.accounts = settings.accounts
+    app.state.public_url = settings.public_url
     return app
 
 

@@ -176,6 +176,10 @@ class RefundRefused(Conflict):
     """The money cannot be refunded. The voucher is unchanged."""
 
 
+class TooManyFeeds(Conflict):
+    """You have twenty calendar feeds already. Revoke one that you do not use."""
+
+
 class StartOffGrid(Conflict):
     """Sessions do not begin at this minute. Choose one of the free times."""
 

@@ -9,6 +9,7 @@ from services.vouchers import queries
 from services.vouchers.models import ClientCopy, OrganizationCopy, PaymentAccountCopy
 from services.vouchers.service import (
     default_types,
+    feeds,
     leavers,
     refunds,
     remote_copies,
@@ -171,13 +172,14 @@ async def update_dependant(session: AsyncSession, event: Event) -> None:
 
 
 async def erase_client(session: AsyncSession, event: Event) -> None:
-    """Remove the personal data from the copy of a deleted user or dependant, whose id stays, and
-    cancel what they have booked."""
+    """Remove the personal data from the copy of a deleted user or dependant, whose id stays, cancel
+    what they have booked, and revoke their calendar feeds."""
     changes = {"name": None, "email": None, "is_active": False}
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
     # First, because it locks vouchers, which everybody locks before resources.
     if event.data.entity_id is not None:
         await leavers.end_bookings(session, event.data.entity_id)
+    await feeds.revoke_feeds_of(session, event.data.entity_id)
     await therapists.follow_user(session, event.data.entity_id)
 
 

@@ -89,6 +89,11 @@ def can_edit_calendar(actor: Actor, resource: Resource, *, by_therapists: bool) 
     return own or can_manage_bookings(actor, resource.organization_id)
 
 
+def can_subscribe(actor: Actor, organization_id: int) -> bool:
+    """Members subscribe to their sessions in their organization, and users of none in each."""
+    return actor.is_admin or actor.organization_id in (None, organization_id)
+
+
 def can_mark(actor: Actor, session: ClassSession) -> bool:
     """The session's therapist and managers of bookings mark who took part."""
     own = session.therapist_id == actor.user_id and is_therapist(actor, session.organization_id)

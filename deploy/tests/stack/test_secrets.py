@@ -190,6 +190,23 @@ async def _cards(scene: Scene, canaries: Canaries, cards: CardGateway) -> None:
     assert answer.status_code in (400, 422)
 
 
+async def _feeds(scene: Scene, canaries: Canaries) -> None:
+    """The address of a calendar feed: created twice under one key, read in each way, revoked."""
+    client, reader = scene.cast.client, scene.cast.anonymous
+    headers = {"Idempotency-Key": unique("canary")}
+    feeds = "/api/calendar-feeds"
+    made, again = [await client.send("POST", feeds, json={}, headers=headers) for _ in range(2)]
+    assert (made.status_code, again.json()) == (201, {**made.json(), "address": None})
+    path = urlsplit(made.json()["address"]).path
+    canaries.secrets["token of a feed"] = path.rpartition("/")[2].removesuffix(".ics")
+    # Not by `canaries.send`, which stores the path.
+    statuses = [(await reader.send(method, path)).status_code for method in ("GET", "HEAD", "PUT")]
+    assert statuses == [200, 200, 405]
+    await client.send("DELETE", f"{feeds}/{made.json()['id']}")
+    statuses = [(await reader.send(method, path)).status_code for method in ("GET", "HEAD")]
+    assert statuses == [404, 404]
+
+
 async def _everywhere(row: Row, scene: Scene, canaries: Canaries) -> None:
     """One operation with secrets in its request: anonymous, as owner, as administrator."""
     method, template = row.operation.split()
@@ -242,6 +259,7 @@ async def test_secrets_leave_no_trace(
     async with listening(stack) as listener:
         await _passwords(scene, canaries)
         await _cards(scene, canaries, cards)
+        await _feeds(scene, canaries)
         for row in ROWS:
             await _everywhere(row, scene, canaries)
         harmless = await _settled(scene, rows)

@@ -131,6 +131,14 @@ anon client neighb therap staff  with owner stranger admin  /api/reservations
  401    403    404    409   404   409   409      404   409  POST   /{reservation_id}/attend  manage_bookings
  401    403    404    409   404   409   409      404   409  POST   /{reservation_id}/no-show  manage_bookings
 
+anon client neighb therap staff  with owner stranger admin  /api/calendar-feeds
+ 401    201    201    201   201     -   201      404   201  POST
+ 401    200    200    200   200     -   200      200   200  GET
+ 401    200    200    200   200     -   200      200   200  DELETE /{feed_id}
+
+anon client neighb therap staff  with owner stranger admin  /api/calendars/{token}.ics
+ 200    200    200    200   200     -   200      200   200  GET
+
 anon client neighb therap staff  with owner stranger admin  /api/sessions/{class_session_id}
  401    200    200    200   200     -   200      404   200  GET
  401    403    403    200   403   200   200      404   200  PUT      manage_bookings

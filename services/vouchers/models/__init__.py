@@ -23,6 +23,8 @@ from services.vouchers.models.refunds import QuoteStatus, RefundQuote, VoucherDi
 from services.vouchers.models.reservations import (
     Attestation,
     CalendarFeed,
+    FeedDetail,
+    FeedScope,
     HeldFor,
     Reminder,
     Reservation,
@@ -67,6 +69,8 @@ __all__ = [
     "ClientCopy",
     "Closure",
     "ClosureKind",
+    "FeedDetail",
+    "FeedScope",
     "Frequency",
     "HeldFor",
     "Occupation",

@@ -203,6 +203,20 @@ class Reminder(Base):
     sent_at: Mapped[datetime | None]
 
 
+class FeedScope(StrEnum):
+    """Whose sessions a calendar feed contains: those that a user books, or gives."""
+
+    CLIENT = "client"
+    THERAPIST = "therapist"
+
+
+class FeedDetail(StrEnum):
+    """Whether the events of a feed name people."""
+
+    TIMES = "times"
+    NAMES = "names"
+
+
 class CalendarFeed(Entity, Base):
     """A subscription to a user's sessions. Of the token in its address only a digest is stored."""
 
@@ -218,7 +232,7 @@ class CalendarFeed(Entity, Base):
     organization_id: Mapped[int]
     user_id: Mapped[int]
     scope: Mapped[str]
-    detail: Mapped[str] = mapped_column(default="times")
+    detail: Mapped[str] = mapped_column(default=FeedDetail.TIMES)
     token_hash: Mapped[str] = mapped_column(info=SECRET)
     last_read_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     revoked_at: Mapped[datetime | None]

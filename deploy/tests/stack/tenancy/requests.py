@@ -144,6 +144,10 @@ def _days(_ids: Ids) -> dict[str, str]:
     return {"from": str(first), "until": str(first + timedelta(days=6))}
 
 
+def _feed(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    return {"organization_id": ids["organization_id"]}
+
+
 def _stretch(_ids: Ids) -> dict[str, str]:
     first = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
     until = first + timedelta(days=6)
@@ -293,6 +297,10 @@ RECIPES: dict[str, Recipe] = {
     f"POST {_RESERVATION}/cancel": Recipe(_constant(), lambda scene, _: scene.reservation()),
     f"POST {_RESERVATION}/reschedule": Recipe(
         _to_another_session, lambda scene, _: scene.movable()
+    ),
+    "POST /api/calendar-feeds": Recipe(_feed),
+    "DELETE /api/calendar-feeds/{feed_id}": Recipe(
+        consumes=lambda scene, caller: scene.feed(caller)
     ),
     f"PUT {_SESSION}": Recipe(_constant(notes="Bring a mat.")),
     f"POST {_SESSION}/cancel": Recipe(_constant(), lambda scene, _: scene.class_session()),

@@ -253,6 +253,13 @@ class Scene:
         made = await self.cast.owner.call("POST", f"{self.here}/closures", body, expect=201)
         return {"closure_id": made["id"]}
 
+    async def feed(self, caller: Caller) -> Ids:
+        """One more calendar feed of a caller's own, with the token of its address."""
+        body = {"organization_id": caller.organization_id or self.standing["organization_id"]}
+        made = await caller.call("POST", "/api/calendar-feeds", body, expect=201)
+        token = made["address"].rpartition("/")[2].removesuffix(".ics")
+        return {"feed_id": made["id"], "token": token}
+
     async def calendar(self) -> Ids:
         """A room, a class and a closure, once the therapist's resource exists."""
         owner = self.cast.owner
@@ -314,6 +321,7 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     scene.standing |= await scene.adjustment()
     scene.standing |= await scene.calendar()
     scene.standing |= await scene.movable()
+    scene.standing |= await scene.feed(cast.client)
     scene.standing |= await scene.session(cast.client)
     scene.standing |= await _documents(scene)
     return scene
