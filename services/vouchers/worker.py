@@ -13,6 +13,7 @@ from services.vouchers.service import (
     occupations,
     payments_client,
     refund_quotes,
+    reminders,
     series_sessions,
     unmarked_sessions,
     unpaid_vouchers,
@@ -40,6 +41,7 @@ CANCEL_EVERY = 60.0
 SEATS_EVERY = 15.0
 DELETE_EVERY = 3600.0
 EXTEND_EVERY = 600.0
+REMIND_EVERY = 30.0
 BOOTSTRAP_EVERY = 10.0
 
 log = structlog.get_logger(__name__)
@@ -73,8 +75,11 @@ def deadlines_of(settings: Settings) -> unpaid_vouchers.PaymentDeadlines:
 def timers_of(
     settings: Settings, transactions: Transactions, clients: ServiceClients
 ) -> list[Timer]:
-    """Return the timers: they expire and cancel vouchers, settle sessions that nobody marked, and
-    fetch what events did not bring."""
+    """Return the timers.
+
+    They expire and cancel vouchers, settle sessions that nobody marked, remind of sessions, and
+    fetch what events did not bring.
+    """
     deadlines = deadlines_of(settings)
 
     def new_copies() -> RemoteCopies:
@@ -117,6 +122,13 @@ def timers_of(
     async def settle_unmarked() -> None:
         await unmarked_sessions.settle_unmarked(transactions)
 
+    async def delete_reminders() -> None:
+        await reminders.delete_history(transactions)
+
+    async def remind() -> None:
+        await reminders.plan_reminders(transactions)
+        await reminders.report_due_reminders(transactions)
+
     async def add_therapists() -> None:
         await add_missing_therapists(transactions)
 
@@ -133,6 +145,8 @@ def timers_of(
         Timer("delete_occupations", DELETE_EVERY, delete_occupations),
         Timer("extend_series", EXTEND_EVERY, extend_series),
         Timer("settle_unmarked", CANCEL_EVERY, settle_unmarked),
+        Timer("delete_reminders", DELETE_EVERY, delete_reminders),
+        Timer("remind", REMIND_EVERY, remind),
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, fetch_organizations),

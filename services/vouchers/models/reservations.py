@@ -52,7 +52,8 @@ class Reservation(Entity, Base):
     the period of the voucher's frequency. `overrides` are the reasons that a manager of bookings
     overrode. `reason` is a text of whoever cancelled, or `session_cancelled`, `voucher_cancelled`,
     `refunded`, `voucher_frozen` or `client_deleted`. `settled_at` of a booked reservation is when
-    its redemption was reversed: no timer settles it again.
+    its redemption was reversed: no timer settles it again. `reminders_for` is the start for which
+    reminders were planned.
 
     `therapy_class_id` and `voucher_code_id` are of version 1. So are the states pending, confirmed
     and completed, and rows without a session, until the upgrade has converted them.
@@ -144,6 +145,11 @@ class Reservation(Entity, Base):
         Index("ix_reservations_held", "held_until", postgresql_where=text("status = 'held'")),
         Index("ix_reservations_open", "ends_at", postgresql_where=text("status = 'booked'")),
         Index(
+            "ix_reservations_unplanned",
+            "starts_at",
+            postgresql_where=text("status = 'booked' AND reminders_for IS DISTINCT FROM starts_at"),
+        ),
+        Index(
             "ix_reservations_waiting",
             "session_id",
             "id",
@@ -175,6 +181,7 @@ class Reservation(Entity, Base):
     settled_by: Mapped[int | None]
     settled_at: Mapped[datetime | None]
     note: Mapped[str | None] = mapped_column(info=SECRET)
+    reminders_for: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     therapy_class_id: Mapped[int | None]
     voucher_code_id: Mapped[int | None]
 
