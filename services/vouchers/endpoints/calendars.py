@@ -19,13 +19,15 @@ from services.vouchers.schemas.calendars import (
     ClosureCreate,
     ClosureRead,
     ClosureResult,
+    HolidaysCreate,
+    HolidaysResult,
     ResourceCreate,
     ResourceRead,
     ResourceUpdate,
     WorkingHoursRead,
     WorkingHoursUpdate,
 )
-from services.vouchers.service import booking_settings, closures, resources
+from services.vouchers.service import booking_settings, closures, holidays, resources
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, QueryId
@@ -184,6 +186,17 @@ async def create_closure(
 ) -> ClosureResult:
     """Close or open a resource, or everybody; `conflicts` are the reservations outside now."""
     return await closures.create_closure(session, actor, organization_id, body)
+
+
+@organization.post("/closures/holidays")
+async def close_on_holidays(
+    organization_id: Id, body: HolidaysCreate, session: SessionDep, actor: ActorDep
+) -> HolidaysResult:
+    """Close everybody on the public holidays of a year. It can be repeated: no day is closed twice.
+
+    `closures` are all of these holidays, and `conflicts` the reservations outside now.
+    """
+    return await holidays.close_on_holidays(session, actor, organization_id, body)
 
 
 @organization.delete("/closures/{closure_id}", responses=responses(ClosureNotFound))

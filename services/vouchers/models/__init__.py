@@ -2,6 +2,7 @@
 
 from services.vouchers.models.base import Base
 from services.vouchers.models.calendars import (
+    HOLIDAY,
     MANUAL,
     BookingSettings,
     Closure,
@@ -52,6 +53,7 @@ from services.vouchers.models.vouchers import (
 )
 
 __all__ = [
+    "HOLIDAY",
     "MANUAL",
     "MAX_MONTHS",
     "MAX_YEARS",

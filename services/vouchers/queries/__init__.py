@@ -2,6 +2,7 @@
 
 from services.vouchers.queries.calendars import (
     closures_between,
+    closures_of_source,
     count_voucher_types,
     delete_hours,
     delete_types_of_resource,
@@ -144,6 +145,7 @@ from services.vouchers.queries.voucher_types import (
     list_organizations_without_copy,
     list_time_zones,
     lock_offer,
+    lock_organization,
     lock_voucher_type,
     lock_voucher_types_of,
     page_of_offers,
@@ -178,6 +180,7 @@ __all__ = [
     "VoucherFilters",
     "busy_times",
     "closures_between",
+    "closures_of_source",
     "codes_of",
     "count_checkout_holds",
     "count_feeds",
@@ -261,6 +264,7 @@ __all__ = [
     "lock_idle_voucher",
     "lock_offer",
     "lock_open_reservations_of",
+    "lock_organization",
     "lock_received_vouchers",
     "lock_resources",
     "lock_series",

@@ -285,6 +285,26 @@ class ClosureResult(ClosureRead):
     conflicts: list[ConflictRead]
 
 
+class HolidaysCreate(RequestBody):
+    """The public holidays of a year for which everybody is closed.
+
+    `country` is an ISO 3166-1 code such as PL, `subdivision` a part of it such as BY in DE. Without
+    a subdivision the days are those of the whole country.
+    """
+
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    subdivision: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    year: Annotated[int, Field(ge=2000, le=2100)]
+
+
+class HolidaysResult(BaseModel):
+    """The closures of these holidays, how many are new, and the reservations outside now."""
+
+    closures: list[ClosureRead]
+    created: int
+    conflicts: list[ConflictRead]
+
+
 class CalendarEntry(BaseModel):
     """A stretch of a resource's calendar: when it is open, closed or in a session."""
 

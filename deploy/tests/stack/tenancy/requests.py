@@ -311,6 +311,7 @@ RECIPES: dict[str, Recipe] = {
     f"PUT {_RESOURCE}/working-hours": Recipe(_constant(hours=[])),
     f"GET {_RESOURCE}/calendar": Recipe(query=_stretch),
     f"POST {_ORGANIZATION}/closures": Recipe(_constant(**_CLOSURE)),
+    f"POST {_ORGANIZATION}/closures/holidays": Recipe(_constant(country="PL", year=2040)),
     f"DELETE {_ORGANIZATION}/closures/{{closure_id}}": Recipe(
         consumes=lambda scene, _: scene.closure()
     ),
