@@ -41,6 +41,7 @@ OTHER_READS = {
     "/api/organizations/{organization_id}/reservations",
     "/api/organizations/{organization_id}/resources",
     "/api/organizations/{organization_id}/resources/{resource_id}",
+    "/api/organizations/{organization_id}/resources/{resource_id}/busy-calendar",
     "/api/organizations/{organization_id}/resources/{resource_id}/calendar",
     "/api/organizations/{organization_id}/resources/{resource_id}/working-hours",
     "/api/organizations/{organization_id}/session-series",

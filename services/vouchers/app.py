@@ -18,7 +18,7 @@ from services.vouchers.endpoints import (
     vouchers,
 )
 from services.vouchers.events import CATALOGUE
-from services.vouchers.settings import Settings
+from services.vouchers.settings import Settings, address_encryption_of
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
 from shared.settings import load_settings
@@ -77,6 +77,7 @@ def create_app(
     )
     app.state.accounts = settings.accounts
     app.state.public_url = settings.public_url
+    app.state.address_encryption = address_encryption_of(settings)
     return app
 
 

@@ -329,6 +329,10 @@ class ClosureNotFound(NotFound):
     """There is no such closure in this organization."""
 
 
+class BusyCalendarNotFound(NotFound):
+    """The resource has no calendar elsewhere. Enter its address first."""
+
+
 class FeedNotFound(NotFound):
     """There is no such calendar feed, or it was revoked."""
 

@@ -6,8 +6,10 @@ import structlog
 
 from services.vouchers.app import NAME, clients_of
 from services.vouchers.events import CATALOGUE, LISTENERS
+from services.vouchers.external.calendar_reader import CalendarReader
 from services.vouchers.handlers import FALLBACKS, QUEUES
 from services.vouchers.service import (
+    busy_calendars,
     expiry,
     holds,
     occupations,
@@ -22,7 +24,7 @@ from services.vouchers.service import (
 from services.vouchers.service.default_types import complete_missed_creation
 from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
 from services.vouchers.service.therapists import add_missing_therapists
-from services.vouchers.settings import Settings
+from services.vouchers.settings import Settings, address_encryption_of
 from shared.clients import ServiceClients
 from shared.consumer import consumers_of
 from shared.context import system_origin
@@ -42,9 +44,22 @@ SEATS_EVERY = 15.0
 DELETE_EVERY = 3600.0
 EXTEND_EVERY = 600.0
 REMIND_EVERY = 30.0
+READ_CALENDARS_EVERY = 60.0
 BOOTSTRAP_EVERY = 10.0
 
 log = structlog.get_logger(__name__)
+
+
+class OutsideConnections:
+    """The connections to other services, and to calendars elsewhere."""
+
+    def __init__(self, clients: ServiceClients, calendars: CalendarReader) -> None:
+        self._clients, self._calendars = clients, calendars
+
+    async def aclose(self) -> None:
+        """Close them all."""
+        await self._clients.aclose()
+        await self._calendars.aclose()
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -52,7 +67,7 @@ def create_worker(settings: Settings) -> Worker:
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     encryption = encryption_of(settings)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption)
-    clients = clients_of(settings)
+    clients, calendars = clients_of(settings), CalendarReader()
     return Worker(
         NAME,
         settings,
@@ -60,8 +75,11 @@ def create_worker(settings: Settings) -> Worker:
         listeners=LISTENERS,
         mails=MailSender(PACKAGE, settings, transactions, encryption),
         consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url, fallbacks=FALLBACKS),
-        timers=timers_of(settings, transactions, clients),
-        connections=clients,
+        timers=[
+            *timers_of(settings, transactions, clients),
+            calendar_timer(settings, transactions, calendars),
+        ],
+        connections=OutsideConnections(clients, calendars),
     )
 
 
@@ -70,6 +88,18 @@ def deadlines_of(settings: Settings) -> unpaid_vouchers.PaymentDeadlines:
     return unpaid_vouchers.PaymentDeadlines(
         cards=timedelta(hours=settings.pending_hours), others=timedelta(days=settings.pending_days)
     )
+
+
+def calendar_timer(
+    settings: Settings, transactions: Transactions, calendars: CalendarReader
+) -> Timer:
+    """Return the timer that reads the calendars elsewhere of which it is the turn."""
+    encryption = address_encryption_of(settings)
+
+    async def read_calendars() -> None:
+        await busy_calendars.read_due_calendars(transactions, calendars, encryption)
+
+    return Timer("read_calendars", READ_CALENDARS_EVERY, read_calendars)
 
 
 def timers_of(

@@ -155,6 +155,9 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/working-hours
  401    403    403    403   403   200   200      404   200  PUT    /resources/{resource_id}/working-hours  manage_bookings
  401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/calendar
+ 401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/busy-calendar
+ 401    403    403    403   403   200   200      404   200  PUT    /resources/{resource_id}/busy-calendar  manage_bookings
+ 401    403    403    403   403   200   200      404   200  DELETE /resources/{resource_id}/busy-calendar  manage_bookings
  401    403    403    200   200     -   200      404   200  GET    /closures
  401    403    403    403   403   201   201      404   201  POST   /closures  manage_bookings
  401    403    403    403   403   200   200      404   200  POST   /closures/holidays  manage_bookings

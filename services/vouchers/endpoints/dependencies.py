@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 from services.vouchers.models import AccountMode, OrganizationCopy
 from services.vouchers.service import voucher_types
 from shared.auth import ActorDep
+from shared.encryption import BoundEncryption
 from shared.errors import Invalid
 from shared.fields import Day, Id, Instant
 from shared.sessions import ClientsDep, UnclaimedWorkDep, unclaimed_work_of
@@ -86,3 +87,12 @@ async def _anonymous_work(request: Request) -> Work:
 
 AnonymousWorkDep = Annotated[Work, Depends(_anonymous_work)]
 """Transactions without an actor."""
+
+
+async def _address_encryption(request: Request) -> BoundEncryption:
+    encryption: BoundEncryption = request.app.state.address_encryption
+    return encryption
+
+
+AddressEncryptionDep = Annotated[BoundEncryption, Depends(_address_encryption)]
+"""Encrypts the addresses of calendars."""

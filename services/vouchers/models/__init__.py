@@ -1,6 +1,7 @@
 """Tables, and the rules that guard one row."""
 
 from services.vouchers.models.base import Base
+from services.vouchers.models.busy_calendars import BusyCalendar, BusyTime
 from services.vouchers.models.calendars import (
     HOLIDAY,
     MANUAL,
@@ -65,6 +66,8 @@ __all__ = [
     "Attestation",
     "Base",
     "BookingSettings",
+    "BusyCalendar",
+    "BusyTime",
     "CalendarFeed",
     "ClassSession",
     "ClassVoucherType",

@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from services.vouchers.external.calendar_addresses import check_calendar_address
 from services.vouchers.models import ClosureKind, ResourceKind
 from services.vouchers.schemas.booking_policy import BookingPolicy, fault_of_policy
 from services.vouchers.schemas.voucher_types import RulesRead
@@ -305,10 +306,45 @@ class HolidaysResult(BaseModel):
     conflicts: list[ConflictRead]
 
 
-class CalendarEntry(BaseModel):
-    """A stretch of a resource's calendar: when it is open, closed or in a session."""
+def _calendar_address(value: str) -> str:
+    try:
+        check_calendar_address(value)
+    except ValueError as error:
+        raise PydanticCustomError("calendar_address", "{rule}", {"rule": str(error)}) from error
+    return value
 
-    kind: Literal["open", "closed", "session"]
+
+class BusyCalendarUpdate(RequestBody):
+    """The https or webcal address of a calendar in the format iCalendar.
+
+    It is stored encrypted and not shown again: whoever has it can read the calendar.
+    """
+
+    address: Annotated[str, Field(max_length=2000), AfterValidator(_calendar_address)]
+
+
+class BusyCalendarRead(BaseModel):
+    """A resource's calendar elsewhere. Nothing of its events but their times is stored.
+
+    `busy_times` counts those from now to 400 days ahead. `last_error` states why the last reading
+    failed; the times of the one before still apply then. `conflicts` are the reservations that are
+    outside of the hours, closures and busy times.
+    """
+
+    resource_id: int
+    host: str
+    last_read_at: datetime | None
+    next_read_at: datetime
+    failing_since: datetime | None
+    last_error: str | None
+    busy_times: int
+    conflicts: list[ConflictRead]
+
+
+class CalendarEntry(BaseModel):
+    """A stretch of a resource's calendar: open, closed, busy elsewhere, or in a session."""
+
+    kind: Literal["open", "closed", "busy", "session"]
     starts_at: datetime
     ends_at: datetime
     session_id: int | None = None

@@ -310,6 +310,13 @@ RECIPES: dict[str, Recipe] = {
     f"PUT {_RESOURCE}": Recipe(_constant(buffer_after_minutes=0)),
     f"PUT {_RESOURCE}/working-hours": Recipe(_constant(hours=[])),
     f"GET {_RESOURCE}/calendar": Recipe(query=_stretch),
+    f"PUT {_RESOURCE}/busy-calendar": Recipe(
+        _constant(address="https://calendar.example.org/private.ics"),
+        lambda scene, _: scene.room(),
+    ),
+    f"DELETE {_RESOURCE}/busy-calendar": Recipe(
+        consumes=lambda scene, _: scene.room_with_calendar()
+    ),
     f"POST {_ORGANIZATION}/closures": Recipe(_constant(**_CLOSURE)),
     f"POST {_ORGANIZATION}/closures/holidays": Recipe(_constant(country="PL", year=2040)),
     f"DELETE {_ORGANIZATION}/closures/{{closure_id}}": Recipe(

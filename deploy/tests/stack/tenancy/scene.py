@@ -260,6 +260,20 @@ class Scene:
         token = made["address"].rpartition("/")[2].removesuffix(".ics")
         return {"feed_id": made["id"], "token": token}
 
+    async def room(self) -> Ids:
+        """One more room of the organization."""
+        room = {"kind": "room", "name": unique("Room")}
+        made = await self.cast.owner.call("POST", f"{self.here}/resources", room, expect=201)
+        return {"resource_id": made["id"]}
+
+    async def room_with_calendar(self) -> Ids:
+        """One more room, with a calendar elsewhere."""
+        ids = await self.room()
+        path = f"{self.here}/resources/{ids['resource_id']}/busy-calendar"
+        body = {"address": "https://calendar.example.org/private.ics"}
+        await self.cast.owner.call("PUT", path, body)
+        return ids
+
     async def calendar(self) -> Ids:
         """A room, a class and a closure, once the therapist's resource exists."""
         owner = self.cast.owner
@@ -269,10 +283,9 @@ class Scene:
             return self.cast.therapist.id in [row["user_id"] for row in rows]
 
         await until(has_therapist)
-        room = {"kind": "room", "name": "Blue room"}
-        made = await owner.call("POST", f"{self.here}/resources", room, expect=201)
+        room = await self.room_with_calendar()
         lesson = await owner.call("POST", f"{self.here}/classes", {"name": "Yoga"}, expect=201)
-        ids = {"resource_id": made["id"], "class_id": lesson["id"]}
+        ids = {**room, "class_id": lesson["id"]}
         return {**ids, **await self.closure(), **await self.series(lesson["id"])}
 
     async def series(self, class_id: int | None = None) -> Ids:
