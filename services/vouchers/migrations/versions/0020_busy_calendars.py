@@ -1,15 +1,15 @@
 """Calendars from elsewhere whose events make a resource busy.
 
-Revision ID: 0017
-Revises: 0016
+Revision ID: 0020
+Revises: 0019
 """
 
 from alembic import op
 
 from shared.tenancy import policy_statements
 
-revision = "0017"
-down_revision = "0016"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

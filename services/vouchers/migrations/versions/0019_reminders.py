@@ -1,12 +1,12 @@
 """For which start the reminders of a reservation were planned.
 
-Revision ID: 0016
+Revision ID: 0019
 Revises: 0011
 """
 
 from alembic import op
 
-revision = "0016"
+revision = "0019"
 down_revision = "0011"
 branch_labels = None
 depends_on = None
