@@ -306,12 +306,22 @@ class HolidaysResult(BaseModel):
     conflicts: list[ConflictRead]
 
 
-def _calendar_address(value: str) -> str:
-    try:
-        check_calendar_address(value)
-    except ValueError as error:
-        raise PydanticCustomError("calendar_address", "{rule}", {"rule": str(error)}) from error
-    return value
+def _calendar_address(address: str) -> str:
+    check_calendar_address(address)
+    return address
+
+
+CalendarAddress = Annotated[
+    str,
+    Field(
+        max_length=2000,
+        json_schema_extra={
+            "format": "uri",
+            "pattern": r"^(https|webcal)://[^/?#@:\\\s]+(:443)?([/?#]|$)",
+        },
+    ),
+    AfterValidator(_calendar_address),
+]
 
 
 class BusyCalendarUpdate(RequestBody):
@@ -320,7 +330,7 @@ class BusyCalendarUpdate(RequestBody):
     It is stored encrypted and not shown again: whoever has it can read the calendar.
     """
 
-    address: Annotated[str, Field(max_length=2000), AfterValidator(_calendar_address)]
+    address: CalendarAddress
 
 
 class BusyCalendarRead(BaseModel):
