@@ -168,16 +168,16 @@ async def _may_read(session: AsyncSession, feed: CalendarFeed) -> bool:
 
 def _of_client(row: Mapping[str, Any], organization_name: str | None) -> CalendarEvent:
     """Return the event of a reservation, for its client; without a name it shows its time only."""
-    shown = row if organization_name else {"title": None, "people": None, "rooms": None}
+    details = row if organization_name else {"title": None, "people": None, "rooms": None}
     return CalendarEvent(
         uid=f"reservation-{row['id']}@{UID_DOMAIN}",
         sequence=row["version"],
         changed_at=row["changed_at"],
         starts_at=row["starts_at"],
         ends_at=row["ends_at"],
-        summary=shown["title"] or _UNTITLED,
-        description=shown["people"] or "",
-        location=", ".join(filter(None, (organization_name, shown["rooms"]))),
+        summary=details["title"] or _UNTITLED,
+        description=details["people"] or "",
+        location=", ".join(filter(None, (organization_name, details["rooms"]))),
         is_tentative=row["status"] == "held",
         is_cancelled=row["status"] in ("cancelled", "late_cancelled"),
     )

@@ -33,8 +33,10 @@ async def plan_reminders(transactions: Transactions, moment: datetime | None = N
 async def _plan_batch(transactions: Transactions, moment: datetime) -> int:
     async with transactions.system() as session:
         rows = await queries.lock_unplanned_reservations(session, moment, BATCH)
-        reminders = [reminder for row in rows for reminder in _reminders_of(row)]
-        await queries.replace_reminders(session, [row.reservation for row in rows], reminders)
+        if rows:
+            reminders = [reminder for row in rows for reminder in _reminders_of(row)]
+            reservations = [row.reservation for row in rows]
+            await queries.replace_reminders(session, reservations, reminders)
     return len(rows)
 
 
