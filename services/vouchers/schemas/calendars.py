@@ -294,7 +294,7 @@ class HolidaysCreate(RequestBody):
     """
 
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
-    subdivision: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    subdivision: Name | None = None
     year: Annotated[int, Field(ge=2000, le=2100)]
 
 

@@ -31,6 +31,7 @@ UID_DOMAIN = "carnet"
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _UNTITLED = "Session"
+_NO_DETAILS: Mapping[str, Any] = {"title": None, "people": None, "rooms": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ async def _may_read(session: AsyncSession, feed: CalendarFeed) -> bool:
 
 def _of_client(row: Mapping[str, Any], organization_name: str | None) -> CalendarEvent:
     """Return the event of a reservation, for its client; without a name it shows its time only."""
-    details = row if organization_name else {"title": None, "people": None, "rooms": None}
+    details = row if organization_name else _NO_DETAILS
     return CalendarEvent(
         uid=f"reservation-{row['id']}@{UID_DOMAIN}",
         sequence=row["version"],
