@@ -24,8 +24,8 @@ from icalendar import Calendar
 
 MAX_TIMES = 20_000
 
-MEMORY_BYTES = 1024 * 1024 * 1024
-"""Address space: Python with the libraries has 150 MB, the largest calendar some copies of it."""
+MEMORY_BYTES = 384 * 1024 * 1024
+"""Address space, less than the worker's container has: a calendar of 9,000 events needs 100 MB."""
 
 _OURS = re.compile(r"(?:session|reservation)-[0-9]+@carnet")
 """The UIDs of Carnet's own feeds: whoever subscribes to one is not busy by it."""
