@@ -25,8 +25,10 @@ from shared.public_files import (
 
 FETCH_SECONDS = 15.0
 READ_SECONDS = 10
-"""Seconds of the processor that parsing may take; it may take twice as long by the clock. A calendar
-of 9,000 events (3.5 MB) took 4 seconds."""
+"""Seconds of the processor that parsing may take; it may take twice as long by the clock.
+
+A calendar of 9,000 events and 3.5 MB took 4 seconds.
+"""
 AT_ONCE = 4
 MOST_REDIRECTS = 3
 MAX_BYTES = 4 * 1024 * 1024
