@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, select, tuple_
+from sqlalchemy import and_, delete, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.models import BookingSettings, Reminder, Reservation, Voucher
@@ -45,7 +45,8 @@ async def lock_unplanned_reservations(
         .outerjoin(Voucher, Voucher.id == Reservation.voucher_id)
         .outerjoin(BookingSettings, BookingSettings.organization_id == Reservation.organization_id)
         .where(
-            Reservation.status == ReservationStatus.BOOKED,
+            # A constant: a plan for any parameter could not use the partial index.
+            Reservation.status == literal_column(f"'{ReservationStatus.BOOKED}'"),
             Reservation.starts_at > moment,
             Reservation.reminders_for.is_distinct_from(Reservation.starts_at),
         )
