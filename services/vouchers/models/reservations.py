@@ -55,8 +55,8 @@ class Reservation(Entity, Base):
     its redemption was reversed: no timer settles it again. `reminders_for` is the start for which
     reminders were planned.
 
-    `therapy_class_id` and `voucher_code_id` are of version 1. So are the states pending, confirmed
-    and completed, and rows without a session, until the upgrade has converted them.
+    `therapy_class_id` and `voucher_code_id` are of version 1. Reservations of version 1 may lack a
+    client, a voucher, and the redemption of a session that was attended.
     """
 
     __tablename__ = "reservations"
@@ -94,13 +94,8 @@ class Reservation(Entity, Base):
         ),
         CheckConstraint(
             "status IN ('waitlisted', 'held', 'booked', 'attended', 'no_show', 'late_cancelled',"
-            " 'cancelled', 'pending', 'confirmed', 'completed')",
+            " 'cancelled')",
             "status",
-        ),
-        CheckConstraint(
-            "(session_id IS NOT NULL AND ends_at IS NOT NULL) OR status IS NULL"
-            " OR status IN ('pending', 'confirmed', 'completed', 'cancelled')",
-            "session",
         ),
         CheckConstraint("held_for IN ('checkout', 'approval', 'offer')", "held_for"),
         CheckConstraint("(status = 'held') = (held_until IS NOT NULL)", "held_until"),
@@ -162,10 +157,10 @@ class Reservation(Entity, Base):
     # The client who acts for the reservation's client, if that is a dependant.
     guardian_id: Mapped[int | None] = mapped_column(info=BOOKKEEPING)
     voucher_id: Mapped[int | None]
-    session_id: Mapped[int] = mapped_column(nullable=True)
+    session_id: Mapped[int]
     starts_at: Mapped[datetime]
-    ends_at: Mapped[datetime] = mapped_column(nullable=True)
-    status: Mapped[str] = mapped_column(nullable=True)
+    ends_at: Mapped[datetime]
+    status: Mapped[str]
     held_for: Mapped[str | None]
     held_until: Mapped[datetime | None]
     period: Mapped[int | None]

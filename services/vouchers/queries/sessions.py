@@ -205,10 +205,8 @@ async def delete_types_of_class(session: AsyncSession, therapy_class: TherapyCla
 
 
 async def get_session(session: AsyncSession, session_id: int) -> ClassSession:
-    """Return a session, without those of version 1 that have no end; raises SessionNotFound."""
-    statement = select(ClassSession).where(
-        ClassSession.id == session_id, ClassSession.ends_at.is_not(None)
-    )
+    """Return a session; raises SessionNotFound."""
+    statement = select(ClassSession).where(ClassSession.id == session_id)
     return require(await session.scalar(statement), SessionNotFound)
 
 
@@ -250,7 +248,6 @@ async def list_sessions(
         ClassSession.organization_id == organization_id,
         ClassSession.starts_at >= first,
         ClassSession.starts_at < last,
-        ClassSession.ends_at.is_not(None),
     ]
     if therapist_id is not None:
         conditions.append(ClassSession.therapist_id == therapist_id)
@@ -292,7 +289,6 @@ async def list_open_sessions(
         ClassSession.status == SessionStatus.SCHEDULED,
         ClassSession.seats_taken < ClassSession.capacity,
         ClassSession.capacity.between(least, most),
-        ClassSession.ends_at.is_not(None),
     )
     if therapist_id is not None:
         statement = statement.where(ClassSession.therapist_id == therapist_id)

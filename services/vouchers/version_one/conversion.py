@@ -69,15 +69,15 @@ def _run(connection: Connection, queries: Sequence[str], moment: dict[str, Any])
 
 def _add_therapists(connection: Connection, as_of: datetime) -> None:
     """Add the therapists of classes as resources, each with its event."""
-    rows = connection.execute(text(statements.THERAPISTS), {"as_of": as_of}).mappings().all()
+    rows = connection.execute(text(statements.THERAPISTS), {"as_of": as_of}).all()
     if rows:
-        events = [_creation_of(**row) for row in rows]
+        events = [_creation_of(*row) for row in rows]
         connection.exec_driver_sql(append_statement(1), append_parameters(events))
 
 
-def _creation_of(id: int, organization_id: int, user_id: int, is_active: bool) -> Event:
+def _creation_of(resource_id: int, organization_id: int, user_id: int, is_active: bool) -> Event:
     values = {
-        "id": id,
+        "id": resource_id,
         "organization_id": organization_id,
         "kind": "therapist",
         "user_id": user_id,
@@ -87,7 +87,7 @@ def _creation_of(id: int, organization_id: int, user_id: int, is_active: bool) -
         "buffer_after_minutes": 0,
         "is_active": is_active,
     }
-    subject = Subject("resource", id, 1, organization_id)
+    subject = Subject("resource", resource_id, 1, organization_id)
     data = event_data("CREATE", subject, system_origin(), old={}, new=values)
     return new_event("carnet/vouchers", "vouchers.resource.created.v1", data)
 
@@ -119,11 +119,11 @@ def _earmark(connection: Connection) -> None:
     """Earmark sessions of vouchers for the open reservations, some clients at a time."""
     for client_ids in _clients(connection):
         clients = {"client_ids": client_ids}
-        reservations = connection.execute(text(statements.OPEN_RESERVATIONS), clients).mappings()
-        purses = connection.execute(text(statements.PURSES), clients).mappings()
+        reservations = connection.execute(text(statements.OPEN_RESERVATIONS), clients).all()
+        purses = connection.execute(text(statements.PURSES), clients).all()
+        # The statements return the fields in their order.
         vouchers = allot(
-            [OpenReservation(**row) for row in reservations.all()],
-            [Purse(**row) for row in purses.all()],
+            [OpenReservation(*row) for row in reservations], [Purse(*row) for row in purses]
         )
         paid_for = {id_: voucher_id for id_, voucher_id in vouchers.items() if voucher_id}
         if paid_for:

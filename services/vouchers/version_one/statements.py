@@ -208,9 +208,12 @@ _CODES = (
     INSERT INTO upgrade_findings (table_name, rule, id, detail)
     SELECT 'reservations', 'code_used_twice', id, jsonb_build_object('code_id', voucher_code_id)
     FROM (
-        SELECT id, voucher_code_id, row_number() OVER (
-            PARTITION BY voucher_code_id ORDER BY redemption_id IS NULL, starts_at, id) AS place
-        FROM upgrade_reservations WHERE voucher_code_id IS NOT NULL AND state <> 'cancelled'
+        SELECT r.id, r.voucher_code_id, row_number() OVER (PARTITION BY r.voucher_code_id
+            ORDER BY r.redemption_id IS NULL, r.starts_at, r.id) AS place
+        FROM upgrade_reservations r
+            JOIN voucher_codes k ON k.id = r.voucher_code_id
+            JOIN vouchers v ON v.id = k.voucher_id AND v.client_id = r.client_id
+        WHERE r.state <> 'cancelled'
     ) named
     WHERE place > 1 ON CONFLICT DO NOTHING
     """,
