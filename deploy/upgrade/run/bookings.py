@@ -4,6 +4,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from deploy.upgrade.run.plan import Plan
+from deploy.upgrade.source import SESSION
 from deploy.upgrade.targets import driver_url
 from services.vouchers.version_one.conversion import convert
 from shared.tenancy import EVERYTHING
@@ -20,7 +21,10 @@ _FINISH = text(
 
 async def convert_copied(owner_url: str, plan: Plan) -> None:
     """Convert all copied rows and record that it is done, in one transaction."""
-    engine = create_async_engine(driver_url(owner_url).get_secret_value())
+    # The name of the session lets a run that follows a killed one wait for its last statement.
+    engine = create_async_engine(
+        driver_url(owner_url).get_secret_value(), connect_args={"server_settings": dict(SESSION)}
+    )
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_convert, plan)
@@ -30,7 +34,5 @@ async def convert_copied(owner_url: str, plan: Plan) -> None:
 
 def _convert(connection: Connection, plan: Plan) -> None:
     connection.execute(text(EVERYTHING.statement()))
-    connection.execute(text("SET LOCAL work_mem = '64MB'"))
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
     convert(connection, plan.began_at, in_place=False)
     connection.execute(_FINISH, {"step": STEP})
