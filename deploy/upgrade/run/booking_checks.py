@@ -40,6 +40,7 @@ _PAYERS = """
     WHERE r.id <= $1 AND (
         r.voucher_id IS NOT NULL AND v.client_id IS DISTINCT FROM r.client_id
         OR r.redemption_id IS NOT NULL AND (r.status <> 'attended'
+            OR d.reservation_id IS DISTINCT FROM r.id
             OR d.voucher_id IS DISTINCT FROM r.voucher_id
             OR d.voucher_code_id IS DISTINCT FROM r.voucher_code_id)
         OR (r.status IN ('held', 'booked') AND r.voucher_id IS NULL) <> EXISTS (

@@ -49,6 +49,7 @@ CONVERTED = {
     "sessions": "*",
     "reservations": "*",
     "vouchers": "id, booked_sessions, used_sessions, version",
+    "redemptions": "id, voucher_id, reservation_id, version",
     "resources": "id, organization_id, kind, user_id, is_active, version",
     "occupations": "*",
 }
@@ -95,7 +96,7 @@ async def fill_as_before(older: VersionTwo, v1: VersionOne, v2: VersionTwo) -> N
             " WHERE table_schema = 'vouchers' AND table_name = $1",
             table,
         )
-        names = {row["name"] for row in known}
+        names = {row["name"] for row in known} - {"reservation_id"}
         await insert(older, table, [{k: v for k, v in row.items() if k in names} for row in rows])
     await older.execute("UPDATE vouchers.vouchers SET booked_sessions = 0")
     async with service_connections(v2.target) as targets:

@@ -18,6 +18,7 @@ from services.vouchers.models import (
     Voucher,
 )
 from services.vouchers.queries.redemptions import is_in_force
+from services.vouchers.queries.rows import require
 from services.vouchers.scheduling.snapshots import (
     OPEN_STATUSES,
     PERIOD_STATUSES,
@@ -36,11 +37,8 @@ _PLACE_STATUSES = (*sorted(RESERVED_STATUSES), ReservationStatus.NO_SHOW)
 
 
 async def get_reservation(session: AsyncSession, reservation_id: int) -> Reservation:
-    """Return a reservation of a session; raises ReservationNotFound."""
-    reservation = await session.get(Reservation, reservation_id)
-    if reservation is None or reservation.session_id is None:
-        raise ReservationNotFound
-    return reservation
+    """Return a reservation; raises ReservationNotFound."""
+    return require(await session.get(Reservation, reservation_id), ReservationNotFound)
 
 
 async def reread_reservations(

@@ -59,7 +59,8 @@ def convert(connection: Connection, as_of: datetime, *, in_place: bool) -> None:
     _run(connection, (statements.UNFUNDED,), moment)
     for table in (tables.SESSIONS, tables.RESERVATIONS):
         _write(connection, table, in_place=in_place)
-    connection.execute(text(tables.OCCUPY))
+    for statement in (tables.LINK, tables.OCCUPY):
+        connection.execute(text(statement))
 
 
 def _run(connection: Connection, queries: Sequence[str], moment: dict[str, Any]) -> None:

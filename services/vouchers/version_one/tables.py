@@ -154,6 +154,10 @@ WRITE = {
     ),
 }
 
+LINK = """
+    UPDATE redemptions SET reservation_id = r.id FROM upgrade_reservations r
+    WHERE redemptions.id = r.redemption_id
+"""
 OCCUPY = """
     INSERT INTO occupations (organization_id, session_id, resource_id, blocked, enforced)
     SELECT organization_id, id, resource_id, blocked, NOT is_shared FROM upgrade_sessions
