@@ -84,6 +84,10 @@ _LATER_VOUCHERS = """
 """
 # Later rows that refer to deleted rows; they exist only if the rollback is forced.
 _DEPENDENTS_OF_VOUCHERS = (
+    f"DELETE FROM refund_quotes WHERE organization_id = $1"  # noqa: S608
+    f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
+    f"DELETE FROM voucher_disputes WHERE organization_id = $1"  # noqa: S608
+    f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
     f"DELETE FROM adjustments WHERE organization_id = $1"  # noqa: S608
     f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
     f"DELETE FROM redemptions WHERE organization_id = $1 AND (voucher_id IN ({_LATER_VOUCHERS})"  # noqa: S608

@@ -1,11 +1,15 @@
 """A rollback removes all rows of this upgrade and no others."""
 
+import re
+from inspect import getsource
 from typing import Any
 
 import pytest
 
 from deploy.proof.rehearsal.databases import VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
+from deploy.upgrade.run import rollback
+from deploy.upgrade.run.plan import HOMES
 from deploy.upgrade.run.progress import NoProgress
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.verification import verify
@@ -124,6 +128,19 @@ async def test_refused_when_users_worked_with_it_since(
     after = await content(v2)
     assert {table: rows for table, rows in after.items() if table != TABLES[2]} == before
     assert [row["organization_id"] for row in after["identity.users"]] in ([], [None])
+
+
+# A deletion is refused while rows refer to what is deleted, unless they are deleted with it.
+REFERRING = """
+    SELECT DISTINCT relname AS name FROM pg_constraint c JOIN pg_class ON pg_class.oid = conrelid
+    WHERE contype = 'f' AND confdeltype = 'a' AND c.connamespace = 'vouchers'::regnamespace
+    AND conrelid <> confrelid ORDER BY 1
+"""
+
+
+async def test_it_removes_what_refers_to_removed_rows(v2: VersionTwo) -> None:
+    named = set(re.findall(r"DELETE FROM (\w+)", getsource(rollback))) | set(HOMES)
+    assert [row["name"] for row in await v2.rows(REFERRING) if row["name"] not in named] == []
 
 
 WORKED_ON = {

@@ -1,6 +1,7 @@
 """Which voucher pays for an open reservation of version 1."""
 
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
@@ -112,10 +113,7 @@ _PURSES = st.builds(
 def test_no_voucher_pays_too_much_and_none_is_left_that_could(
     drawn: list[OpenReservation], purses: list[Purse]
 ) -> None:
-    reservations = [
-        OpenReservation(number, *(getattr(each, name) for name in each.__slots__[1:]))
-        for number, each in enumerate(drawn, start=1)
-    ]
+    reservations = [replace(each, id=number) for number, each in enumerate(drawn, start=1)]
     for number, each in enumerate(purses, start=1):
         each.id = number
     before = deepcopy(purses)

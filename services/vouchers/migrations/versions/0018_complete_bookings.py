@@ -1,12 +1,12 @@
 """Every session has its times, and every reservation its session and a state of version 2.
 
-Revision ID: 0014
+Revision ID: 0018
 Revises: 0013
 """
 
 from alembic import op
 
-revision = "0014"
+revision = "0018"
 down_revision = "0013"
 branch_labels = None
 depends_on = None
