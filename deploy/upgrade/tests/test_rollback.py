@@ -143,7 +143,7 @@ async def test_it_removes_what_refers_to_removed_rows(v2: VersionTwo) -> None:
     assert [row["name"] for row in await v2.rows(REFERRING) if row["name"] not in named] == []
 
 
-WORKED_ON = {
+WORKED_ON: dict[str, tuple[str, str | None]] = {
     "a therapist whom the worker added": (
         "INSERT INTO vouchers.resources (organization_id, kind, user_id, buffer_before_minutes,"
         " buffer_after_minutes, is_active, created_at, updated_at, version)"

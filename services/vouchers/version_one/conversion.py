@@ -48,6 +48,8 @@ def drop_tables(connection: Connection) -> None:
 def convert(connection: Connection, as_of: datetime, *, in_place: bool) -> None:
     """Convert the waiting rows and write them: as new rows, or over those that exist."""
     moment = {"as_of": as_of}
+    # The zone in which findings write their times.
+    connection.execute(text("SET LOCAL TimeZone = 'UTC'"))
     _run(connection, (*statements.INDEX, *statements.CLASSES), moment)
     _add_therapists(connection, as_of)
     _run(connection, (statements.MATCH,), moment)
