@@ -42,6 +42,17 @@ def _findings(statuses: str, default: str) -> dict[str, Finding]:
 
 
 _NAME = "coalesce(r.name::text, 'Class ' || r.id)"
+_CAPACITY = "greatest(coalesce(r.capacity, 1), 1)"
+_DURATION = (
+    "(CASE WHEN r.duration_minutes BETWEEN 1 AND 1440 THEN r.duration_minutes"
+    " WHEN r.duration_minutes > 1440 THEN 1440 ELSE 60 END)"
+)
+
+
+def _changed(column: str, condition: str, value: str) -> Finding:
+    detail = f"jsonb_build_object('was', r.{column}, 'is', {value})"
+    return Finding(f"r.{column} {condition}", detail)
+
 
 THERAPY_CLASSES = CopyStep(
     name="therapy_classes",
@@ -51,8 +62,8 @@ THERAPY_CLASSES = CopyStep(
         "organization_id": "{organization}::bigint",
         "name": _NAME,
         "description": "r.description::text",
-        "duration_minutes": "coalesce(r.duration_minutes, 60)::bigint",
-        "capacity": "coalesce(r.capacity, 1)::bigint",
+        "duration_minutes": f"{_DURATION}::bigint",
+        "capacity": f"{_CAPACITY}::bigint",
         "therapist_id": "r.therapist_id::bigint",
         "is_active": "coalesce(r.is_active, true)",
         "created_at": CREATED,
@@ -64,6 +75,8 @@ THERAPY_CLASSES = CopyStep(
         "name_unknown": taken_as("name", _NAME),
         "duration_unknown": taken_as("duration_minutes", "60"),
         "capacity_unknown": taken_as("capacity", "1"),
+        "duration_outside_a_day": _changed("duration_minutes", "NOT BETWEEN 1 AND 1440", _DURATION),
+        "capacity_below_one": _changed("capacity", "< 1", _CAPACITY),
         "is_active_unknown": taken_as("is_active", "true"),
         **OF_EVERY_TABLE,
     },

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from deploy.upgrade.rows.copy_step import FIRST_DAY, LAST_DAY
 
 BOOKING_MEANINGS: Mapping[str, str] = {
-    "capacity_below_one": "capacity below 1: 1",
-    "duration_outside_a_day": "duration of no minute or over a day: 60 minutes, or a day",
     "session_added": "session that only reservations named: added",
     "session_without_class": "session without a class: 60 minutes for one client",
     "overbooked": "more clients than the class takes: the session has as many places as clients",
@@ -35,6 +33,8 @@ MEANINGS: Mapping[str, str] = {
     "role_unknown": "role that version 2 does not have: client",
     "duration_unknown": "duration was null: 60 minutes",
     "capacity_unknown": "capacity was null: 1",
+    "capacity_below_one": "capacity below 1: 1",
+    "duration_outside_a_day": "duration of no minute or over a day: 60 minutes, or a day",
     "status_unknown": "status that version 1 did not have: scheduled, or pending for a reservation",
     "purchase_date_unknown": "day of purchase was null: the day of creation or of the upgrade",
     "last_day_unknown": "last day was null: cancelled",

@@ -16,7 +16,7 @@ from deploy.proof.rehearsal.databases import (
     unique,
     upgraded,
 )
-from deploy.upgrade.rows.classes import RESERVATIONS, SESSIONS, THERAPY_CLASSES
+from deploy.upgrade.rows.classes import RESERVATIONS, SESSIONS
 from deploy.upgrade.rows.copy_step import CopyStep
 from deploy.upgrade.rows.rules import BOOKING_MEANINGS
 from deploy.upgrade.run import plan as plans
@@ -53,7 +53,9 @@ CONVERTED = {
     "resources": "id, organization_id, kind, user_id, is_active, version",
     "occupations": "*",
 }
-RULES = ", ".join(f"'{rule}'" for rule in BOOKING_MEANINGS)
+RULES = ", ".join(
+    f"'{rule}'" for rule in (*BOOKING_MEANINGS, "capacity_below_one", "duration_outside_a_day")
+)
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ async def fill_as_before(older: VersionTwo, v1: VersionOne, v2: VersionTwo) -> N
     for step in (SESSIONS, RESERVATIONS):
         rows = await extracted(v1, step, plan)
         await insert(older, step.name, [{**row, "version": 1} for row in rows])
-    for row in await extracted(v1, THERAPY_CLASSES, plan):
+    for row in await v1.rows("SELECT id, capacity, duration_minutes FROM therapy_classes"):
         await older.execute(
             f"UPDATE vouchers.therapy_classes SET capacity = {row['capacity']},"
             f" duration_minutes = {row['duration_minutes']} WHERE id = {row['id']}"
