@@ -1,7 +1,7 @@
 """Classes, sessions and reservations that an upgrade from version 1 copied become bookings.
 
 Revision ID: 0013
-Revises: 0011
+Revises: 0012
 """
 
 from alembic import op
@@ -9,7 +9,7 @@ from alembic import op
 from services.vouchers.version_one.conversion import convert_in_place
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

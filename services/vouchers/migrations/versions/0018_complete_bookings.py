@@ -1,13 +1,13 @@
 """Every session has its times, and every reservation its session and a state of version 2.
 
 Revision ID: 0018
-Revises: 0013
+Revises: 0017
 """
 
 from alembic import op
 
 revision = "0018"
-down_revision = "0013"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

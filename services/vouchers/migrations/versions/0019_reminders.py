@@ -1,13 +1,13 @@
 """For which start the reminders of a reservation were planned.
 
 Revision ID: 0019
-Revises: 0011
+Revises: 0018
 """
 
 from alembic import op
 
 revision = "0019"
-down_revision = "0011"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
