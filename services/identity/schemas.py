@@ -19,6 +19,8 @@ from shared.fields import (
     BodyId,
     Day,
     Email,
+    KnownTimeZone,
+    Locale,
     Name,
     Phone,
     RequestBody,
@@ -48,6 +50,10 @@ NewPassword = Annotated[
 """A new password. Its length is checked here, its strength by `Passwords.hash_new`."""
 PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
 """A password to verify. Version 1 had other rules, so only its length has a bound."""
+UserLocale = Annotated[
+    Locale,
+    Field(description="The language of messages; without one it is the organization's"),
+]
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -68,6 +74,7 @@ class Registration(RequestBody):
     name: Name
     password: NewPassword
     phone: Phone | None = None
+    locale: UserLocale | None = None
     organization_slug: Name | None = None
 
 
@@ -79,6 +86,7 @@ class MemberCreate(RequestBody):
     password: NewPassword
     role: Role
     phone: Phone | None = None
+    locale: UserLocale | None = None
 
 
 class UserCreate(MemberCreate):
@@ -104,6 +112,7 @@ class MemberUpdate(_PartialUpdate):
     email: Email = ""
     name: Name = ""
     phone: Phone | None = None
+    locale: UserLocale | None = None
     role: Role = "client"
     is_active: bool = True
 
@@ -120,6 +129,7 @@ class ProfileUpdate(_PartialUpdate):
 
     name: Name = ""
     phone: Phone | None = None
+    locale: UserLocale | None = None
 
 
 class NewPasswordBody(RequestBody):
@@ -192,6 +202,10 @@ class UserRead(BaseModel):
     email: str
     name: str
     phone: str | None
+    locale: str | None
+    email_undeliverable_at: datetime | None = Field(
+        description="When a mail server refused the address for good: it is wrong or was closed"
+    )
     role: str
     organization_id: int | None
     is_organization_owner: bool
@@ -250,6 +264,11 @@ class OrganizationFacts(ServiceData):
     version: int
     slug: str
     is_active: bool
+    name: str | None = None
+    logo_url: str | None = None
+    email: str | None = None
+    timezone: KnownTimeZone | None = None
+    locale: str | None = None
 
 
 class OwnerOrder(RequestBody):
@@ -260,6 +279,7 @@ class OwnerOrder(RequestBody):
     name: Name
     password: NewPassword
     phone: Phone | None = None
+    locale: UserLocale | None = None
 
 
 class DependantCreate(RequestBody):
@@ -303,6 +323,7 @@ class UserCopy(BaseModel):
     organization_id: int | None
     is_active: bool
     guardian_id: int | None = None
+    locale: str | None
 
 
 class Revocations(BaseModel):

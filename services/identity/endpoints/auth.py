@@ -197,7 +197,7 @@ async def update_me(
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> ProfileRead:
-    """Change your own name or telephone number."""
+    """Change your own name, telephone number or language of messages."""
     changes = body.changes()
     return _profile_response(
         response, await profile.update_profile(session, actor, changes, precondition)

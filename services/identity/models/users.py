@@ -64,6 +64,10 @@ class User(Entity, Base):
     email: Mapped[str]
     name: Mapped[str]
     phone: Mapped[str | None]
+    locale: Mapped[str | None]
+    """The language of messages to the user; without one it is the organization's."""
+    email_undeliverable_at: Mapped[datetime | None]
+    """When a mail server refused the address for good. A new address removes it."""
     password_hash: Mapped[str] = mapped_column(info=SECRET)
     role: Mapped[str]
     organization_id: Mapped[int | None]
@@ -147,12 +151,14 @@ class User(Entity, Base):
         if fold(email) != fold(self.email):
             self.shares_address = False
         self.email = email
+        self.email_undeliverable_at = None
 
     def pseudonymize(self) -> None:
         """Replace the personal data and free the e-mail address. The id and the history stay."""
         self.set_email(f"deleted-{self.id}@carnet.invalid")
         self.name = f"Deleted user {self.id}"
         self.phone = None
+        self.locale = None
         self.password_hash = NO_PASSWORD
         self.requested_organization = None
         self.is_active = False

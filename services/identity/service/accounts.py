@@ -54,6 +54,7 @@ def new_user(
         email=fields.email,
         name=fields.name,
         phone=fields.phone,
+        locale=fields.locale,
         password_hash=password_hash,
         organization_id=organization_id,
         is_active=False,

@@ -39,7 +39,10 @@ async def get_profile(reader: Reader, actor: Actor) -> Document:
 async def update_profile(
     session: AsyncSession, actor: Actor, changes: dict[str, Any], precondition: Precondition
 ) -> Profile:
-    """Change the actor's own name and telephone number; raises Unauthenticated, StaleVersion."""
+    """Change the actor's own name, telephone number and language.
+
+    Raises Unauthenticated, StaleVersion.
+    """
     user = await lock_own_user(session, actor)
     precondition.check(user.version)
     for name, value in changes.items():

@@ -114,7 +114,7 @@ async def _apply(
         user.set_role(changes["role"])
     if "email" in changes:
         user.set_email(changes["email"])
-    for name in ("name", "phone", "is_active"):
+    for name in ("name", "phone", "locale", "is_active"):
         if name in changes:
             setattr(user, name, changes[name])
     if user.role == OWNER and user.organization_id is None and not user.requested_organization:

@@ -182,7 +182,8 @@ class People:
             for id_ in ids:
                 await admin.execute(
                     "INSERT INTO organization_copies (id, slug, slug_version, is_active,"
-                    " is_active_version, updated_at) VALUES ($1, $2, 1, $3, 1, now())",
+                    " is_active_version, name, name_version, updated_at)"
+                    " VALUES ($1, $2, 1, $3, 1, initcap($2), 1, now())",
                     id_,
                     "mine" if id_ == MINE else "other",
                     is_active,

@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from services.identity import queries
 from services.identity.service import notices
+from services.identity.service.undeliverable import mark_undeliverable
 from services.identity.settings import Settings
 from services.identity.tests.conftest import MINE, OTHER, PASSWORD, People, Person
 from shared.mail.sender import MailSender
@@ -28,7 +29,13 @@ def sender(settings: Settings, transactions: Transactions, smtp: ReceivingServer
             "public_url": "https://carnet.example",
         }
     )
-    return MailSender("services.identity", own_settings, transactions, encryption_of(own_settings))
+    return MailSender(
+        "services.identity",
+        own_settings,
+        transactions,
+        encryption_of(own_settings),
+        on_undeliverable=mark_undeliverable,
+    )
 
 
 async def send_all(sender: MailSender) -> None:
@@ -177,3 +184,69 @@ async def test_while_the_server_is_down_the_api_works_and_nothing_is_lost(
     await smtp.start()
     await send_all(sender)
     assert len(smtp.to(NEW["email"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "of_organization", "subject"),
+    [
+        ("de-AT", "en", "Ihr Passwort wurde geändert"),
+        (None, "de", "Ihr Passwort wurde geändert"),
+        ("en", "de", "Your password was changed"),
+        (None, None, "Your password was changed"),
+        ("tlh", "tlh", "Your password was changed"),
+    ],
+    ids=["own", "organization", "own first", "none", "unknown"],
+)
+async def test_a_message_has_the_language_and_the_letterhead(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
+    own: str | None,
+    of_organization: str | None,
+    subject: str,
+) -> None:
+    await people.copy_organizations(MINE)
+    async with database.admin() as connection:
+        await connection.execute(
+            "UPDATE organization_copies SET name = 'Seaside Practice', locale = $1,"
+            " email = 'hello@seaside.example', logo_url = 'https://seaside.example/logo.png'",
+            of_organization,
+        )
+    person = await people.add("client", MINE, locale=own)
+    body = {"current_password": PASSWORD, "new_password": "another good one"}
+    assert (await client.put("/api/auth/password", json=body, headers=person.headers)).is_success
+    await send_all(sender)
+    [message] = smtp.to(person.email)
+    assert message["Subject"] == subject
+    assert message["From"].addresses[0].display_name.startswith("Seaside Practice")
+    assert message["Reply-To"] == "hello@seaside.example"
+    html = message.get_body(("html",))
+    assert html is not None
+    assert "https://seaside.example/logo.png" in html.get_content()
+
+
+async def test_an_undeliverable_address_is_shown_to_staff_until_it_changes(
+    client: httpx.AsyncClient,
+    people: People,
+    owner: Person,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
+) -> None:
+    await people.copy_organizations(MINE)
+    person = await people.add("client", MINE)
+    smtp.answers[person.email] = ["550 5.1.1 There is no such mailbox"]
+    body = {"current_password": PASSWORD, "new_password": "another good one"}
+    assert (await client.put("/api/auth/password", json=body, headers=person.headers)).is_success
+    await send_all(sender)
+    path = f"/api/organizations/{MINE}/users/{person.id}"
+    shown = (await client.get(path, headers=owner.headers)).json()
+    assert shown["email_undeliverable_at"] is not None
+    event = (await database.events())[-1]
+    assert event["type"] == "identity.user.updated.v1"
+    assert list(event["data"]["new_values"]) == ["email_undeliverable_at"]
+    body = {"email": "corrected@example.org"}
+    changed = (await client.put(path, json=body, headers=owner.headers)).json()
+    assert changed["email_undeliverable_at"] is None
