@@ -156,7 +156,13 @@ def test_every_protected_post_honours_an_idempotency_key(apps: dict[Service, Fas
 
 def test_passwords_are_guessed_at_in_the_strict_class(apps: dict[Service, FastAPI]) -> None:
     strict = {path for _, path, _ in documented(apps) if routed(path).quota is Quota.SIGN_IN}
-    assert strict == {"/api/auth/login", "/api/auth/token", "/api/auth/register"}
+    assert strict == {
+        "/api/auth/login",
+        "/api/auth/token",
+        "/api/auth/register",
+        "/api/auth/password-reset",
+        "/api/auth/password-reset/confirm",
+    }
 
 
 def test_the_whole_document_fits_together(apps: dict[Service, FastAPI]) -> None:

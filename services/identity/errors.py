@@ -86,6 +86,32 @@ class InvalidRefreshToken(Unauthenticated):
     """The refresh token is not valid any more. Sign in again."""
 
 
+class LinkNotFound(NotFound):
+    """This link is not valid. Open the whole link of the message, or request a new one."""
+
+
+class LinkEnded(AppError):
+    """This link is not valid any more. Request a new one."""
+
+    status = 410
+
+
+class LinkExpired(LinkEnded):
+    """This link has expired. Request a new one."""
+
+
+class LinkUsed(LinkEnded):
+    """This link was used already. Sign in, or request a new one."""
+
+
+class LinkReplaced(LinkEnded):
+    """A newer link was sent. Open the one in the newest message."""
+
+
+class LinkWithdrawn(LinkEnded):
+    """This link was withdrawn. Ask the sender of the message for a new one."""
+
+
 class RegistrationClosed(AppError):
     """Not authorized. Registration is closed. Ask an administrator for an account."""
 

@@ -17,6 +17,7 @@ CATALOGUE: Catalogue = {
     ("user", "APPROVE"): "identity.user.approved.v1",
     ("user", "DELETE"): "identity.user.deleted.v1",
     ("user", "CHANGE_PASSWORD"): "identity.user.password_changed.v1",
+    ("user", "REQUEST_PASSWORD_RESET"): "identity.user.password_reset_requested.v1",
     ("user", "LOGIN"): "identity.user.logged_in.v1",
     ("user", "LOGIN_FAILED"): "identity.user.login_failed.v1",
     ("user", "LOGOUT"): "identity.user.logged_out.v1",
@@ -48,9 +49,11 @@ class OptionalTokensVoided(TypedDict, total=False):
 
 
 class PasswordChanged(OptionalTokensVoided):
-    """A change by an administrator voids every token, one by the user ends all other sessions."""
+    """A change by an administrator or by a link voids every token, one by the user ends all other
+    sessions."""
 
     ended_sessions: NotRequired[list[str]]
+    reason: NotRequired[str]
 
 
 class LoggedIn(TypedDict):
@@ -83,6 +86,7 @@ SHAPES: Shapes = {
     "identity.user.updated.v1": change(OptionalTokensVoided),
     "identity.user.deleted.v1": removal(TokensVoided),
     "identity.user.password_changed.v1": change(PasswordChanged),
+    "identity.user.password_reset_requested.v1": fact(),
     "identity.user.logged_in.v1": change(LoggedIn),
     "identity.user.login_failed.v1": fact(LoginFailed),
     "identity.user.logged_out.v1": change(LoggedOut),

@@ -54,6 +54,10 @@ UserLocale = Annotated[
     Locale,
     Field(description="The language of messages; without one it is the organization's"),
 ]
+LinkToken = Annotated[
+    str,
+    Field(min_length=1, max_length=256, description="What follows `#token=` in the link"),
+]
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -145,12 +149,11 @@ class PasswordChange(RequestBody):
     new_password: NewPassword
 
 
-class Credentials(RequestBody):
-    """An e-mail address and a password."""
+class TypedAddress(RequestBody):
+    """An e-mail address as its user types it."""
 
     # A name and not an address: version 1 accepted addresses that would be refused today.
     email: Name
-    password: PresentPassword
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -164,6 +167,19 @@ class Credentials(RequestBody):
         except EmailNotValidError:
             return (self.email,)
         return (self.email,) if stored_email == self.email else (self.email, stored_email)
+
+
+class Credentials(TypedAddress):
+    """An e-mail address and a password."""
+
+    password: PresentPassword
+
+
+class LinkPassword(RequestBody):
+    """The token of a link, and a new password."""
+
+    token: LinkToken
+    password: NewPassword
 
 
 class RefreshRequest(RequestBody):

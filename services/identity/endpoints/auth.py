@@ -19,6 +19,8 @@ from services.identity.errors import (
     EmailTaken,
     InvalidCredentials,
     InvalidRefreshToken,
+    LinkEnded,
+    LinkNotFound,
     OrganizationDeactivated,
     OrganizationNotFound,
     PasswordQueueFull,
@@ -29,6 +31,7 @@ from services.identity.errors import (
 )
 from services.identity.schemas import (
     Credentials,
+    LinkPassword,
     LogoutRequest,
     Message,
     PasswordChange,
@@ -39,10 +42,11 @@ from services.identity.schemas import (
     Registration,
     SessionRead,
     TokensRead,
+    TypedAddress,
     UserRead,
 )
 from services.identity.security.device_cookies import COOKIE, HTTPS_COOKIE, MAX_AGE
-from services.identity.service import profile, registration, sessions, sign_in
+from services.identity.service import password_reset, profile, registration, sessions, sign_in
 from services.identity.service.profile import Profile
 from services.identity.service.resources import Resources
 from shared import auth as tokens
@@ -180,6 +184,30 @@ async def logout(
         actor = await tokens.get_actor(await tokens.find_actor(request, credentials))
         await sessions.sign_out_here(work, actor)
     return Message(message="Signed out successfully")
+
+
+@auth.post("/password-reset", status_code=202, responses=responses(TooManyAttempts))
+async def request_password_reset(
+    body: TypedAddress, work: AnonymousWorkDep, resources: ResourcesDep
+) -> Message:
+    """Send a link for a new password to the address, if an account has it.
+
+    The answer is the same whether an account has it or not. Only the newest link is valid, for 30
+    minutes and once.
+    """
+    await password_reset.request_reset(work, resources, body)
+    return Message(message="If an account has this address, we have sent a link to it.")
+
+
+@auth.post(
+    "/password-reset/confirm", responses=responses(LinkNotFound, LinkEnded, PasswordQueueFull)
+)
+async def reset_password(
+    body: LinkPassword, work: AnonymousWorkDep, resources: ResourcesDep
+) -> Message:
+    """Set a new password with the token of a link; all sessions of the user end."""
+    await password_reset.reset_password(work, resources, body)
+    return Message(message="Password updated successfully")
 
 
 @auth.get("/me", response_model=ProfileRead, responses=responses(Unauthenticated))

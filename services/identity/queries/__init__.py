@@ -11,6 +11,13 @@ from services.identity.queries.dependants import (
     lock_dependant,
     lock_dependants,
 )
+from services.identity.queries.links import (
+    delete_links_of,
+    delete_old_links,
+    end_open_links,
+    find_link,
+    lock_link,
+)
 from services.identity.queries.organizations import (
     find_organization_copy,
     find_organization_copy_by_slug,
@@ -70,10 +77,14 @@ __all__ = [
     "UserFilter",
     "count_dependants",
     "delete_expired_sessions",
+    "delete_links_of",
+    "delete_old_links",
+    "end_open_links",
     "end_sessions",
     "erase_refresh_answers",
     "find_dependant",
     "find_first_administrator",
+    "find_link",
     "find_organization_copy",
     "find_organization_copy_by_slug",
     "find_permission",
@@ -103,6 +114,7 @@ __all__ = [
     "lock_attempt_counts",
     "lock_dependant",
     "lock_dependants",
+    "lock_link",
     "lock_organization_copy",
     "lock_registration_notices",
     "lock_session",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,19 +23,31 @@ from shared.transactions import Transactions
 DIGEST_EVERY = timedelta(hours=1)
 """How often the same managers are notified of new registrations, at most."""
 MOST_NAMES = 20
+PASSWORD_PAGE = "/account/password"  # noqa: S105 - no password
+"""The page of the gateway that sets a password. Tokens are in the fragment of its address, which
+browsers send to no server."""
 REGISTRATIONS_WAITING = "registrations_waiting"
 
 
-async def notify_password_changed(
-    session: AsyncSession, user: User, *, by_administrator: bool
-) -> None:
+class ChangedBy(StrEnum):
+    """Who changed a password."""
+
+    USER = "user"
+    ADMINISTRATOR = "administrator"
+    LINK = "link"
+
+
+async def notify_password_changed(session: AsyncSession, user: User, *, by: ChangedBy) -> None:
     """Notify a user that the password was changed."""
-    context = {
-        "name": user.name,
-        "changed_at": now().isoformat(),
-        "by_administrator": by_administrator,
-    }
+    context = {"name": user.name, "changed_at": now().isoformat(), "by": by}
     await queue_mail(session, await mail_to(session, user, "password_changed", context))
+
+
+async def send_password_reset(session: AsyncSession, user: User, token: str) -> None:
+    """Send a user the link for a new password."""
+    context = {"name": user.name}
+    page = {"page": f"{PASSWORD_PAGE}#token={token}"}
+    await queue_mail(session, await mail_to(session, user, "password_reset", context, page))
 
 
 async def notify_approved(session: AsyncSession, user: User) -> None:

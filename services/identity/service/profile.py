@@ -97,7 +97,7 @@ async def _replace_password(
     )
     record(session, "CHANGE_PASSWORD", user, ended_sessions=session_ids)
     await session.flush()
-    await notices.notify_password_changed(session, user, by_administrator=False)
+    await notices.notify_password_changed(session, user, by=notices.ChangedBy.USER)
 
 
 async def _get_own_user(session: AsyncSession, actor: Actor) -> User:

@@ -111,7 +111,7 @@ async def set_password(
         await queries.end_sessions(session, user.id, EndReason.PASSWORD_CHANGED)
         record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
         await session.flush()
-        await notices.notify_password_changed(session, user, by_administrator=True)
+        await notices.notify_password_changed(session, user, by=notices.ChangedBy.ADMINISTRATOR)
 
 
 async def approve_user(session: AsyncSession, actor: Actor, user_id: int) -> User:

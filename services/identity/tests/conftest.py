@@ -5,8 +5,10 @@ Identity signs with the test issuer's key, so tokens from the fixture and from a
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from typing import Any
 
 import httpx
@@ -14,17 +16,21 @@ import pytest
 from alembic import command
 from argon2 import PasswordHasher
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.identity.app import NAME, create_app
 from services.identity.events import CATALOGUE
 from services.identity.security.key_encryption import KeyEncryption
+from services.identity.service.undeliverable import mark_undeliverable
 from services.identity.settings import Settings
 from shared.db import make_engine
+from shared.mail.sender import MailSender
 from shared.mail.settings import encryption_of
 from shared.migrations import config_of
 from shared.testing import Database, Tokens, client_of, service_database
+from shared.testing_mail import ReceivingServer
 from shared.transactions import Transactions
 
 session_database = service_database("services.identity")
@@ -83,6 +89,55 @@ def settings(database: Database, tokens: Tokens) -> Settings:
         failed_sign_in_seconds=0,
         **tokens.settings("identity"),
     )
+
+
+@pytest.fixture
+def mail_settings(settings: Settings, smtp: ReceivingServer) -> Settings:
+    """The settings of an installation that has an SMTP server."""
+    return settings.model_copy(
+        update={
+            "smtp_url": SecretStr(smtp.url),
+            "mail_from": "Carnet <mail@carnet.example>",
+            "public_url": "https://carnet.example",
+        }
+    )
+
+
+@pytest.fixture
+def sender(mail_settings: Settings, transactions: Transactions) -> MailSender:
+    """What the worker sends messages with."""
+    return MailSender(
+        "services.identity",
+        mail_settings,
+        transactions,
+        encryption_of(mail_settings),
+        on_undeliverable=mark_undeliverable,
+    )
+
+
+async def send_all(sender: MailSender) -> None:
+    """Send every message that waits."""
+    while await sender.run_once():
+        pass
+
+
+def text_of(message: EmailMessage) -> str:
+    """Return the text part of a message."""
+    part = message.get_body(("plain",))
+    assert part is not None
+    text: str = part.get_content()
+    return text
+
+
+def token_in(message: EmailMessage) -> str:
+    """Return the token of a message's link, which both parts have."""
+    [token] = re.findall(
+        r"https://carnet\.example/account/[a-z]+#token=([\w-]{43})", text_of(message)
+    )
+    html = message.get_body(("html",))
+    assert html is not None
+    assert f"#token={token}" in html.get_content()
+    return str(token)
 
 
 @pytest.fixture

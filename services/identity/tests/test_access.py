@@ -113,7 +113,7 @@ async def test_every_operation_for_every_caller(
 
 async def test_the_table_is_complete(settings: Settings) -> None:
     paths = create_app(settings).openapi()["paths"]
-    public = {"register", "login", "token", "refresh", "logout"}
+    public = {"register", "login", "token", "refresh", "logout", "password-reset", "confirm"}
     operations = {
         (method.upper(), path)
         for path, methods in paths.items()

@@ -2,15 +2,11 @@
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from services.identity import queries
 from services.identity.service import notices
-from services.identity.service.undeliverable import mark_undeliverable
-from services.identity.settings import Settings
-from services.identity.tests.conftest import MINE, OTHER, PASSWORD, People, Person
+from services.identity.tests.conftest import MINE, OTHER, PASSWORD, People, Person, send_all
 from shared.mail.sender import MailSender
-from shared.mail.settings import encryption_of
 from shared.testing import Database
 from shared.testing_mail import ReceivingServer
 from shared.transactions import Transactions
@@ -18,29 +14,6 @@ from shared.transactions import Transactions
 pytestmark = pytest.mark.anyio
 
 NEW = {"email": "ann@example.org", "name": "Ann", "password": "another good one"}
-
-
-@pytest.fixture
-def sender(settings: Settings, transactions: Transactions, smtp: ReceivingServer) -> MailSender:
-    own_settings = settings.model_copy(
-        update={
-            "smtp_url": SecretStr(smtp.url),
-            "mail_from": "Carnet <mail@carnet.example>",
-            "public_url": "https://carnet.example",
-        }
-    )
-    return MailSender(
-        "services.identity",
-        own_settings,
-        transactions,
-        encryption_of(own_settings),
-        on_undeliverable=mark_undeliverable,
-    )
-
-
-async def send_all(sender: MailSender) -> None:
-    while await sender.run_once():
-        pass
 
 
 async def register(client: httpx.AsyncClient, email: str = NEW["email"]) -> int:

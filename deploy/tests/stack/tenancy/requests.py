@@ -103,6 +103,10 @@ def _registration(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {"email": f"{unique('self')}@example.com", "name": "Self", "password": PASSWORD}
 
 
+def _any_address(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
+    return {"email": f"{unique('nobody')}@example.com"}
+
+
 def _founding(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {
         "name": unique("Practice"),
@@ -218,6 +222,8 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/auth/token": Recipe(_password_form, form=True),
     "POST /api/auth/refresh": Recipe(_refresh_token, _session_of_the_client),
     "POST /api/auth/logout": Recipe(_refresh_token, _session_of_the_client),
+    "POST /api/auth/password-reset": Recipe(_any_address),
+    "POST /api/auth/password-reset/confirm": Recipe(_constant(token="never", password=PASSWORD)),
     "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
     "PUT /api/auth/password": Recipe(_change_of_password),
     "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),
