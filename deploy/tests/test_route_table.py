@@ -162,6 +162,7 @@ def test_passwords_are_guessed_at_in_the_strict_class(apps: dict[Service, FastAP
         "/api/auth/register",
         "/api/auth/password-reset",
         "/api/auth/password-reset/confirm",
+        "/api/auth/address/confirm",
     }
 
 

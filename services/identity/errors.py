@@ -79,7 +79,7 @@ class PresentPasswordWrong(AppError):
 
 
 class InvalidCredentials(Unauthenticated):
-    """The e-mail address or the password is wrong."""
+    """The e-mail address or the password is wrong, or the address has not been confirmed yet."""
 
 
 class InvalidRefreshToken(Unauthenticated):

@@ -136,6 +136,19 @@ class ProfileUpdate(_PartialUpdate):
     locale: UserLocale | None = None
 
 
+class AddressChange(RequestBody):
+    """A new address of your own, confirmed by the present password."""
+
+    email: Email
+    current_password: PresentPassword
+
+
+class LinkUse(RequestBody):
+    """The token of a link."""
+
+    token: LinkToken
+
+
 class NewPasswordBody(RequestBody):
     """A password that an administrator sets."""
 
@@ -229,11 +242,36 @@ class UserRead(BaseModel):
     approved_at: datetime | None
     approved_by: int | None
     last_login: datetime | None
+    email_confirmed_at: datetime | None
+    awaits_confirmation: bool = Field(
+        description="Whether the user registered and has not confirmed the address yet"
+    )
     requested_organization: str | None = Field(
         description="The organization that is being created for this user, until it exists"
     )
     created_at: datetime
     updated_at: datetime
+
+
+class RegistrationRead(BaseModel):
+    """A registration that was received."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int | None = Field(
+        description="The id of the new user, if the installation reveals which addresses have"
+        " accounts; otherwise null"
+    )
+    email: str
+    name: str
+    phone: str | None
+    locale: str | None
+    role: str
+    organization_id: int | None
+    is_active: bool
+    awaits_confirmation: bool = Field(
+        description="Whether a link was sent that the user must open before the first sign-in"
+    )
 
 
 class ProfileRead(UserRead):

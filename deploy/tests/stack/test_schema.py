@@ -36,6 +36,8 @@ REFUSED_BY_MEANING = {
     "PUT /api/auth/dependants/{dependant_id}": "as above",
     f"POST {_ORGANIZATION}/users/{{user_id}}/dependants": "as above",
     f"PUT {_ORGANIZATION}/users/{{user_id}}/dependants/{{dependant_id}}": "as above",
+    "POST /api/auth/password-reset/confirm": "the characters of passwords",
+    "PUT /api/auth/address": "the forms of addresses",
     "POST /api/admin/users": "role and organization belong together; common passwords",
     "PUT /api/admin/users/{user_id}": "the forms of addresses",
     "PUT /api/admin/users/{user_id}/password": "common passwords",

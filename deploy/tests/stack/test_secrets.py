@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from deploy.api_client import CardGateway, unique
+from deploy.api_client import CardGateway, Mailbox, unique
 from deploy.local.stack import Stack
 from deploy.local.system import SERVICES
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
@@ -167,6 +167,23 @@ async def _wrong_passwords(scene: Scene, canaries: Canaries, member: Caller) -> 
     await send(scene.cast.admin, "PUT", path, 422, json=short)
 
 
+async def _links(scene: Scene, canaries: Canaries, mailbox: Mailbox) -> None:
+    """The links of messages, and the passwords that are set with them."""
+    send, nobody = canaries.send, scene.cast.anonymous
+    person = _person(scene, canaries, "linked")
+    await nobody.call("POST", "/api/auth/register", _new(person), expect=201)
+    token = await mailbox.link_token(person.email, "/account/address")
+    canaries.secrets["confirmation token"] = token
+    await send(nobody, "POST", "/api/auth/address/confirm", 200, json={"token": token})
+    await send(nobody, "POST", "/api/auth/address/confirm", 410, json={"token": token})
+    await send(nobody, "POST", "/api/auth/password-reset", 202, json={"email": person.email})
+    token = await mailbox.link_token(person.email, "/account/password")
+    canaries.secrets["reset token"] = token
+    reset = {"token": token, "password": canaries.new("password by link")}
+    await send(nobody, "POST", "/api/auth/password-reset/confirm", 200, json=reset)
+    await send(nobody, "POST", "/api/auth/password-reset/confirm", 410, json=reset)
+
+
 async def _cards(scene: Scene, canaries: Canaries, cards: CardGateway) -> None:
     """Card numbers where tokens belong, and a real token of a card that is declined."""
     send, client = canaries.send, scene.cast.client
@@ -248,7 +265,12 @@ async def _settled(scene: Scene, rows: Rows) -> dict[str, str]:
 
 
 async def test_secrets_leave_no_trace(
-    scene: Scene, stack: Stack, rows: Rows, cards: CardGateway, canaries: Canaries
+    scene: Scene,
+    stack: Stack,
+    rows: Rows,
+    cards: CardGateway,
+    mailbox: Mailbox,
+    canaries: Canaries,
 ) -> None:
     await scene.cast.sign_in()
     for caller in scene.cast.everybody():
@@ -258,6 +280,7 @@ async def test_secrets_leave_no_trace(
         canaries.secrets[f"{user}'s broker password"] = urlsplit(url).password or ""
     async with listening(stack) as listener:
         await _passwords(scene, canaries)
+        await _links(scene, canaries, mailbox)
         await _cards(scene, canaries, cards)
         await _feeds(scene, canaries)
         for row in ROWS:

@@ -36,6 +36,8 @@ anon client neighb therap staff  with owner stranger admin  /api/auth
  200    200    200    200   200     -   200      200   200  POST   /logout
  202    202    202    202   202     -   202      202   202  POST   /password-reset
  404    404    404    404   404     -   404      404   404  POST   /password-reset/confirm
+ 401    202    202    202   202     -   202      202   202  PUT    /address
+ 404    404    404    404   404     -   404      404   404  POST   /address/confirm
  401    200    200    200   200     -   200      200   200  GET    /me
  401    200    200    200   200     -   200      200   200  PUT    /me
  401    200    200    200   200     -   200      200   200  PUT    /password

@@ -19,8 +19,6 @@ from services.identity.errors import (
     EmailTaken,
     InvalidCredentials,
     InvalidRefreshToken,
-    LinkEnded,
-    LinkNotFound,
     OrganizationDeactivated,
     OrganizationNotFound,
     PasswordQueueFull,
@@ -31,7 +29,6 @@ from services.identity.errors import (
 )
 from services.identity.schemas import (
     Credentials,
-    LinkPassword,
     LogoutRequest,
     Message,
     PasswordChange,
@@ -40,13 +37,12 @@ from services.identity.schemas import (
     ProfileUpdate,
     RefreshRequest,
     Registration,
+    RegistrationRead,
     SessionRead,
     TokensRead,
-    TypedAddress,
-    UserRead,
 )
 from services.identity.security.device_cookies import COOKIE, HTTPS_COOKIE, MAX_AGE
-from services.identity.service import password_reset, profile, registration, sessions, sign_in
+from services.identity.service import profile, registration, sessions, sign_in
 from services.identity.service.profile import Profile
 from services.identity.service.resources import Resources
 from shared import auth as tokens
@@ -93,9 +89,13 @@ class PasswordForm(BaseModel):
 )
 async def register(
     body: Registration, work: AnonymousClaimedWorkDep, resources: ResourcesDep
-) -> UserRead:
-    """Register as a client. An owner of the organization or an administrator approves you."""
-    return UserRead.model_validate(await registration.register(work, resources, body))
+) -> RegistrationRead:
+    """Register as a client. An owner of the organization or an administrator approves you.
+
+    You confirm the address by a link in a message first, unless the installation sends no mail. If
+    the address has an account, the answer is the same, and its owner gets a message instead.
+    """
+    return RegistrationRead.model_validate(await registration.register(work, resources, body))
 
 
 @auth.post("/login", responses=_SIGN_IN_ERRORS)
@@ -184,30 +184,6 @@ async def logout(
         actor = await tokens.get_actor(await tokens.find_actor(request, credentials))
         await sessions.sign_out_here(work, actor)
     return Message(message="Signed out successfully")
-
-
-@auth.post("/password-reset", status_code=202, responses=responses(TooManyAttempts))
-async def request_password_reset(
-    body: TypedAddress, work: AnonymousWorkDep, resources: ResourcesDep
-) -> Message:
-    """Send a link for a new password to the address, if an account has it.
-
-    The answer is the same whether an account has it or not. Only the newest link is valid, for 30
-    minutes and once.
-    """
-    await password_reset.request_reset(work, resources, body)
-    return Message(message="If an account has this address, we have sent a link to it.")
-
-
-@auth.post(
-    "/password-reset/confirm", responses=responses(LinkNotFound, LinkEnded, PasswordQueueFull)
-)
-async def reset_password(
-    body: LinkPassword, work: AnonymousWorkDep, resources: ResourcesDep
-) -> Message:
-    """Set a new password with the token of a link; all sessions of the user end."""
-    await password_reset.reset_password(work, resources, body)
-    return Message(message="Password updated successfully")
 
 
 @auth.get("/me", response_model=ProfileRead, responses=responses(Unauthenticated))

@@ -77,6 +77,10 @@ class User(Entity, Base):
     approved_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     last_login: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    email_confirmed_at: Mapped[datetime | None]
+    """When the user used a link that was sent to the present address."""
+    awaits_confirmation: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether the user registered and has not confirmed the address yet: then nobody signs in."""
     requested_organization: Mapped[str | None]
     """The name of an organization that is being created, with this user as its owner."""
     shares_address: Mapped[bool] = mapped_column(
@@ -150,8 +154,16 @@ class User(Entity, Base):
         """Change the e-mail address. No other user may have it in any spelling."""
         if fold(email) != fold(self.email):
             self.shares_address = False
+            self.email_confirmed_at = None
         self.email = email
         self.email_undeliverable_at = None
+
+    def confirm_address(self, email: str) -> None:
+        """Confirm the address, if it is the one to which a link was sent that the user has used."""
+        if fold(email) == fold(self.email):
+            self.email_confirmed_at = self.email_confirmed_at or now()
+            self.email_undeliverable_at = None
+            self.awaits_confirmation = False
 
     def pseudonymize(self) -> None:
         """Replace the personal data and free the e-mail address. The id and the history stay."""

@@ -1,6 +1,6 @@
 """New accounts: a user is built, checked and inserted, however the user came to be one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from shared.tenancy import see_all_tenants
 from shared.work import Work
 
 AccountFields = MemberCreate | Registration | OwnerOrder
+Announcement = Callable[[AsyncSession, User], Awaitable[None]]
+"""Sends a new user a message, in the transaction that inserts the user."""
 
 
 @asynccontextmanager
@@ -63,7 +65,7 @@ def new_user(
     return user
 
 
-async def insert(work: Work, user: User) -> User:
+async def insert(work: Work, user: User, *, announce: Announcement | None = None) -> User:
     """Insert a user in a transaction of its own; raises EmailTaken.
 
     When an earlier attempt with the same Idempotency-Key inserted a user already, that one is
@@ -77,6 +79,8 @@ async def insert(work: Work, user: User) -> User:
             if existing is not None:
                 return existing
         await add(session, user)
+        if announce is not None:
+            await announce(session, user)
         if work.claim:
             await work.claim.attach(session, user.id)
     return user

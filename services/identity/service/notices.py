@@ -26,6 +26,9 @@ MOST_NAMES = 20
 PASSWORD_PAGE = "/account/password"  # noqa: S105 - no password
 """The page of the gateway that sets a password. Tokens are in the fragment of its address, which
 browsers send to no server."""
+ADDRESS_PAGE = "/account/address"
+PASSWORD_RESET = "password_reset"  # noqa: S105 - no password
+ADDRESS_REGISTERED = "address_registered"
 REGISTRATIONS_WAITING = "registrations_waiting"
 
 
@@ -43,16 +46,35 @@ async def notify_password_changed(session: AsyncSession, user: User, *, by: Chan
     await queue_mail(session, await mail_to(session, user, "password_changed", context))
 
 
-async def send_password_reset(session: AsyncSession, user: User, token: str) -> None:
+async def send_password_reset(session: AsyncSession, user: User, token: str, template: str) -> None:
     """Send a user the link for a new password."""
     context = {"name": user.name}
     page = {"page": f"{PASSWORD_PAGE}#token={token}"}
-    await queue_mail(session, await mail_to(session, user, "password_reset", context, page))
+    await queue_mail(session, await mail_to(session, user, template, context, page))
+
+
+async def send_confirmation(
+    session: AsyncSession, user: User, address: str, token: str, *, is_new: bool
+) -> None:
+    """Send the link that confirms an address to this address."""
+    context = {"name": user.name, "is_new": is_new}
+    page = {"page": f"{ADDRESS_PAGE}#token={token}"}
+    mail = await mail_to(session, user, "address_confirmation", context, page, recipient=address)
+    await queue_mail(session, mail)
+
+
+async def notify_address_changed(
+    session: AsyncSession, user: User, former_address: str, *, by_staff: bool
+) -> None:
+    """Notify the former address of a user that the account has another one."""
+    context = {"name": user.name, "changed_at": now().isoformat(), "by_staff": by_staff}
+    mail = await mail_to(session, user, "address_changed", context, recipient=former_address)
+    await queue_mail(session, mail)
 
 
 async def notify_approved(session: AsyncSession, user: User) -> None:
     """Notify a user that the registration was approved."""
-    context = {"name": user.name}
+    context = {"name": user.name, "awaits_confirmation": user.awaits_confirmation}
     await queue_mail(session, await mail_to(session, user, "registration_approved", context))
 
 

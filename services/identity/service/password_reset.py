@@ -38,16 +38,21 @@ async def request_reset(work: Work, resources: Resources, body: TypedAddress) ->
     await resources.link_delay.wait(started_at)
 
 
-async def send_link_once_more(session: AsyncSession, account: str, user: User | None) -> None:
-    """Send a link, unless the account got too many; without a user it is only counted."""
+async def send_link_once_more(
+    session: AsyncSession, account: str, user: User | None, *, is_registration: bool = False
+) -> None:
+    """Send a link, unless the account got too many; without a user it is only counted.
+
+    `is_registration` states that somebody has registered with the address.
+    """
     if not await attempt_limits.count_if_possible(session, attempt_limits.link_counters(account)):
         return
     locked_user = await queries.find_user_for_update(session, user.id) if user else None
     if locked_user is not None:
-        await send_link(session, locked_user)
+        await send_link(session, locked_user, is_registration=is_registration)
 
 
-async def send_link(session: AsyncSession, user: User) -> None:
+async def send_link(session: AsyncSession, user: User, *, is_registration: bool = False) -> None:
     """Send a locked user a link for a new password; earlier ones become invalid."""
     token = await links.issue(session, user, LinkPurpose.PASSWORD_RESET, user.email)
     record_fact(
@@ -58,7 +63,8 @@ async def send_link(session: AsyncSession, user: User) -> None:
         organization_id=user.organization_id,
         details={},
     )
-    await notices.send_password_reset(session, user, token)
+    template = notices.ADDRESS_REGISTERED if is_registration else notices.PASSWORD_RESET
+    await notices.send_password_reset(session, user, token, template)
 
 
 async def reset_password(work: Work, resources: Resources, body: LinkPassword) -> None:
@@ -74,9 +80,10 @@ async def reset_password(work: Work, resources: Resources, body: LinkPassword) -
     password_hash = await resources.passwords.hash_new(body.password, texts)
     async with work.begin() as session:
         await see_all_tenants(session)
-        user, _ = await links.use(session, body.token, LinkPurpose.PASSWORD_RESET)
+        user, link = await links.use(session, body.token, LinkPurpose.PASSWORD_RESET)
         act_as(session, user.id, user.role)
         user.set_password(password_hash)
+        user.confirm_address(link.email)
         await queries.end_sessions(session, user.id, EndReason.PASSWORD_CHANGED)
         record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens(), reason=RESET)
         await session.flush()

@@ -14,7 +14,7 @@ from services.identity.errors import (
     OwnerNeedsOrganization,
 )
 from services.identity.models import GRANTABLE_ROLES, EndReason, User
-from services.identity.service import notices
+from services.identity.service import addresses, notices
 from services.identity.service.accounts import unique_address
 from shared.actors import ADMIN, OWNER, Actor
 from shared.changes import record, record_fact
@@ -22,6 +22,7 @@ from shared.errors import Forbidden
 from shared.mail.queue import delete_mails_of
 from shared.preconditions import Precondition
 from shared.tenancy import see_all_tenants
+from shared.text import fold
 
 _RIGHTS_FIELDS = ("role", "organization_id", "is_active")
 """The fields that decide what a user may do: a change of one ends the user's access tokens."""
@@ -56,6 +57,7 @@ async def update(
     """
     precondition.check(user.version)
     before = {name: getattr(user, name) for name in _RIGHTS_FIELDS}
+    former_address = user.email
     changed_fields = {
         name for name, old in before.items() if name in changes and changes[name] != old
     }
@@ -64,6 +66,8 @@ async def update(
     await _apply(session, user, changes, changed_fields)
     if session.is_modified(user):
         await _record_update(session, user, before["organization_id"], changed_fields)
+        if fold(user.email) != fold(former_address):
+            await addresses.announce_change_by_staff(session, user, former_address)
 
 
 async def _require_possible(

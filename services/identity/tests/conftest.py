@@ -178,6 +178,12 @@ class Person:
         return {"email": self.email, "password": PASSWORD}
 
 
+async def user_id_of(database: Database, email: str) -> int:
+    """Return the id of the user with an address, which a registration does not return."""
+    [row] = await database.rows("SELECT id FROM users WHERE email = $1", email)
+    return int(row["id"])
+
+
 @dataclass(slots=True)
 class People:
     """Makes users straight in the database, with the headers of their requests."""

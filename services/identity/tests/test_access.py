@@ -57,6 +57,12 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, tuple[int, ...]]] = [
         {"current_password": "correct horse battery", "new_password": "another good one"},
         (401, 200, 200, 200, 200, 200, 200),
     ),
+    (
+        "PUT",
+        "/api/auth/address",
+        {"email": "moved@example.org", "current_password": "correct horse battery"},
+        (401, 202, 202, 202, 202, 202, 202),
+    ),
     ("GET", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
     ("DELETE", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
     (

@@ -5,7 +5,15 @@ import pytest
 
 from services.identity import queries
 from services.identity.service import notices
-from services.identity.tests.conftest import MINE, OTHER, PASSWORD, People, Person, send_all
+from services.identity.tests.conftest import (
+    MINE,
+    OTHER,
+    PASSWORD,
+    People,
+    Person,
+    send_all,
+    user_id_of,
+)
 from shared.mail.sender import MailSender
 from shared.testing import Database
 from shared.testing_mail import ReceivingServer
@@ -16,11 +24,11 @@ pytestmark = pytest.mark.anyio
 NEW = {"email": "ann@example.org", "name": "Ann", "password": "another good one"}
 
 
-async def register(client: httpx.AsyncClient, email: str = NEW["email"]) -> int:
+async def register(client: httpx.AsyncClient, database: Database, email: str = NEW["email"]) -> int:
     body = {**NEW, "email": email, "organization_slug": "mine"}
     answer = await client.post("/api/auth/register", json=body)
     assert answer.status_code == 201
-    return int(answer.json()["id"])
+    return await user_id_of(database, email)
 
 
 async def test_a_changed_password_is_reported(
@@ -55,9 +63,13 @@ async def test_a_password_that_an_administrator_sets_is_reported(
 
 
 async def test_an_approved_registration_is_reported(
-    client: httpx.AsyncClient, owner: Person, sender: MailSender, smtp: ReceivingServer
+    client: httpx.AsyncClient,
+    owner: Person,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
 ) -> None:
-    user_id = await register(client)
+    user_id = await register(client, database)
     path = f"/api/organizations/{MINE}/users/{user_id}/approve"
     assert (await client.post(path, headers=owner.headers)).is_success
     await send_all(sender)
@@ -73,7 +85,7 @@ async def test_a_refused_registration_is_reported_and_erased(
     sender: MailSender,
     smtp: ReceivingServer,
 ) -> None:
-    user_id = await register(client)
+    user_id = await register(client, database)
     path = f"/api/organizations/{MINE}/users/{user_id}"
     assert (await client.delete(path, headers=owner.headers)).is_success
     await send_all(sender)
@@ -113,10 +125,10 @@ async def test_managers_get_one_message_an_hour_about_registrations(
     await people.add("staff", MINE, ("manage_vouchers",))
     await people.add("organization_owner", OTHER)
     await people.add("organization_owner", MINE, is_active=False)
-    await register(client, "one@example.org")
+    await register(client, database, "one@example.org")
     for _ in range(3):
         await notices.notify_managers(transactions)
-    await register(client, "two@example.org")
+    await register(client, database, "two@example.org")
     await notices.notify_managers(transactions)
     await send_all(sender)
     assert sorted(smtp.recipients) == sorted([owner.email, manager.email])
@@ -147,10 +159,14 @@ async def test_administrators_are_notified_of_users_without_an_organization(
 
 
 async def test_while_the_server_is_down_the_api_works_and_nothing_is_lost(
-    client: httpx.AsyncClient, owner: Person, sender: MailSender, smtp: ReceivingServer
+    client: httpx.AsyncClient,
+    owner: Person,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
 ) -> None:
     await smtp.stop()
-    user_id = await register(client)
+    user_id = await register(client, database)
     path = f"/api/organizations/{MINE}/users/{user_id}/approve"
     assert (await client.post(path, headers=owner.headers)).is_success
     assert await sender.run_once() == 0

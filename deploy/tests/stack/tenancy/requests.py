@@ -107,6 +107,11 @@ def _any_address(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {"email": f"{unique('nobody')}@example.com"}
 
 
+def _new_address(_scene: Scene, caller: Caller, _ids: Ids) -> dict[str, str]:
+    email = f"{unique('moved')}@example.com"
+    return {"email": email, "current_password": caller.password}
+
+
 def _founding(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {
         "name": unique("Practice"),
@@ -224,6 +229,8 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/auth/logout": Recipe(_refresh_token, _session_of_the_client),
     "POST /api/auth/password-reset": Recipe(_any_address),
     "POST /api/auth/password-reset/confirm": Recipe(_constant(token="never", password=PASSWORD)),
+    "PUT /api/auth/address": Recipe(_new_address),
+    "POST /api/auth/address/confirm": Recipe(_constant(token="never")),
     "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
     "PUT /api/auth/password": Recipe(_change_of_password),
     "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),

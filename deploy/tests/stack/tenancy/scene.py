@@ -76,15 +76,18 @@ class Scene:
 
     async def registered(self) -> Ids:
         """One more user who awaits approval."""
-        slug = (await self.cast.owner.call("GET", self.here))["slug"]
+        owner = self.cast.owner
+        slug = (await owner.call("GET", self.here))["slug"]
+        email = f"{unique('registered')}@example.com"
         body = {
-            "email": f"{unique('registered')}@example.com",
+            "email": email,
             "name": "Registered",
             "password": PASSWORD,
             "organization_slug": slug,
         }
-        made = await self.cast.anonymous.call("POST", "/api/auth/register", body, expect=201)
-        return {"user_id": made["id"]}
+        await self.cast.anonymous.call("POST", "/api/auth/register", body, expect=201)
+        [user] = await owner.call("GET", f"{self.here}/users", params={"q": email})
+        return {"user_id": user["id"]}
 
     async def organization(self) -> Ids:
         """One more organization."""
