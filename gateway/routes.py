@@ -71,6 +71,8 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/auth/password-reset", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/password-reset/confirm", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/address/confirm", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/invitation/accept", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/links/renew", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/refresh", Service.IDENTITY, Access.PUBLIC),
     # The refresh token is enough to end its session, also after the access token expired.
     Route("/api/auth/logout", Service.IDENTITY, Access.PUBLIC),

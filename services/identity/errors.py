@@ -39,6 +39,14 @@ class NotYetApproved(Conflict):
     """The user awaits approval. Approve the user instead of activating the account."""
 
 
+class InvitationPending(Conflict):
+    """The user has not accepted the invitation yet. Send the invitation again instead."""
+
+
+class NotInvited(Conflict):
+    """The user has no open invitation. It was accepted, or the account was created without one."""
+
+
 class LastOwner(Conflict):
     """The organization would have no active owner. Name another owner first."""
 

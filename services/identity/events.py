@@ -13,6 +13,7 @@ from shared.shapes import Shapes, change, fact, new_row, removal
 
 CATALOGUE: Catalogue = {
     ("user", "CREATE"): "identity.user.created.v1",
+    ("user", "INVITE"): "identity.user.invited.v1",
     ("user", "UPDATE"): "identity.user.updated.v1",
     ("user", "APPROVE"): "identity.user.approved.v1",
     ("user", "DELETE"): "identity.user.deleted.v1",

@@ -83,11 +83,17 @@ class Registration(RequestBody):
 
 
 class MemberCreate(RequestBody):
-    """A user that an owner or manager adds to the organization."""
+    """A user that an owner or manager adds to the organization.
+
+    Without a password the user is invited, and chooses it by a link in a message.
+    """
 
     email: Email
-    name: Name
-    password: NewPassword
+    name: Name | None = Field(
+        default=None,
+        description="Without a name it is the address up to the @, until it is changed",
+    )
+    password: NewPassword | None = None
     role: Role
     phone: Phone | None = None
     locale: UserLocale | None = None
@@ -195,6 +201,13 @@ class LinkPassword(RequestBody):
     password: NewPassword
 
 
+class InvitationAcceptance(LinkPassword):
+    """The token of an invitation, the first password, and how the user wants to be addressed."""
+
+    name: Name | None = None
+    locale: UserLocale | None = None
+
+
 class RefreshRequest(RequestBody):
     """A refresh token, which can be exchanged once."""
 
@@ -242,6 +255,10 @@ class UserRead(BaseModel):
     approved_at: datetime | None
     approved_by: int | None
     last_login: datetime | None
+    invited_at: datetime | None = Field(
+        description="When the last invitation was sent; the user is inactive until it is accepted"
+    )
+    invitation_accepted_at: datetime | None
     email_confirmed_at: datetime | None
     awaits_confirmation: bool = Field(
         description="Whether the user registered and has not confirmed the address yet"

@@ -37,6 +37,7 @@ REFUSED_BY_MEANING = {
     f"POST {_ORGANIZATION}/users/{{user_id}}/dependants": "as above",
     f"PUT {_ORGANIZATION}/users/{{user_id}}/dependants/{{dependant_id}}": "as above",
     "POST /api/auth/password-reset/confirm": "the characters of passwords",
+    "POST /api/auth/invitation/accept": "the characters of passwords",
     "PUT /api/auth/address": "the forms of addresses",
     "POST /api/admin/users": "role and organization belong together; common passwords",
     "PUT /api/admin/users/{user_id}": "the forms of addresses",

@@ -179,6 +179,14 @@ async def _links(scene: Scene, canaries: Canaries, mailbox: Mailbox) -> None:
     await send(nobody, "POST", "/api/auth/password-reset", 202, json={"email": person.email})
     token = await mailbox.link_token(person.email, "/account/password")
     canaries.secrets["reset token"] = token
+    invited = _person(scene, canaries, "invited")
+    body = {"email": invited.email, "role": "client"}
+    await send(scene.cast.owner, "POST", f"{scene.here}/users", 201, json=body)
+    invitation = await mailbox.link_token(invited.email, "/account/invitation")
+    canaries.secrets["invitation token"] = invitation
+    accepted = {"token": invitation, "password": invited.password}
+    await send(nobody, "POST", "/api/auth/invitation/accept", 200, json=accepted)
+    await send(nobody, "POST", "/api/auth/links/renew", 410, json={"token": invitation})
     reset = {"token": token, "password": canaries.new("password by link")}
     await send(nobody, "POST", "/api/auth/password-reset/confirm", 200, json=reset)
     await send(nobody, "POST", "/api/auth/password-reset/confirm", 410, json=reset)

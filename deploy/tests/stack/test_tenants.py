@@ -38,6 +38,8 @@ anon client neighb therap staff  with owner stranger admin  /api/auth
  404    404    404    404   404     -   404      404   404  POST   /password-reset/confirm
  401    202    202    202   202     -   202      202   202  PUT    /address
  404    404    404    404   404     -   404      404   404  POST   /address/confirm
+ 404    404    404    404   404     -   404      404   404  POST   /invitation/accept
+ 404    404    404    404   404     -   404      404   404  POST   /links/renew
  401    200    200    200   200     -   200      200   200  GET    /me
  401    200    200    200   200     -   200      200   200  PUT    /me
  401    200    200    200   200     -   200      200   200  PUT    /password
@@ -57,6 +59,8 @@ anon client neighb therap staff  with owner stranger admin  /api/admin/users
  401    403    403    403   403     -   403      403   200  DELETE /{user_id}
  401    403    403    403   403     -   403      403   200  PUT    /{user_id}/password
  401    403    403    403   403     -   403      403   200  POST   /{user_id}/approve
+ 401    403    403    403   403     -   403      403   200  POST   /{user_id}/invitation
+ 401    403    403    403   403     -   403      403   200  DELETE /{user_id}/invitation
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/users
  401    403    403    403   403   200   200      404   200  GET      manage_users
@@ -69,6 +73,8 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   201   201      404   201  POST   /{user_id}/dependants  manage_users
  401    403    403    403   403   200   200      404   200  PUT    /{user_id}/dependants/{dependant_id}  manage_users
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}/dependants/{dependant_id}  manage_users
+ 401    403    403    403   403   200   200      404   200  POST   /{user_id}/invitation  manage_users
+ 401    403    403    403   403   200   200      404   200  DELETE /{user_id}/invitation  manage_users
  401    403    403    403   403     -   200      404   200  GET    /{user_id}/permissions
  401    403    403    403   403     -   201      404   201  POST   /{user_id}/permissions
  401    403    403    403   403     -   200      404   200  DELETE /{user_id}/permissions/{permission}

@@ -9,8 +9,15 @@ from services.identity.errors import (
     PresentPasswordWrong,
     TooManyAttempts,
 )
-from services.identity.schemas import AddressChange, LinkPassword, LinkUse, Message, TypedAddress
-from services.identity.service import addresses, password_reset
+from services.identity.schemas import (
+    AddressChange,
+    InvitationAcceptance,
+    LinkPassword,
+    LinkUse,
+    Message,
+    TypedAddress,
+)
+from services.identity.service import addresses, invitations, link_renewal, password_reset
 from shared.auth import ActorDep
 from shared.errors import Invalid, Unauthenticated, responses
 from shared.routing import router
@@ -65,3 +72,27 @@ async def confirm_address(body: LinkUse, work: AnonymousWorkDep) -> Message:
     """Confirm an e-mail address with the token of a link."""
     await addresses.confirm(work, body.token)
     return Message(message="Address confirmed successfully")
+
+
+@links.post("/invitation/accept", responses=responses(LinkNotFound, LinkEnded, PasswordQueueFull))
+async def accept_invitation(
+    body: InvitationAcceptance, work: AnonymousWorkDep, resources: ResourcesDep
+) -> Message:
+    """Accept an invitation with the token of its link: choose a password, and a name if you like.
+
+    It confirms your address. You can sign in afterwards.
+    """
+    await invitations.accept(work, resources, body)
+    return Message(message="Invitation accepted successfully")
+
+
+@links.post(
+    "/links/renew", status_code=202, responses=responses(LinkNotFound, LinkEnded, TooManyAttempts)
+)
+async def renew_link(body: LinkUse, work: AnonymousWorkDep) -> Message:
+    """Send a new link to the address of one that has expired.
+
+    A link that was used, replaced or withdrawn is refused.
+    """
+    await link_renewal.renew(work, body.token)
+    return Message(message="We have sent a new link to your address.")

@@ -77,6 +77,9 @@ class User(Entity, Base):
     approved_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     last_login: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    invited_at: Mapped[datetime | None]
+    """When the last invitation was sent. An invited user is inactive until it is accepted."""
+    invitation_accepted_at: Mapped[datetime | None]
     email_confirmed_at: Mapped[datetime | None]
     """When the user used a link that was sent to the present address."""
     awaits_confirmation: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
@@ -106,6 +109,16 @@ class User(Entity, Base):
         return self.approved_at is None
 
     @property
+    def is_invited(self) -> bool:
+        """Return whether the user was invited and has not accepted yet."""
+        return self.invited_at is not None and self.invitation_accepted_at is None
+
+    @property
+    def has_password(self) -> bool:
+        """Return whether the user can sign in with a password at all."""
+        return self.password_hash != NO_PASSWORD
+
+    @property
     def is_active_owner(self) -> bool:
         """Return whether this user can act as an organization's owner."""
         return self.role == OWNER and self.is_active and self.organization_id is not None
@@ -133,6 +146,17 @@ class User(Entity, Base):
         """Approve and activate the user."""
         self.approved_at = now()
         self.approved_by = approver_id
+        self.is_active = True
+
+    def invite(self, inviter_id: int | None) -> None:
+        """Let a new user join by accepting an invitation: nobody needs to approve the user."""
+        self.approved_at = self.invited_at = now()
+        self.approved_by = inviter_id
+
+    def accept_invitation(self, password_hash: str) -> None:
+        """Set the first password and activate the user."""
+        self.set_password(password_hash)
+        self.invitation_accepted_at = now()
         self.is_active = True
 
     def invalidate_tokens(self) -> dict[str, Any]:

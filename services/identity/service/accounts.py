@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
 from services.identity.errors import EmailTaken
-from services.identity.models import User
+from services.identity.models import NO_PASSWORD, User
 from services.identity.schemas import MemberCreate, OwnerOrder, Registration
+from services.identity.service.resources import Resources
 from shared.changes import record
 from shared.tenancy import see_all_tenants
 from shared.work import Work
@@ -54,7 +55,7 @@ def new_user(
     """Return a user who has not been approved yet."""
     user = User(
         email=fields.email,
-        name=fields.name,
+        name=fields.name or fields.email.partition("@")[0],
         phone=fields.phone,
         locale=fields.locale,
         password_hash=password_hash,
@@ -62,6 +63,29 @@ def new_user(
         is_active=False,
     )
     user.set_role(role)
+    return user
+
+
+async def new_member(
+    resources: Resources,
+    fields: MemberCreate,
+    organization_id: int | None,
+    organization: str | None,
+    adder_id: int,
+) -> User:
+    """Return a user whom another one adds: active with a password, and invited without.
+
+    Raises Invalid (a weak password), PasswordQueueFull.
+    """
+    if fields.password is None:
+        user = new_user(fields, NO_PASSWORD, fields.role, organization_id)
+        user.invite(adder_id)
+        return user
+    password_hash = await resources.passwords.hash_new(
+        fields.password, texts_of(fields, organization)
+    )
+    user = new_user(fields, password_hash, fields.role, organization_id)
+    user.approve(adder_id)
     return user
 
 

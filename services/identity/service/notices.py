@@ -27,6 +27,7 @@ PASSWORD_PAGE = "/account/password"  # noqa: S105 - no password
 """The page of the gateway that sets a password. Tokens are in the fragment of its address, which
 browsers send to no server."""
 ADDRESS_PAGE = "/account/address"
+INVITATION_PAGE = "/account/invitation"
 PASSWORD_RESET = "password_reset"  # noqa: S105 - no password
 ADDRESS_REGISTERED = "address_registered"
 REGISTRATIONS_WAITING = "registrations_waiting"
@@ -51,6 +52,14 @@ async def send_password_reset(session: AsyncSession, user: User, token: str, tem
     context = {"name": user.name}
     page = {"page": f"{PASSWORD_PAGE}#token={token}"}
     await queue_mail(session, await mail_to(session, user, template, context, page))
+
+
+async def send_invitation(session: AsyncSession, user: User, token: str) -> None:
+    """Send a user the link to join."""
+    organization = await find_organization_of(session, user.organization_id)
+    context = {"organization": organization.name if organization else None}
+    page = {"page": f"{INVITATION_PAGE}#token={token}"}
+    await queue_mail(session, await mail_to(session, user, "invitation", context, page))
 
 
 async def send_confirmation(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.models import EndReason, LinkPurpose, User
 from services.identity.schemas import LinkPassword, TypedAddress
-from services.identity.service import accounts, attempt_limits, links, notices
+from services.identity.service import accounts, attempt_limits, invitations, links, notices
 from services.identity.service.resources import Resources
 from shared.changes import act_as, record, record_fact
 from shared.networks import network_of
@@ -43,12 +43,15 @@ async def send_link_once_more(
 ) -> None:
     """Send a link, unless the account got too many; without a user it is only counted.
 
-    `is_registration` states that somebody has registered with the address.
+    `is_registration` states that somebody has registered with the address. A user who was invited
+    gets the invitation again.
     """
     if not await attempt_limits.count_if_possible(session, attempt_limits.link_counters(account)):
         return
     locked_user = await queries.find_user_for_update(session, user.id) if user else None
-    if locked_user is not None:
+    if locked_user is not None and locked_user.is_invited:
+        await invitations.send(session, locked_user)
+    elif locked_user is not None:
         await send_link(session, locked_user, is_registration=is_registration)
 
 

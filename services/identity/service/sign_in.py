@@ -129,7 +129,7 @@ async def _authenticate(
     Raises InvalidCredentials, with LOGIN_FAILED recorded, and PasswordQueueFull.
     """
     user, password = attempt.user, credentials.password
-    password_hash = user.password_hash if user else None
+    password_hash = user.password_hash if user and user.has_password else None
     verdict = await resources.passwords.verify(password, password_hash, trusted=attempt.is_known)
     # Who has registered with an address that is not theirs must not learn whether it was free.
     if user is None or not verdict.matches or user.awaits_confirmation:

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import access, policies, queries
 from services.identity.errors import (
     AlreadyApproved,
+    InvitationPending,
     LastAdministrator,
     LastOwner,
     NotYetApproved,
@@ -14,7 +15,7 @@ from services.identity.errors import (
     OwnerNeedsOrganization,
 )
 from services.identity.models import GRANTABLE_ROLES, EndReason, User
-from services.identity.service import addresses, notices
+from services.identity.service import addresses, invitations, notices
 from services.identity.service.accounts import unique_address
 from shared.actors import ADMIN, OWNER, Actor
 from shared.changes import record, record_fact
@@ -52,8 +53,8 @@ async def update(
 ) -> None:
     """Change a locked user.
 
-    Raises StaleVersion, Forbidden, EmailTaken, NotYetApproved, OwnAccount, LastOwner,
-    LastAdministrator, OwnerNeedsOrganization.
+    Raises StaleVersion, Forbidden, EmailTaken, NotYetApproved, InvitationPending, OwnAccount,
+    LastOwner, LastAdministrator, OwnerNeedsOrganization.
     """
     precondition.check(user.version)
     before = {name: getattr(user, name) for name in _RIGHTS_FIELDS}
@@ -67,7 +68,15 @@ async def update(
     if session.is_modified(user):
         await _record_update(session, user, before["organization_id"], changed_fields)
         if fold(user.email) != fold(former_address):
-            await addresses.announce_change_by_staff(session, user, former_address)
+            await _announce_address(session, user, former_address)
+
+
+async def _announce_address(session: AsyncSession, user: User, former_address: str) -> None:
+    """Notify a user whose address was changed; one who was invited gets the link there."""
+    if user.is_invited:
+        await invitations.send(session, user)
+    else:
+        await addresses.announce_change_by_staff(session, user, former_address)
 
 
 async def _require_possible(
@@ -85,8 +94,16 @@ async def _require_possible(
         access.require_role(actor, changes["role"], organization_id)
     if "is_active" in changed_fields and changes["is_active"] and user.awaits_approval:
         raise NotYetApproved
+    if "is_active" in changed_fields and changes["is_active"]:
+        require_joined(user)
     if user.role != ADMIN or changed_fields & {"role", "is_active"}:
         await _require_not_last(session, user)
+
+
+def require_joined(user: User) -> None:
+    """Raise InvitationPending for a user who has not accepted an invitation."""
+    if user.is_invited:
+        raise InvitationPending
 
 
 async def _require_not_last(session: AsyncSession, user: User) -> None:

@@ -6,7 +6,13 @@ from services.identity import access, queries
 from services.identity.models import CLIENT, EndReason, User
 from services.identity.queries import UserFilter
 from services.identity.schemas import UserCopy, UserCreate, UserUpdate
-from services.identity.service import accounts, notices, organizations, user_changes
+from services.identity.service import (
+    accounts,
+    invitations,
+    notices,
+    organizations,
+    user_changes,
+)
 from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.changes import record
@@ -23,7 +29,7 @@ async def list_users(reader: Reader, actor: Actor, page: Page, user_filter: User
 
 
 async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCreate) -> User:
-    """Add a user, active at once; with a new organization when one is named.
+    """Add a user, active at once or invited; with a new organization when one is named.
 
     Raises Forbidden, EmailTaken, OrganizationNotFound, Invalid (a weak password),
     ServiceUnavailable.
@@ -33,13 +39,11 @@ async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCre
     if body.organization_id is not None:
         copy = await organizations.get(work, resources.clients, body.organization_id)
         organization_name = copy.slug
-    password_hash = await resources.passwords.hash_new(
-        body.password, accounts.texts_of(body, organization_name)
+    user = await accounts.new_member(
+        resources, body, body.organization_id, organization_name, actor.user_id
     )
-    user = accounts.new_user(body, password_hash, body.role, body.organization_id)
     user.requested_organization = body.organization_name
-    user.approve(actor.user_id)
-    return await accounts.insert(work, user)
+    return await accounts.insert(work, user, announce=invitations.send_if_invited)
 
 
 async def get_user(reader: Reader, actor: Actor, user_id: int) -> Document:
@@ -93,20 +97,39 @@ async def delete_user(session: AsyncSession, actor: Actor, user_id: int) -> None
     await user_changes.delete(session, actor, user)
 
 
+async def send_invitation(session: AsyncSession, actor: Actor, user_id: int) -> User:
+    """Send an invitation again; raises Forbidden, UserNotFound, NotInvited, TooManyAttempts."""
+    access.require_admin(actor)
+    user = await user_changes.lock(session, actor, user_id)
+    await invitations.send_again(session, user)
+    return user
+
+
+async def withdraw_invitation(session: AsyncSession, actor: Actor, user_id: int) -> None:
+    """Withdraw an invitation and delete its user; raises Forbidden, UserNotFound, NotInvited."""
+    access.require_admin(actor)
+    user = await user_changes.lock(session, actor, user_id)
+    invitations.require_invited(user)
+    await user_changes.delete(session, actor, user)
+
+
 async def set_password(
     work: Work, actor: Actor, resources: Resources, user_id: int, password: str
 ) -> None:
     """Set a user's password and end every session of the user.
 
-    Raises Forbidden, UserNotFound, Invalid (a weak password), PasswordQueueFull.
+    Raises Forbidden, UserNotFound, InvitationPending, Invalid (a weak password),
+    PasswordQueueFull.
     """
     access.require_admin(actor)
     async with work.begin() as session:
         user = await queries.get_user(session, user_id)
+        user_changes.require_joined(user)
         texts = await accounts.texts_of_user(session, user)
     password_hash = await resources.passwords.hash_new(password, texts)
     async with work.begin() as session:
         user = await user_changes.lock(session, actor, user_id)
+        user_changes.require_joined(user)
         user.set_password(password_hash)
         await queries.end_sessions(session, user.id, EndReason.PASSWORD_CHANGED)
         record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())

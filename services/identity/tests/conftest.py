@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
 
@@ -215,6 +216,11 @@ class People:
             await self._grant(user_id, organization_id, permission)
         headers = self.tokens.bearer(user_id, role, organization_id, permissions)
         return Person(user_id, str(row["email"]), headers)
+
+    async def add_invited(self, role: str, organization_id: int | None = None) -> Person:
+        """Make a user who has not accepted an invitation yet."""
+        invited = {"invited_at": datetime.now(UTC), "password_hash": "!", "is_active": False}
+        return await self.add(role, organization_id, **invited)
 
     async def _insert(self, row: dict[str, Any]) -> int:
         approved = "now()" if row.pop("approved", True) else "NULL"

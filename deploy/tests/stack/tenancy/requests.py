@@ -231,6 +231,8 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/auth/password-reset/confirm": Recipe(_constant(token="never", password=PASSWORD)),
     "PUT /api/auth/address": Recipe(_new_address),
     "POST /api/auth/address/confirm": Recipe(_constant(token="never")),
+    "POST /api/auth/invitation/accept": Recipe(_constant(token="never", password=PASSWORD)),
+    "POST /api/auth/links/renew": Recipe(_constant(token="never")),
     "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
     "PUT /api/auth/password": Recipe(_change_of_password),
     "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),
@@ -255,6 +257,10 @@ RECIPES: dict[str, Recipe] = {
         _constant(password=PASSWORD), lambda scene, _: scene.member()
     ),
     "POST /api/admin/users/{user_id}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
+    "POST /api/admin/users/{user_id}/invitation": Recipe(consumes=lambda scene, _: scene.invited()),
+    "DELETE /api/admin/users/{user_id}/invitation": Recipe(
+        consumes=lambda scene, _: scene.invited()
+    ),
     "POST /api/admin/organizations": Recipe(_founding),
     "PUT /api/admin/organizations/{organization_id}": Recipe(_constant(address="Beach Road 1")),
     "DELETE /api/admin/organizations/{organization_id}": Recipe(
@@ -266,6 +272,8 @@ RECIPES: dict[str, Recipe] = {
     f"PUT {_USER}": Recipe(_constant(name="Renamed"), consumes=lambda scene, _: scene.member()),
     f"DELETE {_USER}": Recipe(consumes=lambda scene, _: scene.member()),
     f"POST {_USER}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
+    f"POST {_USER}/invitation": Recipe(consumes=lambda scene, _: scene.invited()),
+    f"DELETE {_USER}/invitation": Recipe(consumes=lambda scene, _: scene.invited()),
     f"POST {_USER}/permissions": Recipe(
         _constant(permission="view_payments"), lambda scene, _: scene.member()
     ),

@@ -89,6 +89,12 @@ class Scene:
         [user] = await owner.call("GET", f"{self.here}/users", params={"q": email})
         return {"user_id": user["id"]}
 
+    async def invited(self) -> Ids:
+        """One more user who has not accepted the invitation."""
+        body = {"email": f"{unique('invited')}@example.com", "role": "client"}
+        made = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
+        return {"user_id": made["id"]}
+
     async def organization(self) -> Ids:
         """One more organization."""
         body = {
