@@ -219,7 +219,7 @@ class People:
 
     async def add_invited(self, role: str, organization_id: int | None = None) -> Person:
         """Make a user who has not accepted an invitation yet."""
-        invited = {"invited_at": datetime.now(UTC), "password_hash": "!", "is_active": False}
+        invited: dict[str, Any] = {"invited_at": datetime.now(UTC), "password_hash": "!", "is_active": False}
         return await self.add(role, organization_id, **invited)
 
     async def _insert(self, row: dict[str, Any]) -> int:
