@@ -219,8 +219,8 @@ class People:
 
     async def add_invited(self, role: str, organization_id: int | None = None) -> Person:
         """Make a user who has not accepted an invitation yet."""
-        invited: dict[str, Any] = {"invited_at": datetime.now(UTC), "password_hash": "!", "is_active": False}
-        return await self.add(role, organization_id, **invited)
+        invited: dict[str, Any] = {"invited_at": datetime.now(UTC), "password_hash": "!"}
+        return await self.add(role, organization_id, is_active=False, **invited)
 
     async def _insert(self, row: dict[str, Any]) -> int:
         approved = "now()" if row.pop("approved", True) else "NULL"
