@@ -8,7 +8,7 @@ from services.identity.models import LinkEnd, LinkPurpose, User
 from services.identity.schemas import AddressChange
 from services.identity.service import accounts, attempt_limits, links, notices
 from services.identity.service.resources import Resources
-from services.identity.service.sessions import lock_own_user
+from services.identity.service.sessions import get_own_user, lock_own_user
 from shared.actors import Actor
 from shared.changes import act_as, record
 from shared.tenancy import see_all_tenants
@@ -56,11 +56,10 @@ async def request_change(
     """
     counters = attempt_limits.password_change_counters(actor.user_id)
     async with work.begin() as session:
-        user = await lock_own_user(session, actor)
-        password_hash = user.password_hash
+        user = await get_own_user(session, actor)
         await attempt_limits.count_attempt(session, counters)
     try:
-        verdict = await resources.passwords.verify(body.current_password, password_hash)
+        verdict = await resources.passwords.verify(body.current_password, user.password_hash)
     except PasswordQueueFull:
         await attempt_limits.withdraw_attempt_now(work, counters)
         raise
@@ -73,9 +72,8 @@ async def request_change(
 
 
 async def _send_to_new_address(session: AsyncSession, actor: Actor, email: str) -> None:
+    await attempt_limits.count_link(session, actor.user_id)
     user = await lock_own_user(session, actor)
-    account = attempt_limits.account_key(user.id, user.email)
-    await attempt_limits.count_attempt(session, attempt_limits.link_counters(account))
     other = await queries.find_user_by_email(session, email)
     if other is None or other.id == user.id:
         await send_confirmation(session, user, email)

@@ -97,7 +97,10 @@ def link_request_counters(account: str, network: str) -> list[Counter]:
 
 
 def link_counters(account: str) -> list[Counter]:
-    """Return the counter of messages with a link to an account, whoever requested them."""
+    """Return the counter of messages with a link to an account, whoever requested them.
+
+    Count before the user is locked: two transactions must not wait for each other.
+    """
     return [Counter(f"links\n{account}", LINKS_PER_ACCOUNT, HOUR)]
 
 
@@ -132,6 +135,11 @@ async def count_attempt(session: AsyncSession, counters: Sequence[Counter]) -> N
     counts = {row["key"]: row["count"] for row in result.mappings()}
     if any(counts[counter.key] > counter.limit for counter in counters):
         raise TooManyAttempts(ceil(max(c.window for c in counters).total_seconds()))
+
+
+async def count_link(session: AsyncSession, user_id: int) -> None:
+    """Count a message with a link to a user, who must not be locked yet; raises TooManyAttempts."""
+    await count_attempt(session, link_counters(account_key(user_id, "")))
 
 
 async def count_if_possible(session: AsyncSession, counters: Sequence[Counter]) -> bool:

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity.errors import NotInvited
 from services.identity.models import LinkPurpose, User
 from services.identity.schemas import InvitationAcceptance
-from services.identity.service import accounts, attempt_limits, links, notices
+from services.identity.service import accounts, links, notices
 from services.identity.service.resources import Resources
 from shared.changes import act_as, record
 from shared.db import now
@@ -26,10 +26,8 @@ async def send_if_invited(session: AsyncSession, user: User) -> None:
 
 
 async def send_again(session: AsyncSession, user: User) -> None:
-    """Send a locked user the invitation again; raises NotInvited, TooManyAttempts."""
+    """Send a locked user the invitation again, which was counted; raises NotInvited."""
     require_invited(user)
-    account = attempt_limits.account_key(user.id, user.email)
-    await attempt_limits.count_attempt(session, attempt_limits.link_counters(account))
     user.invited_at = now()
     record(session, "INVITE", user)
     await send(session, user)

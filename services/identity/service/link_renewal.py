@@ -21,10 +21,9 @@ async def renew(work: Work, token: str) -> None:
     """
     async with work.begin() as session:
         await see_all_tenants(session)
+        await attempt_limits.count_link(session, await links.get_user_id_of(session, token))
         user, link = await links.lock_user_of(session, token)
         links.require_not_ended(link)
-        account = attempt_limits.account_key(user.id, user.email)
-        await attempt_limits.count_attempt(session, attempt_limits.link_counters(account))
         await _send(session, user, link)
 
 

@@ -56,6 +56,14 @@ async def get_user_of(session: AsyncSession, token: str, purpose: LinkPurpose) -
     return user
 
 
+async def get_user_id_of(session: AsyncSession, token: str) -> int:
+    """Return the id of the user of a link, valid or not. Raises LinkNotFound."""
+    link = await queries.find_link(session, hash_link_token(token))
+    if link is None:
+        raise LinkNotFound
+    return link.user_id
+
+
 async def use(session: AsyncSession, token: str, purpose: LinkPurpose) -> tuple[User, AccountLink]:
     """Use a link up, and return its user, locked. Of two requests at once the second is refused.
 

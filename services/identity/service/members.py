@@ -10,7 +10,13 @@ from services.identity.errors import OrganizationNotFound
 from services.identity.models import User
 from services.identity.queries import UserFilter
 from services.identity.schemas import MemberCreate
-from services.identity.service import accounts, invitations, organizations, user_changes
+from services.identity.service import (
+    accounts,
+    attempt_limits,
+    invitations,
+    organizations,
+    user_changes,
+)
 from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.paging import Page
@@ -65,6 +71,8 @@ async def send_invitation(
     Raises OrganizationNotFound, Forbidden, UserNotFound, NotInvited, TooManyAttempts.
     """
     access.require_manager(actor, organization_id)
+    await queries.get_user(session, user_id, organization_id)
+    await attempt_limits.count_link(session, user_id)
     user = await user_changes.lock(session, actor, user_id, organization_id)
     await invitations.send_again(session, user)
     return user

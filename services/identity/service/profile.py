@@ -11,10 +11,15 @@ from services.identity.models import EndReason, User
 from services.identity.schemas import PasswordChange
 from services.identity.service import accounts, attempt_limits, notices
 from services.identity.service.resources import Resources
-from services.identity.service.sessions import lock_own_user, session_id_of
+from services.identity.service.sessions import (
+    account_deleted,
+    get_own_user,
+    lock_own_user,
+    session_id_of,
+)
 from shared.actors import Actor
 from shared.changes import record
-from shared.errors import Invalid, Unauthenticated
+from shared.errors import Invalid
 from shared.preconditions import Precondition
 from shared.reads import Document, Reader
 from shared.work import Work
@@ -32,7 +37,7 @@ async def get_profile(reader: Reader, actor: Actor) -> Document:
     """Return the actor's own account as JSON; raises Unauthenticated when it was deleted."""
     document = await queries.find_profile(reader, actor.user_id)
     if document is None:
-        raise _account_deleted()
+        raise account_deleted()
     return document
 
 
@@ -65,7 +70,7 @@ async def change_password(
     """
     counters = attempt_limits.password_change_counters(actor.user_id)
     async with work.begin() as session:
-        user = await _get_own_user(session, actor)
+        user = await get_own_user(session, actor)
         texts = await accounts.texts_of_user(session, user)
         await attempt_limits.count_attempt(session, counters)
     try:
@@ -98,17 +103,6 @@ async def _replace_password(
     record(session, "CHANGE_PASSWORD", user, ended_sessions=session_ids)
     await session.flush()
     await notices.notify_password_changed(session, user, by=notices.ChangedBy.USER)
-
-
-async def _get_own_user(session: AsyncSession, actor: Actor) -> User:
-    user = await queries.find_user(session, actor.user_id)
-    if user is None:
-        raise _account_deleted()
-    return user
-
-
-def _account_deleted() -> Unauthenticated:
-    return Unauthenticated("The account does not exist any more.")
 
 
 async def _profile_of(session: AsyncSession, user: User) -> Profile:

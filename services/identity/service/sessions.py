@@ -237,9 +237,22 @@ async def end_all_own(session: AsyncSession, actor: Actor) -> int:
     return len(session_ids)
 
 
+async def get_own_user(session: AsyncSession, actor: Actor) -> User:
+    """Return the actor's own user; raises Unauthenticated when the account was deleted."""
+    user = await queries.find_user(session, actor.user_id)
+    if user is None:
+        raise account_deleted()
+    return user
+
+
 async def lock_own_user(session: AsyncSession, actor: Actor) -> User:
     """Return the actor's own user, locked; raises Unauthenticated when the account was deleted."""
     user = await queries.find_user_for_update(session, actor.user_id)
     if user is None:
-        raise Unauthenticated("The account does not exist any more.")
+        raise account_deleted()
     return user
+
+
+def account_deleted() -> Unauthenticated:
+    """Return the error for a token of an account that was deleted."""
+    return Unauthenticated("The account does not exist any more.")

@@ -8,6 +8,7 @@ from services.identity.queries import UserFilter
 from services.identity.schemas import UserCopy, UserCreate, UserUpdate
 from services.identity.service import (
     accounts,
+    attempt_limits,
     invitations,
     notices,
     organizations,
@@ -100,6 +101,8 @@ async def delete_user(session: AsyncSession, actor: Actor, user_id: int) -> None
 async def send_invitation(session: AsyncSession, actor: Actor, user_id: int) -> User:
     """Send an invitation again; raises Forbidden, UserNotFound, NotInvited, TooManyAttempts."""
     access.require_admin(actor)
+    await queries.get_user(session, user_id)
+    await attempt_limits.count_link(session, user_id)
     user = await user_changes.lock(session, actor, user_id)
     await invitations.send_again(session, user)
     return user
