@@ -1,5 +1,7 @@
 """E-mail addresses: confirmed by a link, and changed when the new one is confirmed."""
 
+import time
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
@@ -38,7 +40,8 @@ async def confirm(work: Work, token: str) -> None:
         if fold(link.email) != fold(user.email):
             user.set_email(link.email)
         user.confirm_address(link.email)
-        record(session, "UPDATE", user)
+        if session.is_modified(user):
+            record(session, "UPDATE", user)
         async with accounts.unique_address():
             await session.flush()
         if fold(former_address) != fold(user.email):
@@ -50,10 +53,11 @@ async def request_change(
 ) -> None:
     """Send a link to the new address of the actor, which replaces the present one when it is used.
 
-    Nothing is sent, and nothing reveals it, if another user has the address.
+    If another user has the address, nothing is sent; neither the answer nor its time reveals it.
 
     Raises Unauthenticated, PresentPasswordWrong, TooManyAttempts, PasswordQueueFull.
     """
+    started_at = time.monotonic()
     counters = attempt_limits.password_change_counters(actor.user_id)
     async with work.begin() as session:
         user = await get_own_user(session, actor)
@@ -69,6 +73,7 @@ async def request_change(
         await see_all_tenants(session)
         await attempt_limits.withdraw_attempt(session, counters)
         await _send_to_new_address(session, actor, body.email)
+    await resources.link_delay.wait(started_at)
 
 
 async def _send_to_new_address(session: AsyncSession, actor: Actor, email: str) -> None:

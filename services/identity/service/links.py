@@ -43,6 +43,11 @@ async def issue(session: AsyncSession, user: User, purpose: LinkPurpose, email: 
     return token
 
 
+async def withdraw_resets(session: AsyncSession, user: User) -> None:
+    """End the open link for a new password of a locked user who has just got one."""
+    await queries.end_open_links(session, user.id, LinkEnd.WITHDRAWN, LinkPurpose.PASSWORD_RESET)
+
+
 async def get_user_of(session: AsyncSession, token: str, purpose: LinkPurpose) -> User:
     """Return the user of a valid link, not locked.
 

@@ -9,7 +9,7 @@ from services.identity import queries
 from services.identity.errors import PasswordQueueFull, PresentPasswordWrong
 from services.identity.models import EndReason, User
 from services.identity.schemas import PasswordChange
-from services.identity.service import accounts, attempt_limits, notices
+from services.identity.service import accounts, attempt_limits, links, notices
 from services.identity.service.resources import Resources
 from services.identity.service.sessions import (
     account_deleted,
@@ -100,6 +100,7 @@ async def _replace_password(
     session_ids = await queries.end_sessions(
         session, user.id, EndReason.PASSWORD_CHANGED, except_for=session_id_of(actor)
     )
+    await links.withdraw_resets(session, user)
     record(session, "CHANGE_PASSWORD", user, ended_sessions=session_ids)
     await session.flush()
     await notices.notify_password_changed(session, user, by=notices.ChangedBy.USER)

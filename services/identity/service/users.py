@@ -10,6 +10,7 @@ from services.identity.service import (
     accounts,
     attempt_limits,
     invitations,
+    links,
     notices,
     organizations,
     user_changes,
@@ -135,6 +136,7 @@ async def set_password(
         user_changes.require_joined(user)
         user.set_password(password_hash)
         await queries.end_sessions(session, user.id, EndReason.PASSWORD_CHANGED)
+        await links.withdraw_resets(session, user)
         record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
         await session.flush()
         await notices.notify_password_changed(session, user, by=notices.ChangedBy.ADMINISTRATOR)

@@ -124,6 +124,29 @@ async def test_a_link_expires_and_is_deleted_later(
     assert code_of(await mailbox.confirm(token)) == (404, "link_not_found")
 
 
+@pytest.mark.parametrize("by_administrator", [True, False], ids=["administrator", "user"])
+async def test_a_new_password_ends_an_open_link(
+    client: httpx.AsyncClient,
+    people: People,
+    admin: Person,
+    mailbox: Mailbox,
+    by_administrator: bool,
+) -> None:
+    person = await people.add("client")
+    token = await mailbox.token(person.email)
+    path, body, caller = "/api/auth/password", {"new_password": NEW_PASSWORD}, person
+    if by_administrator:
+        path, body, caller = (
+            f"/api/admin/users/{person.id}/password",
+            {"password": NEW_PASSWORD},
+            admin,
+        )
+    else:
+        body["current_password"] = PASSWORD
+    assert (await client.put(path, json=body, headers=caller.headers)).is_success
+    assert code_of(await mailbox.confirm(token)) == (410, "link_withdrawn")
+
+
 async def test_a_weak_password_does_not_use_the_link_up(people: People, mailbox: Mailbox) -> None:
     person = await people.add("client")
     token = await mailbox.token(person.email)
