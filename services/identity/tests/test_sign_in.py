@@ -164,6 +164,25 @@ async def test_a_missing_copy_is_fetched_once(
     assert organizations.asked == 1
 
 
+async def test_an_older_copy_gets_its_letterhead_and_is_enough_without_it(
+    client: httpx.AsyncClient,
+    owner: Person,
+    people: People,
+    organizations: Organizations,
+    database: Database,
+) -> None:
+    await people.copy_organizations(MINE)
+    async with database.admin() as admin:
+        await admin.execute("UPDATE organization_copies SET name = NULL, name_version = 0")
+    organizations.is_down = True
+    await sign_in(client, owner)
+    organizations.is_down = False
+    for _ in range(2):
+        await sign_in(client, owner)
+    [copy] = await database.rows("SELECT name FROM organization_copies")
+    assert (copy["name"], organizations.asked) == ("Mine", 2)
+
+
 async def test_without_copy_and_service_the_answer_is_try_again(
     client: httpx.AsyncClient, owner: Person, organizations: Organizations
 ) -> None:
