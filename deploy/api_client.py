@@ -1,5 +1,6 @@
 """A small client of the API for the demo, measurements and tests; it checks each status."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx
 
 ANSWERS_WITHIN = 30.0
+ARRIVES_WITHIN = 30.0
 
 
 class UnexpectedAnswer(Exception):
@@ -98,6 +100,35 @@ class CardGateway:
             if not page["has_more"]:
                 return payments
             after = {"starting_after": page["data"][-1]["id"]}
+
+
+class Mailbox:
+    """The mailbox page of a local stack, read as a script does."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def link_token(self, recipient: str, page: str) -> str:
+        """Return the token of the newest link to a page such as `/account/address`.
+
+        Waits for the first message to the recipient that contains one. Raises TimeoutError.
+        """
+        mark = f"{page}#token="
+        async with (
+            asyncio.timeout(ARRIVES_WITHIN),
+            httpx.AsyncClient(base_url=self._address) as client,
+        ):
+            while True:
+                answer = await client.get("/messages.json", params={"to": recipient})
+                answer.raise_for_status()
+                newest_first = sorted(
+                    answer.json()["messages"], key=lambda message: message["id"], reverse=True
+                )
+                links = [link for message in newest_first for link in message["links"]]
+                tokens = [link.partition(mark)[2] for link in links if mark in link]
+                if tokens:
+                    return str(tokens[0])
+                await asyncio.sleep(0.1)
 
 
 def unique(word: str) -> str:

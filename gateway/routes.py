@@ -42,6 +42,7 @@ class Quota(StrEnum):
     GENERAL = "general"
     SIGN_IN = "sign-in"  # each costs a slow hash, and may be a guess of a password
     WEBHOOK = "webhook"  # arrive in bursts, from few addresses, and must not be lost
+    CALENDAR = "calendar"  # calendar services read the feeds of many users from few addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/auth/register", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/login", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/token", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/password-reset", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/password-reset/confirm", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/address/confirm", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/invitation/accept", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/links/renew", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/refresh", Service.IDENTITY, Access.PUBLIC),
     # The refresh token is enough to end its session, also after the access token expired.
     Route("/api/auth/logout", Service.IDENTITY, Access.PUBLIC),
@@ -83,15 +89,21 @@ ROUTES: tuple[Route, ...] = (
     *_tree(f"{_ORGANIZATION}/resources", Service.VOUCHERS),
     *_tree(f"{_ORGANIZATION}/closures", Service.VOUCHERS),
     *_tree(f"{_ORGANIZATION}/classes", Service.VOUCHERS),
+    *_tree(f"{_ORGANIZATION}/session-series", Service.VOUCHERS),
     Route(f"{_ORGANIZATION}/sessions", Service.VOUCHERS),
     Route(f"{_ORGANIZATION}/reservations", Service.VOUCHERS),
     Route("/api/sessions/*", Service.VOUCHERS),
     Route("/api/reservations/*", Service.VOUCHERS),
+    *_tree("/api/calendar-feeds", Service.VOUCHERS),
+    # The last segment is the token of a feed, with the ending .ics.
+    Route("/api/calendars/{token}", Service.VOUCHERS, Access.PUBLIC, quota=Quota.CALENDAR),
     Route("/api/voucher-types/*", Service.VOUCHERS),
     Route("/api/vouchers/purchase", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     # A quote reads from payments what was paid; the refund waits for the card gateway.
     Route("/api/vouchers/{id}/refund-quote", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     Route("/api/vouchers/{id}/refunds", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
+    # A transfer reads from payments whether a refund is under way.
+    Route("/api/vouchers/{id}/transfers", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     # Payments closes the payment before the voucher is cancelled.
     Route("/api/vouchers/{id}/cancel", Service.VOUCHERS, timeout=TimeoutClass.PAYING),
     Route("/api/vouchers/*", Service.VOUCHERS),

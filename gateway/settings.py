@@ -67,6 +67,7 @@ class Settings(ProcessSettings, TokenSettings):
     # As many sign-ins as one identity process can hash; identity itself limits wrong passwords.
     sign_in_limit: RateLimitText = "300/10 seconds"
     webhook_limit: RateLimitText = "2000/10 seconds"
+    calendar_limit: RateLimitText = "300/10 seconds"
     user_limit: RateLimitText = "2000/10 seconds"
     # redis:// or valkey://, so that several gateways count together; else each counts alone.
     limits_store: SecretStr | None = None
@@ -76,6 +77,7 @@ class Settings(ProcessSettings, TokenSettings):
     # a sign-in that is accepted does not wait behind others that will be refused.
     sign_in_in_flight_limit: int = Field(default=64, ge=1)
     webhook_in_flight_limit: int = Field(default=64, ge=1)  # places for webhooks alone
+    calendar_in_flight_limit: int = Field(default=32, ge=1)  # places for calendar feeds alone
     # Shorter than the services' own timeout, so that the gateway closes an idle connection first.
     idle_timeout: float = Field(default=30, gt=0)  # seconds
     resolve_seconds: float = Field(default=2, gt=0)  # how often the services' names are looked up
@@ -124,11 +126,16 @@ class Settings(ProcessSettings, TokenSettings):
 
     @model_validator(mode="after")
     def _require_places_of_other_requests(self) -> Self:
-        own = max(self.sign_in_in_flight_limit, self.webhook_in_flight_limit)
+        own = max(
+            self.sign_in_in_flight_limit,
+            self.webhook_in_flight_limit,
+            self.calendar_in_flight_limit,
+        )
         if self.in_flight_limit <= own:
             raise ValueError(
-                "GATEWAY_IN_FLIGHT_LIMIT must be greater than GATEWAY_SIGN_IN_IN_FLIGHT_LIMIT and"
-                " GATEWAY_WEBHOOK_IN_FLIGHT_LIMIT: the difference is for all other requests"
+                "GATEWAY_IN_FLIGHT_LIMIT must be greater than GATEWAY_SIGN_IN_IN_FLIGHT_LIMIT,"
+                " GATEWAY_WEBHOOK_IN_FLIGHT_LIMIT and GATEWAY_CALENDAR_IN_FLIGHT_LIMIT: the"
+                " difference is for all other requests"
             )
         return self
 

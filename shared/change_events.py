@@ -86,10 +86,15 @@ def event_data(
     )
 
 
-def new_event(source: str, event_type: str, data: EventData) -> Event:
-    """Return an event with this data, a new id and the present time."""
+def new_event_id() -> str:
+    """Return an id that no other event has; later ids are greater."""
+    return str(uuid7())
+
+
+def new_event(source: str, event_type: str, data: EventData, event_id: str | None = None) -> Event:
+    """Return an event with this data, the present time, and a new id unless one is passed."""
     return Event(
-        id=str(uuid7()),
+        id=event_id or new_event_id(),
         source=source,
         type=event_type,
         time=now(),

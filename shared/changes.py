@@ -6,6 +6,7 @@ was recorded to the outbox, and raises an error if an audited row changed and no
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,15 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.state import InstanceState
 
 from shared import outbox
-from shared.change_events import Subject, Values, audited_columns, event_data, new_event
-from shared.context import Origin
+from shared.change_events import (
+    Subject,
+    Values,
+    audited_columns,
+    event_data,
+    new_event,
+    new_event_id,
+)
+from shared.context import Origin, system_origin
 from shared.db import Entity
 from shared.events import Event, EventData
 from shared.pending_writes import Write
@@ -42,6 +50,8 @@ class Change:
     old: Values = field(default_factory=dict)
     new: Values = field(default_factory=dict)
     created: bool = False
+    event_id: str | None = None
+    """The id of its event, if it had to be known before the event is written."""
 
 
 @dataclass(slots=True)
@@ -167,6 +177,14 @@ class ChangeLog:
                 missing.append(f"{_name(entity)}: {', '.join(names)}")
         return missing + [f"{kind} (in bulk)" for kind in self.in_bulk - types]
 
+    def event_id_of(self, entity: Entity) -> str | None:
+        """Return the id of the last recorded event of an entity, or None if there is none."""
+        for change in reversed(self.changes):
+            if change.entity is entity:
+                change.event_id = change.event_id or new_event_id()
+                return change.event_id
+        return None
+
     def events(self) -> list[Event]:
         """Return one event for each recorded change, then one for each fact."""
         changes = [self._event_of_change(change) for change in self.changes]
@@ -179,17 +197,17 @@ class ChangeLog:
         subject = Subject(
             entity.entity_type, entity.id, entity.version, entity.audited_organization_id
         )
-        return self.event(
-            event_data(change.action, subject, change.origin, old=change.old, new=change.new)
-        )
+        data = event_data(change.action, subject, change.origin, old=change.old, new=change.new)
+        return self.event(data, change.event_id)
 
     def _event_of_fact(self, fact: Fact) -> Event:
         subject = Subject(fact.entity_type, fact.entity_id, 0, fact.organization_id)
         return self.event(event_data(fact.action, subject, fact.origin, old={}, new=fact.details))
 
-    def event(self, data: EventData) -> Event:
+    def event(self, data: EventData, event_id: str | None = None) -> Event:
         """Return a new event of this service with the data."""
-        return new_event(self.source, self.catalogue[data.entity_type, data.action], data)
+        event_type = self.catalogue[data.entity_type, data.action]
+        return new_event(self.source, event_type, data, event_id)
 
 
 def change_log(session: AsyncSession | Session) -> ChangeLog:
@@ -237,6 +255,23 @@ def act_as(session: AsyncSession, user_id: int, role: str) -> None:
     """Attribute the changes that are recorded from now on to a user who was just identified."""
     log = change_log(session)
     log.origin = log.origin.acting(user_id, role)
+
+
+@contextmanager
+def consequence_of(session: AsyncSession, cause: Entity | None) -> Iterator[None]:
+    """Attribute what is recorded in the block to the system instead of the user.
+
+    Its cause is the last recorded event of the entity `cause`, and it has the correlation id of the
+    request: the audit trail shows who made the change that it follows from.
+    """
+    log = change_log(session)
+    own_origin = log.origin
+    event_id = log.event_id_of(cause) if cause is not None else own_origin.causation_id
+    log.origin = system_origin(own_origin.correlation_id, event_id)
+    try:
+        yield
+    finally:
+        log.origin = own_origin
 
 
 async def seal(session: AsyncSession) -> None:

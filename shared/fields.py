@@ -276,6 +276,16 @@ def check_currency(code: str) -> str:
     return code
 
 
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")
+
+
+def check_language(tag: str) -> str:
+    """Accept a language tag of BCP 47 with a script or a region at most. Raises ValueError."""
+    if not _LANGUAGE.fullmatch(tag):
+        raise ValueError("must be a language such as en or de-AT")
+    return tag
+
+
 _trimmed = StringConstraints(strip_whitespace=True, min_length=1, max_length=255)
 
 _CONTROL = rf"\x00-\x1f\x7f-\x9f{_BIDIRECTIONAL}"
@@ -339,6 +349,13 @@ Currency = Annotated[
     Field(json_schema_extra={"enum": sorted(CURRENCIES)}),
 ]
 """An ISO 4217 code, in capitals."""
+
+Locale = Annotated[
+    str,
+    AfterValidator(check_language),
+    Field(json_schema_extra={"pattern": f"^{_LANGUAGE.pattern}$"}),
+]
+"""A language, with its region if that matters: `en`, `de-AT`. It need not be one with messages."""
 
 Day = Annotated[
     date,

@@ -26,6 +26,7 @@ from shared.actors import Actor
 from shared.connections import fetch
 from shared.db import now
 from shared.errors import Conflict, Invalid
+from shared.json_responses import ResponseWithSecret
 from shared.outbox import SharedBase
 from shared.settings import ServiceSettings
 from shared.writes import Writes
@@ -225,9 +226,10 @@ class IdempotencyClaim:
         headers = {
             name: response.headers[name] for name in _STORED_HEADERS if name in response.headers
         }
+        body = response.repeated if isinstance(response, ResponseWithSecret) else response.body
         values = {
             "status": response.status_code,
-            "body": bytes(response.body),
+            "body": bytes(body),
             "headers": headers,
             "leased_until": None,
         }

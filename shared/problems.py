@@ -151,10 +151,12 @@ def unexpected_problem(request: Request, error: Exception) -> JSONResponse:
 
     While the database is away it is 503: the same request may succeed in a moment.
     """
+    # Not the path: that of a calendar feed contains a token.
+    route = getattr(request.scope.get("route"), "path", "unmatched")
     if is_outage(error):
-        log.warning("surroundings_failed", cause=repr(error), path=request.url.path)
+        log.warning("surroundings_failed", cause=repr(error), route=route)
         return problem_of(request, ServiceUnavailable())
-    log.error("request_failed", exc_info=error, path=request.url.path)
+    log.error("request_failed", exc_info=error, route=route)
     detail = "An internal error occurred. Report it with the request id if it occurs again."
     return problem(request, 500, "internal_error", detail)
 

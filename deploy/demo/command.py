@@ -6,7 +6,7 @@ import os
 import httpx
 import typer
 
-from deploy.api_client import ANSWERS_WITHIN, CardGateway, Person, UnexpectedAnswer
+from deploy.api_client import ANSWERS_WITHIN, CardGateway, Mailbox, Person, UnexpectedAnswer
 from deploy.demo.page import Page
 from deploy.demo.story import Story
 from deploy.local.description import StackDescription, get_description
@@ -37,6 +37,11 @@ def demo() -> None:
             f"The password of {admin['email']} is not known here.",
             "Set it: CARNET_ADMIN_PASSWORD=… make demo",
         )
+    if description["mailbox"] is None:
+        raise StartError(
+            "The messages of this system leave by a server of yours, but the story reads them.",
+            "Start the system without CARNET_SMTP_URL.",
+        )
     page = Page()
     try:
         asyncio.run(run(description, page))
@@ -62,6 +67,7 @@ async def run(description: StackDescription, page: Page) -> Story:
     ):
         account = description["admin"]
         admin = Person(api, "Admin", account["email"], account["password"] or "")
-        story = Story(api, CardGateway(cards), admin, page)
+        mailbox = Mailbox(description["mailbox"] or "")
+        story = Story(api, CardGateway(cards), mailbox, admin, page)
         await story.run()
         return story

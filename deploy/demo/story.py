@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from deploy.api_client import CardGateway, Person, require, unique
+from deploy.api_client import CardGateway, Mailbox, Person, require, unique
 from deploy.demo.page import Page
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of users who exist only in the story
@@ -36,9 +36,17 @@ PACKAGE = {
 class Story:
     """The users of the story and what they create."""
 
-    def __init__(self, api: httpx.AsyncClient, cards: CardGateway, admin: Person, page: Page):
+    def __init__(
+        self,
+        api: httpx.AsyncClient,
+        cards: CardGateway,
+        mailbox: Mailbox,
+        admin: Person,
+        page: Page,
+    ) -> None:
         self.api = api
         self.cards = cards
+        self.mailbox = mailbox
         self.page = page
         self.admin = admin
         self.owner = self._person("Olga Owner")
@@ -131,10 +139,24 @@ class Story:
         self.page.exchange(f"POST {self._here}/users", f"therapist {therapist.email}")
 
     async def admit_client(self) -> None:
-        """A client registers, waits for approval, is approved and signs in."""
+        """A client registers, confirms the address, is approved and signs in."""
         self.page.step(3, "A client registers and is approved")
+        await self._register()
         client = self.client
-        user = await client.call(
+        credentials = {"email": client.email, "password": client.password}
+        error = await client.call("POST", "/api/auth/login", credentials, expect=403)
+        self.page.exchange("POST /api/auth/login", f"403 {error['code']}: {error['detail']}")
+        waiting = {"pending": "true", "q": client.email}
+        [user] = await self.owner.call("GET", f"{self._here}/users", params=waiting)
+        await self.owner.call("POST", f"{self._here}/users/{user['id']}/approve")
+        self.page.exchange(f"POST …/users/{user['id']}/approve", "the owner approves")
+        await client.sign_in()
+        self.page.exchange("POST /api/auth/login", f"{client.email} is signed in")
+
+    async def _register(self) -> None:
+        """Register the client, and open the link in the message to the client's address."""
+        client = self.client
+        await client.call(
             "POST",
             "/api/auth/register",
             {
@@ -145,14 +167,10 @@ class Story:
             },
             expect=201,
         )
-        self.page.exchange("POST /api/auth/register", f"user {user['id']} waits for approval")
-        credentials = {"email": client.email, "password": client.password}
-        error = await client.call("POST", "/api/auth/login", credentials, expect=403)
-        self.page.exchange("POST /api/auth/login", f"403 {error['code']}: {error['detail']}")
-        await self.owner.call("POST", f"{self._here}/users/{user['id']}/approve")
-        self.page.exchange(f"POST …/users/{user['id']}/approve", "the owner approves")
-        await client.sign_in()
-        self.page.exchange("POST /api/auth/login", f"{client.email} is signed in")
+        self.page.exchange("POST /api/auth/register", f"{client.email} gets a link")
+        token = await self.mailbox.link_token(client.email, "/account/address")
+        await client.call("POST", "/api/auth/address/confirm", {"token": token})
+        self.page.exchange("POST /api/auth/address/confirm", "the client opens the link")
 
     async def buy(self) -> None:
         """The client buys: with a good card, twice with one key, declined, and with 3-D Secure."""

@@ -32,6 +32,7 @@ VALIDATORS = (
     "shared/money.py",
     "shared/card_tokens.py",
     "shared/public_addresses.py",
+    "services/vouchers/external/calendar_addresses.py",
 )
 # An insertion, such as a count or a date, may begin a sentence.
 SENTENCES = re.compile(r"(?s)(?:[A-Z{].*)[.!?]")

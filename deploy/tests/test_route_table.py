@@ -23,6 +23,8 @@ TOKEN_OPTIONAL = {"/api/auth/logout", WEBHOOKS, f"{WEBHOOKS}/connect"}
 # Decision 0040 states why these are not one statement of a reader.
 OTHER_READS = {
     "/.well-known/jwks.json",
+    "/api/calendar-feeds",
+    "/api/calendars/{token}.ics",
     "/api/admin/audit-logs",
     "/api/admin/audit-logs/export",
     "/api/admin/audit-logs/verify",
@@ -39,8 +41,11 @@ OTHER_READS = {
     "/api/organizations/{organization_id}/reservations",
     "/api/organizations/{organization_id}/resources",
     "/api/organizations/{organization_id}/resources/{resource_id}",
+    "/api/organizations/{organization_id}/resources/{resource_id}/busy-calendar",
     "/api/organizations/{organization_id}/resources/{resource_id}/calendar",
     "/api/organizations/{organization_id}/resources/{resource_id}/working-hours",
+    "/api/organizations/{organization_id}/session-series",
+    "/api/organizations/{organization_id}/session-series/{series_id}",
     "/api/organizations/{organization_id}/sessions",
     "/api/payments/methods",
     "/api/payments/{payment_id}/credit-notes/{number}",
@@ -151,7 +156,16 @@ def test_every_protected_post_honours_an_idempotency_key(apps: dict[Service, Fas
 
 def test_passwords_are_guessed_at_in_the_strict_class(apps: dict[Service, FastAPI]) -> None:
     strict = {path for _, path, _ in documented(apps) if routed(path).quota is Quota.SIGN_IN}
-    assert strict == {"/api/auth/login", "/api/auth/token", "/api/auth/register"}
+    assert strict == {
+        "/api/auth/login",
+        "/api/auth/token",
+        "/api/auth/register",
+        "/api/auth/password-reset",
+        "/api/auth/password-reset/confirm",
+        "/api/auth/address/confirm",
+        "/api/auth/invitation/accept",
+        "/api/auth/links/renew",
+    }
 
 
 def test_the_whole_document_fits_together(apps: dict[Service, FastAPI]) -> None:

@@ -67,8 +67,10 @@ async def _prepare(database: Database) -> None:
 
 def _bare(column: Column[Any]) -> Column[Any]:
     """Return a column's copy with its type and the server's default, and nothing else."""
-    extras = [Identity(always=False)] if column.identity else []
-    default = None if column.identity else column.server_default
+    # An id may be of another table's sequence, which does not exist here.
+    is_generated = column.identity is not None or column.primary_key
+    extras = [Identity(always=False)] if is_generated else []
+    default = None if is_generated else column.server_default
     return Column(
         column.name,
         column.type,

@@ -57,6 +57,7 @@ class InFlightLimit:
         own = {
             Quota.SIGN_IN: settings.sign_in_in_flight_limit,
             Quota.WEBHOOK: settings.webhook_in_flight_limit,
+            Quota.CALENDAR: settings.calendar_in_flight_limit,
         }
         return cls(
             settings.in_flight_limit,

@@ -17,6 +17,7 @@ class Quotas:
             Quota.GENERAL: RateLimit.parse("address", settings.address_limit),
             Quota.SIGN_IN: RateLimit.parse("sign-in", settings.sign_in_limit),
             Quota.WEBHOOK: RateLimit.parse("webhook", settings.webhook_limit),
+            Quota.CALENDAR: RateLimit.parse("calendar", settings.calendar_limit),
         }
         self._by_user = RateLimit.parse("user", settings.user_limit)
         store = settings.limits_store

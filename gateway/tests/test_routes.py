@@ -27,6 +27,7 @@ SERVICES = {
     "/api/vouchers/purchase": Service.VOUCHERS,
     "/api/vouchers/12/redemptions/4/reverse": Service.VOUCHERS,
     "/api/vouchers/12/refund-quote": Service.VOUCHERS,
+    "/api/vouchers/12/transfers": Service.VOUCHERS,
     "/api/vouchers/12/refunds": Service.VOUCHERS,
     "/api/payments/my": Service.PAYMENTS,
     "/api/payments/5/invoice": Service.PAYMENTS,

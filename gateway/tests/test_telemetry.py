@@ -49,6 +49,22 @@ async def test_one_line_a_request_without_secrets(capsys: pytest.CaptureFixture[
     assert secret not in written
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_tokens_of_calendar_feeds_are_in_no_line(
+    capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    route = "/api/calendars/{token}"
+    labels = {"service": "vouchers", "route": route, "method": method, "status": "200"}
+    before = counted(**labels)
+    async with open_stack() as stack:
+        await stack.client.request(method, f"/api/calendars/{'hidden' * 7}x.ics")
+        await stack.client.request("PUT", f"/api/calendars/{'hidden' * 7}x.ics")
+    written = capsys.readouterr().out
+    assert f'"route":"{route}"' in written
+    assert "hidden" not in written
+    assert counted(**labels) == before + 1
+
+
 async def test_requests_are_counted_by_template(stack: Stack) -> None:
     labels = {
         "service": "vouchers",

@@ -7,7 +7,9 @@ from fastapi import FastAPI
 
 from services.identity.endpoints.admin import admin
 from services.identity.endpoints.auth import auth, keys
+from services.identity.endpoints.dependants import of_members, own
 from services.identity.endpoints.internal import internal
+from services.identity.endpoints.links import links
 from services.identity.endpoints.members import members
 from services.identity.events import CATALOGUE
 from services.identity.service.resources import Resources
@@ -40,7 +42,7 @@ def create_app(
         NAME,
         settings,
         CATALOGUE,
-        [auth, keys, admin, members, internal],
+        [auth, links, keys, own, admin, members, of_members, internal],
         title="Carnet identity",
         package=__package__,
         clients=clients,

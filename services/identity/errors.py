@@ -7,6 +7,10 @@ class UserNotFound(NotFound):
     """There is no such user, or it is not yours to see."""
 
 
+class DependantNotFound(NotFound):
+    """The user has no such dependant."""
+
+
 class OrganizationNotFound(NotFound):
     """There is no such organization, or it is not yours to see."""
 
@@ -35,6 +39,14 @@ class NotYetApproved(Conflict):
     """The user awaits approval. Approve the user instead of activating the account."""
 
 
+class InvitationPending(Conflict):
+    """The user has not accepted the invitation yet. Send the invitation again instead."""
+
+
+class NotInvited(Conflict):
+    """The user has no open invitation. It was accepted, or the account was created without one."""
+
+
 class LastOwner(Conflict):
     """The organization would have no active owner. Name another owner first."""
 
@@ -59,6 +71,14 @@ class OwnerNeedsOrganization(Conflict):
     """An owner needs an organization. Give the user another role, or an organization."""
 
 
+class CannotBeGuardian(Conflict):
+    """Only an active client of an organization can have dependants."""
+
+
+class TooManyDependants(Conflict):
+    """The user has 30 dependants, the most that are possible. Delete one first."""
+
+
 class PresentPasswordWrong(AppError):
     """Not authorized. This is not your present password."""
 
@@ -67,11 +87,37 @@ class PresentPasswordWrong(AppError):
 
 
 class InvalidCredentials(Unauthenticated):
-    """The e-mail address or the password is wrong."""
+    """The e-mail address or the password is wrong, or the address has not been confirmed yet."""
 
 
 class InvalidRefreshToken(Unauthenticated):
     """The refresh token is not valid any more. Sign in again."""
+
+
+class LinkNotFound(NotFound):
+    """This link is not valid. Open the whole link of the message, or request a new one."""
+
+
+class LinkEnded(AppError):
+    """This link is not valid any more. Request a new one."""
+
+    status = 410
+
+
+class LinkExpired(LinkEnded):
+    """This link has expired. Request a new one."""
+
+
+class LinkUsed(LinkEnded):
+    """This link was used already. Sign in, or request a new one."""
+
+
+class LinkReplaced(LinkEnded):
+    """A newer link was sent. Open the one in the newest message."""
+
+
+class LinkWithdrawn(LinkEnded):
+    """This link was withdrawn. Ask the sender of the message for a new one."""
 
 
 class RegistrationClosed(AppError):

@@ -13,14 +13,19 @@ from shared.shapes import Shapes, change, fact, new_row, removal
 
 CATALOGUE: Catalogue = {
     ("user", "CREATE"): "identity.user.created.v1",
+    ("user", "INVITE"): "identity.user.invited.v1",
     ("user", "UPDATE"): "identity.user.updated.v1",
     ("user", "APPROVE"): "identity.user.approved.v1",
     ("user", "DELETE"): "identity.user.deleted.v1",
     ("user", "CHANGE_PASSWORD"): "identity.user.password_changed.v1",
+    ("user", "REQUEST_PASSWORD_RESET"): "identity.user.password_reset_requested.v1",
     ("user", "LOGIN"): "identity.user.logged_in.v1",
     ("user", "LOGIN_FAILED"): "identity.user.login_failed.v1",
     ("user", "LOGOUT"): "identity.user.logged_out.v1",
     ("user", "REQUEST_ORGANIZATION"): "identity.organization.requested.v1",
+    ("dependant", "CREATE"): "identity.dependant.created.v1",
+    ("dependant", "UPDATE"): "identity.dependant.updated.v1",
+    ("dependant", "DELETE"): "identity.dependant.deleted.v1",
     ("permission", "GRANT"): "identity.permission.granted.v1",
     ("permission", "REVOKE"): "identity.permission.revoked.v1",
     ("request", "DENIED"): "identity.request.denied.v1",
@@ -45,9 +50,11 @@ class OptionalTokensVoided(TypedDict, total=False):
 
 
 class PasswordChanged(OptionalTokensVoided):
-    """A change by an administrator voids every token, one by the user ends all other sessions."""
+    """A change by an administrator or by a link voids every token, one by the user ends all other
+    sessions."""
 
     ended_sessions: NotRequired[list[str]]
+    reason: NotRequired[str]
 
 
 class LoggedIn(TypedDict):
@@ -80,10 +87,13 @@ SHAPES: Shapes = {
     "identity.user.updated.v1": change(OptionalTokensVoided),
     "identity.user.deleted.v1": removal(TokensVoided),
     "identity.user.password_changed.v1": change(PasswordChanged),
+    "identity.user.password_reset_requested.v1": fact(),
     "identity.user.logged_in.v1": change(LoggedIn),
     "identity.user.login_failed.v1": fact(LoginFailed),
     "identity.user.logged_out.v1": change(LoggedOut),
     "identity.organization.requested.v1": change(OrganizationRequested),
+    "identity.dependant.created.v1": new_row(),
+    "identity.dependant.deleted.v1": removal(),
     "identity.permission.granted.v1": new_row(TokensVoided),
     "identity.permission.revoked.v1": removal(OptionalTokensVoided),
     "identity.request.denied.v1": denials.SHAPE,

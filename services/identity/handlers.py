@@ -6,15 +6,20 @@ from services.identity.service import organizations
 from shared.bus import Queue
 from shared.consumer import Handler
 from shared.events import Event
-from shared.fields import ServiceData
+from shared.fields import KnownTimeZone, ServiceData
 from shared.shapes import EventReading, EventReadings
 
 
 class OrganizationChange(ServiceData):
-    """The fields that we read of an organization's event. A field that did not change is None."""
+    """The fields that we read of an organization's event. A field that did not change is absent."""
 
     slug: str | None = None
     is_active: bool | None = None
+    name: str | None = None
+    logo_url: str | None = None
+    email: str | None = None
+    timezone: KnownTimeZone | None = None
+    locale: str | None = None
     owner_id: int | None = None
     """The user for whom the organization was created, if identity requested it."""
 
@@ -25,14 +30,9 @@ async def apply_organization_change(session: AsyncSession, event: Event) -> None
     if organization_id is None:
         return
     change = OrganizationChange.model_validate(event.data.new_values)
-    if change.slug is not None or change.is_active is not None:
-        await organizations.merge(
-            session,
-            organization_id,
-            event.data.entity_version,
-            slug=change.slug,
-            is_active=change.is_active,
-        )
+    fields = change.model_dump(exclude_unset=True, exclude={"owner_id"})
+    if fields:
+        await organizations.merge(session, organization_id, event.data.entity_version, fields)
     if change.owner_id is not None:
         await organizations.assign_owner(session, organization_id, change.owner_id)
 

@@ -1,6 +1,6 @@
 """The bodies of requests and responses."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -15,7 +15,18 @@ from pydantic import (
 
 from services.identity.security.password_rule import MAX_LENGTH, MIN_LENGTH, new_password
 from shared.actors import OWNER
-from shared.fields import BodyId, Email, Name, Phone, RequestBody, ServiceData, without_defaults
+from shared.fields import (
+    BodyId,
+    Day,
+    Email,
+    KnownTimeZone,
+    Locale,
+    Name,
+    Phone,
+    RequestBody,
+    ServiceData,
+    without_defaults,
+)
 
 Role = Literal["admin", "organization_owner", "therapist", "client", "staff"]
 PermissionName = Literal[
@@ -39,6 +50,14 @@ NewPassword = Annotated[
 """A new password. Its length is checked here, its strength by `Passwords.hash_new`."""
 PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
 """A password to verify. Version 1 had other rules, so only its length has a bound."""
+UserLocale = Annotated[
+    Locale,
+    Field(description="The language of messages; without one it is the organization's"),
+]
+LinkToken = Annotated[
+    str,
+    Field(min_length=1, max_length=256, description="What follows `#token=` in the link"),
+]
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -59,17 +78,25 @@ class Registration(RequestBody):
     name: Name
     password: NewPassword
     phone: Phone | None = None
+    locale: UserLocale | None = None
     organization_slug: Name | None = None
 
 
 class MemberCreate(RequestBody):
-    """A user that an owner or manager adds to the organization."""
+    """A user that an owner or manager adds to the organization.
+
+    Without a password the user is invited, and chooses it by a link in a message.
+    """
 
     email: Email
-    name: Name
-    password: NewPassword
+    name: Name | None = Field(
+        default=None,
+        description="Without a name it is the address up to the @, until it is changed",
+    )
+    password: NewPassword | None = None
     role: Role
     phone: Phone | None = None
+    locale: UserLocale | None = None
 
 
 class UserCreate(MemberCreate):
@@ -95,6 +122,7 @@ class MemberUpdate(_PartialUpdate):
     email: Email = ""
     name: Name = ""
     phone: Phone | None = None
+    locale: UserLocale | None = None
     role: Role = "client"
     is_active: bool = True
 
@@ -111,6 +139,20 @@ class ProfileUpdate(_PartialUpdate):
 
     name: Name = ""
     phone: Phone | None = None
+    locale: UserLocale | None = None
+
+
+class AddressChange(RequestBody):
+    """A new address of your own, confirmed by the present password."""
+
+    email: Email
+    current_password: PresentPassword
+
+
+class LinkUse(RequestBody):
+    """The token of a link."""
+
+    token: LinkToken
 
 
 class NewPasswordBody(RequestBody):
@@ -126,12 +168,11 @@ class PasswordChange(RequestBody):
     new_password: NewPassword
 
 
-class Credentials(RequestBody):
-    """An e-mail address and a password."""
+class TypedAddress(RequestBody):
+    """An e-mail address as its user types it."""
 
     # A name and not an address: version 1 accepted addresses that would be refused today.
     email: Name
-    password: PresentPassword
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -145,6 +186,26 @@ class Credentials(RequestBody):
         except EmailNotValidError:
             return (self.email,)
         return (self.email,) if stored_email == self.email else (self.email, stored_email)
+
+
+class Credentials(TypedAddress):
+    """An e-mail address and a password."""
+
+    password: PresentPassword
+
+
+class LinkPassword(RequestBody):
+    """The token of a link, and a new password."""
+
+    token: LinkToken
+    password: NewPassword
+
+
+class InvitationAcceptance(LinkPassword):
+    """The token of an invitation, the first password, and how the user wants to be addressed."""
+
+    name: Name | None = None
+    locale: UserLocale | None = None
 
 
 class RefreshRequest(RequestBody):
@@ -183,6 +244,10 @@ class UserRead(BaseModel):
     email: str
     name: str
     phone: str | None
+    locale: str | None
+    email_undeliverable_at: datetime | None = Field(
+        description="When a mail server refused the address for good: it is wrong or was closed"
+    )
     role: str
     organization_id: int | None
     is_organization_owner: bool
@@ -190,11 +255,40 @@ class UserRead(BaseModel):
     approved_at: datetime | None
     approved_by: int | None
     last_login: datetime | None
+    invited_at: datetime | None = Field(
+        description="When the last invitation was sent; the user is inactive until it is accepted"
+    )
+    invitation_accepted_at: datetime | None
+    email_confirmed_at: datetime | None
+    awaits_confirmation: bool = Field(
+        description="Whether the user registered and has not confirmed the address yet"
+    )
     requested_organization: str | None = Field(
         description="The organization that is being created for this user, until it exists"
     )
     created_at: datetime
     updated_at: datetime
+
+
+class RegistrationRead(BaseModel):
+    """A registration that was received."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int | None = Field(
+        description="The id of the new user, if the installation reveals which addresses have"
+        " accounts; otherwise null"
+    )
+    email: str
+    name: str
+    phone: str | None
+    locale: str | None
+    role: str
+    organization_id: int | None
+    is_active: bool
+    awaits_confirmation: bool = Field(
+        description="Whether a link was sent that the user must open before the first sign-in"
+    )
 
 
 class ProfileRead(UserRead):
@@ -241,6 +335,11 @@ class OrganizationFacts(ServiceData):
     version: int
     slug: str
     is_active: bool
+    name: str | None = None
+    logo_url: str | None = None
+    email: str | None = None
+    timezone: KnownTimeZone | None = None
+    locale: str | None = None
 
 
 class OwnerOrder(RequestBody):
@@ -251,20 +350,51 @@ class OwnerOrder(RequestBody):
     name: Name
     password: NewPassword
     phone: Phone | None = None
+    locale: UserLocale | None = None
+
+
+class DependantCreate(RequestBody):
+    """A client who has no e-mail address, such as a child."""
+
+    name: Name
+    date_of_birth: Day | None = None
+
+
+class DependantUpdate(_PartialUpdate):
+    """The fields of a dependant that can be changed."""
+
+    name: Name = ""
+    date_of_birth: Day | None = None
+
+
+class DependantRead(BaseModel):
+    """A dependant, whose guardian acts in their place. The id is that of a client."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    guardian_id: int
+    organization_id: int | None
+    name: str
+    date_of_birth: date | None
+    created_at: datetime
+    updated_at: datetime
 
 
 class UserCopy(BaseModel):
-    """The fields of a user that other services store."""
+    """The fields of a user, or of a dependant with its guardian, that other services store."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     version: int
     name: str
-    email: str
+    email: str | None
     role: str
     organization_id: int | None
     is_active: bool
+    guardian_id: int | None = None
+    locale: str | None
 
 
 class Revocations(BaseModel):

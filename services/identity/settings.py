@@ -50,6 +50,10 @@ class Settings(MailSettings):
     registrations_per_address: int = Field(default=100, ge=1)
     """How many registrations one network address may send in an hour."""
 
+    reveal_existing: bool = False
+    """Whether a registration with the address of an account is refused with 409. If not, the answer
+    is that of every registration, and the owner of the address gets a message."""
+
     secure_cookies: bool = False
     """Whether cookies are for HTTPS only. Set it where clients reach the gateway by HTTPS."""
 

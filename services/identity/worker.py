@@ -4,6 +4,7 @@ from services.identity.app import NAME
 from services.identity.events import CATALOGUE, LISTENERS
 from services.identity.handlers import QUEUES
 from services.identity.service import cleanup, notices
+from services.identity.service.undeliverable import mark_undeliverable
 from services.identity.settings import Settings
 from shared.consumer import consumers_of
 from shared.db import make_engine
@@ -36,7 +37,13 @@ def create_worker(settings: Settings) -> Worker:
         settings,
         transactions,
         listeners=LISTENERS,
-        mails=MailSender(PACKAGE, settings, transactions, encryption),
+        mails=MailSender(
+            PACKAGE,
+            settings,
+            transactions,
+            encryption,
+            on_undeliverable=mark_undeliverable,
+        ),
         consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url),
         timers=[
             Timer("forget", DELETE_EVERY, delete_expired),

@@ -37,6 +37,8 @@ class Organization(Entity, Base):
     logo_url: Mapped[str | None]
     timezone: Mapped[str] = mapped_column(default=DEFAULT_TIMEZONE)
     currency: Mapped[str] = mapped_column(default=DEFAULT_CURRENCY)
+    locale: Mapped[str | None]
+    """The language of messages to users who have chosen none."""
     is_active: Mapped[bool] = mapped_column(default=True)
 
     @property

@@ -16,6 +16,7 @@ from shared.fields import (
     Currency,
     Email,
     Lines,
+    Locale,
     Name,
     Phone,
     RequestBody,
@@ -55,6 +56,9 @@ class _Settings(RequestBody):
     email: Email | None = None
     tax_id: Name | None = None
     logo_url: LogoUrl | None = None
+    locale: Locale | None = Field(
+        default=None, description="The language of messages to users who have chosen none"
+    )
 
 
 class OrganizationCreate(_Settings):
@@ -107,6 +111,7 @@ class OrganizationRead(BaseModel):
     logo_url: str | None
     timezone: str
     currency: str
+    locale: str | None
     is_active: bool
     created_at: datetime
     updated_at: datetime
@@ -145,4 +150,5 @@ class OrganizationCopy(BaseModel):
     logo_url: str | None
     timezone: str
     currency: str
+    locale: str | None
     is_active: bool

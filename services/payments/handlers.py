@@ -40,10 +40,12 @@ USERS = Queue("payments.users", ("identity.user.deleted.v1",))
 class PurchasedVoucher(ServiceData):
     """The fields of a purchase that its payment needs.
 
+    `payer_id` is the user who pays for the client, if another one does.
     `payment_amount` is what is to be paid when that is not the price.
     """
 
     client_id: int
+    payer_id: int | None = None
     organization_id: int
     price: Amount
     payment_amount: Amount | None = None
@@ -58,7 +60,7 @@ class PurchasedVoucher(ServiceData):
         return PaymentTerms(
             voucher_id=voucher_id,
             organization_id=self.organization_id,
-            client_id=self.client_id,
+            client_id=self.client_id if self.payer_id is None else self.payer_id,
             amount=self.price if self.payment_amount is None else self.payment_amount,
             currency=self.currency,
             payment_method=self.payment_method,

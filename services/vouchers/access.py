@@ -52,7 +52,7 @@ async def get_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: 
 
 
 async def get_readable_parties(reader: Reader, actor: Actor, voucher_id: int) -> Any:
-    """Return the `organization_id` and the `client_id` of a voucher that the actor may read.
+    """Return the organization, client and guardian of a voucher that the actor may read, by id.
 
     Raises VoucherNotFound.
     """

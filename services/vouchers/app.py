@@ -7,15 +7,18 @@ from fastapi import FastAPI
 
 from services.vouchers.endpoints import (
     calendars,
+    feeds,
     redemptions,
     refunds,
     reservations,
+    series,
     sessions,
+    transfers,
     voucher_types,
     vouchers,
 )
 from services.vouchers.events import CATALOGUE
-from services.vouchers.settings import Settings
+from services.vouchers.settings import Settings, address_encryption_of
 from shared.clients import ServiceClients
 from shared.service import create_service, serve
 from shared.settings import load_settings
@@ -55,7 +58,9 @@ def create_app(
             vouchers.organization,
             redemptions.redemptions,
             refunds.refunds,
+            transfers.transfers,
             calendars.organization,
+            series.organization,
             sessions.organization,
             sessions.sessions,
             reservations.of_vouchers,
@@ -63,12 +68,16 @@ def create_app(
             reservations.reservations,
             reservations.of_sessions,
             reservations.organization,
+            feeds.feeds,
+            feeds.calendars,
         ],
         title="Carnet vouchers",
         package=__package__,
         clients=clients_of(settings, transports),
     )
     app.state.accounts = settings.accounts
+    app.state.public_url = settings.public_url
+    app.state.address_encryption = address_encryption_of(settings)
     return app
 
 

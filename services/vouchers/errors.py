@@ -104,11 +104,15 @@ class VoucherNotCancellable(Conflict):
 
 
 class VoucherNotActive(Conflict):
-    """Only an active voucher can be frozen or extended."""
+    """Only an active voucher can be frozen, and only an active or expired one be extended."""
 
 
 class FreezeOverlaps(Conflict):
     """The voucher is frozen or a session took place on one of these days. Choose other days."""
+
+
+class ReservationsInFreeze(Conflict):
+    """Sessions are booked on days of the freeze. Move them, or send release_reservations."""
 
 
 class AdjustmentAlreadyReversed(Conflict):
@@ -116,7 +120,12 @@ class AdjustmentAlreadyReversed(Conflict):
 
 
 class SessionsBeyondValidity(Conflict):
-    """Sessions took place on days that would become invalid. Reverse their redemptions first."""
+    """Sessions took place or are booked on days that would become invalid. Reverse the redemptions
+    or cancel the reservations first."""
+
+
+class LeastValidityUndercut(Conflict):
+    """The voucher was sold with a longer least validity. It cannot be shortened below it."""
 
 
 class VoucherDisputed(Conflict):
@@ -125,6 +134,18 @@ class VoucherDisputed(Conflict):
 
 class CodeRefunded(Conflict):
     """The money for this code's session was refunded. Use another code."""
+
+
+class CodeTransferred(Conflict):
+    """This code's session was transferred to another client. Use another code."""
+
+
+class SessionsReceived(Conflict):
+    """These sessions were transferred to the client. Return them first, then transfer them."""
+
+
+class NothingReceived(Conflict):
+    """The client bought this voucher, so there is nobody to whom its sessions could be returned."""
 
 
 class NothingToRefund(Conflict):
@@ -153,6 +174,10 @@ class RefundQuoteOutdated(Conflict):
 
 class RefundRefused(Conflict):
     """The money cannot be refunded. The voucher is unchanged."""
+
+
+class TooManyFeeds(Conflict):
+    """You have twenty calendar feeds already. Revoke one that you do not use."""
 
 
 class StartOffGrid(Conflict):
@@ -235,6 +260,10 @@ class TooManyHolds(Conflict):
     """The client holds three times already. Confirm or cancel one of them first."""
 
 
+class WaitlistClosed(Conflict):
+    """The session is full and has no waiting list. Choose another one."""
+
+
 class LateCancellation(Conflict):
     """The session can no longer be cancelled for free. Accept the charge, or keep the session."""
 
@@ -253,6 +282,15 @@ class NotStarted(Conflict):
 
 class SeriesEnded(Conflict):
     """The series has ended. Create a new one."""
+
+
+class SeriesBooked(Conflict):
+    """Clients have booked sessions that would be cancelled. Release their reservations, or keep the
+    sessions."""
+
+
+class NoSuchTime(Conflict):
+    """The clock skips this time on one of the days. Choose another time."""
 
 
 class ResourceInUse(Conflict):
@@ -289,6 +327,10 @@ class SeriesNotFound(NotFound):
 
 class ClosureNotFound(NotFound):
     """There is no such closure in this organization."""
+
+
+class BusyCalendarNotFound(NotFound):
+    """The resource has no calendar elsewhere. Enter its address first."""
 
 
 class FeedNotFound(NotFound):

@@ -28,6 +28,10 @@ CATALOGUE: Catalogue = {
     ("voucher", "REDUCE"): "vouchers.voucher.reduced.v1",
     ("voucher", "RESTORE"): "vouchers.voucher.restored.v1",
     ("voucher", "REVERSE"): "vouchers.voucher.adjustment_reversed.v1",
+    ("voucher", "TRANSFER"): "vouchers.voucher.transferred.v1",
+    ("voucher", "RECEIVE"): "vouchers.voucher.received.v1",
+    ("voucher", "RETURN"): "vouchers.voucher.returned.v1",
+    ("voucher", "REGAIN"): "vouchers.voucher.regained.v1",
     ("redemption", "REDEEM"): "vouchers.redemption.created.v1",
     ("redemption", "REVERSE"): "vouchers.redemption.reversed.v1",
     ("booking_settings", "CREATE"): "vouchers.booking_settings.created.v1",
@@ -36,6 +40,8 @@ CATALOGUE: Catalogue = {
     ("resource", "UPDATE"): "vouchers.resource.updated.v1",
     ("resource", "ACTIVATE"): "vouchers.resource.activated.v1",
     ("resource", "DEACTIVATE"): "vouchers.resource.deactivated.v1",
+    ("busy_calendar", "CREATE"): "vouchers.busy_calendar.created.v1",
+    ("busy_calendar", "DELETE"): "vouchers.busy_calendar.deleted.v1",
     ("closure", "CREATE"): "vouchers.closure.created.v1",
     ("closure", "DELETE"): "vouchers.closure.deleted.v1",
     ("therapy_class", "CREATE"): "vouchers.therapy_class.created.v1",
@@ -52,6 +58,7 @@ CATALOGUE: Catalogue = {
     ("reservation", "BOOK"): "vouchers.reservation.booked.v1",
     ("reservation", "WAIT"): "vouchers.reservation.waitlisted.v1",
     ("reservation", "OFFER"): "vouchers.reservation.offered.v1",
+    ("reservation", "PROMOTE"): "vouchers.reservation.promoted.v1",
     ("reservation", "CONFIRM"): "vouchers.reservation.confirmed.v1",
     ("reservation", "RESCHEDULE"): "vouchers.reservation.rescheduled.v1",
     ("reservation", "CANCEL"): "vouchers.reservation.cancelled.v1",
@@ -92,10 +99,12 @@ class Seller(TypedDict):
 class PurchaseDetails(TypedDict):
     """What payments needs to create the payment if the call does not reach it.
 
-    Vouchers of version 1 lack some of it, but no event of theirs has these details.
+    `payer_id` is the client's guardian, if that is who pays. Vouchers of version 1 lack some of it,
+    but no event of theirs has these details.
     """
 
     client_id: int
+    payer_id: NotRequired[int]
     price: Decimal
     payment_amount: Decimal
     currency: str
@@ -137,11 +146,12 @@ class ExtensionDetails(HolderDetails):
     reason: str
 
 
-class AdjustmentReversalDetails(TypedDict):
-    """The freeze or extension that was reversed."""
+class AdjustmentReversalDetails(HolderDetails):
+    """The freeze or extension that was reversed, and why if a reason was stated."""
 
     adjustment_id: int
     kind: AdjustmentKind
+    reason: str | None
 
 
 class RefundRequestDetails(HolderDetails):
@@ -168,6 +178,21 @@ class RestorationDetails(TypedDict):
 
     refund_quote_id: int
     sessions: int
+
+
+class ReceiptDetails(TypedDict):
+    """The sessions that a new voucher received from `received_from_id`, and why."""
+
+    sessions: int
+    reason: str
+
+
+class TransferDetails(HolderDetails):
+    """The sessions that went from one voucher to the other, and why."""
+
+    sessions: int
+    other_voucher_id: int
+    reason: str
 
 
 class BalanceDetails(TypedDict):
@@ -233,6 +258,8 @@ SHAPES: Shapes = {
     "vouchers.booking_settings.created.v1": new_row(),
     "vouchers.resource.created.v1": new_row(VoucherTypesDetails),
     "vouchers.resource.updated.v1": change(ResourceChange),
+    "vouchers.busy_calendar.created.v1": new_row(),
+    "vouchers.busy_calendar.deleted.v1": removal(),
     "vouchers.closure.created.v1": new_row(),
     "vouchers.closure.deleted.v1": removal(),
     "vouchers.therapy_class.created.v1": new_row(VoucherTypesDetails),
@@ -244,6 +271,7 @@ SHAPES: Shapes = {
     "vouchers.reservation.booked.v1": new_row(ReservationDetails),
     "vouchers.reservation.waitlisted.v1": new_row(ReservationDetails),
     "vouchers.reservation.offered.v1": change(ReservationDetails),
+    "vouchers.reservation.promoted.v1": change(ReservationDetails),
     "vouchers.reservation.confirmed.v1": change(ReservationDetails),
     "vouchers.reservation.rescheduled.v1": change(ReservationDetails),
     "vouchers.reservation.cancelled.v1": change(ReservationDetails),
@@ -263,6 +291,10 @@ SHAPES: Shapes = {
     "vouchers.voucher.refund_requested.v1": change(RefundRequestDetails),
     "vouchers.voucher.reduced.v1": change(ReductionDetails),
     "vouchers.voucher.restored.v1": change(RestorationDetails),
+    "vouchers.voucher.transferred.v1": change(TransferDetails),
+    "vouchers.voucher.received.v1": new_row(ReceiptDetails),
+    "vouchers.voucher.returned.v1": change(TransferDetails),
+    "vouchers.voucher.regained.v1": change(TransferDetails),
     "vouchers.redemption.created.v1": new_row(BalanceDetails),
     "vouchers.redemption.reversed.v1": new_row(BalanceDetails),
     "vouchers.request.denied.v1": denials.SHAPE,

@@ -7,9 +7,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.models import ClientCopy, OrganizationCopy, PaymentAccountCopy
-from services.vouchers.service import default_types, refunds, settlement, therapists
+from services.vouchers.service import (
+    default_types,
+    feeds,
+    leavers,
+    refunds,
+    remote_copies,
+    settlement,
+    therapists,
+)
 from services.vouchers.service.remote_copies import (
     ClientState,
+    DependantState,
     OrganizationState,
     store_copy,
     update_copy,
@@ -150,10 +159,27 @@ async def update_client(session: AsyncSession, event: Event) -> None:
     await therapists.follow_user(session, event.data.entity_id)
 
 
+async def store_dependant(session: AsyncSession, event: Event) -> None:
+    """Store a copy of a new dependant, as a client without an address."""
+    state = DependantState.model_validate(_new_values(event))
+    await remote_copies.store_dependant(session, state)
+
+
+async def update_dependant(session: AsyncSession, event: Event) -> None:
+    """Update the copy of a dependant."""
+    changes = DependantState.changes_in(event.data.new_values)
+    await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
+
+
 async def erase_client(session: AsyncSession, event: Event) -> None:
-    """Remove the personal data from the copy of a deleted user; its id stays."""
+    """Remove the personal data from the copy of a deleted user or dependant, whose id stays, cancel
+    what they have booked, and revoke their calendar feeds."""
     changes = {"name": None, "email": None, "is_active": False}
     await update_copy(session, ClientCopy, event.data.entity_id, event.data.entity_version, changes)
+    # First, because it locks vouchers, which everybody locks before resources.
+    if event.data.entity_id is not None:
+        await leavers.end_bookings(session, event.data.entity_id)
+    await feeds.revoke_feeds_of(session, event.data.entity_id)
     await therapists.follow_user(session, event.data.entity_id)
 
 
@@ -185,6 +211,9 @@ CLIENTS: dict[str, Handler] = {
     "identity.user.updated.v1": update_client,
     "identity.user.approved.v1": update_client,
     "identity.user.deleted.v1": erase_client,
+    "identity.dependant.created.v1": store_dependant,
+    "identity.dependant.updated.v1": update_dependant,
+    "identity.dependant.deleted.v1": erase_client,
 }
 
 QUEUES: dict[Queue, dict[str, Handler]] = {
@@ -225,4 +254,9 @@ READINGS: EventReadings = {
     "identity.user.updated.v1": _CLIENT_CHANGED,
     "identity.user.approved.v1": _CLIENT_CHANGED,
     "identity.user.deleted.v1": EventReading(),
+    "identity.dependant.created.v1": EventReading(DependantState, from_envelope=_KEYS),
+    "identity.dependant.updated.v1": EventReading(
+        DependantState, partial=True, from_envelope=_KEYS
+    ),
+    "identity.dependant.deleted.v1": EventReading(),
 }

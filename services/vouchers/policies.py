@@ -1,6 +1,13 @@
 """Who may do what: pure functions of the actor and of what the action is about."""
 
-from services.vouchers.models import ClassSession, Resource, Voucher, VoucherStatus
+from services.vouchers.models import (
+    ClassSession,
+    HeldFor,
+    Reservation,
+    Resource,
+    Voucher,
+    VoucherStatus,
+)
 from shared.actors import OWNER, Actor
 
 CLIENT = "client"
@@ -24,9 +31,12 @@ def can_buy(actor: Actor) -> bool:
     return actor.is_admin or actor.role == CLIENT
 
 
-def can_buy_for(actor: Actor, client_id: int) -> bool:
-    """Clients buy for themselves, administrators buy for any client."""
-    return actor.is_admin or actor.user_id == client_id
+def is_own(actor: Actor, row: Voucher | Reservation) -> bool:
+    """Return whether the actor is the client of a voucher or a reservation, or acts for the client.
+
+    A guardian acts for dependants, who have no account.
+    """
+    return actor.user_id in (row.client_id, row.guardian_id)
 
 
 def can_see_all_offers(actor: Actor) -> bool:
@@ -41,7 +51,7 @@ def is_employed(actor: Actor, organization_id: int) -> bool:
 
 def can_read(actor: Actor, voucher: Voucher) -> bool:
     """Clients read their own vouchers, employees those of their organization, admins all."""
-    own = voucher.client_id == actor.user_id
+    own = is_own(actor, voucher)
     return actor.is_admin or own or is_employed(actor, voucher.organization_id)
 
 
@@ -66,9 +76,10 @@ def can_book(actor: Actor, voucher: Voucher) -> bool:
     A client may do so only where the organization's settings allow it.
     """
     organization_id = voucher.organization_id
-    own = voucher.client_id == actor.user_id
     return (
-        own or is_therapist(actor, organization_id) or can_manage_bookings(actor, organization_id)
+        is_own(actor, voucher)
+        or is_therapist(actor, organization_id)
+        or can_manage_bookings(actor, organization_id)
     )
 
 
@@ -78,10 +89,23 @@ def can_edit_calendar(actor: Actor, resource: Resource, *, by_therapists: bool) 
     return own or can_manage_bookings(actor, resource.organization_id)
 
 
+def can_subscribe(actor: Actor, organization_id: int) -> bool:
+    """Members subscribe to their sessions in their organization, and users of none in each."""
+    return actor.is_admin or actor.organization_id in (None, organization_id)
+
+
 def can_mark(actor: Actor, session: ClassSession) -> bool:
     """The session's therapist and managers of bookings mark who took part."""
     own = session.therapist_id == actor.user_id and is_therapist(actor, session.organization_id)
     return own or can_manage_bookings(actor, session.organization_id)
+
+
+def can_confirm(actor: Actor, reservation: Reservation) -> bool:
+    """Managers of bookings approve. What is held for a client, the client confirms as well, or
+    whoever holds it for the client."""
+    may_decide = actor.user_id in (reservation.client_id, reservation.booked_by)
+    own = may_decide and reservation.held_for != HeldFor.APPROVAL
+    return own or can_manage_bookings(actor, reservation.organization_id)
 
 
 def can_redeem(actor: Actor, organization_id: int) -> bool:
@@ -97,7 +121,7 @@ def can_list(actor: Actor, organization_id: int, *, by_code: bool) -> bool:
 
 def can_cancel(actor: Actor, voucher: Voucher) -> bool:
     """A client may cancel an own voucher until it is paid; a manager may cancel any voucher."""
-    own = voucher.client_id == actor.user_id and voucher.status == VoucherStatus.PENDING
+    own = is_own(actor, voucher) and voucher.status == VoucherStatus.PENDING
     return own or can_manage(actor, voucher.organization_id)
 
 
@@ -108,6 +132,10 @@ def can_read_notes(actor: Actor, voucher: Voucher) -> bool:
 
 def can_quote_refund(actor: Actor, voucher: Voucher) -> bool:
     """The client, and managers of vouchers or of payments, may request a refund quote."""
-    own = voucher.client_id == actor.user_id
+    return is_own(actor, voucher) or can_quote_expired(actor, voucher)
+
+
+def can_quote_expired(actor: Actor, voucher: Voucher) -> bool:
+    """Managers of vouchers or of payments may request a refund quote after the last day as well."""
     organization_id = voucher.organization_id
-    return own or can_manage(actor, organization_id) or actor.may(MANAGE_PAYMENTS, organization_id)
+    return can_manage(actor, organization_id) or actor.may(MANAGE_PAYMENTS, organization_id)

@@ -4,6 +4,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.vouchers.models import AccountMode
+from shared.encryption import BoundEncryption
 from shared.mail.settings import MailSettings
 
 
@@ -23,3 +24,9 @@ class Settings(MailSettings):
     """Hours that a voucher waits for its payment by card before it is cancelled."""
     pending_days: int = Field(default=30, ge=1)
     """Days that a voucher waits for a payment by transfer or in cash, which staff enter by hand."""
+
+
+def address_encryption_of(settings: Settings) -> BoundEncryption:
+    """Return the encryption of the addresses of calendars, with the secret of mail."""
+    secret = settings.mail_secret or settings.internal_key
+    return BoundEncryption(secret, b"carnet addresses of calendars")

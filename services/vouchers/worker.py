@@ -6,18 +6,25 @@ import structlog
 
 from services.vouchers.app import NAME, clients_of
 from services.vouchers.events import CATALOGUE, LISTENERS
+from services.vouchers.external.calendar_reader import CalendarReader
 from services.vouchers.handlers import FALLBACKS, QUEUES
 from services.vouchers.service import (
+    busy_calendars,
     expiry,
+    holds,
     occupations,
     payments_client,
     refund_quotes,
+    reminders,
+    series_sessions,
+    unmarked_sessions,
     unpaid_vouchers,
+    waitlist,
 )
 from services.vouchers.service.default_types import complete_missed_creation
 from services.vouchers.service.remote_copies import RemoteCopies, fetch_missing_organizations
 from services.vouchers.service.therapists import add_missing_therapists
-from services.vouchers.settings import Settings
+from services.vouchers.settings import Settings, address_encryption_of
 from shared.clients import ServiceClients
 from shared.consumer import consumers_of
 from shared.context import system_origin
@@ -33,10 +40,26 @@ PACKAGE = "services.vouchers"
 
 EXPIRE_EVERY = 30.0
 CANCEL_EVERY = 60.0
+SEATS_EVERY = 15.0
 DELETE_EVERY = 3600.0
+EXTEND_EVERY = 600.0
+REMIND_EVERY = 30.0
+READ_CALENDARS_EVERY = 60.0
 BOOTSTRAP_EVERY = 10.0
 
 log = structlog.get_logger(__name__)
+
+
+class OutsideConnections:
+    """The connections to other services, and to calendars elsewhere."""
+
+    def __init__(self, clients: ServiceClients, calendars: CalendarReader) -> None:
+        self._clients, self._calendars = clients, calendars
+
+    async def aclose(self) -> None:
+        """Close them all."""
+        await self._clients.aclose()
+        await self._calendars.aclose()
 
 
 def create_worker(settings: Settings) -> Worker:
@@ -44,7 +67,7 @@ def create_worker(settings: Settings) -> Worker:
     engine = make_engine(settings.database_url, pool_size=settings.database_pool_size)
     encryption = encryption_of(settings)
     transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption)
-    clients = clients_of(settings)
+    clients, calendars = clients_of(settings), CalendarReader()
     return Worker(
         NAME,
         settings,
@@ -52,8 +75,11 @@ def create_worker(settings: Settings) -> Worker:
         listeners=LISTENERS,
         mails=MailSender(PACKAGE, settings, transactions, encryption),
         consumers=consumers_of(QUEUES, transactions, settings.rabbitmq_url, fallbacks=FALLBACKS),
-        timers=timers_of(settings, transactions, clients),
-        connections=clients,
+        timers=[
+            *timers_of(settings, transactions, clients),
+            calendar_timer(settings, transactions, calendars),
+        ],
+        connections=OutsideConnections(clients, calendars),
     )
 
 
@@ -64,10 +90,26 @@ def deadlines_of(settings: Settings) -> unpaid_vouchers.PaymentDeadlines:
     )
 
 
+def calendar_timer(
+    settings: Settings, transactions: Transactions, calendars: CalendarReader
+) -> Timer:
+    """Return the timer that reads the calendars elsewhere of which it is the turn."""
+    encryption = address_encryption_of(settings)
+
+    async def read_calendars() -> None:
+        await busy_calendars.read_due_calendars(transactions, calendars, encryption)
+
+    return Timer("read_calendars", READ_CALENDARS_EVERY, read_calendars)
+
+
 def timers_of(
     settings: Settings, transactions: Transactions, clients: ServiceClients
 ) -> list[Timer]:
-    """Return the timers: they expire and cancel vouchers, and fetch what events did not bring."""
+    """Return the timers.
+
+    They expire and cancel vouchers, settle sessions that nobody marked, remind of sessions, and
+    fetch what events did not bring.
+    """
     deadlines = deadlines_of(settings)
 
     def new_copies() -> RemoteCopies:
@@ -104,12 +146,37 @@ def timers_of(
     async def delete_occupations() -> None:
         await occupations.delete_history(transactions)
 
+    async def extend_series() -> None:
+        await series_sessions.extend_series(transactions)
+
+    async def settle_unmarked() -> None:
+        await unmarked_sessions.settle_unmarked(transactions)
+
+    async def delete_reminders() -> None:
+        await reminders.delete_history(transactions)
+
+    async def remind() -> None:
+        await reminders.plan_reminders(transactions)
+        await reminders.report_due_reminders(transactions)
+
     async def add_therapists() -> None:
         await add_missing_therapists(transactions)
 
+    async def lapse_holds() -> None:
+        await holds.lapse_holds(transactions)
+
+    async def give_free_seats() -> None:
+        await waitlist.give_free_seats(transactions)
+
     return [
+        Timer("lapse_holds", SEATS_EVERY, lapse_holds),
+        Timer("give_free_seats", SEATS_EVERY, give_free_seats),
         Timer("add_therapists", CANCEL_EVERY, add_therapists),
         Timer("delete_occupations", DELETE_EVERY, delete_occupations),
+        Timer("extend_series", EXTEND_EVERY, extend_series),
+        Timer("settle_unmarked", CANCEL_EVERY, settle_unmarked),
+        Timer("delete_reminders", DELETE_EVERY, delete_reminders),
+        Timer("remind", REMIND_EVERY, remind),
         Timer("expire_run_out", EXPIRE_EVERY, expire),
         Timer("cancel_unpaid", CANCEL_EVERY, cancel),
         Timer("learn_organizations", CANCEL_EVERY, fetch_organizations),

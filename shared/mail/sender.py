@@ -235,9 +235,10 @@ class MailSender:
 
     async def _park(self, mail: QueuedMail, error: str, *, is_address: bool = False) -> None:
         async with self._transactions.system() as session:
-            await queue.park(session, mail, error)
             if is_address:
+                # Before the row is locked: a service locks its user before the user's messages.
                 await self._on_undeliverable(session, mail, error)
+            await queue.park(session, mail, error)
         MAILS.labels(mail.template, "undeliverable" if is_address else "parked").inc()
         log.warning("mail_parked", mail=mail.id, template=mail.template)
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.changes import UnrecordedChange, act_as, record, record_fact
+from shared.changes import UnrecordedChange, act_as, consequence_of, record, record_fact
 from shared.tenancy import EVERYTHING
 from shared.testing import Database
 from shared.tests.conftest import ORIGIN
@@ -282,3 +282,22 @@ async def test_a_failed_transaction_publishes_nothing(
             raise RuntimeError("stop")
     assert await database.events() == []
     assert await database.rows("SELECT * FROM things") == []
+
+
+async def test_a_consequence_is_the_systems_and_names_its_cause(
+    database: Database, transactions: Transactions
+) -> None:
+    async with changing(transactions) as (session, made):
+        made.note = "cause"
+        record(session, "UPDATE", made)
+        with consequence_of(session, made):
+            made.state = "closed"
+            record(session, "CLOSE", made)
+        made.note = "after"
+        record(session, "UPDATE", made)
+    cause, consequence, after = (await database.events())[1:]
+    data = consequence["data"]
+    assert data["causation_id"] == cause["id"]
+    assert data["correlation_id"] == cause["data"]["correlation_id"] == "request-1"
+    assert (data["actor"]["role"], data["actor"]["user_id"]) == ("system", None)
+    assert (after["data"]["actor"]["user_id"], after["data"]["causation_id"]) == (5, None)

@@ -180,6 +180,7 @@ def test_a_setting_that_is_passed_on_arrives(
 ) -> None:
     """A name with a slip would be passed on just as silently."""
     given = {
+        "IDENTITY_REVEAL_EXISTING": "true",
         "IDENTITY_SELF_REGISTRATION": "false",
         "PAYMENTS_ACCOUNTS": "organization",
         "PAYMENTS_FORMER_GATEWAYS": '["stripe"]',
@@ -197,6 +198,7 @@ def test_a_setting_that_is_passed_on_arrives(
         for name, value in resolved[service]["environment"].items():
             monkeypatch.setenv(name, value)
     assert not IdentitySettings().self_registration
+    assert IdentitySettings().reveal_existing
     payments = PaymentsSettings()
     assert payments.accounts == "organization"
     assert payments.former_gateways == ("stripe",)

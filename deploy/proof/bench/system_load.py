@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.api_client import CardGateway, Person
+from deploy.api_client import CardGateway, Mailbox, Person
 from deploy.demo.page import Page
 from deploy.demo.story import Story
 from deploy.local.card_gateway.program import STATE_FILE
@@ -161,7 +161,8 @@ async def _prepare_sale(stack: Stack, api: httpx.AsyncClient) -> Story:
         admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
         page = Page()
         page.console.quiet = True
-        story = Story(api, CardGateway(cards), admin, page)
+        mailbox = Mailbox(stack.mailbox.address if stack.mailbox else "")
+        story = Story(api, CardGateway(cards), mailbox, admin, page)
         await story.create_organization()
         await story.create_voucher_type()
         await story.admit_client()

@@ -112,7 +112,7 @@ AND NOT (v.status = 'cancelled' AND EXISTS (
     SELECT FROM payments.repayments r WHERE r.transaction_id = p.id AND r.status = 'due'))
 AND (v.id IS NULL OR v.payment_status NOT IN ('paid', 'partially_refunded')
      OR (v.status NOT IN ('active', 'completed')
-         AND v.used_sessions + v.refunded_sessions + (
+         AND v.used_sessions + v.refunded_sessions + v.transferred_sessions + (
              SELECT count(*) FROM vouchers.redemptions r WHERE r.voucher_id = v.id
              AND r.kind = 'regular' AND r.reversal_of IS NOT NULL) < v.total_sessions))
 """

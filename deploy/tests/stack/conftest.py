@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from deploy.api_client import CardGateway, Person, unique
+from deploy.api_client import CardGateway, Mailbox, Person, unique
 from deploy.demo.page import Page
 from deploy.demo.story import Story
 from deploy.local.settings import StackSettings
@@ -58,8 +58,19 @@ def admin(api: httpx.AsyncClient, stack: Stack) -> Person:
 
 
 @pytest.fixture
-def story(api: httpx.AsyncClient, cards: CardGateway, admin: Person) -> Story:
-    return Story(api, cards, admin, Page())
+def mailbox(stack: Stack) -> Mailbox:
+    """The messages that the system has sent."""
+    return mailbox_of(stack)
+
+
+def mailbox_of(stack: Stack) -> Mailbox:
+    assert stack.mailbox is not None
+    return Mailbox(stack.mailbox.address)
+
+
+@pytest.fixture
+def story(api: httpx.AsyncClient, cards: CardGateway, mailbox: Mailbox, admin: Person) -> Story:
+    return Story(api, cards, mailbox, admin, Page())
 
 
 @pytest.fixture
@@ -78,7 +89,7 @@ async def shared_shop(stack: Stack) -> AsyncIterator[Story]:
         httpx.AsyncClient(base_url=stack.system.stripe_api_base, timeout=30, auth=auth) as cards,
     ):
         admin = Person(api, "Admin", stack.admin_email, stack.admin_password)
-        story = Story(api, CardGateway(cards), admin, Page())
+        story = Story(api, CardGateway(cards), mailbox_of(stack), admin, Page())
         await _open(story)
         yield story
 

@@ -28,6 +28,7 @@ NEVER: Ids = {
     "invoice_id": 2**40 + 9,
     "number": "CN-2026-999999",
     "session_id": UUID(int=1),
+    "feed_id": 2**40 + 10,
 }
 """Ids that no object ever had."""
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from deploy.api_client import CardGateway, Person
+from deploy.api_client import CardGateway, Mailbox, Person
 from deploy.demo.page import WIDTH, Page
 from deploy.demo.story import Story
 from deploy.local.system import CHECKOUT
@@ -38,11 +38,11 @@ def steady(line: str) -> str:
 
 
 async def test_the_readmes_sample_is_what_the_demo_prints(
-    api: httpx.AsyncClient, cards: CardGateway, admin: Person
+    api: httpx.AsyncClient, cards: CardGateway, mailbox: Mailbox, admin: Person
 ) -> None:
     page = Page()
     page.console = Console(record=True, width=WIDTH, highlight=False)
-    await Story(api, cards, admin, page).run()
+    await Story(api, cards, mailbox, admin, page).run()
     printed = {steady(line.strip()) for line in page.console.export_text().splitlines()}
     assert len(shown()) > 40
     missing = [line for line in shown()[:-1] if steady(line) not in printed]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from deploy.api_client import CardGateway, unique
+from deploy.api_client import CardGateway, Mailbox, unique
 from deploy.local.stack import Stack
 from deploy.local.system import SERVICES
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
@@ -167,6 +167,31 @@ async def _wrong_passwords(scene: Scene, canaries: Canaries, member: Caller) -> 
     await send(scene.cast.admin, "PUT", path, 422, json=short)
 
 
+async def _links(scene: Scene, canaries: Canaries, mailbox: Mailbox) -> None:
+    """The links of messages, and the passwords that are set with them."""
+    send, nobody = canaries.send, scene.cast.anonymous
+    person = _person(scene, canaries, "linked")
+    await nobody.call("POST", "/api/auth/register", _new(person), expect=201)
+    token = await mailbox.link_token(person.email, "/account/address")
+    canaries.secrets["confirmation token"] = token
+    await send(nobody, "POST", "/api/auth/address/confirm", 200, json={"token": token})
+    await send(nobody, "POST", "/api/auth/address/confirm", 410, json={"token": token})
+    await send(nobody, "POST", "/api/auth/password-reset", 202, json={"email": person.email})
+    token = await mailbox.link_token(person.email, "/account/password")
+    canaries.secrets["reset token"] = token
+    invited = _person(scene, canaries, "invited")
+    body = {"email": invited.email, "role": "client"}
+    await send(scene.cast.owner, "POST", f"{scene.here}/users", 201, json=body)
+    invitation = await mailbox.link_token(invited.email, "/account/invitation")
+    canaries.secrets["invitation token"] = invitation
+    accepted = {"token": invitation, "password": invited.password}
+    await send(nobody, "POST", "/api/auth/invitation/accept", 200, json=accepted)
+    await send(nobody, "POST", "/api/auth/links/renew", 410, json={"token": invitation})
+    reset = {"token": token, "password": canaries.new("password by link")}
+    await send(nobody, "POST", "/api/auth/password-reset/confirm", 200, json=reset)
+    await send(nobody, "POST", "/api/auth/password-reset/confirm", 410, json=reset)
+
+
 async def _cards(scene: Scene, canaries: Canaries, cards: CardGateway) -> None:
     """Card numbers where tokens belong, and a real token of a card that is declined."""
     send, client = canaries.send, scene.cast.client
@@ -188,6 +213,23 @@ async def _cards(scene: Scene, canaries: Canaries, cards: CardGateway) -> None:
     event = {"id": "evt_canary", "object": "event", "card": {"number": GOOD_CARD}}
     answer = await send(scene.cast.anonymous, "POST", "/api/payments/webhooks/stripe", json=event)
     assert answer.status_code in (400, 422)
+
+
+async def _feeds(scene: Scene, canaries: Canaries) -> None:
+    """The address of a calendar feed: created twice under one key, read in each way, revoked."""
+    client, reader = scene.cast.client, scene.cast.anonymous
+    headers = {"Idempotency-Key": unique("canary")}
+    feeds = "/api/calendar-feeds"
+    made, again = [await client.send("POST", feeds, json={}, headers=headers) for _ in range(2)]
+    assert (made.status_code, again.json()) == (201, {**made.json(), "address": None})
+    path = urlsplit(made.json()["address"]).path
+    canaries.secrets["token of a feed"] = path.rpartition("/")[2].removesuffix(".ics")
+    # Not by `canaries.send`, which stores the path.
+    statuses = [(await reader.send(method, path)).status_code for method in ("GET", "HEAD", "PUT")]
+    assert statuses == [200, 200, 405]
+    await client.send("DELETE", f"{feeds}/{made.json()['id']}")
+    statuses = [(await reader.send(method, path)).status_code for method in ("GET", "HEAD")]
+    assert statuses == [404, 404]
 
 
 async def _everywhere(row: Row, scene: Scene, canaries: Canaries) -> None:
@@ -231,7 +273,12 @@ async def _settled(scene: Scene, rows: Rows) -> dict[str, str]:
 
 
 async def test_secrets_leave_no_trace(
-    scene: Scene, stack: Stack, rows: Rows, cards: CardGateway, canaries: Canaries
+    scene: Scene,
+    stack: Stack,
+    rows: Rows,
+    cards: CardGateway,
+    mailbox: Mailbox,
+    canaries: Canaries,
 ) -> None:
     await scene.cast.sign_in()
     for caller in scene.cast.everybody():
@@ -241,7 +288,9 @@ async def test_secrets_leave_no_trace(
         canaries.secrets[f"{user}'s broker password"] = urlsplit(url).password or ""
     async with listening(stack) as listener:
         await _passwords(scene, canaries)
+        await _links(scene, canaries, mailbox)
         await _cards(scene, canaries, cards)
+        await _feeds(scene, canaries)
         for row in ROWS:
             await _everywhere(row, scene, canaries)
         harmless = await _settled(scene, rows)

@@ -34,12 +34,22 @@ anon client neighb therap staff  with owner stranger admin  /api/auth
  200    200    200    200   200     -   200      200   200  POST   /token
  200    200    200    200   200     -   200      200   200  POST   /refresh
  200    200    200    200   200     -   200      200   200  POST   /logout
+ 202    202    202    202   202     -   202      202   202  POST   /password-reset
+ 404    404    404    404   404     -   404      404   404  POST   /password-reset/confirm
+ 401    202    202    202   202     -   202      202   202  PUT    /address
+ 404    404    404    404   404     -   404      404   404  POST   /address/confirm
+ 404    404    404    404   404     -   404      404   404  POST   /invitation/accept
+ 404    404    404    404   404     -   404      404   404  POST   /links/renew
  401    200    200    200   200     -   200      200   200  GET    /me
  401    200    200    200   200     -   200      200   200  PUT    /me
  401    200    200    200   200     -   200      200   200  PUT    /password
  401    200    200    200   200     -   200      200   200  GET    /sessions
  401    200    200    200   200     -   200      200   200  DELETE /sessions/{session_id}
  401    200    200    200   200     -   200      200   200  DELETE /sessions
+ 401    200    200    200   200     -   200      200   200  GET    /dependants
+ 401    201    201    409   409     -   409      409   409  POST   /dependants
+ 401    200    404    404   404     -   404      404   404  PUT    /dependants/{dependant_id}
+ 401    200    404    404   404     -   404      404   404  DELETE /dependants/{dependant_id}
 
 anon client neighb therap staff  with owner stranger admin  /api/admin/users
  401    403    403    403   403     -   403      403   200  GET
@@ -49,6 +59,8 @@ anon client neighb therap staff  with owner stranger admin  /api/admin/users
  401    403    403    403   403     -   403      403   200  DELETE /{user_id}
  401    403    403    403   403     -   403      403   200  PUT    /{user_id}/password
  401    403    403    403   403     -   403      403   200  POST   /{user_id}/approve
+ 401    403    403    403   403     -   403      403   200  POST   /{user_id}/invitation
+ 401    403    403    403   403     -   403      403   200  DELETE /{user_id}/invitation
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/users
  401    403    403    403   403   200   200      404   200  GET      manage_users
@@ -57,6 +69,12 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  PUT    /{user_id}  manage_users
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}  manage_users
  401    403    403    403   403   200   200      404   200  POST   /{user_id}/approve  manage_users
+ 401    403    403    403   403   200   200      404   200  GET    /{user_id}/dependants  manage_users
+ 401    403    403    403   403   201   201      404   201  POST   /{user_id}/dependants  manage_users
+ 401    403    403    403   403   200   200      404   200  PUT    /{user_id}/dependants/{dependant_id}  manage_users
+ 401    403    403    403   403   200   200      404   200  DELETE /{user_id}/dependants/{dependant_id}  manage_users
+ 401    403    403    403   403   200   200      404   200  POST   /{user_id}/invitation  manage_users
+ 401    403    403    403   403   200   200      404   200  DELETE /{user_id}/invitation  manage_users
  401    403    403    403   403     -   200      404   200  GET    /{user_id}/permissions
  401    403    403    403   403     -   201      404   201  POST   /{user_id}/permissions
  401    403    403    403   403     -   200      404   200  DELETE /{user_id}/permissions/{permission}
@@ -102,21 +120,34 @@ anon client neighb therap staff  with owner stranger admin  /api/vouchers
  401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/freezes  manage_vouchers
  401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/extensions  manage_vouchers
  401    403    404    403   403   200   200      404   200  POST   /{voucher_id}/adjustments/{adjustment_id}/reverse  manage_vouchers
+ 401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/transfers  manage_vouchers
+ 401    200    404    200   200     -   200      404   200  GET    /{voucher_id}/transfers
+ 401    403    404    403   403   201   201      404   201  POST   /{voucher_id}/returns  manage_vouchers
 
  401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/slots  manage_bookings
  401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/slot-days  manage_bookings
  401    200    404    200   403   200   200      404   200  POST   /{voucher_id}/eligibility  manage_bookings
  401    201    404    201   403   201   201      404   201  POST   /{voucher_id}/reservations  manage_bookings
  401    200    404    200   403   200   200      404   200  GET    /{voucher_id}/reservations  manage_bookings
+ 401    200    404    200   403   200   200      404   200  POST   /{voucher_id}/reservations/series  manage_bookings
 
 anon client neighb therap staff  with owner stranger admin  /api/reservations
  401    200    200    200   200     -   200      200   200  GET    /my
  401    200    404    200   404   200   200      404   200  GET    /{reservation_id}  manage_bookings
  401    200    404    200   404   200   200      404   200  GET    /{reservation_id}/cancellation  manage_bookings
+ 401    200    404    403   404   200   200      404   200  POST   /{reservation_id}/confirm  manage_bookings
  401    200    404    200   404   200   200      404   200  POST   /{reservation_id}/cancel  manage_bookings
  401    200    404    200   404   200   200      404   200  POST   /{reservation_id}/reschedule  manage_bookings
  401    403    404    409   404   409   409      404   409  POST   /{reservation_id}/attend  manage_bookings
  401    403    404    409   404   409   409      404   409  POST   /{reservation_id}/no-show  manage_bookings
+
+anon client neighb therap staff  with owner stranger admin  /api/calendar-feeds
+ 401    201    201    201   201     -   201      404   201  POST
+ 401    200    200    200   200     -   200      200   200  GET
+ 401    200    200    200   200     -   200      200   200  DELETE /{feed_id}
+
+anon client neighb therap staff  with owner stranger admin  /api/calendars/{token}.ics
+ 200    200    200    200   200     -   200      200   200  GET
 
 anon client neighb therap staff  with owner stranger admin  /api/sessions/{class_session_id}
  401    200    200    200   200     -   200      404   200  GET
@@ -134,13 +165,22 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/working-hours
  401    403    403    403   403   200   200      404   200  PUT    /resources/{resource_id}/working-hours  manage_bookings
  401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/calendar
+ 401    403    403    200   200     -   200      404   200  GET    /resources/{resource_id}/busy-calendar
+ 401    403    403    403   403   200   200      404   200  PUT    /resources/{resource_id}/busy-calendar  manage_bookings
+ 401    403    403    403   403   200   200      404   200  DELETE /resources/{resource_id}/busy-calendar  manage_bookings
  401    403    403    200   200     -   200      404   200  GET    /closures
  401    403    403    403   403   201   201      404   201  POST   /closures  manage_bookings
+ 401    403    403    403   403   200   200      404   200  POST   /closures/holidays  manage_bookings
  401    403    403    403   403   200   200      404   200  DELETE /closures/{closure_id}  manage_bookings
  401    200    200    200   200     -   200      404   200  GET    /classes
  401    403    403    403   403   201   201      404   201  POST   /classes  manage_bookings
  401    200    200    200   200     -   200      404   200  GET    /classes/{class_id}
  401    403    403    403   403   200   200      404   200  PUT    /classes/{class_id}  manage_bookings
+ 401    403    403    200   200     -   200      404   200  GET    /session-series
+ 401    403    403    403   403   201   201      404   201  POST   /session-series  manage_bookings
+ 401    403    403    200   200     -   200      404   200  GET    /session-series/{series_id}
+ 401    403    403    403   403   200   200      404   200  PUT    /session-series/{series_id}  manage_bookings
+ 401    403    403    403   403   200   200      404   200  POST   /session-series/{series_id}/end  manage_bookings
  401    200    200    200   200     -   200      404   200  GET    /sessions
  401    403    403    403   403   201   201      404   201  POST   /sessions  manage_bookings
  401    403    403    200   403   200   200      404   200  GET    /reservations  manage_bookings

@@ -1,4 +1,8 @@
-"""Version 1's classes, their sessions and reservations, copied with an organization's id."""
+"""Version 1's classes, their sessions and reservations, copied with an organization's id.
+
+Sessions and reservations are converted afterwards, in version 2's database: see
+`services.vouchers.version_one`.
+"""
 
 from deploy.upgrade.rows.copy_step import (
     CREATED,
@@ -11,6 +15,7 @@ from deploy.upgrade.rows.copy_step import (
     outside_moments,
     taken_as,
 )
+from services.vouchers.version_one import tables
 
 _DATED = "coalesce(r.session_date::timestamp, r.created_at::timestamp, {began_at})"
 _SESSION_DATE = f"({moment(_DATED)}) AT TIME ZONE 'UTC'"
@@ -27,16 +32,27 @@ def _status(words: str) -> str:
     return f"CASE WHEN r.status IN ({words}) THEN r.status::text END"
 
 
-def _findings(statuses: str) -> dict[str, Finding]:
+def _findings(statuses: str, default: str) -> dict[str, Finding]:
     return {
         "date_unknown": taken_as("session_date", _DATED),
         "date_outside_the_calendar": outside_moments("session_date"),
-        "status_unknown": not_one_of("status", statuses, "NULL"),
+        "status_unknown": not_one_of("status", statuses, f"'{default}'"),
         **OF_EVERY_TABLE,
     }
 
 
 _NAME = "coalesce(r.name::text, 'Class ' || r.id)"
+_CAPACITY = "greatest(coalesce(r.capacity, 1), 1)"
+_DURATION = (
+    "(CASE WHEN r.duration_minutes BETWEEN 1 AND 1440 THEN r.duration_minutes"
+    " WHEN r.duration_minutes > 1440 THEN 1440 ELSE 60 END)"
+)
+
+
+def _changed(column: str, condition: str, value: str) -> Finding:
+    detail = f"jsonb_build_object('was', r.{column}, 'is', {value})"
+    return Finding(f"r.{column} {condition}", detail)
+
 
 THERAPY_CLASSES = CopyStep(
     name="therapy_classes",
@@ -46,8 +62,8 @@ THERAPY_CLASSES = CopyStep(
         "organization_id": "{organization}::bigint",
         "name": _NAME,
         "description": "r.description::text",
-        "duration_minutes": "coalesce(r.duration_minutes, 0)::bigint",
-        "capacity": "coalesce(r.capacity, 1)::bigint",
+        "duration_minutes": f"{_DURATION}::bigint",
+        "capacity": f"{_CAPACITY}::bigint",
         "therapist_id": "r.therapist_id::bigint",
         "is_active": "coalesce(r.is_active, true)",
         "created_at": CREATED,
@@ -57,8 +73,10 @@ THERAPY_CLASSES = CopyStep(
     read="public.therapy_classes r WHERE r.id BETWEEN $1 AND $2",
     findings={
         "name_unknown": taken_as("name", _NAME),
-        "duration_unknown": taken_as("duration_minutes", "0"),
+        "duration_unknown": taken_as("duration_minutes", "60"),
         "capacity_unknown": taken_as("capacity", "1"),
+        "duration_outside_a_day": _changed("duration_minutes", "NOT BETWEEN 1 AND 1440", _DURATION),
+        "capacity_below_one": _changed("capacity", "< 1", _CAPACITY),
         "is_active_unknown": taken_as("is_active", "true"),
         **OF_EVERY_TABLE,
     },
@@ -76,10 +94,10 @@ SESSIONS = CopyStep(
         "notes": "r.notes::text",
         "created_at": CREATED,
         "updated_at": UPDATED,
-        "version": "1::bigint",
     },
     read="public.sessions r WHERE r.id BETWEEN $1 AND $2",
-    findings=_findings(_SESSION_STATUSES),
+    findings=_findings(_SESSION_STATUSES, "scheduled"),
+    staging=tables.SESSIONS,
 )
 
 RESERVATIONS = CopyStep(
@@ -95,8 +113,8 @@ RESERVATIONS = CopyStep(
         "status": _status(_RESERVATION_STATUSES),
         "created_at": CREATED,
         "updated_at": UPDATED,
-        "version": "1::bigint",
     },
     read="public.reservations r WHERE r.id BETWEEN $1 AND $2",
-    findings=_findings(_RESERVATION_STATUSES),
+    findings=_findings(_RESERVATION_STATUSES, "pending"),
+    staging=tables.RESERVATIONS,
 )

@@ -25,7 +25,8 @@ class CopyStep:
     `columns` has an expression for each column of the target, exactly in its type, because the rows
     are passed on in PostgreSQL's binary form without being read. `read` is the FROM clause, with
     ids of the table `counted` from $1 to $2. `found_in` is the FROM clause of the findings. Names
-    in braces are replaced by the plan's values (see `sql_literals`).
+    in braces are replaced by the plan's values (see `sql_literals`). With `staging` the rows wait
+    in that table until all are copied, because the conversion of one depends on others.
 
     The statements must run on PostgreSQL 12.
     """
@@ -37,11 +38,12 @@ class CopyStep:
     findings: Mapping[str, Finding] = field(default_factory=dict)
     found_in: str = ""
     counted: str = ""
+    staging: str = ""
 
     @property
     def table(self) -> str:
-        """The name of the table in the service's schema."""
-        return self.name
+        """The name of the table in the service's schema that receives the copied rows."""
+        return self.staging or self.name
 
     @property
     def ids_of(self) -> str:

@@ -102,6 +102,9 @@ USERS = Expectation(
     target_from="users r",
 )
 
+# Nothing and less than a minute become an hour; more than a day becomes a day.
+_MINUTES = "coalesce(nullif(greatest(least(c.duration_minutes, 1440), 0), 0), 60)"
+
 THERAPY_CLASSES = Expectation(
     table="therapy_classes",
     service="vouchers",
@@ -110,8 +113,8 @@ THERAPY_CLASSES = Expectation(
         "{organization}::text",
         "CASE WHEN r.name IS NULL THEN format('Class %s', r.id) ELSE r.name END",
         "r.description",
-        "CASE WHEN r.duration_minutes IS NULL THEN '0' ELSE r.duration_minutes::text END",
-        "CASE WHEN r.capacity IS NULL THEN '1' ELSE r.capacity::text END",
+        f"({_MINUTES.replace('c.', 'r.')})::text",
+        "greatest(coalesce(r.capacity, 0), 1)::text",
         "r.therapist_id::text",
         "(r.is_active IS NOT FALSE)::text",
         _CREATED,
@@ -229,11 +232,24 @@ VOUCHER_CODES = Expectation(
 )
 
 _DATED = "coalesce(r.session_date, r.created_at, {began_at})"
+_STARTS = _moment(_DATED)
+_RESERVED = _moment(_DATED, "make_interval(secs => abs(r.id::numeric)::float8 / 1000000)")
 
 
-def _word(column: str, known: str) -> str:
-    return f"CASE WHEN {column} ~ '^({known})$' THEN {column} END"
+def _word(column: str, known: str, otherwise: str) -> str:
+    return f"CASE WHEN {column} ~ '^({known})$' THEN {column} ELSE '{otherwise}' END"
 
+
+def _end(starts: str) -> str:
+    return f"({starts}::timestamp + {_MINUTES} * interval '60 seconds')"
+
+
+# Sessions that the conversion added have no row in version 1.
+_COPIED_SESSIONS = """
+    (SELECT s.* FROM sessions s WHERE NOT EXISTS (
+        SELECT FROM upgrade_findings f
+        WHERE f.table_name = 'sessions' AND f.rule = 'session_added' AND f.id = s.id)) r
+"""
 
 SESSIONS = Expectation(
     table="sessions",
@@ -242,8 +258,11 @@ SESSIONS = Expectation(
         "r.id::text",
         "{organization}::text",
         "r.therapy_class_id::text",
-        _moment(_DATED),
-        _word("r.status", "scheduled|completed|cancelled"),
+        _STARTS,
+        f"{_end(_STARTS)}::text",
+        "{timezone}",
+        "c.therapist_id::text",
+        _word("r.status", "scheduled|completed|cancelled", "scheduled"),
         "r.notes",
         _CREATED,
         _UPDATED,
@@ -253,14 +272,37 @@ SESSIONS = Expectation(
         "r.organization_id::text",
         "r.therapy_class_id::text",
         _utc("r.starts_at"),
+        _utc("r.ends_at"),
+        "r.timezone",
+        "r.therapist_id::text",
         "r.status",
         "r.notes",
         _utc("r.created_at"),
         _utc("r.updated_at"),
     ),
-    source_from="public.sessions r",
-    target_from="sessions r",
+    source_from="public.sessions r LEFT JOIN public.therapy_classes c ON c.id = r.therapy_class_id",
+    target_from=_COPIED_SESSIONS,
 )
+
+# Whether version 1 had the session and cancelled it. Sessions and reservations whose dates were
+# moved into the calendar never meet.
+_IS_OFF = """
+    coalesce((
+        SELECT bool_and(x.status IS NOT DISTINCT FROM 'cancelled') FROM public.sessions x
+        WHERE x.therapy_class_id = r.therapy_class_id AND x.session_date = r.session_date
+        AND isfinite(x.session_date) AND date_part('year', x.session_date) BETWEEN 1000 AND 8999
+    ), false)
+"""
+_STATE = f"""
+    CASE coalesce(r.status, 'pending')
+    WHEN 'cancelled' THEN 'cancelled'
+    WHEN 'completed' THEN CASE WHEN r.client_id IS NULL THEN 'cancelled' ELSE 'attended' END
+    WHEN 'confirmed' THEN CASE WHEN r.client_id IS NULL OR {_IS_OFF} THEN 'cancelled'
+        WHEN {_end(_RESERVED)} > {{began_at}} THEN 'booked' ELSE 'attended' END
+    ELSE CASE WHEN r.client_id IS NULL OR {_IS_OFF} THEN 'cancelled'
+        WHEN {_RESERVED}::timestamp > {{began_at}} THEN 'held' ELSE 'cancelled' END
+    END
+"""
 
 RESERVATIONS = Expectation(
     table="reservations",
@@ -270,9 +312,11 @@ RESERVATIONS = Expectation(
         "{organization}::text",
         "r.client_id::text",
         "r.therapy_class_id::text",
-        _moment(_DATED, "make_interval(secs => abs(r.id::numeric)::float8 / 1000000)"),
+        _RESERVED,
+        f"{_end(_RESERVED)}::text",
         "r.voucher_code_id::text",
-        _word("r.status", "pending|confirmed|cancelled|completed"),
+        _STATE,
+        f"CASE WHEN ({_STATE}) = 'held' THEN {_RESERVED} END",
         _CREATED,
         _UPDATED,
     ),
@@ -282,12 +326,16 @@ RESERVATIONS = Expectation(
         "r.client_id::text",
         "r.therapy_class_id::text",
         _utc("r.starts_at"),
+        _utc("r.ends_at"),
         "r.voucher_code_id::text",
         "r.status",
+        _utc("r.held_until"),
         _utc("r.created_at"),
         _utc("r.updated_at"),
     ),
-    source_from="public.reservations r",
+    source_from=(
+        "public.reservations r LEFT JOIN public.therapy_classes c ON c.id = r.therapy_class_id"
+    ),
     target_from="reservations r",
 )
 

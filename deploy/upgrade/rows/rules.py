@@ -4,6 +4,21 @@ from collections.abc import Mapping
 
 from deploy.upgrade.rows.copy_step import FIRST_DAY, LAST_DAY
 
+BOOKING_MEANINGS: Mapping[str, str] = {
+    "session_added": "session that only reservations named: added",
+    "session_without_class": "session without a class: 60 minutes for one client",
+    "overbooked": "more clients than the class takes: the session has as many places as clients",
+    "therapist_double_booked": "another session of the therapist at the same time: both stay",
+    "client_double_booked": "another reservation of the client at the same time: both stay",
+    "reservation_without_client": "reservation without a client: cancelled",
+    "session_cancelled": "reservation of a cancelled session: cancelled",
+    "unfunded": "no voucher of the client pays for the session: booked without a voucher",
+    "code_used_already": "code used before the session: booked without a voucher, paid already",
+    "code_used_twice": "code of another reservation too: the redemption belongs to the other one",
+    "code_of_another_client": "code of no voucher or of another client's: its voucher does not pay",
+}
+"""The rules of the conversion in version 2's database. Preflight cannot find their rows."""
+
 MEANINGS: Mapping[str, str] = {
     "email_set_aside": (
         "address equal to an older user's except for case or Unicode form: changed, deactivated"
@@ -16,9 +31,11 @@ MEANINGS: Mapping[str, str] = {
     "name_not_as_entered_today": "name over 255 characters or with control characters: unchanged",
     "password_unknown": "password was null: cannot sign in until one is set",
     "role_unknown": "role that version 2 does not have: client",
-    "duration_unknown": "duration was null: 0 minutes",
+    "duration_unknown": "duration was null: 60 minutes",
     "capacity_unknown": "capacity was null: 1",
-    "status_unknown": "status that version 2 does not have: no status",
+    "capacity_below_one": "capacity below 1: 1",
+    "duration_outside_a_day": "duration of no minute or over a day: 60 minutes, or a day",
+    "status_unknown": "status that version 1 did not have: scheduled, or pending for a reservation",
     "purchase_date_unknown": "day of purchase was null: the day of creation or of the upgrade",
     "last_day_unknown": "last day was null: cancelled",
     "total_sessions_unknown": "number of sessions sold was null: 0",
@@ -45,4 +62,5 @@ MEANINGS: Mapping[str, str] = {
     "is_used_unknown": "is_used was null: unused",
     "used_date_of_an_unused_code": "unused code with a day of use: the day is removed",
     "used_on_an_unknown_day": "used code without a day of use: dated on the day of purchase",
+    **BOOKING_MEANINGS,
 }

@@ -43,6 +43,34 @@ _COUNTS: Mapping[str, tuple[str, str, str]] = {
         "SELECT count(*) FROM redemptions WHERE organization_id = $1 AND id > $2"
         " AND created_at > $3",
     ),
+    "new or changed reservations": (
+        "vouchers",
+        "reservations",
+        "SELECT count(*) FROM reservations WHERE organization_id = $1"
+        " AND (version > 1 OR id > $2 AND created_at > $3)",
+    ),
+    "new or changed sessions": (
+        "vouchers",
+        "sessions",
+        "SELECT count(*) FROM sessions WHERE organization_id = $1"
+        " AND (version > 1 OR id > $2 AND created_at > $3 AND id NOT IN"
+        " (SELECT id FROM upgrade_findings WHERE rule = 'session_added'))",
+    ),
+    "new or changed classes": (
+        "vouchers",
+        "therapy_classes",
+        "SELECT count(*) FROM therapy_classes WHERE organization_id = $1"
+        " AND (version > 1 OR id > $2 AND created_at > $3)",
+    ),
+    "changed calendars": (
+        "vouchers",
+        "users",
+        # The upgrade and the worker add therapists, which nobody has edited.
+        "SELECT (SELECT count(*) FROM resources WHERE organization_id = $1"
+        " AND (version > 1 OR (user_id IS NULL OR user_id > $2) AND created_at > $3))"
+        " + (SELECT count(*) FROM closures WHERE organization_id = $1)"
+        " + (SELECT count(*) FROM session_series WHERE organization_id = $1)",
+    ),
 }
 
 

@@ -16,6 +16,7 @@ from deploy.upgrade.rows.copy_step import CopyStep
 from deploy.upgrade.rows.steps import COPIES
 from deploy.upgrade.run import (
     audit_event,
+    bookings,
     deferred_indexes,
     maintenance_notice,
     sequences,
@@ -155,7 +156,9 @@ class _DataUpgrade:
         await self.ensure_voucher_types(plan)
         await self.find_equal_addresses()
         await deferred_indexes.defer(self._owners)
+        await workspace.create_staging(self._owners)
         await self.fill_tables(plan)
+        await self.convert_bookings(plan)
         await self.restore_foreign_keys()
         await self.grant_permissions(plan)
         await self.finish(plan)
@@ -256,22 +259,32 @@ class _DataUpgrade:
             )
             await table_copy.record_findings(step, values, origin, target)
             display.end()
-        await self.build_keys(step)
+        await self.build_keys(step.service, step.table)
 
-    async def build_keys(self, step: CopyStep) -> None:
+    async def convert_bookings(self, plan: Plan) -> None:
+        """Convert the copied sessions and reservations, when what they refer to is there."""
+        with self._display:
+            display = self._display.begin("bookings", 0, 0)
+            if not (await progress_of(self._owners["vouchers"], bookings.STEP)).finished:
+                await bookings.convert_copied(self._target.owner("vouchers"), plan)
+            display.end()
+            for table in bookings.TABLES:
+                await self.build_keys("vouchers", table)
+
+    async def build_keys(self, service: str, table: str) -> None:
         """Build a table's indexes at the same time, also while other tables are copied."""
 
         async def build(position: int) -> None:
-            async with self._slots, self.owner_of(step.service) as owner:
+            async with self._slots, self.owner_of(service) as owner:
                 await deferred_indexes.restore_one(owner, position)
 
-        display = self._display.begin(f"keys of {step.name}", 0, 0)
-        async with self.owner_of(step.service) as target:
-            indexes = await deferred_indexes.list_indexes(target, step.table)
+        display = self._display.begin(f"keys of {table}", 0, 0)
+        async with self.owner_of(service) as target:
+            indexes = await deferred_indexes.list_indexes(target, table)
             await _run_all([build(position) for position in indexes])
-            await deferred_indexes.restore(target, deferred_indexes.KEY, step.table)
+            await deferred_indexes.restore(target, deferred_indexes.KEY, table)
             # Otherwise the server plans the first queries, as of `verify`, for an empty table.
-            await target.execute(f"ANALYZE {step.table}")
+            await target.execute(f"ANALYZE {table}")
         display.end()
 
     async def restore_foreign_keys(self) -> None:
@@ -306,6 +319,7 @@ class _DataUpgrade:
     async def finish(self, plan: Plan) -> None:
         summary = await summarize(plan, self._targets)
         await workspace.drop_emails_table(self._owners)
+        await workspace.drop_staging(self._owners)
         # Only counts: the audit trail does not store lists of users.
         details = {
             **{name: summary[name] for name in ("source", "rows", "vouchers")},

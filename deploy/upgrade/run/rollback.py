@@ -4,7 +4,7 @@ It signs in as the schemas' owners, because a service may not delete sold vouche
 interrupted and repeated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.local.servers import one_failure
@@ -25,8 +25,8 @@ from deploy.upgrade.targets import (
 
 IDS_AT_ONCE = 50_000
 
+# Reservations are removed before them, because these refer to redemptions and sessions.
 _ORDER = (
-    "reservations",
     "sessions",
     REDEMPTIONS,
     "voucher_codes",
@@ -41,6 +41,7 @@ _INDEXES: Mapping[str, Mapping[str, str]] = {
         "upgrade_back_1": "reservations (organization_id, voucher_code_id)",
         "upgrade_back_2": "reservations (organization_id, therapy_class_id)",
         "upgrade_back_3": "vouchers (organization_id, therapy_class_id)",
+        "upgrade_back_4": "redemptions (organization_id, reservation_id)",
     },
     "identity": {
         "upgrade_back_1": "users (approved_by)",
@@ -48,6 +49,33 @@ _INDEXES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+# Bookings of the organization, with those that users made since; also the therapists that a worker
+# or the conversion added. $1 organization, $2 whether the whole organization is deleted, $3 last
+# reservation, $4 last session, $5 last user, $6 last class of version 1.
+_BEFORE_RESERVATIONS = (
+    "DELETE FROM reminders WHERE organization_id = $1",
+    "DELETE FROM occupations WHERE organization_id = $1",
+    "UPDATE redemptions SET reservation_id = NULL"
+    " WHERE organization_id = $1 AND reservation_id IS NOT NULL",
+    "DELETE FROM reservations WHERE organization_id = $1 AND id > $3",
+)
+_AFTER_RESERVATIONS = (
+    "DELETE FROM sessions WHERE organization_id = $1 AND id > $4",
+    "DELETE FROM session_series WHERE organization_id = $1",
+    "DELETE FROM class_voucher_types WHERE organization_id = $1",
+    "DELETE FROM calendar_feeds WHERE organization_id = $1 AND ($2 OR user_id <= $5)",
+    "DELETE FROM booking_settings WHERE organization_id = $1 AND $2",
+    "DELETE FROM therapy_classes WHERE organization_id = $1 AND $2 AND id > $6",
+)
+_RESOURCES = "SELECT id FROM resources WHERE organization_id = $1 AND ($2 OR user_id <= $5)"
+_AFTER_CLASSES = (
+    f"DELETE FROM resource_voucher_types WHERE organization_id = $1"  # noqa: S608
+    f" AND resource_id IN ({_RESOURCES})",
+    f"DELETE FROM working_hours WHERE organization_id = $1 AND resource_id IN ({_RESOURCES})",  # noqa: S608
+    f"DELETE FROM closures WHERE organization_id = $1"  # noqa: S608
+    f" AND ($2 AND resource_id IS NULL OR resource_id IN ({_RESOURCES}))",
+    f"DELETE FROM resources WHERE id IN ({_RESOURCES})",  # noqa: S608
+)
 # Vouchers that were sold since and whose types are deleted. $1 organization, $2 last voucher of
 # version 1, $3 whether the whole organization is deleted.
 _LATER_VOUCHERS = """
@@ -56,6 +84,10 @@ _LATER_VOUCHERS = """
 """
 # Later rows that refer to deleted rows; they exist only if the rollback is forced.
 _DEPENDENTS_OF_VOUCHERS = (
+    f"DELETE FROM refund_quotes WHERE organization_id = $1"  # noqa: S608
+    f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
+    f"DELETE FROM voucher_disputes WHERE organization_id = $1"  # noqa: S608
+    f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
     f"DELETE FROM adjustments WHERE organization_id = $1"  # noqa: S608
     f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
     f"DELETE FROM redemptions WHERE organization_id = $1 AND (voucher_id IN ({_LATER_VOUCHERS})"  # noqa: S608
@@ -116,6 +148,7 @@ async def roll_back(target: Target, display: ProgressDisplay, *, force: bool) ->
             target.service("audit"), audit_event.build_event(plan, "rolled_back", removed_rows)
         )
         await workspace.drop_emails_table(owners)
+        await workspace.drop_staging(owners)
         await deferred_indexes.drop_lists(owners)
         await workspace.drop_tables(owners)
         return removed_rows
@@ -133,12 +166,16 @@ async def _publish_notice(plan: Plan, targets: Connections) -> None:
 
 async def _remove_rows(plan: Plan, owners: Connections, display: ProgressDisplay) -> dict[str, int]:
     await _execute_for_indexes(owners, "CREATE INDEX IF NOT EXISTS {name} ON {columns}")
+    vouchers = owners["vouchers"]
+    await _remove_bookings(plan, vouchers, _BEFORE_RESERVATIONS)
+    removed_rows = {"reservations": await _empty_table(vouchers, "reservations", plan, display)}
+    await _remove_bookings(plan, vouchers, _AFTER_RESERVATIONS)
     await _remove_dependents(plan, owners)
-    removed_rows = {
-        table: await _empty_table(owners[HOMES[table]], table, plan, display) for table in _ORDER
-    }
-    async with seeing_everything(owners["vouchers"]):
-        await _remove_voucher_types(plan, owners["vouchers"])
+    for table in _ORDER:
+        removed_rows[table] = await _empty_table(owners[HOMES[table]], table, plan, display)
+    await _remove_bookings(plan, vouchers, _AFTER_CLASSES)
+    async with seeing_everything(vouchers):
+        await _remove_voucher_types(plan, vouchers)
     if plan.organization_made:
         await _remove_organization(plan, owners)
     await _execute_for_indexes(owners, "DROP INDEX IF EXISTS {name}")
@@ -149,6 +186,17 @@ async def _execute_for_indexes(owners: Connections, statement: str) -> None:
     for service, indexes in _INDEXES.items():
         for name, columns in indexes.items():
             await owners[service].execute(statement.format(name=name, columns=columns))
+
+
+async def _remove_bookings(plan: Plan, owner: Any, statements: Sequence[str]) -> None:
+    last_ids = (
+        plan.extents[table].last_id
+        for table in ("reservations", "sessions", "users", "therapy_classes")
+    )
+    arguments = (plan.organization_id, plan.organization_made, *last_ids)
+    async with seeing_everything(owner):
+        for statement in statements:
+            await owner.execute(*_renumber(statement, arguments))
 
 
 async def _remove_dependents(plan: Plan, owners: Connections) -> None:

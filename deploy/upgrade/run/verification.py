@@ -10,8 +10,8 @@ from deploy.upgrade.errors import UpgradeError
 from deploy.upgrade.rows.expectations import EXPECTATIONS, Expectation
 from deploy.upgrade.rows.users import SET_ASIDE
 from deploy.upgrade.rows.vouchers import SESSIONS_SPENT
+from deploy.upgrade.run import booking_checks, sequences, user_queries
 from deploy.upgrade.run import plan as plans
-from deploy.upgrade.run import sequences, user_queries
 from deploy.upgrade.run.checksums import Comparison, Side, compare
 from deploy.upgrade.run.plan import REDEMPTIONS, Plan
 from deploy.upgrade.run.sql_literals import plan_literals
@@ -115,6 +115,8 @@ class _Verification:
         yield await self.sessions_sold()
         yield await self.sessions_used()
         yield await self.balances()
+        for name, (table, query) in booking_checks.CHECKS.items():
+            yield await self.equality(name, table, query)
         yield await self.owners()
         for table, next_id in (await sequences.next_ids(self._targets)).items():
             last_id = self._plan.extents[table].last_id
@@ -156,12 +158,16 @@ class _Verification:
         return Check("sum of sessions spent", expected == actual, f"{actual:,} of {expected:,}")
 
     async def balances(self) -> Check:
-        last_id = self._plan.extents["vouchers"].last_id
-        row = await self._targets["vouchers"].fetchrow(_BALANCES, last_id)
+        name = "balance of every voucher is its redemptions"
+        return await self.equality(name, "vouchers", _BALANCES)
+
+    async def equality(self, name: str, table: str, query: str) -> Check:
+        """Run a query that counts the rows of a table of vouchers that are not as they must be."""
+        row = await self._targets["vouchers"].fetchrow(query, self._plan.extents[table].last_id)
         detail = f"{row['unequal']:,} unequal"
         if row["unequal"]:
-            detail += f", first voucher {row['first']}"
-        return Check("balance of every voucher is its redemptions", row["unequal"] == 0, detail)
+            detail += f", first {table.removesuffix('s')} {row['first']}"
+        return Check(name, row["unequal"] == 0, detail)
 
     async def owners(self) -> Check:
         last_id = self._plan.extents["users"].last_id

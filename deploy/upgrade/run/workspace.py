@@ -7,6 +7,7 @@ them when the upgrade begins, and drops them when it is rolled back.
 from typing import Any
 
 from deploy.upgrade.targets import COPIED_INTO, Connections
+from services.vouchers.version_one import tables as staging
 from shared.maintenance import MAKE_TABLE
 
 _TABLES = (
@@ -81,6 +82,17 @@ async def create_emails_table(owners: Connections) -> None:
 async def drop_emails_table(owners: Connections) -> None:
     """Drop the table of addresses."""
     await owners["identity"].execute("DROP TABLE IF EXISTS upgrade_emails")
+
+
+async def create_staging(owners: Connections) -> None:
+    """Create the tables in which sessions and reservations wait for their conversion."""
+    for statement in staging.CREATE:
+        await owners["vouchers"].execute(statement)
+
+
+async def drop_staging(owners: Connections) -> None:
+    """Drop these tables."""
+    await owners["vouchers"].execute(staging.DROP)
 
 
 async def drop_tables(owners: Connections) -> None:

@@ -1,11 +1,15 @@
 """A rollback removes all rows of this upgrade and no others."""
 
+import re
+from inspect import getsource
 from typing import Any
 
 import pytest
 
 from deploy.proof.rehearsal.databases import VersionOne, VersionTwo, upgraded
 from deploy.upgrade.errors import UpgradeError
+from deploy.upgrade.run import rollback
+from deploy.upgrade.run.plan import HOMES
 from deploy.upgrade.run.progress import NoProgress
 from deploy.upgrade.run.rollback import roll_back
 from deploy.upgrade.run.verification import verify
@@ -27,6 +31,8 @@ TABLES = (
     "vouchers.therapy_classes",
     "vouchers.sessions",
     "vouchers.reservations",
+    "vouchers.resources",
+    "vouchers.occupations",
     "vouchers.outbox",
 )
 LATER_USER = (
@@ -122,6 +128,69 @@ async def test_refused_when_users_worked_with_it_since(
     after = await content(v2)
     assert {table: rows for table, rows in after.items() if table != TABLES[2]} == before
     assert [row["organization_id"] for row in after["identity.users"]] in ([], [None])
+
+
+# A deletion is refused while rows refer to what is deleted, unless they are deleted with it.
+REFERRING = """
+    SELECT DISTINCT relname AS name FROM pg_constraint c JOIN pg_class ON pg_class.oid = conrelid
+    WHERE contype = 'f' AND confdeltype = 'a' AND c.connamespace = 'vouchers'::regnamespace
+    AND conrelid <> confrelid ORDER BY 1
+"""
+
+
+async def test_it_removes_what_refers_to_removed_rows(v2: VersionTwo) -> None:
+    named = set(re.findall(r"DELETE FROM (\w+)", getsource(rollback))) | set(HOMES)
+    assert [row["name"] for row in await v2.rows(REFERRING) if row["name"] not in named] == []
+
+
+WORKED_ON: dict[str, tuple[str, str | None]] = {
+    "a therapist whom the worker added": (
+        "INSERT INTO vouchers.resources (organization_id, kind, user_id, buffer_before_minutes,"
+        " buffer_after_minutes, is_active, created_at, updated_at, version)"
+        " VALUES ({organization}, 'therapist', 4, 0, 0, true, now(), now(), 1)",
+        None,
+    ),
+    "hours": (
+        "UPDATE vouchers.resources SET version = 2;"
+        "INSERT INTO vouchers.working_hours (organization_id, resource_id, weekday, start_minute,"
+        " end_minute) SELECT organization_id, id, 1, 480, 600 FROM vouchers.resources",
+        "1 changed calendars",
+    ),
+    "a session settled": (
+        "UPDATE vouchers.reservations SET status = 'attended', version = 2 WHERE id = 2;"
+        "UPDATE vouchers.vouchers SET booked_sessions = 0, used_sessions = 4 WHERE id = 1;"
+        "INSERT INTO vouchers.redemptions (organization_id, voucher_id, kind, session_date,"
+        " reservation_id, created_at, updated_at, version)"
+        " VALUES ({organization}, 1, 'regular', now(), 2, now(), now(), 1);"
+        "UPDATE vouchers.reservations SET redemption_id ="
+        " (SELECT max(id) FROM vouchers.redemptions) WHERE id = 2",
+        "1 new or changed reservations",
+    ),
+    "a session booked": (
+        "INSERT INTO vouchers.sessions (organization_id, starts_at, ends_at, timezone,"
+        " starts_local, status, created_at, updated_at, version) VALUES ({organization},"
+        " '2099-01-01', '2099-01-02', 'UTC', '2099-01-01', 'scheduled', now(), now(), 1);"
+        "INSERT INTO vouchers.reservations (organization_id, client_id, voucher_id, session_id,"
+        " starts_at, ends_at, status, created_at, updated_at, version) SELECT organization_id, 7,"
+        " 1, id, starts_at, ends_at, 'booked', now(), now(), 1 FROM vouchers.sessions"
+        " WHERE starts_at = '2099-01-01'",
+        "1 new or changed sessions",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WORKED_ON)
+async def test_bookings_since_are_removed(v1: VersionOne, v2: VersionTwo, what: str) -> None:
+    before = await content(v2)
+    told = await upgraded(v1, v2)
+    change, refused = WORKED_ON[what]
+    await v2.execute(change.format(organization=told["organization_id"]))
+    if refused:
+        with pytest.raises(UpgradeError, match=refused):
+            await roll_back(v2.target, NoProgress(), force=False)
+    await roll_back(v2.target, NoProgress(), force=refused is not None)
+    assert await content(v2) == before
+    assert await v2.value("SELECT count(*) FROM vouchers.working_hours") == 0
 
 
 async def test_an_interrupted_rollback_must_be_finished(v1: VersionOne, v2: VersionTwo) -> None:

@@ -176,15 +176,36 @@ async def test_classes_sessions_and_reservations_are_kept_whole(sample: Upgraded
     for table in ("therapy_classes", "sessions", "reservations"):
         columns = await sample.v1.rows(
             "SELECT column_name AS name FROM information_schema.columns WHERE table_name = $1"
-            " AND table_schema = 'public' AND data_type <> 'timestamp without time zone'",
+            " AND table_schema = 'public' AND data_type <> 'timestamp without time zone'"
+            " AND (table_name, column_name) <> ('reservations', 'status')",
             table,
         )
         listed = ", ".join(row["name"] for row in columns)
         before = await sample.v1.rows(f"SELECT {listed} FROM {table} ORDER BY id")
         after = await v2.rows(f"SELECT {listed} FROM vouchers.{table} ORDER BY id")
         assert after == before, table
-    [first] = await v2.rows("SELECT starts_at FROM vouchers.sessions WHERE id = 1")
+    [first] = await v2.rows("SELECT starts_at, ends_at FROM vouchers.sessions WHERE id = 1")
     assert first["starts_at"] == datetime(2024, 5, 8, 10, tzinfo=UTC)
+    assert first["ends_at"] == datetime(2024, 5, 8, 11, 30, tzinfo=UTC)
+
+
+async def test_reservations_are_bookings(sample: Upgraded) -> None:
+    found = await sample.v2.rows(
+        "SELECT status, session_id, voucher_id, redemption_id FROM vouchers.reservations"
+        " ORDER BY id"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("attended", 1, 1, 1),
+        ("booked", 2, 1, None),
+        ("cancelled", 3, None, None),
+    ]
+    booked = "SELECT booked_sessions FROM vouchers.vouchers WHERE id = 1"
+    assert await sample.v2.value(booked) == 1
+    occupied = await sample.v2.rows(
+        "SELECT o.session_id, t.user_id, o.enforced FROM vouchers.occupations o"
+        " JOIN vouchers.resources t ON t.id = o.resource_id"
+    )
+    assert occupied == [{"session_id": 2, "user_id": 3, "enforced": True}]
 
 
 async def test_the_default_voucher_types(sample: Upgraded) -> None:

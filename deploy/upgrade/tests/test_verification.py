@@ -35,6 +35,31 @@ TAMPERED = {
         "UPDATE vouchers.sessions SET notes = 'Confidential.' WHERE id = 1",
         "rows of sessions: 3 of 3, differing ids: 1",
     ),
+    "a reservation's state": (
+        "UPDATE vouchers.reservations SET status = 'booked' WHERE id = 1",
+        "UPDATE vouchers.reservations SET status = 'attended' WHERE id = 1",
+        "rows of reservations: 3 of 3, differing ids: 1",
+    ),
+    "an earmark": (
+        "UPDATE vouchers.vouchers SET booked_sessions = 0 WHERE id = 1",
+        "UPDATE vouchers.vouchers SET booked_sessions = 1 WHERE id = 1",
+        "sessions booked of every voucher are its reservations: 1 unequal, first voucher 1",
+    ),
+    "a seat": (
+        "UPDATE vouchers.sessions SET seats_taken = 0 WHERE id = 1",
+        "UPDATE vouchers.sessions SET seats_taken = 1 WHERE id = 1",
+        "seats of every session are its reservations: 1 unequal, first session 1",
+    ),
+    "a reservation's redemption": (
+        "UPDATE vouchers.reservations SET redemption_id = 2 WHERE id = 1",
+        "UPDATE vouchers.reservations SET redemption_id = 1 WHERE id = 1",
+        "voucher and redemption of every reservation: 1 unequal, first reservation 1",
+    ),
+    "the time of a therapist": (
+        "UPDATE vouchers.occupations SET session_id = 1 WHERE session_id = 2",
+        "UPDATE vouchers.occupations SET session_id = 2 WHERE session_id = 1",
+        "time of therapists that future sessions block: 2 unequal, first session 1",
+    ),
     "a row in a hole": (
         "INSERT INTO vouchers.therapy_classes (id, organization_id, name, duration_minutes,"
         " capacity, is_active, created_at, updated_at, version)"

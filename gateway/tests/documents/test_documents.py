@@ -233,3 +233,20 @@ async def test_the_document_is_json(stack: Stack) -> None:
         merged = json.loads((await other.client.get("/openapi.json")).content)
         assert merged["paths"] == {}
         assert merged["x-incomplete"] == [s.value for s in Service if s is not Service.AUDIT]
+
+
+@pytest.mark.parametrize("name", ["password", "address", "invitation"])
+async def test_links_of_messages_lead_to_pages(stack: Stack, name: str) -> None:
+    page = await stack.client.get(f"/account/{name}")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert page.headers.get("cache-control") != "public, max-age=86400"
+    assets = re.findall(r'(?:src|href)="(/account/[^"]+)"', page.text)
+    assert len(assets) == 2
+    for asset in assets:
+        assert (await stack.client.get(asset)).status_code == 200
+    script = (await stack.client.get("/account/assets/account.js")).text
+    assert f'"/account/{name}"' in script
+    called = set(re.findall(r'"(/api/[^"]+)"', script))
+    assert all(FIND(path.encode()) is not None for path in called)
+    assert len(called) == 5

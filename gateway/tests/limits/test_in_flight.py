@@ -72,12 +72,12 @@ def test_places_are_given_back() -> None:
     assert not places._classes[Quota.SIGN_IN].taken_by
 
 
-@pytest.mark.parametrize("own", [Quota.SIGN_IN, Quota.WEBHOOK])
+@pytest.mark.parametrize("own", [Quota.SIGN_IN, Quota.WEBHOOK, Quota.CALENDAR])
 def test_each_class_keeps_its_places(own: Quota) -> None:
     places = InFlightLimit(512, {own: 64})
     everybody = [f"{network}-{turn}" for turn in range(4) for network in addresses(200)]
     assert enter(places, Quota.GENERAL, everybody) == 448
-    assert enter(places, own, everybody) == (64 if own is Quota.WEBHOOK else 48)
+    assert enter(places, own, everybody) == (48 if own is Quota.SIGN_IN else 64)
 
 
 def test_known_clients_have_places_that_strangers_cannot_take() -> None:
@@ -163,7 +163,9 @@ def _taken(stack: Stack) -> int:
     return upstream.in_flight._classes[Quota.SIGN_IN].taken
 
 
-@pytest.mark.parametrize("own", ["sign_in_in_flight_limit", "webhook_in_flight_limit"])
+@pytest.mark.parametrize(
+    "own", ["sign_in_in_flight_limit", "webhook_in_flight_limit", "calendar_in_flight_limit"]
+)
 def test_the_places_of_one_class_must_leave_some_to_all_others(own: str) -> None:
     with pytest.raises(ValidationError, match="GATEWAY_IN_FLIGHT_LIMIT"):
         settings_for(DEAD, in_flight_limit=100, **{own: 100})

@@ -56,6 +56,14 @@ async def test_sign_in_and_webhooks_are_classes_of_their_own() -> None:
         assert await statuses(stack, 1, "/api/auth/refresh", method="POST") == [200]
 
 
+async def test_calendar_feeds_are_a_class_of_their_own() -> None:
+    async with open_stack(calendar_limit="2/minute") as stack:
+        paths = [f"/api/calendars/{letter * 43}.ics" for letter in "abc"]
+        answers = [(await statuses(stack, 1, path))[0] for path in paths]
+        assert answers == [200, 200, 429]
+        assert await statuses(stack, 1) == [200]
+
+
 async def test_behind_a_trusted_proxy_clients_are_distinguished() -> None:
     async with open_stack(address_limit="1/minute", trusted_proxies=("127.0.0.1",)) as stack:
         one, other = ({"X-Forwarded-For": f"10.0.0.{number}"} for number in (1, 2))

@@ -21,9 +21,12 @@ ERASED = "[erased]"
 SALT_BYTES = 16
 
 FIELDS = frozenset({"name", "email", "phone", "address"})
+USER_ENTITIES = frozenset({"user", "dependant"})
+"""The entities that are users, or clients without an account."""
+
 USER_NAMES = frozenset({"user", "buyer", "client", "owner", "payer", "therapist"})
-"""An object under one of these names, or the entity `user` itself, describes a user; so does a
-column such as `client_name`."""
+"""An object under one of these names, or an entity of USER_ENTITIES itself, describes a user; so
+does a column such as `client_name`."""
 
 TEXTS = frozenset({"notes", "reason", "override_reason"})
 """Texts about a client's voucher, refund or reservation, if the event names the client."""
@@ -34,7 +37,7 @@ _OWNERS = {name: name for name in USER_NAMES} | {
 }
 _OF_EVERY_ENTITY = frozenset({*_OWNERS, MARK})
 _NAMES = {
-    "user": _OF_EVERY_ENTITY | FIELDS,
+    **dict.fromkeys(USER_ENTITIES, _OF_EVERY_ENTITY | FIELDS),
     **dict.fromkeys(_OF_A_CLIENT, _OF_EVERY_ENTITY | TEXTS),
 }
 """The names of values that may be personal, by the type of the event's entity."""
@@ -127,7 +130,7 @@ def _owner_of(row: Values, name: str) -> str | None:
     if name in TEXTS:
         has_client = entity_type in _OF_A_CLIENT and _subject(row, "client", None) is not None
         return "client" if has_client else None
-    if entity_type == "user" and name in FIELDS:
+    if entity_type in USER_ENTITIES and name in FIELDS:
         return "entity"
     return _OWNERS.get(name)
 
@@ -142,6 +145,9 @@ def _subject(row: Values, owner: str, value: Any) -> int | None:
         column = _SUBJECT_COLUMNS.get(owner, "client_id")
         values = row["new_values"] if column in row["new_values"] else row["old_values"]
         id_ = values.get(column)
+        if owner == "buyer":
+            # The guardian pays for a dependant: the invoice names the guardian.
+            id_ = row["new_values"].get("payer_id", id_)
     return id_ if type(id_) is int else None
 
 

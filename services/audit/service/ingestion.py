@@ -11,6 +11,7 @@ from services.audit import queries
 from services.audit.evidence import chain
 from services.audit.evidence.chain import Head
 from services.audit.evidence.drafts import Draft
+from services.audit.evidence.personal import USER_ENTITIES
 from shared import inbox
 from shared.connections import fetch
 from shared.db import now
@@ -185,11 +186,12 @@ async def _write(
 
 
 async def _erase(session: AsyncSession, drafts: Iterable[Draft]) -> None:
-    """Erase the personal data of the users whose deletion is among the events."""
+    """Erase the personal data of the users and dependants whose deletion is among the events."""
     events = {
         draft.columns["entity_id"]: draft.id
         for draft in drafts
-        if (draft.columns["entity_type"], draft.columns["action"]) == ("user", "DELETE")
+        if draft.columns["entity_type"] in USER_ENTITIES
+        and draft.columns["action"] == "DELETE"
         and draft.columns["entity_id"] is not None
     }
     if events:

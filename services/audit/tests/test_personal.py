@@ -108,6 +108,42 @@ async def test_what_was_written_about_a_client_goes_with_them(
     assert told[4]["reason"] == "unpaid"
 
 
+async def test_a_dependant_is_erased_like_a_user(
+    client: httpx.AsyncClient, transactions: Transactions, tokens: Tokens, database: Database
+) -> None:
+    child = {"entity_id": 44, "old_values": {}}
+    born = {"name": "Zofia Nowak", "guardian_id": 42, "organization_id": 7}
+    reason = {"client_id": 44, "reason": "Zofia is ill"}
+    await deliver(
+        transactions,
+        event("CREATE", "dependant", 7, **child, new_values=born),
+        event("FREEZE", "voucher", 7, new_values=reason),
+    )
+    assert "Zofia" not in str(await rows_of(database))
+    gone = {"entity_id": 44, "old_values": born, "new_values": {"name": "Deleted client 44"}}
+    await deliver(transactions, event("DELETE", "dependant", 7, **gone))
+    assert "Zofia" not in await everything(database)
+    assert await is_sound(transactions)
+    told = [row["new_values"] for row in await shown(client, tokens)][::-1]
+    assert told[0] == {**born, "name": ERASED}
+    assert told[1] == {**reason, "reason": ERASED}
+
+
+def test_a_buyer_is_the_guardian_of_the_client() -> None:
+    row: dict[str, Any] = {
+        "entity_type": "voucher",
+        "entity_id": 9,
+        "organization_id": 7,
+        "event_id": "e",
+        "old_values": {},
+        "new_values": {"client_id": 61, "payer_id": 21, "buyer": {"name": "B"}, "notes": "N"},
+    }
+    commitments = Commitments()
+    commitments.withhold(row)
+    subjects = {(made["value"], made["subject_id"]) for made in commitments.rows}
+    assert subjects == {('"B"', 21), ('"N"', 61)}
+
+
 async def test_a_commitment_cannot_be_guessed_or_forged(
     client: httpx.AsyncClient, transactions: Transactions, tokens: Tokens, database: Database
 ) -> None:

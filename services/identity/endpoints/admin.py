@@ -8,13 +8,16 @@ from services.identity.endpoints.dependencies import ResourcesDep, user_response
 from services.identity.errors import (
     AlreadyApproved,
     EmailTaken,
+    InvitationPending,
     LastAdministrator,
     LastOwner,
+    NotInvited,
     NotYetApproved,
     OrganizationNotFound,
     OwnAccount,
     OwnerNeedsOrganization,
     PasswordQueueFull,
+    TooManyAttempts,
     UserNotFound,
 )
 from services.identity.queries import UserFilter
@@ -61,10 +64,13 @@ async def list_users(
     role: Role | None = None,
     is_active: QueryFlag | None = None,
     pending: Annotated[QueryFlag | None, Query(description="Whether they await approval")] = None,
+    invited: Annotated[
+        QueryFlag | None, Query(description="Whether they have not accepted an invitation yet")
+    ] = None,
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
 ) -> Response:
     """List users, newest first."""
-    conditions = UserFilter(organization_id, role, is_active, pending, q)
+    conditions = UserFilter(organization_id, role, is_active, pending, invited, q)
     return json_response(response, await users.list_users(reader, actor, page, conditions))
 
 
@@ -76,7 +82,7 @@ async def list_users(
 async def create_user(
     body: UserCreate, actor: ActorDep, work: WorkDep, resources: ResourcesDep
 ) -> UserRead:
-    """Add a user, active at once.
+    """Add a user: active at once with a password, and invited by a message without one.
 
     With `organization_name` the organization is created a moment later, and the user then belongs
     to it. Until then `requested_organization` is its name.
@@ -100,6 +106,7 @@ async def get_user(
         OrganizationNotFound,
         EmailTaken,
         NotYetApproved,
+        InvitationPending,
         OwnerNeedsOrganization,
         *_LAST,
         StaleVersion,
@@ -127,7 +134,24 @@ async def delete_user(user_id: Id, session: SessionDep, actor: ActorDep) -> Mess
     return Message(message="User deleted successfully")
 
 
-@admin.put("/{user_id}/password", responses=responses(UserNotFound, PasswordQueueFull))
+@admin.post("/{user_id}/invitation", responses=responses(UserNotFound, NotInvited, TooManyAttempts))
+async def send_invitation(
+    user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
+) -> UserRead:
+    """Send an invitation again; the links of earlier messages become invalid."""
+    return user_response(response, await users.send_invitation(session, actor, user_id))
+
+
+@admin.delete("/{user_id}/invitation", responses=responses(UserNotFound, NotInvited))
+async def withdraw_invitation(user_id: Id, session: SessionDep, actor: ActorDep) -> Message:
+    """Withdraw an invitation that was not accepted; the user is deleted."""
+    await users.withdraw_invitation(session, actor, user_id)
+    return Message(message="Invitation withdrawn successfully")
+
+
+@admin.put(
+    "/{user_id}/password", responses=responses(UserNotFound, InvitationPending, PasswordQueueFull)
+)
 async def set_password(
     user_id: Id,
     body: NewPasswordBody,

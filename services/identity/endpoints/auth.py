@@ -37,14 +37,15 @@ from services.identity.schemas import (
     ProfileUpdate,
     RefreshRequest,
     Registration,
+    RegistrationRead,
     SessionRead,
     TokensRead,
-    UserRead,
 )
 from services.identity.security.device_cookies import COOKIE, HTTPS_COOKIE, MAX_AGE
 from services.identity.service import profile, registration, sessions, sign_in
 from services.identity.service.profile import Profile
 from services.identity.service.resources import Resources
+from services.identity.service.sessions import PresentedToken
 from shared import auth as tokens
 from shared.auth import ActorDep
 from shared.errors import Invalid, ServiceUnavailable, StaleVersion, Unauthenticated, responses
@@ -89,9 +90,13 @@ class PasswordForm(BaseModel):
 )
 async def register(
     body: Registration, work: AnonymousClaimedWorkDep, resources: ResourcesDep
-) -> UserRead:
-    """Register as a client. An owner of the organization or an administrator approves you."""
-    return UserRead.model_validate(await registration.register(work, resources, body))
+) -> RegistrationRead:
+    """Register as a client. An owner of the organization or an administrator approves you.
+
+    You confirm the address by a link in a message first, unless the installation sends no mail. If
+    the address has an account, the answer is the same, and its owner gets a message instead.
+    """
+    return RegistrationRead.model_validate(await registration.register(work, resources, body))
 
 
 @auth.post("/login", responses=_SIGN_IN_ERRORS)
@@ -126,11 +131,14 @@ async def _sign_in(
     resources: Resources,
     credentials: Credentials,
 ) -> TokensRead:
-    cookie = request.cookies.get(HTTPS_COOKIE) or request.cookies.get(COOKIE)
-    signed_in = await sign_in.sign_in(work, resources, credentials, cookie)
+    signed_in = await sign_in.sign_in(work, resources, credentials, _device_cookie_of(request))
     response.headers["Cache-Control"] = "no-store"
     _set_device_cookie(request, response, resources, signed_in.device_cookie)
     return signed_in.tokens
+
+
+def _device_cookie_of(request: Request) -> str | None:
+    return request.cookies.get(HTTPS_COOKIE) or request.cookies.get(COOKIE)
 
 
 def _set_device_cookie(
@@ -158,15 +166,21 @@ def _set_device_cookie(
     ),
 )
 async def refresh(
-    body: RefreshRequest, response: Response, work: AnonymousWorkDep, resources: ResourcesDep
+    body: RefreshRequest,
+    request: Request,
+    response: Response,
+    work: AnonymousWorkDep,
+    resources: ResourcesDep,
 ) -> TokensRead:
     """Exchange a refresh token for new tokens.
 
     A refresh token can be exchanged once. Within ten seconds the same token returns the same
-    tokens again. Later, or when the new refresh token was exchanged already, it ends the session.
+    tokens again to the same device, which its cookie shows. Later, or when the new refresh token
+    was exchanged already, it ends the session.
     """
     response.headers["Cache-Control"] = "no-store"
-    return await sessions.refresh(work, resources, body.refresh_token)
+    presented = PresentedToken(body.refresh_token, _device_cookie_of(request))
+    return await sessions.refresh(work, resources, presented)
 
 
 @auth.post("/logout", responses=responses(InvalidRefreshToken, SessionNotFound))
@@ -197,7 +211,7 @@ async def update_me(
     precondition: PreconditionDep,
     response: TaggedResponse,
 ) -> ProfileRead:
-    """Change your own name or telephone number."""
+    """Change your own name, telephone number or language of messages."""
     changes = body.changes()
     return _profile_response(
         response, await profile.update_profile(session, actor, changes, precondition)

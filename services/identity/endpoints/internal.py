@@ -25,8 +25,8 @@ async def get_owner(organization_id: Id, session: InternalSessionDep) -> UserRea
 
 @internal.get("/users/{user_id}", dependencies=[called_by("vouchers")])
 async def copy_user(user_id: Id, session: InternalSessionDep) -> UserCopy:
-    """Return a user for a service that has no copy yet."""
-    return UserCopy.model_validate(await users.get_copied_user(session, user_id))
+    """Return a user or a dependant for a service that has no copy yet."""
+    return await users.copy_user(session, user_id)
 
 
 @internal.get("/revocations", dependencies=[called_by("gateway")])

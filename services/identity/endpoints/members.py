@@ -8,7 +8,9 @@ from services.identity.endpoints.dependencies import ResourcesDep, user_response
 from services.identity.errors import (
     AlreadyApproved,
     EmailTaken,
+    InvitationPending,
     LastOwner,
+    NotInvited,
     NotYetApproved,
     OrganizationNotFound,
     OwnAccount,
@@ -16,6 +18,7 @@ from services.identity.errors import (
     PermissionAlreadyGranted,
     PermissionNotGranted,
     RoleHoldsNoPermissions,
+    TooManyAttempts,
     UserNotFound,
 )
 from services.identity.queries import UserFilter
@@ -65,10 +68,13 @@ async def list_members(
     role: Role | None = None,
     is_active: QueryFlag | None = None,
     pending: Annotated[QueryFlag | None, Query(description="Whether they await approval")] = None,
+    invited: Annotated[
+        QueryFlag | None, Query(description="Whether they have not accepted an invitation yet")
+    ] = None,
     q: Annotated[Name | None, Query(description="A part of the name or address")] = None,
 ) -> Response:
     """List the organization's users, newest first; `pending=true` are those to approve."""
-    conditions = UserFilter(organization_id, role, is_active, pending, q)
+    conditions = UserFilter(organization_id, role, is_active, pending, invited, q)
     body = await service.list_members(work, reader, actor, organization_id, page, conditions)
     return json_response(response, body)
 
@@ -83,7 +89,9 @@ async def create_member(
     work: WorkDep,
     resources: ResourcesDep,
 ) -> UserRead:
-    """Add a user to the organization, active at once.
+    """Add a user to the organization: active at once with a password, and invited without one.
+
+    The message of an invitation has a link to choose the password, valid for 7 days.
 
     You cannot give a role that brings rights that you do not hold.
     """
@@ -103,7 +111,13 @@ async def get_member(
 @members.put(
     "/{user_id}",
     responses=responses(
-        UserNotFound, EmailTaken, NotYetApproved, OwnAccount, LastOwner, StaleVersion
+        UserNotFound,
+        EmailTaken,
+        NotYetApproved,
+        InvitationPending,
+        OwnAccount,
+        LastOwner,
+        StaleVersion,
     ),
 )
 async def update_member(
@@ -141,6 +155,26 @@ async def approve_member(
     """Approve a user who registered with the organization and holds no more than you do."""
     user = await service.approve_member(session, actor, organization_id, user_id)
     return user_response(response, user)
+
+
+@members.post(
+    "/{user_id}/invitation", responses=responses(UserNotFound, NotInvited, TooManyAttempts)
+)
+async def send_member_invitation(
+    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
+) -> UserRead:
+    """Send an invitation again; the links of earlier messages become invalid."""
+    user = await service.send_invitation(session, actor, organization_id, user_id)
+    return user_response(response, user)
+
+
+@members.delete("/{user_id}/invitation", responses=responses(UserNotFound, NotInvited))
+async def withdraw_member_invitation(
+    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep
+) -> Message:
+    """Withdraw an invitation that was not accepted; the user is deleted."""
+    await service.withdraw_invitation(session, actor, organization_id, user_id)
+    return Message(message="Invitation withdrawn successfully")
 
 
 @members.get(

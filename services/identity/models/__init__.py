@@ -2,6 +2,8 @@
 
 from services.identity.models.attempts import AttemptCount
 from services.identity.models.base import Base
+from services.identity.models.dependants import Dependant
+from services.identity.models.links import AccountLink, LinkEnd, LinkPurpose
 from services.identity.models.mails import OutgoingMail
 from services.identity.models.organizations import OrganizationCopy
 from services.identity.models.permissions import PERMISSIONS, Permission
@@ -25,9 +27,13 @@ __all__ = [
     "ROLES",
     "STAFF",
     "THERAPIST",
+    "AccountLink",
     "AttemptCount",
     "Base",
+    "Dependant",
     "EndReason",
+    "LinkEnd",
+    "LinkPurpose",
     "OrganizationCopy",
     "OutgoingMail",
     "Permission",

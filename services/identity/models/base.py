@@ -14,4 +14,4 @@ class Base(DeclarativeBase):
 
 def one_of(column: str, values: tuple[str, ...]) -> str:
     """Return the condition that a column has one of these values."""
-    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"

@@ -64,6 +64,10 @@ class User(Entity, Base):
     email: Mapped[str]
     name: Mapped[str]
     phone: Mapped[str | None]
+    locale: Mapped[str | None]
+    """The language of messages to the user; without one it is the organization's."""
+    email_undeliverable_at: Mapped[datetime | None]
+    """When a mail server refused the address for good. A new address removes it."""
     password_hash: Mapped[str] = mapped_column(info=SECRET)
     role: Mapped[str]
     organization_id: Mapped[int | None]
@@ -73,6 +77,13 @@ class User(Entity, Base):
     approved_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     last_login: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    invited_at: Mapped[datetime | None]
+    """When the last invitation was sent. An invited user is inactive until it is accepted."""
+    invitation_accepted_at: Mapped[datetime | None]
+    email_confirmed_at: Mapped[datetime | None]
+    """When the user used a link that was sent to the present address."""
+    awaits_confirmation: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether the user registered and has not confirmed the address yet: then nobody signs in."""
     requested_organization: Mapped[str | None]
     """The name of an organization that is being created, with this user as its owner."""
     shares_address: Mapped[bool] = mapped_column(
@@ -96,6 +107,16 @@ class User(Entity, Base):
     def awaits_approval(self) -> bool:
         """Return whether the registration has not been approved yet."""
         return self.approved_at is None
+
+    @property
+    def is_invited(self) -> bool:
+        """Return whether the user was invited and has not accepted yet."""
+        return self.invited_at is not None and self.invitation_accepted_at is None
+
+    @property
+    def has_password(self) -> bool:
+        """Return whether the user can sign in with a password at all."""
+        return self.password_hash != NO_PASSWORD
 
     @property
     def is_active_owner(self) -> bool:
@@ -127,6 +148,17 @@ class User(Entity, Base):
         self.approved_by = approver_id
         self.is_active = True
 
+    def invite(self, inviter_id: int | None) -> None:
+        """Let a new user join by accepting an invitation: nobody needs to approve the user."""
+        self.approved_at = self.invited_at = now()
+        self.approved_by = inviter_id
+
+    def accept_invitation(self, password_hash: str) -> None:
+        """Set the first password and activate the user."""
+        self.set_password(password_hash)
+        self.invitation_accepted_at = now()
+        self.is_active = True
+
     def invalidate_tokens(self) -> dict[str, Any]:
         """Make every access token issued so far void; return the details for the event.
 
@@ -146,13 +178,23 @@ class User(Entity, Base):
         """Change the e-mail address. No other user may have it in any spelling."""
         if fold(email) != fold(self.email):
             self.shares_address = False
+            self.email_confirmed_at = None
         self.email = email
+        self.email_undeliverable_at = None
+
+    def confirm_address(self, email: str) -> None:
+        """Confirm the address, if it is the one to which a link was sent that the user has used."""
+        if fold(email) == fold(self.email):
+            self.email_confirmed_at = self.email_confirmed_at or now()
+            self.email_undeliverable_at = None
+            self.awaits_confirmation = False
 
     def pseudonymize(self) -> None:
         """Replace the personal data and free the e-mail address. The id and the history stay."""
         self.set_email(f"deleted-{self.id}@carnet.invalid")
         self.name = f"Deleted user {self.id}"
         self.phone = None
+        self.locale = None
         self.password_hash = NO_PASSWORD
         self.requested_organization = None
         self.is_active = False

@@ -4,6 +4,20 @@ from services.identity.queries.attempts import (
     list_attempt_counts,
     lock_attempt_counts,
 )
+from services.identity.queries.dependants import (
+    count_dependants,
+    find_dependant,
+    list_dependants,
+    lock_dependant,
+    lock_dependants,
+)
+from services.identity.queries.links import (
+    delete_links_of,
+    delete_old_links,
+    end_open_links,
+    find_link,
+    lock_link,
+)
 from services.identity.queries.organizations import (
     find_organization_copy,
     find_organization_copy_by_slug,
@@ -61,10 +75,16 @@ from services.identity.queries.users import (
 __all__ = [
     "SessionToken",
     "UserFilter",
+    "count_dependants",
     "delete_expired_sessions",
+    "delete_links_of",
+    "delete_old_links",
+    "end_open_links",
     "end_sessions",
     "erase_refresh_answers",
+    "find_dependant",
     "find_first_administrator",
+    "find_link",
     "find_organization_copy",
     "find_organization_copy_by_slug",
     "find_permission",
@@ -81,6 +101,7 @@ __all__ = [
     "is_last_owner",
     "is_unused",
     "list_attempt_counts",
+    "list_dependants",
     "list_live_sessions",
     "list_managers",
     "list_organizations_with_registrations",
@@ -91,6 +112,9 @@ __all__ = [
     "list_signing_keys",
     "list_waiting_users",
     "lock_attempt_counts",
+    "lock_dependant",
+    "lock_dependants",
+    "lock_link",
     "lock_organization_copy",
     "lock_registration_notices",
     "lock_session",

@@ -11,7 +11,10 @@ from shared.actors import ADMIN, ALL, OWNER
 
 _TEMPLATE = "registrations_waiting"
 _APPROVERS = ("manage_users", ALL)
-_IS_WAITING = User.approved_at.is_(None) & User.deleted_at.is_(None)
+_IS_WAITING = (
+    User.approved_at.is_(None) & User.deleted_at.is_(None) & User.awaits_confirmation.is_(False)
+)
+_ARRIVED_AT = func.coalesce(User.email_confirmed_at, User.created_at)
 _LOCK_SEED = 5
 
 
@@ -26,6 +29,8 @@ async def list_organizations_with_registrations(
 ) -> Sequence[int | None]:
     """Return the organizations with a registration that is newer than their last message.
 
+    A registration counts from the confirmation of its address on.
+
     Only those whose last message is older than `before`; None means no organization.
     """
     last_message = (
@@ -37,7 +42,7 @@ async def list_organizations_with_registrations(
         .correlate(User)
         .scalar_subquery()
     )
-    is_new = or_(last_message.is_(None), (last_message < before) & (User.created_at > last_message))
+    is_new = or_(last_message.is_(None), (last_message < before) & (last_message < _ARRIVED_AT))
     statement = select(User.organization_id).where(_IS_WAITING, is_new).distinct()
     return (await session.scalars(statement)).all()
 

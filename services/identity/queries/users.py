@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    not_,
     or_,
     select,
 )
@@ -38,9 +39,11 @@ class UserFilter:
     role: str | None = None
     is_active: bool | None = None
     pending: bool | None = None
+    invited: bool | None = None
     q: str | None = None
 
 
+_IS_INVITED = User.invited_at.is_not(None) & User.invitation_accepted_at.is_(None)
 _SOURCE = select().select_from(User).where(_NOT_DELETED)
 _FIELDS = dict(User.__table__.columns)
 _TEXT = bindparam("q", type_=Text)
@@ -54,6 +57,8 @@ _LIST = JsonQuery(
         "is_active": User.is_active == bindparam("is_active"),
         "pending": User.approved_at.is_(None),
         "approved": User.approved_at.is_not(None),
+        "invited": _IS_INVITED,
+        "not_invited": not_(_IS_INVITED),
         "q": contains(User.name, _TEXT) | contains(User.email, _TEXT),
     },
     order=(User.id,),
@@ -88,6 +93,8 @@ async def page_of_users(reader: Reader, page: Page, user_filter: UserFilter) -> 
         is_active=user_filter.is_active,
         pending=user_filter.pending or None,
         approved=user_filter.pending is False or None,
+        invited=user_filter.invited or None,
+        not_invited=user_filter.invited is False or None,
         q=user_filter.q or None,
     )
 

@@ -1,6 +1,6 @@
 """New accounts: a user is built, checked and inserted, however the user came to be one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,13 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
 from services.identity.errors import EmailTaken
-from services.identity.models import User
+from services.identity.models import NO_PASSWORD, User
 from services.identity.schemas import MemberCreate, OwnerOrder, Registration
+from services.identity.service.resources import Resources
 from shared.changes import record
 from shared.tenancy import see_all_tenants
 from shared.work import Work
 
 AccountFields = MemberCreate | Registration | OwnerOrder
+Announcement = Callable[[AsyncSession, User], Awaitable[None]]
+"""Sends a new user a message, in the transaction that inserts the user."""
 
 
 @asynccontextmanager
@@ -52,8 +55,9 @@ def new_user(
     """Return a user who has not been approved yet."""
     user = User(
         email=fields.email,
-        name=fields.name,
+        name=fields.name or fields.email.partition("@")[0],
         phone=fields.phone,
+        locale=fields.locale,
         password_hash=password_hash,
         organization_id=organization_id,
         is_active=False,
@@ -62,7 +66,30 @@ def new_user(
     return user
 
 
-async def insert(work: Work, user: User) -> User:
+async def new_member(
+    resources: Resources,
+    fields: MemberCreate,
+    organization_id: int | None,
+    organization: str | None,
+    adder_id: int,
+) -> User:
+    """Return a user whom another one adds: active with a password, and invited without.
+
+    Raises Invalid (a weak password), PasswordQueueFull.
+    """
+    if fields.password is None:
+        user = new_user(fields, NO_PASSWORD, fields.role, organization_id)
+        user.invite(adder_id)
+        return user
+    password_hash = await resources.passwords.hash_new(
+        fields.password, texts_of(fields, organization)
+    )
+    user = new_user(fields, password_hash, fields.role, organization_id)
+    user.approve(adder_id)
+    return user
+
+
+async def insert(work: Work, user: User, *, announce: Announcement | None = None) -> User:
     """Insert a user in a transaction of its own; raises EmailTaken.
 
     When an earlier attempt with the same Idempotency-Key inserted a user already, that one is
@@ -76,6 +103,8 @@ async def insert(work: Work, user: User) -> User:
             if existing is not None:
                 return existing
         await add(session, user)
+        if announce is not None:
+            await announce(session, user)
         if work.claim:
             await work.claim.attach(session, user.id)
     return user

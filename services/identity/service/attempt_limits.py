@@ -33,6 +33,12 @@ PER_ADDRESS = 100
 PER_KNOWN_DEVICE = 20
 PER_USER_PASSWORD_CHANGE = 10
 
+HOUR = timedelta(hours=1)
+LINK_REQUESTS_PER_ACCOUNT_AND_ADDRESS = 5
+LINK_REQUESTS_PER_ADDRESS = 100
+LINKS_PER_ACCOUNT = 10
+"""Messages with a link that one account gets in an hour."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counter:
@@ -77,7 +83,25 @@ def known_network_counters(account: str, since: datetime | None, network: str) -
 
 def registration_counters(network: str, limit: int) -> list[Counter]:
     """Return the counter of registrations from a network in an hour."""
-    return [Counter(f"registrations\n{network}", limit, timedelta(hours=1))]
+    return [Counter(f"registrations\n{network}", limit, HOUR)]
+
+
+def link_request_counters(account: str, network: str) -> list[Counter]:
+    """Return the counters of requests for a link by somebody who is not signed in."""
+    return [
+        Counter(
+            f"link requests\n{account}\n{network}", LINK_REQUESTS_PER_ACCOUNT_AND_ADDRESS, HOUR
+        ),
+        Counter(f"link requests\n{network}", LINK_REQUESTS_PER_ADDRESS, HOUR),
+    ]
+
+
+def link_counters(account: str) -> list[Counter]:
+    """Return the counter of messages with a link to an account, whoever requested them.
+
+    Count before the user is locked: two transactions must not wait for each other.
+    """
+    return [Counter(f"links\n{account}", LINKS_PER_ACCOUNT, HOUR)]
 
 
 def password_change_counters(user_id: int) -> list[Counter]:
@@ -111,6 +135,20 @@ async def count_attempt(session: AsyncSession, counters: Sequence[Counter]) -> N
     counts = {row["key"]: row["count"] for row in result.mappings()}
     if any(counts[counter.key] > counter.limit for counter in counters):
         raise TooManyAttempts(ceil(max(c.window for c in counters).total_seconds()))
+
+
+async def count_link(session: AsyncSession, user_id: int) -> None:
+    """Count a message with a link to a user, who must not be locked yet; raises TooManyAttempts."""
+    await count_attempt(session, link_counters(account_key(user_id, "")))
+
+
+async def count_if_possible(session: AsyncSession, counters: Sequence[Counter]) -> bool:
+    """Count an attempt, and return whether no counter was full."""
+    try:
+        await count_attempt(session, counters)
+    except TooManyAttempts:
+        return False
+    return True
 
 
 async def _require_not_full(session: AsyncSession, counters: Sequence[Counter]) -> None:

@@ -10,7 +10,13 @@ from services.identity.errors import OrganizationNotFound
 from services.identity.models import User
 from services.identity.queries import UserFilter
 from services.identity.schemas import MemberCreate
-from services.identity.service import accounts, organizations, user_changes
+from services.identity.service import (
+    accounts,
+    attempt_limits,
+    invitations,
+    organizations,
+    user_changes,
+)
 from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.paging import Page
@@ -43,7 +49,7 @@ async def list_members(
 async def add_member(
     work: Work, actor: Actor, resources: Resources, organization_id: int, body: MemberCreate
 ) -> User:
-    """Add a user to an organization, active at once.
+    """Add a user to an organization, active at once or invited.
 
     Raises OrganizationNotFound, Forbidden, EmailTaken, Invalid (a weak password),
     ServiceUnavailable.
@@ -51,12 +57,38 @@ async def add_member(
     access.require_manager(actor, organization_id)
     access.require_role(actor, body.role, organization_id)
     organization = await organizations.get(work, resources.clients, organization_id)
-    password_hash = await resources.passwords.hash_new(
-        body.password, accounts.texts_of(body, organization.slug)
+    user = await accounts.new_member(
+        resources, body, organization_id, organization.slug, actor.user_id
     )
-    user = accounts.new_user(body, password_hash, body.role, organization_id)
-    user.approve(actor.user_id)
-    return await accounts.insert(work, user)
+    return await accounts.insert(work, user, announce=invitations.send_if_invited)
+
+
+async def send_invitation(
+    session: AsyncSession, actor: Actor, organization_id: int, user_id: int
+) -> User:
+    """Send an invitation again.
+
+    Raises OrganizationNotFound, Forbidden, UserNotFound, NotInvited, TooManyAttempts.
+    """
+    access.require_manager(actor, organization_id)
+    await queries.get_user(session, user_id, organization_id)
+    await attempt_limits.count_link(session, user_id)
+    user = await user_changes.lock(session, actor, user_id, organization_id)
+    await invitations.send_again(session, user)
+    return user
+
+
+async def withdraw_invitation(
+    session: AsyncSession, actor: Actor, organization_id: int, user_id: int
+) -> None:
+    """Withdraw an invitation and delete its user.
+
+    Raises OrganizationNotFound, Forbidden, UserNotFound, NotInvited.
+    """
+    access.require_manager(actor, organization_id)
+    user = await user_changes.lock(session, actor, user_id, organization_id)
+    invitations.require_invited(user)
+    await user_changes.delete(session, actor, user)
 
 
 async def get_member(reader: Reader, actor: Actor, organization_id: int, user_id: int) -> Document:
@@ -92,14 +124,14 @@ async def remove_member(
 ) -> None:
     """Remove a user from an organization.
 
-    A user who was never approved is deleted: no manager could approve the account any more, and
-    its address could not register anywhere else.
+    A user who was never approved, or has not accepted an invitation, is deleted: no manager could
+    approve the account any more, and its address could not register anywhere else.
 
     Raises OrganizationNotFound, Forbidden, UserNotFound, OwnAccount, LastOwner.
     """
     access.require_manager(actor, organization_id)
     user = await user_changes.lock(session, actor, user_id, organization_id)
-    if user.awaits_approval and user.last_login is None:
+    if user.is_invited or (user.awaits_approval and user.last_login is None):
         await user_changes.delete(session, actor, user)
     else:
         changes = {"organization_id": None}

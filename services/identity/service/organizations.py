@@ -1,5 +1,6 @@
 """Our copies of organizations: merged from events and requests, in whatever order they arrive."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import case
@@ -19,14 +20,9 @@ from shared.work import Work
 
 
 async def merge(
-    session: AsyncSession,
-    organization_id: int,
-    version: int,
-    *,
-    slug: str | None = None,
-    is_active: bool | None = None,
+    session: AsyncSession, organization_id: int, version: int, fields: Mapping[str, Any]
 ) -> None:
-    """Merge the fields of an organization as of a version; a field that is None stays.
+    """Merge fields of an organization as of a version; a field that is absent stays.
 
     Each field is stored with the version it is from, so an older message does not overwrite a
     newer one, and a newer message does not hide a field that only an older one contained. The
@@ -36,10 +32,8 @@ async def merge(
     """
     await queries.lock_organization_copy(session, organization_id)
     table = OrganizationCopy.__table__.c
-    fields: dict[str, Any] = {"slug": slug, "is_active": is_active}
-    row: dict[str, Any] = {"id": organization_id, "updated_at": now()}
-    for name, value in fields.items():
-        row |= {name: value, f"{name}_version": 0 if value is None else version}
+    row: dict[str, Any] = {"id": organization_id, "updated_at": now(), **fields}
+    row |= {f"{name}_version": version for name in fields}
     statement = insert(OrganizationCopy).values(row)
     changes: dict[str, Any] = {"updated_at": statement.excluded.updated_at}
     for name in fields:
@@ -51,7 +45,9 @@ async def merge(
 
 async def store(session: AsyncSession, facts: OrganizationFacts) -> None:
     """Merge a whole organization, as its service returned it."""
-    await merge(session, facts.id, facts.version, slug=facts.slug, is_active=facts.is_active)
+    # Not what is absent: an older version of that service does not return every field.
+    fields = facts.model_dump(exclude_unset=True, exclude={"id", "version"})
+    await merge(session, facts.id, facts.version, fields)
 
 
 async def assign_owner(session: AsyncSession, organization_id: int, owner_id: int) -> None:
@@ -79,14 +75,22 @@ async def find(
 ) -> OrganizationCopy | None:
     """Return an organization or None; its service is requested when there is no copy.
 
-    Raises ServiceUnavailable when that service does not answer.
+    It is requested too when an older copy lacks the letterhead. Then the copy is enough if that
+    service does not answer.
+
+    Raises ServiceUnavailable when there is no copy and that service does not answer.
     """
     async with work.begin() as session:
         await see_all_tenants(session)
         copy = await queries.find_organization_copy(session, organization_id)
-    if copy is not None:
+    if copy is not None and copy.has_letterhead:
         return copy
-    return await _fetch(work, clients, f"/internal/organizations/{organization_id}")
+    try:
+        return await _fetch(work, clients, f"/internal/organizations/{organization_id}") or copy
+    except ServiceUnavailable:
+        if copy is None:
+            raise
+        return copy
 
 
 async def find_by_slug(work: Work, clients: ServiceClients, slug: str) -> OrganizationCopy | None:

@@ -9,12 +9,17 @@ from services.identity import queries
 from services.identity.errors import PasswordQueueFull, PresentPasswordWrong
 from services.identity.models import EndReason, User
 from services.identity.schemas import PasswordChange
-from services.identity.service import accounts, attempt_limits, notices
+from services.identity.service import accounts, attempt_limits, links, notices
 from services.identity.service.resources import Resources
-from services.identity.service.sessions import lock_own_user, session_id_of
+from services.identity.service.sessions import (
+    account_deleted,
+    get_own_user,
+    lock_own_user,
+    session_id_of,
+)
 from shared.actors import Actor
 from shared.changes import record
-from shared.errors import Invalid, Unauthenticated
+from shared.errors import Invalid
 from shared.preconditions import Precondition
 from shared.reads import Document, Reader
 from shared.work import Work
@@ -32,14 +37,17 @@ async def get_profile(reader: Reader, actor: Actor) -> Document:
     """Return the actor's own account as JSON; raises Unauthenticated when it was deleted."""
     document = await queries.find_profile(reader, actor.user_id)
     if document is None:
-        raise _account_deleted()
+        raise account_deleted()
     return document
 
 
 async def update_profile(
     session: AsyncSession, actor: Actor, changes: dict[str, Any], precondition: Precondition
 ) -> Profile:
-    """Change the actor's own name and telephone number; raises Unauthenticated, StaleVersion."""
+    """Change the actor's own name, telephone number and language.
+
+    Raises Unauthenticated, StaleVersion.
+    """
     user = await lock_own_user(session, actor)
     precondition.check(user.version)
     for name, value in changes.items():
@@ -62,7 +70,7 @@ async def change_password(
     """
     counters = attempt_limits.password_change_counters(actor.user_id)
     async with work.begin() as session:
-        user = await _get_own_user(session, actor)
+        user = await get_own_user(session, actor)
         texts = await accounts.texts_of_user(session, user)
         await attempt_limits.count_attempt(session, counters)
     try:
@@ -92,20 +100,10 @@ async def _replace_password(
     session_ids = await queries.end_sessions(
         session, user.id, EndReason.PASSWORD_CHANGED, except_for=session_id_of(actor)
     )
+    await links.withdraw_resets(session, user)
     record(session, "CHANGE_PASSWORD", user, ended_sessions=session_ids)
     await session.flush()
-    await notices.notify_password_changed(session, user, by_administrator=False)
-
-
-async def _get_own_user(session: AsyncSession, actor: Actor) -> User:
-    user = await queries.find_user(session, actor.user_id)
-    if user is None:
-        raise _account_deleted()
-    return user
-
-
-def _account_deleted() -> Unauthenticated:
-    return Unauthenticated("The account does not exist any more.")
+    await notices.notify_password_changed(session, user, by=notices.ChangedBy.USER)
 
 
 async def _profile_of(session: AsyncSession, user: User) -> Profile:

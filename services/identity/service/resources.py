@@ -29,6 +29,10 @@ class Resources:
     answers: RefreshAnswers
     sign_in_limiter: SignInLimiter
     refusal_delay: RefusalDelay
+    link_delay: RefusalDelay
+    """Delays the answer to a request for a link: it must not reveal whether there is an account."""
+    registration_delay: RefusalDelay
+    """The same for registrations, which take longer."""
     unknown_clients: asyncio.Semaphore
     """How many sign-ins of unknown clients may use the database at once, to find the account."""
 
@@ -49,6 +53,8 @@ class Resources:
             answers=RefreshAnswers(key_encryption),
             sign_in_limiter=SignInLimiter(),
             refusal_delay=RefusalDelay(settings.failed_sign_in_seconds),
+            link_delay=RefusalDelay(settings.failed_sign_in_seconds),
+            registration_delay=RefusalDelay(settings.failed_sign_in_seconds),
             unknown_clients=asyncio.Semaphore(max(1, settings.database_pool_size // 2)),
         )
 

@@ -1,5 +1,6 @@
 """Sign-in sessions: opened, renewed by refresh tokens, and ended."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
 from uuid import UUID, uuid4
@@ -75,28 +76,37 @@ async def _issue_tokens(
     )
 
 
-async def refresh(work: Work, resources: Resources, refresh_token: str) -> TokensRead:
+@dataclass(frozen=True, slots=True)
+class PresentedToken:
+    """A refresh token, and the device cookie that was sent with it."""
+
+    refresh_token: str
+    device: str | None
+
+
+async def refresh(work: Work, resources: Resources, presented: PresentedToken) -> TokensRead:
     """Exchange a refresh token for new tokens.
 
-    Within ten seconds the same token returns the same tokens again, unless one of them was
-    exchanged since. A token that was exchanged earlier ends its session.
+    Within ten seconds the same token returns the same tokens again to the same device, unless one
+    of them was exchanged since. A token that was exchanged earlier, or by another device, ends its
+    session.
 
     Raises InvalidRefreshToken, AwaitingApproval, AccountDeactivated, OrganizationDeactivated.
     """
     signer = await resources.issuer.signer()
     async with work.begin() as session:
         await see_all_tenants(session)
-        outcome = await _exchange(session, signer, resources.answers, refresh_token)
+        outcome = await _exchange(session, signer, resources.answers, presented)
     if isinstance(outcome, AppError):
         raise outcome
     return outcome
 
 
 async def _exchange(
-    session: AsyncSession, signer: TokenSigner, answers: RefreshAnswers, refresh_token: str
+    session: AsyncSession, signer: TokenSigner, answers: RefreshAnswers, presented: PresentedToken
 ) -> TokensRead | AppError:
     """Exchange a refresh token, or return the refusal: its changes must be committed."""
-    row = await queries.find_refresh_token(session, hash_refresh_token(refresh_token))
+    row = await queries.find_refresh_token(session, hash_refresh_token(presented.refresh_token))
     # The user first, as everywhere; two exchanges of one user's tokens follow each other.
     user = await queries.find_user_for_update(session, row.session.user_id) if row else None
     if row is None or user is None:
@@ -105,7 +115,7 @@ async def _exchange(
     await session.refresh(row.token)
     if not sign_in_session.is_live:
         return InvalidRefreshToken()
-    repeated_answer = await _find_repeated_answer(session, answers, row.token, refresh_token)
+    repeated_answer = await _find_repeated_answer(session, answers, row.token, presented)
     if row.token.used_at is not None and repeated_answer is None:
         # Two clients have this token, and one of them has stolen it; which one cannot be known.
         await _end(session, user, sign_in_session, EndReason.REFRESH_TOKEN_REUSED)
@@ -121,23 +131,28 @@ async def _exchange(
         now() + IDLE_LIFETIME, sign_in_session.started_at + MAX_LIFETIME
     )
     tokens = await _issue_tokens(session, signer, user, sign_in_session)
-    row.token.answer = answers.encrypt(refresh_token, tokens)
+    row.token.answer = answers.encrypt(presented.refresh_token, presented.device, tokens)
     return tokens
 
 
 async def _find_repeated_answer(
-    session: AsyncSession, answers: RefreshAnswers, exchanged: RefreshToken, refresh_token: str
+    session: AsyncSession,
+    answers: RefreshAnswers,
+    exchanged: RefreshToken,
+    presented: PresentedToken,
 ) -> TokensRead | None:
     """Return the tokens that a token was exchanged for within the last ten seconds, or None.
 
-    None too when the new refresh token was exchanged already: its client did not need this answer.
-    A thief and the owner who both get one answer have the same token, and the second exchange of
-    it ends the session.
+    None too for another device than the one that exchanged it, and when the new refresh token was
+    exchanged already: its client did not need this answer. A thief and the owner who both get one
+    answer have the same token, and the second exchange of it ends the session.
     """
     if exchanged.used_at is None or exchanged.answer is None:
         return None
     age = now() - exchanged.used_at
-    tokens = answers.decrypt(refresh_token, exchanged.answer) if age <= REPEAT_WINDOW else None
+    if age > REPEAT_WINDOW:
+        return None
+    tokens = answers.decrypt(presented.refresh_token, presented.device, exchanged.answer)
     if tokens is None:
         return None
     if not await queries.is_unused(session, hash_refresh_token(tokens.refresh_token)):
@@ -222,9 +237,22 @@ async def end_all_own(session: AsyncSession, actor: Actor) -> int:
     return len(session_ids)
 
 
+async def get_own_user(session: AsyncSession, actor: Actor) -> User:
+    """Return the actor's own user; raises Unauthenticated when the account was deleted."""
+    user = await queries.find_user(session, actor.user_id)
+    if user is None:
+        raise account_deleted()
+    return user
+
+
 async def lock_own_user(session: AsyncSession, actor: Actor) -> User:
     """Return the actor's own user, locked; raises Unauthenticated when the account was deleted."""
     user = await queries.find_user_for_update(session, actor.user_id)
     if user is None:
-        raise Unauthenticated("The account does not exist any more.")
+        raise account_deleted()
     return user
+
+
+def account_deleted() -> Unauthenticated:
+    """Return the error for a token of an account that was deleted."""
+    return Unauthenticated("The account does not exist any more.")

@@ -21,6 +21,8 @@ from shared.networks import network_of
 from shared.tenancy import see_all_tenants
 from shared.work import Work
 
+UNCONFIRMED = "address_not_confirmed"
+
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
@@ -127,16 +129,18 @@ async def _authenticate(
     Raises InvalidCredentials, with LOGIN_FAILED recorded, and PasswordQueueFull.
     """
     user, password = attempt.user, credentials.password
-    password_hash = user.password_hash if user else None
+    password_hash = user.password_hash if user and user.has_password else None
     verdict = await resources.passwords.verify(password, password_hash, trusted=attempt.is_known)
-    if user is None or not verdict.matches:
+    # Who has registered with an address that is not theirs must not learn whether it was free.
+    if user is None or not verdict.matches or user.awaits_confirmation:
         async with work.begin() as session:
             await see_all_tenants(session)
             if user is None:
                 record_fact(session, "LOGIN_FAILED", "user", details={"reason": "unknown_account"})
             else:
                 row = await session.get_one(User, user.id)
-                record(session, "LOGIN_FAILED", row, reason="wrong_password")
+                reason = UNCONFIRMED if verdict.matches else "wrong_password"
+                record(session, "LOGIN_FAILED", row, reason=reason)
         raise InvalidCredentials
     if verdict.outdated:
         # When the queue is full, the next sign-in renews the hash.

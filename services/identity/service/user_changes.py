@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import access, policies, queries
 from services.identity.errors import (
     AlreadyApproved,
+    InvitationPending,
     LastAdministrator,
     LastOwner,
     NotYetApproved,
@@ -14,7 +15,7 @@ from services.identity.errors import (
     OwnerNeedsOrganization,
 )
 from services.identity.models import GRANTABLE_ROLES, EndReason, User
-from services.identity.service import notices
+from services.identity.service import addresses, invitations, notices
 from services.identity.service.accounts import unique_address
 from shared.actors import ADMIN, OWNER, Actor
 from shared.changes import record, record_fact
@@ -22,6 +23,7 @@ from shared.errors import Forbidden
 from shared.mail.queue import delete_mails_of
 from shared.preconditions import Precondition
 from shared.tenancy import see_all_tenants
+from shared.text import fold
 
 _RIGHTS_FIELDS = ("role", "organization_id", "is_active")
 """The fields that decide what a user may do: a change of one ends the user's access tokens."""
@@ -51,11 +53,12 @@ async def update(
 ) -> None:
     """Change a locked user.
 
-    Raises StaleVersion, Forbidden, EmailTaken, NotYetApproved, OwnAccount, LastOwner,
-    LastAdministrator, OwnerNeedsOrganization.
+    Raises StaleVersion, Forbidden, EmailTaken, NotYetApproved, InvitationPending, OwnAccount,
+    LastOwner, LastAdministrator, OwnerNeedsOrganization.
     """
     precondition.check(user.version)
     before = {name: getattr(user, name) for name in _RIGHTS_FIELDS}
+    former_address = user.email
     changed_fields = {
         name for name, old in before.items() if name in changes and changes[name] != old
     }
@@ -64,6 +67,16 @@ async def update(
     await _apply(session, user, changes, changed_fields)
     if session.is_modified(user):
         await _record_update(session, user, before["organization_id"], changed_fields)
+        if fold(user.email) != fold(former_address):
+            await _announce_address(session, user, former_address)
+
+
+async def _announce_address(session: AsyncSession, user: User, former_address: str) -> None:
+    """Notify a user whose address was changed; one who was invited gets the link there."""
+    if user.is_invited:
+        await invitations.send(session, user)
+    else:
+        await addresses.announce_change_by_staff(session, user, former_address)
 
 
 async def _require_possible(
@@ -81,8 +94,16 @@ async def _require_possible(
         access.require_role(actor, changes["role"], organization_id)
     if "is_active" in changed_fields and changes["is_active"] and user.awaits_approval:
         raise NotYetApproved
+    if "is_active" in changed_fields and changes["is_active"]:
+        require_joined(user)
     if user.role != ADMIN or changed_fields & {"role", "is_active"}:
         await _require_not_last(session, user)
+
+
+def require_joined(user: User) -> None:
+    """Raise InvitationPending for a user who has not accepted an invitation."""
+    if user.is_invited:
+        raise InvitationPending
 
 
 async def _require_not_last(session: AsyncSession, user: User) -> None:
@@ -101,15 +122,20 @@ async def _apply(
     keeps_permissions = changes.get("role", user.role) in GRANTABLE_ROLES and not moves
     if changed_fields and not keeps_permissions:
         await _revoke_all(session, user)
+    # Read before the changes: a query would write them before they are recorded.
+    dependants = await queries.lock_dependants(session, user.id) if moves else ()
     if moves:
         # The row leaves what a manager may see, and with it what the manager may write.
         await see_all_tenants(session)
         user.move_to(changes["organization_id"])
+        for dependant in dependants:
+            dependant.move_to(changes["organization_id"])
+            record(session, "UPDATE", dependant)
     if "role" in changes:
         user.set_role(changes["role"])
     if "email" in changes:
         user.set_email(changes["email"])
-    for name in ("name", "phone", "is_active"):
+    for name in ("name", "phone", "locale", "is_active"):
         if name in changes:
             setattr(user, name, changes[name])
     if user.role == OWNER and user.organization_id is None and not user.requested_organization:
@@ -164,8 +190,8 @@ async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     """Replace a locked user by a pseudonym; raises OwnAccount, LastOwner, LastAdministrator.
 
     The e-mail address is free again. The audit trail still names the user in what it recorded
-    earlier: it cannot be rewritten, and it must be possible to find out who did what. A person
-    whose registration was never approved is notified.
+    earlier: it cannot be rewritten, and it must be possible to find out who did what. The user's
+    dependants are deleted too. A person whose registration was never approved is notified.
     """
     if user.id == actor.user_id:
         raise OwnAccount
@@ -175,8 +201,12 @@ async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     await session.flush()
     await see_all_tenants(session)  # a message may belong to a former organization of the user
     await delete_mails_of(session, user.id, user.email)
+    await queries.delete_links_of(session, user.id)
     if user.awaits_approval and user.last_login is None:
         await notices.notify_refused(session, user)
+    for dependant in await queries.lock_dependants(session, user.id):
+        dependant.pseudonymize()
+        record(session, "DELETE", dependant)
     user.pseudonymize()
     record(session, "DELETE", user, **user.invalidate_tokens())
     await session.flush()

@@ -3,10 +3,18 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import access, queries
-from services.identity.models import EndReason, User
+from services.identity.models import CLIENT, EndReason, User
 from services.identity.queries import UserFilter
-from services.identity.schemas import UserCreate, UserUpdate
-from services.identity.service import accounts, notices, organizations, user_changes
+from services.identity.schemas import UserCopy, UserCreate, UserUpdate
+from services.identity.service import (
+    accounts,
+    attempt_limits,
+    invitations,
+    links,
+    notices,
+    organizations,
+    user_changes,
+)
 from services.identity.service.resources import Resources
 from shared.actors import Actor
 from shared.changes import record
@@ -23,7 +31,7 @@ async def list_users(reader: Reader, actor: Actor, page: Page, user_filter: User
 
 
 async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCreate) -> User:
-    """Add a user, active at once; with a new organization when one is named.
+    """Add a user, active at once or invited; with a new organization when one is named.
 
     Raises Forbidden, EmailTaken, OrganizationNotFound, Invalid (a weak password),
     ServiceUnavailable.
@@ -33,13 +41,11 @@ async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCre
     if body.organization_id is not None:
         copy = await organizations.get(work, resources.clients, body.organization_id)
         organization_name = copy.slug
-    password_hash = await resources.passwords.hash_new(
-        body.password, accounts.texts_of(body, organization_name)
+    user = await accounts.new_member(
+        resources, body, body.organization_id, organization_name, actor.user_id
     )
-    user = accounts.new_user(body, password_hash, body.role, body.organization_id)
     user.requested_organization = body.organization_name
-    user.approve(actor.user_id)
-    return await accounts.insert(work, user)
+    return await accounts.insert(work, user, announce=invitations.send_if_invited)
 
 
 async def get_user(reader: Reader, actor: Actor, user_id: int) -> Document:
@@ -48,9 +54,17 @@ async def get_user(reader: Reader, actor: Actor, user_id: int) -> Document:
     return await queries.get_document(reader, user_id)
 
 
-async def get_copied_user(session: AsyncSession, user_id: int) -> User:
-    """Return any user to another service, which stores a copy; raises UserNotFound."""
-    return await queries.get_user(session, user_id)
+async def copy_user(session: AsyncSession, user_id: int) -> UserCopy:
+    """Return any user or dependant to another service, which stores a copy.
+
+    Raises UserNotFound.
+    """
+    dependant = await queries.find_dependant(session, user_id)
+    if dependant is None:
+        return UserCopy.model_validate(await queries.get_user(session, user_id))
+    names = ("id", "version", "name", "organization_id", "is_active", "guardian_id")
+    fields = {name: getattr(dependant, name) for name in names}
+    return UserCopy(**fields, email=None, role=CLIENT)
 
 
 async def update_user(
@@ -85,25 +99,47 @@ async def delete_user(session: AsyncSession, actor: Actor, user_id: int) -> None
     await user_changes.delete(session, actor, user)
 
 
+async def send_invitation(session: AsyncSession, actor: Actor, user_id: int) -> User:
+    """Send an invitation again; raises Forbidden, UserNotFound, NotInvited, TooManyAttempts."""
+    access.require_admin(actor)
+    await queries.get_user(session, user_id)
+    await attempt_limits.count_link(session, user_id)
+    user = await user_changes.lock(session, actor, user_id)
+    await invitations.send_again(session, user)
+    return user
+
+
+async def withdraw_invitation(session: AsyncSession, actor: Actor, user_id: int) -> None:
+    """Withdraw an invitation and delete its user; raises Forbidden, UserNotFound, NotInvited."""
+    access.require_admin(actor)
+    user = await user_changes.lock(session, actor, user_id)
+    invitations.require_invited(user)
+    await user_changes.delete(session, actor, user)
+
+
 async def set_password(
     work: Work, actor: Actor, resources: Resources, user_id: int, password: str
 ) -> None:
     """Set a user's password and end every session of the user.
 
-    Raises Forbidden, UserNotFound, Invalid (a weak password), PasswordQueueFull.
+    Raises Forbidden, UserNotFound, InvitationPending, Invalid (a weak password),
+    PasswordQueueFull.
     """
     access.require_admin(actor)
     async with work.begin() as session:
         user = await queries.get_user(session, user_id)
+        user_changes.require_joined(user)
         texts = await accounts.texts_of_user(session, user)
     password_hash = await resources.passwords.hash_new(password, texts)
     async with work.begin() as session:
         user = await user_changes.lock(session, actor, user_id)
+        user_changes.require_joined(user)
         user.set_password(password_hash)
         await queries.end_sessions(session, user.id, EndReason.PASSWORD_CHANGED)
+        await links.withdraw_resets(session, user)
         record(session, "CHANGE_PASSWORD", user, **user.invalidate_tokens())
         await session.flush()
-        await notices.notify_password_changed(session, user, by_administrator=True)
+        await notices.notify_password_changed(session, user, by=notices.ChangedBy.ADMINISTRATOR)
 
 
 async def approve_user(session: AsyncSession, actor: Actor, user_id: int) -> User:

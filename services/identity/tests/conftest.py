@@ -5,8 +5,11 @@ Identity signs with the test issuer's key, so tokens from the fixture and from a
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import EmailMessage
 from typing import Any
 
 import httpx
@@ -14,17 +17,21 @@ import pytest
 from alembic import command
 from argon2 import PasswordHasher
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.identity.app import NAME, create_app
 from services.identity.events import CATALOGUE
 from services.identity.security.key_encryption import KeyEncryption
+from services.identity.service.undeliverable import mark_undeliverable
 from services.identity.settings import Settings
 from shared.db import make_engine
+from shared.mail.sender import MailSender
 from shared.mail.settings import encryption_of
 from shared.migrations import config_of
 from shared.testing import Database, Tokens, client_of, service_database
+from shared.testing_mail import ReceivingServer
 from shared.transactions import Transactions
 
 session_database = service_database("services.identity")
@@ -86,6 +93,55 @@ def settings(database: Database, tokens: Tokens) -> Settings:
 
 
 @pytest.fixture
+def mail_settings(settings: Settings, smtp: ReceivingServer) -> Settings:
+    """The settings of an installation that has an SMTP server."""
+    return settings.model_copy(
+        update={
+            "smtp_url": SecretStr(smtp.url),
+            "mail_from": "Carnet <mail@carnet.example>",
+            "public_url": "https://carnet.example",
+        }
+    )
+
+
+@pytest.fixture
+def sender(mail_settings: Settings, transactions: Transactions) -> MailSender:
+    """What the worker sends messages with."""
+    return MailSender(
+        "services.identity",
+        mail_settings,
+        transactions,
+        encryption_of(mail_settings),
+        on_undeliverable=mark_undeliverable,
+    )
+
+
+async def send_all(sender: MailSender) -> None:
+    """Send every message that waits."""
+    while await sender.run_once():
+        pass
+
+
+def text_of(message: EmailMessage) -> str:
+    """Return the text part of a message."""
+    part = message.get_body(("plain",))
+    assert part is not None
+    text: str = part.get_content()
+    return text
+
+
+def token_in(message: EmailMessage) -> str:
+    """Return the token of a message's link, which both parts have."""
+    [token] = re.findall(
+        r"https://carnet\.example/account/[a-z]+#token=([\w-]{43})", text_of(message)
+    )
+    html = message.get_body(("html",))
+    assert html is not None
+    assert f"#token={token}" in html.get_content()
+    return str(token)
+
+
+@pytest.fixture
 async def transactions(settings: Settings) -> AsyncIterator[Transactions]:
     engine = make_engine(settings.database_url)
     yield Transactions(engine, f"carnet/{NAME}", CATALOGUE, mail=encryption_of(settings))
@@ -123,6 +179,12 @@ class Person:
         return {"email": self.email, "password": PASSWORD}
 
 
+async def user_id_of(database: Database, email: str) -> int:
+    """Return the id of the user with an address, which a registration does not return."""
+    [row] = await database.rows("SELECT id FROM users WHERE email = $1", email)
+    return int(row["id"])
+
+
 @dataclass(slots=True)
 class People:
     """Makes users straight in the database, with the headers of their requests."""
@@ -155,6 +217,11 @@ class People:
         headers = self.tokens.bearer(user_id, role, organization_id, permissions)
         return Person(user_id, str(row["email"]), headers)
 
+    async def add_invited(self, role: str, organization_id: int | None = None) -> Person:
+        """Make a user who has not accepted an invitation yet."""
+        invited: dict[str, Any] = {"invited_at": datetime.now(UTC), "password_hash": "!"}
+        return await self.add(role, organization_id, is_active=False, **invited)
+
     async def _insert(self, row: dict[str, Any]) -> int:
         approved = "now()" if row.pop("approved", True) else "NULL"
         columns = ", ".join(row)
@@ -182,7 +249,8 @@ class People:
             for id_ in ids:
                 await admin.execute(
                     "INSERT INTO organization_copies (id, slug, slug_version, is_active,"
-                    " is_active_version, updated_at) VALUES ($1, $2, 1, $3, 1, now())",
+                    " is_active_version, name, name_version, updated_at)"
+                    " VALUES ($1, $2, 1, $3, 1, initcap($2), 1, now())",
                     id_,
                     "mine" if id_ == MINE else "other",
                     is_active,

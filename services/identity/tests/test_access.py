@@ -30,6 +30,10 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, tuple[int, ...]]] = [
         (401, 403, 403, 403, 403, 403, 200),
     ),
     ("POST", "/api/admin/users/{pending}/approve", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("POST", "/api/admin/users/{invited}/invitation", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("DELETE", "/api/admin/users/{invited}/invitation", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("POST", MEMBERS + "/{invited}/invitation", None, (401, 403, 403, 200, 200, 404, 200)),
+    ("DELETE", MEMBERS + "/{invited}/invitation", None, (401, 403, 403, 200, 200, 404, 200)),
     ("GET", MEMBERS, None, (401, 403, 403, 200, 200, 404, 200)),
     ("POST", MEMBERS, NEW, (401, 403, 403, 201, 201, 404, 201)),
     ("GET", MEMBERS + "/{target}", None, (401, 403, 403, 200, 200, 404, 200)),
@@ -56,6 +60,12 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, tuple[int, ...]]] = [
         "/api/auth/password",
         {"current_password": "correct horse battery", "new_password": "another good one"},
         (401, 200, 200, 200, 200, 200, 200),
+    ),
+    (
+        "PUT",
+        "/api/auth/address",
+        {"email": "moved@example.org", "current_password": "correct horse battery"},
+        (401, 202, 202, 202, 202, 202, 202),
     ),
     ("GET", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
     ("DELETE", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
@@ -84,7 +94,13 @@ async def _callers(people: People) -> dict[str, Person | None]:
 async def _ids(people: People) -> dict[str, int]:
     target = await people.add("staff", MINE, ("manage_vouchers",))
     pending = await people.add("client", MINE, approved=False, is_active=False)
-    return {"organization": MINE, "target": target.id, "pending": pending.id}
+    invited = await people.add_invited("client", MINE)
+    return {
+        "organization": MINE,
+        "target": target.id,
+        "pending": pending.id,
+        "invited": invited.id,
+    }
 
 
 @pytest.mark.parametrize(("method", "path", "body", "expected"), TABLE)
@@ -113,7 +129,10 @@ async def test_every_operation_for_every_caller(
 
 async def test_the_table_is_complete(settings: Settings) -> None:
     paths = create_app(settings).openapi()["paths"]
-    public = {"register", "login", "token", "refresh", "logout"}
+    public = {
+        *("register", "login", "token", "refresh", "logout", "password-reset"),
+        *("confirm", "accept", "renew"),
+    }
     operations = {
         (method.upper(), path)
         for path, methods in paths.items()
@@ -126,6 +145,7 @@ async def test_the_table_is_complete(settings: Settings) -> None:
             path.replace("{organization}", "{organization_id}")
             .replace("{target}", "{user_id}")
             .replace("{pending}", "{user_id}")
+            .replace("{invited}", "{user_id}")
             .replace("manage_vouchers", "{permission}")
             .replace("6f1d1c43-9f5c-4a4a-8f5e-0d8b1f0d4c55", "{session_id}"),
         )
@@ -139,6 +159,8 @@ FOREIGN = [
     ("PUT", "/api/organizations/{organization}/users/{user}", {"name": "N"}),
     ("DELETE", "/api/organizations/{organization}/users/{user}", None),
     ("POST", "/api/organizations/{organization}/users/{user}/approve", None),
+    ("POST", "/api/organizations/{organization}/users/{user}/invitation", None),
+    ("DELETE", "/api/organizations/{organization}/users/{user}/invitation", None),
     ("GET", "/api/organizations/{organization}/users/{user}/permissions", None),
     (
         "POST",

@@ -64,6 +64,28 @@ async def test_any_order_twice_comes_to_the_same(
     assert (copy["id"], copy["slug"], copy["is_active"]) == (50, "praxis", False)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+async def test_a_letterhead_is_the_newest_and_can_lose_its_logo(
+    transactions: Transactions, database: Database, order: tuple[int, ...]
+) -> None:
+    logo = "https://praxis.example/logo.png"
+    letterhead = {"logo_url": logo, "email": None, "timezone": "Europe/Warsaw", "locale": None}
+    events = (
+        _event("created", 1, name="Praxis", slug="praxis", is_active=True, **letterhead),
+        _event("updated", 2, email="hello@praxis.example", locale="de-AT"),
+        _event("updated", 3, name="Praxis Nova", logo_url=None),
+    )
+    await deliver(transactions, [events[number] for number in order])
+    [copy] = await database.rows("SELECT * FROM organization_copies")
+    assert {name: copy[name] for name in ("name", *letterhead)} == {
+        "name": "Praxis Nova",
+        "logo_url": None,
+        "email": "hello@praxis.example",
+        "timezone": "Europe/Warsaw",
+        "locale": "de-AT",
+    }
+
+
 async def test_the_newest_word_counts_also_past_the_inbox(
     transactions: Transactions, database: Database
 ) -> None:

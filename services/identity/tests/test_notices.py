@@ -2,14 +2,19 @@
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from services.identity import queries
 from services.identity.service import notices
-from services.identity.settings import Settings
-from services.identity.tests.conftest import MINE, OTHER, PASSWORD, People, Person
+from services.identity.tests.conftest import (
+    MINE,
+    OTHER,
+    PASSWORD,
+    People,
+    Person,
+    send_all,
+    user_id_of,
+)
 from shared.mail.sender import MailSender
-from shared.mail.settings import encryption_of
 from shared.testing import Database
 from shared.testing_mail import ReceivingServer
 from shared.transactions import Transactions
@@ -19,28 +24,11 @@ pytestmark = pytest.mark.anyio
 NEW = {"email": "ann@example.org", "name": "Ann", "password": "another good one"}
 
 
-@pytest.fixture
-def sender(settings: Settings, transactions: Transactions, smtp: ReceivingServer) -> MailSender:
-    own_settings = settings.model_copy(
-        update={
-            "smtp_url": SecretStr(smtp.url),
-            "mail_from": "Carnet <mail@carnet.example>",
-            "public_url": "https://carnet.example",
-        }
-    )
-    return MailSender("services.identity", own_settings, transactions, encryption_of(own_settings))
-
-
-async def send_all(sender: MailSender) -> None:
-    while await sender.run_once():
-        pass
-
-
-async def register(client: httpx.AsyncClient, email: str = NEW["email"]) -> int:
+async def register(client: httpx.AsyncClient, database: Database, email: str = NEW["email"]) -> int:
     body = {**NEW, "email": email, "organization_slug": "mine"}
     answer = await client.post("/api/auth/register", json=body)
     assert answer.status_code == 201
-    return int(answer.json()["id"])
+    return await user_id_of(database, email)
 
 
 async def test_a_changed_password_is_reported(
@@ -75,9 +63,13 @@ async def test_a_password_that_an_administrator_sets_is_reported(
 
 
 async def test_an_approved_registration_is_reported(
-    client: httpx.AsyncClient, owner: Person, sender: MailSender, smtp: ReceivingServer
+    client: httpx.AsyncClient,
+    owner: Person,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
 ) -> None:
-    user_id = await register(client)
+    user_id = await register(client, database)
     path = f"/api/organizations/{MINE}/users/{user_id}/approve"
     assert (await client.post(path, headers=owner.headers)).is_success
     await send_all(sender)
@@ -93,7 +85,7 @@ async def test_a_refused_registration_is_reported_and_erased(
     sender: MailSender,
     smtp: ReceivingServer,
 ) -> None:
-    user_id = await register(client)
+    user_id = await register(client, database)
     path = f"/api/organizations/{MINE}/users/{user_id}"
     assert (await client.delete(path, headers=owner.headers)).is_success
     await send_all(sender)
@@ -133,10 +125,10 @@ async def test_managers_get_one_message_an_hour_about_registrations(
     await people.add("staff", MINE, ("manage_vouchers",))
     await people.add("organization_owner", OTHER)
     await people.add("organization_owner", MINE, is_active=False)
-    await register(client, "one@example.org")
+    await register(client, database, "one@example.org")
     for _ in range(3):
         await notices.notify_managers(transactions)
-    await register(client, "two@example.org")
+    await register(client, database, "two@example.org")
     await notices.notify_managers(transactions)
     await send_all(sender)
     assert sorted(smtp.recipients) == sorted([owner.email, manager.email])
@@ -167,13 +159,83 @@ async def test_administrators_are_notified_of_users_without_an_organization(
 
 
 async def test_while_the_server_is_down_the_api_works_and_nothing_is_lost(
-    client: httpx.AsyncClient, owner: Person, sender: MailSender, smtp: ReceivingServer
+    client: httpx.AsyncClient,
+    owner: Person,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
 ) -> None:
     await smtp.stop()
-    user_id = await register(client)
+    user_id = await register(client, database)
     path = f"/api/organizations/{MINE}/users/{user_id}/approve"
     assert (await client.post(path, headers=owner.headers)).is_success
     assert await sender.run_once() == 0
     await smtp.start()
     await send_all(sender)
     assert len(smtp.to(NEW["email"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "of_organization", "subject"),
+    [
+        ("de-AT", "en", "Ihr Passwort wurde geändert"),
+        (None, "de", "Ihr Passwort wurde geändert"),
+        ("en", "de", "Your password was changed"),
+        (None, None, "Your password was changed"),
+        ("tlh", "tlh", "Your password was changed"),
+    ],
+    ids=["own", "organization", "own first", "none", "unknown"],
+)
+async def test_a_message_has_the_language_and_the_letterhead(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
+    own: str | None,
+    of_organization: str | None,
+    subject: str,
+) -> None:
+    await people.copy_organizations(MINE)
+    async with database.admin() as connection:
+        await connection.execute(
+            "UPDATE organization_copies SET name = 'Seaside Practice', locale = $1,"
+            " email = 'hello@seaside.example', logo_url = 'https://seaside.example/logo.png'",
+            of_organization,
+        )
+    person = await people.add("client", MINE, locale=own)
+    body = {"current_password": PASSWORD, "new_password": "another good one"}
+    assert (await client.put("/api/auth/password", json=body, headers=person.headers)).is_success
+    await send_all(sender)
+    [message] = smtp.to(person.email)
+    assert message["Subject"] == subject
+    assert message["From"].addresses[0].display_name.startswith("Seaside Practice")
+    assert message["Reply-To"] == "hello@seaside.example"
+    html = message.get_body(("html",))
+    assert html is not None
+    assert "https://seaside.example/logo.png" in html.get_content()
+
+
+async def test_an_undeliverable_address_is_shown_to_staff_until_it_changes(
+    client: httpx.AsyncClient,
+    people: People,
+    owner: Person,
+    database: Database,
+    sender: MailSender,
+    smtp: ReceivingServer,
+) -> None:
+    await people.copy_organizations(MINE)
+    person = await people.add("client", MINE)
+    smtp.answers[person.email] = ["550 5.1.1 There is no such mailbox"]
+    body = {"current_password": PASSWORD, "new_password": "another good one"}
+    assert (await client.put("/api/auth/password", json=body, headers=person.headers)).is_success
+    await send_all(sender)
+    path = f"/api/organizations/{MINE}/users/{person.id}"
+    shown = (await client.get(path, headers=owner.headers)).json()
+    assert shown["email_undeliverable_at"] is not None
+    event = (await database.events())[-1]
+    assert event["type"] == "identity.user.updated.v1"
+    assert list(event["data"]["new_values"]) == ["email_undeliverable_at"]
+    body = {"email": "corrected@example.org"}
+    changed = (await client.put(path, json=body, headers=owner.headers)).json()
+    assert changed["email_undeliverable_at"] is None

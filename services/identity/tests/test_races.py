@@ -38,7 +38,8 @@ async def test_copies_of_one_organization_taken_at_once_are_one(
     async def take(organization_id: int) -> None:
         async with transactions.system() as session:
             slug = f"praxis-{organization_id}"
-            await organizations.merge(session, organization_id, 1, slug=slug, is_active=True)
+            fields = {"slug": slug, "is_active": True}
+            await organizations.merge(session, organization_id, 1, fields)
 
     for organization_id in range(1, ROUNDS + 1):
         await asyncio.gather(*(take(organization_id) for _ in range(8)))

@@ -91,10 +91,12 @@ async def test_me_can_be_changed_a_little(
     assert (answer.json()["name"], answer.json()["phone"]) == ("Zażółć", "+48 600 100 200")
     answer = await client.put("/api/auth/me", json={"phone": None}, headers=owner.headers)
     assert answer.json()["phone"] is None
-    for field in ("email", "role", "organization_id", "is_active"):
+    answer = await client.put("/api/auth/me", json={"locale": "de-AT"}, headers=owner.headers)
+    assert answer.json()["locale"] == "de-AT"
+    for field in ("email", "role", "organization_id", "is_active", "locale"):
         answer = await client.put("/api/auth/me", json={field: "x"}, headers=owner.headers)
         assert answer.status_code == 422
-    assert len(await database.events()) == 2
+    assert len(await database.events()) == 3
 
 
 async def test_a_deleted_account_is_unauthenticated(

@@ -164,6 +164,25 @@ async def test_a_missing_copy_is_fetched_once(
     assert organizations.asked == 1
 
 
+async def test_an_older_copy_gets_its_letterhead_and_is_enough_without_it(
+    client: httpx.AsyncClient,
+    owner: Person,
+    people: People,
+    organizations: Organizations,
+    database: Database,
+) -> None:
+    await people.copy_organizations(MINE)
+    async with database.admin() as admin:
+        await admin.execute("UPDATE organization_copies SET name = NULL, name_version = 0")
+    organizations.is_down = True
+    await sign_in(client, owner)
+    organizations.is_down = False
+    for _ in range(2):
+        await sign_in(client, owner)
+    [copy] = await database.rows("SELECT name FROM organization_copies")
+    assert (copy["name"], organizations.asked) == ("Mine", 2)
+
+
 async def test_without_copy_and_service_the_answer_is_try_again(
     client: httpx.AsyncClient, owner: Person, organizations: Organizations
 ) -> None:
@@ -217,6 +236,7 @@ async def test_parallel_refreshes_at_two_instances_give_the_same_tokens(
         answers.append(await refresh(instance, signed_in["refresh_token"]))
 
     async with client_of(create_app(settings)) as other:
+        other.cookies = client.cookies
         async with anyio.create_task_group() as group:
             for number in range(8):
                 group.start_soon(one, (client, other)[number % 2])
@@ -248,9 +268,13 @@ async def test_what_is_kept_of_an_exchange_is_encrypted_and_erased(
         assert token not in everything
     assert exchanged["access_token"].split(".")[2] not in everything
     answers = RefreshAnswers(KeyEncryption(settings.signing_secret))
-    assert answers.decrypt(exchanged["refresh_token"], answer["answer"]) is None, "another token"
+    device = client.cookies["carnet_device"]
+    stored, used = answer["answer"], signed_in["refresh_token"]
+    assert answers.decrypt(used, device, stored) is not None
+    assert answers.decrypt(exchanged["refresh_token"], device, stored) is None, "another token"
+    assert answers.decrypt(used, None, stored) is None, "no device"
     other = RefreshAnswers(KeyEncryption(SecretStr("A" * 43)))
-    assert other.decrypt(signed_in["refresh_token"], answer["answer"]) is None, "another secret"
+    assert other.decrypt(used, device, stored) is None, "another secret"
     await delete_expired(transactions)
     assert (await refresh(client, signed_in["refresh_token"])).status_code == 200
     async with database.admin() as admin:
@@ -259,6 +283,32 @@ async def test_what_is_kept_of_an_exchange_is_encrypted_and_erased(
     kept = await database.rows("SELECT answer FROM refresh_tokens")
     assert [row["answer"] for row in kept] == [None, None]
     assert (await refresh(client, signed_in["refresh_token"])).status_code == 401
+
+
+@pytest.mark.parametrize("cookie", [None, "of another sign-in"], ids=["none", "another"])
+async def test_an_exchange_is_not_repeated_for_another_device(
+    client: httpx.AsyncClient, owner: Person, database: Database, cookie: str | None
+) -> None:
+    token = (await sign_in(client, owner))["refresh_token"]
+    own = client.cookies["carnet_device"]
+    assert (await refresh(client, token)).status_code == 200
+    client.cookies.clear()
+    if cookie is not None:
+        await sign_in(client, owner)
+        assert client.cookies["carnet_device"] != own
+    assert (await refresh(client, token)).status_code == 401
+    reasons = {row["end_reason"] for row in await database.rows("SELECT * FROM sign_in_sessions")}
+    assert "refresh_token_reused" in reasons
+
+
+async def test_a_client_without_cookies_repeats_an_exchange(
+    client: httpx.AsyncClient, owner: Person
+) -> None:
+    token = (await sign_in(client, owner))["refresh_token"]
+    client.cookies.clear()
+    first, second = [await refresh(client, token) for _ in range(2)]
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.json()["refresh_token"] == second.json()["refresh_token"]
 
 
 async def test_who_repeats_an_exchange_after_the_next_one_ends_the_session(

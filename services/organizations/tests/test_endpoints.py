@@ -112,6 +112,9 @@ async def test_what_identity_refuses_names_the_owners_field(
         ("name", "a\x00b"),
         ("name", " "),
         ("slug", "mine"),
+        ("locale", "german"),
+        ("locale", "DE"),
+        ("locale", "de_AT"),
     ],
 )
 async def test_bad_fields_are_named(
@@ -263,3 +266,15 @@ async def test_internal_routes_take_service_tokens_only(
     assert by_slug.json()["id"] == made["id"]
     for headers in ({}, admin, elsewhere):
         assert (await client.get(path, headers=headers)).status_code == 401
+
+
+async def test_an_organization_has_a_language_of_messages(
+    client: httpx.AsyncClient, admin: dict[str, str], database: Database
+) -> None:
+    made = await found(client, admin)
+    assert made["locale"] is None
+    path = f"/api/admin/organizations/{made['id']}"
+    answer = await client.put(path, json={"locale": "de-AT"}, headers=admin)
+    assert (answer.status_code, answer.json()["locale"]) == (200, "de-AT")
+    event = (await database.events())[-1]
+    assert event["data"]["new_values"] == {"locale": "de-AT"}

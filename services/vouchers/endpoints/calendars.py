@@ -2,8 +2,9 @@
 
 from fastapi import Response
 
-from services.vouchers.endpoints.dependencies import StretchDep
+from services.vouchers.endpoints.dependencies import AddressEncryptionDep, StretchDep
 from services.vouchers.errors import (
+    BusyCalendarNotFound,
     ClientNotFound,
     ClosureNotFound,
     OrganizationNotFound,
@@ -15,17 +16,27 @@ from services.vouchers.models import ResourceKind
 from services.vouchers.schemas.calendars import (
     BookingSettingsRead,
     BookingSettingsUpdate,
+    BusyCalendarRead,
+    BusyCalendarUpdate,
     CalendarEntry,
     ClosureCreate,
     ClosureRead,
     ClosureResult,
+    HolidaysCreate,
+    HolidaysResult,
     ResourceCreate,
     ResourceRead,
     ResourceUpdate,
     WorkingHoursRead,
     WorkingHoursUpdate,
 )
-from services.vouchers.service import booking_settings, closures, resources
+from services.vouchers.service import (
+    booking_settings,
+    busy_calendars,
+    closures,
+    holidays,
+    resources,
+)
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses
 from shared.fields import Id, QueryId
@@ -160,8 +171,49 @@ async def show_calendar(
     actor: ActorDep,
     stretch: StretchDep,
 ) -> list[CalendarEntry]:
-    """Show when a resource is open, closed and in sessions."""
+    """Show when a resource is open, closed, busy elsewhere and in sessions."""
     return await resources.show_calendar(session, actor, organization_id, resource_id, stretch)
+
+
+@organization.get(
+    "/resources/{resource_id}/busy-calendar",
+    responses=responses(ResourceNotFound, BusyCalendarNotFound),
+)
+async def get_busy_calendar(
+    organization_id: Id, resource_id: Id, session: SessionDep, actor: ActorDep
+) -> BusyCalendarRead:
+    """Show the state of a resource's calendar elsewhere, and the reservations outside now."""
+    return await busy_calendars.get_busy_calendar(session, actor, organization_id, resource_id)
+
+
+@organization.put("/resources/{resource_id}/busy-calendar", responses=_OF_RESOURCE)
+async def set_busy_calendar(
+    organization_id: Id,
+    resource_id: Id,
+    body: BusyCalendarUpdate,
+    session: SessionDep,
+    actor: ActorDep,
+    encryption: AddressEncryptionDep,
+) -> BusyCalendarRead:
+    """Enter the address of a calendar whose events make the resource busy, instead of another.
+
+    It is read within a minute, and every 15 minutes from then on.
+    """
+    return await busy_calendars.set_busy_calendar(
+        session, actor, organization_id, resource_id, body.address, encryption
+    )
+
+
+@organization.delete(
+    "/resources/{resource_id}/busy-calendar",
+    responses=responses(ResourceNotFound, BusyCalendarNotFound),
+)
+async def delete_busy_calendar(
+    organization_id: Id, resource_id: Id, session: SessionDep, actor: ActorDep
+) -> dict[str, str]:
+    """Remove a resource's calendar elsewhere, with its busy times."""
+    await busy_calendars.delete_busy_calendar(session, actor, organization_id, resource_id)
+    return {"message": "Calendar removed successfully"}
 
 
 @organization.get("/closures")
@@ -184,6 +236,17 @@ async def create_closure(
 ) -> ClosureResult:
     """Close or open a resource, or everybody; `conflicts` are the reservations outside now."""
     return await closures.create_closure(session, actor, organization_id, body)
+
+
+@organization.post("/closures/holidays")
+async def close_on_holidays(
+    organization_id: Id, body: HolidaysCreate, session: SessionDep, actor: ActorDep
+) -> HolidaysResult:
+    """Close everybody on the public holidays of a year. It can be repeated: no day is closed twice.
+
+    `closures` are all of these holidays, and `conflicts` the reservations outside now.
+    """
+    return await holidays.close_on_holidays(session, actor, organization_id, body)
 
 
 @organization.delete("/closures/{closure_id}", responses=responses(ClosureNotFound))

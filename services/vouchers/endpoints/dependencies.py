@@ -8,9 +8,11 @@ from fastapi import Depends, Query, Request
 from services.vouchers.models import AccountMode, OrganizationCopy
 from services.vouchers.service import voucher_types
 from shared.auth import ActorDep
+from shared.encryption import BoundEncryption
 from shared.errors import Invalid
 from shared.fields import Day, Id, Instant
-from shared.sessions import ClientsDep, UnclaimedWorkDep
+from shared.sessions import ClientsDep, UnclaimedWorkDep, unclaimed_work_of
+from shared.work import Work
 
 MOST_DAYS = 62
 
@@ -67,3 +69,30 @@ async def _account_mode(request: Request) -> AccountMode:
 
 AccountModeDep = Annotated[AccountMode, Depends(_account_mode)]
 """Whose account at a payment gateway receives card payments."""
+
+
+async def _public_url(request: Request) -> str | None:
+    url: str | None = request.app.state.public_url
+    return url
+
+
+PublicUrlDep = Annotated[str | None, Depends(_public_url)]
+"""The address at which users reach the installation, if it is configured."""
+
+
+async def _anonymous_work(request: Request) -> Work:
+    """Ignore the access token: whoever has the address of a calendar feed may read it."""
+    return await unclaimed_work_of(request, None)
+
+
+AnonymousWorkDep = Annotated[Work, Depends(_anonymous_work)]
+"""Transactions without an actor."""
+
+
+async def _address_encryption(request: Request) -> BoundEncryption:
+    encryption: BoundEncryption = request.app.state.address_encryption
+    return encryption
+
+
+AddressEncryptionDep = Annotated[BoundEncryption, Depends(_address_encryption)]
+"""Encrypts the addresses of calendars."""

@@ -10,9 +10,15 @@ from services.vouchers.errors import (
     CodeAlreadyUsed,
     CodeNotFound,
     CodeRefunded,
+    CodeTransferred,
     FreezeOverlaps,
+    LeastValidityUndercut,
+    OrganizationNotFound,
     RedemptionAlreadyReversed,
     RedemptionNotFound,
+    ReservationNotFound,
+    ReservationSettled,
+    ReservationsInFreeze,
     SessionsBeyondValidity,
     SessionsBooked,
     VoucherCancelled,
@@ -29,6 +35,7 @@ from services.vouchers.models import Adjustment
 from services.vouchers.schemas.redemptions import (
     AdjustmentRead,
     AdjustmentResult,
+    AdjustmentReversal,
     ExtensionCreate,
     FreezeCreate,
     RedemptionCreate,
@@ -56,6 +63,7 @@ _REDEEM = responses(
     CodeNotFound,
     CodeAlreadyUsed,
     CodeRefunded,
+    CodeTransferred,
     VoucherUnpaid,
     VoucherDisputed,
     VoucherCancelled,
@@ -64,16 +72,17 @@ _REDEEM = responses(
     VoucherFrozen,
     VoucherExhausted,
     SessionsBooked,
+    OrganizationNotFound,
+    ReservationNotFound,
+    ReservationSettled,
 )
 
 
 def _redemption(entry: service.LedgerEntry) -> RedemptionResult:
     redemption, voucher = entry.redemption, entry.voucher
-    fields = ("id", "voucher_id", "kind", "session_date", "therapist_id", "reversal_of", "reason")
+    fields = RedemptionRead.model_fields.keys() - {"code"}
     return RedemptionResult(
         **{name: getattr(redemption, name) for name in fields},
-        note=redemption.note,
-        created_at=redemption.created_at,
         code=entry.code,
         regular_sessions_left=voucher.regular_sessions_left,
         backup_sessions_left=voucher.backup_sessions_left,
@@ -91,7 +100,8 @@ def _adjustment(result: tuple[Adjustment, date]) -> AdjustmentResult:
 async def redeem(
     voucher_id: Id, body: RedemptionCreate, session: SessionDep, actor: ActorDep
 ) -> RedemptionResult:
-    """Redeem one session: that of a code, or the next one."""
+    """Redeem one session: that of a code, or the next one. It settles the reservation of the day,
+    if the voucher has one."""
     return _redemption(await service.redeem(session, actor, voucher_id, body))
 
 
@@ -116,7 +126,8 @@ async def reverse_redemption(
     actor: ActorDep,
     body: Reversal | None = None,
 ) -> RedemptionResult:
-    """Reverse a redemption: the session and its code are usable again."""
+    """Reverse a redemption: the session and its code are usable again, and the reservation that it
+    settled is booked again."""
     note = body.note if body else None
     return _redemption(await service.reverse(session, actor, voucher_id, redemption_id, note))
 
@@ -131,31 +142,54 @@ async def list_adjustments(
 
 
 @redemptions.post(
-    "/freezes", status_code=201, responses=responses(VoucherNotActive, FreezeOverlaps)
+    "/freezes",
+    status_code=201,
+    responses=responses(
+        VoucherNotActive, FreezeOverlaps, ReservationsInFreeze, OrganizationNotFound
+    ),
 )
 async def freeze_voucher(
     voucher_id: Id, body: FreezeCreate, session: SessionDep, actor: ActorDep
 ) -> AdjustmentResult:
-    """Freeze a voucher from one day to another; its last day moves by the length of the freeze."""
+    """Freeze a voucher from one day to another; its last day moves by the length of the freeze.
+
+    A freeze over booked sessions is refused with the list `reservations`, unless the body states
+    that they are released.
+    """
     return _adjustment(await adjustments.freeze(session, actor, voucher_id, body))
 
 
-@redemptions.post("/extensions", status_code=201, responses=responses(VoucherNotActive))
+@redemptions.post(
+    "/extensions",
+    status_code=201,
+    responses=responses(VoucherNotActive, VoucherExhausted, VoucherDisputed),
+)
 async def extend_voucher(
     voucher_id: Id, body: ExtensionCreate, session: SessionDep, actor: ActorDep
 ) -> AdjustmentResult:
-    """Move a voucher's last day to a later one."""
+    """Move a voucher's last day to a later one. An expired voucher with sessions left is active
+    again."""
     return _adjustment(await adjustments.extend(session, actor, voucher_id, body))
 
 
 @redemptions.post(
     "/adjustments/{adjustment_id}/reverse",
     responses=responses(
-        AdjustmentNotFound, AdjustmentAlreadyReversed, VoucherNotActive, SessionsBeyondValidity
+        AdjustmentNotFound,
+        AdjustmentAlreadyReversed,
+        LeastValidityUndercut,
+        VoucherNotActive,
+        SessionsBeyondValidity,
     ),
 )
 async def reverse_adjustment(
-    voucher_id: Id, adjustment_id: Id, session: SessionDep, actor: ActorDep
+    voucher_id: Id,
+    adjustment_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    body: AdjustmentReversal | None = None,
 ) -> AdjustmentResult:
-    """Reverse a freeze or an extension."""
-    return _adjustment(await adjustments.reverse(session, actor, voucher_id, adjustment_id))
+    """Reverse a freeze or an extension, with a reason if the voucher has expired; it stays
+    expired."""
+    reason = body.reason if body else None
+    return _adjustment(await adjustments.reverse(session, actor, voucher_id, adjustment_id, reason))

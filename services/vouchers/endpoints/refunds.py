@@ -53,10 +53,16 @@ async def quote_refund(
     clients: ClientsDep,
     body: RefundQuoteCreate | None = None,
 ) -> RefundQuoteRead:
-    """Quote the refund of the voucher's unused regular sessions, pro rata of what was paid."""
+    """Quote the refund of the voucher's unused regular sessions, pro rata of what was paid.
+
+    Sessions that are not booked are refunded first. `releases` lists the reservations that the
+    refund would cancel.
+    """
     sessions = body.sessions if body else None
-    quote = await refund_quotes.quote_refund(work, actor, clients, voucher_id, sessions)
-    return RefundQuoteRead.model_validate(quote)
+    quote, releases = await refund_quotes.quote_refund(work, actor, clients, voucher_id, sessions)
+    read = RefundQuoteRead.model_validate(quote)
+    read.releases = releases
+    return read
 
 
 @refunds.post(

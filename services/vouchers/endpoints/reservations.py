@@ -7,7 +7,9 @@ from fastapi import Query
 from services.vouchers.endpoints.dependencies import DaysDep
 from services.vouchers.errors import (
     BOOKING_REFUSALS,
+    HoldLapsed,
     LateCancellation,
+    NoSuchTime,
     NoticePassed,
     NotStarted,
     OrganizationNotFound,
@@ -15,11 +17,14 @@ from services.vouchers.errors import (
     ReservationSettled,
     SessionNotFound,
     StartOffGrid,
+    TooManyHolds,
     VoucherNotFound,
     VoucherTypeNotFound,
+    WaitlistClosed,
 )
 from services.vouchers.scheduling.snapshots import ReservationStatus
 from services.vouchers.schemas.reservations import (
+    AttendanceMark,
     CancellationPrice,
     EligibilityRead,
     MarkRead,
@@ -32,8 +37,9 @@ from services.vouchers.schemas.reservations import (
     Slot,
     SlotDay,
 )
+from services.vouchers.schemas.series_booking import SeriesBooking, SeriesBookingResult
 from services.vouchers.schemas.sessions import Attendance
-from services.vouchers.service import attendance, booking, slots
+from services.vouchers.service import attendance, booking, holds, series_booking, slots
 from services.vouchers.service import reservations as service
 from services.vouchers.service.reservations import ReservationFilters
 from shared.auth import ActorDep
@@ -126,7 +132,9 @@ async def check_eligibility(
 @of_vouchers.post(
     "/reservations",
     status_code=201,
-    responses=responses(SessionNotFound, StartOffGrid, *BOOKING_REFUSALS),
+    responses=responses(
+        SessionNotFound, StartOffGrid, TooManyHolds, WaitlistClosed, *BOOKING_REFUSALS
+    ),
 )
 async def book_session(
     voucher_id: Id,
@@ -135,8 +143,23 @@ async def book_session(
     actor: ActorDep,
     response: TaggedResponse,
 ) -> ReservationResult:
-    """Book a session. A refusal lists every reason, and the next free times."""
+    """Book a session, hold it until it is confirmed, or wait for a seat. A refusal lists every
+    reason, and the next free times."""
     return _tagged(response, await service.book(session, actor, voucher_id, body))
+
+
+@of_vouchers.post(
+    "/reservations/series", responses=responses(StartOffGrid, NoSuchTime, *BOOKING_REFUSALS)
+)
+async def book_series(
+    voucher_id: Id, body: SeriesBooking, session: SessionDep, actor: ActorDep
+) -> SeriesBookingResult:
+    """Book one time of the week for many sessions, in one transaction.
+
+    The response lists each date with its reservation, or with every reason against it and the
+    nearest free times.
+    """
+    return await series_booking.book_series(session, actor, voucher_id, body)
 
 
 @of_vouchers.get("/reservations")
@@ -179,6 +202,20 @@ async def show_cancellation(
 
 
 @reservations.post(
+    "/{reservation_id}/confirm",
+    responses=responses(
+        Forbidden, ReservationNotFound, ReservationSettled, HoldLapsed, *BOOKING_REFUSALS
+    ),
+)
+async def confirm_reservation(
+    reservation_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
+) -> ReservationResult:
+    """Confirm a held reservation. The client confirms a time that is held and an offered seat;
+    users with the permission manage_bookings approve a request. Who declines cancels it."""
+    return _tagged(response, await holds.confirm(session, actor, reservation_id))
+
+
+@reservations.post(
     "/{reservation_id}/cancel",
     responses=responses(ReservationNotFound, ReservationSettled, LateCancellation),
 )
@@ -201,6 +238,7 @@ async def cancel_reservation(
         ReservationNotFound,
         SessionNotFound,
         ReservationSettled,
+        HoldLapsed,
         NoticePassed,
         StartOffGrid,
         *BOOKING_REFUSALS,
@@ -219,11 +257,16 @@ async def reschedule_reservation(
 
 @reservations.post("/{reservation_id}/attend", responses=_MARK)
 async def mark_attended(
-    reservation_id: Id, session: SessionDep, actor: ActorDep, response: TaggedResponse
+    reservation_id: Id,
+    session: SessionDep,
+    actor: ActorDep,
+    response: TaggedResponse,
+    body: AttendanceMark | None = None,
 ) -> ReservationResult:
     """Mark that the client took part; a session of the voucher is redeemed."""
+    mark = body or AttendanceMark()
     result = await attendance.mark_reservation(
-        session, actor, reservation_id, ReservationStatus.ATTENDED
+        session, actor, reservation_id, ReservationStatus.ATTENDED, mark.attestation
     )
     return _tagged(response, result)
 

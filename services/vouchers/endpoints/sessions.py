@@ -137,9 +137,13 @@ async def list_sessions(
     therapist_id: QueryId | None = None,
     therapy_class_id: QueryId | None = None,
     status: SessionStatus | None = None,
+    needs_reassignment: QueryFlag = False,
 ) -> list[SessionRead]:
     """List the sessions that begin in a stretch of time, at most 1,000, in the order of their
-    starts. Clients see those of classes."""
+    starts. Clients see those of classes.
+
+    `needs_reassignment` lists the scheduled ones whose therapist, room or equipment is out of use.
+    """
     return await service.list_sessions(
         session,
         actor,
@@ -148,6 +152,7 @@ async def list_sessions(
         therapist_id=therapist_id,
         therapy_class_id=therapy_class_id,
         status=status,
+        needs_reassignment=needs_reassignment,
     )
 
 

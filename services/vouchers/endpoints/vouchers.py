@@ -6,6 +6,7 @@ from fastapi import Query, Response
 
 from services.vouchers.endpoints.dependencies import AccountModeDep
 from services.vouchers.errors import (
+    BOOKING_REFUSALS,
     CardsNotAvailable,
     CardTokenUnknown,
     ClientInactive,
@@ -13,6 +14,9 @@ from services.vouchers.errors import (
     OrganizationInactive,
     OrganizationNotFound,
     PaymentDeclined,
+    SessionNotFound,
+    StartOffGrid,
+    TooManyHolds,
     VoucherCancelled,
     VoucherNotCancellable,
     VoucherNotFound,
@@ -40,6 +44,7 @@ from services.vouchers.service import purchase
 from services.vouchers.service import vouchers as service
 from shared.auth import ActorDep
 from shared.errors import (
+    AppError,
     Forbidden,
     Invalid,
     ServiceUnavailable,
@@ -65,7 +70,7 @@ organization = router(
     responses=responses(Unauthenticated, Forbidden, OrganizationNotFound, Invalid),
 )
 
-_PURCHASE = responses(
+_SALE: tuple[type[AppError], ...] = (
     PaymentDeclined,
     CardTokenUnknown,
     CardsNotAvailable,
@@ -79,6 +84,13 @@ _PURCHASE = responses(
     VoucherCancelled,
     ServiceUnavailable,
 )
+_WITH_SESSION: tuple[type[AppError], ...] = (
+    SessionNotFound,
+    StartOffGrid,
+    TooManyHolds,
+    *BOOKING_REFUSALS,
+)
+_PURCHASE = responses(*dict.fromkeys((*_SALE, *_WITH_SESSION)))
 
 
 def _fields(voucher: Voucher) -> dict[str, Any]:
@@ -99,6 +111,7 @@ def _purchase(sale: purchase.Sale) -> VoucherPurchased:
         **_fields(sale.voucher),
         codes=_codes(sale.codes),
         payment=PaymentRead.model_validate(sale.charge),
+        reservation=sale.reservation,
     )
 
 
@@ -111,7 +124,8 @@ async def purchase_voucher(
     accounts: AccountModeDep,
 ) -> VoucherPurchased:
     """Buy a voucher. If it is paid at once it is active and has its codes; otherwise it is pending,
-    and `payment` states what the payer must do."""
+    and `payment` states what the payer must do. A session may be ordered with it: it is held, and
+    booked when the voucher is paid."""
     return _purchase(await purchase.buy(work, actor, clients, accounts, body))
 
 
@@ -119,7 +133,8 @@ async def purchase_voucher(
 async def list_my_vouchers(
     session: SessionDep, actor: ActorDep, page: PageDep, status: VoucherStatus | None = None
 ) -> list[MyVoucher]:
-    """List one's own vouchers, newest first, with the days of the last and the next session."""
+    """List your own vouchers and those of your dependants, newest first, with the days of the last
+    and the next session."""
     return await service.list_my_vouchers(session, actor, page, status)
 
 
@@ -184,7 +199,7 @@ async def list_vouchers(
     return json_response(response, body)
 
 
-@organization.post("", status_code=201, responses=_PURCHASE)
+@organization.post("", status_code=201, responses=responses(*_SALE))
 async def issue_voucher(
     organization_id: Id,
     body: VoucherIssue,

@@ -1,7 +1,9 @@
 """Tables, and the rules that guard one row."""
 
 from services.vouchers.models.base import Base
+from services.vouchers.models.busy_calendars import BusyCalendar, BusyTime
 from services.vouchers.models.calendars import (
+    HOLIDAY,
     MANUAL,
     BookingSettings,
     Closure,
@@ -23,6 +25,8 @@ from services.vouchers.models.refunds import QuoteStatus, RefundQuote, VoucherDi
 from services.vouchers.models.reservations import (
     Attestation,
     CalendarFeed,
+    FeedDetail,
+    FeedScope,
     HeldFor,
     Reminder,
     Reservation,
@@ -36,6 +40,8 @@ from services.vouchers.models.sessions import (
     SessionStatus,
     TherapyClass,
 )
+from services.vouchers.models.transfers import TransferEntry
+from services.vouchers.models.validity import MAX_MONTHS, MAX_YEARS, shortest_validity
 from services.vouchers.models.voucher_types import WEEKDAYS, Frequency, VoucherType, Weekday
 from services.vouchers.models.vouchers import (
     TERMS,
@@ -48,7 +54,10 @@ from services.vouchers.models.vouchers import (
 )
 
 __all__ = [
+    "HOLIDAY",
     "MANUAL",
+    "MAX_MONTHS",
+    "MAX_YEARS",
     "TERMS",
     "WEEKDAYS",
     "AccountMode",
@@ -57,12 +66,16 @@ __all__ = [
     "Attestation",
     "Base",
     "BookingSettings",
+    "BusyCalendar",
+    "BusyTime",
     "CalendarFeed",
     "ClassSession",
     "ClassVoucherType",
     "ClientCopy",
     "Closure",
     "ClosureKind",
+    "FeedDetail",
+    "FeedScope",
     "Frequency",
     "HeldFor",
     "Occupation",
@@ -85,6 +98,7 @@ __all__ = [
     "SessionSeries",
     "SessionStatus",
     "TherapyClass",
+    "TransferEntry",
     "Voucher",
     "VoucherCode",
     "VoucherDispute",
@@ -92,4 +106,5 @@ __all__ = [
     "VoucherType",
     "Weekday",
     "WorkingHours",
+    "shortest_validity",
 ]

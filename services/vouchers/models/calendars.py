@@ -139,7 +139,10 @@ class ClosureKind(StrEnum):
 
 
 MANUAL = "manual"
-"""The source of a closure that a user entered; others are `holiday:<country>`."""
+"""The source of a closure that a user entered."""
+
+HOLIDAY = "holiday:"
+"""What the source of a public holiday begins with: `holiday:PL`, `holiday:DE-BY`."""
 
 
 class Closure(Entity, Base):

@@ -37,7 +37,10 @@ class OrganizationCopy(Base):
 
 
 class ClientCopy(Base):
-    """A user as identity published it; without name and address once deleted there."""
+    """A user as identity published it; without name and address once deleted there.
+
+    A dependant, who has no account, is a client without an address and with a guardian.
+    """
 
     __tablename__ = "client_copies"
 
@@ -48,6 +51,7 @@ class ClientCopy(Base):
     role: Mapped[str]
     organization_id: Mapped[int | None] = mapped_column(index=True)
     is_active: Mapped[bool]
+    guardian_id: Mapped[int | None]
 
 
 class PaymentAccountCopy(Base):

@@ -22,7 +22,8 @@ class Redemption(Entity, Base):
 
     Rows never change. `note` is written by the therapist and confidential: no event contains it.
     `therapist_id` is null in rows of the upgrade from version 1, which did not store who redeemed a
-    session. `reservation_id` is the reservation that the redemption settled, if there was one.
+    session. `reservation_id` is the reservation that the redemption settled, if there was one;
+    a reversal has that of its redemption.
     """
 
     __tablename__ = "redemptions"

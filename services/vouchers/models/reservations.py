@@ -30,7 +30,10 @@ class HeldFor(StrEnum):
 
 
 class Attestation(StrEnum):
-    """Who attested that a session took place. A timer's mark counts as no attestation."""
+    """Who attested that a session took place: the staff, or the client by a code or a signature.
+
+    A timer marks sessions that nobody marked. Its mark attests nothing.
+    """
 
     STAFF = "staff"
     CODE = "code"
@@ -47,8 +50,13 @@ class Reservation(Entity, Base):
 
     `starts_at` and `ends_at` are those of the session; the foreign key updates them. `period` is
     the period of the voucher's frequency. `overrides` are the reasons that a manager of bookings
-    overrode. `therapy_class_id` and `voucher_code_id` are of version 1. So are the states pending,
-    confirmed and completed, and rows without a session, until the upgrade has converted them.
+    overrode. `reason` is a text of whoever cancelled, or `session_cancelled`, `voucher_cancelled`,
+    `refunded`, `voucher_frozen` or `client_deleted`. `settled_at` of a booked reservation is when
+    its redemption was reversed: no timer settles it again. `reminders_for` is the start for which
+    reminders were planned.
+
+    `therapy_class_id` and `voucher_code_id` are of version 1. Reservations of version 1 may lack a
+    client, a voucher, and the redemption of a session that was attended.
     """
 
     __tablename__ = "reservations"
@@ -86,13 +94,8 @@ class Reservation(Entity, Base):
         ),
         CheckConstraint(
             "status IN ('waitlisted', 'held', 'booked', 'attended', 'no_show', 'late_cancelled',"
-            " 'cancelled', 'pending', 'confirmed', 'completed')",
+            " 'cancelled')",
             "status",
-        ),
-        CheckConstraint(
-            "(session_id IS NOT NULL AND ends_at IS NOT NULL) OR status IS NULL"
-            " OR status IN ('pending', 'confirmed', 'completed', 'cancelled')",
-            "session",
         ),
         CheckConstraint("held_for IN ('checkout', 'approval', 'offer')", "held_for"),
         CheckConstraint("(status = 'held') = (held_until IS NOT NULL)", "held_until"),
@@ -127,8 +130,20 @@ class Reservation(Entity, Base):
         Index("ix_reservations_voucher", "organization_id", "voucher_id", "starts_at"),
         Index("ix_reservations_session", "organization_id", "session_id", "status", "id"),
         Index("ix_reservations_own", "client_id", "starts_at", "id"),
+        Index(
+            "ix_reservations_guardian",
+            "guardian_id",
+            "starts_at",
+            "id",
+            postgresql_where=text("guardian_id IS NOT NULL"),
+        ),
         Index("ix_reservations_held", "held_until", postgresql_where=text("status = 'held'")),
         Index("ix_reservations_open", "ends_at", postgresql_where=text("status = 'booked'")),
+        Index(
+            "ix_reservations_unplanned",
+            "starts_at",
+            postgresql_where=text("status = 'booked' AND reminders_for IS DISTINCT FROM starts_at"),
+        ),
         Index(
             "ix_reservations_waiting",
             "session_id",
@@ -139,11 +154,13 @@ class Reservation(Entity, Base):
 
     organization_id: Mapped[int]
     client_id: Mapped[int | None]
+    # The client who acts for the reservation's client, if that is a dependant.
+    guardian_id: Mapped[int | None] = mapped_column(info=BOOKKEEPING)
     voucher_id: Mapped[int | None]
-    session_id: Mapped[int] = mapped_column(nullable=True)
+    session_id: Mapped[int]
     starts_at: Mapped[datetime]
-    ends_at: Mapped[datetime] = mapped_column(nullable=True)
-    status: Mapped[str] = mapped_column(nullable=True)
+    ends_at: Mapped[datetime]
+    status: Mapped[str]
     held_for: Mapped[str | None]
     held_until: Mapped[datetime | None]
     period: Mapped[int | None]
@@ -159,8 +176,14 @@ class Reservation(Entity, Base):
     settled_by: Mapped[int | None]
     settled_at: Mapped[datetime | None]
     note: Mapped[str | None] = mapped_column(info=SECRET)
+    reminders_for: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     therapy_class_id: Mapped[int | None]
     voucher_code_id: Mapped[int | None]
+
+    @property
+    def is_attested(self) -> bool:
+        """Whether a person attested that the session took place."""
+        return self.attestation not in (None, Attestation.TIMER)
 
 
 class Reminder(Base):
@@ -182,6 +205,20 @@ class Reminder(Base):
     sent_at: Mapped[datetime | None]
 
 
+class FeedScope(StrEnum):
+    """Whose sessions a calendar feed contains: those that a user books, or gives."""
+
+    CLIENT = "client"
+    THERAPIST = "therapist"
+
+
+class FeedDetail(StrEnum):
+    """Whether the events of a feed name people."""
+
+    TIMES = "times"
+    NAMES = "names"
+
+
 class CalendarFeed(Entity, Base):
     """A subscription to a user's sessions. Of the token in its address only a digest is stored."""
 
@@ -197,7 +234,7 @@ class CalendarFeed(Entity, Base):
     organization_id: Mapped[int]
     user_id: Mapped[int]
     scope: Mapped[str]
-    detail: Mapped[str] = mapped_column(default="times")
+    detail: Mapped[str] = mapped_column(default=FeedDetail.TIMES)
     token_hash: Mapped[str] = mapped_column(info=SECRET)
     last_read_at: Mapped[datetime | None] = mapped_column(info=BOOKKEEPING)
     revoked_at: Mapped[datetime | None]

@@ -39,6 +39,8 @@ class TherapyClass(Entity, Base):
             ["resources.organization_id", "resources.id"],
             name="fk_therapy_classes_room",
         ),
+        CheckConstraint("capacity >= 1", "capacity"),
+        CheckConstraint("duration_minutes BETWEEN 1 AND 1440", "duration_minutes"),
     )
 
     organization_id: Mapped[int]
@@ -85,6 +87,10 @@ class SessionSeries(Entity, Base):
     """Sessions of a class at one local time on weekdays of every n-th ISO week.
 
     Its sessions exist up to `made_until`, inclusive; `last_date` is null for a series without end.
+    Its local time is that of `timezone`, also after the organization moved to another zone.
+    `organization_timezone` is the zone of the organization when `timezone` was chosen: if the
+    organization has another one now, somebody must decide. `follows_id` is the series that this one
+    continues with other rules.
     """
 
     __tablename__ = "session_series"
@@ -96,7 +102,13 @@ class SessionSeries(Entity, Base):
             ["therapy_classes.organization_id", "therapy_classes.id"],
             name="fk_session_series_class",
         ),
+        ForeignKeyConstraint(
+            ["organization_id", "follows_id"],
+            ["session_series.organization_id", "session_series.id"],
+            name="fk_session_series_follows",
+        ),
         Index("ix_session_series_class", "organization_id", "therapy_class_id"),
+        Index("ix_session_series_active", "made_until", postgresql_where=text("status = 'active'")),
         CheckConstraint("status IN ('active', 'ended')", "status"),
         CheckConstraint("every_weeks >= 1", "every_weeks"),
         CheckConstraint("start_minute BETWEEN 0 AND 1439", "start_minute"),
@@ -118,6 +130,8 @@ class SessionSeries(Entity, Base):
     last_date: Mapped[date | None]
     made_until: Mapped[date | None]
     status: Mapped[str] = mapped_column(default=SeriesStatus.ACTIVE)
+    organization_timezone: Mapped[str]
+    follows_id: Mapped[int | None]
 
 
 class SessionStatus(StrEnum):
@@ -136,9 +150,6 @@ class ClassSession(Entity, Base):
     The rows of `occupations` block their time until the session has ended or is cancelled.
     `seats_taken` counts the reservations with a seat. The therapist's notes are confidential,
     and so is why a session was cancelled: it may be an illness.
-
-    Sessions of version 1 that the upgrade has not converted have no end and no zone; such a session
-    cannot be booked.
     """
 
     __tablename__ = "sessions"
@@ -168,9 +179,9 @@ class ClassSession(Entity, Base):
     series_id: Mapped[int | None]
     series_date: Mapped[date | None]
     starts_at: Mapped[datetime]
-    ends_at: Mapped[datetime] = mapped_column(nullable=True)
-    timezone: Mapped[str] = mapped_column(nullable=True)
-    starts_local: Mapped[WallClock] = mapped_column(nullable=True)
+    ends_at: Mapped[datetime]
+    timezone: Mapped[str]
+    starts_local: Mapped[WallClock]
     therapist_id: Mapped[int | None]
     resource_ids: Mapped[list[int]] = mapped_column(
         ARRAY(BigInteger), default=list, server_default=text("'{}'")
@@ -178,7 +189,7 @@ class ClassSession(Entity, Base):
     capacity: Mapped[int] = mapped_column(default=1, server_default=text("1"))
     seats_taken: Mapped[int] = mapped_column(default=0, server_default=text("0"), info=BOOKKEEPING)
     on_demand: Mapped[bool] = mapped_column(default=False, server_default=false())
-    status: Mapped[str] = mapped_column(default=SessionStatus.SCHEDULED, nullable=True)
+    status: Mapped[str] = mapped_column(default=SessionStatus.SCHEDULED)
     cancelled_reason: Mapped[str | None] = mapped_column(info=SECRET)
     notes: Mapped[str | None] = mapped_column(info=SECRET)
 

@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, CheckConstraint, SmallInteger, UniqueConstraint, t
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
+from services.vouchers.models.validity import MAX_MONTHS, MAX_YEARS
 from shared.db import Entity, now
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -24,10 +25,21 @@ class Frequency(StrEnum):
     CUSTOM = "custom"
 
 
+def least_validity_checks() -> tuple[CheckConstraint, ...]:
+    """Return the constraints of the least validity, of a voucher type and of its vouchers."""
+    months, years = "least_validity_months", "least_validity_years"
+    return (
+        CheckConstraint(f"{months} BETWEEN 1 AND {MAX_MONTHS}", months),
+        CheckConstraint(f"{years} BETWEEN 1 AND {MAX_YEARS}", years),
+        CheckConstraint(f"{months} IS NULL OR {years} IS NULL", "least_validity_form"),
+    )
+
+
 class VoucherType(Entity, Base):
     """Sessions with a price and terms, which each sold voucher copies.
 
-    Durations are minutes, validity is days, `custom_days` are ISO weekdays (Monday is 1).
+    Durations are minutes, validity is days, `custom_days` are ISO weekdays (Monday is 1). At most
+    one of `least_validity_months` and `least_validity_years` is set: see `models.validity`.
     """
 
     __tablename__ = "voucher_types"
@@ -43,6 +55,7 @@ class VoucherType(Entity, Base):
         CheckConstraint("price >= 0", "price"),
         CheckConstraint("validity_days >= 1", "validity_days"),
         CheckConstraint("is_active = (deactivated_at IS NULL)", "deactivated_at"),
+        *least_validity_checks(),
     )
 
     organization_id: Mapped[int]
@@ -58,6 +71,8 @@ class VoucherType(Entity, Base):
     price: Mapped[Decimal]
     currency: Mapped[str]
     validity_days: Mapped[int]
+    least_validity_months: Mapped[int | None]
+    least_validity_years: Mapped[int | None]
     booking_rules: Mapped[dict[str, Any]]
     booking_policy: Mapped[dict[str, Any]] = mapped_column(
         default=dict, server_default=text("'{}'")

@@ -19,15 +19,18 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.vouchers.models.base import Base
-from services.vouchers.models.voucher_types import VoucherType
+from services.vouchers.models.copies import ClientCopy
+from services.vouchers.models.validity import least_last_day
+from services.vouchers.models.voucher_types import VoucherType, least_validity_checks
 from shared.db import BOOKKEEPING, Entity, now
 
 
 class VoucherStatus(StrEnum):
     """The states of a voucher. A trigger in the database refuses every other transition than
 
-    pending → active → completed | expired | cancelled; pending → cancelled; and completed → active
-    when it has sessions again: a redemption was reversed, or a refund by quote failed.
+    pending → active → completed | expired | cancelled; pending → cancelled; completed → active
+    when it has sessions again (a redemption was reversed, a refund by quote failed, or transferred
+    sessions were returned); and expired → active when it has sessions and is extended.
     """
 
     PENDING = "pending"
@@ -75,6 +78,8 @@ TERMS = (
     "price",
     "currency",
     "validity_days",
+    "least_validity_months",
+    "least_validity_years",
     "booking_rules",
     "booking_policy",
 )
@@ -113,22 +118,44 @@ class Voucher(Entity, Base):
         ),
         CheckConstraint(
             "used_sessions >= 0 AND refunded_sessions >= 0"
-            " AND booked_sessions >= 0"
-            " AND used_sessions + refunded_sessions + booked_sessions <= total_sessions",
+            " AND booked_sessions >= 0 AND transferred_sessions >= 0"
+            " AND used_sessions + refunded_sessions + booked_sessions + transferred_sessions"
+            " <= total_sessions",
             "used_sessions",
         ),
         CheckConstraint("used_backup_sessions BETWEEN 0 AND backup_sessions", "used_backup"),
         CheckConstraint(
             "status IN ('pending', 'cancelled') OR valid_until IS NOT NULL", "validity_known"
         ),
+        CheckConstraint("valid_until >= least_valid_until", "least_validity"),
+        *least_validity_checks(),
         CheckConstraint(
-            "status <> 'completed' OR used_sessions + refunded_sessions = total_sessions",
+            "status <> 'completed'"
+            " OR used_sessions + refunded_sessions + transferred_sessions = total_sessions",
             "completed",
         ),
         Index("ix_vouchers_organization_client", "organization_id", "client_id", "id"),
         Index("ix_vouchers_organization_status", "organization_id", "status", "id"),
         Index("ix_vouchers_organization_type", "organization_id", "voucher_type_id", "id"),
         Index("ix_vouchers_client", "client_id", "id"),
+        Index(
+            "ix_vouchers_guardian",
+            "guardian_id",
+            "id",
+            postgresql_where=text("guardian_id IS NOT NULL"),
+        ),
+        ForeignKeyConstraint(
+            ["organization_id", "received_from_id"],
+            ["vouchers.organization_id", "vouchers.id"],
+            name="fk_vouchers_received_from",
+        ),
+        Index(
+            "ix_vouchers_received_from",
+            "organization_id",
+            "received_from_id",
+            "id",
+            postgresql_where=text("received_from_id IS NOT NULL"),
+        ),
         Index(
             "ix_vouchers_running_out",
             "valid_until",
@@ -143,6 +170,8 @@ class Voucher(Entity, Base):
 
     organization_id: Mapped[int]
     client_id: Mapped[int | None]
+    # The client who acts for the voucher's client, if that is a dependant.
+    guardian_id: Mapped[int | None] = mapped_column(info=BOOKKEEPING)
     voucher_type_id: Mapped[int | None]
     voucher_type_version: Mapped[int | None]
     therapy_class_id: Mapped[int | None]
@@ -157,6 +186,8 @@ class Voucher(Entity, Base):
     price: Mapped[Decimal | None]
     currency: Mapped[str | None]
     validity_days: Mapped[int | None]
+    least_validity_months: Mapped[int | None]
+    least_validity_years: Mapped[int | None]
     booking_rules: Mapped[dict[str, Any]]
     booking_policy: Mapped[dict[str, Any]] = mapped_column(
         default=dict, server_default=text("'{}'")
@@ -171,10 +202,16 @@ class Voucher(Entity, Base):
     booked_sessions: Mapped[int] = mapped_column(
         default=0, server_default=text("0"), info=BOOKKEEPING
     )
+    # Regular sessions that other clients have received: see `TransferEntry`.
+    transferred_sessions: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    received_from_id: Mapped[int | None]
+    """The voucher whose sessions this one received; only that one has a payment."""
     disputed_at: Mapped[datetime | None]
     purchase_date: Mapped[date]
     valid_from: Mapped[date | None]
     valid_until: Mapped[date | None]
+    # The earliest last day that the terms allow. It is known, and fixed, from the payment on.
+    least_valid_until: Mapped[date | None]
     status: Mapped[str] = mapped_column(default=VoucherStatus.PENDING)
     payment_method: Mapped[str | None]
     payment_status: Mapped[str] = mapped_column(default=PaymentStatus.PENDING)
@@ -198,14 +235,52 @@ class Voucher(Entity, Base):
             "used_backup_sessions": 0,
             "refunded_sessions": 0,
             "booked_sessions": 0,
+            "transferred_sessions": 0,
             **terms,
             **purchase,
         }
 
+    def part_for(self, client: ClientCopy, sessions: int) -> "Voucher":
+        """Return a new voucher with some sessions of this one, for another client.
+
+        Nothing is paid for it, and backup sessions stay with this one.
+        """
+        names = (
+            "organization_id",
+            "voucher_type_id",
+            "voucher_type_version",
+            "therapy_class_id",
+            "purchase_date",
+            "valid_from",
+            "valid_until",
+            "least_valid_until",
+            *TERMS,
+        )
+        own: dict[str, Any] = {
+            "total_sessions": sessions,
+            "backup_sessions": 0,
+            "price": Decimal("0.00"),
+        }
+        return Voucher(
+            **{**{name: getattr(self, name) for name in names}, **own},
+            client_id=client.id,
+            guardian_id=client.guardian_id,
+            received_from_id=self.id,
+            status=VoucherStatus.ACTIVE,
+            payment_status=PaymentStatus.PAID,
+            payment_amount=Decimal("0.00"),
+            used_sessions=0,
+            used_backup_sessions=0,
+            refunded_sessions=0,
+            booked_sessions=0,
+            transferred_sessions=0,
+        )
+
     @property
     def regular_sessions_left(self) -> int:
-        """Regular sessions that are neither used nor refunded."""
-        return self.total_sessions - self.used_sessions - self.refunded_sessions
+        """Regular sessions that are neither used nor refunded nor transferred."""
+        gone = self.refunded_sessions + self.transferred_sessions
+        return self.total_sessions - self.used_sessions - gone
 
     @property
     def bookable_sessions(self) -> int:
@@ -233,13 +308,24 @@ class Voucher(Entity, Base):
     def activation(self, paid_on: date) -> dict[str, Any]:
         """Return the changes by which the validity begins on the day of payment.
 
+        A least validity, which only paid vouchers have, may make it longer than `validity_days`.
         Only vouchers of version 1 have no `validity_days`.
         """
         assert self.validity_days is not None
+        last_day = paid_on + timedelta(days=self.validity_days - 1)
+        least = None
+        if self.price:
+            least = least_last_day(
+                paid_on,
+                self.purchase_date,
+                months=self.least_validity_months,
+                years=self.least_validity_years,
+            )
         return {
             "status": VoucherStatus.ACTIVE,
             "valid_from": paid_on,
-            "valid_until": paid_on + timedelta(days=self.validity_days - 1),
+            "valid_until": max(last_day, least or last_day),
+            "least_valid_until": least,
         }
 
 
@@ -259,6 +345,7 @@ class VoucherCode(Base):
         ),
         CheckConstraint("is_used OR (used_at IS NULL AND used_by IS NULL)", "unused"),
         CheckConstraint("NOT (is_used AND is_refunded)", "refunded"),
+        CheckConstraint("NOT (is_transferred AND (is_used OR is_refunded))", "transferred"),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
@@ -269,6 +356,7 @@ class VoucherCode(Base):
     is_backup: Mapped[bool] = mapped_column(default=False)
     is_used: Mapped[bool] = mapped_column(default=False)
     is_refunded: Mapped[bool] = mapped_column(default=False, server_default=false())
+    is_transferred: Mapped[bool] = mapped_column(default=False, server_default=false())
     used_at: Mapped[datetime | None]
     used_by: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -279,8 +367,8 @@ class VoucherCode(Base):
         return SessionKind.BACKUP if self.is_backup else SessionKind.REGULAR
 
     @staticmethod
-    def use_by(user_id: int) -> dict[str, Any]:
-        """Return the changes that mark a code as used, by whom and when."""
+    def use_by(user_id: int | None) -> dict[str, Any]:
+        """Return the changes that mark a code as used now, by a user or, with None, the system."""
         return {"is_used": True, "used_at": now(), "used_by": user_id}
 
     def free(self) -> None:

@@ -227,6 +227,20 @@ async def closures_between(
     return (await session.scalars(statement)).all()
 
 
+async def closures_of_source(
+    session: AsyncSession, organization_id: int, source: str, first: datetime, last: datetime
+) -> Sequence[Closure]:
+    """Return the closures for everybody from a source that begin in a stretch of local time."""
+    statement = select(Closure).where(
+        Closure.organization_id == organization_id,
+        Closure.resource_id.is_(None),
+        Closure.source == source,
+        Closure.starts_local >= first,
+        Closure.starts_local < last,
+    )
+    return (await session.scalars(statement.order_by(Closure.starts_local))).all()
+
+
 async def page_of_closures(
     session: AsyncSession, page: Page, organization_id: int, *, resource_id: int | None
 ) -> list[Closure]:

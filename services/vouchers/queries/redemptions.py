@@ -54,7 +54,8 @@ _CODES_OF = (
     " WHERE organization_id = $1 AND voucher_id = $2"
 )
 _UNUSED_CODE = (
-    f"{_CODES_OF} AND is_backup = $3 AND NOT is_used AND NOT is_refunded ORDER BY id LIMIT 1"
+    f"{_CODES_OF} AND is_backup = $3 AND NOT is_used AND NOT is_refunded"
+    " AND NOT is_transferred ORDER BY id LIMIT 1"
 )
 _FREEZE = SelectedColumns(Adjustment, "a")
 _FREEZES = (

@@ -68,7 +68,8 @@ async def _has_dispute(
 ) -> bool:
     statement = select(VoucherDispute.id).where(
         VoucherDispute.organization_id == voucher.organization_id,
-        VoucherDispute.voucher_id == voucher.id,
+        # The payment of sessions that were received is that of the voucher they are from.
+        VoucherDispute.voucher_id.in_([voucher.id, voucher.received_from_id or voucher.id]),
         condition,
     )
     return bool(await session.scalar(select(statement.exists())))

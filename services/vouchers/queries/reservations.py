@@ -18,6 +18,7 @@ from services.vouchers.models import (
     Voucher,
 )
 from services.vouchers.queries.redemptions import is_in_force
+from services.vouchers.queries.rows import require
 from services.vouchers.scheduling.snapshots import (
     OPEN_STATUSES,
     PERIOD_STATUSES,
@@ -36,11 +37,8 @@ _PLACE_STATUSES = (*sorted(RESERVED_STATUSES), ReservationStatus.NO_SHOW)
 
 
 async def get_reservation(session: AsyncSession, reservation_id: int) -> Reservation:
-    """Return a reservation of a session; raises ReservationNotFound."""
-    reservation = await session.get(Reservation, reservation_id)
-    if reservation is None or reservation.session_id is None:
-        raise ReservationNotFound
-    return reservation
+    """Return a reservation; raises ReservationNotFound."""
+    return require(await session.get(Reservation, reservation_id), ReservationNotFound)
 
 
 async def reread_reservations(
@@ -96,10 +94,44 @@ async def redeemed_days(session: AsyncSession, voucher: Voucher) -> Sequence[dat
     return (await session.scalars(statement)).all()
 
 
+async def places_of_voucher(
+    session: AsyncSession,
+    voucher: Voucher,
+    *,
+    statuses: Collection[ReservationStatus] = OPEN_STATUSES,
+    first: datetime | None = None,
+    last: datetime | None = None,
+    limit: int | None = None,
+) -> list[ReservationPlace]:
+    """Return a voucher's reservations of sessions that begin between two moments, latest first.
+
+    `first` is inclusive and `last` exclusive; by default they are the held and booked ones.
+    """
+    statement = _with_session().where(
+        Reservation.organization_id == voucher.organization_id,
+        Reservation.voucher_id == voucher.id,
+        Reservation.status.in_(sorted(statuses)),
+    )
+    if first is not None:
+        statement = statement.where(Reservation.starts_at >= first)
+    if last is not None:
+        statement = statement.where(Reservation.starts_at < last)
+    latest_first = statement.order_by(Reservation.starts_at.desc(), Reservation.id.desc())
+    current = latest_first.limit(limit).execution_options(populate_existing=True)
+    return [(row[0], row[1], row[2]) for row in await session.execute(current)]
+
+
 async def open_vouchers_of_session(session: AsyncSession, session_id: int) -> set[int]:
     """Return the ids of the vouchers of a session's open and waiting reservations."""
+    return await open_vouchers_of_sessions(session, [session_id])
+
+
+async def open_vouchers_of_sessions(
+    session: AsyncSession, session_ids: Collection[int]
+) -> set[int]:
+    """Return the ids of the vouchers of the open and waiting reservations of sessions."""
     statement = select(Reservation.voucher_id).where(
-        Reservation.session_id == session_id,
+        Reservation.session_id.in_(session_ids),
         Reservation.status.in_(sorted(OPEN_STATUSES | {ReservationStatus.WAITLISTED})),
         Reservation.voucher_id.is_not(None),
     )
@@ -110,10 +142,17 @@ async def open_reservations_of_session(
     session: AsyncSession, session_id: int
 ) -> Sequence[Reservation]:
     """Return a session's open and waiting reservations, locked, in the order of their ids."""
+    return await open_reservations_of_sessions(session, [session_id])
+
+
+async def open_reservations_of_sessions(
+    session: AsyncSession, session_ids: Collection[int]
+) -> Sequence[Reservation]:
+    """Return the open and waiting reservations of sessions, locked, in the order of their ids."""
     statement = (
         select(Reservation)
         .where(
-            Reservation.session_id == session_id,
+            Reservation.session_id.in_(session_ids),
             Reservation.status.in_(sorted(OPEN_STATUSES | {ReservationStatus.WAITLISTED})),
         )
         .order_by(Reservation.id)
@@ -168,8 +207,10 @@ async def page_of_own_reservations(
     last: datetime | None,
     status: str | None,
 ) -> list[ReservationPlace]:
-    """Return a page of a client's reservations with their sessions and classes, newest first."""
-    statement = _with_session().where(Reservation.client_id == client_id)
+    """Return a page of the reservations of a client and of the client's dependants, newest first,
+    with their sessions and classes."""
+    is_own = or_(Reservation.client_id == client_id, Reservation.guardian_id == client_id)
+    statement = _with_session().where(is_own)
     return await _page(session, page, statement, first=first, last=last, status=status)
 
 

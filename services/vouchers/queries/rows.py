@@ -8,7 +8,7 @@ from sqlalchemy import Row
 Rows = Sequence[Row[Any]]
 Codes = Sequence[Mapping[str, Any]]
 """Codes with the columns of `CODE_COLUMNS`."""
-CODE_COLUMNS = ("code", "is_backup", "is_used", "is_refunded")
+CODE_COLUMNS = ("code", "is_backup", "is_used", "is_refunded", "is_transferred")
 Entity = TypeVar("Entity")
 
 

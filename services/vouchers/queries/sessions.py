@@ -14,6 +14,7 @@ from services.vouchers.models import (
     ClassVoucherType,
     Occupation,
     Reservation,
+    Resource,
     SessionStatus,
     TherapyClass,
 )
@@ -204,10 +205,8 @@ async def delete_types_of_class(session: AsyncSession, therapy_class: TherapyCla
 
 
 async def get_session(session: AsyncSession, session_id: int) -> ClassSession:
-    """Return a session, without those of version 1 that have no end; raises SessionNotFound."""
-    statement = select(ClassSession).where(
-        ClassSession.id == session_id, ClassSession.ends_at.is_not(None)
-    )
+    """Return a session; raises SessionNotFound."""
+    statement = select(ClassSession).where(ClassSession.id == session_id)
     return require(await session.scalar(statement), SessionNotFound)
 
 
@@ -238,14 +237,17 @@ async def list_sessions(
     therapist_id: int | None = None,
     therapy_class_id: int | None = None,
     status: str | None = None,
+    needs_reassignment: bool = False,
     limit: int,
 ) -> Sequence[ClassSession]:
-    """Return an organization's sessions that begin in a stretch of time, in that order."""
+    """Return an organization's sessions that begin in a stretch of time, in that order.
+
+    With `needs_reassignment`, of the scheduled ones that need a resource which is out of use.
+    """
     conditions = [
         ClassSession.organization_id == organization_id,
         ClassSession.starts_at >= first,
         ClassSession.starts_at < last,
-        ClassSession.ends_at.is_not(None),
     ]
     if therapist_id is not None:
         conditions.append(ClassSession.therapist_id == therapist_id)
@@ -253,6 +255,13 @@ async def list_sessions(
         conditions.append(ClassSession.therapy_class_id == therapy_class_id)
     if status is not None:
         conditions.append(ClassSession.status == status)
+    if needs_reassignment:
+        out_of_use = select(Resource.id).where(
+            Resource.organization_id == organization_id,
+            Resource.id == any_(ClassSession.resource_ids),
+            ~Resource.is_active,
+        )
+        conditions += [ClassSession.status == SessionStatus.SCHEDULED, out_of_use.exists()]
     statement = select(ClassSession).where(and_(*conditions))
     sorted_rows = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
     return (await session.scalars(sorted_rows)).all()
@@ -280,7 +289,6 @@ async def list_open_sessions(
         ClassSession.status == SessionStatus.SCHEDULED,
         ClassSession.seats_taken < ClassSession.capacity,
         ClassSession.capacity.between(least, most),
-        ClassSession.ends_at.is_not(None),
     )
     if therapist_id is not None:
         statement = statement.where(ClassSession.therapist_id == therapist_id)

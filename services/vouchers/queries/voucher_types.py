@@ -143,6 +143,13 @@ async def get_organization(session: AsyncSession, organization_id: int) -> Organ
     return require(await session.get(OrganizationCopy, organization_id), OrganizationNotFound)
 
 
+async def lock_organization(session: AsyncSession, organization_id: int) -> OrganizationCopy:
+    """Return our copy of an organization, locked; raises OrganizationNotFound."""
+    statement = select(OrganizationCopy).where(OrganizationCopy.id == organization_id)
+    copy = await session.scalar(statement.with_for_update(key_share=True))
+    return require(copy, OrganizationNotFound)
+
+
 async def get_client(session: AsyncSession, client_id: int | None) -> ClientCopy:
     """Return our copy of a client; raises ClientNotFound."""
     copy = await session.scalar(select(ClientCopy).where(ClientCopy.id == client_id))

@@ -47,7 +47,10 @@ _ORGANIZATION = bindparam("organization_id", type_=BigInteger)
 _FIELDS = {
     **Voucher.__table__.columns,
     "regular_sessions_left": (
-        Voucher.total_sessions - Voucher.used_sessions - Voucher.refunded_sessions
+        Voucher.total_sessions
+        - Voucher.used_sessions
+        - Voucher.refunded_sessions
+        - Voucher.transferred_sessions
     ),
     "backup_sessions_left": Voucher.backup_sessions - Voucher.used_backup_sessions,
 }
@@ -65,7 +68,11 @@ _CODES = json_list(
     order=(VoucherCode.is_backup, VoucherCode.id),
 )
 _OF_ID = select().select_from(Voucher).where(Voucher.id == bindparam("voucher_id"))
-_PARTIES = {"organization_id": Voucher.organization_id, "client_id": Voucher.client_id}
+_PARTIES = {
+    "organization_id": Voucher.organization_id,
+    "client_id": Voucher.client_id,
+    "guardian_id": Voucher.guardian_id,
+}
 _DETAIL = JsonQuery(
     VoucherDetail,
     _OF_ID,
@@ -114,12 +121,12 @@ async def find_voucher(session: AsyncSession, voucher_id: int) -> Voucher | None
 
 
 async def find_detail(reader: Reader, voucher_id: int) -> Document | None:
-    """Return a voucher with its codes as JSON, with its organization, client and version."""
+    """Return a voucher with its codes as JSON, with its organization, client, guardian, version."""
     return await _DETAIL.find(reader, voucher_id=voucher_id)
 
 
 async def find_parties(reader: Reader, voucher_id: int) -> Any:
-    """Return the `organization_id` and the `client_id` of a voucher, or None."""
+    """Return the `organization_id`, `client_id` and `guardian_id` of a voucher, or None."""
     return await _PARTIES_OF.find(reader, voucher_id=voucher_id)
 
 
@@ -163,7 +170,8 @@ def _with_zone(rows: Sequence[Mapping[str, Any]]) -> tuple[Voucher, str | None]:
 async def page_of_own_vouchers(
     session: AsyncSession, page: Page, client_id: int, *, status: str | None
 ) -> Rows:
-    """Return a page of a client's vouchers, newest first, with the day of each last session."""
+    """Return a page of the vouchers of a client and of the client's dependants, newest first, with
+    the day of each last session."""
     statement = (
         select(
             *_OWN,
@@ -172,7 +180,7 @@ async def page_of_own_vouchers(
             _last_session().label("last_session_date"),
         )
         .outerjoin(OrganizationCopy, OrganizationCopy.id == Voucher.organization_id)
-        .where(Voucher.client_id == client_id)
+        .where(or_(Voucher.client_id == client_id, Voucher.guardian_id == client_id))
     )
     if status is not None:
         statement = statement.where(Voucher.status == status)

@@ -1,11 +1,13 @@
 """The dates of a weekly series. A date whose local time the clock skips is no date of it."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import count
 from zoneinfo import ZoneInfo
 
+from services.vouchers.scheduling.periods import week_of
 from services.vouchers.scheduling.wallclock import instants_of, local_time
 
 
@@ -65,3 +67,31 @@ def sessions_of(
             break
         (skipped if occurrence.starts_at is None else sessions).append(occurrence)
     return sessions, skipped
+
+
+def next_in_phase(series: WeeklySeries, day: date) -> date:
+    """Return the first day, from `day` on, that is in a week in which the series has sessions.
+
+    A series that continues another one from such a day has its sessions in the same weeks.
+    """
+    elapsed = (week_of(day) - week_of(series.first_date)) % series.every_weeks
+    if elapsed == 0:
+        return day
+    return day + timedelta(weeks=series.every_weeks - elapsed, days=-day.weekday())
+
+
+def successors(old: Iterable[date], new: Iterable[date]) -> dict[date, date]:
+    """Return for each old date of a series the new one that takes its place, if there is one.
+
+    A date that is a new one too stays. Of the other dates of an ISO week, the first old one becomes
+    the first new one, the second one the second one, and so on.
+    """
+    old_days, new_days = set(old), set(new)
+    places = {day: day for day in old_days & new_days}
+    remaining: dict[int, list[date]] = defaultdict(list)
+    for day in sorted(new_days - old_days):
+        remaining[week_of(day)].append(day)
+    for day in sorted(old_days - new_days):
+        if days := remaining[week_of(day)]:
+            places[day] = days.pop(0)
+    return places

@@ -25,15 +25,17 @@ _NEVER = 2**62
 class ResourceCalendar:
     """When a resource is there, and when it is taken.
 
-    `hours` are local times of `zone`. `opened` and `closed` are intervals in any order, `busy` are
-    intervals sorted by their start, each with its own buffers; they may overlap. The buffers in
-    minutes are those of a new session. They may lie outside of the opening times.
+    `hours` are local times of `zone`. `opened`, `closed` and `busy_elsewhere` are intervals in any
+    order; the latter two are no opening times. `busy` are intervals sorted by their start, each
+    with its own buffers; they may overlap. The buffers in minutes are those of a new session. They
+    may lie outside of the opening times.
     """
 
     zone: ZoneInfo
     hours: Sequence[WeeklyHours]
     opened: Sequence[Interval] = ()
     closed: Sequence[Interval] = ()
+    busy_elsewhere: Sequence[Interval] = ()
     busy: Sequence[Interval] = ()
     buffer_before_minutes: int = 0
     buffer_after_minutes: int = 0
@@ -71,7 +73,7 @@ def free_starts(calendar: ResourceCalendar, search: SlotSearch) -> list[int]:
     margin = timedelta(days=2 + search.duration_minutes // 1440)
     first, last = search.first_day - timedelta(days=1), search.last_day + margin
     hours = daily_windows(calendar.hours, first, last, calendar.zone)
-    windows = open_windows(hours, calendar.opened, calendar.closed)
+    windows = open_windows(hours, calendar.opened, [*calendar.closed, *calendar.busy_elsewhere])
     if search.rules is not None:
         windows = intersection(windows, daily_windows(search.rules, first, last, search.zone))
     starts = allowed_starts(

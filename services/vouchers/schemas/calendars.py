@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from services.vouchers.external.calendar_addresses import check_calendar_address
 from services.vouchers.models import ClosureKind, ResourceKind
 from services.vouchers.schemas.booking_policy import BookingPolicy, fault_of_policy
 from services.vouchers.schemas.voucher_types import RulesRead
@@ -33,7 +34,8 @@ from shared.fields import (
 _CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
-def _minute_of(value: str) -> int:
+def minute_of(value: str) -> int:
+    """Return the minute of the day of a clock time, such as 570 of 09:30."""
     hours, minutes = value.split(":")
     return int(hours) * 60 + int(minutes)
 
@@ -182,8 +184,8 @@ class HoursEntry(RequestBody):
         """Return the columns of the hours."""
         return {
             "weekday": self.weekday,
-            "start_minute": _minute_of(self.start_time),
-            "end_minute": _minute_of(self.end_time),
+            "start_minute": minute_of(self.start_time),
+            "end_minute": minute_of(self.end_time),
             "from_date": self.from_date,
             "until_date": self.until_date,
         }
@@ -284,10 +286,75 @@ class ClosureResult(ClosureRead):
     conflicts: list[ConflictRead]
 
 
-class CalendarEntry(BaseModel):
-    """A stretch of a resource's calendar: when it is open, closed or in a session."""
+class HolidaysCreate(RequestBody):
+    """The public holidays of a year for which everybody is closed.
 
-    kind: Literal["open", "closed", "session"]
+    `country` is an ISO 3166-1 code such as PL, `subdivision` a part of it such as BY in DE. Without
+    a subdivision the days are those of the whole country.
+    """
+
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    subdivision: Name | None = None
+    year: Annotated[int, Field(ge=2000, le=2100)]
+
+
+class HolidaysResult(BaseModel):
+    """The closures of these holidays, how many are new, and the reservations outside now."""
+
+    closures: list[ClosureRead]
+    created: int
+    conflicts: list[ConflictRead]
+
+
+def _calendar_address(address: str) -> str:
+    check_calendar_address(address)
+    return address
+
+
+CalendarAddress = Annotated[
+    str,
+    Field(
+        max_length=2000,
+        json_schema_extra={
+            "format": "uri",
+            "pattern": r"^(https|webcal)://[^/?#@:\\\s]+(:443)?([/?#]|$)",
+        },
+    ),
+    AfterValidator(_calendar_address),
+]
+
+
+class BusyCalendarUpdate(RequestBody):
+    """The https or webcal address of a calendar in the format iCalendar.
+
+    It is stored encrypted and not shown again: whoever has it can read the calendar.
+    """
+
+    address: CalendarAddress
+
+
+class BusyCalendarRead(BaseModel):
+    """A resource's calendar elsewhere. Nothing of its events but their times is stored.
+
+    `busy_times` counts those from now to 400 days ahead. `last_error` states why the last reading
+    failed; the times of the one before still apply then. `conflicts` are the reservations that are
+    outside of the hours, closures and busy times.
+    """
+
+    resource_id: int
+    host: str
+    last_read_at: datetime | None
+    next_read_at: datetime
+    failing_since: datetime | None
+    last_error: str | None
+    busy_times: int
+    conflicts: list[ConflictRead]
+
+
+class CalendarEntry(BaseModel):
+    """A stretch of a resource's calendar: open, closed, busy elsewhere, or in a session."""
+
+    kind: Literal["open", "closed", "busy", "session"]
     starts_at: datetime
     ends_at: datetime
     session_id: int | None = None

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, f
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import AdjustmentKind, Reason, SessionKind, VoucherStatus
-from shared.fields import Choice, Day, Name, RequestBody, Text
+from shared.fields import BodyId, Choice, Day, Name, RequestBody, Text
 
 Code = Annotated[Name, StringConstraints(max_length=50)]
 
@@ -17,11 +17,15 @@ class RedemptionCreate(RequestBody):
 
     `session_date` is a day in the organization's time zone, today by default and never later. A
     backup session replaces a regular one that was missed or cancelled late: `reason` states which.
+
+    If the voucher has a booked reservation on that day, the redemption settles it: as attended, or
+    as the reason states. `reservation_id` is needed if it has several.
     """
 
     code: Code | None = None
     kind: Choice[SessionKind] | None = None
     session_date: Day | None = None
+    reservation_id: BodyId | None = None
     reason: Choice[Reason] | None = None
     note: Text | None = None
 
@@ -33,7 +37,10 @@ class Reversal(RequestBody):
 
 
 class RedemptionRead(BaseModel):
-    """A redemption or, with `reversal_of`, the reversal of that redemption."""
+    """A redemption or, with `reversal_of`, the reversal of that redemption.
+
+    `reservation_id` is the reservation that the redemption settled.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -44,6 +51,7 @@ class RedemptionRead(BaseModel):
     session_date: date
     therapist_id: int | None
     reversal_of: int | None
+    reservation_id: int | None
     reason: Reason | None
     note: str | None
     created_at: datetime
@@ -58,11 +66,16 @@ class RedemptionResult(RedemptionRead):
 
 
 class FreezeCreate(RequestBody):
-    """A freeze, both days inclusive; the voucher's last day moves by its length."""
+    """A freeze, both days inclusive; the voucher's last day moves by its length.
+
+    With `release_reservations` the reservations of these days are cancelled without charge. Without
+    it a freeze over reservations is refused, with the list of them.
+    """
 
     starts_on: Day
     ends_on: Day
     reason: Name
+    release_reservations: bool = False
 
     @field_validator("ends_on")
     @classmethod
@@ -74,10 +87,16 @@ class FreezeCreate(RequestBody):
 
 
 class ExtensionCreate(RequestBody):
-    """The new, later last day of a voucher."""
+    """The new, later last day of a voucher. That of an expired voucher must not be over."""
 
     valid_until: Day
     reason: Name
+
+
+class AdjustmentReversal(RequestBody):
+    """Why a freeze or an extension is reversed; required for an expired voucher."""
+
+    reason: Name | None = None
 
 
 class AdjustmentRead(BaseModel):

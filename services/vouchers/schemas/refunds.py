@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.vouchers.schemas.reservations import ReservationRead
 from shared.fields import BodyId, Name, RequestBody
 from shared.money import Money
 
@@ -17,7 +18,11 @@ class RefundQuoteCreate(RequestBody):
 
 class RefundQuoteRead(BaseModel):
     """The amount that is refunded for `sessions` of the unused sessions. It is valid until
-    `valid_until`, or until the voucher is used or changed."""
+    `valid_until`, or until the voucher is used or changed.
+
+    `releases` are the reservations that the refund would cancel, the latest first. There are none
+    while the sessions that are not booked are enough.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -31,10 +36,11 @@ class RefundQuoteRead(BaseModel):
     sessions: int
     valid_until: datetime
     created_at: datetime
+    releases: list[ReservationRead] = Field(default_factory=list)
 
 
 class RefundFromQuote(RequestBody):
-    """The quote that is to be refunded, and why."""
+    """The quote that is to be refunded, and why. An expired voucher needs a reason."""
 
     quote_id: BodyId
     reason: Name | None = None

@@ -24,6 +24,10 @@ Override = Literal[
 """The reasons that a manager of bookings may override."""
 
 
+Attested = Literal[Attestation.STAFF, Attestation.SIGNATURE]
+"""Who attests a session that is marked. A code attests the redemption for which it is shown."""
+
+
 class SessionChoice(RequestBody):
     """A session that exists, or a time: with a therapist, or with any who is free."""
 
@@ -46,8 +50,8 @@ class SessionChoice(RequestBody):
         return value
 
 
-class ReservationCreate(SessionChoice):
-    """A session to book. Managers of bookings may override reasons, and state why."""
+class OverrideFields(RequestBody):
+    """Managers of bookings may override reasons, and state why."""
 
     override: Annotated[list[Override], Field(max_length=9)] = Field(default_factory=list)
     override_reason: Name | None = Field(default=None, validate_default=True)
@@ -57,6 +61,26 @@ class ReservationCreate(SessionChoice):
     def _of_an_override(cls, value: str | None, info: ValidationInfo) -> str | None:
         if info.data.get("override") and value is None:
             raise PydanticCustomError("override_reason", "is needed to override a reason")
+        return value
+
+
+class ReservationCreate(OverrideFields, SessionChoice):
+    """A session to book. Managers of bookings may override reasons, and state why.
+
+    With `hold` the time is held for the minutes of the booking policy, until it is confirmed. With
+    `waitlist` the client waits for a seat, if the session is full and nothing else is against it.
+    """
+
+    hold: bool = False
+    waitlist: bool = False
+
+    @field_validator("waitlist")
+    @classmethod
+    def _of_a_session(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("hold"):
+            raise PydanticCustomError("waitlist_or_hold", "cannot be sent together with hold")
+        if value and info.data.get("starts_at") is not None:
+            raise PydanticCustomError("waitlist_of_session", "is for a session_id only")
         return value
 
 
@@ -97,7 +121,11 @@ class EligibilityRead(BaseModel):
 
 
 class ReservationRead(BaseModel):
-    """A client's place in a session. The times are in the zone of the session."""
+    """A client's place in a session. The times are in the zone of the session.
+
+    `attestation` states who attested that the session took place. `is_attested` is false if a timer
+    marked it.
+    """
 
     id: int
     organization_id: int
@@ -116,14 +144,19 @@ class ReservationRead(BaseModel):
     reason: str | None
     redemption_id: int | None
     attestation: Attestation | None
+    is_attested: bool
     settled_at: datetime | None
     created_at: datetime
     version: int
 
 
 class ReservationResult(ReservationRead):
-    """A reservation, until when it can be cancelled for free, and the balance of its voucher."""
+    """A reservation, until when it can be cancelled for free, and the balance of its voucher.
 
+    `waiting_position` is its place in the waiting list; the first one is 1.
+    """
+
+    waiting_position: int | None
     free_until: datetime | None
     bookable_sessions: int | None
     booked_sessions: int | None
@@ -150,6 +183,12 @@ class ReservationCancel(RequestBody):
 
 class Reschedule(SessionChoice):
     """The session in whose place the reservation is moved."""
+
+
+class AttendanceMark(RequestBody):
+    """Who attests that the client took part: the staff, or the client by a signature."""
+
+    attestation: Attested = Attestation.STAFF
 
 
 class MarkRead(BaseModel):

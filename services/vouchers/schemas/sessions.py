@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.vouchers.models import SessionStatus
+from services.vouchers.models import Attestation, SessionStatus
 from services.vouchers.schemas.calendars import VoucherTypeIds
+from services.vouchers.schemas.reservations import Attested
 from services.vouchers.schemas.voucher_types import Clients, Minutes
 from shared.fields import BodyId, Instant, Name, RequestBody, Text, without_defaults
 
@@ -143,10 +144,11 @@ class SessionDetail(SessionRead):
 
 
 class Mark(RequestBody):
-    """Whether a client took part."""
+    """Whether a client took part, and who attests it."""
 
     reservation_id: BodyId
     status: Literal["attended", "no_show"]
+    attestation: Attested = Attestation.STAFF
 
 
 class Attendance(RequestBody):

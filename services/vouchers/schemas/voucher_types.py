@@ -17,7 +17,15 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from services.vouchers.models import WEEKDAYS, Frequency, PaymentMethod, Weekday
+from services.vouchers.models import (
+    MAX_MONTHS,
+    MAX_YEARS,
+    WEEKDAYS,
+    Frequency,
+    PaymentMethod,
+    Weekday,
+    shortest_validity,
+)
 from services.vouchers.schemas.booking_policy import BookingPolicy
 from shared.currencies import WITHOUT_CENTS
 from shared.fields import Choice, Currency, Name, RequestBody, Text, without_defaults
@@ -25,6 +33,7 @@ from shared.money import Money, amount_schema
 
 _CLOCK_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CLOCK_PATTERN = f"^{_CLOCK_TIME.pattern}$"
+END_OF_DAY = "24:00"
 
 
 def _clock_time(value: str) -> str:
@@ -38,12 +47,28 @@ ClockTime = Annotated[
 ]
 
 
+_CLOSING_PATTERN = f"^({_CLOCK_TIME.pattern}|{END_OF_DAY})$"
+
+
+def _closing_time(value: str) -> str:
+    return value if value == END_OF_DAY else _clock_time(value)
+
+
+ClosingTime = Annotated[
+    str, AfterValidator(_closing_time), Field(json_schema_extra={"pattern": _CLOSING_PATTERN})
+]
+"""A time of the wall clock, HH:MM; 24:00 is the end of the day."""
+
+
 class DayRule(RequestBody):
-    """When sessions of one weekday may be booked, in the organization's time zone."""
+    """When sessions of one weekday may be booked, in the organization's time zone.
+
+    `end_time` may be 24:00, the end of the day.
+    """
 
     enabled: bool
     start_time: ClockTime | None = Field(default=None, validate_default=True)
-    end_time: ClockTime | None = Field(default=None, validate_default=True)
+    end_time: ClosingTime | None = Field(default=None, validate_default=True)
 
     @field_validator("start_time", "end_time")
     @classmethod
@@ -91,6 +116,24 @@ BackupSessions = Annotated[int, Field(ge=0, le=1000)]
 Minutes = Annotated[int, Field(ge=1, le=1440)]
 Clients = Annotated[int, Field(ge=1, le=10_000)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
+LeastMonths = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_MONTHS,
+        description="A paid voucher is valid for at least so many months from its first day. Null"
+        " is no such rule. It excludes least_validity_years.",
+    ),
+]
+LeastYears = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_YEARS,
+        description="A paid voucher is valid at least until the end of the year that is so many"
+        " years after the year of the purchase; 3 in Germany. Null is no such rule.",
+    ),
+]
 Price = Annotated[
     Money,
     Field(ge=0),
@@ -122,6 +165,21 @@ def fault_of_price(price: Decimal, currency: str) -> str | None:
     return None
 
 
+def fault_of_validity(
+    price: Decimal, validity_days: int, months: int | None, years: int | None
+) -> tuple[str, str] | None:
+    """Return the field and what is wrong with the validity and the least validity, or None.
+
+    A least validity concerns paid vouchers only.
+    """
+    if months is not None and years is not None:
+        return "least_validity_years", "must be null if least_validity_months is set"
+    shortest = shortest_validity(months=months, years=years)
+    if price and validity_days < shortest:
+        return "validity_days", f"must be at least {shortest}, because of the least validity"
+    return None
+
+
 class VoucherTypeCreate(RequestBody):
     """A new voucher type. Durations are minutes, validity is days; the currency is that of the
     organization unless another is given."""
@@ -138,6 +196,8 @@ class VoucherTypeCreate(RequestBody):
     price: Price
     currency: Currency | None = None
     validity_days: Days = 365
+    least_validity_months: LeastMonths | None = None
+    least_validity_years: LeastYears | None = None
     booking_rules: BookingRules = Field(default_factory=dict)
     booking_policy: BookingPolicy = Field(default_factory=BookingPolicy)
 
@@ -175,6 +235,8 @@ class VoucherTypeUpdate(RequestBody):
     price: Price = Decimal(0)
     currency: Currency = ""
     validity_days: Days = 1
+    least_validity_months: LeastMonths | None = None
+    least_validity_years: LeastYears | None = None
     booking_rules: BookingRules = Field(default_factory=dict)
     booking_policy: BookingPolicy = Field(default_factory=BookingPolicy)
 
@@ -214,6 +276,8 @@ class VoucherTypeRead(BaseModel):
     price: Money
     currency: str
     validity_days: int
+    least_validity_months: int | None
+    least_validity_years: int | None
     booking_rules: RulesRead
     booking_policy: RulesRead
     is_active: bool

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_val
 from pydantic_core import PydanticCustomError
 
 from services.vouchers.models import Frequency, PaymentMethod, PaymentStatus, VoucherStatus
+from services.vouchers.schemas.reservations import ReservationResult, SessionChoice
 from services.vouchers.schemas.voucher_types import RulesRead
 from shared.card_tokens import CardToken
 from shared.fields import BodyId, Choice, RequestBody, Text
@@ -14,11 +15,13 @@ from shared.money import Money
 
 
 class PurchaseCreate(RequestBody):
-    """What a client buys. An administrator names the client for whom the voucher is.
+    """What a client buys. A guardian names the dependant for whom the voucher is, an administrator
+    any client.
 
     `payment_token` is the card gateway's token for a card; without one the payment is pending until
     it is confirmed. The token is passed on and not stored. With `voucher_type_version`, the version
-    that the buyer saw, a voucher type that has changed since is not sold.
+    that the buyer saw, a voucher type that has changed since is not sold. The session of
+    `reservation` is held for the client, and booked when the voucher is paid.
     """
 
     voucher_type_id: BodyId
@@ -27,6 +30,7 @@ class PurchaseCreate(RequestBody):
     payment_method: Choice[PaymentMethod]
     payment_token: CardToken | None = None
     notes: Text | None = None
+    reservation: SessionChoice | None = None
 
     @field_validator("payment_token")
     @classmethod
@@ -68,6 +72,7 @@ class VoucherRead(BaseModel):
     client_id: int | None
     voucher_type_id: int | None
     voucher_type_version: int | None
+    received_from_id: int | None
     name: str
     session_name: str | None
     total_sessions: int
@@ -76,6 +81,7 @@ class VoucherRead(BaseModel):
     used_backup_sessions: int
     refunded_sessions: int
     booked_sessions: int
+    transferred_sessions: int
     regular_sessions_left: int
     backup_sessions_left: int
     session_duration_minutes: int | None
@@ -85,11 +91,14 @@ class VoucherRead(BaseModel):
     price: Money | None
     currency: str | None
     validity_days: int | None
+    least_validity_months: int | None
+    least_validity_years: int | None
     booking_rules: RulesRead
     booking_policy: RulesRead
     purchase_date: date
     valid_from: date | None
     valid_until: date | None
+    least_valid_until: date | None
     status: VoucherStatus
     payment_method: PaymentMethod | None
     payment_status: PaymentStatus
@@ -126,6 +135,7 @@ class CodeRead(BaseModel):
     is_backup: bool
     is_used: bool
     is_refunded: bool
+    is_transferred: bool
 
 
 class VoucherDetail(VoucherRead):
@@ -155,6 +165,7 @@ class PaymentRead(BaseModel):
 
 
 class VoucherPurchased(VoucherDetail):
-    """A sold voucher and the state of its payment."""
+    """A sold voucher, the state of its payment, and the reservation that was ordered with it."""
 
     payment: PaymentRead
+    reservation: ReservationResult | None = None

@@ -11,7 +11,14 @@ from services.vouchers.schemas.reservations import MarkRead, ReservationResult
 from services.vouchers.schemas.sessions import Mark
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_settings import policy_of, settings_of
-from services.vouchers.service.charges import Charge, Place, charge_of, settle
+from services.vouchers.service.charges import (
+    NO_EVIDENCE,
+    Charge,
+    Evidence,
+    Place,
+    charge_of,
+    settle,
+)
 from services.vouchers.service.locked_sessions import lock_session
 from services.vouchers.service.reservations import get_markable, lock_place, result_of
 from services.vouchers.service.sessions import get_changeable
@@ -21,15 +28,19 @@ from shared.db import now
 
 
 async def mark_reservation(
-    session: AsyncSession, actor: Actor, reservation_id: int, status: ReservationStatus
+    session: AsyncSession,
+    actor: Actor,
+    reservation_id: int,
+    status: ReservationStatus,
+    attestation: Attestation = Attestation.STAFF,
 ) -> ReservationResult:
-    """Mark a booked reservation as attended or missed.
+    """Mark a booked reservation as attended, which somebody attests, or as missed.
 
     Raises ReservationNotFound, Forbidden, NotStarted, ReservationSettled.
     """
     place = await lock_place(session, await get_markable(session, actor, reservation_id))
     _require_started(place.session)
-    await _mark(session, actor, place, status)
+    await _mark(session, actor, place, status, attestation)
     await flush_booking(session)
     return await result_of(session, place)
 
@@ -54,7 +65,8 @@ async def mark_session(
             raise ReservationSettled
         voucher = party.vouchers.get(reservation.voucher_id or 0)
         place = Place(reservation, party.row, voucher)
-        charge = await _mark(session, actor, place, ReservationStatus(mark.status))
+        status = ReservationStatus(mark.status)
+        charge = await _mark(session, actor, place, status, mark.attestation)
         results.append(
             MarkRead(
                 reservation_id=reservation.id,
@@ -75,18 +87,22 @@ def _require_started(class_session: ClassSession) -> None:
 
 
 async def _mark(
-    session: AsyncSession, actor: Actor, place: Place, status: ReservationStatus
+    session: AsyncSession,
+    actor: Actor,
+    place: Place,
+    status: ReservationStatus,
+    attestation: Attestation,
 ) -> Charge:
     """Settle a locked reservation as attended or missed; return what it cost."""
     if place.reservation.status != ReservationStatus.BOOKED:
         raise ReservationSettled
-    attestation = None
+    evidence = NO_EVIDENCE
     charge: Charge = "regular" if place.voucher else "none"
     if status == ReservationStatus.NO_SHOW:
         settings = await settings_of(session, place.reservation.organization_id)
         voucher_policy = place.voucher.booking_policy if place.voucher else {}
         charge = charge_of(policy_of(settings, voucher_policy).no_show, place.voucher)
     else:
-        attestation = Attestation.STAFF
-    await settle(session, place, status, charge, actor.user_id, attestation=attestation)
+        evidence = Evidence(attestation)
+    await settle(session, place, status, charge, actor.user_id, evidence=evidence)
     return charge

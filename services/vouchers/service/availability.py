@@ -1,7 +1,7 @@
 """The calendars of resources, as the pure functions of `scheduling` read them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -69,12 +69,34 @@ async def calendars_of(
         last.replace(tzinfo=UTC),
         without_session_id=without_session_id,
     )
+    elsewhere = await queries.times_busy_elsewhere(
+        session, organization_id, ids, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+    )
     return {
-        resource.id: _calendar(
-            resource, stretch.zone, hours.get(resource.id, ()), closures, busy.get(resource.id, ())
+        resource.id: replace(
+            _calendar(
+                resource,
+                stretch.zone,
+                hours.get(resource.id, ()),
+                closures,
+                busy.get(resource.id, ()),
+            ),
+            busy_elsewhere=elsewhere.get(resource.id, ()),
         )
         for resource in resources
     }
+
+
+async def general_closures(
+    session: AsyncSession, organization_id: int, stretch: Stretch
+) -> list[Interval]:
+    """Return when an organization is closed for everybody on some days."""
+    closures = await queries.closures_between(session, organization_id, (), *stretch.bounds())
+    return [
+        interval_of(closure.starts_local, closure.ends_local, stretch.zone)
+        for closure in closures
+        if closure.kind == ClosureKind.CLOSED
+    ]
 
 
 def zone_of(resource: Resource, organization_zone: ZoneInfo) -> ZoneInfo:
@@ -120,7 +142,7 @@ def opening_times(calendar: ResourceCalendar, stretch: Stretch) -> list[Interval
     """Return when a resource is there on some days, without regard to its sessions."""
     first, last = stretch.first - timedelta(days=1), stretch.last + timedelta(days=2)
     windows = daily_windows(calendar.hours, first, last, calendar.zone)
-    return open_windows(windows, calendar.opened, calendar.closed)
+    return open_windows(windows, calendar.opened, [*calendar.closed, *calendar.busy_elsewhere])
 
 
 def is_open(calendar: ResourceCalendar, start: int, end: int) -> bool:

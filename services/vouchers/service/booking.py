@@ -1,28 +1,31 @@
-"""Use cases of booking: judge a session, book it, and move a reservation to another one.
+"""Use cases of booking: judge a session, and book it, hold it or wait for a seat in it.
 
 Locks are taken in one order: the voucher, the resources, the sessions. Everything that decides is
 read after them.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     BOOKING_REFUSALS,
-    AlreadyReserved,
     SessionNotFound,
     StartOffGrid,
+    TooManyHolds,
 )
-from services.vouchers.models import ClassSession, HeldFor, Reservation, Resource, Voucher
+from services.vouchers.models import (
+    ClassSession,
+    HeldFor,
+    Reservation,
+    Resource,
+    Voucher,
+    VoucherStatus,
+)
 from services.vouchers.scheduling.eligibility import reasons_against, remaining
-from services.vouchers.scheduling.periods import period_of
-from services.vouchers.scheduling.reasons import BookingReason, ReasonCode
-from services.vouchers.scheduling.snapshots import RequestedSession, ReservationStatus
+from services.vouchers.scheduling.reasons import BookingReason
 from services.vouchers.scheduling.wallclock import instant_of, is_on_grid
 from services.vouchers.schemas.reservations import (
     EligibilityRead,
@@ -39,23 +42,22 @@ from services.vouchers.service.booking_frame import (
     on_demand_session,
     requested_session,
 )
-from services.vouchers.service.locked_sessions import balance_of
-from services.vouchers.service.occupations import Placement, new_session, occupy
+from services.vouchers.service.reservation_states import (
+    WAITLISTED,
+    ReservationState,
+    checkout_state,
+    hold_until,
+)
+from services.vouchers.service.reserve import Order, Target, reserve
 from services.vouchers.service.slots import next_slots
+from services.vouchers.service.waitlist import overrides_to_wait
 from shared.actors import Actor, permission_missing
-from shared.changes import record
 from shared.errors import Conflict, Forbidden
 from shared.failpoints import failpoint
 from shared.tenancy import Tenant, limit_to
 
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The session that is wanted: a row that is locked, or a time with a locked therapist."""
-
-    requested: RequestedSession
-    row: ClassSession | None = None
-    therapist: Resource | None = None
+MOST_HOLDS = 3
+"""How many times a client may hold at once in an organization."""
 
 
 async def judge(
@@ -65,7 +67,7 @@ async def judge(
 
     Raises VoucherNotFound, Forbidden, SessionNotFound, StartOffGrid.
     """
-    voucher = await _get_voucher(session, actor, voucher_id)
+    voucher = await get_bookable(session, actor, voucher_id)
     frame = await frame_of(session, voucher)
     _require_on_grid(actor, frame, choice)
     target = await find_target(session, frame, choice, locked=False)
@@ -73,7 +75,7 @@ async def judge(
     slots: list[Slot] = []
     if reasons:
         slots = await next_slots(session, frame, target.requested.starts_at, choice.therapist_id)
-    read = [_read(reason) for reason in reasons]
+    read = [read_reason(reason) for reason in reasons]
     return EligibilityRead(eligible=not reasons, reasons=read, next_slots=slots)
 
 
@@ -82,33 +84,52 @@ async def book(
 ) -> tuple[Reservation, ClassSession, Voucher]:
     """Book a session: one seat, the time of a therapist, and an earmark on the voucher.
 
-    Raises VoucherNotFound, Forbidden, SessionNotFound, StartOffGrid, and the Conflict of the first
-    reason against it, with all reasons and the next free times.
+    With `hold` the time is held until the client confirms it; with `waitlist` the client waits for
+    a seat of a session that is full. Raises VoucherNotFound, Forbidden, SessionNotFound,
+    StartOffGrid, TooManyHolds, WaitlistClosed, and the Conflict of the first reason against it,
+    with all reasons and the next free times.
     """
-    voucher = await _get_voucher(session, actor, voucher_id)
+    voucher = await get_bookable(session, actor, voucher_id)
     if body.override:
         actor.require(policies.MANAGE_BOOKINGS, voucher.organization_id)
     voucher = await queries.lock_voucher(session, voucher.id)
     frame = await frame_of(session, voucher)
+    reservation, row = await book_with(session, actor, voucher, frame, body)
+    return reservation, row, voucher
+
+
+async def book_with(
+    session: AsyncSession,
+    actor: Actor,
+    voucher: Voucher,
+    frame: BookingFrame,
+    body: ReservationCreate,
+) -> tuple[Reservation, ClassSession]:
+    """Book a session with a locked voucher that is judged by a frame. Raises as `book` does."""
     require_allowed(actor, voucher, frame, body)
     target = await find_target(session, frame, body, locked=True)
     require_own_session(actor, voucher, target)
     failpoint("reservation.locked")
-    overridden = await require_bookable(session, frame, target, body.override, body.therapist_id)
-    row = target.row or await _make_session(session, frame, target)
-    reservation = _new_reservation(actor, voucher, frame, row, overridden, body.override_reason)
-    row.seats_taken += 1
-    voucher.booked_sessions += 1
-    session.add(reservation)
-    action = "HOLD" if reservation.status == ReservationStatus.HELD else "BOOK"
-    record(session, action, reservation, **balance_of(reservation, voucher))
+    state: ReservationState | None = WAITLISTED
+    overridden = None
+    if body.waitlist:
+        overridden = overrides_to_wait(frame, target.requested, target.row, body.override)
+    if overridden is None:
+        wanted = body.therapist_id
+        overridden = await require_bookable(session, frame, target, body.override, wanted)
+        state = await _hold(session, voucher, frame, target) if body.hold else None
+    order = Order(actor, voucher, frame, overridden, body.override_reason, state)
+    reservation, row = await reserve(session, order, target)
     await flush_booking(session)
     failpoint("reservation.written")
-    return reservation, row, voucher
+    return reservation, row
 
 
-async def _get_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
-    """Return a voucher that the actor books with, and see the rows of its organization."""
+async def get_bookable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
+    """Return a voucher that the actor books with, and see the rows of its organization.
+
+    Raises VoucherNotFound or Forbidden.
+    """
     voucher = await access.get_bookable_voucher(session, actor, voucher_id)
     await limit_to(session, Tenant(voucher.organization_id, actor.user_id))
     return voucher
@@ -144,7 +165,7 @@ def _require_on_grid(actor: Actor, frame: BookingFrame, choice: SessionChoice) -
 def require_own_session(actor: Actor, voucher: Voucher, target: Target) -> None:
     """Raise Forbidden if a therapist books a client into the session of somebody else."""
     organization_id = voucher.organization_id
-    if voucher.client_id == actor.user_id or policies.can_manage_bookings(actor, organization_id):
+    if policies.is_own(actor, voucher) or policies.can_manage_bookings(actor, organization_id):
         return
     therapist = target.row.therapist_id if target.row else None
     if target.therapist is not None:
@@ -174,7 +195,7 @@ async def find_target(
         return Target(await requested_session(session, row), row)
     assert choice.starts_at is not None
     ends_at = choice.starts_at + timedelta(minutes=frame.duration_minutes)
-    candidates = await _candidates(session, frame, choice.therapist_id)
+    candidates = await candidates_of(session, frame, choice.therapist_id)
     if locked and candidates:
         ids = [candidate.id for candidate in candidates]
         candidates = await queries.lock_resources(session, frame.organization_id, ids)
@@ -184,7 +205,7 @@ async def find_target(
     return await _best(session, frame, targets)
 
 
-async def _candidates(
+async def candidates_of(
     session: AsyncSession, frame: BookingFrame, therapist_id: int | None
 ) -> list[Resource]:
     """Return the therapist that is wanted, or all who give sessions of the voucher's type."""
@@ -275,13 +296,14 @@ def refusal_of(reasons: Sequence[BookingReason], slots: Sequence[Slot]) -> Confl
     by_code = {error.code(): error for error in BOOKING_REFUSALS}
     error = by_code[reasons[0].code](reasons[0].detail)
     error.members = {
-        "reasons": [_read(reason).model_dump(mode="json") for reason in reasons],
+        "reasons": [read_reason(reason).model_dump(mode="json") for reason in reasons],
         "next_slots": [slot.model_dump(mode="json") for slot in slots],
     }
     return error
 
 
-def _read(reason: BookingReason) -> ReasonRead:
+def read_reason(reason: BookingReason) -> ReasonRead:
+    """Return a reason as it is reported."""
     return ReasonRead(
         code=reason.code,
         detail=reason.detail,
@@ -290,98 +312,17 @@ def _read(reason: BookingReason) -> ReasonRead:
     )
 
 
-async def _make_session(session: AsyncSession, frame: BookingFrame, target: Target) -> ClassSession:
-    """Make the session on demand that a client books, and block its therapist's time."""
-    assert target.therapist is not None
-    wish = target.requested
-    placement = Placement(frame.zone, wish.starts_at, wish.ends_at, [target.therapist])
-    row = new_session(frame.organization_id, placement, capacity=1, on_demand=True)
-    session.add(row)
-    record(session, "CREATE", row)
-    await session.flush()
-    await occupy(session, row, placement, enforced=True)
-    return row
+async def _hold(
+    session: AsyncSession, voucher: Voucher, frame: BookingFrame, target: Target
+) -> ReservationState:
+    """Return the state of a reservation that is held until it is confirmed, or paid.
 
-
-def _new_reservation(
-    actor: Actor,
-    voucher: Voucher,
-    frame: BookingFrame,
-    row: ClassSession,
-    overridden: Collection[str],
-    override_reason: str | None,
-) -> Reservation:
-    """Return the reservation of a session: booked, or held until the organization approves it."""
-    is_staff = actor.user_id != voucher.client_id
-    needs_approval = frame.policy.approval and not is_staff
-    return Reservation(
-        organization_id=voucher.organization_id,
-        client_id=voucher.client_id,
-        voucher_id=voucher.id,
-        session_id=row.id,
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        status=ReservationStatus.HELD if needs_approval else ReservationStatus.BOOKED,
-        held_for=HeldFor.APPROVAL if needs_approval else None,
-        held_until=row.starts_at if needs_approval else None,
-        booked_by=actor.user_id,
-        override_reason=override_reason if overridden else None,
-        **rule_columns(voucher, frame, row.starts_at, overridden),
-    )
-
-
-def rule_columns(
-    voucher: Voucher, frame: BookingFrame, starts_at: datetime, overridden: Collection[str]
-) -> dict[str, Any]:
-    """Return the columns by which the database enforces the rules that were not overridden."""
-    day = starts_at.astimezone(frame.zone).date()
-    period = period_of(voucher.frequency, day, voucher.valid_from)
-    return {
-        "overrides": list(overridden),
-        "period": None if ReasonCode.FREQUENCY_REACHED in overridden else period,
-        "may_overlap": ReasonCode.CLIENT_BUSY in overridden,
-    }
-
-
-async def lock_move(
-    session: AsyncSession, frame: BookingFrame, choice: SessionChoice, reservation: Reservation
-) -> tuple[Target, ClassSession]:
-    """Return where a reservation is to be moved and its present session, both locked.
-
-    Raises SessionNotFound, and AlreadyReserved for the session that the reservation is for.
+    Raises TooManyHolds if the client holds as many times as a client may.
     """
-    if choice.session_id is not None:
-        if choice.session_id == reservation.session_id:
-            raise AlreadyReserved
-        # In the order of their ids, before the target is read.
-        await queries.lock_sessions(session, [choice.session_id, reservation.session_id])
-    old = await queries.get_session(session, reservation.session_id)
-    # The time of a session on demand becomes free by the move.
-    without = old.id if old.on_demand else None
-    target = await find_target(session, frame, choice, locked=True, without_session_id=without)
-    rows = await queries.lock_sessions(session, [old.id])
-    return target, rows[old.id]
-
-
-async def move(
-    session: AsyncSession,
-    frame: BookingFrame,
-    reservation: Reservation,
-    voucher: Voucher,
-    target: Target,
-    old: ClassSession,
-) -> ClassSession:
-    """Move a reservation to a session that was judged, and return that session."""
-    old.seats_taken -= 1
-    if old.on_demand and old.seats_taken == 0:
-        await queries.delete_occupations(session, old.id)
-    row = target.row or await _make_session(session, frame, target)
-    row.seats_taken += 1
-    reservation.session_id = row.id
-    reservation.starts_at, reservation.ends_at = row.starts_at, row.ends_at
-    if reservation.held_for == HeldFor.APPROVAL:
-        reservation.held_until = row.starts_at
-    for name, value in rule_columns(voucher, frame, row.starts_at, ()).items():
-        setattr(reservation, name, value)
-    await flush_booking(session)
-    return row
+    if await queries.count_checkout_holds(session, voucher, frame.now) >= MOST_HOLDS:
+        raise TooManyHolds
+    starts_at = target.requested.starts_at
+    if voucher.status == VoucherStatus.PENDING:
+        # It is bought with the session, which is held until it is paid.
+        return hold_until(HeldFor.CHECKOUT, starts_at, starts_at)
+    return checkout_state(frame, starts_at)

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
-from services.vouchers.models import MANUAL, Closure
+from services.vouchers.models import HOLIDAY, MANUAL, Closure
 from services.vouchers.schemas.calendars import ClosureCreate, ClosureRead, ClosureResult
 from services.vouchers.service.resources import conflicts_of, require_editor
 from shared.actors import Actor
@@ -23,7 +23,8 @@ async def list_closures(
 ) -> list[ClosureRead]:
     """Return a page of an organization's closures, newest first.
 
-    Reasons are shown to managers of bookings, and to therapists those of their own closures.
+    Reasons are shown to managers of bookings, and to therapists those of their own closures. The
+    names of holidays are shown to all.
     Raises OrganizationNotFound or Forbidden.
     """
     access.require_employee(actor, organization_id)
@@ -34,7 +35,7 @@ async def list_closures(
     own = await queries.find_therapist(session, organization_id, actor.user_id)
     return [
         closure
-        if own is not None and closure.resource_id == own.id
+        if closure.source.startswith(HOLIDAY) or (own is not None and closure.resource_id == own.id)
         else closure.model_copy(update={"reason": None})
         for closure in closures
     ]

@@ -17,6 +17,7 @@ from shared.writes import Writes
 # A–Z and 2–9 without characters that look alike: I L O (1, 0), B (8), S (5), Z (2).
 ALPHABET = "ACDEFGHJKMNPQRTUVWXY23456789"
 LENGTH = 8
+_USABLE = ~VoucherCode.is_used & ~VoucherCode.is_refunded & ~VoucherCode.is_transferred
 _PLACES = [len(ALPHABET) ** place for place in range(LENGTH)]
 
 
@@ -52,8 +53,7 @@ async def issue(session: AsyncSession, voucher: Voucher) -> Codes:
 
 async def withdraw(session: AsyncSession, voucher: Voucher, number: int) -> None:
     """Mark unused codes of regular sessions as refunded, the last ones first."""
-    usable = ~VoucherCode.is_used & ~VoucherCode.is_refunded
-    await _mark(session, voucher, usable, number, is_refunded=True)
+    await _mark(session, voucher, _USABLE, number, is_refunded=True)
 
 
 async def restore(session: AsyncSession, voucher: Voucher, number: int) -> None:
@@ -62,13 +62,23 @@ async def restore(session: AsyncSession, voucher: Voucher, number: int) -> None:
     await _mark(session, voucher, withdrawn, number, is_refunded=False)
 
 
+async def transfer(session: AsyncSession, voucher: Voucher, number: int) -> None:
+    """Mark unused codes of regular sessions as transferred, the last ones first."""
+    await _mark(session, voucher, _USABLE, number, is_transferred=True)
+
+
+async def restore_transferred(session: AsyncSession, voucher: Voucher, number: int) -> None:
+    """Make transferred codes usable again, after their sessions were returned."""
+    is_transferred = VoucherCode.is_transferred.is_(True)
+    await _mark(session, voucher, is_transferred, number, is_transferred=False)
+
+
 async def _mark(
     session: AsyncSession,
     voucher: Voucher,
     condition: ColumnElement[bool],
     number: int,
-    *,
-    is_refunded: bool,
+    **marks: bool,
 ) -> None:
     code_ids = (
         select(VoucherCode.id)
@@ -84,6 +94,6 @@ async def _mark(
     await session.execute(
         update(VoucherCode)
         .where(VoucherCode.id.in_(code_ids))
-        .values(is_refunded=is_refunded)
+        .values(**marks)
         .execution_options(synchronize_session=False)
     )

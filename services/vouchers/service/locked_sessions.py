@@ -32,27 +32,48 @@ class LockedSession:
     resources: Sequence[Resource]
 
 
+@dataclass(frozen=True, slots=True)
+class LockedSessions:
+    """Several sessions with all that a `LockedSession` has, by their ids."""
+
+    rows: Mapping[int, ClassSession]
+    reservations: Sequence[Reservation]
+    vouchers: Mapping[int, Voucher]
+    resources: Sequence[Resource]
+
+
 async def lock_session(
     session: AsyncSession,
     class_session: ClassSession,
     resource_ids: Sequence[int] = (),
 ) -> LockedSession:
-    """Lock a session with everything that its move or cancellation changes, in the usual order.
+    """Lock a session with everything that its move or cancellation changes. See `lock_sessions`."""
+    organization_id, number = class_session.organization_id, class_session.id
+    party = await lock_sessions(session, organization_id, [number], resource_ids)
+    return LockedSession(party.rows[number], party.reservations, party.vouchers, party.resources)
 
-    The vouchers are locked before the session, so they are read twice. If another voucher has
+
+async def lock_sessions(
+    session: AsyncSession,
+    organization_id: int,
+    session_ids: Sequence[int],
+    resource_ids: Sequence[int] = (),
+) -> LockedSessions:
+    """Lock sessions with everything that their move or cancellation changes, in the usual order.
+
+    The vouchers are locked before the sessions, so they are read twice. If another voucher has
     appeared, all locks are released and the attempt is repeated. Raises ServiceUnavailable after
     three attempts, SessionNotFound and ResourceNotFound.
     """
-    organization_id = class_session.organization_id
     for _ in range(_ATTEMPTS):
         async with session.begin_nested() as attempt:
-            voucher_ids = await queries.open_vouchers_of_session(session, class_session.id)
+            voucher_ids = await queries.open_vouchers_of_sessions(session, session_ids)
             vouchers = await queries.lock_vouchers(session, voucher_ids)
             resources = await queries.lock_resources(session, organization_id, resource_ids)
-            rows = await queries.lock_sessions(session, [class_session.id])
-            if await queries.open_vouchers_of_session(session, class_session.id) <= voucher_ids:
-                reservations = await queries.open_reservations_of_session(session, class_session.id)
-                return LockedSession(rows[class_session.id], reservations, vouchers, resources)
+            rows = await queries.lock_sessions(session, session_ids)
+            if await queries.open_vouchers_of_sessions(session, session_ids) <= voucher_ids:
+                reservations = await queries.open_reservations_of_sessions(session, session_ids)
+                return LockedSessions(rows, reservations, vouchers, resources)
             await attempt.rollback()
     raise ServiceUnavailable("The session is being booked at the moment. Try again in a moment.")
 

@@ -31,6 +31,11 @@ class Placement:
     resources: Sequence[Resource]
 
     @property
+    def times(self) -> tuple[datetime, datetime]:
+        """The start and the end."""
+        return self.starts_at, self.ends_at
+
+    @property
     def starts_local(self) -> datetime:
         """What the clock of the organization shows at the start."""
         return self.starts_at.astimezone(self.zone).replace(tzinfo=None)
@@ -100,20 +105,26 @@ async def occupy(
     The session must have an id. Raises SlotTaken.
     """
     await queries.delete_occupations(session, class_session.id)
-    for resource in placement.resources:
-        starts_at, ends_at = availability.blocked_time(
-            resource, placement.starts_at, placement.ends_at
-        )
-        session.add(
-            Occupation(
-                organization_id=class_session.organization_id,
-                session_id=class_session.id,
-                resource_id=resource.id,
-                blocked=Range(starts_at, ends_at),
-                enforced=enforced,
-            )
-        )
+    session.add_all(occupations_of(class_session, placement, enforced=enforced))
     await flush_booking(session)
+
+
+def occupations_of(
+    class_session: ClassSession, placement: Placement, *, enforced: bool = True
+) -> list[Occupation]:
+    """Return what a session with an id occupies at a place: one row for each resource."""
+    return [
+        Occupation(
+            organization_id=class_session.organization_id,
+            session_id=class_session.id,
+            resource_id=resource.id,
+            blocked=Range(
+                *availability.blocked_time(resource, placement.starts_at, placement.ends_at)
+            ),
+            enforced=enforced,
+        )
+        for resource in placement.resources
+    ]
 
 
 def new_session(organization_id: int, placement: Placement, **columns: object) -> ClassSession:

@@ -83,9 +83,9 @@ class ChargeRefused(Exception):
         self.field, self.message = field, message
 
 
-def buyer_of(client: ClientCopy) -> dict[str, Any]:
+def buyer_of(payer: ClientCopy) -> dict[str, Any]:
     """Return what an invoice states about its payer."""
-    return {"name": client.name or f"Client {client.id}", "email": client.email}
+    return {"name": payer.name or f"Client {payer.id}", "email": payer.email}
 
 
 def seller_of(organization: OrganizationCopy) -> dict[str, Any]:
@@ -108,13 +108,14 @@ async def charge(
     origin: Origin,
     voucher: Voucher,
     organization: OrganizationCopy,
-    client: ClientCopy,
+    payer: ClientCopy,
     payment_token: str | None,
     *,
     is_first: bool,
 ) -> Charge:
     """Charge a voucher, or return the state of its earlier charge: it is charged once.
 
+    `payer` is the voucher's client or, if that is a dependant, the guardian: the payment is theirs.
     `is_first` states that no charge of the voucher was requested before: payments need not look for
     one. It decides in any case.
 
@@ -124,13 +125,13 @@ async def charge(
     body = {
         "voucher_id": voucher.id,
         "organization_id": voucher.organization_id,
-        "client_id": voucher.client_id,
+        "client_id": payer.id,
         "amount": voucher.payment_amount or Decimal("0.00"),
         "currency": voucher.currency,
         "payment_method": voucher.payment_method,
         "payment_token": payment_token,
         "description": voucher.name,
-        "buyer": buyer_of(client),
+        "buyer": buyer_of(payer),
         "seller": seller_of(organization),
         "first": is_first,
     }

@@ -1,7 +1,8 @@
 """Selling a voucher: a client buys it, or staff issue it to a client.
 
 1. A transaction claims the Idempotency-Key and creates the pending voucher. Its event lets
-   payments create the payment, should the call of step 2 never arrive.
+   payments create the payment, should the call of step 2 never arrive. A session that is ordered
+   with the voucher is held in the same transaction.
 2. Payments is called to charge the voucher, outside of any transaction. However often this is
    repeated, a voucher is charged once.
 3. A second transaction applies the result, and stores the response under the key. The event of
@@ -12,7 +13,7 @@ A repeated request with the same Idempotency-Key continues at step 2.
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
@@ -40,10 +41,12 @@ from services.vouchers.models import (
     VoucherStatus,
     VoucherType,
 )
+from services.vouchers.schemas.reservations import ReservationResult
 from services.vouchers.schemas.vouchers import PurchaseCreate, VoucherIssue
-from services.vouchers.service import payments_client, settlement
+from services.vouchers.service import payments_client, purchase_holds, settlement
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.payments_client import Charge, ChargeRefused
+from services.vouchers.service.purchase_holds import SessionOrder
 from services.vouchers.service.remote_copies import RemoteCopies
 from shared.actors import Actor
 from shared.clients import ServiceClients
@@ -61,10 +64,12 @@ from shared.writes import Writes
 class PurchaseOrder:
     """What is sold to which client, and how it is paid.
 
-    `organization_id` is the only organization that may sell it; None allows any. With
-    `members_only` the client must belong to that organization; without, users of no organization
-    may buy as well. With `voucher_type_version` the type is sold in that version or not at all.
-    `accounts` states whose account a card is charged on.
+    `buyer_id` is the user who buys for themselves or for a dependant; None if staff issue it or an
+    administrator buys. `organization_id` is the only organization that may sell it; None allows
+    any. With `members_only` the client must belong to that organization; without, users of no
+    organization may buy as well. With `voucher_type_version` the type is sold in that version or
+    not at all. `accounts` states whose account a card is charged on. `session_order` is the session
+    that is held for the client until the voucher is paid.
     """
 
     voucher_type_id: int
@@ -72,10 +77,12 @@ class PurchaseOrder:
     client_id: int
     payment_method: PaymentMethod
     accounts: AccountMode
+    buyer_id: int | None = None
     payment_token: str | None = None
     notes: str | None = None
     members_only: bool = False
     voucher_type_version: int | None = None
+    session_order: SessionOrder | None = None
 
     def is_within(self, tenant: Tenant) -> bool:
         """Return whether the tenant sees all rows of the sale: a member buys for itself."""
@@ -86,10 +93,11 @@ class PurchaseOrder:
 
 @dataclass(frozen=True, slots=True)
 class SaleParties:
-    """The organization that sells and the client who buys."""
+    """The organization that sells, the client, and who pays: the client or their guardian."""
 
     organization: OrganizationCopy
     client: ClientCopy
+    payer: ClientCopy
 
     @property
     def tenant(self) -> Tenant:
@@ -108,11 +116,13 @@ class PendingSale:
 
 @dataclass(frozen=True, slots=True)
 class Sale:
-    """A sold voucher with its codes, which it has once it is paid, and its charge."""
+    """A sold voucher with its codes, which it has once it is paid, its charge, and the reservation
+    that was ordered with it."""
 
     voucher: Voucher
     codes: queries.Codes
     charge: Charge
+    reservation: ReservationResult | None = None
 
 
 async def buy(
@@ -129,17 +139,17 @@ async def buy(
     if not policies.can_buy(actor):
         raise Forbidden("Only clients buy vouchers. Staff issue a voucher to a client.")
     client_id = body.client_id or actor.user_id
-    if not policies.can_buy_for(actor, client_id):
-        raise Forbidden("Clients can buy vouchers for themselves only.")
     order = PurchaseOrder(
         voucher_type_id=body.voucher_type_id,
         organization_id=None if policies.can_see_all_offers(actor) else actor.organization_id,
         client_id=client_id,
         payment_method=body.payment_method,
         accounts=accounts,
+        buyer_id=None if actor.is_admin else actor.user_id,
         payment_token=body.payment_token.get_secret_value() if body.payment_token else None,
         notes=body.notes,
         voucher_type_version=body.voucher_type_version,
+        session_order=SessionOrder(actor, body.reservation) if body.reservation else None,
     )
     return await _sell(work, clients, order)
 
@@ -173,8 +183,9 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
     """Create a voucher, charge it, and apply the result.
 
     Raises VoucherTypeNotFound, VoucherTypeNotSold, VoucherTypeChanged, OrganizationInactive,
-    ClientNotFound, ClientInactive, CardsNotAvailable, PaymentDeclined, CardTokenUnknown,
-    VoucherCancelled (it was cancelled while it was being paid), Invalid (payments refuses a field)
+    ClientNotFound, ClientInactive, CardsNotAvailable, what refuses the session that is ordered,
+    PaymentDeclined, CardTokenUnknown, VoucherCancelled (it was cancelled while it was being paid),
+    Invalid (payments refuses a field)
     and ServiceUnavailable; after the last one the same request may be repeated with its
     Idempotency-Key.
     """
@@ -187,7 +198,7 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
             work.origin,
             voucher,
             parties.organization,
-            parties.client,
+            parties.payer,
             order.payment_token,
             is_first=pending.is_new,
         )
@@ -198,7 +209,7 @@ async def _sell(work: Work, clients: ServiceClients, order: PurchaseOrder) -> Sa
             await settlement.apply_payment(session, voucher.id, report)
         raise Invalid(refusal.field, refusal.message) from None
     failpoint("purchase.charged")
-    sale = await _settle(work, voucher, parties, charge)
+    sale = await _settle(work, order, voucher, parties, charge)
     failpoint("purchase.settled")
     if charge.status == "failed":
         raise _decline(charge)
@@ -222,9 +233,7 @@ async def _create_or_find(work: Work, clients: ServiceClients, order: PurchaseOr
             return await _find_created(session, work.claim.resource_id)
         if offer is None:
             raise VoucherTypeNotFound
-        organization, client = offer.organization, offer.client
-        if _is_open(organization) and _belongs(client, offer.type, order) and client.is_active:
-            parties = SaleParties(organization, client)
+        if parties := await _find_parties(session, offer, order):
             if not order.is_within(work.tenant):
                 await limit_to(session, parties.tenant)
             return await _add_voucher(work, session, order, offer, parties)
@@ -260,10 +269,13 @@ async def _find_created(session: AsyncSession, voucher_id: int) -> PendingSale:
         raise VoucherCancelled
     organization = await queries.get_organization(session, voucher.organization_id)
     client = await queries.get_client(session, voucher.client_id)
-    return PendingSale(voucher, SaleParties(organization, client), is_new=False)
+    payer = await queries.get_client(session, client.guardian_id or client.id)
+    return PendingSale(voucher, SaleParties(organization, client, payer), is_new=False)
 
 
-async def _settle(work: Work, voucher: Voucher, parties: SaleParties, charge: Charge) -> Sale:
+async def _settle(
+    work: Work, order: PurchaseOrder, voucher: Voucher, parties: SaleParties, charge: Charge
+) -> Sale:
     """Apply the charge to the voucher: as we know it or, if it has changed since, read again.
 
     A refusal must not undo what it follows from, so only a success is applied in the transaction
@@ -277,11 +289,21 @@ async def _settle(work: Work, voucher: Voucher, parties: SaleParties, charge: Ch
                 await limit_to(session, parties.tenant)
                 zone = parties.organization.timezone
                 voucher, codes = await settlement.activate(session, voucher, zone, report)
-            return Sale(voucher, codes, charge)
+                reservation = await _reservation_of(session, order, voucher)
+            return Sale(voucher, codes, charge, reservation)
     async with work.begin() as session:
         await limit_to(session, parties.tenant)
         voucher = await settlement.apply_payment(session, voucher_id, report)
-        return Sale(voucher, await queries.codes_of(session, voucher), charge)
+        codes = await queries.codes_of(session, voucher)
+        return Sale(voucher, codes, charge, await _reservation_of(session, order, voucher))
+
+
+async def _reservation_of(
+    session: AsyncSession, order: PurchaseOrder, voucher: Voucher
+) -> ReservationResult | None:
+    if order.session_order is None:
+        return None
+    return await purchase_holds.find_result(session, voucher.id)
 
 
 async def _fetch_parties(
@@ -295,11 +317,44 @@ async def _fetch_parties(
         raise OrganizationInactive
     if not (_belongs(client, offer.type, order) and client.is_active):
         client = await copies.fetch_client(order.client_id)
+    _require_own(order, client)
     if not _belongs(client, offer.type, order):
         raise ClientNotFound
     if not client.is_active:
         raise ClientInactive
-    return SaleParties(organization, client)
+    payer: ClientCopy | None = client
+    if client.guardian_id is not None:
+        payer = await copies.fetch_client(client.guardian_id)
+    if payer is None:
+        raise ClientNotFound
+    return SaleParties(organization, client, payer)
+
+
+async def _find_parties(
+    session: AsyncSession, offer: queries.Offer, order: PurchaseOrder
+) -> SaleParties | None:
+    """Return our copies of the parties, or None if they do not allow the sale.
+
+    Raises Forbidden.
+    """
+    organization, client = offer.organization, offer.client
+    if client is None:
+        return None
+    _require_own(order, client)
+    if not (_is_open(organization) and _belongs(client, offer.type, order) and client.is_active):
+        return None
+    payer: ClientCopy | None = client
+    if client.guardian_id is not None:
+        payer = await queries.find_client(session, client.guardian_id)
+    return None if payer is None else SaleParties(organization, client, payer)
+
+
+def _require_own(order: PurchaseOrder, client: ClientCopy | None) -> None:
+    """Raise Forbidden unless the buyer is the client or the client's guardian."""
+    if order.buyer_id is None or order.client_id == order.buyer_id:
+        return
+    if client is None or client.guardian_id != order.buyer_id:
+        raise Forbidden("Clients can buy vouchers for themselves and their dependants only.")
 
 
 def _is_open(organization: OrganizationCopy | None) -> TypeGuard[OrganizationCopy]:
@@ -332,21 +387,27 @@ async def _add_voucher(
     values = Voucher.sold(
         voucher_type,
         client_id=parties.client.id,
+        guardian_id=parties.client.guardian_id,
         purchase_date=day_in(parties.organization.timezone, now()),
         payment_method=order.payment_method,
         notes=order.notes,
     )
-    details = {
-        "buyer": payments_client.buyer_of(parties.client),
+    details: dict[str, Any] = {
+        "buyer": payments_client.buyer_of(parties.payer),
         "seller": payments_client.seller_of(parties.organization),
     }
+    if parties.payer is not parties.client:
+        details["payer_id"] = parties.payer.id
     writes = Writes(session)
     row = writes.insert(Voucher, values, action="PURCHASE", details=details)
     if work.claim:
         await work.claim.attach(session, row.id)
     else:
         await writes.send()
-    return PendingSale(detached(Voucher, row.values), parties, is_new=True)
+    voucher = detached(Voucher, row.values)
+    if order.session_order is not None:
+        voucher = await purchase_holds.hold_session(session, row.id, order.session_order)
+    return PendingSale(voucher, parties, is_new=True)
 
 
 def _decline(charge: Charge) -> AppError:

@@ -10,6 +10,7 @@ from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
     CodeAlreadyUsed,
     CodeRefunded,
+    CodeTransferred,
     OrganizationNotFound,
     RedemptionAlreadyReversed,
     SessionsBooked,
@@ -25,6 +26,12 @@ from services.vouchers.models import Redemption, SessionKind, Voucher, VoucherCo
 from services.vouchers.schemas.redemptions import RedemptionCreate
 from services.vouchers.service import refunds
 from services.vouchers.service.calendar import day_in, freeze_on
+from services.vouchers.service.redeemed_reservations import (
+    find_booked,
+    lock_reopenable,
+    reopen,
+    settle_by_redemption,
+)
 from shared.actors import Actor
 from shared.changes import record
 from shared.db import now
@@ -66,27 +73,34 @@ async def redeem(
 ) -> LedgerEntry:
     """Redeem one session. The voucher's lock serializes requests for the last session.
 
-    Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded, VoucherUnpaid,
-    VoucherCancelled, VoucherExpired, VoucherDisputed, VoucherNotYetValid, VoucherFrozen,
-    VoucherExhausted, SessionsBooked, and Invalid for a kind that contradicts the code, a backup
-    session without a reason or a day in the future.
+    If the voucher has a booked reservation on that day, the redemption settles it. Otherwise it
+    uses a session that is not booked.
+
+    Raises VoucherNotFound, Forbidden, CodeNotFound, CodeAlreadyUsed, CodeRefunded,
+    CodeTransferred, VoucherUnpaid, VoucherCancelled, VoucherExpired, VoucherDisputed,
+    VoucherNotYetValid, VoucherFrozen, VoucherExhausted, SessionsBooked, OrganizationNotFound,
+    ReservationNotFound, ReservationSettled, and Invalid for a kind that contradicts the code, a
+    backup session without a reason, a day in the future, and a day with several reservations of
+    which none is named.
     """
     voucher, zone = await access.lock_readable_voucher_with_zone(session, actor, voucher_id)
     if not policies.can_redeem(actor, voucher.organization_id):
         raise Forbidden("Only therapists and users with the permission manage_vouchers redeem.")
+    if zone is None:
+        raise OrganizationNotFound
     code = await queries.get_code(session, voucher, body.code) if body.code else None
     kind = _kind_of(body, code)
-    # Of several refusals, that of the code is the clearest for the therapist who typed it.
-    if code is not None and code.is_used:
-        raise CodeAlreadyUsed
-    if code is not None and code.is_refunded:
-        raise CodeRefunded
     day = _day_of(zone, body)
     # A session before the voucher's last day may be entered afterwards, if the day is stated.
     if voucher.status == VoucherStatus.EXPIRED and body.session_date is None:
         raise _expired(voucher)
-    await _require_valid(session, voucher, kind, day)
+    place = await find_booked(session, voucher, zone, day, body.reservation_id)
+    await _require_valid(session, voucher, kind, day, is_booked=place is not None)
     code = code or await queries.find_unused_code(session, voucher, kind)
+    text = code.code if code else None
+    if place is not None:
+        entry = await settle_by_redemption(session, actor, place, body, kind, code)
+        return LedgerEntry(entry[0], text, entry[1])
     redemption = await _write_redemption(
         session,
         voucher,
@@ -98,7 +112,7 @@ async def redeem(
         reason=body.reason,
         note=body.note,
     )
-    return LedgerEntry(redemption, code.code if code else None, voucher)
+    return LedgerEntry(redemption, text, voucher)
 
 
 async def _write_redemption(
@@ -128,23 +142,31 @@ async def _write_redemption(
 
 
 def _kind_of(body: RedemptionCreate, code: VoucherCode | None) -> SessionKind:
-    """Return the kind to redeem: the requested one, that of the code, or a regular session."""
+    """Return the kind to redeem: the requested one, that of the code, or a regular session.
+
+    Raises CodeAlreadyUsed, CodeRefunded, CodeTransferred, and Invalid.
+    """
     kind = body.kind or (code.kind if code else SessionKind.REGULAR)
     if code is not None and code.kind != kind:
         raise Invalid("kind", f"must be {code.kind}, the kind of the code's session")
     if kind == SessionKind.BACKUP and body.reason is None:
         raise Invalid("reason", "is required for a backup session: missed or late_cancelled")
+    # Of several refusals, that of the code is the clearest for the therapist who typed it.
+    if code is not None and code.is_used:
+        raise CodeAlreadyUsed
+    if code is not None and code.is_refunded:
+        raise CodeRefunded
+    if code is not None and code.is_transferred:
+        raise CodeTransferred
     return kind
 
 
-def _day_of(zone: str | None, body: RedemptionCreate) -> date:
+def _day_of(zone: str, body: RedemptionCreate) -> date:
     """Return the day of the session, today by default.
 
     Raises Invalid for a day after today in the organization's time zone: a redemption states that
-    a session took place. Raises OrganizationNotFound if the zone is unknown.
+    a session took place.
     """
-    if zone is None:
-        raise OrganizationNotFound
     today = day_in(zone, now())
     if body.session_date is not None and body.session_date > today:
         raise Invalid("session_date", f"must not be after today, {today}")
@@ -152,9 +174,12 @@ def _day_of(zone: str | None, body: RedemptionCreate) -> date:
 
 
 async def _require_valid(
-    session: AsyncSession, voucher: Voucher, kind: SessionKind, day: date
+    session: AsyncSession, voucher: Voucher, kind: SessionKind, day: date, *, is_booked: bool
 ) -> None:
-    """Raise the error that states why a session of a kind cannot be redeemed on a day."""
+    """Raise the error that states why a session of a kind cannot be redeemed on a day.
+
+    A session that is booked has been counted already.
+    """
     if refusal := _REFUSALS.get(voucher.status):
         raise refusal
     if voucher.status == VoucherStatus.COMPLETED:
@@ -171,7 +196,7 @@ async def _require_valid(
         raise VoucherExhausted("The money for the remaining sessions is being refunded.")
     if voucher.sessions_left(kind) < 1:
         raise VoucherExhausted(f"Every {kind} session has been used.")
-    if kind == SessionKind.REGULAR and voucher.bookable_sessions < 1:
+    if kind == SessionKind.REGULAR and not is_booked and voucher.bookable_sessions < 1:
         raise SessionsBooked
 
 
@@ -191,30 +216,39 @@ async def reverse(
 ) -> LedgerEntry:
     """Reverse a redemption by a row of its own: the session and its code are usable again.
 
-    Raises VoucherNotFound, RedemptionNotFound, Forbidden, RedemptionAlreadyReversed.
+    The reservation that it settled is booked again, if it can be. Raises VoucherNotFound,
+    RedemptionNotFound, Forbidden, RedemptionAlreadyReversed.
     """
     voucher = await access.lock_managed_voucher(session, actor, voucher_id)
     redemption = await queries.get_redemption(session, voucher, redemption_id)
     if redemption.reversal_of is not None or await queries.is_reversed(session, redemption):
         raise RedemptionAlreadyReversed
     code = await queries.find_code(session, voucher, redemption.voucher_code_id)
+    place = await lock_reopenable(session, voucher, redemption)
     # No query from here on: its flush would write half of the change, which the database refuses.
     voucher.spend(redemption.kind, -1)
     if code is not None:
         code.free()
-    reversal = Redemption(
+    if place is not None:
+        reopen(session, place)
+    reversal = _reversal_of(redemption, actor.user_id, note)
+    session.add(reversal)
+    record(session, "REVERSE", reversal, **_balance_of(voucher))
+    await refunds.reopen(session, voucher)
+    await session.flush()
+    return LedgerEntry(reversal, code.code if code else None, voucher)
+
+
+def _reversal_of(redemption: Redemption, user_id: int, note: str | None) -> Redemption:
+    return Redemption(
         organization_id=redemption.organization_id,
         voucher_id=redemption.voucher_id,
         client_id=redemption.client_id,
         voucher_code_id=redemption.voucher_code_id,
         kind=redemption.kind,
         session_date=redemption.session_date,
-        therapist_id=actor.user_id,
+        therapist_id=user_id,
         reversal_of=redemption.id,
+        reservation_id=redemption.reservation_id,
         note=note,
     )
-    session.add(reversal)
-    record(session, "REVERSE", reversal, **_balance_of(voucher))
-    await refunds.reopen(session, voucher)
-    await session.flush()
-    return LedgerEntry(reversal, code.code if code else None, voucher)

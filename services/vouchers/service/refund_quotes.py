@@ -25,13 +25,17 @@ from services.vouchers.errors import (
     VoucherUnpaid,
 )
 from services.vouchers.models import QuoteStatus, RefundQuote, Voucher, VoucherStatus
+from services.vouchers.schemas.reservations import ReservationRead
 from services.vouchers.service import payments_client, pro_rata, refunds
 from services.vouchers.service.payments_client import PaymentState, RefundState
+from services.vouchers.service.releases import places_for_refund
+from services.vouchers.service.reservations import read_reservation
 from shared.actors import Actor
 from shared.clients import ServiceClients
 from shared.db import now
 from shared.errors import Conflict, Forbidden, Invalid
 from shared.failpoints import failpoint
+from shared.tenancy import Tenant, limit_to
 from shared.transactions import Transactions
 from shared.work import Work
 
@@ -39,18 +43,21 @@ VALID_FOR = timedelta(minutes=15)
 STORED_FOR = timedelta(days=1)
 """How long an unused quote is stored after its end, to be answered with refund_quote_expired."""
 
-# The unused sessions of a cancelled voucher can still be refunded.
+# The unused sessions of a cancelled voucher can still be refunded, and staff may refund those of an
+# expired one.
 _REFUSALS: dict[str, type[Conflict]] = {
     VoucherStatus.PENDING: VoucherUnpaid,
-    VoucherStatus.EXPIRED: VoucherExpired,
     VoucherStatus.COMPLETED: VoucherExhausted,
 }
 
 
 async def quote_refund(
     work: Work, actor: Actor, clients: ServiceClients, voucher_id: int, sessions: int | None
-) -> RefundQuote:
+) -> tuple[RefundQuote, list[ReservationRead]]:
     """Create a quote for a number of a voucher's unused sessions, None for all of them.
+
+    Return it with the reservations that the refund would cancel now, the latest first.
+    For an expired voucher only staff request it.
 
     Raises VoucherNotFound, Forbidden, VoucherUnpaid, VoucherExpired, VoucherExhausted,
     VoucherDisputed, RefundUnderWay, NothingToRefund, ServiceUnavailable, and Invalid for more
@@ -70,7 +77,9 @@ async def quote_refund(
     async with work.begin() as session:
         session.add(quote)
         await session.flush()
-    return quote
+        await limit_to(session, Tenant(voucher.organization_id, actor.user_id))
+        places = await places_for_refund(session, voucher, quote.sessions)
+    return quote, [read_reservation(*place) for place in places]
 
 
 async def _get_quotable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
@@ -82,6 +91,16 @@ async def _get_quotable(session: AsyncSession, actor: Actor, voucher_id: int) ->
         )
     if refusal := _REFUSALS.get(voucher.status):
         raise refusal
+    is_expired = voucher.status == VoucherStatus.EXPIRED
+    if is_expired and not policies.can_quote_expired(actor, voucher):
+        raise VoucherExpired(
+            "The voucher's last day is over. Ask the organization: only its staff refund it now."
+        )
+    if voucher.received_from_id is not None:
+        raise NothingToRefund(
+            "The sessions were transferred to the client, and the payment stays with its payer."
+            " Return the sessions first, then refund them there."
+        )
     if voucher.disputed_at is not None:
         raise VoucherDisputed
     # The sessions of a taken quote are withheld, while its money may not be refunded yet.
@@ -132,10 +151,10 @@ async def refund_voucher(
     """Refund the amount of a quote.
 
     Raises VoucherNotFound, RefundQuoteNotFound, Forbidden, RefundQuoteTaken, RefundQuoteExpired,
-    RefundQuoteOutdated (the voucher was used or changed since), RefundRefused (the money is no
-    longer available or the payment gateway refuses; the sessions are usable again), and
-    ServiceUnavailable: the refund may have been made then, and the same request may be repeated
-    with its Idempotency-Key.
+    RefundQuoteOutdated (the voucher was used or changed since), Invalid (an expired voucher needs
+    a reason), RefundRefused (the money is no longer available or the payment gateway refuses; the
+    sessions are usable again), and ServiceUnavailable: the refund may have been made then, and the
+    same request may be repeated with its Idempotency-Key.
     """
     quote = await _find_taken(work)
     if quote is None:
@@ -188,6 +207,8 @@ async def _take(
 ) -> RefundQuote:
     async with work.begin() as session:
         voucher, quote = await _lock_usable(session, actor, voucher_id, quote_id)
+        if voucher.status == VoucherStatus.EXPIRED and reason is None:
+            raise Invalid("reason", "is required: the voucher has expired")
         quote.taken_by = actor.user_id
         await refunds.withhold_sessions(session, voucher, quote, reason)
         if work.claim:

@@ -3,7 +3,12 @@
 A refund by quote withholds its sessions before the money is sent, and restores them if that fails.
 Any other refund, for instance one made in the payment gateway's console, is reported afterwards
 and takes as many unused sessions as its amount pays for. A voucher is cancelled when no session is
-left or when all of its money was refunded.
+left or when all of its money was refunded. Sessions that other clients received from it are paid by
+the same money, and end with it.
+
+Sessions that are not booked are taken first, then those of the latest reservations, which are
+cancelled in the same transaction. A refund that fails restores the sessions, not the reservations:
+their times may be taken already.
 """
 
 from dataclasses import dataclass
@@ -22,11 +27,11 @@ from services.vouchers.models import (
 )
 from services.vouchers.service import codes
 from services.vouchers.service.pro_rata import sessions_for
-from services.vouchers.service.vouchers import mark_cancelled
+from services.vouchers.service.releases import REFUNDED, release_for_refund
+from services.vouchers.service.vouchers import end_voucher
 from shared.changes import record
 from shared.db import now
 
-REFUNDED = "refunded"
 DISPUTE_LOST = "dispute_lost"
 
 _CANCELLABLE = (VoucherStatus.PENDING, VoucherStatus.ACTIVE)
@@ -48,6 +53,7 @@ async def withhold_sessions(
 
     The event lets payments make the refund, should the call not reach it.
     """
+    await release_for_refund(session, voucher, quote.sessions)
     await codes.withdraw(session, voucher, quote.sessions)
     quote.status = QuoteStatus.TAKEN
     quote.reason = reason
@@ -88,7 +94,22 @@ async def apply_refund(session: AsyncSession, voucher_id: int, report: RefundRep
         quote.status = QuoteStatus.REFUNDED
     await _remove_sessions(session, voucher, sessions, in_full=in_full)
     await session.flush()
+    if in_full:
+        await _end_received(session, voucher)
     return voucher
+
+
+async def _end_received(session: AsyncSession, voucher: Voucher) -> None:
+    """End the vouchers that received sessions of one whose money was refunded in full."""
+    for receiver in await queries.lock_received_vouchers(session, voucher):
+        if receiver.payment_status == PaymentStatus.REFUNDED:
+            continue
+        receiver.payment_status = PaymentStatus.REFUNDED
+        if receiver.status in _CANCELLABLE:
+            await end_voucher(session, receiver, REFUNDED)
+        else:
+            record(session, "UPDATE", receiver)
+    await session.flush()
 
 
 async def _remove_sessions(
@@ -96,6 +117,7 @@ async def _remove_sessions(
 ) -> None:
     """Remove refunded sessions, and record what became of the voucher in one event."""
     if sessions:
+        await release_for_refund(session, voucher, sessions)
         await codes.withdraw(session, voucher, sessions)
     others_open = await queries.has_taken_quote(session, voucher)
     voucher.refunded_sessions += sessions
@@ -104,7 +126,7 @@ async def _remove_sessions(
         voucher.payment_status = PaymentStatus.REFUNDED if in_full else partly
     is_used_up = voucher.regular_sessions_left == 0 and not others_open
     if voucher.status in _CANCELLABLE and (in_full or is_used_up):
-        mark_cancelled(session, voucher, REFUNDED)
+        await end_voucher(session, voucher, REFUNDED)
     elif sessions:
         balance = voucher.regular_sessions_left
         record(session, "REDUCE", voucher, sessions=sessions, regular_sessions_left=balance)
@@ -141,9 +163,9 @@ async def reopen(session: AsyncSession, voucher: Voucher) -> None:
     record(session, "REOPEN", voucher)
     await session.flush()
     if await queries.has_lost_dispute(session, voucher):
-        mark_cancelled(session, voucher, DISPUTE_LOST)
+        await end_voucher(session, voucher, DISPUTE_LOST)
     elif voucher.payment_status == PaymentStatus.REFUNDED:
-        mark_cancelled(session, voucher, REFUNDED)
+        await end_voucher(session, voucher, REFUNDED)
 
 
 async def apply_dispute(
@@ -151,8 +173,8 @@ async def apply_dispute(
 ) -> None:
     """Suspend a voucher while its payer's bank reclaims the money; cancel it if the bank wins.
 
-    `status` is the dispute's: `open`, `won` or `lost`. Used sessions stay used. Raises
-    VoucherNotFound.
+    The same happens to the vouchers that received sessions of it. `status` is the dispute's:
+    `open`, `won` or `lost`. Used sessions stay used. Raises VoucherNotFound.
     """
     voucher = await queries.lock_voucher(session, voucher_id)
     dispute = await queries.find_dispute(session, dispute_id)
@@ -165,10 +187,11 @@ async def apply_dispute(
         return
     dispute.is_open, dispute.is_lost = status == "open", status == "lost"
     await session.flush()
-    if status == "lost" and voucher.status in _CANCELLABLE:
-        mark_cancelled(session, voucher, DISPUTE_LOST)
     still_open = await queries.has_open_dispute(session, voucher)
-    if still_open != (voucher.disputed_at is not None):
-        voucher.disputed_at = now() if still_open else None
-        record(session, "UPDATE", voucher)
+    for row in (voucher, *await queries.lock_received_vouchers(session, voucher)):
+        if status == "lost" and row.status in _CANCELLABLE:
+            await end_voucher(session, row, DISPUTE_LOST)
+        if still_open != (row.disputed_at is not None):
+            row.disputed_at = now() if still_open else None
+            record(session, "UPDATE", row)
     await session.flush()

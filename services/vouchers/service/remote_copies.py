@@ -13,7 +13,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import queries
+from services.vouchers import policies, queries
 from services.vouchers.models import Base, ClientCopy, OrganizationCopy
 from shared.clients import ServiceClients
 from shared.context import Origin
@@ -56,6 +56,23 @@ class ClientState(ServiceData):
     is_active: bool
 
 
+class CopiedClient(ClientState):
+    """A user or a dependant as identity returns it."""
+
+    guardian_id: int | None = None
+
+
+class DependantState(ServiceData):
+    """A dependant, a client without an account, as identity publishes it."""
+
+    id: int
+    version: int
+    name: str
+    guardian_id: int
+    organization_id: int | None = None
+    is_active: bool
+
+
 async def store_copy(session: AsyncSession, model: type[Base], state: Mapping[str, Any]) -> None:
     """Store a copy, unless the stored one is as new."""
     statement = insert(model).values(dict(state))
@@ -67,6 +84,12 @@ async def store_copy(session: AsyncSession, model: type[Base], state: Mapping[st
             where=model.__table__.c.version < statement.excluded.version,
         )
     )
+
+
+async def store_dependant(session: AsyncSession, state: DependantState) -> None:
+    """Store a copy of a dependant, a client without an address, unless the stored one is as new."""
+    of_client = {"email": None, "role": policies.CLIENT}
+    await store_copy(session, ClientCopy, {**state.model_dump(), **of_client})
 
 
 async def update_copy(
@@ -126,11 +149,11 @@ class RemoteCopies:
         )
 
     async def fetch_client(self, client_id: int) -> ClientCopy | None:
-        """Fetch a user from identity and store it, or return None.
+        """Fetch a user or a dependant from identity and store it, or return None.
 
         Raises ServiceUnavailable.
         """
-        state = await self._request("identity", f"/internal/users/{client_id}", ClientState)
+        state = await self._request("identity", f"/internal/users/{client_id}", CopiedClient)
         return await self._store(ClientCopy, state)
 
     async def _request(

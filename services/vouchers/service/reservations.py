@@ -8,12 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import (
+    HoldLapsed,
     LateCancellation,
     NoticePassed,
     ReservationNotFound,
     ReservationSettled,
 )
-from services.vouchers.models import ClassSession, Reservation
+from services.vouchers.models import ClassSession, HeldFor, Reservation
 from services.vouchers.scheduling.snapshots import OPEN_STATUSES, ReservationStatus
 from services.vouchers.schemas.booking_policy import BookingPolicy, Penalty
 from services.vouchers.schemas.reservations import (
@@ -24,12 +25,14 @@ from services.vouchers.schemas.reservations import (
     ReservationRead,
     ReservationResult,
 )
-from services.vouchers.service import booking
+from services.vouchers.service import booking, moves
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import frame_of
 from services.vouchers.service.booking_settings import policy_of, settings_of
 from services.vouchers.service.charges import Place, charge_of, settle
 from services.vouchers.service.locked_sessions import balance_of, end_session, release
+from services.vouchers.service.reservation_states import DECLINED
+from services.vouchers.service.waitlist import give_seats
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.db import now
@@ -37,7 +40,8 @@ from shared.failpoints import failpoint
 from shared.paging import Page
 from shared.tenancy import Tenant, limit_to, see_all_tenants
 
-_CANCELLABLE = OPEN_STATUSES | {ReservationStatus.WAITLISTED}
+CANCELLABLE = OPEN_STATUSES | {ReservationStatus.WAITLISTED}
+"""The states of a reservation that can be cancelled: it is open, or waits for a seat."""
 
 
 async def book(
@@ -52,7 +56,7 @@ async def get_reservation(
     session: AsyncSession, actor: Actor, reservation_id: int
 ) -> ReservationResult:
     """Return a reservation. Raises ReservationNotFound."""
-    return await result_of(session, await _get_place(session, actor, reservation_id))
+    return await result_of(session, await get_visible_place(session, actor, reservation_id))
 
 
 async def list_own(
@@ -64,7 +68,8 @@ async def list_own(
     last: datetime | None,
     status: ReservationStatus | None,
 ) -> list[ReservationRead]:
-    """Return a page of the actor's own reservations, newest first, in every organization."""
+    """Return a page of the reservations of the actor and of the actor's dependants, newest first,
+    in every organization."""
     await see_all_tenants(session)
     rows = await queries.page_of_own_reservations(
         session, page, actor.user_id, first=first, last=last, status=status
@@ -128,20 +133,26 @@ async def list_of_organization(
     return [read_reservation(place, row, name) for place, row, name in rows]
 
 
-async def _get_place(session: AsyncSession, actor: Actor, reservation_id: int) -> Place:
+async def get_visible_place(session: AsyncSession, actor: Actor, reservation_id: int) -> Place:
     """Return a reservation that the actor may see, and see the rows of its organization.
 
     Raises ReservationNotFound.
     """
     reservation = await queries.get_reservation(session, reservation_id)
     organization_id = reservation.organization_id
-    is_own = reservation.client_id == actor.user_id
+    is_own = policies.is_own(actor, reservation)
     if not is_own and not policies.can_see_organization(actor, organization_id):
         raise ReservationNotFound
     await limit_to(session, Tenant(organization_id, actor.user_id))
-    row = await queries.get_session(session, reservation.session_id)
-    if not is_own and not policies.can_mark(actor, row):
+    place = await place_of(session, reservation)
+    if not is_own and not policies.can_mark(actor, place.session):
         raise ReservationNotFound
+    return place
+
+
+async def place_of(session: AsyncSession, reservation: Reservation) -> Place:
+    """Return a reservation with its session and its voucher."""
+    row = await queries.get_session(session, reservation.session_id)
     voucher = None
     if reservation.voucher_id is not None:
         voucher = await queries.get_voucher(session, reservation.voucher_id)
@@ -155,7 +166,7 @@ async def get_markable(
 
     Raises ReservationNotFound or Forbidden.
     """
-    place = await _get_place(session, actor, reservation_id)
+    place = await get_visible_place(session, actor, reservation_id)
     if session_id is not None and place.session.id != session_id:
         raise ReservationNotFound
     if not policies.can_mark(actor, place.session):
@@ -180,7 +191,7 @@ async def price_of_cancellation(
     session: AsyncSession, actor: Actor, reservation_id: int
 ) -> CancellationPrice:
     """Return what a cancellation would cost now. Raises ReservationNotFound, ReservationSettled."""
-    place = await _get_place(session, actor, reservation_id)
+    place = await get_visible_place(session, actor, reservation_id)
     return await _price(session, actor, place)
 
 
@@ -192,7 +203,7 @@ async def cancel(
     Raises ReservationNotFound, ReservationSettled, and LateCancellation for a client who has not
     accepted the charge.
     """
-    place = await lock_place(session, await _get_place(session, actor, reservation_id))
+    place = await lock_place(session, await get_visible_place(session, actor, reservation_id))
     price = await _price(session, actor, place)
     failpoint("cancellation.locked")
     reservation, row, voucher = place.reservation, place.session, place.voucher
@@ -205,31 +216,44 @@ async def cancel(
         reservation.reason = body.reason
         await settle(session, place, ReservationStatus.LATE_CANCELLED, price.charges, actor.user_id)
     else:
-        release(session, reservation, voucher, row, reason=body.reason)
-    await leave(session, row)
+        reason = body.reason or _refusal_in(actor, reservation)
+        release(session, reservation, voucher, row, reason=reason)
+    await leave(session, row, reservation)
     await flush_booking(session)
     failpoint("cancellation.written")
     return await result_of(session, place)
 
 
-async def leave(session: AsyncSession, row: ClassSession) -> None:
-    """Do what follows when a place in a locked session becomes free.
+def _refusal_in(actor: Actor, reservation: Reservation) -> str | None:
+    """Return why a held reservation is cancelled: the organization declines the request of a
+    client, or the client the offer of a seat."""
+    is_client = policies.is_own(actor, reservation)
+    declines_request = reservation.held_for == HeldFor.APPROVAL and not is_client
+    declines_offer = reservation.held_for == HeldFor.OFFER and is_client
+    return DECLINED if declines_request or declines_offer else None
 
-    A session on demand ends with its last reservation. One of a class stays, empty or not.
+
+async def leave(session: AsyncSession, row: ClassSession, cause: Reservation | None = None) -> None:
+    """Do what follows when a place in a locked session becomes free, because of a reservation.
+
+    A session on demand ends with its last reservation. One of a class stays, empty or not, and the
+    seat is given to its waiting list.
     """
     await flush_booking(session)
-    if row.on_demand and row.seats_taken == 0:
+    if not row.on_demand:
+        await give_seats(session, row, cause)
+    elif row.seats_taken == 0:
         await end_session(session, row, None)
 
 
 async def _price(session: AsyncSession, actor: Actor, place: Place) -> CancellationPrice:
     reservation, voucher = place.reservation, place.voucher
-    if reservation.status not in _CANCELLABLE:
+    if reservation.status not in CANCELLABLE:
         raise ReservationSettled
     policy = await _policy(session, place)
     free_until = _free_until(reservation, policy)
     # Who cancels for the organization charges nobody: a no-show is marked instead.
-    is_client = reservation.client_id == actor.user_id
+    is_client = policies.is_own(actor, reservation)
     is_late = is_client and now() > free_until and reservation.status == ReservationStatus.BOOKED
     penalty = policy.late_cancel if is_late else Penalty.NONE
     return CancellationPrice(
@@ -255,10 +279,11 @@ async def reschedule(
 ) -> ReservationResult:
     """Move a reservation to another session: the same row and earmark, in one transaction.
 
-    Raises ReservationNotFound, ReservationSettled, SessionNotFound, StartOffGrid, NoticePassed for
-    a client after the time of notice, and the Conflict of the first reason against the new session.
+    Raises ReservationNotFound, ReservationSettled, HoldLapsed, SessionNotFound, StartOffGrid,
+    NoticePassed for a client after the time of notice, and the Conflict of the first reason against
+    the new session.
     """
-    place = await _get_place(session, actor, reservation_id)
+    place = await get_visible_place(session, actor, reservation_id)
     if place.voucher is None or place.reservation.status not in OPEN_STATUSES:
         raise ReservationSettled
     voucher = await queries.lock_voucher(session, place.voucher.id)
@@ -266,33 +291,43 @@ async def reschedule(
     await session.refresh(reservation)
     if reservation.status not in OPEN_STATUSES:
         raise ReservationSettled
+    require_not_lapsed(reservation)
     frame = await frame_of(session, voucher, moved=reservation)
     booking.require_allowed(actor, voucher, frame, body)
-    is_client = reservation.client_id == actor.user_id
+    is_client = policies.is_own(actor, reservation)
     if is_client and now() > _free_until(reservation, frame.policy):
         raise NoticePassed
-    target, old = await booking.lock_move(session, frame, body, reservation)
+    target, old = await moves.lock_move(session, frame, body, reservation)
     booking.require_own_session(actor, voucher, target)
     await booking.require_bookable(session, frame, target, (), body.therapist_id)
-    row = await booking.move(session, frame, reservation, voucher, target, old)
-    await leave(session, old)
+    row = await moves.move(session, frame, reservation, voucher, target, old)
     record(session, "RESCHEDULE", reservation, **balance_of(reservation, voucher))
+    await leave(session, old, reservation)
     await flush_booking(session)
     return await result_of(session, Place(reservation, row, voucher))
+
+
+def require_not_lapsed(reservation: Reservation) -> None:
+    """Raise HoldLapsed for a reservation that is held until a time that is over."""
+    if reservation.held_until is not None and reservation.held_until <= now():
+        raise HoldLapsed
 
 
 async def result_of(session: AsyncSession, place: Place) -> ReservationResult:
     """Return a reservation with its balance and until when it can be cancelled for free."""
     reservation, voucher = place.reservation, place.voucher
     name = await queries.find_class_name(session, place.session.therapy_class_id)
-    is_open = reservation.status in OPEN_STATUSES
+    position = None
+    if reservation.status == ReservationStatus.WAITLISTED:
+        position = await queries.waiting_position(session, reservation)
     free_until = None
-    if is_open:
+    if reservation.status in OPEN_STATUSES:
         policy = await _policy(session, place)
         zone = ZoneInfo(place.session.timezone)
         free_until = _free_until(reservation, policy).astimezone(zone)
     return ReservationResult(
         **read_reservation(reservation, place.session, name).model_dump(),
+        waiting_position=position,
         free_until=free_until,
         bookable_sessions=voucher.bookable_sessions if voucher else None,
         booked_sessions=voucher.booked_sessions if voucher else None,

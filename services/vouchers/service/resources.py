@@ -256,8 +256,9 @@ async def show_calendar(
     first, last = (int(moment.timestamp()) for moment in stretch)
     open_times = [("open", *times) for times in availability.opening_times(calendar, days)]
     closed_times = [("closed", *times) for times in calendar.closed]
+    elsewhere = [("busy", *times) for times in calendar.busy_elsewhere]
     busy = [("session", *times) for times in calendar.busy]
-    every = (*open_times, *closed_times, *busy)
+    every = (*open_times, *closed_times, *elsewhere, *busy)
     entries = [entry for entry in every if entry[1] < last and entry[2] > first]
     return [
         CalendarEntry(

@@ -44,6 +44,8 @@ from services.vouchers.service.occupations import (
     require_usable,
     resources_wanted,
 )
+from services.vouchers.service.reservation_states import moved_hold
+from services.vouchers.service.waitlist import give_seats
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.db import now
@@ -63,8 +65,12 @@ async def list_sessions(
     therapist_id: int | None,
     therapy_class_id: int | None,
     status: SessionStatus | None,
+    needs_reassignment: bool = False,
 ) -> list[SessionRead]:
     """Return an organization's sessions that begin in a stretch of time, at most 1,000.
+
+    With `needs_reassignment`, of the scheduled ones whose therapist, room or equipment is out of
+    use.
 
     Raises OrganizationNotFound.
     """
@@ -76,6 +82,7 @@ async def list_sessions(
         therapist_id=therapist_id,
         therapy_class_id=therapy_class_id,
         status=status,
+        needs_reassignment=needs_reassignment,
         limit=MOST_LISTED,
     )
     names = await queries.names_of_classes(session, {row.therapy_class_id for row in rows})
@@ -95,7 +102,7 @@ async def get_session(session: AsyncSession, actor: Actor, session_id: int) -> S
         raise SessionNotFound
     is_staff = actor.is_admin or policies.is_employed(actor, organization_id)
     participants = await queries.participants_of(session, session_id)
-    is_own = any(row.client_id == actor.user_id for row, _ in participants)
+    is_own = any(policies.is_own(actor, row) for row, _ in participants)
     if class_session.on_demand and not (is_staff or is_own):
         raise SessionNotFound
     names = await queries.names_of_classes(session, {class_session.therapy_class_id})
@@ -262,6 +269,7 @@ async def update_session(
     elif session.is_modified(party.row):
         record(session, "UPDATE", party.row)
     await flush_booking(session)
+    await give_seats(session, party.row, party.row)
     return await get_session(session, actor, session_id)
 
 
@@ -317,6 +325,7 @@ async def _move_reservations(
     periods = await queries.periods_taken(session, organization_id, vouchers.keys())
     day = placement.starts_at.astimezone(placement.zone).date()
     for reservation in party.reservations:
+        reservation.held_until = moved_hold(reservation, placement.starts_at)
         reservation.starts_at, reservation.ends_at = placement.starts_at, placement.ends_at
         voucher = vouchers.get(reservation.voucher_id or 0)
         if voucher is not None and reservation.period is not None:

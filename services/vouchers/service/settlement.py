@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import queries
 from services.vouchers.errors import OrganizationNotFound
 from services.vouchers.models import PaymentStatus, Voucher, VoucherStatus
-from services.vouchers.service import codes
+from services.vouchers.service import codes, purchase_holds
 from services.vouchers.service.calendar import day_in
 from services.vouchers.service.vouchers import cancellation
 from shared.db import now
@@ -55,6 +55,9 @@ async def apply_payment(session: AsyncSession, voucher_id: int, report: PaymentR
     changes: dict[str, str] = {"payment_status": PaymentStatus.FAILED}
     if voucher.status != VoucherStatus.PENDING:
         return await _change(session, voucher, "UPDATE", changes)
+    if voucher.booked_sessions:
+        await purchase_holds.release_unpaid(session, voucher_id)
+        voucher, _ = await queries.lock_voucher_with_zone(session, voucher_id)
     changes["status"] = VoucherStatus.CANCELLED
     details = cancellation(voucher, PAYMENT_FAILED)
     return await _change(session, voucher, "CANCEL", changes, details)
@@ -74,6 +77,8 @@ async def activate(
     row = Writes(session).change(Voucher, values_of(voucher), changes, action="ACTIVATE")
     new_codes = await codes.issue(session, voucher)
     voucher = detached(Voucher, row.values)
+    if voucher.booked_sessions:
+        await purchase_holds.confirm_paid(session, voucher)
     if not voucher.refunded_sessions:
         return voucher, new_codes
     await codes.withdraw(session, voucher, voucher.refunded_sessions)

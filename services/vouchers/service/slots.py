@@ -186,8 +186,6 @@ async def _open_sessions(
     session: AsyncSession, frame: BookingFrame, days: Days, therapist_id: int | None
 ) -> list[Slot]:
     """Return the sessions with free seats that the voucher can book."""
-    most = frame.terms.max_clients
-    capacities = (1, 2**31) if most is None else (1, 1) if most == 1 else (2, most)
     first, last = (
         datetime.combine(day, datetime.min.time(), frame.zone)
         for day in (days[0], days[1] + timedelta(days=1))
@@ -197,13 +195,13 @@ async def _open_sessions(
         frame.organization_id,
         max(first, frame.now),
         last,
-        capacities=capacities,
+        capacities=capacities_of(frame),
         therapist_id=therapist_id,
         limit=MOST_SESSIONS,
     )
     if not rows:
         return []
-    candidates = await _requested(session, frame.organization_id, rows)
+    candidates = await requested_sessions(session, frame.organization_id, rows)
     return [
         Slot(
             starts_at=row.starts_at.astimezone(frame.zone),
@@ -217,9 +215,16 @@ async def _open_sessions(
     ]
 
 
-async def _requested(
+def capacities_of(frame: BookingFrame) -> tuple[int, int]:
+    """Return the least and the greatest number of clients of a session that a voucher can book."""
+    most = frame.terms.max_clients
+    return (1, 2**31) if most is None else (1, 1) if most == 1 else (2, most)
+
+
+async def requested_sessions(
     session: AsyncSession, organization_id: int, rows: Sequence[ClassSession]
 ) -> Mapping[int, RequestedSession]:
+    """Return sessions that exist as the rules read them, by their ids."""
     class_ids = {row.therapy_class_id for row in rows if row.therapy_class_id is not None}
     resource_ids = {number for row in rows for number in row.resource_ids}
     of_classes = await queries.types_of_classes(session, organization_id, class_ids)

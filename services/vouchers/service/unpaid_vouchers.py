@@ -9,7 +9,8 @@ import structlog
 from services.vouchers import queries
 from services.vouchers.errors import VoucherPaid
 from services.vouchers.models import VoucherStatus
-from services.vouchers.service.vouchers import mark_cancelled
+from services.vouchers.service.purchase_holds import UNPAID
+from services.vouchers.service.vouchers import end_voucher
 from shared.db import now
 from shared.errors import ServiceUnavailable
 from shared.transactions import Transactions
@@ -21,7 +22,6 @@ ClosePayment = Callable[[int], Awaitable[None]]
 
 BATCH = 100
 MAX_FAILURES_IN_A_ROW = 3
-UNPAID = "unpaid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +86,5 @@ async def _cancel_if_unpaid(
         voucher = await queries.lock_voucher(session, voucher_id)
         if voucher.status != VoucherStatus.PENDING:
             return False
-        mark_cancelled(session, voucher, UNPAID)
+        await end_voucher(session, voucher, UNPAID)
     return True

@@ -1,5 +1,6 @@
 """Use cases of voucher types: list, create, change, take on and off sale, delete."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -8,11 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import OrganizationNotFound, VoucherTypeNotFound
 from services.vouchers.models import AccountMode, Frequency, OrganizationCopy, VoucherType
+from services.vouchers.schemas.booking_policy import fault_of_policy
 from services.vouchers.schemas.voucher_types import (
     VoucherTypeCreate,
     fault_of_days,
     fault_of_price,
+    fault_of_validity,
 )
+from services.vouchers.service.booking_settings import policy_of, settings_of
 from services.vouchers.service.remote_copies import RemoteCopies
 from shared.actors import Actor
 from shared.changes import record
@@ -23,6 +27,8 @@ from shared.preconditions import Precondition
 from shared.reads import Document, Reader
 from shared.tenancy import all_tenants
 from shared.work import Work
+
+_OF_VALIDITY = ("price", "validity_days", "least_validity_months", "least_validity_years")
 
 
 async def list_available(
@@ -88,12 +94,16 @@ async def create(
 ) -> VoucherType:
     """Put a new voucher type on sale, in the organization's currency unless another is named.
 
-    Raises OrganizationNotFound, Forbidden, and Invalid for a price that the currency does not have.
+    Raises OrganizationNotFound, Forbidden, and Invalid for a price that the currency does not have
+    a booking policy by which no session can be booked, or a validity that is shorter than the least
+    one.
     """
     access.require_voucher_type_manager(actor, organization.id)
     fields = body.fields()
     fields["currency"] = fields["currency"] or organization.currency
     _require_payable(fields["price"], fields["currency"])
+    await _require_bookable(session, organization.id, fields["booking_policy"])
+    _require_valid_long_enough(fields)
     voucher_type = VoucherType(organization_id=organization.id, is_active=True, **fields)
     session.add(voucher_type)
     record(session, "CREATE", voucher_type)
@@ -112,11 +122,15 @@ async def update(
     """Change a voucher type; sold vouchers keep their terms.
 
     Raises OrganizationNotFound, Forbidden, VoucherTypeNotFound, StaleVersion, and Invalid when
-    frequency and days, or price and currency, do not agree.
+    frequency and days, price and currency, or validity and least validity do not agree, or by the
+    booking policy no session can be booked.
     """
     voucher_type = await _lock(session, actor, organization_id, voucher_type_id, precondition)
     _require_payable(
         changes.get("price", voucher_type.price), changes.get("currency", voucher_type.currency)
+    )
+    _require_valid_long_enough(
+        {name: getattr(voucher_type, name) for name in _OF_VALIDITY} | changes
     )
     frequency = changes.get("frequency", voucher_type.frequency)
     if "custom_days" not in changes and frequency != Frequency.CUSTOM:
@@ -124,6 +138,7 @@ async def update(
         changes = changes | {"custom_days": None}
     if fault := fault_of_days(frequency, changes.get("custom_days", voucher_type.custom_days)):
         raise Invalid("custom_days", fault)
+    await _require_bookable(session, organization_id, changes.get("booking_policy", {}))
     for name, value in changes.items():
         setattr(voucher_type, name, value)
     if session.is_modified(voucher_type):
@@ -203,6 +218,25 @@ async def _lock(
 def _require_payable(price: Decimal, currency: str) -> None:
     if fault := fault_of_price(price, currency):
         raise Invalid("price", fault)
+
+
+async def _require_bookable(
+    session: AsyncSession, organization_id: int, policy: dict[str, Any]
+) -> None:
+    """Raise Invalid if no session can be booked by a policy and that of the organization.
+
+    An empty one is that of the organization, which was checked when it was set.
+    """
+    if not policy:
+        return
+    effective = policy_of(await settings_of(session, organization_id), policy)
+    if fault := fault_of_policy(effective):
+        raise Invalid("booking_policy.closes_minutes", fault)
+
+
+def _require_valid_long_enough(terms: Mapping[str, Any]) -> None:
+    if fault := fault_of_validity(*(terms[name] for name in _OF_VALIDITY)):
+        raise Invalid(*fault)
 
 
 async def _take_off_sale(session: AsyncSession, voucher_type: VoucherType) -> None:

@@ -12,6 +12,7 @@ from services.vouchers.models import Adjustment, PaymentMethod, Voucher, Voucher
 from services.vouchers.schemas.vouchers import MyVoucher
 from services.vouchers.service import payments_client
 from services.vouchers.service.calendar import next_session, today_in
+from services.vouchers.service.releases import release_future
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.clients import ServiceClients
@@ -21,6 +22,7 @@ from shared.failpoints import failpoint
 from shared.paging import Page
 from shared.preconditions import Precondition
 from shared.reads import Document, Reader
+from shared.tenancy import Tenant, limit_to
 from shared.work import Work
 
 
@@ -52,8 +54,8 @@ async def list_vouchers(
 async def list_my_vouchers(
     session: AsyncSession, actor: Actor, page: Page, status: VoucherStatus | None
 ) -> list[MyVoucher]:
-    """Return a page of the actor's own vouchers, newest first, with the day of the last session
-    and the first day of the next."""
+    """Return a page of the vouchers of the actor and of the actor's dependants, newest first, with
+    the day of the last session and the first day of the next."""
     rows = await queries.page_of_own_vouchers(session, page, actor.user_id, status=status)
     freezes: dict[int, list[Adjustment]] = defaultdict(list)
     for freeze in await queries.freezes_of(session, [row.id for row in rows]):
@@ -110,6 +112,8 @@ async def cancel(
 ) -> VoucherWithCodes:
     """Cancel a pending or active voucher; payments receives the event and returns the money.
 
+    The reservations of sessions that have not begun are cancelled with it.
+
     The payment of a pending voucher is closed first, so that no money can be entered while the
     voucher is being cancelled. Raises VoucherNotFound, Forbidden, VoucherNotCancellable,
     VoucherPaid, and ServiceUnavailable; after the last one the voucher is not cancelled.
@@ -130,7 +134,8 @@ async def cancel(
         failpoint("cancel.closed")
     async with work.begin() as session:
         voucher = await _lock_cancellable(session, actor, voucher_id)
-        mark_cancelled(session, voucher, reason)
+        await limit_to(session, Tenant(voucher.organization_id, actor.user_id))
+        await end_voucher(session, voucher, reason)
         await session.flush()
         if work.claim:
             await work.claim.attach(session, voucher.id)
@@ -146,10 +151,11 @@ async def _lock_cancellable(session: AsyncSession, actor: Actor, voucher_id: int
     return voucher
 
 
-def mark_cancelled(session: AsyncSession, voucher: Voucher, reason: str | None) -> None:
-    """Cancel a locked voucher, and record why."""
+async def end_voucher(session: AsyncSession, voucher: Voucher, reason: str | None) -> None:
+    """Cancel a locked voucher, record why, and release its reservations."""
     voucher.status = VoucherStatus.CANCELLED
     record(session, "CANCEL", voucher, **cancellation(voucher, reason))
+    await release_future(session, voucher)
 
 
 def cancellation(voucher: Voucher, reason: str | None) -> dict[str, Any]:

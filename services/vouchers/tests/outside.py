@@ -16,6 +16,8 @@ CLIENT = 21
 SECOND_CLIENT = 22
 OTHER_CLIENT = 31
 FREE_CLIENT = 41
+CHILD = 61
+"""A dependant of our client."""
 
 
 class Organizations:
@@ -75,7 +77,15 @@ class Identity:
                 "role": "admin" if number == 1 else "client",
                 "organization_id": organization_id,
                 "is_active": True,
+                "guardian_id": None,
             }
+        self.users[CHILD] = {
+            **self.users[CLIENT],
+            "id": CHILD,
+            "name": "Child 61",
+            "email": None,
+            "guardian_id": CLIENT,
+        }
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.calls += 1

@@ -13,6 +13,7 @@ from services.vouchers.tests.outside import (
     OTHER_ORGANIZATION,
     SECOND_CLIENT,
 )
+from shared.db import now
 from shared.testing import Database, Tokens
 
 Headers = dict[str, str]
@@ -120,3 +121,13 @@ async def sold_earlier(database: Database, voucher: dict[str, Any], days: int) -
             voucher["id"],
         )
     return {**voucher, "valid_from": first.isoformat(), "valid_until": last.isoformat()}
+
+
+async def expire(database: Database, voucher: dict[str, Any]) -> dict[str, Any]:
+    """Expire a voucher whose last day was five days ago; return the voucher with its days."""
+    days = (date.fromisoformat(voucher["valid_until"]) - now().date()).days + 5
+    earlier = await sold_earlier(database, voucher, days)
+    async with database.admin() as connection:
+        statement = "UPDATE vouchers SET status = 'expired' WHERE id = $1"
+        await connection.execute(statement, voucher["id"])
+    return {**earlier, "status": "expired"}

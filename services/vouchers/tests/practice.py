@@ -1,6 +1,6 @@
 """A practice that takes bookings: therapists, vouchers, and the steps of most tests."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,6 +25,11 @@ def at(days: int, hour: int = 10, minute: int = 0) -> datetime:
     """Return a time of the organization's clock, a number of days from today."""
     day = datetime.now(ZONE).date() + timedelta(days=days)
     return datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZONE)
+
+
+def day_of(days: int) -> date:
+    """Return the day that is a number of days from today, on the organization's clock."""
+    return at(days).date()
 
 
 async def send(
@@ -110,6 +115,20 @@ class Practice:
         result: dict[str, Any] = answer.json()
         return result
 
+    async def act(
+        self,
+        reservation: dict[str, Any],
+        action: str,
+        headers: Headers | None = None,
+        body: Any = None,
+    ) -> httpx.Response:
+        """Send an action of a reservation, such as cancel, and return the answer."""
+        return await self.client.post(
+            f"/api/reservations/{reservation['id']}/{action}",
+            json=body,
+            headers=headers or self.people.client,
+        )
+
     async def session(self, **plan: Any) -> dict[str, Any]:
         """Create a single session; return it."""
         plan = {
@@ -121,13 +140,15 @@ class Practice:
         )
         return result
 
-    async def begin(self, reservation: dict[str, Any]) -> None:
-        """Let the session of a reservation have been two hours ago."""
+    async def begin(self, reservation: dict[str, Any], starts_at: datetime | None = None) -> None:
+        """Let the session of a reservation have been an hour long two hours ago, or at a time."""
         async with self.database.admin() as admin:
             await admin.execute(
-                "UPDATE sessions SET ends_at = now() - interval '1 hour',"
-                " starts_at = now() - interval '2 hours' WHERE id = $1",
+                "UPDATE sessions SET ends_at = coalesce($2, now() - interval '2 hours')"
+                " + interval '1 hour', starts_at = coalesce($2, now() - interval '2 hours')"
+                " WHERE id = $1",
                 reservation["session_id"],
+                starts_at,
             )
 
     async def require_sums(self) -> None:

@@ -6,15 +6,19 @@ from typing import Any
 import httpx
 import pytest
 
+from services.vouchers.tests.events import deliver, dispute
 from services.vouchers.tests.people import (
     People,
     buy,
+    expire,
     new_type,
     new_voucher,
     redeem,
     sold_earlier,
 )
+from shared.db import now
 from shared.testing import Database
+from shared.transactions import Transactions
 
 pytestmark = pytest.mark.anyio
 
@@ -165,6 +169,92 @@ async def test_only_an_active_voucher_is_adjusted(
         without = {name: value for name, value in body.items() if name != "reason"}
         refused = await _post(client, people.owner, pending, path, **without)
         assert refused.json()["errors"][0]["field"] == "reason"
+
+
+async def _extend(
+    client: httpx.AsyncClient, people: People, voucher: dict[str, Any], days: int
+) -> httpx.Response:
+    """Extend a voucher to a day this many days from today."""
+    later = (now().date() + timedelta(days=days)).isoformat()
+    body = {"valid_until": later, "reason": "Was in hospital"}
+    return await _post(client, people.owner, voucher, "extensions", **body)
+
+
+async def test_an_expired_voucher_is_extended_and_used(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    voucher = await expire(database, await new_voucher(client, people))
+    refused = await _extend(client, people, voucher, -2)
+    assert refused.status_code == 422, "later than its last day, and over as well"
+    assert refused.json()["errors"][0]["field"] == "valid_until"
+    assert (await redeem(client, people.therapist, voucher["id"])).status_code == 409
+    assert (await _extend(client, people, voucher, 30)).status_code == 201
+    assert (await redeem(client, people.therapist, voucher["id"])).status_code == 201
+    [event] = [event for event in await database.events() if "extended" in event["type"]]
+    old, new = event["data"]["old_values"], event["data"]["new_values"]
+    assert (old["status"], new["status"]) == ("expired", "active")
+    assert new["reason"] == "Was in hospital"
+    assert event["data"]["actor"]["user_id"] == 11
+
+
+async def test_an_expired_voucher_is_not_frozen_before_it_is_extended(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    voucher = await expire(database, await new_voucher(client, people))
+    refused = await _freeze(client, people, voucher, 10, 19)
+    assert (refused.status_code, refused.json()["code"]) == (409, "voucher_not_active")
+    assert (await _extend(client, people, voucher, 30)).status_code == 201
+    assert (await _freeze(client, people, voucher, 10, 19)).status_code == 201
+
+
+async def test_an_expired_voucher_without_sessions_is_not_extended(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    voucher = await expire(database, await new_voucher(client, people, total_sessions=1))
+    last_day = {"session_date": voucher["valid_until"]}
+    assert (await redeem(client, people.therapist, voucher["id"], **last_day)).status_code == 201
+    refused = await _extend(client, people, voucher, 30)
+    assert (refused.status_code, refused.json()["code"]) == (409, "voucher_exhausted")
+
+
+async def test_an_expired_voucher_whose_money_was_lost_is_not_extended(
+    client: httpx.AsyncClient, people: People, database: Database, transactions: Transactions
+) -> None:
+    voucher = await expire(database, await new_voucher(client, people))
+    await deliver(transactions, dispute("closed", voucher["id"], 1, "lost"))
+    refused = await _extend(client, people, voucher, 30)
+    assert (refused.status_code, refused.json()["code"]) == (409, "voucher_disputed")
+
+
+async def test_a_freeze_of_an_expired_voucher_is_reversed_with_a_reason(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    """The client came during the freeze, and the session is entered after the last day."""
+    voucher = await sold_earlier(database, await new_voucher(client, people), 30)
+    frozen = (await _freeze(client, people, voucher, 10, 19)).json()
+    voucher = await expire(database, {**voucher, "valid_until": frozen["valid_until"]})
+    async with database.admin() as connection:
+        await connection.execute(
+            "UPDATE adjustments SET starts_on = v.valid_from + 10, ends_on = v.valid_from + 19"
+            " FROM vouchers v WHERE v.id = adjustments.voucher_id"
+        )
+    [row] = await database.rows("SELECT valid_from FROM vouchers")
+    during = {"session_date": (row["valid_from"] + timedelta(days=12)).isoformat()}
+    answer = await redeem(client, people.therapist, voucher["id"], **during)
+    assert answer.json()["code"] == "voucher_frozen"
+    path = f"adjustments/{frozen['id']}/reverse"
+    refused = await _post(client, people.owner, voucher, path)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "reason")
+    reversal = await _post(client, people.owner, voucher, path, reason="She came")
+    assert reversal.status_code == 200, reversal.text
+    assert reversal.json()["valid_until"] == _day(voucher, "valid_until", -10)
+    answer = await redeem(client, people.therapist, voucher["id"], **during)
+    assert answer.status_code == 201, answer.text
+    [event] = [event for event in await database.events() if "adjustment_rev" in event["type"]]
+    new = event["data"]["new_values"]
+    assert (new["reason"], new["client_id"]) == ("She came", voucher["client_id"])
+    [row] = await database.rows("SELECT status FROM vouchers")
+    assert row["status"] == "expired"
 
 
 async def test_who_adjusts(client: httpx.AsyncClient, people: People) -> None:

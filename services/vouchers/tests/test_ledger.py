@@ -48,6 +48,7 @@ EDGES = {
     ("active", "expired"),
     ("active", "cancelled"),
     ("completed", "active"),
+    ("expired", "active"),
 }
 Result = TypeVar("Result")
 
@@ -176,7 +177,7 @@ class Ledger(RuleBasedStateMachine):
             self.spend("regular")
         outdated = self._voucher()["version"] != before["version"]
         self.stage.payments.refund_status = status
-        answer = self._post("refunds", {"quote_id": quoted.json()["id"]})
+        answer = self._post("refunds", {"quote_id": quoted.json()["id"], "reason": "Moves away"})
         refused = outdated or status == "failed"
         assert answer.status_code == (409 if refused else 201), answer.text
 
@@ -239,14 +240,27 @@ class Ledger(RuleBasedStateMachine):
         last = before["valid_until"] or now().date()
         later = (last + timedelta(days=days)).isoformat()
         answer = self._post("extensions", {"valid_until": later, "reason": "Courtesy"})
-        assert answer.status_code == (201 if before["status"] == "active" else 409)
+        revivable = (
+            before["status"] == "expired"
+            and _left(before) > 0
+            and before["payment_status"] != "refunded"
+            and not self._lost_disputes()
+        )
+        allowed = before["status"] == "active" or revivable
+        assert answer.status_code == (201 if allowed else 409), answer.text
+        assert self._voucher()["status"] == ("active" if allowed else before["status"])
+
+    def _lost_disputes(self) -> list[dict[str, Any]]:
+        query = "SELECT id FROM voucher_disputes WHERE voucher_id = $1 AND is_lost"
+        return self.stage.rows(query, self.number)
 
     @precondition(lambda self: self._adjustments())
     @rule(data=st.data())
     def take_an_extension_back(self, data: st.DataObject) -> None:
         made = data.draw(st.sampled_from(self._adjustments()))
-        allowed = self._voucher()["status"] == "active" and made["reversed_at"] is None
-        answer = self._post(f"adjustments/{made['id']}/reverse")
+        adjustable = self._voucher()["status"] in ("active", "expired")
+        allowed = adjustable and made["reversed_at"] is None
+        answer = self._post(f"adjustments/{made['id']}/reverse", {"reason": "A mistake"})
         assert answer.status_code == (200 if allowed else 409)
 
     @rule()

@@ -10,7 +10,15 @@ import pytest
 
 from services.vouchers.tests.events import deliver, dispute, refund, refund_failed
 from services.vouchers.tests.outside import ORGANIZATION, Payments
-from services.vouchers.tests.people import Headers, People, buy, new_type, new_voucher, redeem
+from services.vouchers.tests.people import (
+    Headers,
+    People,
+    buy,
+    expire,
+    new_type,
+    new_voucher,
+    redeem,
+)
 from shared.testing import Database, Tokens
 from shared.transactions import Transactions
 
@@ -384,17 +392,55 @@ async def test_what_cannot_be_quoted(
             " valid_until, 'active', 'paid', now(), now(), 1 FROM vouchers WHERE id = $1",
             old,
         )
-    for number, code in (
-        (pending, "voucher_unpaid"),
-        (spent, "voucher_exhausted"),
-        (run_out, "voucher_expired"),
-        (free, "nothing_to_refund"),
-        (1_000_000, "nothing_to_refund"),
+    for number, code, headers in (
+        (pending, "voucher_unpaid", people.owner),
+        (spent, "voucher_exhausted", people.owner),
+        (run_out, "voucher_expired", people.client),
+        (free, "nothing_to_refund", people.owner),
+        (1_000_000, "nothing_to_refund", people.owner),
     ):
-        answer = await _quote(client, people.owner, number)
+        answer = await _quote(client, headers, number)
         assert (answer.status_code, answer.json()["code"]) == (409, code)
     for number in (0, -1, 1.5, "x", 20_000):
         assert (await _quote(client, people.owner, old, sessions=number)).status_code == 422
+
+
+async def test_staff_refund_an_expired_voucher_with_a_reason(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    voucher = await _used(client, people, 2)
+    await expire(database, voucher)
+    quote = await _quoted(client, people, voucher["id"], sessions=3)
+    assert quote["amount"] == 120.00
+    refused = await _take(client, people.owner, quote)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "reason")
+    assert (await _take(client, people.owner, quote, reason="Was ill")).status_code == 201
+    shown = await _shown(client, people, voucher["id"])
+    assert (shown["status"], shown["payment_status"]) == ("expired", "partially_refunded")
+    assert (shown["refunded_sessions"], shown["regular_sessions_left"]) == (3, 5)
+    rest = await _quoted(client, people, voucher["id"])
+    assert (await _take(client, people.owner, rest, reason="Moves away")).status_code == 201
+    shown = await _shown(client, people, voucher["id"])
+    assert (shown["status"], shown["regular_sessions_left"]) == ("expired", 0)
+    reasons = [
+        values["reason"]
+        for action, values in await _actions_of(database, voucher["id"])
+        if action == "REFUND"
+    ]
+    assert reasons == ["Was ill", "Moves away"]
+
+
+async def test_sessions_of_an_expired_voucher_return_if_its_refund_fails(
+    client: httpx.AsyncClient, people: People, payments: Payments, database: Database
+) -> None:
+    voucher = await _used(client, people, 2)
+    await expire(database, voucher)
+    payments.refund_status = "failed"
+    quote = await _quoted(client, people, voucher["id"])
+    failed = await _take(client, people.owner, quote, reason="Was ill")
+    assert (failed.status_code, failed.json()["code"]) == (409, "refund_refused")
+    shown = await _shown(client, people, voucher["id"])
+    assert (shown["status"], shown["regular_sessions_left"]) == ("expired", 8)
 
 
 async def test_an_active_voucher_that_staff_cancelled_may_be_given_back(

@@ -141,9 +141,32 @@ async def test_completed_is_reopened_by_a_session_given_back_alone(
             await admin.execute("UPDATE vouchers SET status = 'active'")
 
 
+async def test_expired_is_reopened_by_a_later_last_day_and_a_session_left(
+    client: httpx.AsyncClient, people: People, database: Database
+) -> None:
+    """Without a later day it is among the transitions that are refused above."""
+    voucher = await new_voucher(client, people, total_sessions=1)
+    revival = "UPDATE vouchers SET status = 'active', valid_until = valid_until + 1"
+    async with database.admin() as admin:
+        await admin.execute("UPDATE vouchers SET status = 'expired', used_sessions = 1")
+        with pytest.raises(asyncpg.CheckViolationError):
+            await admin.execute(revival)
+        await admin.execute("UPDATE vouchers SET used_sessions = 0")
+        await admin.execute(revival)
+    [row] = await database.rows("SELECT id, status FROM vouchers")
+    assert (row["id"], row["status"]) == (voucher["id"], "active")
+
+
 @pytest.mark.parametrize(
     "change",
-    ["price = 1", "total_sessions = 99", "name = 'x'", "client_id = 22", "booking_rules = '{}'"],
+    [
+        "price = 1",
+        "total_sessions = 99",
+        "name = 'x'",
+        "client_id = 22",
+        "booking_rules = '{}'",
+        "least_validity_years = 1",
+    ],
 )
 async def test_the_terms_of_a_sold_voucher_do_not_change(
     client: httpx.AsyncClient, people: People, database: Database, change: str

@@ -40,7 +40,12 @@ async def test_everything_comes_back_as_it_was_sent(
             "monday.start_time",
             "",
         ),
-        ({"booking_rules": {"monday": {**OPEN_DAY, "end_time": "24:00"}}}, "monday.end_time", ""),
+        ({"booking_rules": {"monday": {**OPEN_DAY, "end_time": "24:01"}}}, "monday.end_time", ""),
+        (
+            {"booking_rules": {"monday": {**OPEN_DAY, "start_time": "24:00"}}},
+            "monday.start_time",
+            "",
+        ),
         ({"booking_rules": {"monday": {**OPEN_DAY, "end_time": "09:00"}}}, "monday.end_time", ""),
         ({"booking_rules": {"monday": {"enabled": True}}}, "monday.start_time", "HH:MM"),
         (
@@ -69,6 +74,39 @@ async def test_booking_rules_are_refused_by_name(
         error = answer.json()["errors"][0]
         assert error["field"] == f"booking_rules.{field}".rstrip(".")
         assert message in error["message"]
+
+
+async def test_a_day_may_be_open_until_midnight(client: httpx.AsyncClient, people: People) -> None:
+    rules = {"monday": {**OPEN_DAY, "end_time": "24:00"}}
+    voucher_type = await new_type(client, people.owner, booking_rules=rules)
+    assert voucher_type["booking_rules"] == rules
+
+
+async def test_a_policy_by_which_nothing_can_be_booked_is_refused(
+    client: httpx.AsyncClient, people: People
+) -> None:
+    voucher_type = await new_type(client, people.owner)
+    path = f"{types_path()}/{voucher_type['id']}"
+    settings = f"/api/organizations/{ORGANIZATION}/booking-settings"
+    for default, policy in (
+        ({}, {"opens_days": 1, "closes_minutes": 1440}),
+        # Of the organization's policy and that of the type, each alone would do.
+        ({"closes_minutes": 1440}, {"opens_days": 1}),
+        ({"opens_days": 1}, {"closes_minutes": 1440}),
+    ):
+        body = {"default_policy": default}
+        assert (await client.put(settings, json=body, headers=people.owner)).status_code == 200
+        for answer in (
+            await client.post(
+                types_path(), json={**TYPE, "booking_policy": policy}, headers=people.owner
+            ),
+            await client.put(path, json={"booking_policy": policy}, headers=people.owner),
+        ):
+            assert answer.status_code == 422, answer.text
+            [error] = answer.json()["errors"]
+            assert error["field"] == "booking_policy.closes_minutes"
+    accepted = {"booking_policy": {"opens_days": 2, "closes_minutes": 1440}}
+    assert (await client.put(path, json=accepted, headers=people.owner)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,9 @@ async def test_the_worker_knows_its_queues_and_timers(
     assert {timer.name for timer in worker.timers} >= {
         "expire_run_out",
         "cancel_unpaid",
+        "lapse_holds",
+        "give_free_seats",
+        "settle_unmarked",
         "learn_organizations",
         "bootstrap",
     }

@@ -103,6 +103,15 @@ def _registration(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {"email": f"{unique('self')}@example.com", "name": "Self", "password": PASSWORD}
 
 
+def _any_address(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
+    return {"email": f"{unique('nobody')}@example.com"}
+
+
+def _new_address(_scene: Scene, caller: Caller, _ids: Ids) -> dict[str, str]:
+    email = f"{unique('moved')}@example.com"
+    return {"email": email, "current_password": caller.password}
+
+
 def _founding(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     return {
         "name": unique("Practice"),
@@ -126,6 +135,10 @@ def _from_quote(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
     return {"quote_id": ids["quote_id"]}
 
 
+def _transfer(scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    return {"client_id": scene.cast.neighbour.id, "sessions": 1, "reason": "A sister"}
+
+
 def _extension(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, str]:
     later = datetime.now(UTC).date() + timedelta(days=5000)
     return {"valid_until": str(later), "reason": "Illness"}
@@ -138,6 +151,10 @@ def _organization(ids: Ids) -> dict[str, Any]:
 def _days(_ids: Ids) -> dict[str, str]:
     first = datetime.now(UTC).date() + timedelta(days=2)
     return {"from": str(first), "until": str(first + timedelta(days=6))}
+
+
+def _feed(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    return {"organization_id": ids["organization_id"]}
 
 
 def _stretch(_ids: Ids) -> dict[str, str]:
@@ -167,6 +184,22 @@ def _new_session(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
     return {"starts_at": starts_at.isoformat(), "duration_minutes": 60}
 
 
+def _new_series(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, Any]:
+    first = datetime.now(UTC).date() + timedelta(days=3)
+    dates = {"first_date": str(first), "last_date": str(first + timedelta(days=6))}
+    return {"therapy_class_id": ids["class_id"], "weekdays": [1], "start_time": "10:00", **dates}
+
+
+def _moved_series(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    first = datetime.now(UTC).date() + timedelta(days=3)
+    return {"from": str(first), "start_time": "11:00"}
+
+
+def _weekly(_scene: Scene, _caller: Caller, _ids: Ids) -> dict[str, Any]:
+    first = datetime.now(UTC).date() + timedelta(days=3)
+    return {"first_date": str(first), "weekdays": [1], "start_time": "10:00", "dry_run": True}
+
+
 _CLOSURE = {"starts_local": "2040-01-01T00:00", "ends_local": "2040-01-02T00:00"}
 
 
@@ -185,6 +218,7 @@ _VOUCHER = "/api/vouchers/{voucher_id}"
 _RESERVATION = "/api/reservations/{reservation_id}"
 _SESSION = "/api/sessions/{class_session_id}"
 _RESOURCE = f"{_ORGANIZATION}/resources/{{resource_id}}"
+_SERIES = f"{_ORGANIZATION}/session-series/{{series_id}}"
 _PAYMENT = f"{_ORGANIZATION}/payments/{{payment_id}}"
 
 
@@ -200,9 +234,29 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/auth/token": Recipe(_password_form, form=True),
     "POST /api/auth/refresh": Recipe(_refresh_token, _session_of_the_client),
     "POST /api/auth/logout": Recipe(_refresh_token, _session_of_the_client),
+    "POST /api/auth/password-reset": Recipe(_any_address),
+    "POST /api/auth/password-reset/confirm": Recipe(_constant(token="never", password=PASSWORD)),
+    "PUT /api/auth/address": Recipe(_new_address),
+    "POST /api/auth/address/confirm": Recipe(_constant(token="never")),
+    "POST /api/auth/invitation/accept": Recipe(_constant(token="never", password=PASSWORD)),
+    "POST /api/auth/links/renew": Recipe(_constant(token="never")),
     "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
     "PUT /api/auth/password": Recipe(_change_of_password),
     "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),
+    "POST /api/auth/dependants": Recipe(_constant(name="Child")),
+    "PUT /api/auth/dependants/{dependant_id}": Recipe(_constant(name="Grown child")),
+    "DELETE /api/auth/dependants/{dependant_id}": Recipe(
+        consumes=lambda scene, _: scene.dependant()
+    ),
+    f"POST {_USER}/dependants": Recipe(
+        _constant(name="Child"), lambda scene, _: scene.member("client")
+    ),
+    f"PUT {_USER}/dependants/{{dependant_id}}": Recipe(
+        _constant(name="Grown child"), lambda scene, _: scene.dependant()
+    ),
+    f"DELETE {_USER}/dependants/{{dependant_id}}": Recipe(
+        consumes=lambda scene, _: scene.dependant()
+    ),
     "POST /api/admin/users": Recipe(_new_user("admin")),
     "PUT /api/admin/users/{user_id}": Recipe(_constant(name="Renamed")),
     "DELETE /api/admin/users/{user_id}": Recipe(consumes=lambda scene, _: scene.member()),
@@ -210,6 +264,10 @@ RECIPES: dict[str, Recipe] = {
         _constant(password=PASSWORD), lambda scene, _: scene.member()
     ),
     "POST /api/admin/users/{user_id}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
+    "POST /api/admin/users/{user_id}/invitation": Recipe(consumes=lambda scene, _: scene.invited()),
+    "DELETE /api/admin/users/{user_id}/invitation": Recipe(
+        consumes=lambda scene, _: scene.invited()
+    ),
     "POST /api/admin/organizations": Recipe(_founding),
     "PUT /api/admin/organizations/{organization_id}": Recipe(_constant(address="Beach Road 1")),
     "DELETE /api/admin/organizations/{organization_id}": Recipe(
@@ -221,6 +279,8 @@ RECIPES: dict[str, Recipe] = {
     f"PUT {_USER}": Recipe(_constant(name="Renamed"), consumes=lambda scene, _: scene.member()),
     f"DELETE {_USER}": Recipe(consumes=lambda scene, _: scene.member()),
     f"POST {_USER}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
+    f"POST {_USER}/invitation": Recipe(consumes=lambda scene, _: scene.invited()),
+    f"DELETE {_USER}/invitation": Recipe(consumes=lambda scene, _: scene.invited()),
     f"POST {_USER}/permissions": Recipe(
         _constant(permission="view_payments"), lambda scene, _: scene.member()
     ),
@@ -243,6 +303,10 @@ RECIPES: dict[str, Recipe] = {
         consumes=lambda scene, _: scene.redemption()
     ),
     f"POST {_VOUCHER}/freezes": Recipe(lambda scene, _caller, _ids: scene.pause()),
+    f"POST {_VOUCHER}/transfers": Recipe(_transfer, lambda scene, _: scene.active()),
+    f"POST {_VOUCHER}/returns": Recipe(
+        _constant(reason="Moves away"), lambda scene, _: scene.received()
+    ),
     f"POST {_VOUCHER}/extensions": Recipe(_extension, lambda scene, _: scene.active()),
     f"POST {_VOUCHER}/adjustments/{{adjustment_id}}/reverse": Recipe(
         consumes=lambda scene, _: scene.adjustment()
@@ -256,9 +320,15 @@ RECIPES: dict[str, Recipe] = {
     f"GET {_VOUCHER}/slot-days": Recipe(query=_days),
     f"POST {_VOUCHER}/eligibility": Recipe(_of_session),
     f"POST {_VOUCHER}/reservations": Recipe(_of_session, lambda scene, _: scene.bookable()),
+    f"POST {_RESERVATION}/confirm": Recipe(consumes=lambda scene, _: scene.held()),
+    f"POST {_VOUCHER}/reservations/series": Recipe(_weekly),
     f"POST {_RESERVATION}/cancel": Recipe(_constant(), lambda scene, _: scene.reservation()),
     f"POST {_RESERVATION}/reschedule": Recipe(
         _to_another_session, lambda scene, _: scene.movable()
+    ),
+    "POST /api/calendar-feeds": Recipe(_feed),
+    "DELETE /api/calendar-feeds/{feed_id}": Recipe(
+        consumes=lambda scene, caller: scene.feed(caller)
     ),
     f"PUT {_SESSION}": Recipe(_constant(notes="Bring a mat.")),
     f"POST {_SESSION}/cancel": Recipe(_constant(), lambda scene, _: scene.class_session()),
@@ -268,12 +338,23 @@ RECIPES: dict[str, Recipe] = {
     f"PUT {_RESOURCE}": Recipe(_constant(buffer_after_minutes=0)),
     f"PUT {_RESOURCE}/working-hours": Recipe(_constant(hours=[])),
     f"GET {_RESOURCE}/calendar": Recipe(query=_stretch),
+    f"PUT {_RESOURCE}/busy-calendar": Recipe(
+        _constant(address="https://calendar.example.org/private.ics"),
+        lambda scene, _: scene.room(),
+    ),
+    f"DELETE {_RESOURCE}/busy-calendar": Recipe(
+        consumes=lambda scene, _: scene.room_with_calendar()
+    ),
     f"POST {_ORGANIZATION}/closures": Recipe(_constant(**_CLOSURE)),
+    f"POST {_ORGANIZATION}/closures/holidays": Recipe(_constant(country="PL", year=2040)),
     f"DELETE {_ORGANIZATION}/closures/{{closure_id}}": Recipe(
         consumes=lambda scene, _: scene.closure()
     ),
     f"POST {_ORGANIZATION}/classes": Recipe(_constant(name="Yoga")),
     f"PUT {_ORGANIZATION}/classes/{{class_id}}": Recipe(_constant(description="For adults.")),
+    f"POST {_ORGANIZATION}/session-series": Recipe(_new_series),
+    f"PUT {_SERIES}": Recipe(_moved_series, lambda scene, _: scene.series()),
+    f"POST {_SERIES}/end": Recipe(_constant(), lambda scene, _: scene.series()),
     f"GET {_ORGANIZATION}/sessions": Recipe(query=_stretch),
     f"POST {_ORGANIZATION}/sessions": Recipe(_new_session),
     "POST /api/payments/{payment_id}/confirm": Recipe(

@@ -76,16 +76,32 @@ class Scene:
         await self.cast.owner.call("POST", path, body, expect=201)
         return ids
 
+    async def dependant(self) -> Ids:
+        """One more dependant of the client."""
+        client = self.cast.client
+        path = f"{self.here}/users/{client.id}/dependants"
+        made = await self.cast.owner.call("POST", path, {"name": "Child"}, expect=201)
+        return {"user_id": client.id, "dependant_id": made["id"]}
+
     async def registered(self) -> Ids:
         """One more user who awaits approval."""
-        slug = (await self.cast.owner.call("GET", self.here))["slug"]
+        owner = self.cast.owner
+        slug = (await owner.call("GET", self.here))["slug"]
+        email = f"{unique('registered')}@example.com"
         body = {
-            "email": f"{unique('registered')}@example.com",
+            "email": email,
             "name": "Registered",
             "password": PASSWORD,
             "organization_slug": slug,
         }
-        made = await self.cast.anonymous.call("POST", "/api/auth/register", body, expect=201)
+        await self.cast.anonymous.call("POST", "/api/auth/register", body, expect=201)
+        [user] = await owner.call("GET", f"{self.here}/users", params={"q": email})
+        return {"user_id": user["id"]}
+
+    async def invited(self) -> Ids:
+        """One more user who has not accepted the invitation."""
+        body = {"email": f"{unique('invited')}@example.com", "role": "client"}
+        made = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
         return {"user_id": made["id"]}
 
     async def organization(self) -> Ids:
@@ -202,6 +218,13 @@ class Scene:
         made = await self.cast.owner.call("POST", path, self.pause(), expect=201)
         return {"adjustment_id": made["id"]}
 
+    async def received(self) -> Ids:
+        """One more voucher of the neighbour's, with a session of the client's."""
+        path = f"/api/vouchers/{(await self.active())['voucher_id']}/transfers"
+        body = {"client_id": self.cast.neighbour.id, "sessions": 1, "reason": "A sister"}
+        made = await self.cast.owner.call("POST", path, body, expect=201)
+        return {"voucher_id": made["other_voucher_id"]}
+
     async def class_session(self) -> Ids:
         """One more session of the therapist, at a time of its own."""
         number = next(self._starts)
@@ -228,6 +251,21 @@ class Scene:
         reservation = await self.cast.client.call("POST", path, body, expect=201)
         return {"reservation_id": reservation["id"], "class_session_id": reservation["session_id"]}
 
+    async def held(self) -> Ids:
+        """One more session that is held for the client, who may hold only three at once."""
+        ids = await self.bookable()
+        path = f"/api/vouchers/{ids['voucher_id']}/reservations"
+        body = {"session_id": ids["class_session_id"], "hold": True}
+        answers: list[httpx.Response] = []
+
+        async def is_held() -> bool:
+            answers.append(await self.cast.client.send("POST", path, json=body))
+            return answers[-1].is_success
+
+        await until(is_held)
+        held = answers[-1].json()
+        return {"reservation_id": held["id"], "class_session_id": held["session_id"]}
+
     async def movable(self) -> Ids:
         """One more session that the client has booked, and another one in its place."""
         ids = await self.reservation()
@@ -239,6 +277,27 @@ class Scene:
         closure = await self.cast.owner.call("POST", f"{self.here}/closures", body, expect=201)
         return {"closure_id": closure["id"]}
 
+    async def feed(self, caller: Caller) -> Ids:
+        """One more calendar feed of a caller's own, with the token of its address."""
+        body = {"organization_id": caller.organization_id or self.standing["organization_id"]}
+        made = await caller.call("POST", "/api/calendar-feeds", body, expect=201)
+        token = made["address"].rpartition("/")[2].removesuffix(".ics")
+        return {"feed_id": made["id"], "token": token}
+
+    async def room(self) -> Ids:
+        """One more room of the organization."""
+        room = {"kind": "room", "name": unique("Room")}
+        made = await self.cast.owner.call("POST", f"{self.here}/resources", room, expect=201)
+        return {"resource_id": made["id"]}
+
+    async def room_with_calendar(self) -> Ids:
+        """One more room, with a calendar elsewhere."""
+        ids = await self.room()
+        path = f"{self.here}/resources/{ids['resource_id']}/busy-calendar"
+        body = {"address": "https://calendar.example.org/private.ics"}
+        await self.cast.owner.call("PUT", path, body)
+        return ids
+
     async def calendar(self) -> Ids:
         """A room, a class and a closure, once the therapist's resource exists."""
         owner = self.cast.owner
@@ -248,10 +307,23 @@ class Scene:
             return self.cast.therapist.id in [row["user_id"] for row in rows]
 
         await until(has_therapist)
-        room = {"kind": "room", "name": "Blue room"}
-        made = await owner.call("POST", f"{self.here}/resources", room, expect=201)
+        room = await self.room_with_calendar()
         lesson = await owner.call("POST", f"{self.here}/classes", {"name": "Yoga"}, expect=201)
-        return {"resource_id": made["id"], "class_id": lesson["id"], **await self.closure()}
+        ids = {**room, "class_id": lesson["id"]}
+        return {**ids, **await self.closure(), **await self.series(lesson["id"])}
+
+    async def series(self, class_id: int | None = None) -> Ids:
+        """One more series of the class, of a few sessions."""
+        first = datetime.now(UTC).date() + timedelta(days=3)
+        body = {
+            "therapy_class_id": class_id or self.standing["class_id"],
+            "weekdays": [first.isoweekday()],
+            "start_time": "10:00",
+            "first_date": str(first),
+            "last_date": str(first + timedelta(weeks=2)),
+        }
+        made = await self.cast.owner.call("POST", f"{self.here}/session-series", body, expect=201)
+        return {"series_id": made["id"]}
 
     async def session(self, caller: Caller) -> Ids:
         """One more session of a caller's own, with its tokens."""
@@ -277,6 +349,7 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     scene = Scene(cast, {"organization_id": cast.owner.organization_id}, webhook_secret)
     scene.standing |= {"user_id": cast.therapist.id, "permission": "view_payments"}
     scene.standing |= {"client_id": cast.client.id, "payout_id": 1}
+    scene.standing |= {"dependant_id": (await scene.dependant())["dependant_id"]}
     scene.standing |= await scene.voucher_type()
     repayment = await scene.repayment()
     scene.standing |= {"repayment_id": repayment["repayment_id"]}
@@ -286,6 +359,7 @@ async def furnish(cast: Cast, webhook_secret: str) -> Scene:
     scene.standing |= await scene.adjustment()
     scene.standing |= await scene.calendar()
     scene.standing |= await scene.movable()
+    scene.standing |= await scene.feed(cast.client)
     scene.standing |= await scene.session(cast.client)
     scene.standing |= await _documents(scene)
     return scene

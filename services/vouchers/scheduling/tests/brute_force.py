@@ -63,6 +63,7 @@ def starts_by_the_minute(calendar: ResourceCalendar, search: SlotSearch) -> list
     clock = clock_of(search.zone, day)
     free = clock_of(calendar.zone, day).open_minutes(calendar.hours)
     free = (free | minutes_of(calendar.opened)) - minutes_of(calendar.closed)
+    free -= minutes_of(calendar.busy_elsewhere)
     if search.rules is not None:
         free &= clock.open_minutes(search.rules)
     busy = minutes_of(calendar.busy)

@@ -3,7 +3,16 @@
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from services.vouchers.scheduling.series import SeriesDate, WeeklySeries, dates_of, sessions_of
+import pytest
+
+from services.vouchers.scheduling.series import (
+    SeriesDate,
+    WeeklySeries,
+    dates_of,
+    next_in_phase,
+    sessions_of,
+    successors,
+)
 from services.vouchers.scheduling.wallclock import first_instant, local_time
 
 WARSAW = ZoneInfo("Europe/Warsaw")
@@ -62,3 +71,40 @@ def test_a_series_ends_with_its_limit_and_its_days() -> None:
     assert sessions_of(series, until=FAR, limit=0) == ([], [])
     nothing = WeeklySeries(WARSAW, frozenset(), 1, 600, date(2026, 6, 1))
     assert list(dates_of(nothing)) == []
+
+
+def test_iso_week_53_counts_as_a_week() -> None:
+    """2026 has 53 ISO weeks: every second Thursday from 17 December (week 51) is in week 53."""
+    series = WeeklySeries(WARSAW, frozenset({4}), 2, 600, date(2026, 12, 17), date(2027, 1, 31))
+    assert [item.day for item in dates_of(series)] == [
+        date(2026, 12, 17),
+        date(2026, 12, 31),
+        date(2027, 1, 14),
+        date(2027, 1, 28),
+    ]
+    assert date(2026, 12, 31).isocalendar().week == 53
+
+
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [
+        pytest.param(date(2026, 12, 16), date(2026, 12, 16), id="in the first week"),
+        pytest.param(date(2026, 12, 22), date(2026, 12, 28), id="in a week without sessions"),
+        pytest.param(date(2027, 1, 3), date(2027, 1, 3), id="on the last day of week 53"),
+        pytest.param(date(2027, 1, 4), date(2027, 1, 11), id="after week 53"),
+    ],
+)
+def test_a_series_is_continued_in_its_own_weeks(day: date, expected: date) -> None:
+    series = WeeklySeries(WARSAW, frozenset({2, 4}), 2, 600, date(2026, 12, 16))
+    assert next_in_phase(series, day) == expected
+
+
+def test_dates_move_to_the_dates_of_their_week() -> None:
+    # Mondays and Wednesdays become Wednesdays and Fridays.
+    old = [date(2026, 6, 1), date(2026, 6, 3), date(2026, 6, 8), date(2026, 6, 10)]
+    new = [date(2026, 6, 3), date(2026, 6, 5), date(2026, 6, 12)]
+    assert successors(old, new) == {
+        date(2026, 6, 1): date(2026, 6, 5),
+        date(2026, 6, 3): date(2026, 6, 3),
+        date(2026, 6, 8): date(2026, 6, 12),
+    }

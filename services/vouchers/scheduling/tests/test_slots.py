@@ -117,6 +117,7 @@ def test_slots_are_those_of_each_minute_for_any_calendar(data: st.DataObject) ->
         data.draw(hours | one_night, "hours"),
         opened=data.draw(intervals_near(start), "opened"),
         closed=data.draw(intervals_near(start), "closed"),
+        busy_elsewhere=data.draw(intervals_near(start), "busy elsewhere"),
         busy=data.draw(intervals_near(start), "busy"),
         buffer_before_minutes=data.draw(st.integers(0, 30), "before"),
         buffer_after_minutes=data.draw(st.integers(0, 30), "after"),

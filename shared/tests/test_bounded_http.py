@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from services.payments.documents.bounded_http import HEAD_BYTES, BoundedTransport
+from shared.bounded_http import HEAD_BYTES, BoundedTransport
 
 pytestmark = pytest.mark.anyio
 
