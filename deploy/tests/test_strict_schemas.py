@@ -24,7 +24,7 @@ import services.vouchers.service.remote_copies
 from deploy.checks.event_shapes.consumers import all_readers
 from gateway.revocations.revocation_feed import RevocationList
 from gateway.routes import Service
-from services.identity.schemas import OrganizationFacts
+from services.identity.schemas.users import OrganizationFacts
 from shared.events import Event
 from shared.fields import Day, KeyId, PathUuid, QueryFlag, QueryId, RequestBody
 from shared.money import Money

@@ -21,14 +21,8 @@ from services.identity.errors import (
     UserNotFound,
 )
 from services.identity.queries import UserFilter
-from services.identity.schemas import (
-    Message,
-    NewPasswordBody,
-    Role,
-    UserCreate,
-    UserRead,
-    UserUpdate,
-)
+from services.identity.schemas.common import Message
+from services.identity.schemas.users import NewPasswordBody, Role, UserCreate, UserRead, UserUpdate
 from services.identity.service import users
 from shared.auth import ActorDep
 from shared.errors import (

@@ -27,19 +27,20 @@ from services.identity.errors import (
     SessionNotFound,
     TooManyAttempts,
 )
-from services.identity.schemas import (
+from services.identity.schemas.common import Message, PresentPassword
+from services.identity.schemas.sign_in import (
     Credentials,
     LogoutRequest,
-    Message,
     PasswordChange,
-    PresentPassword,
-    ProfileRead,
-    ProfileUpdate,
     RefreshRequest,
-    Registration,
-    RegistrationRead,
     SessionRead,
     TokensRead,
+)
+from services.identity.schemas.users import (
+    ProfileRead,
+    ProfileUpdate,
+    Registration,
+    RegistrationRead,
 )
 from services.identity.security.device_cookies import COOKIE, HTTPS_COOKIE, MAX_AGE
 from services.identity.service import profile, registration, sessions, sign_in

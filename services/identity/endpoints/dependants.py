@@ -12,7 +12,8 @@ from services.identity.errors import (
     UserNotFound,
 )
 from services.identity.models import Dependant
-from services.identity.schemas import DependantCreate, DependantRead, DependantUpdate, Message
+from services.identity.schemas.common import Message
+from services.identity.schemas.dependants import DependantCreate, DependantRead, DependantUpdate
 from services.identity.service import dependants as service
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, StaleVersion, Unauthenticated, responses

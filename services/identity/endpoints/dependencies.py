@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from services.identity.models import User
-from services.identity.schemas import UserRead
+from services.identity.schemas.users import UserRead
 from services.identity.service.resources import Resources
 from shared.preconditions import set_etag
 from shared.sessions import honours_key, unclaimed_work_of, work_of

@@ -1,7 +1,8 @@
 """The routes for Carnet's own processes. The gateway never routes to them."""
 
 from services.identity.endpoints.dependencies import ResourcesDep
-from services.identity.schemas import OwnerOrder, Revocations, UserCopy, UserRead
+from services.identity.schemas.sign_in import Revocations
+from services.identity.schemas.users import OwnerOrder, UserCopy, UserRead
 from services.identity.service import owners, revocations, users
 from shared.auth import called_by
 from shared.fields import Id

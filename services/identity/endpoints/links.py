@@ -9,12 +9,12 @@ from services.identity.errors import (
     PresentPasswordWrong,
     TooManyAttempts,
 )
-from services.identity.schemas import (
+from services.identity.schemas.common import Message
+from services.identity.schemas.sign_in import (
     AddressChange,
     InvitationAcceptance,
     LinkPassword,
     LinkUse,
-    Message,
     TypedAddress,
 )
 from services.identity.service import addresses, invitations, link_renewal, password_reset

@@ -22,10 +22,10 @@ from services.identity.errors import (
     UserNotFound,
 )
 from services.identity.queries import UserFilter
-from services.identity.schemas import (
+from services.identity.schemas.common import Message
+from services.identity.schemas.users import (
     MemberCreate,
     MemberUpdate,
-    Message,
     PermissionGrant,
     PermissionName,
     PermissionRead,

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.errors import DependantNotFound
 from services.identity.models import Dependant
-from services.identity.schemas import DependantRead
+from services.identity.schemas.dependants import DependantRead
 from shared.reads import JsonQuery, Reader
 
 _NOT_DELETED = Dependant.deleted_at.is_(None)

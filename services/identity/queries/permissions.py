@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.models import Permission
-from services.identity.schemas import PermissionRead
+from services.identity.schemas.users import PermissionRead
 from shared.reads import JsonQuery, Reader
 
 _LIST = JsonQuery(

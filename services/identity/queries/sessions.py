@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.models import EndReason, RefreshToken, SignInSession
-from services.identity.schemas import SessionRead
+from services.identity.schemas.sign_in import SessionRead
 from shared.db import now
 from shared.reads import JsonQuery, Reader
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.errors import UserNotFound
 from services.identity.models import Permission, User
-from services.identity.schemas import ProfileRead, UserRead
+from services.identity.schemas.users import ProfileRead, UserRead
 from shared.actors import ADMIN, OWNER
 from shared.paging import Page
 from shared.reads import Document, JsonQuery, Reader

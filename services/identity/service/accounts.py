@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.errors import EmailTaken
 from services.identity.models import NO_PASSWORD, User
-from services.identity.schemas import MemberCreate, OwnerOrder, Registration
+from services.identity.schemas.users import MemberCreate, OwnerOrder, Registration
 from services.identity.service.resources import Resources
 from shared.changes import record
 from shared.tenancy import see_all_tenants

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.errors import PasswordQueueFull, PresentPasswordWrong
 from services.identity.models import LinkEnd, LinkPurpose, User
-from services.identity.schemas import AddressChange
+from services.identity.schemas.sign_in import AddressChange
 from services.identity.service import accounts, attempt_limits, links, notices
 from services.identity.service.resources import Resources
 from services.identity.service.sessions import get_own_user, lock_own_user

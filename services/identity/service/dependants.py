@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import access, queries
 from services.identity.errors import CannotBeGuardian, TooManyDependants
 from services.identity.models import CLIENT, Dependant, User
-from services.identity.schemas import DependantCreate
+from services.identity.schemas.dependants import DependantCreate
 from services.identity.service import user_changes
 from services.identity.service.sessions import lock_own_user
 from shared.actors import Actor

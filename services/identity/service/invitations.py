@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.errors import NotInvited
 from services.identity.models import LinkPurpose, User
-from services.identity.schemas import InvitationAcceptance
+from services.identity.schemas.sign_in import InvitationAcceptance
 from services.identity.service import accounts, links, notices
 from services.identity.service.resources import Resources
 from shared.changes import act_as, record

@@ -9,7 +9,7 @@ from services.identity import access, queries
 from services.identity.errors import OrganizationNotFound
 from services.identity.models import User
 from services.identity.queries import UserFilter
-from services.identity.schemas import MemberCreate
+from services.identity.schemas.users import MemberCreate
 from services.identity.service import (
     accounts,
     attempt_limits,

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.errors import OrganizationNotFound
 from services.identity.models import OrganizationCopy
-from services.identity.schemas import OrganizationFacts
+from services.identity.schemas.users import OrganizationFacts
 from shared.changes import record
 from shared.clients import ServiceClients
 from shared.db import now

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.errors import OwnerExists, UserNotFound
 from services.identity.models import User
-from services.identity.schemas import OwnerOrder
+from services.identity.schemas.users import OwnerOrder
 from services.identity.service import accounts, organizations
 from services.identity.service.resources import Resources
 from shared.actors import OWNER

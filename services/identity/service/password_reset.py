@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
 from services.identity.models import EndReason, LinkPurpose, User
-from services.identity.schemas import LinkPassword, TypedAddress
+from services.identity.schemas.sign_in import LinkPassword, TypedAddress
 from services.identity.service import accounts, attempt_limits, invitations, links, notices
 from services.identity.service.resources import Resources
 from shared.changes import act_as, record, record_fact

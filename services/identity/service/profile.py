@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.errors import PasswordQueueFull, PresentPasswordWrong
 from services.identity.models import EndReason, User
-from services.identity.schemas import PasswordChange
+from services.identity.schemas.sign_in import PasswordChange
 from services.identity.service import accounts, attempt_limits, links, notices
 from services.identity.service.resources import Resources
 from services.identity.service.sessions import (

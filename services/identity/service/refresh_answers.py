@@ -14,7 +14,7 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
-from services.identity.schemas import TokensRead
+from services.identity.schemas.sign_in import TokensRead
 from services.identity.security.key_encryption import KeyEncryption
 
 _HEADER = {"alg": "dir", "enc": "A256GCM"}

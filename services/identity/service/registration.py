@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from services.identity import queries
 from services.identity.errors import EmailTaken, OrganizationNotFound, RegistrationClosed
 from services.identity.models import CLIENT, User
-from services.identity.schemas import Registration
+from services.identity.schemas.users import Registration
 from services.identity.service import (
     accounts,
     addresses,

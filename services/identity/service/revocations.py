@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity import queries
-from services.identity.schemas import Revocations
+from services.identity.schemas.sign_in import Revocations
 from services.identity.service.keyring import VERIFICATION_PERIOD
 from shared.db import now
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.errors import InvalidRefreshToken, SessionNotFound
 from services.identity.models import EndReason, RefreshToken, SignInSession, User
-from services.identity.schemas import TokensRead
+from services.identity.schemas.sign_in import TokensRead
 from services.identity.security.tokens import (
     TOKEN_SECONDS,
     TokenSigner,

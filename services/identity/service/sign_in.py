@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import queries
 from services.identity.errors import InvalidCredentials, PasswordQueueFull, TooManyAttempts
 from services.identity.models import User
-from services.identity.schemas import Credentials, TokensRead
+from services.identity.schemas.sign_in import Credentials, TokensRead
 from services.identity.security.device_cookies import Device
 from services.identity.security.tokens import TokenSigner
 from services.identity.service import admission, attempt_limits, organizations, sessions

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity import access, queries
 from services.identity.models import CLIENT, EndReason, User
 from services.identity.queries import UserFilter
-from services.identity.schemas import UserCopy, UserCreate, UserUpdate
+from services.identity.schemas.users import UserCopy, UserCreate, UserUpdate
 from services.identity.service import (
     accounts,
     attempt_limits,

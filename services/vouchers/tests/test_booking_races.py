@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,7 +59,7 @@ async def _race(
     return await asyncio.gather(*(insist(number) for number in range(racers)))
 
 
-def _outcomes(answers: list[httpx.Response]) -> Counter[str]:
+def _outcomes(answers: Iterable[httpx.Response]) -> Counter[str]:
     return Counter("won" if answer.is_success else answer.json()["code"] for answer in answers)
 
 

@@ -178,7 +178,7 @@ async def test_sessions_are_transferred_to_a_dependant(
 async def test_copies_follow_the_events_of_identity(
     client: httpx.AsyncClient, people: People, transactions: Transactions, database: Database
 ) -> None:
-    born = {
+    born: dict[str, Any] = {
         "name": "Zofia",
         "guardian_id": SECOND_CLIENT,
         "organization_id": ORGANIZATION,
@@ -192,7 +192,7 @@ async def test_copies_follow_the_events_of_identity(
     await deliver(transactions, event("identity.dependant.updated.v1", 71, 2, name="Zosia"))
     [copy] = await database.rows("SELECT * FROM client_copies WHERE id = 71")
     assert (copy["name"], copy["guardian_id"], copy["version"]) == ("Zosia", SECOND_CLIENT, 2)
-    gone = {"name": "Deleted client 71", "is_active": False}
+    gone: dict[str, Any] = {"name": "Deleted client 71", "is_active": False}
     await deliver(transactions, event("identity.dependant.deleted.v1", 71, 3, **gone))
     [copy] = await database.rows("SELECT * FROM client_copies WHERE id = 71")
     assert (copy["name"], copy["is_active"]) == (None, False)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from services.vouchers.version_one import statements, tables
-from services.vouchers.version_one.funding import OpenReservation, Purse, allot
+from services.vouchers.version_one.funding import Purse, UnpaidReservation, allot
 from shared.change_events import Subject, event_data, new_event
 from shared.context import system_origin
 from shared.events import Event
@@ -126,7 +126,7 @@ def _earmark(connection: Connection) -> None:
         purses = connection.execute(text(statements.PURSES), clients).all()
         # The statements return the fields in their order.
         vouchers = allot(
-            [OpenReservation(*row) for row in reservations], [Purse(*row) for row in purses]
+            [UnpaidReservation(*row) for row in reservations], [Purse(*row) for row in purses]
         )
         paid_for = {id_: voucher_id for id_, voucher_id in vouchers.items() if voucher_id}
         if paid_for:

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 
 @dataclass(frozen=True, slots=True)
-class OpenReservation:
+class UnpaidReservation:
     """A reservation that has not taken place. `day` is that of its start on the local clock.
 
     `code_voucher_id` is the voucher of its code, and `is_code_used` whether that code was used.
@@ -34,7 +34,7 @@ class Purse:
     valid_until: date
     bookable: int
 
-    def pays_for(self, reservation: OpenReservation) -> bool:
+    def pays_for(self, reservation: UnpaidReservation) -> bool:
         """Return whether the voucher belongs to the client and has a session left."""
         return (
             self.bookable > 0
@@ -44,7 +44,7 @@ class Purse:
 
 
 def allot(
-    reservations: Iterable[OpenReservation], purses: Iterable[Purse]
+    reservations: Iterable[UnpaidReservation], purses: Iterable[Purse]
 ) -> dict[int, int | None]:
     """Return the voucher of each reservation, or None; take its session from the purse.
 
@@ -65,7 +65,7 @@ def allot(
     return vouchers
 
 
-def _first_choice(reservation: OpenReservation, able: Sequence[Purse]) -> Purse | None:
+def _first_choice(reservation: UnpaidReservation, able: Sequence[Purse]) -> Purse | None:
     for purse in able:
         if purse.id == reservation.code_voucher_id:
             return purse

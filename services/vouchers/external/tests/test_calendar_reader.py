@@ -24,9 +24,9 @@ pytestmark = pytest.mark.anyio
 STRETCH = (datetime(2027, 3, 1, tzinfo=UTC), datetime(2027, 5, 1, tzinfo=UTC))
 
 
-def instant(*parts: int) -> int:
-    """Return a time in UTC as an instant."""
-    return int(datetime(2027, *parts, tzinfo=UTC).timestamp())
+def instant(month: int, day: int, hour: int = 0, minute: int = 0) -> int:
+    """Return a time of 2027 in UTC as an instant."""
+    return int(datetime(2027, month, day, hour, minute, tzinfo=UTC).timestamp())
 
 
 async def read(body: bytes, **options: Any) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vouchers.version_one.funding import OpenReservation, Purse, allot
+from services.vouchers.version_one.funding import Purse, UnpaidReservation, allot
 
 DAY = date(2030, 3, 1)
 NOON = datetime(2030, 3, 1, 12, tzinfo=UTC)
@@ -21,9 +21,9 @@ def reservation(
     days: int = 0,
     code_voucher: int | None = None,
     used: bool = False,
-) -> OpenReservation:
+) -> UnpaidReservation:
     moment = NOON + timedelta(days=days)
-    return OpenReservation(
+    return UnpaidReservation(
         id=id_,
         organization_id=1,
         client_id=client,
@@ -111,7 +111,7 @@ _PURSES = st.builds(
 
 @given(st.lists(_RESERVATIONS, max_size=8), st.lists(_PURSES, max_size=4))
 def test_no_voucher_pays_too_much_and_none_is_left_that_could(
-    drawn: list[OpenReservation], purses: list[Purse]
+    drawn: list[UnpaidReservation], purses: list[Purse]
 ) -> None:
     reservations = [replace(each, id=number) for number, each in enumerate(drawn, start=1)]
     for number, each in enumerate(purses, start=1):
@@ -122,11 +122,11 @@ def test_no_voucher_pays_too_much_and_none_is_left_that_could(
     for was, left in zip(before, purses, strict=True):
         assert was.bookable - left.bookable == list(vouchers.values()).count(was.id)
         assert left.bookable >= 0
-    for each in reservations:
-        if vouchers[each.id] is None and not each.is_code_used:
+    for reservation in reservations:
+        if vouchers[reservation.id] is None and not reservation.is_code_used:
             assert not any(
-                left.pays_for(each)
-                and left.therapy_class_id == each.therapy_class_id is not None
-                and left.valid_until >= each.day
+                left.pays_for(reservation)
+                and left.therapy_class_id == reservation.therapy_class_id is not None
+                and left.valid_until >= reservation.day
                 for left in purses
             )

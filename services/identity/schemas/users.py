@@ -1,32 +1,13 @@
-"""The bodies of requests and responses."""
+"""Users, their profile and their permissions."""
 
-from datetime import date, datetime
-from typing import Annotated, Any, Literal, Self
-from uuid import UUID
+from datetime import datetime
+from typing import Literal, Self
 
-from email_validator import EmailNotValidError, validate_email
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.identity.security.password_rule import MAX_LENGTH, MIN_LENGTH, new_password
+from services.identity.schemas.common import NewPassword, PartialUpdate, UserLocale
 from shared.actors import OWNER
-from shared.fields import (
-    BodyId,
-    Day,
-    Email,
-    KnownTimeZone,
-    Locale,
-    Name,
-    Phone,
-    RequestBody,
-    ServiceData,
-    without_defaults,
-)
+from shared.fields import BodyId, Email, KnownTimeZone, Name, Phone, RequestBody, ServiceData
 
 Role = Literal["admin", "organization_owner", "therapist", "client", "staff"]
 PermissionName = Literal[
@@ -40,35 +21,6 @@ PermissionName = Literal[
     "view_audit_logs",
     "all",
 ]
-NewPassword = Annotated[
-    str,
-    # The form of RFC 8265 may be shorter.
-    Field(max_length=1024),
-    AfterValidator(new_password),
-    Field(json_schema_extra={"minLength": MIN_LENGTH, "maxLength": MAX_LENGTH}),
-]
-"""A new password. Its length is checked here, its strength by `Passwords.hash_new`."""
-PresentPassword = Annotated[str, Field(min_length=1, max_length=1024)]
-"""A password to verify. Version 1 had other rules, so only its length has a bound."""
-UserLocale = Annotated[
-    Locale,
-    Field(description="The language of messages; without one it is the organization's"),
-]
-LinkToken = Annotated[
-    str,
-    Field(min_length=1, max_length=256, description="What follows `#token=` in the link"),
-]
-RefreshTokenText = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class _PartialUpdate(RequestBody):
-    """Fields that are sent are changed; null empties an optional field."""
-
-    model_config = ConfigDict(json_schema_extra=without_defaults)
-
-    def changes(self) -> dict[str, Any]:
-        """Return the fields that were sent."""
-        return self.model_dump(exclude_unset=True)
 
 
 class Registration(RequestBody):
@@ -116,7 +68,7 @@ class UserCreate(MemberCreate):
         return self
 
 
-class MemberUpdate(_PartialUpdate):
+class MemberUpdate(PartialUpdate):
     """The fields of a user that a manager may change."""
 
     email: Email = ""
@@ -134,25 +86,12 @@ class UserUpdate(MemberUpdate):
     organization_id: BodyId | None = None
 
 
-class ProfileUpdate(_PartialUpdate):
+class ProfileUpdate(PartialUpdate):
     """The fields that users may change in their own account."""
 
     name: Name = ""
     phone: Phone | None = None
     locale: UserLocale | None = None
-
-
-class AddressChange(RequestBody):
-    """A new address of your own, confirmed by the present password."""
-
-    email: Email
-    current_password: PresentPassword
-
-
-class LinkUse(RequestBody):
-    """The token of a link."""
-
-    token: LinkToken
 
 
 class NewPasswordBody(RequestBody):
@@ -161,78 +100,10 @@ class NewPasswordBody(RequestBody):
     password: NewPassword
 
 
-class PasswordChange(RequestBody):
-    """A new password of your own, confirmed by the present one."""
-
-    current_password: PresentPassword
-    new_password: NewPassword
-
-
-class TypedAddress(RequestBody):
-    """An e-mail address as its user types it."""
-
-    # A name and not an address: version 1 accepted addresses that would be refused today.
-    email: Name
-
-    @property
-    def spellings(self) -> tuple[str, ...]:
-        """The address as it was typed, and as a registration would have stored it.
-
-        One address has several spellings (a letter and its accent as one character or two,
-        Punycode).
-        """
-        try:
-            stored_email = validate_email(self.email, check_deliverability=False).normalized
-        except EmailNotValidError:
-            return (self.email,)
-        return (self.email,) if stored_email == self.email else (self.email, stored_email)
-
-
-class Credentials(TypedAddress):
-    """An e-mail address and a password."""
-
-    password: PresentPassword
-
-
-class LinkPassword(RequestBody):
-    """The token of a link, and a new password."""
-
-    token: LinkToken
-    password: NewPassword
-
-
-class InvitationAcceptance(LinkPassword):
-    """The token of an invitation, the first password, and how the user wants to be addressed."""
-
-    name: Name | None = None
-    locale: UserLocale | None = None
-
-
-class RefreshRequest(RequestBody):
-    """A refresh token, which can be exchanged once."""
-
-    refresh_token: RefreshTokenText
-
-
-class LogoutRequest(RequestBody):
-    """The session to end: that of the refresh token, or without one that of the access token."""
-
-    refresh_token: RefreshTokenText | None = None
-
-
 class PermissionGrant(RequestBody):
     """A permission to grant."""
 
     permission: PermissionName
-
-
-class TokensRead(BaseModel):
-    """The tokens of a sign-in session. The access token expires after `expires_in` seconds."""
-
-    access_token: str
-    token_type: Literal["bearer"]
-    expires_in: int
-    refresh_token: str
 
 
 class UserRead(BaseModel):
@@ -310,24 +181,6 @@ class PermissionRead(BaseModel):
     granted_at: datetime
 
 
-class SessionRead(BaseModel):
-    """One of your own live sessions."""
-
-    id: UUID
-    started_at: datetime
-    last_used_at: datetime
-    expires_at: datetime
-    ip_address: str | None
-    user_agent: str | None
-    is_current: bool
-
-
-class Message(BaseModel):
-    """A sentence that states what was done."""
-
-    message: str
-
-
 class OrganizationFacts(ServiceData):
     """The fields that we read of an organization, as its service returns it."""
 
@@ -353,34 +206,6 @@ class OwnerOrder(RequestBody):
     locale: UserLocale | None = None
 
 
-class DependantCreate(RequestBody):
-    """A client who has no e-mail address, such as a child."""
-
-    name: Name
-    date_of_birth: Day | None = None
-
-
-class DependantUpdate(_PartialUpdate):
-    """The fields of a dependant that can be changed."""
-
-    name: Name = ""
-    date_of_birth: Day | None = None
-
-
-class DependantRead(BaseModel):
-    """A dependant, whose guardian acts in their place. The id is that of a client."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: int
-    guardian_id: int
-    organization_id: int | None
-    name: str
-    date_of_birth: date | None
-    created_at: datetime
-    updated_at: datetime
-
-
 class UserCopy(BaseModel):
     """The fields of a user, or of a dependant with its guardian, that other services store."""
 
@@ -395,12 +220,3 @@ class UserCopy(BaseModel):
     is_active: bool
     guardian_id: int | None = None
     locale: str | None
-
-
-class Revocations(BaseModel):
-    """The access tokens that are void before they expire."""
-
-    revoked_sessions: list[str]
-    users: dict[int, float]
-    organizations: list[int]
-    organization_versions: dict[int, int]
