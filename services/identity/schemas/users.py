@@ -219,4 +219,4 @@ class UserCopy(BaseModel):
     organization_id: int | None
     is_active: bool
     guardian_id: int | None = None
-    locale: str | None
+    locale: str | None = None

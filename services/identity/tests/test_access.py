@@ -14,6 +14,7 @@ pytestmark = pytest.mark.anyio
 CALLERS = ("anonymous", "client", "staff", "manager", "owner", "stranger", "admin")
 NEW = {"name": "New", "password": "another good one", "role": "staff"}
 MEMBERS = "/api/organizations/{organization}/users"
+CHILD = {"name": "Zofia Nowak"}
 
 # method, path, body → status for: anonymous, a client, staff without permission, staff with
 # manage_users, an owner (all of the organization), another organization's owner, an admin.
@@ -53,6 +54,15 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, tuple[int, ...]]] = [
         None,
         (401, 403, 403, 403, 200, 404, 200),
     ),
+    ("GET", MEMBERS + "/{target}/dependants", None, (401, 403, 403, 200, 200, 404, 200)),
+    ("POST", MEMBERS + "/{guardian}/dependants", CHILD, (401, 403, 403, 201, 201, 404, 201)),
+    ("PUT", MEMBERS + "/{target}/dependants/9999", CHILD, (401, 403, 403, 404, 404, 404, 404)),
+    ("DELETE", MEMBERS + "/{target}/dependants/9999", None, (401, 403, 403, 404, 404, 404, 404)),
+    ("GET", "/api/auth/dependants", None, (401, 200, 200, 200, 200, 200, 200)),
+    # Only clients of an organization have dependants.
+    ("POST", "/api/auth/dependants", CHILD, (401, 201, 409, 409, 409, 409, 409)),
+    ("PUT", "/api/auth/dependants/9999", CHILD, (401, 404, 404, 404, 404, 404, 404)),
+    ("DELETE", "/api/auth/dependants/9999", None, (401, 404, 404, 404, 404, 404, 404)),
     ("GET", "/api/auth/me", None, (401, 200, 200, 200, 200, 200, 200)),
     ("PUT", "/api/auth/me", {"name": "N"}, (401, 200, 200, 200, 200, 200, 200)),
     (
@@ -95,11 +105,13 @@ async def _ids(people: People) -> dict[str, int]:
     target = await people.add("staff", MINE, ("manage_vouchers",))
     pending = await people.add("client", MINE, approved=False, is_active=False)
     invited = await people.add_invited("client", MINE)
+    guardian = await people.add("client", MINE)
     return {
         "organization": MINE,
         "target": target.id,
         "pending": pending.id,
         "invited": invited.id,
+        "guardian": guardian.id,
     }
 
 
@@ -146,6 +158,8 @@ async def test_the_table_is_complete(settings: Settings) -> None:
             .replace("{target}", "{user_id}")
             .replace("{pending}", "{user_id}")
             .replace("{invited}", "{user_id}")
+            .replace("{guardian}", "{user_id}")
+            .replace("9999", "{dependant_id}")
             .replace("manage_vouchers", "{permission}")
             .replace("6f1d1c43-9f5c-4a4a-8f5e-0d8b1f0d4c55", "{session_id}"),
         )

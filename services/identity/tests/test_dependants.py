@@ -205,6 +205,7 @@ async def test_vouchers_copies_a_dependant_with_the_guardian(
         "organization_id": MINE,
         "is_active": True,
         "guardian_id": guardian.id,
+        "locale": None,
     }
     answer = await client.get(f"/internal/users/{guardian.id}", headers=headers)
     assert (answer.json()["email"], answer.json()["guardian_id"]) == (guardian.email, None)

@@ -255,6 +255,7 @@ async def test_internal_routes_are_for_services(
         "role": "client",
         "organization_id": MINE,
         "is_active": True,
+        "guardian_id": None,
         "locale": None,
     }
     assert (await client.get(f"/internal/users/{2**40}", headers=vouchers)).status_code == 404

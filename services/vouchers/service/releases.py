@@ -15,6 +15,7 @@ from shared.db import now
 
 REFUNDED = "refunded"
 VOUCHER_CANCELLED = "voucher_cancelled"
+UNPAID = "unpaid"
 
 
 async def release_reservations(
@@ -60,11 +61,11 @@ async def release_for_refund(session: AsyncSession, voucher: Voucher, sessions: 
     await release_reservations(session, reservations, {voucher.id: voucher}, REFUNDED)
 
 
-async def release_future(session: AsyncSession, voucher: Voucher) -> None:
+async def release_future(session: AsyncSession, voucher: Voucher, reason: str) -> None:
     """Release the reservations of a locked voucher that was cancelled.
 
     Those of sessions that have begun stay booked, until somebody marks whether they took place.
     """
     places = await queries.places_of_voucher(session, voucher, statuses=CANCELLABLE, first=now())
     reservations = [reservation for reservation, _, _ in places]
-    await release_reservations(session, reservations, {voucher.id: voucher}, VOUCHER_CANCELLED)
+    await release_reservations(session, reservations, {voucher.id: voucher}, reason)

@@ -34,9 +34,16 @@ def horizon() -> date:
     return now().date() + HORIZON
 
 
-def made_until(last_date: date | None) -> date:
-    """Return up to which day the sessions of a series are made now."""
-    return horizon() if last_date is None else min(horizon(), last_date)
+def made_until(last_date: date | None, before: date | None = None) -> date:
+    """Return up to which day the sessions of a series are made now.
+
+    `before` is that day of a series which this one continues: in the ISO week of its last session
+    there must be a date to which the session can move.
+    """
+    until = horizon()
+    if before is not None:
+        until = max(until, before + timedelta(days=7 - before.isoweekday()))
+    return until if last_date is None else min(until, last_date)
 
 
 def today_in(timezone: str) -> date:

@@ -228,6 +228,7 @@ async def _continue(
     ids = [row.id for row in rows if is_coming(row) or row.status == SessionStatus.CANCELLED]
     party = await lock_sessions(session, organization.id, ids, rules["resource_ids"])
     others = await _derived(session, organization, rules["resource_ids"], rules["last_date"])
+    others["made_until"] = made_until(rules["last_date"], old.made_until)
     new = SessionSeries(
         organization_id=organization.id,
         therapy_class_id=old.therapy_class_id,

@@ -9,7 +9,7 @@ import structlog
 from services.vouchers import queries
 from services.vouchers.errors import VoucherPaid
 from services.vouchers.models import VoucherStatus
-from services.vouchers.service.purchase_holds import UNPAID
+from services.vouchers.service.releases import UNPAID
 from services.vouchers.service.vouchers import end_voucher
 from shared.db import now
 from shared.errors import ServiceUnavailable

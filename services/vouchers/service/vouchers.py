@@ -12,7 +12,7 @@ from services.vouchers.models import Adjustment, PaymentMethod, Voucher, Voucher
 from services.vouchers.schemas.vouchers import MyVoucher
 from services.vouchers.service import payments_client
 from services.vouchers.service.calendar import next_session, today_in
-from services.vouchers.service.releases import release_future
+from services.vouchers.service.releases import UNPAID, VOUCHER_CANCELLED, release_future
 from shared.actors import Actor, permission_missing
 from shared.changes import record
 from shared.clients import ServiceClients
@@ -153,9 +153,10 @@ async def _lock_cancellable(session: AsyncSession, actor: Actor, voucher_id: int
 
 async def end_voucher(session: AsyncSession, voucher: Voucher, reason: str | None) -> None:
     """Cancel a locked voucher, record why, and release its reservations."""
+    release_reason = UNPAID if voucher.status == VoucherStatus.PENDING else VOUCHER_CANCELLED
     voucher.status = VoucherStatus.CANCELLED
     record(session, "CANCEL", voucher, **cancellation(voucher, reason))
-    await release_future(session, voucher)
+    await release_future(session, voucher, release_reason)
 
 
 def cancellation(voucher: Voucher, reason: str | None) -> dict[str, Any]:

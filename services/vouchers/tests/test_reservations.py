@@ -88,8 +88,8 @@ async def test_a_reservation_is_moved_with_its_earmark(
     assert [row["status"] for row in rows] == ["cancelled", "scheduled"]
     assert len(await database.rows("SELECT * FROM occupations")) == 1
     await practice.require_sums()
-    event = (await database.events())[-1]
-    assert event["type"] == "vouchers.reservation.rescheduled.v1"
+    types = [event["type"] for event in await database.events()]
+    assert types.count("vouchers.reservation.rescheduled.v1") == 1
 
 
 async def test_a_client_does_not_move_late(practice: Practice) -> None:

@@ -91,9 +91,10 @@ async def test_a_dry_run_books_nothing(practice: Practice, database: Database) -
 
 
 async def _with_a_taken_date(practice: Practice, number: int, **terms: Any) -> dict[str, Any]:
-    """Let the therapist be taken on a date; return a voucher."""
+    """Let the therapist have a group on a date; return a voucher for single sessions."""
     await practice.add_therapist()
-    await practice.session(starts_at=at(number, 9), duration_minutes=120, therapist_id=THERAPIST)
+    taken = {"duration_minutes": 120, "capacity": 2, "therapist_id": THERAPIST}
+    await practice.session(starts_at=at(number, 9), **taken)
     return await practice.voucher(**{**WEEKLY, **terms})
 
 
