@@ -102,8 +102,9 @@ USERS = Expectation(
     target_from="users r",
 )
 
-# Nothing and less than a minute become an hour; more than a day becomes a day.
-_MINUTES = "coalesce(nullif(greatest(least(c.duration_minutes, 1440), 0), 0), 60)"
+# Nothing and less than a minute become an hour; more than a day becomes a day. PostgreSQL ignores
+# nulls in greatest and least.
+_MINUTES = "least(coalesce(nullif(greatest(c.duration_minutes, 0), 0), 60), 1440)"
 
 THERAPY_CLASSES = Expectation(
     table="therapy_classes",

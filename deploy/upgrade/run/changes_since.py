@@ -69,7 +69,8 @@ _COUNTS: Mapping[str, tuple[str, str, str]] = {
         "SELECT (SELECT count(*) FROM resources WHERE organization_id = $1"
         " AND (version > 1 OR (user_id IS NULL OR user_id > $2) AND created_at > $3))"
         " + (SELECT count(*) FROM closures WHERE organization_id = $1)"
-        " + (SELECT count(*) FROM session_series WHERE organization_id = $1)",
+        " + (SELECT count(*) FROM session_series WHERE organization_id = $1)"
+        " + (SELECT count(*) FROM busy_calendars WHERE organization_id = $1)",
     ),
 }
 

@@ -71,19 +71,31 @@ _RESOURCES = "SELECT id FROM resources WHERE organization_id = $1 AND ($2 OR use
 _AFTER_CLASSES = (
     f"DELETE FROM resource_voucher_types WHERE organization_id = $1"  # noqa: S608
     f" AND resource_id IN ({_RESOURCES})",
+    f"DELETE FROM busy_calendars WHERE organization_id = $1 AND resource_id IN ({_RESOURCES})",  # noqa: S608
     f"DELETE FROM working_hours WHERE organization_id = $1 AND resource_id IN ({_RESOURCES})",  # noqa: S608
     f"DELETE FROM closures WHERE organization_id = $1"  # noqa: S608
     f" AND ($2 AND resource_id IS NULL OR resource_id IN ({_RESOURCES}))",
     f"DELETE FROM resources WHERE id IN ({_RESOURCES})",  # noqa: S608
 )
-# Vouchers that were sold since and whose types are deleted. $1 organization, $2 last voucher of
-# version 1, $3 whether the whole organization is deleted.
+# Vouchers that were sold since and whose types are deleted, and those that received sessions of
+# deleted vouchers. $1 organization, $2 last voucher of version 1, $3 whether the whole organization
+# is deleted.
 _LATER_VOUCHERS = """
-    SELECT id FROM vouchers WHERE organization_id = $1 AND id > $2
-    AND ($3 OR voucher_type_id IN (SELECT id FROM upgrade_voucher_types WHERE made))
+    WITH RECURSIVE later AS (
+        SELECT id FROM vouchers WHERE organization_id = $1 AND id > $2
+        AND ($3 OR received_from_id <= $2
+            OR voucher_type_id IN (SELECT id FROM upgrade_voucher_types WHERE made))
+        UNION
+        SELECT v.id FROM later JOIN vouchers v
+            ON v.organization_id = $1 AND v.received_from_id = later.id
+    )
+    SELECT id FROM later
 """
 # Later rows that refer to deleted rows; they exist only if the rollback is forced.
 _DEPENDENTS_OF_VOUCHERS = (
+    f"DELETE FROM transfer_entries WHERE organization_id = $1"  # noqa: S608
+    f" AND (voucher_id <= $2 OR other_voucher_id <= $2"
+    f" OR voucher_id IN ({_LATER_VOUCHERS}) OR other_voucher_id IN ({_LATER_VOUCHERS}))",
     f"DELETE FROM refund_quotes WHERE organization_id = $1"  # noqa: S608
     f" AND (voucher_id <= $2 OR voucher_id IN ({_LATER_VOUCHERS}))",
     f"DELETE FROM voucher_disputes WHERE organization_id = $1"  # noqa: S608

@@ -176,6 +176,28 @@ WORKED_ON: dict[str, tuple[str, str | None]] = {
         " WHERE starts_at = '2099-01-01'",
         "1 new or changed sessions",
     ),
+    "a session transferred": (
+        "INSERT INTO vouchers.vouchers SELECT (jsonb_populate_record(v, jsonb_build_object("
+        "'id', 900, 'client_id', 8, 'received_from_id', 1, 'total_sessions', 1,"
+        " 'used_sessions', 0, 'booked_sessions', 0, 'backup_sessions', 0,"
+        " 'used_backup_sessions', 0, 'created_at', now()))).*"
+        " FROM vouchers.vouchers v WHERE id = 1;"
+        "INSERT INTO vouchers.transfer_entries (organization_id, voucher_id, client_id,"
+        " other_voucher_id, sessions, reason, made_by, created_at)"
+        " VALUES ({organization}, 1, 7, 900, -1, 'Gift', 1, now());"
+        "INSERT INTO vouchers.transfer_entries (organization_id, voucher_id, client_id,"
+        " other_voucher_id, opposite_id, sessions, reason, made_by, created_at)"
+        " SELECT organization_id, 900, 8, 1, id, 1, 'Gift', 1, now()"
+        " FROM vouchers.transfer_entries",
+        "1 new vouchers",
+    ),
+    "a busy calendar": (
+        "INSERT INTO vouchers.busy_calendars (organization_id, resource_id, host,"
+        " encrypted_address, next_read_at, created_at, updated_at, version)"
+        " SELECT organization_id, id, 'example.org', 'x', now(), now(), now(), 1"
+        " FROM vouchers.resources LIMIT 1",
+        "1 changed calendars",
+    ),
 }
 
 
@@ -197,6 +219,7 @@ async def test_an_interrupted_rollback_must_be_finished(v1: VersionOne, v2: Vers
     await upgraded(v1, v2)
     await v2.execute(
         "UPDATE organizations.upgrade_plan SET rolling_back = true",
+        "UPDATE vouchers.redemptions SET reservation_id = NULL WHERE reservation_id = 1",
         "DELETE FROM vouchers.reservations WHERE id = 1",
     )
     with pytest.raises(UpgradeError, match="rollback was started"):

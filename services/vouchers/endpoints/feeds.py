@@ -83,7 +83,13 @@ async def revoke_calendar_feed(feed_id: Id, session: SessionDep, actor: ActorDep
     responses={**_CALENDAR, **responses(FeedNotFound)},
 )
 async def read_calendar(
-    token: Annotated[str, Path(description="The token of the feed's address")],
+    token: Annotated[
+        str,
+        Path(
+            description="The token of the feed's address",
+            json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
+        ),
+    ],
     work: AnonymousWorkDep,
     response: TaggedResponse,
     if_none_match: Annotated[

@@ -62,7 +62,7 @@ async def confirm(session: AsyncSession, actor: Actor, reservation_id: int) -> R
     place = await lock_place(session, visible)
     reservation, voucher = place.reservation, place.voucher
     require_confirmable(actor, reservation)
-    failpoint("reservation.locked")
+    failpoint("confirmation.locked")
     if voucher is None:
         BOOKED.apply_to(reservation)
     else:
@@ -76,7 +76,7 @@ async def confirm(session: AsyncSession, actor: Actor, reservation_id: int) -> R
         state.apply_to(reservation)
     record(session, "CONFIRM", reservation, **balance_of(reservation, voucher))
     await flush_booking(session)
-    failpoint("reservation.written")
+    failpoint("confirmation.written")
     return await result_of(session, place)
 
 

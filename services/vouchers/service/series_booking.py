@@ -98,7 +98,7 @@ async def _plan(
     choice = SessionChoice.model_construct(starts_at=first, session_id=None, therapist_id=None)
     booking.require_allowed(order.actor, order.voucher, frame, choice)
     targets = await targets_of(session, frame, starts, body.therapist_id, locked=not body.dry_run)
-    failpoint("reservation.locked")
+    failpoint("series.locked")
     outcomes, after = _judge(frame, body, dates, targets)
     for outcome in outcomes:
         if outcome.is_bookable and outcome.target is not None:
@@ -189,7 +189,7 @@ async def _write(session: AsyncSession, order: Order, outcomes: Sequence[SeriesO
             one = replace(order, overridden=outcome.overridden)
             outcome.reservation, _ = await reserve(session, one, outcome.target)
             await flush_booking(session)
-    failpoint("reservation.written")
+    failpoint("series.written")
 
 
 async def _result(
