@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 import pty
+import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +177,8 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_counted() -> None:
     console = Console(writer)
     for _ in range(3):
         console.write("x" * 65536)  # more than the pipe holds: the thread waits for a reader
+    while select.select([], [writer], [], 0)[1]:
+        time.sleep(0.001)
     for number in range(MOST_WAITING + 5):
         console.write(f"line {number}")
     assert not console.drain(0.01)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import aio_pika
@@ -18,7 +19,7 @@ from deploy.local.processes import marked
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.secret_store import SecretStore
 from deploy.local.servers import locked, postgres_of, rabbitmq_of
-from deploy.local.supervisor import Supervisor
+from deploy.local.supervisor import Program, Supervisor
 from shared import bus
 from shared.testing import until
 
@@ -93,6 +94,16 @@ def mode(folder: Path) -> int:
     return stat.S_IMODE(folder.stat().st_mode)
 
 
+def start_without_supervisor(program: Program) -> subprocess.Popen[bytes]:
+    """Start a program that nobody starts again when it ends."""
+    return subprocess.Popen(
+        program.command,
+        env=program.environment,
+        cwd=program.directory,
+        preexec_fn=program.become,
+    )
+
+
 def status_of(pid: int, field: str) -> str:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(line.partition(":")[2] for line in lines if line.startswith(f"{field}:"))
@@ -102,13 +113,14 @@ async def test_a_postmaster_that_still_runs_is_ended_first(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
     postgres = postgres_in(tmp_path)
+    await postgres.start(supervisor)  # creates the cluster
+    await supervisor.stop()
+    former = start_without_supervisor(postgres._program())
+    await until(lambda: answers(postgres), seconds=20)
     await postgres.start(supervisor)
-    former = supervisor.pids()["postgres"]
-    later = Supervisor(tmp_path / "later", print)
-    await postgres.start(later)
-    assert later.pids()["postgres"] != former
+    assert supervisor.pids()["postgres"] != former.pid
+    assert former.wait(20) == 0
     assert await answers(postgres)
-    await later.stop()
 
 
 async def test_a_broken_cluster_is_reported(tmp_path: Path, supervisor: Supervisor) -> None:

@@ -62,6 +62,7 @@ async def test_a_body_that_has_not_arrived_takes_no_place() -> None:
         "in_flight_limit": 3,
         "sign_in_in_flight_limit": 2,
         "webhook_in_flight_limit": 1,
+        "calendar_in_flight_limit": 1,
     }
     async with open_stack(**settings) as stack, slow_bodies(stack, 70):
         for _ in range(10):

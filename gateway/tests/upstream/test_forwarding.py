@@ -255,9 +255,10 @@ async def test_a_service_full_of_requests_refuses_the_rest_at_once() -> None:
         await reader.read()
 
     settings = {
-        "in_flight_limit": 2,
+        "in_flight_limit": 3,
         "sign_in_in_flight_limit": 1,
         "webhook_in_flight_limit": 1,
+        "calendar_in_flight_limit": 1,
     }
     async with raw_upstream(handler) as url, open_stack(vouchers_url=(url,), **settings) as stack:
         get = partial(stack.client.get, "/api/vouchers/1", headers=bearer())

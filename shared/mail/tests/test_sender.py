@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.mail import queue
@@ -116,8 +117,11 @@ async def test_an_address_that_is_refused_is_undeliverable(
 ) -> None:
     reports: list[tuple[int | None, str]] = []
 
-    async def report(session: AsyncSession, mail: QueuedMail, answer: str) -> None:
-        assert session.in_transaction()
+    async def report(_session: AsyncSession, mail: QueuedMail, answer: str) -> None:
+        # The row is not locked yet: another transaction may lock the user and then the message.
+        unlocked = text("SELECT state FROM outgoing_mails WHERE id = :id FOR UPDATE NOWAIT")
+        async with transactions.system() as other:
+            assert await other.scalar(unlocked, {"id": mail.id}) == "waiting"
         reports.append((mail.user_id, answer))
 
     smtp.answers["ann@example.org"] = [f"{code} no such user"]
