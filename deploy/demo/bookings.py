@@ -77,15 +77,13 @@ class Bookings:
         ]
         await self.owner.call("PUT", path, {"hours": hours})
         self.page.exchange(f"PUT {path}", "the therapist works every day from 8 to 20")
-        year = self.first_monday.year
-        holidays = await self.owner.call(
-            "POST", f"{self.here}/closures/holidays", {"country": "PL", "year": year}
-        )
-        require(holidays["created"] > 0, "a year has holidays")
-        self.page.exchange(
-            f"POST {self.here}/closures/holidays",
-            f"{holidays['created']} public holidays of {year} are closed",
-        )
+        for year in sorted({self.today.year, self._day(7 * 20).year}):
+            path = f"{self.here}/closures/holidays"
+            holidays = await self.owner.call("POST", path, {"country": "PL", "year": year})
+            require(holidays["created"] > 0, "a year has holidays")
+            self.page.exchange(
+                f"POST {path}", f"{holidays['created']} public holidays of {year} are closed"
+            )
         await self._close(self._day(1), "Training")
         for client in (self.client, self.second_client):
             await self._sell(client)
@@ -321,16 +319,17 @@ class Bookings:
             },
             expect=201,
         )
+        without = [
+            f"not on {conflict['date']}: {conflict['code']}" for conflict in series["conflicts"]
+        ]
         self.page.exchange(
             f"POST {self.here}/session-series",
-            f"“{created['name']}” in the {room['name'].lower()}, from {first} on",
+            ", ".join([f"“{created['name']}” from {first} on, in the blue room", *without]),
         )
-        for conflict in series["conflicts"]:
-            self.page.exchange("", f"{conflict['date']} {conflict['code']}: {conflict['detail']}")
         sessions = await self.owner.call(
             "GET",
             f"{self.here}/sessions",
-            params={"from": str(first), "until": str(first + A_WEEK)},
+            params={"from": self._at(7 * 20, 0), "until": self._at(7 * 21 + 1, 0)},
         )
         return int(min(sessions, key=lambda each: str(each["starts_at"]))["id"])
 
@@ -338,7 +337,7 @@ class Bookings:
         """Two sessions begin with the next minute; the therapist marks who was there."""
         self.page.step(13, "The therapist marks attendance and a no-show")
         await self._cancel_the_last()
-        begins = (datetime.now(UTC) + timedelta(seconds=75)).replace(second=0, microsecond=0)
+        begins = (datetime.now(UTC) + timedelta(seconds=65)).replace(second=0, microsecond=0)
         places = [
             await self._book_now(client, begins) for client in (self.client, self.second_client)
         ]
@@ -353,7 +352,11 @@ class Bookings:
             path = f"/api/reservations/{place['id']}/{mark}"
             marked = await self._once_begun(path)
             require(marked["status"] == status, f"the session is marked as {status}")
-            self.page.exchange(f"POST {path}", f"{status}, it costs: {marked['charge']}")
+            self.page.exchange(
+                f"POST {path}",
+                f"{status}: {marked['regular_sessions_left']} regular and"
+                f" {marked['backup_sessions_left']} backup sessions left",
+            )
 
     async def _book_now(self, client: Person, begins: datetime) -> dict[str, Any]:
         body = {

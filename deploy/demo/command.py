@@ -7,6 +7,7 @@ import httpx
 import typer
 
 from deploy.api_client import ANSWERS_WITHIN, CardGateway, Mailbox, Person, UnexpectedAnswer
+from deploy.demo.bookings import Bookings
 from deploy.demo.page import Page
 from deploy.demo.story import Story
 from deploy.local.description import StackDescription, get_description
@@ -70,4 +71,5 @@ async def run(description: StackDescription, page: Page) -> Story:
         mailbox = Mailbox(description["mailbox"] or "")
         story = Story(api, CardGateway(cards), mailbox, admin, page)
         await story.run()
+        await Bookings(story).run()
         return story

@@ -1,4 +1,4 @@
-"""The six steps of the story; each checks and prints the answers."""
+"""The first six steps of the story; each checks and prints the answers."""
 
 import asyncio
 from typing import Any

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy.demo.bookings import Bookings
 from deploy.demo.story import Story
 from deploy.local.stack import Stack
 from deploy.tests.stack.conftest import IN_ONE_PROCESS, Rows
@@ -31,12 +32,9 @@ def assert_problem(answer: httpx.Response, status: int, code: str | None = None)
     return body
 
 
-async def test_the_whole_story(story: Story) -> None:
-    await story.run()
-
-
 async def test_every_step_is_one_row_and_no_event_is_left(story: Story, rows: Rows) -> None:
     await story.run()
+    await Bookings(story).run()
     async with asyncio.timeout(20):
         while await _waiting(rows):
             await asyncio.sleep(0.2)
