@@ -1,38 +1,40 @@
-"""The accounts of the run's organizations at the card gateway.
+"""The accounts of the run's organizations at the card gateway, opened as owners open them."""
 
-They are connected before the faults: the gateway has an account whose owner went through the
-onboarding, and the services have the rows that a connection leaves.
-"""
+import asyncio
+import time
+from urllib.parse import urlsplit
 
-import httpx
-
+from deploy.api_client import Person, UnexpectedAnswer
 from deploy.proof.chaos.platform import Platform
 
 COUNTRY = "DE"
-
-# What payments stores of a connected account, and the copy that its event leads to in vouchers.
-_CONNECT = """
-WITH account AS (
-    INSERT INTO payments.payment_accounts (organization_id, payment_gateway, gateway_account,
-        status, live, country, currency, charges_enabled, payouts_enabled, requirements,
-        created_at, updated_at, version)
-    VALUES ($1, 'stripe', $2, 'connected', false, $3, 'EUR', true, true, '[]', now(), now(), 1)
-    RETURNING id, version, organization_id, status, charges_enabled, live
-)
-INSERT INTO vouchers.payment_account_copies (id, version, organization_id, status,
-    charges_enabled, live)
-SELECT id, version, organization_id, status, charges_enabled, live FROM account RETURNING id
-"""
+CONNECTED_WITHIN = 30.0
 
 
-async def connect_account(platform: Platform, organization_id: int) -> str:
-    """Connect a new account of an organization; return its id. Raises httpx.HTTPError."""
-    account = await _post(platform.bank, "/v1/accounts", {"type": "standard", "country": COUNTRY})
-    await _post(platform.bank, f"/_test/accounts/{account}", {"outcome": "complete"})
-    await platform.rows(_CONNECT, organization_id, account, COUNTRY)
-    return account
+async def connect_account(platform: Platform, owner: Person, client: Person, path: str) -> str:
+    """Open an organization's account through its onboarding; return its id at the gateway.
+
+    Waits until a client can buy by card. Raises UnexpectedAnswer and httpx.HTTPError.
+    """
+    body = {"return_url": "https://practice.example/payments", "country": COUNTRY}
+    opened = await owner.call("POST", f"{path}/payment-account", body, expect=201)
+    page = urlsplit(opened["url"]).path
+    for answer in (
+        await platform.bank.get(page),
+        await platform.bank.post(page, data={"outcome": "complete"}),
+    ):
+        if answer.is_error:
+            raise UnexpectedAnswer(f"the onboarding answered {answer.status_code}: {answer.text}")
+    await _wait_until_sold_by_card(client)
+    return str(opened["account"]["gateway_account"])
 
 
-async def _post(bank: httpx.AsyncClient, path: str, form: dict[str, str]) -> str:
-    answer = await bank.post(path, data=form)
-    return str(answer.raise_for_status().json()["id"])
+async def _wait_until_sold_by_card(client: Person) -> None:
+    """Wait until the gateway's report has arrived at payments, and its event at vouchers."""
+    until = time.monotonic() + CONNECTED_WITHIN
+    while time.monotonic() < until:
+        offers = await client.call("GET", "/api/voucher-types/available")
+        if offers and all("credit_card" in offer["payment_methods"] for offer in offers):
+            return
+        await asyncio.sleep(0.2)
+    raise UnexpectedAnswer(f"{client.email} cannot buy by card")

@@ -4,7 +4,8 @@ They compare four sources: the responses that clients received, the services' ta
 gateway's own records, and the events that a trigger recorded at their commit (`recording`).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,16 @@ async def run_checks(checks: Sequence[StateCheck], evidence: Evidence) -> list[C
         examples = tuple(str(each) for each in violations[:5])
         results.append(CheckResult(check, len(violations), examples))
     return results
+
+
+def compare(answers: Iterable[Any], rows: Iterable[Any]) -> list[str]:
+    """Return violations unless each id in responses is one of the rows, and the reverse, once."""
+    counts, existing = Counter(answers), set(rows)
+    return [
+        *(f"{i}: in a response, but not stored" for i in counts.keys() - existing),
+        *(f"{i}: stored, but in no response" for i in existing - counts.keys()),
+        *(f"{i}: in {n} responses" for i, n in counts.items() if n > 1),
+    ]
 
 
 def query(group: str, name: str, text: str) -> StateCheck:

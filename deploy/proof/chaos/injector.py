@@ -19,9 +19,7 @@ BETWEEN_FAULTS = (0.3, 1.5)
 BETWEEN_POINTS_LATER = (10.0, 24.0)
 BETWEEN_FAULTS_LATER = (1.0, 5.0)
 """The pauses after every fault occurred once. With shorter ones the system would do no work."""
-UNUSED_STEPS = frozenset(
-    {"account", "cancellation", "confirmation", "mail", "reservation", "saved_card", "series"}
-)
+UNUSED_STEPS = frozenset({"account", "mail", "saved_card"})
 """The first words of points that no user of a run passes."""
 SLOW_POINTS = frozenset({"founding.settling"}) | {
     point for point in all_points() if point.partition(".")[0] in UNUSED_STEPS

@@ -7,6 +7,7 @@ from typing import Any
 from deploy.api_client import Person, unique
 from deploy.demo.story import PACKAGE, PASSWORD
 from deploy.proof.chaos.accounts import connect_account
+from deploy.proof.chaos.calendars import Calendar, open_calendar
 from deploy.proof.chaos.platform import Platform
 
 CLIENTS = 4
@@ -25,6 +26,7 @@ class ChaosOrganization:
     clients: list[Person]
     voucher_type: int
     edited_type: int
+    calendar: Calendar
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     vouchers: list[dict[str, Any]] = field(default_factory=list)
     redemptions: list[dict[str, Any]] = field(default_factory=list)
@@ -63,9 +65,16 @@ async def create_organization(platform: Platform, admin: Person, name: str) -> C
     ]
     roles = [("therapist", "therapist"), *(("client", f"client-{n}") for n in range(CLIENTS))]
     people = await asyncio.gather(*(_add_user(owner, path, role, name) for role, name in roles))
-    account = await connect_account(platform, organization["id"])
+    therapist, clients = people[0], list(people[1:])
     return ChaosOrganization(
-        organization["id"], account, owner, people[0], list(people[1:]), types[0], types[1]
+        organization_id=organization["id"],
+        account=await connect_account(platform, owner, clients[0], path),
+        owner=owner,
+        therapist=therapist,
+        clients=clients,
+        voucher_type=types[0],
+        edited_type=types[1],
+        calendar=await open_calendar(owner, path),
     )
 
 

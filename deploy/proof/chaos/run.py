@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.proof.chaos import checks_clients, checks_money, checks_trail
+from deploy.proof.chaos import checks_bookings, checks_clients, checks_money, checks_trail
 from deploy.proof.chaos.checks import CheckResult, Evidence, run_checks
 from deploy.proof.chaos.faults import CARD_GATEWAY, reset_watermark
 from deploy.proof.chaos.injector import Injector
@@ -22,7 +22,13 @@ DRAINED_SECONDS = 30.0
 ANSWERED_SECONDS = 120.0
 AT_REST_SECONDS = 300.0
 WEBHOOK_SECONDS = 3.0
-CHECKS = [*checks_clients.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
+CHECKS = [
+    *checks_clients.CHECKS,
+    *checks_bookings.CHECKS,
+    *checks_money.CHECKS,
+    *checks_trail.CHECKS,
+]
+SETTLED = [*checks_clients.SETTLED, *checks_bookings.SETTLED]
 
 _BACKLOG = """
 SELECT count(*) AS n FROM chaos.recorded r WHERE r.seq <= $1
@@ -176,7 +182,7 @@ async def _wait_until_at_rest(platform: Platform, users: Users, recovery: float)
     evidence = _evidence(platform, users)
 
     async def settled() -> bool:
-        findings = await run_checks(checks_clients.SETTLED, evidence)
+        findings = await run_checks(SETTLED, evidence)
         return not any(finding.violations for finding in findings) and await platform.is_at_rest()
 
     async def twice() -> bool:

@@ -1,4 +1,4 @@
-"""The users of the run: they buy, pay, redeem, reverse, refund, sign in, edit and create.
+"""The users of the run: they buy, pay, book, redeem, reverse, refund, sign in, edit and create.
 
 Their banks dispute payments.
 """
@@ -14,6 +14,7 @@ import httpx
 
 from deploy.api_client import Person, unique
 from deploy.demo.story import DECLINED_CARD, SECURE_CARD
+from deploy.proof.chaos.bookers import GOOD_CARD, Bookers
 from deploy.proof.chaos.client import PAUSE_SECONDS, ClientAnswer, History, Traffic, Unanswered
 from deploy.proof.chaos.disputes import Bank
 from deploy.proof.chaos.organizations import ChaosOrganization, create_organization, founding
@@ -26,7 +27,6 @@ NEXT_ACTION_WITHIN = 30.0
 AT_REST_WITHIN = 30.0
 AT_THE_SAME_MOMENT = 0.1
 """The longest delay in seconds between two racing requests, so that either may be first."""
-GOOD_CARD = "pm_card_visa"
 
 Action = Callable[[ChaosOrganization, random.Random], Awaitable[None]]
 
@@ -61,6 +61,7 @@ class Users:
             self.rename: 1,
             self.found: 3,
             self.dispute: 3,
+            **Bookers(self.traffic).actions,
         }
 
     async def create_organizations(self) -> None:

@@ -1,7 +1,8 @@
 """A short run of `make chaos`: nothing is lost, invented or left unfinished.
 
-A process is killed at each step of a sale, of a cancellation, of a refund by quote and of a
-founding, while everything else fails too. The second half shows that each check finds its fault.
+A process is killed at each step of a sale, of a cancellation, of a refund by quote, of a founding
+and of a booking, while everything else fails too. The second half shows that each check finds its
+fault.
 """
 
 import random
@@ -15,24 +16,26 @@ import pytest
 from rich.console import Console
 
 from deploy.local.system import CHECKOUT
-from deploy.proof.chaos import checks_clients, checks_money, checks_trail
 from deploy.proof.chaos.checks import Evidence, StateCheck, run_checks
 from deploy.proof.chaos.client import ClientAnswer, History
 from deploy.proof.chaos.injector import SLOW_POINTS
 from deploy.proof.chaos.platform import Platform, running_platform
 from deploy.proof.chaos.points import all_points
 from deploy.proof.chaos.report import show
-from deploy.proof.chaos.run import RunResult, run
+from deploy.proof.chaos.run import CHECKS, RunResult, run
 from deploy.tests.stack.conftest import IN_ONE_PROCESS
 
 pytestmark = [pytest.mark.anyio, IN_ONE_PROCESS]
 
 SECONDS = 25.0
+_STEPS = {
+    *("founding", "purchase", "charge", "cancel", "quote"),
+    *("reservation", "confirmation", "cancellation", "series"),
+}
 REQUIRED = {
     point
     for point in all_points().keys() - SLOW_POINTS
-    if point.startswith(("founding.", "purchase.", "charge.", "cancel.", "quote."))
-    or point == "request.concluded"
+    if point.partition(".")[0] in _STEPS or point == "request.concluded"
 }
 """`purchase.settled` is before the commit of a sale and its response, `request.concluded` after."""
 
@@ -69,11 +72,11 @@ async def test_a_process_died_at_each_step(result: RunResult) -> None:
     assert result.answer_counts["dispute"] > 0
     assert result.answer_counts["cancellation"] > 0
     assert result.answer_counts["mark-paid"] > 0
+    assert result.answer_counts["reservation"] > 10
 
 
 def named(name: str) -> StateCheck:
-    checks = [*checks_clients.CHECKS, *checks_money.CHECKS, *checks_trail.CHECKS]
-    return next(check for check in checks if check.name == name)
+    return next(check for check in CHECKS if check.name == name)
 
 
 TAMPERINGS = [
@@ -198,6 +201,44 @@ TAMPERINGS = [
         "SELECT max(id) FROM payments.payment_transactions)",
     ),
     (
+        "sessions booked that are not the reservations",
+        "UPDATE vouchers.vouchers SET booked_sessions = booked_sessions + 1 WHERE id = ("
+        "SELECT max(id) FROM vouchers.vouchers WHERE total_sessions = 30"
+        " AND used_sessions + refunded_sessions + booked_sessions < 30)",
+    ),
+    (
+        "seats that are not the reservations",
+        "UPDATE vouchers.sessions SET seats_taken = seats_taken - 1 WHERE id = ("
+        "SELECT max(id) FROM vouchers.sessions WHERE seats_taken > 0)",
+    ),
+    (
+        "therapists in two sessions at once",
+        "INSERT INTO vouchers.occupations (organization_id, session_id, resource_id, blocked,"
+        " enforced) SELECT organization_id, 1000000000, resource_id, blocked, true"
+        " FROM vouchers.occupations WHERE enforced ORDER BY session_id DESC LIMIT 1",
+    ),
+    (
+        "places in cancelled sessions",
+        "UPDATE vouchers.sessions SET status = 'cancelled' WHERE id = (SELECT max(session_id)"
+        " FROM vouchers.reservations WHERE status IN ('held', 'booked'))",
+    ),
+    (
+        "places of cancelled vouchers",
+        "UPDATE vouchers.vouchers SET status = 'cancelled' WHERE id = (SELECT max(voucher_id)"
+        " FROM vouchers.reservations WHERE status = 'booked' AND starts_at > now())",
+    ),
+    (
+        "reservations settled by another redemption",
+        "UPDATE vouchers.redemptions SET reservation_id = NULL WHERE id = ("
+        "SELECT max(redemption_id) FROM vouchers.reservations)",
+    ),
+    (
+        "holds that lapsed and are still held",
+        "UPDATE vouchers.reservations SET status = 'held', held_for = 'checkout',"
+        " held_until = now() - interval '1 s' WHERE id = ("
+        "SELECT max(id) FROM vouchers.reservations WHERE status = 'booked')",
+    ),
+    (
         "organizations without owner, or the reverse",
         "UPDATE identity.users SET organization_id = 10000 WHERE id = ("
         "SELECT max(id) FROM identity.users WHERE email LIKE 'founded-%')",
@@ -264,6 +305,9 @@ async def test_the_checker_finds_what_is_wrong(
         ("disputes lost, unexpected or twice", "dispute", {"id": "dp", "status": "open"}),
         ("vouchers redeemed during a dispute", "redemption at rest", {"id": 10**9}),
         ("renames lost", "rename", {"id": 1, "version": 10**9}),
+        ("reservations lost, unexpected or twice", "reservation", {"id": 10**9}),
+        ("reservations open although cancelled", "release", {"id": 10**9}),
+        ("sessions open although cancelled", "session cancelled", {"id": 10**9}),
         ("organizations lost", "founding", {"id": 10**9, "owner": {"id": 1}}),
     ],
 )
