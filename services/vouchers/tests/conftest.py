@@ -1,6 +1,6 @@
 """The vouchers service over a real database; the services it calls are injected transports."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -14,6 +14,7 @@ from services.vouchers.tests.environment import Transports, settings_of, transpo
 from services.vouchers.tests.outside import Identity, Organizations, Payments
 from services.vouchers.tests.people import People
 from services.vouchers.tests.practice import Practice
+from services.vouchers.tests.stage import Stage
 from shared.db import make_engine
 from shared.mail.settings import encryption_of
 from shared.testing import Database, Tokens, client_of, service_database
@@ -79,3 +80,10 @@ def people(tokens: Tokens) -> People:
 @pytest.fixture
 def practice(client: httpx.AsyncClient, people: People, database: Database) -> Practice:
     return Practice(client, people, database)
+
+
+@pytest.fixture
+def stage(session_database: Database, tokens: Tokens) -> Iterator[Stage]:
+    stage = Stage(session_database, tokens)
+    yield stage
+    stage.close()

@@ -1,15 +1,10 @@
 """The ledger as a property: after any steps, the counters are the sum of the rows."""
 
-import asyncio
-import json
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,11 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from services.vouchers.app import NAME, create_app
-from services.vouchers.events import CATALOGUE
 from services.vouchers.service.expiry import expire_vouchers
 from services.vouchers.service.unpaid_vouchers import PaymentDeadlines, cancel_unpaid
-from services.vouchers.tests.environment import settings_of, transports_of
 from services.vouchers.tests.events import (
     deliver,
     dispute,
@@ -33,11 +25,9 @@ from services.vouchers.tests.events import (
     refund,
     refund_failed,
 )
-from services.vouchers.tests.outside import Identity, Organizations, Payments
-from services.vouchers.tests.people import People, buy, new_type, redeem
-from shared.db import make_engine, now
-from shared.testing import Database, Tokens, client_of
-from shared.transactions import Transactions
+from services.vouchers.tests.people import buy, new_type, redeem
+from services.vouchers.tests.stage import Stage
+from shared.db import now
 
 PATIENCE = PaymentDeadlines(cards=timedelta(hours=24), others=timedelta(days=30))
 EDGES = {
@@ -50,57 +40,6 @@ EDGES = {
     ("completed", "active"),
     ("expired", "active"),
 }
-Result = TypeVar("Result")
-
-
-class Stage:
-    """The service in a loop of its own: the machine's steps are plain functions."""
-
-    def __init__(self, database: Database, tokens: Tokens) -> None:
-        self.database, self.people = database, People(tokens)
-        self.runner = asyncio.Runner()
-        self.stack = AsyncExitStack()
-        self.run(self._open(tokens))
-
-    async def _open(self, tokens: Tokens) -> None:
-        settings = settings_of(self.database, tokens)
-        self.payments = Payments()
-        transports = transports_of(self.payments, Organizations(), Identity())
-        app = create_app(settings, transports=transports)
-        self.client = await self.stack.enter_async_context(client_of(app))
-        engine = make_engine(settings.database_url)
-        self.stack.push_async_callback(engine.dispose)
-        self.transactions = Transactions(engine, f"carnet/{NAME}", CATALOGUE)
-        self.admin = await self.stack.enter_async_context(self.database.admin())
-
-    def run(self, step: Coroutine[Any, Any, Result]) -> Result:
-        """Run one step to its end."""
-        return self.runner.run(step)
-
-    def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
-        """Return what is really in the database, past every policy."""
-        return [dict(row) for row in self.run(self.admin.fetch(query, *arguments))]
-
-    def events_of(self, subject: str) -> list[dict[str, Any]]:
-        """Return the data of the events about something, oldest first."""
-        query = (
-            "SELECT body::jsonb -> 'data' AS data FROM outbox"
-            " WHERE body::jsonb ->> 'subject' = $1 ORDER BY id"
-        )
-        return [json.loads(row["data"]) for row in self.rows(query, subject)]
-
-    def close(self) -> None:
-        """Leave an empty database and no connection behind."""
-        self.run(self.stack.aclose())
-        self.run(self.database.clear())
-        self.runner.close()
-
-
-@pytest.fixture
-def stage(session_database: Database, tokens: Tokens) -> Iterator[Stage]:
-    stage = Stage(session_database, tokens)
-    yield stage
-    stage.close()
 
 
 def _left(voucher: dict[str, Any]) -> int:
