@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -88,12 +89,28 @@ class CardGateway:
         answer = await self._client.post("/_test/authentications", data=form)
         answer.raise_for_status()
 
-    async def payments(self, is_selected: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """Return the selected ones of the payments that the card gateway has captured."""
+    async def complete_onboarding(self, url: str) -> None:
+        """Open the link of a new account, and complete the form behind it as its owner does."""
+        page = urlsplit(url).path
+        (await self._client.get(page)).raise_for_status()
+        answer = await self._client.post(page, data={"outcome": "complete"})
+        if answer.is_error:  # a success redirects to the organization's page
+            answer.raise_for_status()
+
+    async def payments(
+        self, is_selected: Callable[[dict[str, Any]], bool], account: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the selected ones of the payments that the card gateway has captured.
+
+        They are those of a connected account, or without one of the installation's.
+        """
         payments: list[dict[str, Any]] = []
         after: dict[str, str] = {}
+        headers = {"Stripe-Account": account} if account else {}
         while True:
-            answer = await self._client.get("/v1/payment_intents", params={"limit": 100, **after})
+            answer = await self._client.get(
+                "/v1/payment_intents", params={"limit": 100, **after}, headers=headers
+            )
             answer.raise_for_status()
             page = answer.json()
             payments += [p for p in page["data"] if p["status"] == "succeeded" and is_selected(p)]

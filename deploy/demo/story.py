@@ -7,6 +7,7 @@ import httpx
 
 from deploy.api_client import CardGateway, Mailbox, Person, require, unique
 from deploy.demo.page import Page
+from deploy.demo.payment_account import connect_account
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of users who exist only in the story
 DECLINED_CARD = "4000000000000341"
@@ -56,6 +57,7 @@ class Story:
         self.organization: dict[str, Any] = {}
         self.voucher_type: dict[str, Any] = {}
         self.voucher: dict[str, Any] = {}
+        self.account: str | None = None
 
     def _person(self, name: str) -> Person:
         email = f"{unique(name.split()[0].lower())}@example.com"
@@ -178,6 +180,8 @@ class Story:
         types = await self.client.call("GET", "/api/voucher-types/available")
         require([t["id"] for t in types] == [self.voucher_type["id"]], "one type is offered")
         self.page.exchange("GET /api/voucher-types/available", f"{len(types)} type on offer")
+        if "credit_card" not in types[0]["payment_methods"]:
+            await self._connect_account()
         key = unique("purchase")
         self.voucher = await self._purchase("pm_card_visa", key=key)
         await self._check_the_purchase()
@@ -189,6 +193,14 @@ class Story:
         )
         await self._buy_with_a_declined_card()
         await self._buy_with_three_d_secure()
+
+    async def _connect_account(self) -> None:
+        """The owner opens the organization's own account, which this system requires for cards."""
+        self.account = await connect_account(self.cards, self.owner, self.client, self._here)
+        self.page.exchange(
+            f"POST {self._here}/payment-account",
+            f"the owner completes the onboarding: cards are charged on {self.account}",
+        )
 
     async def _purchase(self, token: str, *, key: str, expect: int = 201) -> dict[str, Any]:
         body = {
@@ -220,17 +232,17 @@ class Story:
         """Return this client's payments that the card gateway has captured."""
         mine = await self.client.call("GET", "/api/payments/my")
         ids = {p["gateway_transaction_id"] for p in mine}
-        return await self.cards.payments(lambda payment: payment["id"] in ids)
+        return await self.cards.payments(lambda payment: payment["id"] in ids, self.account)
 
     async def _buy_with_a_declined_card(self) -> None:
-        token = await self.cards.token_for_card(DECLINED_CARD)
+        token = await self.cards.token_for_card(DECLINED_CARD, self.account)
         error = await self._purchase(token, key=unique("declined"), expect=402)
         mine = await self.client.call("GET", "/api/vouchers/my", params={"status": "active"})
         require(len(mine) == 1, "a declined card leaves no active voucher")
         self.page.exchange("POST /api/vouchers/purchase", f"402 {error['code']}: {error['detail']}")
 
     async def _buy_with_three_d_secure(self) -> None:
-        token = await self.cards.token_for_card(SECURE_CARD)
+        token = await self.cards.token_for_card(SECURE_CARD, self.account)
         voucher = await self._purchase(token, key=unique("secure"))
         payment = voucher["payment"]
         require(payment["status"] == "requires_action", "3-D Secure requires the owner's consent")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.api_client import Person, unique
+from deploy.demo.payment_account import connect_account
 from deploy.demo.story import PACKAGE, PASSWORD
-from deploy.proof.chaos.accounts import connect_account
 from deploy.proof.chaos.calendars import Calendar, open_calendar
 from deploy.proof.chaos.platform import Platform
 
@@ -68,7 +68,7 @@ async def create_organization(platform: Platform, admin: Person, name: str) -> C
     therapist, clients = people[0], list(people[1:])
     return ChaosOrganization(
         organization_id=organization["id"],
-        account=await connect_account(platform, owner, clients[0], path),
+        account=await connect_account(platform.cards, owner, clients[0], path),
         owner=owner,
         therapist=therapist,
         clients=clients,

@@ -1,30 +1,22 @@
-"""The accounts of the run's organizations at the card gateway, opened as owners open them."""
+"""The account of an organization at the card gateway, opened as its owner opens it."""
 
 import asyncio
 import time
-from urllib.parse import urlsplit
 
-from deploy.api_client import Person, UnexpectedAnswer
-from deploy.proof.chaos.platform import Platform
+from deploy.api_client import CardGateway, Person, UnexpectedAnswer
 
 COUNTRY = "DE"
 CONNECTED_WITHIN = 30.0
 
 
-async def connect_account(platform: Platform, owner: Person, client: Person, path: str) -> str:
+async def connect_account(cards: CardGateway, owner: Person, client: Person, path: str) -> str:
     """Open an organization's account through its onboarding; return its id at the gateway.
 
     Waits until a client can buy by card. Raises UnexpectedAnswer and httpx.HTTPError.
     """
     body = {"return_url": "https://practice.example/payments", "country": COUNTRY}
     opened = await owner.call("POST", f"{path}/payment-account", body, expect=201)
-    page = urlsplit(opened["url"]).path
-    for answer in (
-        await platform.bank.get(page),
-        await platform.bank.post(page, data={"outcome": "complete"}),
-    ):
-        if answer.is_error:
-            raise UnexpectedAnswer(f"the onboarding answered {answer.status_code}: {answer.text}")
+    await cards.complete_onboarding(opened["url"])
     await _wait_until_sold_by_card(client)
     return str(opened["account"]["gateway_account"])
 
