@@ -1,5 +1,6 @@
 """All measurements, in the order in which `make bench` runs them."""
 
+from deploy.proof.bench.bookings import BOOKINGS_MEASURED
 from deploy.proof.bench.events import EVENTS
 from deploy.proof.bench.gateway import GATEWAY
 from deploy.proof.bench.lag import LAG
@@ -11,5 +12,6 @@ from deploy.proof.bench.soak import SOAK
 from deploy.proof.bench.upgrade import UPGRADE
 
 MEASUREMENTS: dict[str, Measurement] = {
-    each.name: each for each in (GATEWAY, SERVICE, PURCHASES, LAG, EVENTS, SIZE, UPGRADE, SOAK)
+    each.name: each
+    for each in (GATEWAY, SERVICE, PURCHASES, LAG, EVENTS, SIZE, BOOKINGS_MEASURED, UPGRADE, SOAK)
 }
