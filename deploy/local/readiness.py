@@ -72,10 +72,12 @@ async def _wait_for(instance: Instance, supervisor: Supervisor, seconds: float) 
             status, body = await answer(instance.readiness_port, "/health/ready")
         except (OSError, TimeoutError):
             return False
-        reason = f"it answers {status}"
+        reason, missing = f"it answers {status}", ""
         with contextlib.suppress(ValueError, LookupError, TypeError):
-            reason = f"missing {', '.join(json.loads(body)['missing'])}"
-        return status == 200
+            missing = ", ".join(json.loads(body)["missing"])
+            reason = f"missing {missing}"
+        # A gateway is ready without a service, but it would refuse the service's first requests.
+        return status == 200 and not missing
 
     if not await answers_in_time(is_ready, instance.name, supervisor, seconds=seconds):
         log = supervisor.log_of(instance.name)

@@ -53,8 +53,11 @@ async def _answers(instance: Instance) -> bool:
         return False
 
 
-async def test_what_is_missing_is_reported(tmp_path: Path, supervisor: Supervisor) -> None:
-    instance = await started(tmp_path, supervisor, 503, '{"missing": ["database", "queue x"]}')
+@pytest.mark.parametrize("status", [503, 200], ids=["not-ready", "degraded"])
+async def test_what_is_missing_is_reported(
+    tmp_path: Path, supervisor: Supervisor, status: int
+) -> None:
+    instance = await started(tmp_path, supervisor, status, '{"missing": ["database", "queue x"]}')
     await until(lambda: _answers(instance))
     with pytest.raises(StartError, match="api is not ready: missing database, queue x"):
         async with one_failure():
