@@ -67,7 +67,7 @@ async def confirm_paid(session: AsyncSession, voucher: Voucher) -> None:
         frame = await frame_of(session, voucher, moved=reservation)
         if reservation.held_until is None or reservation.held_until <= frame.now:
             continue
-        by_client = reservation.booked_by == reservation.client_id
+        by_client = reservation.is_booked_by_client
         accepted_state(frame, reservation.starts_at, by_client=by_client).apply_to(reservation)
         columns = rule_columns(voucher, frame, reservation.starts_at, reservation.overrides)
         reservation.period = columns["period"]

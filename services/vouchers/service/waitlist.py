@@ -127,8 +127,9 @@ def state_of_seat(frame: BookingFrame, reservation: Reservation) -> ReservationS
     """
     free_until = reservation.starts_at - timedelta(minutes=frame.policy.notice_minutes)
     if frame.policy.waitlist == WaitlistMode.AUTO and frame.now <= free_until:
-        by_client = reservation.booked_by == reservation.client_id
-        return accepted_state(frame, reservation.starts_at, by_client=by_client)
+        return accepted_state(
+            frame, reservation.starts_at, by_client=reservation.is_booked_by_client
+        )
     return hold_until(HeldFor.OFFER, frame.now + OFFERED_FOR, reservation.starts_at)
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.vouchers.service import unpaid_vouchers
 from services.vouchers.service.holds import lapse_holds
 from services.vouchers.tests.events import deliver, payment
-from services.vouchers.tests.outside import Payments
+from services.vouchers.tests.outside import CHILD, Payments
 from services.vouchers.tests.people import Headers, buy
 from services.vouchers.tests.practice import HOME, THERAPIST, Practice, at, send
 from shared.testing import Database
@@ -140,8 +140,11 @@ async def test_a_voucher_that_is_paid_after_the_session_began_is_free(
     assert (voucher["status"], voucher["booked_sessions"]) == ("active", 0)
 
 
-async def test_what_must_be_approved_is_requested_when_it_is_paid(practice: Practice) -> None:
-    answer = await order(practice, terms={"booking_policy": {"approval": True}})
+@pytest.mark.parametrize("whom", [{}, {"client_id": CHILD}], ids=["own", "dependant"])
+async def test_what_must_be_approved_is_requested_when_it_is_paid(
+    practice: Practice, whom: dict[str, Any]
+) -> None:
+    answer = await order(practice, terms={"booking_policy": {"approval": True}}, **whom)
     reservation = answer.json()["reservation"]
     assert (reservation["status"], reservation["held_for"]) == ("held", "approval")
 
