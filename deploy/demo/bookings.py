@@ -77,16 +77,34 @@ class Bookings:
         ]
         await self.owner.call("PUT", path, {"hours": hours})
         self.page.exchange(f"PUT {path}", "the therapist works every day from 8 to 20")
-        for year in sorted({self.today.year, self._day(7 * 20).year}):
-            path = f"{self.here}/closures/holidays"
-            holidays = await self.owner.call("POST", path, {"country": "PL", "year": year})
-            require(holidays["created"] > 0, "a year has holidays")
-            self.page.exchange(
-                f"POST {path}", f"{holidays['created']} public holidays of {year} are closed"
-            )
+        await self._close_holidays()
         await self._close(self._day(1), "Training")
         for client in (self.client, self.second_client):
             await self._sell(client)
+
+    async def _close_holidays(self) -> None:
+        """Close the public holidays, and work on tomorrow's all the same if it is one.
+
+        The story begins on a Monday that is none.
+        """
+        path = f"{self.here}/closures"
+        closed: set[date] = set()
+        for year in sorted({self.today.year, self._day(7 * 20).year}):
+            body = {"country": "PL", "year": year}
+            holidays = await self.owner.call("POST", f"{path}/holidays", body)
+            require(holidays["created"] > 0, "a year has holidays")
+            self.page.exchange(
+                f"POST {path}/holidays",
+                f"{holidays['created']} public holidays of {year} are closed",
+            )
+            for closure in holidays["closures"]:
+                day = datetime.fromisoformat(closure["starts_local"]).date()
+                closed.add(day)
+                if day == self.today + ONE_DAY:
+                    await self.owner.call("DELETE", f"{path}/{closure['id']}")
+                    self.page.exchange(f"DELETE {path}/{closure['id']}", f"open on {day}")
+        while self.first_monday in closed:
+            self.first_monday += A_WEEK
 
     async def _resource_of_the_therapist(self) -> dict[str, Any]:
         """Return the therapist's resource, which follows soon after the user was created."""
@@ -341,6 +359,9 @@ class Bookings:
         places = [
             await self._book_now(client, begins) for client in (self.client, self.second_client)
         ]
+        self.page.exchange(
+            f"POST {self.here}/sessions", f"two sessions begin at {begins:%H:%M} UTC, soon"
+        )
         path = f"{self.here}/reservations"
         day = await self.therapist.call("GET", path, params={"status": "booked"})
         shown = {each["id"] for each in day} & {each["id"] for each in places}
