@@ -213,6 +213,7 @@ TAMPERINGS = [
     ),
     (
         "therapists in two sessions at once",
+        "ALTER TABLE vouchers.occupations DROP CONSTRAINT ex_occupations_resource;"
         "INSERT INTO vouchers.occupations (organization_id, session_id, resource_id, blocked,"
         " enforced) SELECT organization_id, 1000000000, resource_id, blocked, true"
         " FROM vouchers.occupations WHERE enforced ORDER BY session_id DESC LIMIT 1",
