@@ -14,6 +14,7 @@ from services.vouchers.errors import (
     SessionFull,
     SessionsBooked,
     SlotTaken,
+    UserIsResource,
 )
 from shared.errors import Conflict
 
@@ -22,6 +23,7 @@ _ERRORS: dict[str, type[Conflict]] = {
     "ex_reservations_client": ClientBusy,
     "uq_reservations_place": AlreadyReserved,
     "uq_reservations_period": FrequencyReached,
+    "uq_resources_organization_id_user_id": UserIsResource,
     "ck_sessions_seats_taken": SessionFull,
     "ck_vouchers_used_sessions": SessionsBooked,
 }

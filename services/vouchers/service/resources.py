@@ -21,6 +21,7 @@ from services.vouchers.schemas.calendars import (
     clock_time_of,
 )
 from services.vouchers.service import availability
+from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_settings import settings_of
 from services.vouchers.service.type_limits import read_limited, require_voucher_types
 from shared.actors import Actor, permission_missing
@@ -69,7 +70,8 @@ async def create_resource(
     values = body.model_dump(exclude={"voucher_type_ids"})
     resource = Resource(organization_id=organization_id, is_active=True, **values)
     session.add(resource)
-    await session.flush()
+    # Another request may have created the same therapist since the question above.
+    await flush_booking(session)
     type_ids = await _limit_to_types(session, resource, body.voucher_type_ids)
     record(session, "CREATE", resource, voucher_type_ids=type_ids)
     await session.flush()

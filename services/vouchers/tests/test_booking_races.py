@@ -548,3 +548,17 @@ async def test_two_series_at_one_time_do_not_block_each_other(
     booked = [sum(d["bookable"] for d in answer.json()["dates"]) for answer in answers]
     assert sorted(booked) == [0, 0, 0, 0, 4, 4]
     await practice.require_sums()
+
+
+async def test_one_therapist_is_created_by_simultaneous_requests(
+    practice: Practice, second: Practice
+) -> None:
+    body = {"kind": "therapist", "user_id": THERAPIST}
+
+    async def create(one: Practice, _: int) -> httpx.Response:
+        return await one.client.post(f"{HOME}/resources", json=body, headers=one.people.owner)
+
+    answers = await _race((practice, second), RACERS, create)
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 409: RACERS - 1}
+    codes = {answer.json()["code"] for answer in answers if answer.status_code == 409}
+    assert codes == {"user_is_resource"}
