@@ -53,6 +53,16 @@ class Practice:
         self, user_id: int = THERAPIST, hours: list[dict[str, Any]] | None = None
     ) -> dict[str, Any]:
         """Make an employee a therapist with working hours; return the resource."""
+        await self.employ(user_id)
+        body = {"kind": "therapist", "user_id": user_id}
+        resource: dict[str, Any] = await send(
+            self.client, "POST", f"{HOME}/resources", self.people.owner, body
+        )
+        await self.set_hours(resource["id"], EVERY_DAY if hours is None else hours)
+        return resource
+
+    async def employ(self, user_id: int) -> None:
+        """Store the copy of a therapist who is no resource yet."""
         # The first voucher type fetches the organization.
         await self.type()
         async with self.database.admin() as admin:
@@ -62,12 +72,6 @@ class Practice:
                 user_id,
                 ORGANIZATION,
             )
-        body = {"kind": "therapist", "user_id": user_id}
-        resource: dict[str, Any] = await send(
-            self.client, "POST", f"{HOME}/resources", self.people.owner, body
-        )
-        await self.set_hours(resource["id"], EVERY_DAY if hours is None else hours)
-        return resource
 
     async def set_hours(self, resource_id: int, hours: list[dict[str, Any]]) -> dict[str, Any]:
         """Replace the working hours of a resource; return the response."""

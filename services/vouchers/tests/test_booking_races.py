@@ -553,6 +553,7 @@ async def test_two_series_at_one_time_do_not_block_each_other(
 async def test_one_therapist_is_created_by_simultaneous_requests(
     practice: Practice, second: Practice
 ) -> None:
+    await practice.employ(THERAPIST)
     body = {"kind": "therapist", "user_id": THERAPIST}
 
     async def create(one: Practice, _: int) -> httpx.Response:
