@@ -39,6 +39,12 @@ def is_own(actor: Actor, row: Voucher | Reservation) -> bool:
     return actor.user_id in (row.client_id, row.guardian_id)
 
 
+def is_made_by_client(reservation: Reservation) -> bool:
+    """Return whether the client, or the guardian who acts for the client, made a reservation."""
+    booked_by = reservation.booked_by
+    return booked_by is not None and booked_by in (reservation.client_id, reservation.guardian_id)
+
+
 def can_see_all_offers(actor: Actor) -> bool:
     """Administrators and users of no organization see the voucher types of every organization."""
     return actor.is_admin or actor.organization_id is None
@@ -102,8 +108,8 @@ def can_mark(actor: Actor, session: ClassSession) -> bool:
 
 def can_confirm(actor: Actor, reservation: Reservation) -> bool:
     """Managers of bookings approve. What is held for a client, the client confirms as well, or
-    whoever holds it for the client."""
-    may_decide = actor.user_id in (reservation.client_id, reservation.booked_by)
+    whoever holds it for the client. A guardian confirms for dependants."""
+    may_decide = is_own(actor, reservation) or actor.user_id == reservation.booked_by
     own = may_decide and reservation.held_for != HeldFor.APPROVAL
     return own or can_manage_bookings(actor, reservation.organization_id)
 

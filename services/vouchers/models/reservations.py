@@ -181,11 +181,6 @@ class Reservation(Entity, Base):
     voucher_code_id: Mapped[int | None]
 
     @property
-    def is_booked_by_client(self) -> bool:
-        """Whether the client booked it, or the guardian who acts for the client."""
-        return self.booked_by is not None and self.booked_by in (self.client_id, self.guardian_id)
-
-    @property
     def is_attested(self) -> bool:
         """Whether a person attested that the session took place."""
         return self.attestation not in (None, Attestation.TIMER)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import queries
+from services.vouchers import policies, queries
 from services.vouchers.models import Voucher, VoucherStatus
 from services.vouchers.schemas.reservations import (
     ReservationCreate,
@@ -16,13 +16,15 @@ from services.vouchers.service import booking
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame, frame_of
 from services.vouchers.service.locked_sessions import balance_of, release
-from services.vouchers.service.releases import UNPAID
 from services.vouchers.service.reservation_states import accepted_state
 from services.vouchers.service.reservations import leave, place_of, result_of
 from services.vouchers.service.reserve import rule_columns
 from shared.actors import Actor
 from shared.changes import record
 from shared.detached import detached, values_of
+
+UNPAID = "unpaid"
+"""The reason of a cancelled reservation whose voucher was not paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ async def confirm_paid(session: AsyncSession, voucher: Voucher) -> None:
         frame = await frame_of(session, voucher, moved=reservation)
         if reservation.held_until is None or reservation.held_until <= frame.now:
             continue
-        by_client = reservation.is_booked_by_client
+        by_client = policies.is_made_by_client(reservation)
         accepted_state(frame, reservation.starts_at, by_client=by_client).apply_to(reservation)
         columns = rule_columns(voucher, frame, reservation.starts_at, reservation.overrides)
         reservation.period = columns["period"]

@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.vouchers import queries
+from services.vouchers import policies, queries
 from services.vouchers.errors import WaitlistClosed
 from services.vouchers.models import ClassSession, HeldFor, Reservation, SessionStatus, Voucher
 from services.vouchers.scheduling.eligibility import reasons_against, remaining
@@ -127,9 +127,8 @@ def state_of_seat(frame: BookingFrame, reservation: Reservation) -> ReservationS
     """
     free_until = reservation.starts_at - timedelta(minutes=frame.policy.notice_minutes)
     if frame.policy.waitlist == WaitlistMode.AUTO and frame.now <= free_until:
-        return accepted_state(
-            frame, reservation.starts_at, by_client=reservation.is_booked_by_client
-        )
+        by_client = policies.is_made_by_client(reservation)
+        return accepted_state(frame, reservation.starts_at, by_client=by_client)
     return hold_until(HeldFor.OFFER, frame.now + OFFERED_FOR, reservation.starts_at)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from services.vouchers.service.holds import lapse_holds
 from services.vouchers.service.waitlist import give_free_seats
-from services.vouchers.tests.outside import CLIENT, FREE_CLIENT, SECOND_CLIENT
-from services.vouchers.tests.people import Headers
+from services.vouchers.tests.outside import CHILD, CLIENT, FREE_CLIENT, SECOND_CLIENT
+from services.vouchers.tests.people import Headers, buy
 from services.vouchers.tests.practice import THERAPIST, Practice, at, send
 from shared.testing import Database
 from shared.transactions import Transactions
@@ -269,6 +269,37 @@ async def test_a_seat_of_a_request_waits_for_the_approval(practice: Practice) ->
     assert (request["status"], request["held_for"]) == ("held", "approval")
     approved = await practice.act(request, "confirm", practice.people.owner)
     assert approved.json()["status"] == "booked"
+
+
+async def _child_waits(full: FullSession, headers: Headers) -> dict[str, Any]:
+    """Let a user put the child of our client on the waiting list; return the reservation."""
+    practice = full.practice
+    type_id = full.vouchers[0]["voucher_type_id"]
+    sold = await buy(practice.client, practice.people.client, type_id, client_id=CHILD)
+    assert sold.status_code == 201, sold.text
+    return await practice.booked(
+        sold.json()["id"], headers, session_id=full.session["id"], waitlist=True
+    )
+
+
+async def test_a_seat_of_a_guardians_request_waits_for_the_approval(practice: Practice) -> None:
+    full = await full_session(practice, booking_policy={"approval": True})
+    waiting = await _child_waits(full, practice.people.client)
+    await full.free()
+    request = await full.show(waiting)
+    assert (request["status"], request["held_for"]) == ("held", "approval")
+
+
+async def test_a_guardian_takes_the_seat_that_is_offered_to_a_dependant(
+    practice: Practice,
+) -> None:
+    full = await full_session(practice, booking_policy={"waitlist": "offer"})
+    offer = await _child_waits(full, practice.people.owner)
+    await full.free()
+    answer = await practice.act(offer, "confirm", practice.people.second_client)
+    assert answer.status_code == 404
+    answer = await practice.act(offer, "confirm", practice.people.client)
+    assert (answer.status_code, answer.json()["status"]) == (200, "booked")
 
 
 async def test_a_move_frees_a_seat(practice: Practice, database: Database) -> None:
