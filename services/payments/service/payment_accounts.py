@@ -20,7 +20,7 @@ from services.payments.gateways import (
     Gateways,
     OnlineGateway,
 )
-from services.payments.models import NO_FEE, AccountStatus, FeeRate, PaymentTransaction
+from services.payments.models import NO_FEE, AccountStatus, FeeRate, PaymentTransaction, SavedCard
 from shared.db import now
 from shared.work import Begin
 
@@ -87,11 +87,11 @@ async def note_refusal(
             row.refresh_at = now()
 
 
-async def is_disconnected(session: AsyncSession, payment: PaymentTransaction) -> bool:
-    """Return whether a payment is on an account that was disconnected."""
-    if payment.gateway_account is None:
+async def is_disconnected(session: AsyncSession, row: PaymentTransaction | SavedCard) -> bool:
+    """Return whether a payment or a saved card is on an account that was disconnected."""
+    if row.gateway_account is None:
         return False
     account = await queries.find_account_by_gateway_id(
-        session, payment.payment_gateway, payment.gateway_account
+        session, row.payment_gateway, row.gateway_account
     )
     return account is not None and account.status == AccountStatus.DISCONNECTED

@@ -20,6 +20,7 @@ from services.payments.errors import (
     SavedCardSettled,
 )
 from services.payments.gateways import (
+    AccountNotAccessible,
     CardOrder,
     CardOutcome,
     CardReport,
@@ -207,7 +208,10 @@ async def remove(
     failpoint("saved_card.removed")
     storage = gateways.card_storage(card.payment_gateway)
     if storage is not None:
-        await _detach(work.begin, storage, card)
+        try:
+            await _detach(work.begin, storage, card)
+        except GatewayUnavailable as error:
+            log.warning("gateway_unavailable", step="remove_card", cause=str(error))
 
 
 async def remove_cards_of_client(session: AsyncSession, client_id: int) -> None:
@@ -272,20 +276,37 @@ async def _settle(
             await _apply_to(begin, card.id, report)
     except GatewayUnavailable as error:
         log.warning("gateway_unavailable", step="settle_card", cause=str(error))
+        if isinstance(error, AccountNotAccessible):
+            await _end_on_disconnected(begin, card.id)
+
+
+async def _end_on_disconnected(begin: Begin, card_id: int) -> None:
+    """End a card on an account that is disconnected: only its owner can use or delete it there.
+
+    An account that is not accessible for another reason, as a wrong key of the installation, may be
+    so again.
+    """
+    async with begin() as session:
+        card = await queries.lock_saved_card(session, card_id)
+        if not await payment_accounts.is_disconnected(session, card):
+            return
+        if card.status == CardStatus.REMOVED:
+            card.detached_at = now()
+        elif card.is_unfinished:
+            _fail(session, card, INTERRUPTED)
 
 
 async def _detach(begin: Begin, storage: CardStorage, card: SavedCard) -> None:
-    """Delete a removed card at the gateway, or make sure that it is never stored there."""
+    """Delete a removed card at the gateway, or make sure that it is never stored there.
+
+    Raises GatewayUnavailable.
+    """
     method_id = card.gateway_method
-    try:
-        if method_id is None and card.gateway_setup is not None:
-            report = await storage.cancel(card.account, card.gateway_setup)
-            method_id = report.method_id if report.outcome is CardOutcome.STORED else None
-        if method_id is not None:
-            await storage.remove(card.account, method_id)
-    except GatewayUnavailable as error:
-        log.warning("gateway_unavailable", step="remove_card", cause=str(error))
-        return
+    if method_id is None and card.gateway_setup is not None:
+        report = await storage.cancel(card.account, card.gateway_setup)
+        method_id = report.method_id if report.outcome is CardOutcome.STORED else None
+    if method_id is not None:
+        await storage.remove(card.account, method_id)
     async with begin() as session:
         (await queries.lock_saved_card(session, card.id)).detached_at = now()
 

@@ -21,6 +21,7 @@ from services.payments.tests.signals import (
     event,
 )
 from services.payments.tests.test_charges import types
+from services.payments.tests.test_lost_accounts import report_disconnection
 from shared.testing import Database, Tokens
 from shared.transactions import Transactions
 
@@ -224,6 +225,34 @@ async def test_a_card_that_is_removed_while_the_bank_asks_is_never_stored(
     [row] = await database.rows("SELECT detached_at FROM saved_cards")
     assert row["detached_at"] is not None
     assert await attached(books, database) == 0
+
+
+@pytest.mark.parametrize("accounts", ["organization"], indirect=True)
+async def test_unfinished_cards_of_a_disconnected_account_end(
+    client: httpx.AsyncClient,
+    payer: Headers,
+    issuer: CardIssuer,
+    transactions: Transactions,
+    gateways: Gateways,
+    database: Database,
+    account: str,
+) -> None:
+    async def settle() -> list[tuple[str, bool]]:
+        """Run the timer; return the state of each card, and whether it is deleted."""
+        await saved_cards.settle_unfinished(
+            transactions, gateways, after=timedelta(0), expire_after=timedelta(days=1)
+        )
+        rows = await database.rows("SELECT status, detached_at FROM saved_cards ORDER BY id")
+        return [(row["status"], row["detached_at"] is not None) for row in rows]
+
+    tokens = [await issuer.of(account).card(THREE_D_SECURE) for _ in range(2)]
+    cards = [(await client.post(PATH, json=body(token), headers=payer)).json() for token in tokens]
+    await issuer.deauthorize(account)
+    assert (await client.delete(f"{PATH}/{cards[0]['id']}", headers=payer)).status_code == 204
+    unfinished = [("removed", False), ("requires_action", False)]
+    assert await settle() == unfinished, "the key may be wrong: access may return"
+    await report_disconnection(client, transactions, gateways, account)
+    assert await settle() == [("removed", True), ("failed", False)]
 
 
 async def test_a_deleted_clients_cards_are_removed(
