@@ -6,11 +6,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from deploy.api_client import Person, require, unique
-from deploy.demo.story import EVENTUALLY, Story
+from deploy.demo.calendar import A_WEEK, ONE_DAY, Calendar
+from deploy.demo.story import Story
 
 ZONE = ZoneInfo("Europe/Warsaw")
-ONE_DAY = timedelta(days=1)
-A_WEEK = timedelta(days=7)
 BEGINS_WITHIN = 90.0
 """In how many seconds a session of the next minute has begun for certain."""
 
@@ -47,9 +46,8 @@ class Bookings:
         self.today = today
         self.first_monday = today + timedelta(days=8 - today.isoweekday())
         self.therapist_id = 0
-        self.resource: dict[str, Any] = {}
+        self.calendar = Calendar(story.owner, self.here, story.page)
         self.vouchers: dict[str, int] = {}
-        self.booked: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Run the steps. Raises UnexpectedAnswer when one does not end as expected."""
@@ -68,87 +66,35 @@ class Bookings:
     async def open_calendar(self) -> None:
         """The owner sets hours, a closure, holidays and a room, and sells two vouchers."""
         self.page.step(7, "The owner opens the calendar")
-        self.resource = await self._resource_of_the_therapist()
-        self.therapist_id = self.resource["user_id"]
-        path = f"{self.here}/resources/{self.resource['id']}/working-hours"
-        hours = [
-            {"weekday": weekday, "start_time": "08:00", "end_time": "20:00"}
-            for weekday in range(1, 8)
-        ]
-        await self.owner.call("PUT", path, {"hours": hours})
-        self.page.exchange(f"PUT {path}", "the therapist works every day from 8 to 20")
-        await self._close_holidays()
-        await self._close(self._day(1), "Training")
+        await self.calendar.open()
+        self.therapist_id = self.calendar.resource["user_id"]
+        years = {self.today.year, self._day(7 * 20).year}
+        holidays = await self.calendar.close_holidays(years, but=self.today + ONE_DAY)
+        # The story begins on a Monday that is none.
+        while self.first_monday in holidays:
+            self.first_monday += A_WEEK
+        await self.calendar.close(self._day(1), "Training")
         for client in (self.client, self.second_client):
             await self._sell(client)
-
-    async def _close_holidays(self) -> None:
-        """Close the public holidays, and work on tomorrow's all the same if it is one.
-
-        The story begins on a Monday that is none.
-        """
-        path = f"{self.here}/closures"
-        closed: set[date] = set()
-        for year in sorted({self.today.year, self._day(7 * 20).year}):
-            body = {"country": "PL", "year": year}
-            holidays = await self.owner.call("POST", f"{path}/holidays", body)
-            require(holidays["created"] > 0, "a year has holidays")
-            self.page.exchange(
-                f"POST {path}/holidays",
-                f"{holidays['created']} public holidays of {year} are closed",
-            )
-            for closure in holidays["closures"]:
-                day = datetime.fromisoformat(closure["starts_local"]).date()
-                closed.add(day)
-                if day == self.today + ONE_DAY:
-                    await self.owner.call("DELETE", f"{path}/{closure['id']}")
-                    self.page.exchange(f"DELETE {path}/{closure['id']}", f"open on {day}")
-        while self.first_monday in closed:
-            self.first_monday += A_WEEK
-
-    async def _resource_of_the_therapist(self) -> dict[str, Any]:
-        """Return the therapist's resource, which follows soon after the user was created."""
-        async with asyncio.timeout(EVENTUALLY):
-            while True:
-                for resource in await self.owner.call("GET", f"{self.here}/resources"):
-                    if resource["kind"] == "therapist":
-                        found: dict[str, Any] = resource
-                        return found
-                await asyncio.sleep(0.2)
 
     def _day(self, number: int) -> date:
         """Return a day counted from the Monday of next week, which is 0."""
         return self.first_monday + number * ONE_DAY
 
-    async def _close(self, day: date, reason: str) -> list[dict[str, Any]]:
-        """Close the therapist on a day; return the reservations that are outside of hours now."""
-        body = {
-            "resource_id": self.resource["id"],
-            "starts_local": f"{day}T00:00:00",
-            "ends_local": f"{day + ONE_DAY}T00:00:00",
-            "reason": reason,
-        }
-        closure = await self.owner.call("POST", f"{self.here}/closures", body, expect=201)
-        conflicts: list[dict[str, Any]] = closure["conflicts"]
-        self.page.exchange(
-            f"POST {self.here}/closures", f"{day} is closed, conflicts: {len(conflicts)}"
-        )
-        return conflicts
-
     async def _sell(self, client: Person) -> None:
         """Add a client to the organization if they have no account, and let them buy."""
         types = await self.owner.call("GET", f"{self.here}/voucher-types")
-        offered = next((each for each in types if each["name"] == PACKAGE["name"]), None)
-        if offered is None:
+        offer = next((each for each in types if each["name"] == PACKAGE["name"]), None)
+        if offer is None:
             path = f"{self.here}/voucher-types"
-            offered = await self.owner.call("POST", path, PACKAGE, expect=201)
+            offer = await self.owner.call("POST", path, PACKAGE, expect=201)
         if client.token is None:
             account = {"email": client.email, "name": client.name, "password": client.password}
             path = f"{self.here}/users"
             await self.owner.call("POST", path, {**account, "role": "client"}, expect=201)
             await client.sign_in()
         body = {
-            "voucher_type_id": offered["id"],
+            "voucher_type_id": offer["id"],
             "payment_method": "credit_card",
             "payment_token": "pm_card_visa",
         }
@@ -179,22 +125,21 @@ class Bookings:
             "GET", f"{voucher}/slots", params={"from": day, "until": day}
         )
         self.page.exchange(f"GET {voucher}/slots", f"{len(slots)} slots on {day}")
-        chosen = {"starts_at": slots[0]["starts_at"], "therapist_id": self.therapist_id}
+        choice = {"starts_at": slots[0]["starts_at"], "therapist_id": self.therapist_id}
         path = self._reservations(self.client)
         reservation = await self.client.call(
-            "POST", path, chosen, expect=201, key=unique("booking")
+            "POST", path, choice, expect=201, key=unique("booking")
         )
         require(reservation["booked_sessions"] == 1, "a session of the voucher is earmarked")
         self.page.exchange(f"POST {path}", self._place(reservation))
-        self.booked = reservation
         path = f"/api/reservations/{reservation['id']}"
-        chosen["starts_at"] = slots[-1]["starts_at"]
-        moved = await self.client.call("POST", f"{path}/reschedule", chosen)
-        require(moved["starts_at"] == slots[-1]["starts_at"], "the session is moved")
-        self.page.exchange(f"POST {path}/reschedule", self._place(moved))
-        cancelled = await self.client.call("POST", f"{path}/cancel", {})
+        choice["starts_at"] = slots[-1]["starts_at"]
+        after_move = await self.client.call("POST", f"{path}/reschedule", choice)
+        require(after_move["starts_at"] == slots[-1]["starts_at"], "the session is moved")
+        self.page.exchange(f"POST {path}/reschedule", self._place(after_move))
+        cancellation = await self.client.call("POST", f"{path}/cancel", {})
         require(
-            (cancelled["status"], cancelled["bookable_sessions"]) == ("cancelled", 10),
+            (cancellation["status"], cancellation["bookable_sessions"]) == ("cancelled", 10),
             "a cancellation in time is free",
         )
         self.page.exchange(f"POST {path}/cancel", "in time: all ten sessions can be booked again")
@@ -224,9 +169,9 @@ class Bookings:
         )
         error = await self.client.call("POST", f"{path}/cancel", {}, expect=409)
         self.page.exchange(f"POST {path}/cancel", f"409 {error['code']}: {error['detail']}")
-        paid = await self.client.call("POST", f"{path}/cancel", {"accept_charge": True})
+        late = await self.client.call("POST", f"{path}/cancel", {"accept_charge": True})
         require(
-            (paid["status"], paid["backup_sessions_left"]) == ("late_cancelled", 1),
+            (late["status"], late["backup_sessions_left"]) == ("late_cancelled", 1),
             "one backup session is used",
         )
         self.page.exchange(
@@ -238,7 +183,7 @@ class Bookings:
         self.page.step(10, "Whoever is refused learns every reason")
         path = self._reservations(self.client)
         choice = {"starts_at": self._at(0, 10), "therapist_id": self.therapist_id}
-        kept = await self.client.call("POST", path, choice, expect=201)
+        monday = await self.client.call("POST", path, choice, expect=201)
         choice["starts_at"] = self._at(1, 10)
         error = await self.client.call("POST", path, choice, expect=409)
         codes = [reason["code"] for reason in error["reasons"]]
@@ -256,7 +201,7 @@ class Bookings:
         require(len(slots) == 3, "three times fit")
         times = ", ".join(slot["starts_at"][:16] for slot in slots)
         self.page.exchange(f"POST {path}", f"next times that fit: {times}")
-        await self.client.call("POST", f"/api/reservations/{kept['id']}/cancel", {})
+        await self.client.call("POST", f"/api/reservations/{monday['id']}/cancel", {})
 
     def _at(self, day: int, hour: int) -> str:
         """Return a full hour of a day that is counted from the Monday of next week."""
@@ -283,17 +228,18 @@ class Bookings:
         self.page.exchange(
             f"POST {path}", f"ten sessions from {dates[0]['date']} to {dates[-1]['date']}"
         )
-        conflicts = await self._close(date.fromisoformat(dates[3]["date"]), "Conference")
+        conflicts = await self.calendar.close(date.fromisoformat(dates[3]["date"]), "Conference")
         numbers = [conflict["reservation_id"] for conflict in conflicts]
         require(numbers == [dates[3]["reservation_id"]], "the owner sees who is affected")
 
     async def wait_for_a_seat(self) -> None:
         """A session of a class is full: a client waits, and gets the seat that becomes free."""
         self.page.step(12, "A client waits for a seat, and gets it")
-        seat = await self._session_of_a_class()
+        # In a week that the series of the client does not reach.
+        seat = await self.calendar.session_of_a_class(self._day(7 * 20))
         await self._cancel_the_last()
         path = self._reservations(self.second_client)
-        taken = await self.second_client.call("POST", path, {"session_id": seat}, expect=201)
+        place = await self.second_client.call("POST", path, {"session_id": seat}, expect=201)
         self.page.exchange(f"POST {path}", f"{self.second_client.name} has the last seat")
         path = self._reservations(self.client)
         wish = {"session_id": seat}
@@ -302,10 +248,10 @@ class Bookings:
         waiting = await self.client.call("POST", path, {**wish, "waitlist": True}, expect=201)
         require(waiting["waiting_position"] == 1, "the client is the first who waits")
         self.page.exchange(f"POST {path}", f"{self.client.name} waits, as number 1")
-        path = f"/api/reservations/{taken['id']}/cancel"
+        path = f"/api/reservations/{place['id']}/cancel"
         await self.second_client.call("POST", path, {})
-        promoted = await self.client.call("GET", f"/api/reservations/{waiting['id']}")
-        require(promoted["status"] == "booked", "the seat is given in the same transaction")
+        seat_of_client = await self.client.call("GET", f"/api/reservations/{waiting['id']}")
+        require(seat_of_client["status"] == "booked", "the seat is given in the same transaction")
         self.page.exchange(
             f"POST {path}", f"{self.second_client.name} cancels: {self.client.name} has the seat"
         )
@@ -315,41 +261,6 @@ class Bookings:
         mine = await self.client.call("GET", "/api/reservations/my", params={"status": "booked"})
         last = max(mine, key=lambda each: str(each["starts_at"]))
         await self.client.call("POST", f"/api/reservations/{last['id']}/cancel", {})
-
-    async def _session_of_a_class(self) -> int:
-        """Create a room, a class and a series of it; return its first session."""
-        room = await self.owner.call(
-            "POST", f"{self.here}/resources", {"kind": "room", "name": "Blue room"}, expect=201
-        )
-        body = {"name": "Consultation", "therapist_id": self.therapist_id, "room_id": room["id"]}
-        created = await self.owner.call("POST", f"{self.here}/classes", body, expect=201)
-        # In a week that the series of the client does not reach.
-        first = self._day(7 * 20)
-        series = await self.owner.call(
-            "POST",
-            f"{self.here}/session-series",
-            {
-                "therapy_class_id": created["id"],
-                "weekdays": [first.isoweekday()],
-                "start_time": "16:00",
-                "first_date": str(first),
-                "last_date": str(first + A_WEEK),
-            },
-            expect=201,
-        )
-        without = [
-            f"not on {conflict['date']}: {conflict['code']}" for conflict in series["conflicts"]
-        ]
-        self.page.exchange(
-            f"POST {self.here}/session-series",
-            ", ".join([f"“{created['name']}” from {first} on, in the blue room", *without]),
-        )
-        sessions = await self.owner.call(
-            "GET",
-            f"{self.here}/sessions",
-            params={"from": self._at(7 * 20, 0), "until": self._at(7 * 21 + 1, 0)},
-        )
-        return int(min(sessions, key=lambda each: str(each["starts_at"]))["id"])
 
     async def mark_attendance(self) -> None:
         """Two sessions begin with the next minute; the therapist marks who was there."""
@@ -364,19 +275,19 @@ class Bookings:
         )
         path = f"{self.here}/reservations"
         day = await self.therapist.call("GET", path, params={"status": "booked"})
-        shown = {each["id"] for each in day} & {each["id"] for each in places}
-        require(len(shown) == 2, "the therapist sees both sessions")
+        ids = {each["id"] for each in day} & {each["id"] for each in places}
+        require(len(ids) == 2, "the therapist sees both sessions")
         self.page.exchange(f"GET {path}", f"{len(day)} sessions are booked with the therapist")
         for place, (mark, status) in zip(
             places, (("attend", "attended"), ("no-show", "no_show")), strict=True
         ):
             path = f"/api/reservations/{place['id']}/{mark}"
-            marked = await self._once_begun(path)
-            require(marked["status"] == status, f"the session is marked as {status}")
+            result = await self._once_begun(path)
+            require(result["status"] == status, f"the session is marked as {status}")
             self.page.exchange(
                 f"POST {path}",
-                f"{status}: {marked['regular_sessions_left']} regular and"
-                f" {marked['backup_sessions_left']} backup sessions left",
+                f"{status}: {result['regular_sessions_left']} regular and"
+                f" {result['backup_sessions_left']} backup sessions left",
             )
 
     async def _book_now(self, client: Person, begins: datetime) -> dict[str, Any]:

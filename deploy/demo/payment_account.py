@@ -15,10 +15,10 @@ async def connect_account(cards: CardGateway, owner: Person, client: Person, pat
     Waits until a client can buy by card. Raises UnexpectedAnswer and httpx.HTTPError.
     """
     body = {"return_url": "https://practice.example/payments", "country": COUNTRY}
-    opened = await owner.call("POST", f"{path}/payment-account", body, expect=201)
-    await cards.complete_onboarding(opened["url"])
+    link = await owner.call("POST", f"{path}/payment-account", body, expect=201)
+    await cards.complete_onboarding(link["url"])
     await _wait_until_sold_by_card(client)
-    return str(opened["account"]["gateway_account"])
+    return str(link["account"]["gateway_account"])
 
 
 async def _wait_until_sold_by_card(client: Person) -> None:

@@ -107,9 +107,9 @@ def _slots(booked: BookedService, therapist_id: int | None) -> LoadRequest:
     """Return the request of a client who looks at the free times of the next month."""
     service, today = booked.service, datetime.now(ZONE).date()
     first, last = today + ONE_DAY, today + 31 * ONE_DAY
-    wanted = "" if therapist_id is None else f"&therapist_id={therapist_id}"
+    filter_ = "" if therapist_id is None else f"&therapist_id={therapist_id}"
     # The client with the lowest id has the first voucher.
-    path = f"/api/vouchers/1/slots?from={first}&until={last}&limit=200{wanted}"
+    path = f"/api/vouchers/1/slots?from={first}&until={last}&limit=200{filter_}"
     headers = service.issuer.bearer(CLIENT, "client", ORGANIZATION)
     return LoadRequest(f"{service.url}{path}", headers=headers)
 
@@ -151,7 +151,7 @@ async def _change_bookings(booked: BookedService) -> Figures:
             partial(_book, client, voucher_id, choice)
             for voucher_id, choice in zip(vouchers, choices, strict=True)
         ]
-        made = await _timed(booked.service, figures, "book", bookings)
+        reservations = await _timed(booked.service, figures, "book", bookings)
         moves = [_free_time(number, 18) for number in range(PER_ROUND)]
         await _timed(
             booked.service,
@@ -159,14 +159,14 @@ async def _change_bookings(booked: BookedService) -> Figures:
             "move",
             [
                 partial(_act, client, each["id"], "reschedule", choice)
-                for each, choice in zip(made, moves, strict=True)
+                for each, choice in zip(reservations, moves, strict=True)
             ],
         )
         await _timed(
             booked.service,
             figures,
             "cancel",
-            [partial(_act, client, each["id"], "cancel", {}) for each in made],
+            [partial(_act, client, each["id"], "cancel", {}) for each in reservations],
         )
     return figures
 

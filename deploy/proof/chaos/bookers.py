@@ -89,8 +89,8 @@ class Bookers:
         if answer.succeeded:
             for each in answer.body["dates"]:
                 if each["reservation_id"] is not None:
-                    booked = {"id": each["reservation_id"], "client": voucher["client"]}
-                    organization.calendar.reservations.append(booked)
+                    reservation = {"id": each["reservation_id"], "client": voucher["client"]}
+                    organization.calendar.reservations.append(reservation)
 
     async def move(self, organization: ChaosOrganization, dice: random.Random) -> None:
         """Move a reservation to another hour."""

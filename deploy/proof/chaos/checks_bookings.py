@@ -24,18 +24,18 @@ async def find_reservations(evidence: Evidence) -> Violations:
 
 async def find_released(evidence: Evidence) -> Violations:
     """A reservation whose cancellation was confirmed to the client is cancelled."""
-    released = {answer.body["id"] for answer in evidence.history.successes("release")}
+    release_ids = {answer.body["id"] for answer in evidence.history.successes("release")}
     rows = await evidence.rows(
         "SELECT id FROM vouchers.reservations WHERE status IN ('cancelled', 'late_cancelled')"
     )
-    return sorted(released - {row["id"] for row in rows})
+    return sorted(release_ids - {row["id"] for row in rows})
 
 
 async def find_sessions(evidence: Evidence) -> Violations:
     """A session whose cancellation was confirmed to the owner is cancelled."""
-    ended = {answer.body["id"] for answer in evidence.history.successes("session cancelled")}
+    session_ids = {answer.body["id"] for answer in evidence.history.successes("session cancelled")}
     rows = await evidence.rows("SELECT id FROM vouchers.sessions WHERE status = 'cancelled'")
-    return sorted(ended - {row["id"] for row in rows})
+    return sorted(session_ids - {row["id"] for row in rows})
 
 
 _EARMARKS = f"""

@@ -86,8 +86,8 @@ async def find_paid_and_cancelled(evidence: Evidence) -> Violations:
 async def find_redemptions(evidence: Evidence) -> Violations:
     """Each redemption is stored once. A mark and a late cancellation may redeem a session too."""
     history = evidence.history
-    settled = [*history.successes("mark"), *history.successes("release")]
-    ids = [each.body["redemption_id"] for each in settled if each.body["redemption_id"]]
+    marks = [*history.successes("mark"), *history.successes("release")]
+    ids = [each.body["redemption_id"] for each in marks if each.body["redemption_id"]]
     rows = await _ids(evidence, "vouchers.redemptions", "reversal_of IS NULL")
     return compare([*_ids_of(history.successes("redemption")), *ids], rows)
 

@@ -16,15 +16,13 @@ from services.vouchers.service import booking
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame, frame_of
 from services.vouchers.service.locked_sessions import balance_of, release
+from services.vouchers.service.releases import UNPAID
 from services.vouchers.service.reservation_states import accepted_state
 from services.vouchers.service.reservations import leave, place_of, result_of
 from services.vouchers.service.reserve import rule_columns
 from shared.actors import Actor
 from shared.changes import record
 from shared.detached import detached, values_of
-
-UNPAID = "unpaid"
-"""The reason of a cancelled reservation whose voucher was not paid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,13 +149,6 @@ async def test_what_must_be_approved_is_requested_when_it_is_paid(
     assert (reservation["status"], reservation["held_for"]) == ("held", "approval")
 
 
-async def test_a_guardians_order_must_be_approved_too(practice: Practice) -> None:
-    answer = await order(practice, terms={"booking_policy": {"approval": True}}, client_id=CHILD)
-    reservation = answer.json()["reservation"]
-    assert reservation["client_id"] == CHILD
-    assert (reservation["status"], reservation["held_for"]) == ("held", "approval")
-
-
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "off the grid": ({"starts_at": at(3, 10, 10).isoformat()}, 409, "start_off_grid"),
     "at night": ({"starts_at": at(3, 3).isoformat()}, 409, "therapist_unavailable"),
