@@ -31,7 +31,7 @@ _ALL_DAY = [
 
 
 @dataclass
-class Calendar:
+class ChaosCalendar:
     """The therapist and the voucher types that are booked, and what was booked with them."""
 
     therapist_id: int
@@ -47,7 +47,7 @@ class Calendar:
     reservations: list[dict[str, Any]] = field(default_factory=list)
 
 
-async def open_calendar(owner: Person, path: str) -> Calendar:
+async def open_calendar(owner: Person, path: str) -> ChaosCalendar:
     """Let the organization's therapist work day and night. Raises UnexpectedAnswer."""
     resource = await _resource_of_the_therapist(owner, path)
     hours = f"{path}/resources/{resource['id']}/working-hours"
@@ -59,7 +59,7 @@ async def open_calendar(owner: Person, path: str) -> Calendar:
             {"name": "Sessions of two", "max_clients_per_session": 2},
         )
     ]
-    return Calendar(resource["user_id"], types[0]["id"], types[1]["id"])
+    return ChaosCalendar(resource["user_id"], types[0]["id"], types[1]["id"])
 
 
 async def _resource_of_the_therapist(owner: Person, path: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from deploy.api_client import Person, unique
 from deploy.demo.payment_account import connect_account
 from deploy.demo.story import PACKAGE, PASSWORD
-from deploy.proof.chaos.calendars import Calendar, open_calendar
+from deploy.proof.chaos.calendars import ChaosCalendar, open_calendar
 from deploy.proof.chaos.platform import Platform
 
 CLIENTS = 4
@@ -26,7 +26,7 @@ class ChaosOrganization:
     clients: list[Person]
     voucher_type: int
     edited_type: int
-    calendar: Calendar
+    calendar: ChaosCalendar
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     vouchers: list[dict[str, Any]] = field(default_factory=list)
     redemptions: list[dict[str, Any]] = field(default_factory=list)
