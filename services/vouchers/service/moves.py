@@ -9,7 +9,7 @@ from services.vouchers.schemas.reservations import SessionChoice
 from services.vouchers.service import booking
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame
-from services.vouchers.service.reservation_states import moved_hold
+from services.vouchers.service.reservation_states import rescheduled_hold
 from services.vouchers.service.reserve import Target, make_session, rule_columns
 
 
@@ -49,7 +49,7 @@ async def move(
         await queries.delete_occupations(session, old.id)
     row = target.row or await make_session(session, frame, target)
     row.seats_taken += 1
-    reservation.held_until = moved_hold(reservation, row.starts_at)
+    reservation.held_until = rescheduled_hold(reservation, row.starts_at)
     reservation.session_id = row.id
     reservation.starts_at, reservation.ends_at = row.starts_at, row.ends_at
     for name, value in rule_columns(voucher, frame, row.starts_at, ()).items():

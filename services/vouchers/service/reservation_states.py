@@ -56,8 +56,19 @@ def checkout_state(frame: BookingFrame, starts_at: datetime) -> ReservationState
     return hold_until(HeldFor.CHECKOUT, until, starts_at)
 
 
+def rescheduled_hold(reservation: Reservation, starts_at: datetime) -> datetime | None:
+    """Return until when a reservation is held if its client moves it to another start.
+
+    A request of approval is held until the new start. The time of another hold is not prolonged,
+    although it ends with the old start: it would last for weeks.
+    """
+    if reservation.held_until is None or reservation.held_for == HeldFor.APPROVAL:
+        return moved_hold(reservation, starts_at)
+    return min(reservation.held_until, starts_at)
+
+
 def moved_hold(reservation: Reservation, starts_at: datetime) -> datetime | None:
-    """Return until when a reservation is held if it is moved to another start.
+    """Return until when a reservation is held if the organization moves its session.
 
     One that is held until its session begins is held until the new start.
     """

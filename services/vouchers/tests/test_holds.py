@@ -143,6 +143,20 @@ async def test_a_moved_request_is_held_until_the_new_start(practice: Practice) -
     assert datetime.fromisoformat(moved["held_until"]) == at(3, 12)
 
 
+async def test_a_move_by_the_client_prolongs_no_hold(
+    practice: Practice, database: Database
+) -> None:
+    held = await held_time(practice)
+    async with database.admin() as admin:
+        # As for a session that begins before the minutes of the booking policy are over.
+        await admin.execute("UPDATE reservations SET held_until = starts_at")
+    wish = {"starts_at": at(5).isoformat(), "therapist_id": THERAPIST}
+    moved = await practice.act(held, "reschedule", body=wish)
+    assert moved.status_code == 200, moved.text
+    assert datetime.fromisoformat(moved.json()["starts_at"]) == at(5)
+    assert datetime.fromisoformat(moved.json()["held_until"]) == at(3)
+
+
 async def test_a_confirmed_hold_still_needs_the_approval(practice: Practice) -> None:
     held = await held_time(practice, booking_policy={"approval": True})
     confirmed = (await practice.act(held, "confirm")).json()
