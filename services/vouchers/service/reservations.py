@@ -31,7 +31,7 @@ from services.vouchers.service.booking_frame import frame_of
 from services.vouchers.service.booking_settings import policy_of, settings_of
 from services.vouchers.service.charges import Place, charge_of, settle
 from services.vouchers.service.locked_sessions import balance_of, end_session, release
-from services.vouchers.service.reservation_states import DECLINED
+from services.vouchers.service.reservation_states import DECLINED, accepted_state
 from services.vouchers.service.waitlist import give_seats
 from shared.actors import Actor, permission_missing
 from shared.changes import record
@@ -301,6 +301,9 @@ async def reschedule(
     booking.require_own_session(actor, voucher, target)
     await booking.require_bookable(session, frame, target, (), body.therapist_id)
     row = await moves.move(session, frame, reservation, voucher, target, old)
+    if is_client and reservation.status == ReservationStatus.BOOKED:
+        # What the organization may have approved was another time.
+        accepted_state(frame, row.starts_at, by_client=True).apply_to(reservation)
     record(session, "RESCHEDULE", reservation, **balance_of(reservation, voucher))
     await leave(session, old, reservation)
     await flush_booking(session)

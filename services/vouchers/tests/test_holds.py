@@ -143,6 +143,23 @@ async def test_a_moved_request_is_held_until_the_new_start(practice: Practice) -
     assert datetime.fromisoformat(moved["held_until"]) == at(3, 12)
 
 
+async def test_an_approved_reservation_that_the_client_moves_is_requested_again(
+    practice: Practice,
+) -> None:
+    request = await requested_time(practice)
+    owner = practice.people.owner
+    assert (await practice.act(request, "confirm", owner)).json()["status"] == "booked"
+    wish = {"starts_at": at(5).isoformat(), "therapist_id": THERAPIST}
+    moved = (await practice.act(request, "reschedule", body=wish)).json()
+    assert (moved["status"], moved["held_for"]) == ("held", "approval")
+    assert moved["held_until"] == moved["starts_at"]
+    assert (await practice.act(request, "confirm", owner)).json()["status"] == "booked"
+    wish["starts_at"] = at(6).isoformat()
+    moved = (await practice.act(request, "reschedule", owner, wish)).json()
+    assert moved["status"] == "booked", "the organization approves what it moves itself"
+    await practice.require_sums()
+
+
 async def test_a_move_by_the_client_prolongs_no_hold(
     practice: Practice, database: Database
 ) -> None:
