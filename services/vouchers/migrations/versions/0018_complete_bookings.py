@@ -39,6 +39,7 @@ BEGIN
         OR (OLD.status = 'held' AND NEW.status IN ('booked', 'cancelled'))
         OR (OLD.status = 'booked'
             AND NEW.status IN ('attended', 'no_show', 'late_cancelled', 'cancelled'))
+        OR (OLD.status = 'booked' AND NEW.status = 'held' AND NEW.held_for = 'approval')
         OR (OLD.status IN ('attended', 'no_show', 'late_cancelled') AND NEW.status = 'booked')
     ) THEN
         RAISE EXCEPTION 'a reservation does not go from % to %', OLD.status, NEW.status
