@@ -11,13 +11,11 @@ from services.vouchers.errors import ReservationNotFound
 from services.vouchers.models import (
     ClassSession,
     ClientCopy,
-    Redemption,
     Reservation,
     SessionKind,
     TherapyClass,
     Voucher,
 )
-from services.vouchers.queries.redemptions import is_in_force
 from services.vouchers.queries.rows import require
 from services.vouchers.scheduling.snapshots import (
     OPEN_STATUSES,
@@ -25,6 +23,7 @@ from services.vouchers.scheduling.snapshots import (
     RESERVED_STATUSES,
     ReservationStatus,
 )
+from shared.connections import fetch
 from shared.paging import Page
 
 SEATED_STATUSES = (*sorted(PERIOD_STATUSES), ReservationStatus.NO_SHOW)
@@ -78,20 +77,21 @@ async def reservations_that_count(
     return (await session.scalars(select(Reservation).where(and_(*conditions)))).all()
 
 
+_REDEEMED_DAYS = f"""
+    SELECT session_date FROM redemptions r
+    WHERE organization_id = $1 AND voucher_id = $2 AND kind = '{SessionKind.REGULAR}'
+    AND reason IS NULL AND reservation_id IS NULL AND reversal_of IS NULL
+    AND NOT EXISTS (SELECT FROM redemptions WHERE reversal_of = r.id)
+"""  # noqa: S608
+
+
 async def redeemed_days(session: AsyncSession, voucher: Voucher) -> Sequence[date]:
     """Return the days of a voucher's regular redemptions in force that settled no reservation.
 
     Redemptions with a reason are of missed sessions, which free their period.
     """
-    statement = select(Redemption.session_date).where(
-        Redemption.organization_id == voucher.organization_id,
-        Redemption.voucher_id == voucher.id,
-        Redemption.kind == SessionKind.REGULAR,
-        Redemption.reason.is_(None),
-        Redemption.reservation_id.is_(None),
-        is_in_force(),
-    )
-    return (await session.scalars(statement)).all()
+    rows = await fetch(session, _REDEEMED_DAYS, voucher.organization_id, voucher.id)
+    return [row["session_date"] for row in rows]
 
 
 async def places_of_voucher(

@@ -31,7 +31,7 @@ from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame, frame_of
 from services.vouchers.service.reserve import Order, Target, reserve
 from services.vouchers.service.series_targets import SeriesTargets, targets_of
-from services.vouchers.service.slots import slots_between
+from services.vouchers.service.slots import openings_between
 from shared.actors import Actor
 from shared.errors import Conflict, Invalid
 from shared.failpoints import failpoint
@@ -219,9 +219,10 @@ async def _proposals(
     days = (monday, monday + timedelta(days=6))
     noon = datetime.combine(outcome.day, datetime.min.time(), frame.zone) + timedelta(hours=12)
     wish = outcome.starts_at or noon
-    slots = await slots_between(session, frame, days, therapist_id)
-    nearest = sorted(slots, key=lambda slot: (abs(slot.starts_at - wish), slot.starts_at))
-    return nearest[:3]
+    openings = await openings_between(session, frame, days, therapist_id)
+    moment = wish.timestamp()
+    nearest = sorted(openings, key=lambda opening: (abs(opening.start - moment), opening.start))
+    return [opening.read(frame) for opening in nearest[:3]]
 
 
 def _read(frame: BookingFrame, outcome: SeriesOutcome, proposals: Sequence[Slot]) -> SeriesDateRead:

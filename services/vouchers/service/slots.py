@@ -3,13 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import VoucherTypeNotFound
-from services.vouchers.models import ClassSession, Resource, VoucherType
+from services.vouchers.models import ClassSession, VoucherType
 from services.vouchers.scheduling.day_rules import closed_by
 from services.vouchers.scheduling.eligibility import days_taken, reasons_against
 from services.vouchers.scheduling.slots import SlotSearch, free_starts
@@ -34,6 +36,36 @@ Days = tuple[date, date]
 """The first and the last day of a search, both inclusive."""
 
 
+class Opening(NamedTuple):
+    """A slot as it is found: a session with free seats, or a free time of a therapist.
+
+    `start` and `end` are instants. A search finds thousands, of which a response has some.
+    """
+
+    start: int
+    end: int
+    therapist_id: int | None
+    session: ClassSession | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its place in the order: of one start there is one opening of each subject at most."""
+        return self.start, self.session.id if self.session else -(self.therapist_id or 0)
+
+    def read(self, frame: BookingFrame) -> Slot:
+        """Return the slot of a response, with times of the organization's clock."""
+        row = self.session
+        starts_at = row.starts_at if row else datetime.fromtimestamp(self.start, UTC)
+        ends_at = row.ends_at if row else datetime.fromtimestamp(self.end, UTC)
+        return Slot(
+            starts_at=starts_at.astimezone(frame.zone),
+            ends_at=ends_at.astimezone(frame.zone),
+            therapist_id=self.therapist_id,
+            session_id=row.id if row else None,
+            seats_left=row.seats_left if row else 1,
+        )
+
+
 async def list_slots(
     session: AsyncSession,
     actor: Actor,
@@ -47,7 +79,7 @@ async def list_slots(
     Raises VoucherNotFound, and Forbidden for staff who do not book.
     """
     frame = await _frame(session, actor, voucher_id)
-    return _page_of(page, await slots_between(session, frame, days, therapist_id))
+    return _page_of(page, frame, await openings_between(session, frame, days, therapist_id))
 
 
 async def list_slot_days(
@@ -58,16 +90,16 @@ async def list_slot_days(
     Raises VoucherNotFound, and Forbidden for staff who do not book.
     """
     frame = await _frame(session, actor, voucher_id)
-    by_day: dict[date, list[Slot]] = defaultdict(list)
-    for slot in await slots_between(session, frame, days, None):
-        by_day[slot.starts_at.date()].append(slot)
+    by_day: dict[date, list[Opening]] = defaultdict(list)
+    for opening in await openings_between(session, frame, days, None):
+        by_day[datetime.fromtimestamp(opening.start, frame.zone).date()].append(opening)
     days_off = _days_taken(frame)
     result = []
     for day in _each_day(days):
-        slots, reason = by_day[day], closed_by(frame.terms, day, days_off)
-        first = slots[0].starts_at if slots else None
+        openings, reason = by_day[day], closed_by(frame.terms, day, days_off)
+        first = openings[0].read(frame).starts_at if openings else None
         code = reason.code.value if reason else None
-        result.append(SlotDay(date=day, slots=len(slots), first_starts_at=first, closed_by=code))
+        result.append(SlotDay(date=day, slots=len(openings), first_starts_at=first, closed_by=code))
     return result
 
 
@@ -85,7 +117,7 @@ async def list_offered_slots(
     """
     voucher_type = await _visible_type(session, actor, voucher_type_id)
     frame = await _frame_of_type(session, voucher_type)
-    return _page_of(page, await slots_between(session, frame, days, therapist_id))
+    return _page_of(page, frame, await openings_between(session, frame, days, therapist_id))
 
 
 async def _visible_type(session: AsyncSession, actor: Actor, voucher_type_id: int) -> VoucherType:
@@ -139,29 +171,27 @@ async def _frame_of_type(session: AsyncSession, voucher_type: VoucherType) -> Bo
     )
 
 
-def _page_of(page: Page, slots: Sequence[Slot]) -> list[Slot]:
+def _page_of(page: Page, frame: BookingFrame, openings: Sequence[Opening]) -> list[Slot]:
     """Return the page of slots that a request asks for; a slot's place is its start and subject."""
     after = page.position(2)
-    remaining = [slot for slot in slots if not after or _place(slot) > after]
-    return page.cut(remaining[: page.limit + 1], _place)
+    remaining = [opening for opening in openings if not after or opening.place > after]
+    return [opening.read(frame) for opening in page.cut(remaining, _place)]
 
 
-def _place(slot: Slot) -> tuple[int, int]:
-    # Of one start there is at most one slot of a therapist and one of each session.
-    subject = -(slot.therapist_id or 0) if slot.session_id is None else slot.session_id
-    return int(slot.starts_at.timestamp()), subject
+def _place(opening: Opening) -> tuple[int, int]:
+    return opening.place
 
 
-async def slots_between(
+async def openings_between(
     session: AsyncSession, frame: BookingFrame, days: Days, therapist_id: int | None
-) -> list[Slot]:
+) -> list[Opening]:
     """Return everything that a voucher can book on some days, in the order of the starts."""
     if not _can_book_anything(frame):
         return []
-    slots = await _open_sessions(session, frame, days, therapist_id)
+    openings = await _open_sessions(session, frame, days, therapist_id)
     if frame.terms.max_clients == 1:
-        slots += await _free_times(session, frame, days, therapist_id)
-    return sorted(slots, key=_place)
+        openings += await _free_times(session, frame, days, therapist_id)
+    return sorted(openings, key=_place)
 
 
 def _can_book_anything(frame: BookingFrame) -> bool:
@@ -184,7 +214,7 @@ def _can_book_anything(frame: BookingFrame) -> bool:
 
 async def _open_sessions(
     session: AsyncSession, frame: BookingFrame, days: Days, therapist_id: int | None
-) -> list[Slot]:
+) -> list[Opening]:
     """Return the sessions with free seats that the voucher can book."""
     first, last = (
         datetime.combine(day, datetime.min.time(), frame.zone)
@@ -203,13 +233,7 @@ async def _open_sessions(
         return []
     candidates = await requested_sessions(session, frame.organization_id, rows)
     return [
-        Slot(
-            starts_at=row.starts_at.astimezone(frame.zone),
-            ends_at=row.ends_at.astimezone(frame.zone),
-            therapist_id=row.therapist_id,
-            session_id=row.id,
-            seats_left=row.seats_left,
-        )
+        Opening(instant_of(row.starts_at), instant_of(row.ends_at), row.therapist_id, row)
         for row in rows
         if not reasons_against(frame.snapshot(candidates[row.id]))
     ]
@@ -241,7 +265,7 @@ async def requested_sessions(
 
 async def _free_times(
     session: AsyncSession, frame: BookingFrame, days: Days, therapist_id: int | None
-) -> list[Slot]:
+) -> list[Opening]:
     """Return the free times of therapists on the grid of the organization."""
     therapists = await queries.list_therapists_of(
         session, frame.organization_id, frame.terms.voucher_type_id
@@ -256,23 +280,11 @@ async def _free_times(
     busy = client_times(frame)
     length = frame.duration_minutes * 60
     return [
-        _slot_of(frame, therapist, start)
+        Opening(start, start + length, therapist.user_id)
         for therapist in matches
         for start in free_starts(calendars[therapist.id], search)
         if not any(start < until and first < start + length for first, until in busy)
     ]
-
-
-def _slot_of(frame: BookingFrame, therapist: Resource, start: int) -> Slot:
-    starts_at = datetime.fromtimestamp(start, UTC)
-    ends_at = starts_at + timedelta(minutes=frame.duration_minutes)
-    return Slot(
-        starts_at=starts_at.astimezone(frame.zone),
-        ends_at=ends_at.astimezone(frame.zone),
-        therapist_id=therapist.user_id,
-        session_id=None,
-        seats_left=1,
-    )
 
 
 def search_of(frame: BookingFrame, days: Days) -> SlotSearch:
@@ -322,5 +334,7 @@ async def next_slots(
     """Return the three slots that follow the time that a client wanted, within two weeks."""
     start = max(wanted, frame.now)
     first = start.astimezone(frame.zone).date()
-    slots = await slots_between(session, frame, (first, first + timedelta(days=14)), therapist_id)
-    return [slot for slot in slots if slot.starts_at >= start][:3]
+    days = (first, first + timedelta(days=14))
+    openings = await openings_between(session, frame, days, therapist_id)
+    following = (each for each in openings if each.start >= start.timestamp())
+    return [each.read(frame) for each in islice(following, 3)]
