@@ -70,7 +70,6 @@ async def open_bookings(environment: BenchEnvironment) -> AsyncIterator[Mapping[
             for number in (FEW, many)
         ]
         feed = await _feed_of_a_therapist(few.service)
-        tag = await _tag_of(feed)
         serve = partial(_serve, environment, tools)
         yield {
             "slots of a month among few": partial(serve, few, _slots(few, FIRST_THERAPIST)),
@@ -79,9 +78,7 @@ async def open_bookings(environment: BenchEnvironment) -> AsyncIterator[Mapping[
             "book, move, cancel": partial(_change_bookings, few),
             "series of 12": partial(_book_series, few),
             "feed": partial(serve, few, feed),
-            "feed, unchanged": partial(
-                serve, few, LoadRequest(feed.url, headers={"If-None-Match": tag})
-            ),
+            "feed, unchanged": partial(_serve_unchanged, environment, tools, few, feed),
         }
 
 
@@ -119,6 +116,14 @@ async def _serve(
 ) -> Figures:
     service = booked.service
     return await load(environment, tools, request, connections=CONNECTIONS, pid=service.pid)
+
+
+async def _serve_unchanged(
+    environment: BenchEnvironment, tools: Programs, booked: BookedService, feed: LoadRequest
+) -> Figures:
+    """Serve a feed to clients that have it as it is now, after the changes of other runs."""
+    known = LoadRequest(feed.url, headers={"If-None-Match": await _tag_of(feed)})
+    return await _serve(environment, tools, booked, known)
 
 
 async def _feed_of_a_therapist(service: VouchersService) -> LoadRequest:
