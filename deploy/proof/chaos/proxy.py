@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 
 # What a client sends to commit, a Query message, and the CommandComplete that answers it.
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
-_COMMIT = b"COMMIT;\x00"
+# With the semicolon it is asyncpg that commits, without it `shared.connections`.
+_COMMITS = (b"COMMIT;\x00", b"COMMIT\x00")
 _COMMITTED = b"COMMIT\x00"
 _CHUNK = 256 * 1024
 
@@ -94,7 +95,7 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event
     ) -> None:
         while data := await reader.read(_CHUNK):
-            if self._commits_to_cut and _COMMIT in data:
+            if self._commits_to_cut and any(commit in data for commit in _COMMITS):
                 self._commits_to_cut -= 1
                 cut.set()
             await self._write(writer, data)
