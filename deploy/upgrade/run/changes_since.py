@@ -19,6 +19,12 @@ _COUNTS: Mapping[str, tuple[str, str, str]] = {
         "SELECT count(*) FROM users WHERE organization_id = $1 AND id <= $2"
         " AND (version > 1 OR last_login > $3)",
     ),
+    "new dependants": (
+        "identity",
+        "users",
+        "SELECT count(*) FROM dependants WHERE guardian_id <= $2 AND created_at > $3"
+        " AND $1::bigint IS NOT NULL",
+    ),
     "sign-ins": (
         "identity",
         "users",

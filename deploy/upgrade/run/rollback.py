@@ -111,6 +111,9 @@ _DEPENDENTS_OF_VOUCHERS = (
 _DEPENDENTS_OF_USERS = (
     "DELETE FROM permissions WHERE organization_id = $1 AND ($3 OR user_id <= $2)",
     "DELETE FROM sign_in_sessions WHERE user_id <= $2",
+    "DELETE FROM account_links WHERE user_id <= $2",
+    "DELETE FROM dependants WHERE guardian_id <= $2",
+    "UPDATE dependants SET organization_id = NULL WHERE $3 AND organization_id = $1",
     "UPDATE users SET approved_by = NULL WHERE approved_by <= $2",
     "UPDATE permissions SET granted_by = NULL WHERE granted_by <= $2",
     "UPDATE users SET organization_id = NULL, is_organization_owner = false,"
@@ -288,4 +291,7 @@ async def _remove_voucher_types(plan: Plan, owner: Any) -> None:
         plan.organization_made,
     )
     last_user = plan.extents["users"].last_id
-    await owner.execute("DELETE FROM client_copies WHERE id <= $1", last_user)
+    await owner.execute(
+        "DELETE FROM client_copies WHERE id <= $1 OR guardian_id <= $1",
+        last_user,
+    )

@@ -95,6 +95,16 @@ async def test_again_after_a_rollback(v1: VersionOne, v2: VersionTwo) -> None:
         ("1 changed users", "UPDATE identity.users SET version = 2 WHERE id = 7"),
         ("1 changed vouchers", "UPDATE vouchers.vouchers SET version = 2 WHERE id = 1"),
         (
+            "1 new dependants",
+            "INSERT INTO identity.dependants (guardian_id, organization_id, name, is_active,"
+            " created_at, updated_at, version)"
+            " VALUES (7, {organization}, 'Child', true, now(), now(), 1);"
+            "INSERT INTO vouchers.client_copies (id, version, name, role, organization_id,"
+            " guardian_id, is_active)"
+            " SELECT id, 1, name, 'client', organization_id, guardian_id, true"
+            " FROM identity.dependants",
+        ),
+        (
             "1 redemptions",
             "INSERT INTO vouchers.redemptions (organization_id, voucher_id, kind, session_date,"
             " created_at, updated_at, version)"
@@ -133,7 +143,8 @@ async def test_refused_when_users_worked_with_it_since(
 # A deletion is refused while rows refer to what is deleted, unless they are deleted with it.
 REFERRING = """
     SELECT DISTINCT relname AS name FROM pg_constraint c JOIN pg_class ON pg_class.oid = conrelid
-    WHERE contype = 'f' AND confdeltype = 'a' AND c.connamespace = 'vouchers'::regnamespace
+    WHERE contype = 'f' AND confdeltype = 'a'
+    AND c.connamespace IN ('identity'::regnamespace, 'vouchers'::regnamespace)
     AND conrelid <> confrelid ORDER BY 1
 """
 
@@ -190,6 +201,11 @@ WORKED_ON: dict[str, tuple[str, str | None]] = {
         " SELECT organization_id, 900, 8, 1, id, 1, 'Gift', 1, now()"
         " FROM vouchers.transfer_entries",
         "1 new vouchers",
+    ),
+    "a link to a new password": (
+        "INSERT INTO identity.account_links (token_hash, user_id, purpose, email, created_at,"
+        " expires_at) VALUES ('x', 7, 'password_reset', 'x@example.org', now(), now())",
+        None,
     ),
     "a busy calendar": (
         "INSERT INTO vouchers.busy_calendars (organization_id, resource_id, host,"
