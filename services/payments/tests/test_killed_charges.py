@@ -10,7 +10,7 @@ from services.payments.gateways.stripe import StripeSettings
 from services.payments.service import payments
 from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
-from services.payments.tests.killed_charge import run_until_killed, work_for
+from services.payments.tests.killed import run_until_killed, work_for
 from services.payments.tests.signals import CardIssuer
 from services.payments.tests.test_charges import charge
 from services.payments.tests.test_first_charges import first, terms_of
@@ -50,7 +50,7 @@ async def test_a_process_that_is_killed_charges_once_at_most(
 ) -> None:
     body = first()
     work = work_for(settings, stripe_settings, gateways.accounts, charge=body)
-    await run_until_killed(work, point, tmp_path / "points")
+    await run_until_killed("killed_charge", work, point, tmp_path / "points")
     intents = await issuer.intents_of(body["voucher_id"])
     stored_ids = {
         row["gateway_transaction_id"]

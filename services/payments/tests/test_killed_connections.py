@@ -1,9 +1,5 @@
 """A process that is killed at any point of connecting and disconnecting an account."""
 
-import asyncio
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ import pytest
 from services.payments.gateways import AccountMode
 from services.payments.gateways.stripe import StripeSettings
 from services.payments.settings import Settings
+from services.payments.tests.killed import run_until_killed, work_for
 from services.payments.tests.signals import ORGANIZATION, CardIssuer
 from services.payments.tests.test_payment_accounts import BODY, PATH
 from shared.testing import Database, Tokens
@@ -35,21 +32,10 @@ def owner(tokens: Tokens) -> Headers:
 async def run_killed(
     settings: Settings, stripe: StripeSettings, log: Path, point: str, body: dict[str, Any] | None
 ) -> None:
-    """Connect, or disconnect without a body, in a process that ends at a fail point."""
-    task = {
-        "database_url": settings.database_url.get_secret_value(),
-        "api_base": stripe.api_base,
-        "api_key": stripe.api_key.get_secret_value(),
-        "organization_id": ORGANIZATION,
-        "body": body,
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.payments.tests.killed_connection"),
-        stdin=asyncio.subprocess.PIPE,
-        env=os.environ | {"FAILPOINT": point, "FAILPOINTS_LOG": str(log)},
-    )
-    await process.communicate(json.dumps(task).encode())
-    assert process.returncode == -9, "the fail point was not passed"
+    """Connect, or disconnect without a body, in a process that ends at a point such as `x.y:1`."""
+    work = work_for(settings, stripe, AccountMode.ORGANIZATION, body=body)
+    name, _, passes = point.partition(":")
+    await run_until_killed("killed_connection", work, name, log, int(passes))
 
 
 @pytest.mark.parametrize(

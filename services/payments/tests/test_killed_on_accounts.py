@@ -18,7 +18,7 @@ from services.payments.service import payments, refunds
 from services.payments.service.reconciliation import Reconciler
 from services.payments.settings import Settings
 from services.payments.tests.connections import connect, disconnect
-from services.payments.tests.killed_charge import run_until_killed, work_for
+from services.payments.tests.killed import run_until_killed, work_for
 from services.payments.tests.signals import ORGANIZATION, OTHER_ORGANIZATION, CardIssuer, order
 from services.payments.tests.test_charges import charge
 from services.payments.tests.test_first_charges import first, terms_of
@@ -94,7 +94,7 @@ async def test_a_charge_that_is_killed_takes_money_once_on_one_account(
 ) -> None:
     body = first()
     work = work_for(settings, stripe_settings, gateways.accounts, charge=body)
-    await run_until_killed(work, point, tmp_path / "points")
+    await run_until_killed("killed_charge", work, point, tmp_path / "points")
     current = await replace(database, issuer, account) if is_replaced else account
     async with transactions.system() as session:
         await payments.open_missing(session, gateways, terms_of(body))
@@ -133,7 +133,7 @@ async def test_a_refund_that_is_killed_gives_money_back_once_from_the_account_th
             session, payment, Decimal(100), source=RefundSource.STAFF
         )
     work = work_for(settings, stripe_settings, gateways.accounts, refund_id=refund.id)
-    await run_until_killed(work, point, tmp_path / "points")
+    await run_until_killed("killed_charge", work, point, tmp_path / "points")
     if is_replaced:
         current = await replace(database, issuer, account)
         await charge(client, vouchers, order(organization_id=ORGANIZATION))

@@ -1,9 +1,5 @@
 """A process that is killed at any point of storing and removing a card."""
 
-import asyncio
-import json
-import os
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from services.payments.gateways.stripe import StripeSettings
 from services.payments.service import saved_cards
 from services.payments.settings import Settings
 from services.payments.tests.connections import connect
+from services.payments.tests.killed import run_until_killed, work_for
 from services.payments.tests.signals import CLIENT, ORGANIZATION, CardIssuer
 from services.payments.tests.test_saved_cards import PATH, attached, body
 from shared.testing import Database, Tokens
@@ -43,27 +40,6 @@ def payer(tokens: Tokens) -> Headers:
     return tokens.bearer(CLIENT, "client", ORGANIZATION)
 
 
-async def run_killed(
-    settings: Settings, stripe: StripeSettings, log: Path, point: str, card_id: int | None = None
-) -> None:
-    """Store a card, or remove the one with an id, in a process that ends at a fail point."""
-    task = {
-        "database_url": settings.database_url.get_secret_value(),
-        "api_base": stripe.api_base,
-        "api_key": stripe.api_key.get_secret_value(),
-        "accounts": AccountMode.ORGANIZATION,
-        "body": body(),
-        "card_id": card_id,
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.payments.tests.killed_saved_card"),
-        stdin=asyncio.subprocess.PIPE,
-        env=os.environ | {"FAILPOINT": point, "FAILPOINTS_LOG": str(log)},
-    )
-    await process.communicate(json.dumps(task).encode())
-    assert process.returncode == -9, "the fail point was not passed"
-
-
 async def settle(transactions: Transactions, gateways: Gateways) -> None:
     """Let the timer finish what was interrupted."""
     await saved_cards.settle_unfinished(
@@ -74,9 +50,9 @@ async def settle(transactions: Transactions, gateways: Gateways) -> None:
 @pytest.mark.parametrize(
     ("point", "status", "cards"),
     [
-        ("saved_card.inserted:1", "failed", 0),
-        ("saved_card.prepared:1", "failed", 0),
-        ("saved_card.confirmed:1", "active", 1),
+        ("saved_card.inserted", "failed", 0),
+        ("saved_card.prepared", "failed", 0),
+        ("saved_card.confirmed", "active", 1),
     ],
 )
 async def test_a_card_that_was_being_stored_is_stored_or_not(
@@ -91,7 +67,8 @@ async def test_a_card_that_was_being_stored_is_stored_or_not(
     status: str,
     cards: int,
 ) -> None:
-    await run_killed(settings, stripe_settings, tmp_path / "points", point)
+    work = work_for(settings, stripe_settings, gateways.accounts, body=body())
+    await run_until_killed("killed_saved_card", work, point, tmp_path / "points")
     for _ in range(2):
         await settle(transactions, gateways)
         rows = await database.rows("SELECT status FROM saved_cards")
@@ -112,8 +89,8 @@ async def test_a_card_that_was_being_removed_is_removed(
 ) -> None:
     card = (await client.post(PATH, json=body(), headers=payer)).json()
     assert await attached(books, database) == 1
-    point = "saved_card.removed:1"
-    await run_killed(settings, stripe_settings, tmp_path / "points", point, card["id"])
+    work = work_for(settings, stripe_settings, gateways.accounts, card_id=card["id"])
+    await run_until_killed("killed_saved_card", work, "saved_card.removed", tmp_path / "points")
     assert (await client.get(PATH, headers=payer)).json() == []
     await settle(transactions, gateways)
     assert await attached(books, database) == 0
