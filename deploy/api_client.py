@@ -10,6 +10,7 @@ import httpx
 
 ANSWERS_WITHIN = 30.0
 ARRIVES_WITHIN = 30.0
+FOLLOWS_WITHIN = 15.0
 
 
 class UnexpectedAnswer(Exception):
@@ -53,6 +54,25 @@ class Person:
                 f"{response.text}"
             )
         return response.json() if response.content else None
+
+    async def get_until(
+        self,
+        is_there: Callable[[Any], bool],
+        path: str,
+        params: dict[str, Any] | None = None,
+        *,
+        seconds: float = FOLLOWS_WITHIN,
+    ) -> Any:
+        """GET a path until the parsed body is as wanted, and return it.
+
+        For what follows soon from a change elsewhere. Raises UnexpectedAnswer, TimeoutError.
+        """
+        async with asyncio.timeout(seconds):
+            while True:
+                body = await self.call("GET", path, params=params)
+                if is_there(body):
+                    return body
+                await asyncio.sleep(0.2)
 
     async def sign_in(self) -> None:
         """Sign in and store the access token. Raises UnexpectedAnswer when that is refused."""

@@ -1,15 +1,23 @@
 """The calendar of an organization, as its owner sets it up in the story of bookings."""
 
-import asyncio
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from deploy.api_client import Person, require
 from deploy.demo.page import Page
 
-EVENTUALLY = 15.0
 ONE_DAY = timedelta(days=1)
 A_WEEK = timedelta(days=7)
+
+
+async def resource_of_the_therapist(owner: Person, path: str) -> dict[str, Any]:
+    """Return the resource of an organization's only therapist, which follows soon after the user.
+
+    Raises UnexpectedAnswer, TimeoutError.
+    """
+    [resource] = await owner.get_until(bool, f"{path}/resources")
+    therapist: dict[str, Any] = resource
+    return therapist
 
 
 class Calendar:
@@ -21,7 +29,7 @@ class Calendar:
 
     async def open(self) -> None:
         """Let the therapist work every day."""
-        self.resource = await self._resource_of_the_therapist()
+        self.resource = await resource_of_the_therapist(self.owner, self.path)
         path = f"{self.path}/resources/{self.resource['id']}/working-hours"
         hours = [
             {"weekday": weekday, "start_time": "08:00", "end_time": "20:00"}
@@ -29,16 +37,6 @@ class Calendar:
         ]
         await self.owner.call("PUT", path, {"hours": hours})
         self.page.exchange(f"PUT {path}", "the therapist works every day from 8 to 20")
-
-    async def _resource_of_the_therapist(self) -> dict[str, Any]:
-        """Return the therapist's resource, which follows soon after the user was created."""
-        async with asyncio.timeout(EVENTUALLY):
-            while True:
-                for resource in await self.owner.call("GET", f"{self.path}/resources"):
-                    if resource["kind"] == "therapist":
-                        therapist: dict[str, Any] = resource
-                        return therapist
-                await asyncio.sleep(0.2)
 
     async def close_holidays(self, years: set[int], *, but: date) -> set[date]:
         """Close the public holidays of some years except for one day; return all of them."""

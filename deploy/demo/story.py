@@ -1,6 +1,5 @@
 """The first six steps of the story; each checks and prints the answers."""
 
-import asyncio
 from typing import Any
 
 import httpx
@@ -12,7 +11,6 @@ from deploy.demo.payment_account import connect_account
 PASSWORD = "correct horse battery"  # noqa: S105 - of users who exist only in the story
 DECLINED_CARD = "4000000000000341"
 SECURE_CARD = "4000002500003155"
-EVENTUALLY = 15.0
 
 HOURS = {"enabled": True, "start_time": "09:00", "end_time": "17:00"}
 PACKAGE = {
@@ -251,22 +249,14 @@ class Story:
             "POST /api/vouchers/purchase", "201 pending: the bank wants a confirmation"
         )
         await self.cards.authenticate(payment["next_action"]["client_secret"])
-        active = await self._eventually_active(voucher["id"])
+        active = await self.client.get_until(
+            lambda body: body["status"] == "active", f"/api/vouchers/{voucher['id']}"
+        )
         self.page.exchange(
             "POST /api/payments/webhooks/stripe",
             f"signed by the card gateway: voucher {active['id']} is {active['status']},"
             f" invoice {active['invoice_number']}",
         )
-
-    async def _eventually_active(self, voucher_id: int) -> dict[str, Any]:
-        async with asyncio.timeout(EVENTUALLY):
-            while True:
-                voucher: dict[str, Any] = await self.client.call(
-                    "GET", f"/api/vouchers/{voucher_id}"
-                )
-                if voucher["status"] == "active":
-                    return voucher
-                await asyncio.sleep(0.2)
 
     async def redeem(self) -> None:
         """A therapist redeems a code; it cannot be redeemed again."""
@@ -288,7 +278,7 @@ class Story:
         """The owner reads who changed what; the owner of another organization gets a 404."""
         self.page.step(6, "The owner reads the audit trail")
         path = f"{self._here}/audit-logs"
-        rows = await self._eventually_complete(path)
+        rows = await self.owner.get_until(_is_complete, path, {"limit": 200})
         for expected in self._expected_rows():
             matches = [
                 row
@@ -316,14 +306,8 @@ class Story:
             ("SUCCEED", "payment_transaction", self.voucher["payment"]["transaction_id"]),
         ]
 
-    async def _eventually_complete(self, path: str) -> list[dict[str, Any]]:
-        """Read until the row of the redemption, the last change of the story, has arrived."""
-        async with asyncio.timeout(EVENTUALLY):
-            while True:
-                rows: list[dict[str, Any]] = await self.owner.call(
-                    "GET", path, params={"limit": 200}
-                )
-                kinds = {(row["action"], row["entity_type"]) for row in rows}
-                if ("REDEEM", "redemption") in kinds or ("REDEEM", "voucher") in kinds:
-                    return rows
-                await asyncio.sleep(0.2)
+
+def _is_complete(rows: list[dict[str, Any]]) -> bool:
+    """Return whether the row of the redemption, the last change of the story, has arrived."""
+    kinds = {(row["action"], row["entity_type"]) for row in rows}
+    return ("REDEEM", "redemption") in kinds or ("REDEEM", "voucher") in kinds

@@ -1,14 +1,12 @@
 """The calendar of an organization of the run: its hours, and what is booked in it."""
 
-import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.api_client import Person, UnexpectedAnswer
+from deploy.api_client import Person
+from deploy.demo.calendar import resource_of_the_therapist
 from deploy.demo.story import PACKAGE
 
-_RESOURCE_WITHIN = 30.0
 _POLICY = {
     "opens_days": 60,
     "closes_minutes": 0,
@@ -48,8 +46,11 @@ class ChaosCalendar:
 
 
 async def open_calendar(owner: Person, path: str) -> ChaosCalendar:
-    """Let the organization's therapist work day and night. Raises UnexpectedAnswer."""
-    resource = await _resource_of_the_therapist(owner, path)
+    """Let the organization's therapist work day and night.
+
+    Raises UnexpectedAnswer, TimeoutError.
+    """
+    resource = await resource_of_the_therapist(owner, path)
     hours = f"{path}/resources/{resource['id']}/working-hours"
     await owner.call("PUT", hours, {"hours": _ALL_DAY})
     types = [
@@ -60,14 +61,3 @@ async def open_calendar(owner: Person, path: str) -> ChaosCalendar:
         )
     ]
     return ChaosCalendar(resource["user_id"], types[0]["id"], types[1]["id"])
-
-
-async def _resource_of_the_therapist(owner: Person, path: str) -> dict[str, Any]:
-    """Wait for the resource that follows from the therapist's event; return it."""
-    until = time.monotonic() + _RESOURCE_WITHIN
-    while time.monotonic() < until:
-        resources: list[dict[str, Any]] = await owner.call("GET", f"{path}/resources")
-        if resources:
-            return resources[0]
-        await asyncio.sleep(0.2)
-    raise UnexpectedAnswer(f"the therapist of {path} has no calendar")
