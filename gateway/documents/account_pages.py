@@ -6,21 +6,15 @@ public address may serve these paths instead.
 
 from importlib.resources import files
 
-from gateway.documents.swagger_ui import HTML
+from gateway.documents.packaged_files import CSS, HTML, JAVASCRIPT, Files, packaged_files
 
 PAGES = (b"/account/password", b"/account/address", b"/account/invitation")
-_ASSETS = {
-    "account.js": b"text/javascript; charset=utf-8",
-    "account.css": b"text/css; charset=utf-8",
-}
+_ASSETS = {"account.js": JAVASCRIPT, "account.css": CSS}
 
 
-def account_files() -> dict[bytes, tuple[bytes, bytes]]:
-    """Return the media type and content of every file of the pages, by path."""
+def account_files() -> Files:
+    """Return every file of the pages."""
     folder = files("gateway.documents") / "account"
-    contents = {
-        f"/account/assets/{name}".encode(): (media_type, (folder / name).read_bytes())
-        for name, media_type in _ASSETS.items()
-    }
     page = (folder / "page.html").read_bytes()
-    return contents | dict.fromkeys(PAGES, (HTML, page))
+    assets = packaged_files(folder, "/account/assets/", _ASSETS)
+    return assets | dict.fromkeys(PAGES, (HTML, page))

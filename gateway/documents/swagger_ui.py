@@ -2,6 +2,8 @@
 
 from importlib.resources import files
 
+from gateway.documents.packaged_files import CSS, HTML, JAVASCRIPT, Files, packaged_files
+
 # Swagger UI sets style attributes; scripts come from the gateway's own files only.
 PAGE_POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -38,21 +40,17 @@ _START = b"""SwaggerUIBundle({
 });
 """
 
-HTML = b"text/html; charset=utf-8"
 _PACKAGED = {
-    "swagger-ui.css": b"text/css; charset=utf-8",
-    "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
+    "swagger-ui.css": CSS,
+    "swagger-ui-bundle.js": JAVASCRIPT,
     "favicon.png": b"image/png",
 }
 
 
-def static_files() -> dict[bytes, tuple[bytes, bytes]]:
-    """Return the media type and content of every file of the documentation, by path."""
+def static_files() -> Files:
+    """Return every file of the documentation."""
     static = files("fastapi_offline") / "static"
-    contents = {
-        f"/docs/assets/{name}".encode(): (media_type, (static / name).read_bytes())
-        for name, media_type in _PACKAGED.items()
+    return packaged_files(static, "/docs/assets/", _PACKAGED) | {
+        b"/docs": (HTML, _PAGE),
+        b"/docs/assets/start.js": (JAVASCRIPT, _START),
     }
-    contents[b"/docs"] = (HTML, _PAGE)
-    contents[b"/docs/assets/start.js"] = (b"text/javascript; charset=utf-8", _START)
-    return contents
