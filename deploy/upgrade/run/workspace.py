@@ -36,15 +36,7 @@ _TABLES = (
         finished_at timestamptz
     )
     """,
-    """
-    CREATE TABLE IF NOT EXISTS upgrade_findings (
-        table_name text,
-        rule text,
-        id bigint,
-        detail jsonb NOT NULL,
-        PRIMARY KEY (table_name, rule, id)
-    )
-    """,
+    staging.CREATE_FINDINGS,
     """
     CREATE TABLE IF NOT EXISTS upgrade_voucher_types (
         id bigint PRIMARY KEY,

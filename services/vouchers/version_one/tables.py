@@ -7,6 +7,17 @@ exist for the conversion only. `status` is version 1's, and null where it had no
 SESSIONS = "upgrade_sessions"
 RESERVATIONS = "upgrade_reservations"
 
+CREATE_FINDINGS = """
+    CREATE TABLE IF NOT EXISTS upgrade_findings (
+        table_name text,
+        rule text,
+        id bigint,
+        detail jsonb NOT NULL,
+        PRIMARY KEY (table_name, rule, id)
+    )
+"""
+"""The table of the upgrade. It is missing if an operator has dropped it."""
+
 CREATE = (
     """
     CREATE TABLE IF NOT EXISTS upgrade_sessions (
@@ -50,17 +61,8 @@ CREATE = (
         may_overlap boolean NOT NULL DEFAULT false
     )
     """,
-    """
-    CREATE TABLE IF NOT EXISTS upgrade_findings (
-        table_name text,
-        rule text,
-        id bigint,
-        detail jsonb NOT NULL,
-        PRIMARY KEY (table_name, rule, id)
-    )
-    """,
+    CREATE_FINDINGS,
 )
-"""`upgrade_findings` is the table of the upgrade. It is missing if an operator has dropped it."""
 
 DROP = "DROP TABLE IF EXISTS upgrade_sessions, upgrade_reservations"
 
