@@ -111,7 +111,6 @@ from services.vouchers.queries.reservations import (
 )
 from services.vouchers.queries.rows import CODE_COLUMNS, Codes, Rows
 from services.vouchers.queries.series import (
-    delete_occupations_of_sessions,
     find_series_to_extend,
     get_series,
     list_series_to_extend,
@@ -201,7 +200,6 @@ __all__ = [
     "count_voucher_types",
     "delete_hours",
     "delete_occupations",
-    "delete_occupations_of_sessions",
     "delete_old_occupations",
     "delete_sent_reminders",
     "delete_types_of_class",

@@ -3,13 +3,12 @@
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
 
-from sqlalchemy import and_, delete, false, or_, select
+from sqlalchemy import and_, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import SeriesNotFound
 from services.vouchers.models import (
     ClassSession,
-    Occupation,
     SeriesStatus,
     SessionSeries,
     SessionStatus,
@@ -94,13 +93,6 @@ async def sessions_of_series(
         .order_by(ClassSession.series_date)
     )
     return (await session.scalars(statement)).all()
-
-
-async def delete_occupations_of_sessions(
-    session: AsyncSession, session_ids: Collection[int]
-) -> None:
-    """Delete the time that some sessions occupy."""
-    await session.execute(delete(Occupation).where(Occupation.session_id.in_(session_ids)))
 
 
 async def list_sessions_at(

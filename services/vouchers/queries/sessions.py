@@ -69,9 +69,9 @@ async def busy_times(
     return times
 
 
-async def delete_occupations(session: AsyncSession, session_id: int) -> None:
-    """Delete the time that a session occupies."""
-    await session.execute(delete(Occupation).where(Occupation.session_id == session_id))
+async def delete_occupations(session: AsyncSession, session_ids: Collection[int]) -> None:
+    """Delete the time that some sessions occupy."""
+    await session.execute(delete(Occupation).where(Occupation.session_id.in_(session_ids)))
 
 
 async def delete_old_occupations(session: AsyncSession, before: datetime, limit: int) -> int:

@@ -10,7 +10,7 @@ from services.vouchers.scheduling.snapshots import ReservationStatus
 from services.vouchers.schemas.reservations import MarkRead, ReservationResult
 from services.vouchers.schemas.sessions import Mark
 from services.vouchers.service.booking_conflicts import flush_booking
-from services.vouchers.service.booking_settings import policy_of, settings_of
+from services.vouchers.service.booking_settings import policy_for
 from services.vouchers.service.charges import (
     NO_EVIDENCE,
     Charge,
@@ -99,9 +99,8 @@ async def _mark(
     evidence = NO_EVIDENCE
     charge: Charge = "regular" if place.voucher else "none"
     if status == ReservationStatus.NO_SHOW:
-        settings = await settings_of(session, place.reservation.organization_id)
-        voucher_policy = place.voucher.booking_policy if place.voucher else {}
-        charge = charge_of(policy_of(settings, voucher_policy).no_show, place.voucher)
+        policy = await policy_for(session, place.reservation.organization_id, place.voucher)
+        charge = charge_of(policy.no_show, place.voucher)
     else:
         evidence = Evidence(attestation)
     await settle(session, place, status, charge, actor.user_id, evidence=evidence)

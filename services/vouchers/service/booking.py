@@ -42,6 +42,7 @@ from services.vouchers.service.booking_frame import (
     on_demand_session,
     requested_session,
 )
+from services.vouchers.service.charges import Place
 from services.vouchers.service.reservation_states import (
     WAITLISTED,
     ReservationState,
@@ -81,9 +82,10 @@ async def judge(
 
 async def book(
     session: AsyncSession, actor: Actor, voucher_id: int, body: ReservationCreate
-) -> tuple[Reservation, ClassSession, Voucher]:
+) -> tuple[Place, BookingFrame]:
     """Book a session: one seat, the time of a therapist, and an earmark on the voucher.
 
+    Return the client's place and the frame by which it was judged.
     With `hold` the time is held until the client confirms it; with `waitlist` the client waits for
     a seat of a session that is full. Raises VoucherNotFound, Forbidden, SessionNotFound,
     StartOffGrid, TooManyHolds, WaitlistClosed, and the Conflict of the first reason against it,
@@ -95,7 +97,7 @@ async def book(
     voucher = await queries.lock_voucher(session, voucher.id)
     frame = await frame_of(session, voucher)
     reservation, row = await book_with(session, actor, voucher, frame, body)
-    return reservation, row, voucher
+    return Place(reservation, row, voucher), frame
 
 
 async def book_with(

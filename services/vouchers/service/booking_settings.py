@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, queries
-from services.vouchers.models import BookingSettings
+from services.vouchers.models import BookingSettings, Voucher
 from services.vouchers.schemas.booking_policy import BookingPolicy, effective_policy
 from services.vouchers.schemas.calendars import BookingSettingsRead
 from shared.actors import Actor
@@ -22,6 +22,14 @@ async def settings_of(session: AsyncSession, organization_id: int) -> BookingSet
 def policy_of(settings: BookingSettingsRead, stored: dict[str, Any]) -> BookingPolicy:
     """Return the effective policy of a voucher or a voucher type of the organization."""
     return effective_policy(settings.default_policy, stored)
+
+
+async def policy_for(
+    session: AsyncSession, organization_id: int, voucher: Voucher | None
+) -> BookingPolicy:
+    """Return the effective policy of a voucher, or without one that of the organization."""
+    settings = await settings_of(session, organization_id)
+    return policy_of(settings, voucher.booking_policy if voucher else {})
 
 
 async def get_settings(

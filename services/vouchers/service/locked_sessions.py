@@ -115,4 +115,4 @@ async def end_session(
     class_session.cancelled_reason = reason
     record(session, "CANCEL", class_session)
     await flush_booking(session)
-    await queries.delete_occupations(session, class_session.id)
+    await queries.delete_occupations(session, [class_session.id])

@@ -46,7 +46,7 @@ async def move(
     """Move a reservation to a session that was judged, and return that session."""
     old.seats_taken -= 1
     if old.on_demand and old.seats_taken == 0:
-        await queries.delete_occupations(session, old.id)
+        await queries.delete_occupations(session, [old.id])
     row = target.row or await make_session(session, frame, target)
     row.seats_taken += 1
     reservation.held_until = rescheduled_hold(reservation, row.starts_at)

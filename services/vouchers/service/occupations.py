@@ -100,11 +100,7 @@ async def require_free(
 async def occupy(
     session: AsyncSession, class_session: ClassSession, placement: Placement, *, enforced: bool
 ) -> None:
-    """Block the time of a session's resources, in place of what it blocked before.
-
-    The session must have an id. Raises SlotTaken.
-    """
-    await queries.delete_occupations(session, class_session.id)
+    """Block the time of a session's resources. The session must have an id. Raises SlotTaken."""
     session.add_all(occupations_of(class_session, placement, enforced=enforced))
     await flush_booking(session)
 

@@ -28,7 +28,7 @@ from services.vouchers.schemas.reservations import (
 from services.vouchers.service import booking, moves
 from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import frame_of
-from services.vouchers.service.booking_settings import policy_of, settings_of
+from services.vouchers.service.booking_settings import policy_for
 from services.vouchers.service.charges import Place, charge_of, settle
 from services.vouchers.service.locked_sessions import balance_of, end_session, release
 from services.vouchers.service.reservation_states import DECLINED, accepted_state
@@ -48,8 +48,8 @@ async def book(
     session: AsyncSession, actor: Actor, voucher_id: int, body: ReservationCreate
 ) -> ReservationResult:
     """Book a session with a voucher. Raises what `booking.book` does."""
-    reservation, row, voucher = await booking.book(session, actor, voucher_id, body)
-    return await result_of(session, Place(reservation, row, voucher))
+    place, frame = await booking.book(session, actor, voucher_id, body)
+    return await result_of(session, place, frame.policy)
 
 
 async def get_reservation(
@@ -266,8 +266,7 @@ async def _price(session: AsyncSession, actor: Actor, place: Place) -> Cancellat
 
 
 async def _policy(session: AsyncSession, place: Place) -> BookingPolicy:
-    settings = await settings_of(session, place.reservation.organization_id)
-    return policy_of(settings, place.voucher.booking_policy if place.voucher else {})
+    return await policy_for(session, place.reservation.organization_id, place.voucher)
 
 
 def _free_until(reservation: Reservation, policy: BookingPolicy) -> datetime:
@@ -307,7 +306,7 @@ async def reschedule(
     record(session, "RESCHEDULE", reservation, **balance_of(reservation, voucher))
     await leave(session, old, reservation)
     await flush_booking(session)
-    return await result_of(session, Place(reservation, row, voucher))
+    return await result_of(session, Place(reservation, row, voucher), frame.policy)
 
 
 def require_not_lapsed(reservation: Reservation) -> None:
@@ -316,8 +315,13 @@ def require_not_lapsed(reservation: Reservation) -> None:
         raise HoldLapsed
 
 
-async def result_of(session: AsyncSession, place: Place) -> ReservationResult:
-    """Return a reservation with its balance and until when it can be cancelled for free."""
+async def result_of(
+    session: AsyncSession, place: Place, policy: BookingPolicy | None = None
+) -> ReservationResult:
+    """Return a reservation with its balance and until when it can be cancelled for free.
+
+    `policy` is the effective one if it was read already.
+    """
     reservation, voucher = place.reservation, place.voucher
     name = await queries.find_class_name(session, place.session.therapy_class_id)
     position = None
@@ -325,7 +329,7 @@ async def result_of(session: AsyncSession, place: Place) -> ReservationResult:
         position = await queries.waiting_position(session, reservation)
     free_until = None
     if reservation.status in OPEN_STATUSES:
-        policy = await _policy(session, place)
+        policy = policy or await _policy(session, place)
         zone = ZoneInfo(place.session.timezone)
         free_until = _free_until(reservation, policy).astimezone(zone)
     return ReservationResult(

@@ -87,7 +87,7 @@ async def create_series(
         first_date=body.first_date,
         last_date=body.last_date,
         follows_id=None,
-        **await _derived(session, organization, ids, body.last_date),
+        **await _derived(session, organization, ids, made_until(body.last_date)),
     )
     return await _start(session, organization, series)
 
@@ -104,14 +104,14 @@ async def _resource_ids(
 
 
 async def _derived(
-    session: AsyncSession, organization: OrganizationCopy, ids: Sequence[int], last: date | None
+    session: AsyncSession, organization: OrganizationCopy, ids: Sequence[int], until: date
 ) -> dict[str, Any]:
     """Return the columns of a new series that follow from others. Its resources are locked."""
     resources = await queries.lock_resources(session, organization.id, ids)
     require_usable(resources)
     return {
         "resource_ids": [resource.id for resource in resources],
-        "made_until": made_until(last),
+        "made_until": until,
         "status": SeriesStatus.ACTIVE,
         "organization_timezone": organization.timezone,
     }
@@ -227,8 +227,8 @@ async def _continue(
     rows = await queries.sessions_of_series(session, old, body.first_day)
     ids = [row.id for row in rows if is_coming(row) or row.status == SessionStatus.CANCELLED]
     party = await lock_sessions(session, organization.id, ids, rules["resource_ids"])
-    others = await _derived(session, organization, rules["resource_ids"], rules["last_date"])
-    others["made_until"] = made_until(rules["last_date"], old.made_until)
+    until = made_until(rules["last_date"], old.made_until)
+    others = await _derived(session, organization, rules["resource_ids"], until)
     new = SessionSeries(
         organization_id=organization.id,
         therapy_class_id=old.therapy_class_id,
@@ -265,7 +265,7 @@ async def _take_over(
 ) -> None:
     """Give the sessions of a series to the one that continues it; cancel those without a place."""
     coming = [row.id for row in party.rows.values() if is_coming(row)]
-    await queries.delete_occupations_of_sessions(session, coming)
+    await queries.delete_occupations(session, coming)
     days = {
         each.day: each.starts_at
         for each in await examine(session, organization, new, party.resources, {})

@@ -310,6 +310,7 @@ async def _move(
     row.starts_local, row.timezone = placement.starts_local, placement.zone.key
     row.therapist_id, row.resource_ids = placement.therapist_id, placement.resource_ids
     await _move_reservations(session, party, placement)
+    await queries.delete_occupations(session, [row.id])
     await occupy(session, row, placement, enforced=is_enforced)
 
 
