@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import count
+from itertools import cycle, islice
 from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +16,6 @@ import httpx
 
 from deploy.local.errors import StartError
 from deploy.proof.bench.booking_rows import (
-    BOOKERS,
     BOOKINGS,
     FIRST_THERAPIST,
     THERAPISTS,
@@ -49,15 +48,15 @@ ZONE = ZoneInfo("Europe/Warsaw")
 
 @dataclass(slots=True)
 class BookedService:
-    """A running vouchers service, and the vouchers with which nothing is booked yet."""
+    """A running vouchers service with vouchers of many clients, with which nothing is booked."""
 
     service: VouchersService
-    voucher_ids: Sequence[int]
-    next_voucher: Iterator[int]
+    voucher_ids: Iterator[int]
+    """The vouchers in turn. A run cancels what it booked, so each can be booked with again."""
 
     def take(self, number: int) -> list[int]:
-        """Return the next vouchers; each is taken once, until all were."""
-        return [self.voucher_ids[next(self.next_voucher) % BOOKERS] for _ in range(number)]
+        """Return the next vouchers."""
+        return list(islice(self.voucher_ids, number))
 
 
 @asynccontextmanager
@@ -91,13 +90,11 @@ async def _filled_service(
     environment.say(f"{reservations:,} reservations in {name}, created each day")
     await fill_with_bookings(database, reservations)
     async with database.admin() as admin:
-        # A former run leaves what it booked; none of it is counted by the vouchers' days.
-        rows = await admin.fetch("SELECT id, client_id FROM vouchers ORDER BY client_id")
+        rows = await admin.fetch("SELECT id FROM vouchers WHERE client_id <> $1", CLIENT)
     async with running_service(
         environment, database, others, name=f"bookings-{reservations}"
     ) as service:
-        ids = [row["id"] for row in rows if row["client_id"] != CLIENT]
-        yield BookedService(service, ids, count())
+        yield BookedService(service, cycle(row["id"] for row in rows))
 
 
 def _slots(booked: BookedService, therapist_id: int | None) -> LoadRequest:
