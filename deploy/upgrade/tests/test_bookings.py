@@ -120,10 +120,10 @@ async def extracted(v1: VersionOne, step: CopyStep, plan: Plan) -> list[dict[str
     connection = await asyncpg.connect(v1.admin_url)
     try:
         query = step.extract(plan_literals(plan, ()))
-        found = await connection.fetch(query, -(2**31), 2**31 - 1)
+        rows = await connection.fetch(query, -(2**31), 2**31 - 1)
     finally:
         await connection.close()
-    return [dict(zip(step.columns, tuple(row), strict=True)) for row in found]
+    return [dict(zip(step.columns, tuple(row), strict=True)) for row in rows]
 
 
 async def converted(v2: VersionTwo) -> dict[str, list[dict[str, Any]]]:
@@ -163,18 +163,22 @@ async def test_an_installation_without_version_1_stays_as_it_is(older: VersionTw
 
 async def test_every_awkward_shape(v1: VersionOne, v2: VersionTwo) -> None:
     await v1.execute(ROWS)
-    told = await upgraded(v1, v2, chunk_rows=3)
+    report = await upgraded(v1, v2, chunk_rows=3)
     verdict = await verify(v2.target, v1.reader)
     assert [check for check in verdict.checks if not check.passed] == []
     rows = await v2.rows("SELECT * FROM vouchers.reservations WHERE id >= 20 ORDER BY id")
     assert {row["id"]: row["status"] for row in rows} == STATES
     assert {row["id"]: row["voucher_id"] for row in rows if row["voucher_id"]} == VOUCHERS
     assert [row["id"] for row in rows if row["redemption_id"]] == [26]
-    found = {f"{group['table_name']}.{group['rule']}": group["ids"] for group in told["changed"]}
-    assert {rule: found.get(rule) for rule in FOUND} == FOUND
+    findings = {
+        f"{group['table_name']}.{group['rule']}": group["ids"] for group in report["changed"]
+    }
+    assert {rule: findings.get(rule) for rule in FOUND} == FOUND
     added = "SELECT count(*), min(id) FROM vouchers.sessions WHERE id > 24"
     assert [tuple(row.values()) for row in await v2.rows(added)] == [(ADDED, 25)]
-    assert found["sessions.session_added"] == list(range(25, 35)), "the report names the first ten"
+    assert findings["sessions.session_added"] == list(range(25, 35)), (
+        "the report names the first ten"
+    )
     booked = await v2.rows(
         "SELECT id, booked_sessions FROM vouchers.vouchers WHERE booked_sessions > 0 ORDER BY id"
     )
@@ -212,14 +216,14 @@ async def test_two_places_at_one_instant_without_a_class(v1: VersionOne, v2: Ver
     """Nothing shows that they belong together, so that each has a session of its own."""
     await v1.execute(ROWS)
     await upgraded(v1, v2)
-    found = await v2.rows(
+    rows = await v2.rows(
         "SELECT session_id, may_overlap, held_for, held_until = starts_at AS until_start"
         " FROM vouchers.reservations WHERE id IN (31, 32) ORDER BY id"
     )
-    assert found[0]["session_id"] != found[1]["session_id"]
-    assert [row["may_overlap"] for row in found] == [True, True]
-    assert [row["held_for"] for row in found] == [None, "approval"]
-    assert found[1]["until_start"]
+    assert rows[0]["session_id"] != rows[1]["session_id"]
+    assert [row["may_overlap"] for row in rows] == [True, True]
+    assert [row["held_for"] for row in rows] == [None, "approval"]
+    assert rows[1]["until_start"]
 
 
 async def test_of_two_sessions_the_one_that_takes_place(v1: VersionOne, v2: VersionTwo) -> None:

@@ -4,7 +4,7 @@ from shared.public_addresses import PublicUrl, check_url
 
 
 def check_calendar_address(address: str) -> PublicUrl:
-    """Return the address of a calendar; `webcal` stands for https.
+    """Return the address of a calendar; `webcal` means https.
 
     No name is resolved. Raises ValueError with the rule that the address breaks.
     """

@@ -29,7 +29,7 @@ class OnConflict(StrEnum):
 class SeriesBooking(OverrideFields):
     """One time on weekdays of every n-th ISO week, from a first date on.
 
-    `start_time` is a time of the organization's wall clock. `count` null stands for all sessions of
+    `start_time` is a time of the organization's wall clock. `count` null means all sessions of
     the voucher that can be booked. With `dry_run` nothing is booked.
     """
 

@@ -39,8 +39,8 @@ class Feed:
 
 async def new_feed(practice: Practice, headers: Headers, **body: Any) -> Feed:
     """Create a feed of a user's own sessions."""
-    made = await send(practice.client, "POST", FEEDS, headers, body)
-    return Feed(made["id"], made["address"])
+    feed = await send(practice.client, "POST", FEEDS, headers, body)
+    return Feed(feed["id"], feed["address"])
 
 
 async def read(practice: Practice, feed: Feed, **headers: str) -> httpx.Response:

@@ -32,18 +32,18 @@ async def requested_time(practice: Practice) -> dict[str, Any]:
 
 async def test_a_time_is_held_and_confirmed(practice: Practice, database: Database) -> None:
     before = datetime.now(UTC)
-    held = await held_time(practice, booking_policy={"hold_minutes": 20})
-    assert (held["status"], held["held_for"], held["booked_sessions"]) == ("held", "checkout", 1)
-    held_for = datetime.fromisoformat(held["held_until"]) - before
+    hold = await held_time(practice, booking_policy={"hold_minutes": 20})
+    assert (hold["status"], hold["held_for"], hold["booked_sessions"]) == ("held", "checkout", 1)
+    held_for = datetime.fromisoformat(hold["held_until"]) - before
     assert timedelta(minutes=20) <= held_for < timedelta(minutes=21)
-    answer = await practice.book(held["voucher_id"], starts_at=at(3), therapist_id=THERAPIST)
+    answer = await practice.book(hold["voucher_id"], starts_at=at(3), therapist_id=THERAPIST)
     assert answer.status_code == 409
-    confirmed = (await practice.act(held, "confirm")).json()
+    confirmed = (await practice.act(hold, "confirm")).json()
     assert (confirmed["status"], confirmed["held_for"]) == ("booked", None)
     assert (confirmed["held_until"], confirmed["booked_sessions"]) == (None, 1)
     types = [event["type"] for event in (await database.events())[-2:]]
     assert types == ["vouchers.reservation.held.v1", "vouchers.reservation.confirmed.v1"]
-    answer = await practice.act(held, "confirm")
+    answer = await practice.act(hold, "confirm")
     assert (answer.status_code, answer.json()["code"]) == (409, "reservation_settled")
     await practice.require_sums()
 
@@ -67,15 +67,15 @@ async def test_a_client_holds_three_times_with_all_vouchers(practice: Practice) 
 async def test_a_hold_lapses(
     practice: Practice, database: Database, transactions: Transactions
 ) -> None:
-    held = await held_time(practice)
+    hold = await held_time(practice)
     assert await lapse_holds(transactions) == 0
     assert await lapse_holds(transactions, datetime.now(UTC) + AN_HOUR) == 1
     [row] = await database.rows("SELECT status, reason FROM reservations")
     assert tuple(row.values()) == ("cancelled", "lapsed")
-    answer = await practice.act(held, "confirm")
+    answer = await practice.act(hold, "confirm")
     assert (answer.status_code, answer.json()["code"]) == (409, "hold_lapsed")
     # The therapist is free again.
-    await practice.booked(held["voucher_id"], starts_at=at(3), therapist_id=THERAPIST)
+    await practice.booked(hold["voucher_id"], starts_at=at(3), therapist_id=THERAPIST)
     await practice.require_sums()
     event = next(
         event
@@ -89,16 +89,16 @@ async def test_a_hold_lapses(
 async def test_a_hold_whose_time_is_over_cannot_be_confirmed_or_moved(
     practice: Practice, database: Database
 ) -> None:
-    held = await held_time(practice)
+    hold = await held_time(practice)
     async with database.admin() as admin:
         await admin.execute("UPDATE reservations SET held_until = now() - interval '1 second'")
     move = {"starts_at": at(4).isoformat(), "therapist_id": THERAPIST}
     for action, body in (("confirm", None), ("reschedule", move)):
-        answer = await practice.act(held, action, body=body)
+        answer = await practice.act(hold, action, body=body)
         assert (answer.status_code, answer.json()["code"]) == (409, "hold_lapsed")
     # It does not count any more.
     for days in (5, 6, 7):
-        await practice.booked(held["voucher_id"], starts_at=at(days), hold=True)
+        await practice.booked(hold["voucher_id"], starts_at=at(days), hold=True)
 
 
 async def test_managers_approve_requests(practice: Practice) -> None:
@@ -163,29 +163,29 @@ async def test_an_approved_reservation_that_the_client_moves_is_requested_again(
 async def test_a_move_by_the_client_prolongs_no_hold(
     practice: Practice, database: Database
 ) -> None:
-    held = await held_time(practice)
+    hold = await held_time(practice)
     async with database.admin() as admin:
         # As for a session that begins before the minutes of the booking policy are over.
         await admin.execute("UPDATE reservations SET held_until = starts_at")
     wish = {"starts_at": at(5).isoformat(), "therapist_id": THERAPIST}
-    moved = await practice.act(held, "reschedule", body=wish)
+    moved = await practice.act(hold, "reschedule", body=wish)
     assert moved.status_code == 200, moved.text
     assert datetime.fromisoformat(moved.json()["starts_at"]) == at(5)
     assert datetime.fromisoformat(moved.json()["held_until"]) == at(3)
 
 
 async def test_a_confirmed_hold_still_needs_the_approval(practice: Practice) -> None:
-    held = await held_time(practice, booking_policy={"approval": True})
-    confirmed = (await practice.act(held, "confirm")).json()
+    hold = await held_time(practice, booking_policy={"approval": True})
+    confirmed = (await practice.act(hold, "confirm")).json()
     assert (confirmed["status"], confirmed["held_for"]) == ("held", "approval")
     assert confirmed["held_until"] == confirmed["starts_at"]
-    approved = (await practice.act(held, "confirm", practice.people.owner)).json()
+    approved = (await practice.act(hold, "confirm", practice.people.owner)).json()
     assert approved["status"] == "booked"
 
 
 async def test_a_disputed_voucher_confirms_nothing(practice: Practice, database: Database) -> None:
-    held = await held_time(practice)
+    hold = await held_time(practice)
     async with database.admin() as admin:
         await admin.execute("UPDATE vouchers SET disputed_at = now()")
-    answer = await practice.act(held, "confirm")
+    answer = await practice.act(hold, "confirm")
     assert (answer.status_code, answer.json()["code"]) == (409, "voucher_disputed")

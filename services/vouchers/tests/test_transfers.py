@@ -96,9 +96,9 @@ async def test_some_sessions_get_a_voucher_of_their_own(
     voucher = await new_voucher(client, people)
     assert (await redeem(client, people.therapist, voucher["id"])).status_code == 201
     received = await _received(client, people, voucher["id"], sessions=4)
-    given = await _shown(client, people.client, voucher["id"])
-    assert (given["transferred_sessions"], given["regular_sessions_left"]) == (4, 5)
-    assert (given["status"], given["backup_sessions_left"]) == ("active", 2)
+    giver = await _shown(client, people.client, voucher["id"])
+    assert (giver["transferred_sessions"], giver["regular_sessions_left"]) == (4, 5)
+    assert (giver["status"], giver["backup_sessions_left"]) == ("active", 2)
     assert (received["total_sessions"], received["regular_sessions_left"]) == (4, 4)
     assert (received["backup_sessions"], received["received_from_id"]) == (0, voucher["id"])
     same = ("name", "frequency", "booking_rules", "valid_from", "valid_until", "currency")
@@ -108,7 +108,7 @@ async def test_some_sessions_get_a_voucher_of_their_own(
         "active",
         "paid",
     )
-    old = {code["code"]: code["is_transferred"] for code in given["codes"]}
+    old = {code["code"]: code["is_transferred"] for code in giver["codes"]}
     new = {code["code"] for code in received["codes"]}
     assert (list(old.values()).count(True), len(new), old.keys() & new) == (4, 4, set())
     await _require_agreement(database)
@@ -119,8 +119,8 @@ async def test_the_code_of_a_transferred_session_is_refused(
 ) -> None:
     voucher = await new_voucher(client, people)
     received = await _received(client, people, voucher["id"], sessions=1)
-    given = await _shown(client, people.client, voucher["id"])
-    [lost] = [code["code"] for code in given["codes"] if code["is_transferred"]]
+    giver = await _shown(client, people.client, voucher["id"])
+    [lost] = [code["code"] for code in giver["codes"] if code["is_transferred"]]
     refused = await redeem(client, people.therapist, voucher["id"], code=lost)
     assert (refused.status_code, refused.json()["code"]) == (409, "code_transferred")
     own = received["codes"][0]["code"]
@@ -134,20 +134,20 @@ async def test_all_sessions_complete_the_voucher_and_their_return_reopens_it(
     voucher = await new_voucher(client, people)
     received = await _received(client, people, voucher["id"])
     assert received["total_sessions"] == 10
-    given = await _shown(client, people.client, voucher["id"])
-    assert (given["status"], given["regular_sessions_left"]) == ("completed", 0)
+    giver = await _shown(client, people.client, voucher["id"])
+    assert (giver["status"], giver["regular_sessions_left"]) == ("completed", 0)
     assert (await redeem(client, people.therapist, received["id"])).status_code == 201
     part = await _post(client, people.owner, received["id"], "returns", sessions=3)
     assert (part.status_code, part.json()["sessions"]) == (201, -3)
-    given = await _shown(client, people.client, voucher["id"])
-    assert (given["status"], given["regular_sessions_left"]) == ("active", 3)
+    giver = await _shown(client, people.client, voucher["id"])
+    assert (giver["status"], giver["regular_sessions_left"]) == ("active", 3)
     await _require_agreement(database)
     rest = await _post(client, people.owner, received["id"], "returns")
     assert (rest.status_code, rest.json()["sessions"]) == (201, -6)
     left = await _shown(client, people.second_client, received["id"])
     assert (left["status"], left["transferred_sessions"]) == ("completed", 9)
-    given = await _shown(client, people.client, voucher["id"])
-    assert (given["transferred_sessions"], given["regular_sessions_left"]) == (1, 9)
+    giver = await _shown(client, people.client, voucher["id"])
+    assert (giver["transferred_sessions"], giver["regular_sessions_left"]) == (1, 9)
     for _ in range(9):
         assert (await redeem(client, people.therapist, voucher["id"])).status_code == 201
     await _require_agreement(database)
@@ -195,8 +195,8 @@ async def test_booked_sessions_stay_with_the_giver(practice: Practice) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "sessions_booked")
     received = await _received(client, people, voucher["id"])
     assert received["total_sessions"] == 2
-    given = await _shown(client, people.client, voucher["id"])
-    assert (given["status"], given["booked_sessions"]) == ("active", 1)
+    giver = await _shown(client, people.client, voucher["id"])
+    assert (giver["status"], giver["booked_sessions"]) == ("active", 1)
     none = await _transfer(client, people, voucher["id"])
     assert (none.status_code, none.json()["code"]) == (409, "sessions_booked")
     path = f"/api/reservations/{reservation['id']}/cancel"

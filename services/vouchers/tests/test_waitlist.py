@@ -94,12 +94,12 @@ async def test_a_freed_seat_goes_to_the_first_in_line(
     assert (promoted["booked_sessions"], promoted["waiting_position"]) == (1, None)
     assert (await full.show(second))["waiting_position"] == 1
     await practice.require_sums()
-    cancelled, given = (await database.events())[-2:]
+    cancelled, seat_event = (await database.events())[-2:]
     assert cancelled["type"] == "vouchers.reservation.cancelled.v1"
-    assert given["type"] == "vouchers.reservation.promoted.v1"
-    assert given["data"]["actor"]["role"] == "system"
-    assert given["data"]["causation_id"] == cancelled["id"]
-    assert given["data"]["correlation_id"] == cancelled["data"]["correlation_id"]
+    assert seat_event["type"] == "vouchers.reservation.promoted.v1"
+    assert seat_event["data"]["actor"]["role"] == "system"
+    assert seat_event["data"]["causation_id"] == cancelled["id"]
+    assert seat_event["data"]["correlation_id"] == cancelled["data"]["correlation_id"]
 
 
 async def test_who_cannot_book_is_passed_over_and_stays_in_line(
@@ -223,9 +223,9 @@ async def test_a_new_seat_is_given_to_who_waits(practice: Practice, database: Da
     await send(practice.client, "PUT", path, people.owner, {"capacity": 3})
     path = f"/api/reservations/{places[-1]['id']}"
     assert (await send(practice.client, "GET", path, people.free_client))["status"] == "booked"
-    updated, given = (await database.events())[-2:]
+    updated, seat_event = (await database.events())[-2:]
     assert updated["type"] == "vouchers.session.updated.v1"
-    assert given["data"]["causation_id"] == updated["id"]
+    assert seat_event["data"]["causation_id"] == updated["id"]
     await practice.require_sums()
 
 
@@ -309,6 +309,6 @@ async def test_a_move_frees_a_seat(practice: Practice, database: Database) -> No
     moved = await practice.act(full.seat, "reschedule", body=body)
     assert (moved.status_code, moved.json()["client_id"]) == (200, CLIENT)
     assert await full.states(waiting) == ["booked"]
-    moved_event, given = (await database.events())[-2:]
-    assert given["data"]["causation_id"] == moved_event["id"]
+    moved_event, seat_event = (await database.events())[-2:]
+    assert seat_event["data"]["causation_id"] == moved_event["id"]
     await practice.require_sums()

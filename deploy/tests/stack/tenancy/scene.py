@@ -65,8 +65,8 @@ class Scene:
             "password": PASSWORD,
             "role": role,
         }
-        made = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
-        return {"user_id": made["id"]}
+        answer = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
+        return {"user_id": answer["id"]}
 
     async def member_with_permission(self) -> Ids:
         """One more user, with the permission that the standing objects name."""
@@ -80,8 +80,8 @@ class Scene:
         """One more dependant of the client."""
         client = self.cast.client
         path = f"{self.here}/users/{client.id}/dependants"
-        made = await self.cast.owner.call("POST", path, {"name": "Child"}, expect=201)
-        return {"user_id": client.id, "dependant_id": made["id"]}
+        answer = await self.cast.owner.call("POST", path, {"name": "Child"}, expect=201)
+        return {"user_id": client.id, "dependant_id": answer["id"]}
 
     async def registered(self) -> Ids:
         """One more user who awaits approval."""
@@ -101,8 +101,8 @@ class Scene:
     async def invited(self) -> Ids:
         """One more user who has not accepted the invitation."""
         body = {"email": f"{unique('invited')}@example.com", "role": "client"}
-        made = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
-        return {"user_id": made["id"]}
+        answer = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
+        return {"user_id": answer["id"]}
 
     async def organization(self) -> Ids:
         """One more organization."""
@@ -113,15 +113,15 @@ class Scene:
             "owner_password": PASSWORD,
         }
         admin = self.cast.admin
-        made = await admin.call("POST", "/api/admin/organizations", body, expect=201)
-        return {"organization_id": made["id"]}
+        answer = await admin.call("POST", "/api/admin/organizations", body, expect=201)
+        return {"organization_id": answer["id"]}
 
     async def voucher_type(self) -> Ids:
         """One more voucher type, of which no voucher was sold."""
-        made = await self.cast.owner.call(
+        answer = await self.cast.owner.call(
             "POST", f"{self.here}/voucher-types", VOUCHER_TYPE, expect=201
         )
-        return {"voucher_type_id": made["id"]}
+        return {"voucher_type_id": answer["id"]}
 
     async def unpaid(self, method: str = "cash") -> Ids:
         """One more voucher of the client's that waits for its money."""
@@ -133,15 +133,15 @@ class Scene:
 
     async def _bought(self, **how: str) -> Ids:
         body = {"voucher_type_id": self.standing["voucher_type_id"], **how}
-        made = await self.cast.client.call("POST", "/api/vouchers/purchase", body, expect=201)
-        return {"voucher_id": made["id"], "payment_id": made["payment"]["transaction_id"]}
+        answer = await self.cast.client.call("POST", "/api/vouchers/purchase", body, expect=201)
+        return {"voucher_id": answer["id"], "payment_id": answer["payment"]["transaction_id"]}
 
     async def quoted(self) -> Ids:
         """One more voucher that is paid, with a quote of what it would bring back."""
         ids = await self.active()
         path = f"/api/vouchers/{ids['voucher_id']}/refund-quote"
-        made = await self.cast.owner.call("POST", path, expect=201)
-        return {**ids, "quote_id": made["id"]}
+        answer = await self.cast.owner.call("POST", path, expect=201)
+        return {**ids, "quote_id": answer["id"]}
 
     async def repayment(self) -> Ids:
         """One more payment whose refund came back from the payer's bank: staff must give it back.
@@ -204,8 +204,8 @@ class Scene:
     async def redemption(self) -> Ids:
         """One more session spent from the standing voucher."""
         path = f"/api/vouchers/{self.standing['voucher_id']}/redemptions"
-        made = await self.cast.owner.call("POST", path, {"kind": "regular"}, expect=201)
-        return {"redemption_id": made["id"]}
+        answer = await self.cast.owner.call("POST", path, {"kind": "regular"}, expect=201)
+        return {"redemption_id": answer["id"]}
 
     def pause(self) -> dict[str, str]:
         """A day of its own on which the standing voucher can be frozen."""
@@ -215,15 +215,15 @@ class Scene:
     async def adjustment(self) -> Ids:
         """One more freeze of the standing voucher."""
         path = f"/api/vouchers/{self.standing['voucher_id']}/freezes"
-        made = await self.cast.owner.call("POST", path, self.pause(), expect=201)
-        return {"adjustment_id": made["id"]}
+        answer = await self.cast.owner.call("POST", path, self.pause(), expect=201)
+        return {"adjustment_id": answer["id"]}
 
     async def received(self) -> Ids:
         """One more voucher of the neighbour's, with a session of the client's."""
         path = f"/api/vouchers/{(await self.active())['voucher_id']}/transfers"
         body = {"client_id": self.cast.neighbour.id, "sessions": 1, "reason": "A sister"}
-        made = await self.cast.owner.call("POST", path, body, expect=201)
-        return {"voucher_id": made["other_voucher_id"]}
+        answer = await self.cast.owner.call("POST", path, body, expect=201)
+        return {"voucher_id": answer["other_voucher_id"]}
 
     async def class_session(self) -> Ids:
         """One more session of the therapist, at a time of its own."""
@@ -263,8 +263,8 @@ class Scene:
             return answers[-1].is_success
 
         await until(is_held)
-        held = answers[-1].json()
-        return {"reservation_id": held["id"], "class_session_id": held["session_id"]}
+        reservation = answers[-1].json()
+        return {"reservation_id": reservation["id"], "class_session_id": reservation["session_id"]}
 
     async def movable(self) -> Ids:
         """One more session that the client has booked, and another one in its place."""
@@ -280,15 +280,15 @@ class Scene:
     async def feed(self, caller: Caller) -> Ids:
         """One more calendar feed of a caller's own, with the token of its address."""
         body = {"organization_id": caller.organization_id or self.standing["organization_id"]}
-        made = await caller.call("POST", "/api/calendar-feeds", body, expect=201)
-        token = made["address"].rpartition("/")[2].removesuffix(".ics")
-        return {"feed_id": made["id"], "token": token}
+        answer = await caller.call("POST", "/api/calendar-feeds", body, expect=201)
+        token = answer["address"].rpartition("/")[2].removesuffix(".ics")
+        return {"feed_id": answer["id"], "token": token}
 
     async def room(self) -> Ids:
         """One more room of the organization."""
         room = {"kind": "room", "name": unique("Room")}
-        made = await self.cast.owner.call("POST", f"{self.here}/resources", room, expect=201)
-        return {"resource_id": made["id"]}
+        answer = await self.cast.owner.call("POST", f"{self.here}/resources", room, expect=201)
+        return {"resource_id": answer["id"]}
 
     async def room_with_calendar(self) -> Ids:
         """One more room, with a calendar elsewhere."""
@@ -322,8 +322,8 @@ class Scene:
             "first_date": str(first),
             "last_date": str(first + timedelta(weeks=2)),
         }
-        made = await self.cast.owner.call("POST", f"{self.here}/session-series", body, expect=201)
-        return {"series_id": made["id"]}
+        answer = await self.cast.owner.call("POST", f"{self.here}/session-series", body, expect=201)
+        return {"series_id": answer["id"]}
 
     async def session(self, caller: Caller) -> Ids:
         """One more session of a caller's own, with its tokens."""
