@@ -127,6 +127,15 @@ async def fetch(
     return rows
 
 
+async def fetch_flushed(
+    session: AsyncSession, statement: str, *parameters: Any
+) -> Sequence[Mapping[str, Any]]:
+    """Execute a statement as `fetch` does, after the session's changes were flushed."""
+    if session.new or session.dirty or session.deleted:
+        await session.flush()
+    return await fetch(session, statement, *parameters)
+
+
 async def _adapter_of(session: AsyncSession) -> Any:
     """Return SQLAlchemy's adapter of the session's connection, looked up once in a transaction.
 

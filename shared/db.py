@@ -46,7 +46,7 @@ TYPES: dict[Any, Any] = {
     dict[str, Any]: JSONB,
 }
 
-DIALECT: Any = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+DIALECT: Any = PGDialect_asyncpg(dbapi=PGDialect_asyncpg.import_dbapi())  # type: ignore[no-untyped-call]
 """How SQLAlchemy writes statements and converts values for the driver, without a connection."""
 
 _KEEPALIVE = {

@@ -58,11 +58,15 @@ class RowWrite:
     def take(self, results: Iterator[Any]) -> None:
         """Take the results of the statement. Raises StaleDataError if no row was matched."""
         value = next(results)
+        row = self.result.values
         if self.new_id is not None:
-            self.new_id.assigned = self.result.values["id"] = value
+            self.new_id.assigned = row["id"] = value
         elif self.shape and self.shape.operation == "change" and value != 1:
             name = self.result.kind.entity_type
             raise StaleDataError(f"{name} {self.result.id} was changed since it was read")
+        for name, reference in row.items():
+            if isinstance(reference, NewId):
+                row[name] = reference.assigned
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.connections import TenantConnection, take_early_statements
 
-_TENANT = "tenant"
+_TENANT, _APPLIED = "tenant", "carnet.applied_tenant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def limit_to(session: AsyncSession, tenant: Tenant) -> None:
     pool, and the next request would see another tenant's rows. So every transaction sets it again.
     """
     session.info[_TENANT] = tenant
-    if session.in_transaction():
+    if session.in_transaction() and session.info.get(_APPLIED) != tenant:
         await session.run_sync(lambda inner: _apply(inner, None, inner.connection()))
 
 
@@ -83,16 +83,26 @@ def all_tenants(reader: Reading) -> Reading:
 @event.listens_for(Session, "after_begin")
 def _apply(session: Session, _transaction: Any, connection: Connection) -> None:
     tenant: Tenant | None = session.info.get(_TENANT)
-    statements = [tenant.statement()] if tenant is not None else []
-    statements += take_early_statements(session)
     driver = connection.connection.driver_connection
-    if isinstance(driver, TenantConnection) and not driver.is_in_transaction():
+    begins = not (isinstance(driver, TenantConnection) and driver.is_in_transaction())
+    # A savepoint begins with the settings that were applied before it.
+    is_applied = not begins and session.info.get(_APPLIED) == tenant
+    statements = [tenant.statement()] if tenant is not None and not is_applied else []
+    statements += take_early_statements(session)
+    session.info[_APPLIED] = tenant
+    if begins and isinstance(driver, TenantConnection):
         if driver.first_statement is not None:
             statements.insert(0, driver.first_statement)
         driver.first_statement = ";".join(statements) or None
         return
     for statement in statements:
         connection.exec_driver_sql(statement)
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _forget(session: Session, _transaction: Any) -> None:
+    # The end of a savepoint restores the settings from before it.
+    session.info.pop(_APPLIED, None)
 
 
 def policy_statements(

@@ -63,8 +63,13 @@ async def get_readable_parties(reader: Reader, actor: Actor, voucher_id: int) ->
 
 
 async def get_bookable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
-    """Return a voucher that the actor books with; raises VoucherNotFound or Forbidden."""
-    voucher = await get_readable_voucher(session, actor, voucher_id)
+    """Return a voucher that the actor books with, detached.
+
+    Raises VoucherNotFound or Forbidden.
+    """
+    voucher, _ = await queries.get_voucher_with_zone(session, voucher_id)
+    if not policies.can_read(actor, voucher):
+        raise VoucherNotFound
     if not policies.can_book(actor, voucher):
         raise permission_missing(policies.MANAGE_BOOKINGS)
     return voucher

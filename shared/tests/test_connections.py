@@ -127,6 +127,34 @@ async def test_the_tenant_can_change_before_and_within_a_transaction(engine: Asy
         assert await settings_of(session) == ("tenant", "8", "")
 
 
+async def test_a_tenant_that_is_applied_already_costs_no_statement(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        await limit_to(session, Tenant(7))
+        assert await settings_of(session) == ("tenant", "7", "")
+        queries: list[str] = []
+        (await driver_of(session)).add_query_logger(lambda query: queries.append(query.query))
+        await limit_to(session, Tenant(7))
+        async with session.begin_nested():
+            await limit_to(session, Tenant(7))
+            await session.connection()
+    assert not [query for query in queries if "set_config" in query]
+
+
+async def test_a_tenant_of_a_savepoint_that_is_rolled_back_is_applied_again(
+    engine: AsyncEngine,
+) -> None:
+    async with AsyncSession(engine) as session:
+        await limit_to(session, Tenant(7))
+        assert await settings_of(session) == ("tenant", "7", "")
+        async with session.begin_nested() as savepoint:
+            await limit_to(session, Tenant(8))
+            assert await settings_of(session) == ("tenant", "8", "")
+            await savepoint.rollback()
+        assert await settings_of(session) == ("tenant", "7", "")
+        await limit_to(session, Tenant(8))
+        assert await settings_of(session) == ("tenant", "8", "")
+
+
 async def test_a_tenant_without_a_statement_leaves_nothing_behind(engine: AsyncEngine) -> None:
     async with AsyncSession(engine) as session:
         await limit_to(session, EVERYTHING)

@@ -1,5 +1,6 @@
 """Every SELECT of this service, by subject."""
 
+from services.vouchers.queries.booking_frames import get_booking_facts, reservations_of
 from services.vouchers.queries.busy_calendars import (
     DueCalendar,
     count_busy_times,
@@ -8,7 +9,6 @@ from services.vouchers.queries.busy_calendars import (
     has_busy_calendar,
     lock_due_calendars,
     replace_busy_times,
-    times_busy_elsewhere,
     write_failure,
     write_success,
 )
@@ -105,10 +105,10 @@ from services.vouchers.queries.reservations import (
     participants_of,
     periods_taken,
     places_of_voucher,
-    redeemed_days,
     reread_reservations,
     reservations_that_count,
 )
+from services.vouchers.queries.resource_calendars import CalendarRows, rows_of_calendars
 from services.vouchers.queries.rows import CODE_COLUMNS, Codes, Rows
 from services.vouchers.queries.series import (
     find_series_to_extend,
@@ -180,6 +180,7 @@ from services.vouchers.queries.vouchers import (
 
 __all__ = [
     "CODE_COLUMNS",
+    "CalendarRows",
     "Codes",
     "DueCalendar",
     "DueReminder",
@@ -226,6 +227,7 @@ __all__ = [
     "freezes_of",
     "future_reservations_of",
     "get_adjustment",
+    "get_booking_facts",
     "get_busy_calendar",
     "get_class",
     "get_client",
@@ -314,16 +316,16 @@ __all__ = [
     "participants_of",
     "periods_taken",
     "places_of_voucher",
-    "redeemed_days",
     "replace_busy_times",
     "replace_reminders",
     "reread_reservations",
+    "reservations_of",
     "reservations_of_resource_after",
     "reservations_that_count",
     "resources_of_user",
+    "rows_of_calendars",
     "rows_of_feed",
     "sessions_of_series",
-    "times_busy_elsewhere",
     "types_of_classes",
     "types_of_resources",
     "waiting_position",

@@ -1,7 +1,6 @@
 """Queries of calendars from elsewhere, and of the busy times in them."""
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,12 +12,6 @@ from services.vouchers.models import BusyCalendar, BusyTime, OrganizationCopy, R
 from services.vouchers.queries.rows import require
 from shared.connections import fetch
 
-_BUSY = (
-    "SELECT resource_id, extract(epoch FROM starts_at)::bigint AS starts,"
-    " extract(epoch FROM ends_at)::bigint AS ends FROM busy_times"
-    " WHERE organization_id = $1 AND resource_id = ANY($2) AND starts_at < $4 AND ends_at > $3"
-    " ORDER BY resource_id, starts_at"
-)
 _PLANNED = "UPDATE busy_calendars SET next_read_at = $2 WHERE id = ANY($1)"
 _READ = (
     "UPDATE busy_calendars SET last_read_at = $2, failing_since = NULL, last_error = NULL"
@@ -69,21 +62,6 @@ async def count_busy_times(session: AsyncSession, calendar_id: int) -> int:
     """Return how many busy times a calendar has."""
     statement = select(func.count()).where(BusyTime.busy_calendar_id == calendar_id)
     return await session.scalar(statement) or 0
-
-
-async def times_busy_elsewhere(
-    session: AsyncSession,
-    organization_id: int,
-    resource_ids: Collection[int],
-    first: datetime,
-    last: datetime,
-) -> Mapping[int, list[tuple[int, int]]]:
-    """Return when resources are busy elsewhere, in seconds since 1970, by resource."""
-    rows = await fetch(session, _BUSY, organization_id, list(resource_ids), first, last)
-    times: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for row in rows:
-        times[row["resource_id"]].append((row["starts"], row["ends"]))
-    return times
 
 
 async def lock_due_calendars(

@@ -19,7 +19,30 @@ from services.vouchers.models import (
     WorkingHours,
 )
 from services.vouchers.queries.rows import require
+from shared.connections import fetch_flushed
+from shared.detached import SelectedColumns
 from shared.paging import Page
+
+_RESOURCE = SelectedColumns(Resource, "r")
+_LOCK = " FOR NO KEY UPDATE OF r"
+_THERAPIST = (
+    f"SELECT {_RESOURCE.sql} FROM resources r"  # noqa: S608 - names of the model
+    " WHERE r.organization_id = $1 AND r.user_id = $2"
+)
+_TYPES = (
+    "SELECT FROM resource_voucher_types t"
+    " WHERE t.organization_id = r.organization_id AND t.resource_id = r.id"
+)
+_THERAPISTS = (
+    f"SELECT {_RESOURCE.sql} FROM resources r"  # noqa: S608 - names of the model
+    f" WHERE r.organization_id = $1 AND r.kind = '{ResourceKind.THERAPIST}' AND r.is_active"
+    f" AND ($2::bigint IS NULL OR NOT EXISTS ({_TYPES})"
+    f" OR EXISTS ({_TYPES} AND t.voucher_type_id = $2)) ORDER BY r.id"
+)
+_TYPES_OF_RESOURCES = (
+    "SELECT resource_id, voucher_type_id FROM resource_voucher_types"
+    " WHERE organization_id = $1 AND resource_id = ANY($2) ORDER BY resource_id, voucher_type_id"
+)
 
 
 async def find_booking_settings(
@@ -86,32 +109,32 @@ async def lock_resources(
 
 
 async def find_therapist(
-    session: AsyncSession, organization_id: int, user_id: int
+    session: AsyncSession, organization_id: int, user_id: int, *, locked: bool = False
 ) -> Resource | None:
-    """Return the resource of a user as a therapist of an organization, or None."""
-    statement = select(Resource).where(
-        Resource.organization_id == organization_id, Resource.user_id == user_id
-    )
-    return (await session.scalars(statement)).one_or_none()
+    """Return the resource of a user as a therapist of an organization, detached, or None.
+
+    With `locked` its time is decided under its lock, as by `lock_resources`.
+    """
+    text = f"{_THERAPIST}{_LOCK if locked else ''}"
+    rows = await fetch_flushed(session, text, organization_id, user_id)
+    return _RESOURCE.entity(rows[0]) if rows else None
 
 
 async def list_therapists_of(
-    session: AsyncSession, organization_id: int, voucher_type_id: int | None
-) -> Sequence[Resource]:
-    """Return the active therapists of an organization, of a voucher type if one is named."""
-    types = select(ResourceVoucherType.voucher_type_id).where(
-        ResourceVoucherType.organization_id == Resource.organization_id,
-        ResourceVoucherType.resource_id == Resource.id,
-    )
-    statement = select(Resource).where(
-        Resource.organization_id == organization_id,
-        Resource.kind == ResourceKind.THERAPIST,
-        Resource.is_active,
-    )
-    if voucher_type_id is not None:
-        is_of_type = types.where(ResourceVoucherType.voucher_type_id == voucher_type_id)
-        statement = statement.where(or_(~types.exists(), is_of_type.exists()))
-    return (await session.scalars(statement.order_by(Resource.id))).all()
+    session: AsyncSession,
+    organization_id: int,
+    voucher_type_id: int | None,
+    *,
+    locked: bool = False,
+) -> list[Resource]:
+    """Return the active therapists of an organization, of a voucher type if one is named.
+
+    They are detached and in the order of their ids. With `locked` their time is decided under their
+    locks, as by `lock_resources`.
+    """
+    text = f"{_THERAPISTS}{_LOCK if locked else ''}"
+    rows = await fetch_flushed(session, text, organization_id, voucher_type_id)
+    return [_RESOURCE.entity(row) for row in rows]
 
 
 async def resources_of_user(session: AsyncSession, user_id: int) -> Sequence[Resource]:
@@ -148,17 +171,10 @@ async def types_of_resources(
     session: AsyncSession, organization_id: int, resource_ids: Collection[int]
 ) -> Mapping[int, list[int]]:
     """Return the voucher types that resources are limited to, by resource; none means all."""
-    statement = (
-        select(ResourceVoucherType.resource_id, ResourceVoucherType.voucher_type_id)
-        .where(
-            ResourceVoucherType.organization_id == organization_id,
-            ResourceVoucherType.resource_id.in_(resource_ids),
-        )
-        .order_by(ResourceVoucherType.resource_id, ResourceVoucherType.voucher_type_id)
-    )
+    rows = await fetch_flushed(session, _TYPES_OF_RESOURCES, organization_id, list(resource_ids))
     types: dict[int, list[int]] = defaultdict(list)
-    for resource_id, voucher_type_id in await session.execute(statement):
-        types[resource_id].append(voucher_type_id)
+    for row in rows:
+        types[row["resource_id"]].append(row["voucher_type_id"])
     return types
 
 

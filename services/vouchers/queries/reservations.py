@@ -1,7 +1,7 @@
 """Queries of reservations."""
 
 from collections.abc import Collection, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, or_, select
@@ -12,7 +12,6 @@ from services.vouchers.models import (
     ClassSession,
     ClientCopy,
     Reservation,
-    SessionKind,
     TherapyClass,
     Voucher,
 )
@@ -23,7 +22,6 @@ from services.vouchers.scheduling.snapshots import (
     RESERVED_STATUSES,
     ReservationStatus,
 )
-from shared.connections import fetch
 from shared.paging import Page
 
 SEATED_STATUSES = (*sorted(PERIOD_STATUSES), ReservationStatus.NO_SHOW)
@@ -75,23 +73,6 @@ async def reservations_that_count(
     if without_id is not None:
         conditions.append(Reservation.id != without_id)
     return (await session.scalars(select(Reservation).where(and_(*conditions)))).all()
-
-
-_REDEEMED_DAYS = f"""
-    SELECT session_date FROM redemptions r
-    WHERE organization_id = $1 AND voucher_id = $2 AND kind = '{SessionKind.REGULAR}'
-    AND reason IS NULL AND reservation_id IS NULL AND reversal_of IS NULL
-    AND NOT EXISTS (SELECT FROM redemptions WHERE reversal_of = r.id)
-"""  # noqa: S608
-
-
-async def redeemed_days(session: AsyncSession, voucher: Voucher) -> Sequence[date]:
-    """Return the days of a voucher's regular redemptions in force that settled no reservation.
-
-    Redemptions with a reason are of missed sessions, which free their period.
-    """
-    rows = await fetch(session, _REDEEMED_DAYS, voucher.organization_id, voucher.id)
-    return [row["session_date"] for row in rows]
 
 
 async def places_of_voucher(

@@ -1,14 +1,14 @@
 """The calendars of resources, as the pure functions of `scheduling` read them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
-from services.vouchers.models import Closure, ClosureKind, Resource, ResourceKind, WorkingHours
+from services.vouchers.models import ClosureKind, Resource, ResourceKind
 from services.vouchers.scheduling.slots import ResourceCalendar
 from services.vouchers.scheduling.wallclock import interval_of, local_time
 from services.vouchers.scheduling.windows import (
@@ -58,33 +58,14 @@ async def calendars_of(
     The time of the session `without_session_id` counts as free.
     """
     ids = [resource.id for resource in resources]
-    first, last = stretch.bounds()
-    hours = await queries.hours_of(session, organization_id, ids)
-    closures = await queries.closures_between(session, organization_id, ids, first, last)
-    busy = await queries.busy_times(
+    rows = await queries.rows_of_calendars(
         session,
         organization_id,
         ids,
-        first.replace(tzinfo=UTC),
-        last.replace(tzinfo=UTC),
+        *stretch.bounds(),
         without_session_id=without_session_id,
     )
-    elsewhere = await queries.times_busy_elsewhere(
-        session, organization_id, ids, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
-    )
-    return {
-        resource.id: replace(
-            _calendar(
-                resource,
-                stretch.zone,
-                hours.get(resource.id, ()),
-                closures,
-                busy.get(resource.id, ()),
-            ),
-            busy_elsewhere=elsewhere.get(resource.id, ()),
-        )
-        for resource in resources
-    }
+    return {resource.id: _calendar(resource, stretch.zone, rows) for resource in resources}
 
 
 async def general_closures(
@@ -105,34 +86,25 @@ def zone_of(resource: Resource, organization_zone: ZoneInfo) -> ZoneInfo:
 
 
 def _calendar(
-    resource: Resource,
-    organization_zone: ZoneInfo,
-    hours: Iterable[WorkingHours],
-    closures: Iterable[Closure],
-    busy: Sequence[Interval],
+    resource: Resource, organization_zone: ZoneInfo, rows: queries.CalendarRows
 ) -> ResourceCalendar:
     zone = zone_of(resource, organization_zone)
     times: dict[str, list[Interval]] = {ClosureKind.OPEN: [], ClosureKind.CLOSED: []}
-    for closure in closures:
-        if closure.resource_id in (None, resource.id):
+    for resource_id, kind, starts_local, ends_local in rows.closures:
+        if resource_id in (None, resource.id):
             # A closure for everybody has the clock of the organization.
-            closure_zone = organization_zone if closure.resource_id is None else zone
-            interval = interval_of(closure.starts_local, closure.ends_local, closure_zone)
-            times[closure.kind].append(interval)
-    weekly = [
-        WeeklyHours(
-            entry.weekday, entry.start_minute, entry.end_minute, entry.from_date, entry.until_date
-        )
-        for entry in hours
-    ]
-    if not weekly and resource.kind != ResourceKind.THERAPIST:
-        weekly = _ALWAYS
+            closure_zone = organization_zone if resource_id is None else zone
+            times[kind].append(interval_of(starts_local, ends_local, closure_zone))
+    hours = rows.hours.get(resource.id, ())
+    if not hours and resource.kind != ResourceKind.THERAPIST:
+        hours = _ALWAYS
     return ResourceCalendar(
         zone=zone,
-        hours=weekly,
+        hours=hours,
         opened=times[ClosureKind.OPEN],
         closed=times[ClosureKind.CLOSED],
-        busy=busy,
+        busy_elsewhere=rows.busy_elsewhere.get(resource.id, ()),
+        busy=rows.busy.get(resource.id, ()),
         buffer_before_minutes=resource.buffer_before_minutes,
         buffer_after_minutes=resource.buffer_after_minutes,
     )

@@ -35,7 +35,6 @@ from services.vouchers.schemas.reservations import (
     Slot,
 )
 from services.vouchers.service import availability
-from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import (
     BookingFrame,
     frame_of,
@@ -94,7 +93,7 @@ async def book(
     voucher = await get_bookable(session, actor, voucher_id)
     if body.override:
         actor.require(policies.MANAGE_BOOKINGS, voucher.organization_id)
-    voucher = await queries.lock_voucher(session, voucher.id)
+    voucher, _ = await queries.lock_voucher_with_zone(session, voucher.id)
     frame = await frame_of(session, voucher)
     reservation, row = await book_with(session, actor, voucher, frame, body)
     return Place(reservation, row, voucher), frame
@@ -107,7 +106,10 @@ async def book_with(
     frame: BookingFrame,
     body: ReservationCreate,
 ) -> tuple[Reservation, ClassSession]:
-    """Book a session with a locked voucher that is judged by a frame. Raises as `book` does."""
+    """Book a session with a locked, detached voucher that is judged by a frame.
+
+    Return the reservation and its session, detached. Raises as `book` does.
+    """
     require_allowed(actor, voucher, frame, body)
     target = await find_target(session, frame, body, locked=True)
     require_own_session(actor, voucher, target)
@@ -122,13 +124,12 @@ async def book_with(
         state = await _hold(session, voucher, frame, target) if body.hold else None
     order = Order(actor, voucher, frame, overridden, body.override_reason, state)
     reservation, row = await reserve(session, order, target)
-    await flush_booking(session)
     failpoint("reservation.written")
     return reservation, row
 
 
 async def get_bookable(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
-    """Return a voucher that the actor books with, and see the rows of its organization.
+    """Return a voucher that the actor books with, detached, and see its organization's rows.
 
     Raises VoucherNotFound or Forbidden.
     """
@@ -197,10 +198,7 @@ async def find_target(
         return Target(await requested_session(session, row), row)
     assert choice.starts_at is not None
     ends_at = choice.starts_at + timedelta(minutes=frame.duration_minutes)
-    candidates = await candidates_of(session, frame, choice.therapist_id)
-    if locked and candidates:
-        ids = [candidate.id for candidate in candidates]
-        candidates = await queries.lock_resources(session, frame.organization_id, ids)
+    candidates = await candidates_of(session, frame, choice.therapist_id, locked=locked)
     targets = await _on_demand(
         session, frame, candidates, (choice.starts_at, ends_at), without_session_id
     )
@@ -208,15 +206,19 @@ async def find_target(
 
 
 async def candidates_of(
-    session: AsyncSession, frame: BookingFrame, therapist_id: int | None
+    session: AsyncSession, frame: BookingFrame, therapist_id: int | None, *, locked: bool
 ) -> list[Resource]:
     """Return the therapist that is wanted, or all who give sessions of the voucher's type."""
     organization_id = frame.organization_id
     if therapist_id is not None:
-        therapist = await queries.find_therapist(session, organization_id, therapist_id)
+        therapist = await queries.find_therapist(
+            session, organization_id, therapist_id, locked=locked
+        )
         return [therapist] if therapist else []
     voucher_type_id = frame.terms.voucher_type_id
-    return list(await queries.list_therapists_of(session, organization_id, voucher_type_id))
+    return await queries.list_therapists_of(
+        session, organization_id, voucher_type_id, locked=locked
+    )
 
 
 async def _on_demand(

@@ -4,6 +4,8 @@ The use cases read everything under their locks before they write. A constraint 
 them did not have a lock in common: a client who books with two vouchers, for instance.
 """
 
+from collections.abc import Awaitable
+
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,6 +19,7 @@ from services.vouchers.errors import (
     UserIsResource,
 )
 from shared.errors import Conflict
+from shared.writes import Writes
 
 _ERRORS: dict[str, type[Conflict]] = {
     "ex_occupations_resource": SlotTaken,
@@ -31,8 +34,17 @@ _ERRORS: dict[str, type[Conflict]] = {
 
 async def flush_booking(session: AsyncSession) -> None:
     """Write the changes of a booking. Raises the Conflict of the constraint that refuses them."""
+    await _refused_by_constraint(session.flush())
+
+
+async def send_booking(writes: Writes) -> None:
+    """Send the writes of a booking. Raises the Conflict of the constraint that refuses them."""
+    await _refused_by_constraint(writes.send())
+
+
+async def _refused_by_constraint(writing: Awaitable[None]) -> None:
     try:
-        await session.flush()
+        await writing
     except IntegrityError as failure:
         cause = getattr(failure.orig, "__cause__", None)
         error = _ERRORS.get(getattr(cause, "constraint_name", None) or "")

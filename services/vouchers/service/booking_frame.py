@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import queries
 from services.vouchers.models import (
-    Adjustment,
     ClassSession,
     Reservation,
     Resource,
@@ -26,7 +25,7 @@ from services.vouchers.scheduling.snapshots import (
 from services.vouchers.scheduling.windows import hours_of_rules
 from services.vouchers.schemas.booking_policy import BookingPolicy
 from services.vouchers.schemas.calendars import BookingSettingsRead
-from services.vouchers.service.booking_settings import policy_of, settings_of
+from services.vouchers.service.booking_settings import policy_of, settings_among
 from shared.db import now
 
 
@@ -69,37 +68,35 @@ async def frame_of(
 
     Raises OrganizationNotFound.
     """
-    organization = await queries.get_organization(session, voucher.organization_id)
-    client = await queries.find_client(session, voucher.client_id)
-    settings = await settings_of(session, voucher.organization_id)
     moment = now()
     moved_id = moved.id if moved else None
-    rows = await queries.reservations_that_count(session, voucher, moment, without_id=moved_id)
+    facts = await queries.get_booking_facts(session, voucher, moment, without_id=moved_id)
+    settings = settings_among(facts, voucher.organization_id)
     is_earmarked = moved is not None and moved.status in OPEN_STATUSES
     return BookingFrame(
         organization_id=voucher.organization_id,
         client_id=voucher.client_id,
-        zone=ZoneInfo(organization.timezone),
-        is_organization_active=organization.is_active,
-        is_client_active=client is not None and client.is_active,
+        zone=ZoneInfo(facts["timezone"]),
+        is_organization_active=facts["is_organization_active"],
+        is_client_active=facts["is_client_active"],
         terms=terms_of(
             voucher,
-            await queries.freezes_of(session, [voucher.id]),
+            facts["freezes"],
             booked_sessions=voucher.booked_sessions - is_earmarked,
         ),
         duration_minutes=voucher.session_duration_minutes or 60,
         policy=policy_of(settings, voucher.booking_policy),
         settings=settings,
-        reservations=[_client_reservation(row, voucher) for row in rows],
-        redeemed_days=await queries.redeemed_days(session, voucher),
+        reservations=queries.reservations_of(facts),
+        redeemed_days=facts["redeemed_days"],
         now=moment,
     )
 
 
 def terms_of(
-    voucher: Voucher, freezes: Sequence[Adjustment], *, booked_sessions: int
+    voucher: Voucher, freezes: Sequence[tuple[date, date]], *, booked_sessions: int
 ) -> VoucherTerms:
-    """Return the terms and the state of a voucher."""
+    """Return the terms and the state of a voucher with the days of its freezes."""
     return VoucherTerms(
         status=voucher.status,
         is_disputed=voucher.disputed_at is not None,
@@ -107,28 +104,13 @@ def terms_of(
         booked_sessions=booked_sessions,
         valid_from=voucher.valid_from,
         valid_until=voucher.valid_until,
-        freezes=[
-            (freeze.starts_on, freeze.ends_on)
-            for freeze in freezes
-            if freeze.starts_on is not None and freeze.ends_on is not None
-        ],
+        freezes=freezes,
         frequency=voucher.frequency,
         custom_days=voucher.custom_days,
         hours=hours_of_rules(voucher.booking_rules),
         max_clients=voucher.max_clients_per_session,
         voucher_type_id=voucher.voucher_type_id,
         therapy_class_id=voucher.therapy_class_id,
-    )
-
-
-def _client_reservation(row: Reservation, voucher: Voucher) -> ClientReservation:
-    return ClientReservation(
-        session_id=row.session_id,
-        status=row.status,
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        is_of_voucher=row.voucher_id == voucher.id,
-        may_overlap=row.may_overlap,
     )
 
 

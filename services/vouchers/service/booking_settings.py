@@ -1,5 +1,6 @@
 """Use cases of booking settings: how an organization takes bookings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,6 +18,20 @@ async def settings_of(session: AsyncSession, organization_id: int) -> BookingSet
     """Return an organization's booking settings, or the defaults."""
     settings = await queries.find_booking_settings(session, organization_id)
     return _read(settings or _defaults(organization_id))
+
+
+def settings_among(facts: Mapping[str, Any], organization_id: int) -> BookingSettingsRead:
+    """Return the booking settings among the facts of a booking, or the defaults."""
+    if not facts["has_settings"]:
+        return _read(_defaults(organization_id))
+    return BookingSettingsRead(
+        organization_id=organization_id,
+        clients_book=facts["clients_book"],
+        therapists_edit_hours=facts["therapists_edit_hours"],
+        feed_names=facts["feed_names"],
+        default_policy=facts["default_policy"],
+        version=facts["settings_version"],
+    )
 
 
 def policy_of(settings: BookingSettingsRead, stored: dict[str, Any]) -> BookingPolicy:

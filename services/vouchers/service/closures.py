@@ -51,7 +51,7 @@ async def create_closure(
     """
     if body.resource_id is None:
         access.require_booking_manager(actor, organization_id)
-        resources = list(await queries.list_therapists_of(session, organization_id, None))
+        resources = await queries.list_therapists_of(session, organization_id, None)
     else:
         access.require_member(actor, organization_id)
         resources = await queries.lock_resources(session, organization_id, [body.resource_id])

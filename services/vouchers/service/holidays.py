@@ -43,7 +43,7 @@ async def close_on_holidays(
     for closure in new_closures:
         record(session, "CREATE", closure)
     await session.flush()
-    therapists = list(await queries.list_therapists_of(session, organization_id, None))
+    therapists = await queries.list_therapists_of(session, organization_id, None)
     zone = ZoneInfo(organization.timezone)
     rows = sorted([*closures, *new_closures], key=lambda closure: closure.starts_local)
     return HolidaysResult(

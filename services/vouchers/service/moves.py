@@ -7,10 +7,12 @@ from services.vouchers.errors import AlreadyReserved
 from services.vouchers.models import ClassSession, Reservation, Voucher
 from services.vouchers.schemas.reservations import SessionChoice
 from services.vouchers.service import booking
-from services.vouchers.service.booking_conflicts import flush_booking
+from services.vouchers.service.booking_conflicts import flush_booking, send_booking
 from services.vouchers.service.booking_frame import BookingFrame
 from services.vouchers.service.reservation_states import rescheduled_hold
-from services.vouchers.service.reserve import Target, make_session, rule_columns
+from services.vouchers.service.reserve import Target, add_session, rule_columns
+from shared.detached import detached
+from shared.writes import Writes
 
 
 async def lock_move(
@@ -43,12 +45,21 @@ async def move(
     target: Target,
     old: ClassSession,
 ) -> ClassSession:
-    """Move a reservation to a session that was judged, and return that session."""
+    """Move a reservation to a session that was judged, and return that session.
+
+    A session that is made for it is detached.
+    """
     old.seats_taken -= 1
     if old.on_demand and old.seats_taken == 0:
         await queries.delete_occupations(session, [old.id])
-    row = target.row or await make_session(session, frame, target)
-    row.seats_taken += 1
+    if target.row is None:
+        writes = Writes(session)
+        added = add_session(writes, frame, target, seats_taken=1)
+        await send_booking(writes)
+        row = detached(ClassSession, added.values)
+    else:
+        row = target.row
+        row.seats_taken += 1
     reservation.held_until = rescheduled_hold(reservation, row.starts_at)
     reservation.session_id = row.id
     reservation.starts_at, reservation.ends_at = row.starts_at, row.ends_at

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.dialects.postgresql import Range
@@ -109,34 +110,51 @@ def occupations_of(
     class_session: ClassSession, placement: Placement, *, enforced: bool = True
 ) -> list[Occupation]:
     """Return what a session with an id occupies at a place: one row for each resource."""
+    rows = occupation_columns(
+        class_session.organization_id, class_session.id, placement, enforced=enforced
+    )
+    return [Occupation(**columns) for columns in rows]
+
+
+def occupation_columns(
+    organization_id: int, session_id: int, placement: Placement, *, enforced: bool = True
+) -> list[dict[str, Any]]:
+    """Return the columns of what a session occupies at a place: one row for each resource."""
     return [
-        Occupation(
-            organization_id=class_session.organization_id,
-            session_id=class_session.id,
-            resource_id=resource.id,
-            blocked=Range(
+        {
+            "organization_id": organization_id,
+            "session_id": session_id,
+            "resource_id": resource.id,
+            "blocked": Range(
                 *availability.blocked_time(resource, placement.starts_at, placement.ends_at)
             ),
-            enforced=enforced,
-        )
+            "enforced": enforced,
+        }
         for resource in placement.resources
     ]
 
 
 def new_session(organization_id: int, placement: Placement, **columns: object) -> ClassSession:
     """Return a scheduled session at a place and time."""
-    return ClassSession(
-        organization_id=organization_id,
-        starts_at=placement.starts_at,
-        ends_at=placement.ends_at,
-        timezone=placement.zone.key,
-        starts_local=placement.starts_local,
-        therapist_id=placement.therapist_id,
-        resource_ids=placement.resource_ids,
-        seats_taken=0,
-        status=SessionStatus.SCHEDULED,
+    return ClassSession(**session_columns(organization_id, placement, **columns))
+
+
+def session_columns(
+    organization_id: int, placement: Placement, **columns: object
+) -> dict[str, Any]:
+    """Return the columns of a scheduled session at a place and time."""
+    return {
+        "organization_id": organization_id,
+        "starts_at": placement.starts_at,
+        "ends_at": placement.ends_at,
+        "timezone": placement.zone.key,
+        "starts_local": placement.starts_local,
+        "therapist_id": placement.therapist_id,
+        "resource_ids": placement.resource_ids,
+        "seats_taken": 0,
+        "status": SessionStatus.SCHEDULED,
         **columns,
-    )
+    }
 
 
 async def delete_history(transactions: Transactions) -> int:

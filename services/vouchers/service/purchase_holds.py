@@ -22,7 +22,6 @@ from services.vouchers.service.reservations import leave, place_of, result_of
 from services.vouchers.service.reserve import rule_columns
 from shared.actors import Actor
 from shared.changes import record
-from shared.detached import detached, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,12 @@ async def hold_session(session: AsyncSession, voucher_id: int, order: SessionOrd
     that is not paid in time is cancelled, and releases it. Raises Forbidden, SessionNotFound,
     StartOffGrid, TooManyHolds, and the Conflict of the first reason against it.
     """
-    voucher = await queries.lock_voucher(session, voucher_id)
+    voucher, _ = await queries.lock_voucher_with_zone(session, voucher_id)
     frame = _as_if_paid(await frame_of(session, voucher), voucher)
     wish = order.choice.model_dump(mode="json") | {"hold": True}
     body = ReservationCreate.model_validate(wish)
     await booking.book_with(session, order.actor, voucher, frame, body)
-    await session.refresh(voucher)
-    return detached(Voucher, values_of(voucher))
+    return voucher
 
 
 def _as_if_paid(frame: BookingFrame, voucher: Voucher) -> BookingFrame:

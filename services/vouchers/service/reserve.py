@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies
-from services.vouchers.models import ClassSession, Reservation, Resource, Voucher
+from services.vouchers.models import ClassSession, Occupation, Reservation, Resource, Voucher
 from services.vouchers.scheduling.periods import period_of
 from services.vouchers.scheduling.reasons import ReasonCode
 from services.vouchers.scheduling.snapshots import (
@@ -19,12 +19,19 @@ from services.vouchers.scheduling.snapshots import (
     RequestedSession,
     ReservationStatus,
 )
+from services.vouchers.service.booking_conflicts import send_booking
 from services.vouchers.service.booking_frame import BookingFrame
 from services.vouchers.service.locked_sessions import balance_of
-from services.vouchers.service.occupations import Placement, new_session, occupy
+from services.vouchers.service.occupations import (
+    Placement,
+    occupation_columns,
+    session_columns,
+)
 from services.vouchers.service.reservation_states import ReservationState, accepted_state
 from shared.actors import Actor
-from shared.changes import record
+from shared.detached import detached, values_of
+from shared.pending_writes import WrittenRow
+from shared.writes import Writes
 
 _ACTIONS = {
     ReservationStatus.WAITLISTED: "WAIT",
@@ -46,7 +53,8 @@ class Target:
 class Order:
     """Who books with which voucher, and the codes of the reasons that were overridden.
 
-    Without a state the reservation is booked, or held until the organization approves it.
+    The voucher is detached and, if something is booked, locked. Without a state the reservation is
+    booked, or held until the organization approves it.
     """
 
     actor: Actor
@@ -67,51 +75,75 @@ async def reserve(
 ) -> tuple[Reservation, ClassSession]:
     """Take a seat in a session that was judged, and earmark a session of the locked voucher.
 
-    A reservation in the waiting list takes and earmarks nothing.
+    All of it is one statement. The voucher is detached and is changed; the reservation and its
+    session are returned detached. A reservation in the waiting list takes and earmarks nothing.
+    Raises the Conflict of the constraint that refuses it.
     """
-    voucher = order.voucher
-    row = target.row or await make_session(session, order.frame, target)
-    reservation = _new_reservation(order, row)
-    if reservation.status in OPEN_STATUSES:
-        row.seats_taken += 1
-        voucher.booked_sessions += 1
-    session.add(reservation)
-    action = _ACTIONS[ReservationStatus(reservation.status)]
-    record(session, action, reservation, **balance_of(reservation, voucher))
-    return reservation, row
+    writes, voucher = Writes(session), order.voucher
+    state = order.state_at(target.requested.starts_at)
+    seats = 1 if state.status in OPEN_STATUSES else 0
+    before = values_of(voucher)
+    voucher.booked_sessions += seats
+    if target.row is None:
+        row = add_session(writes, order.frame, target, seats_taken=seats)
+    else:
+        row = take_seats(writes, target.row, seats)
+    columns = _columns_of(order, target, state, row.id)
+    reservation = detached(Reservation, columns)
+    written = writes.insert(
+        Reservation,
+        columns,
+        action=_ACTIONS[state.status],
+        details=balance_of(reservation, voucher),
+    )
+    earmarked = writes.change(Voucher, before, values_of(voucher), action=None)
+    await send_booking(writes)
+    vars(voucher).update(earmarked.values)
+    return detached(Reservation, written.values), detached(ClassSession, row.values)
 
 
-async def make_session(session: AsyncSession, frame: BookingFrame, target: Target) -> ClassSession:
-    """Make the session on demand that a client books, and block its therapist's time."""
+def take_seats(writes: Writes, row: ClassSession, number: int) -> WrittenRow:
+    """Add the change of the seats that are taken in a locked session, by a number of them."""
+    before = values_of(row)
+    new = {"seats_taken": before["seats_taken"] + number}
+    return writes.change(ClassSession, before, new, action=None)
+
+
+def add_session(
+    writes: Writes, frame: BookingFrame, target: Target, *, seats_taken: int
+) -> WrittenRow:
+    """Add the session on demand that a client books, and what blocks its therapist's time."""
     assert target.therapist is not None
     wish = target.requested
     placement = Placement(frame.zone, wish.starts_at, wish.ends_at, [target.therapist])
-    row = new_session(frame.organization_id, placement, capacity=1, on_demand=True)
-    session.add(row)
-    record(session, "CREATE", row)
-    await session.flush()
-    await occupy(session, row, placement, enforced=True)
+    columns = session_columns(
+        frame.organization_id, placement, capacity=1, on_demand=True, seats_taken=seats_taken
+    )
+    row = writes.insert(ClassSession, columns, action="CREATE")
+    writes.insert_many(Occupation, occupation_columns(frame.organization_id, row.id, placement))
     return row
 
 
-def _new_reservation(order: Order, row: ClassSession) -> Reservation:
-    """Return the reservation of a session in the state of the order."""
-    voucher, state = order.voucher, order.state_at(row.starts_at)
-    return Reservation(
-        organization_id=voucher.organization_id,
-        client_id=voucher.client_id,
-        guardian_id=voucher.guardian_id,
-        voucher_id=voucher.id,
-        session_id=row.id,
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        status=state.status,
-        held_for=state.held_for,
-        held_until=state.held_until,
-        booked_by=order.actor.user_id,
-        override_reason=order.override_reason if order.overridden else None,
-        **rule_columns(voucher, order.frame, row.starts_at, order.overridden),
-    )
+def _columns_of(
+    order: Order, target: Target, state: ReservationState, session_id: int
+) -> dict[str, Any]:
+    """Return the columns of a reservation of a session in a state."""
+    voucher, wish = order.voucher, target.requested
+    return {
+        "organization_id": voucher.organization_id,
+        "client_id": voucher.client_id,
+        "guardian_id": voucher.guardian_id,
+        "voucher_id": voucher.id,
+        "session_id": session_id,
+        "starts_at": wish.starts_at,
+        "ends_at": wish.ends_at,
+        "status": state.status,
+        "held_for": state.held_for,
+        "held_until": state.held_until,
+        "booked_by": order.actor.user_id,
+        "override_reason": order.override_reason if order.overridden else None,
+        **rule_columns(voucher, order.frame, wish.starts_at, order.overridden),
+    }
 
 
 def rule_columns(

@@ -27,7 +27,6 @@ from services.vouchers.schemas.series_booking import (
     SeriesDateRead,
 )
 from services.vouchers.service import booking
-from services.vouchers.service.booking_conflicts import flush_booking
 from services.vouchers.service.booking_frame import BookingFrame, frame_of
 from services.vouchers.service.reserve import Order, Target, reserve
 from services.vouchers.service.series_targets import SeriesTargets, targets_of
@@ -70,7 +69,7 @@ async def book_series(
     if body.override:
         actor.require(policies.MANAGE_BOOKINGS, voucher.organization_id)
     if not body.dry_run:
-        voucher = await queries.lock_voucher(session, voucher.id)
+        voucher, _ = await queries.lock_voucher_with_zone(session, voucher.id)
     frame = await frame_of(session, voucher)
     order = Order(actor, voucher, frame, (), body.override_reason)
     outcomes, after = await _plan(session, order, body)
@@ -187,8 +186,8 @@ async def _write(session: AsyncSession, order: Order, outcomes: Sequence[SeriesO
     for outcome in outcomes:
         if outcome.is_bookable and outcome.target is not None:
             one = replace(order, overridden=outcome.overridden)
-            outcome.reservation, _ = await reserve(session, one, outcome.target)
-            await flush_booking(session)
+            outcome.reservation, row = await reserve(session, one, outcome.target)
+            outcome.target = replace(outcome.target, row=row)
     failpoint("series.written")
 
 

@@ -109,10 +109,8 @@ async def targets_of(
     moments = [datetime.fromtimestamp(start, UTC) for start in starts]
     therapists: list[Resource] = []
     if frame.terms.max_clients == 1:
-        therapists = await candidates_of(session, frame, therapist_id)
+        therapists = await candidates_of(session, frame, therapist_id, locked=locked)
     ids = [therapist.id for therapist in therapists]
-    if locked:
-        therapists = await queries.lock_resources(session, frame.organization_id, ids)
     sessions = await _sessions_at(session, frame, moments, therapist_id, locked=locked)
     stretch = availability.Stretch.around(frame.zone, moments[0], moments[-1])
     return SeriesTargets(
