@@ -1,6 +1,7 @@
 """The route class of every endpoint: the checks of a request before its endpoint runs, and the
 processing of the response after it."""
 
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, get_type_hints
 
@@ -8,6 +9,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Body
 from fastapi.routing import APIRoute
+from starlette.routing import Match, compile_path
+from starlette.types import Scope
 
 from shared.auth import AllowedCallers, get_calling_service
 from shared.card_numbers import refuse_card_numbers
@@ -178,6 +181,23 @@ class _SignedRoute(_Route):
     refuses_unknown_parameters = False
 
 
+class _Router(APIRouter):
+    """Tries its routes only for paths that begin with its prefix.
+
+    A service has a hundred routes, and FastAPI tries those of all routers in turn.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        pattern, _, _ = compile_path(self.prefix)
+        self._beginning = re.compile(pattern.pattern.removesuffix("$"))
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if self._beginning.match(scope["path"]) is None:
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def router(*, signed: bool = False, **options: Any) -> APIRouter:
     """Return a router with Carnet's route class; `signed`: its endpoints verify a signature."""
-    return APIRouter(route_class=_SignedRoute if signed else _Route, **options)
+    return _Router(route_class=_SignedRoute if signed else _Route, **options)

@@ -91,7 +91,7 @@ async def test_ids_of_new_rows_are_in_each_others_events(
     assert two["organization_id"] == two["new_values"]["organization_id"] == first.id
     assert two["new_values"]["before"] == {"id": first.id}
     [_, row] = await database.rows("SELECT * FROM things ORDER BY id")
-    assert row["organization_id"] == first.id
+    assert row["organization_id"] == second["organization_id"] == first.id
 
 
 async def test_events_are_in_the_order_of_the_calls(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from services.vouchers.endpoints.dependencies import DaysDep
 from services.vouchers.errors import (
@@ -45,6 +45,7 @@ from services.vouchers.service.reservations import ReservationFilters
 from shared.auth import ActorDep
 from shared.errors import Forbidden, Invalid, ServiceUnavailable, Unauthenticated, responses
 from shared.fields import Id, Instant, QueryFlag, QueryId
+from shared.json_responses import json_response
 from shared.paging import PageDep
 from shared.preconditions import TaggedResponse, set_etag
 from shared.routing import router
@@ -87,17 +88,19 @@ def _tagged(response: TaggedResponse, result: ReservationResult) -> ReservationR
     return result
 
 
-@of_vouchers.get("/slots")
+@of_vouchers.get("/slots", response_model=list[Slot])
 async def list_slots(
+    response: Response,
     voucher_id: Id,
     session: SessionDep,
     actor: ActorDep,
     page: PageDep,
     days: DaysDep,
     therapist_id: QueryId | None = None,
-) -> list[Slot]:
+) -> Response:
     """List what the voucher can book: sessions with free seats, and free times of therapists."""
-    return await slots.list_slots(session, actor, page, voucher_id, days, therapist_id)
+    body = await slots.list_slots(session, actor, page, voucher_id, days, therapist_id)
+    return json_response(response, body)
 
 
 @of_vouchers.get("/slot-days")
@@ -108,17 +111,23 @@ async def list_slot_days(
     return await slots.list_slot_days(session, actor, voucher_id, days)
 
 
-@of_types.get("/{voucher_type_id}/slots", responses=responses(VoucherTypeNotFound))
+@of_types.get(
+    "/{voucher_type_id}/slots",
+    response_model=list[Slot],
+    responses=responses(VoucherTypeNotFound),
+)
 async def list_offered_slots(
+    response: Response,
     voucher_type_id: Id,
     session: SessionDep,
     actor: ActorDep,
     page: PageDep,
     days: DaysDep,
     therapist_id: QueryId | None = None,
-) -> list[Slot]:
+) -> Response:
     """List what a voucher of this type could book if it were bought today."""
-    return await slots.list_offered_slots(session, actor, page, voucher_type_id, days, therapist_id)
+    body = await slots.list_offered_slots(session, actor, page, voucher_type_id, days, therapist_id)
+    return json_response(response, body)
 
 
 @of_vouchers.post("/eligibility", responses=responses(SessionNotFound, StartOffGrid))

@@ -35,6 +35,7 @@ from services.vouchers.queries.calendars import (
 )
 from services.vouchers.queries.feeds import (
     FeedWindow,
+    SubscribedFeed,
     count_feeds,
     find_feed_of_token,
     fingerprint_of_feed,
@@ -189,6 +190,7 @@ __all__ = [
     "OpenReservation",
     "ReservationPlace",
     "Rows",
+    "SubscribedFeed",
     "UnplannedReservation",
     "VoucherFilters",
     "busy_times",

@@ -9,9 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import FeedNotFound
-from services.vouchers.models import CalendarFeed
+from services.vouchers.models import CalendarFeed, ClientCopy
 from services.vouchers.queries.rows import require
 from shared.connections import fetch
+from shared.detached import SelectedColumns
 from shared.paging import Page
 
 MOST_EVENTS = 5000
@@ -55,6 +56,16 @@ _FINGERPRINT = (
     " FROM ({rows}) AS event"
 )
 _FINGERPRINTS = {scope: _FINGERPRINT.format(rows=rows) for scope, rows in _ROWS.items()}
+_FEED = SelectedColumns(CalendarFeed, "f")
+_USER = SelectedColumns(ClientCopy, "u", start=_FEED.end)
+_OF_TOKEN = (
+    f"SELECT {_FEED.sql}, {_USER.sql}, o.name AS organization_name,"  # noqa: S608 - of the models
+    " COALESCE(b.feed_names, false) AS allows_names FROM calendar_feeds f"
+    " JOIN organization_copies o ON o.id = f.organization_id"
+    " LEFT JOIN client_copies u ON u.id = f.user_id"
+    " LEFT JOIN booking_settings b ON b.organization_id = f.organization_id"
+    " WHERE f.token_hash = $1 AND f.revoked_at IS NULL"
+)
 _READ = (
     "UPDATE calendar_feeds SET last_read_at = $2"
     " WHERE id = $1 AND (last_read_at IS NULL OR last_read_at < $3)"
@@ -77,12 +88,24 @@ class FeedWindow:
         return cls(moment - month, moment + timedelta(days=365), moment - month)
 
 
-async def find_feed_of_token(session: AsyncSession, token_hash: str) -> CalendarFeed | None:
+@dataclass(frozen=True, slots=True)
+class SubscribedFeed:
+    """A feed with our copy of its user and what its organization allows, all detached."""
+
+    feed: CalendarFeed
+    user: ClientCopy | None
+    organization_name: str
+    allows_names: bool
+
+
+async def find_feed_of_token(session: AsyncSession, token_hash: str) -> SubscribedFeed | None:
     """Return the feed whose token has a digest unless it was revoked, or None."""
-    statement = select(CalendarFeed).where(
-        CalendarFeed.token_hash == token_hash, CalendarFeed.revoked_at.is_(None)
-    )
-    return (await session.scalars(statement)).one_or_none()
+    rows = await fetch(session, _OF_TOKEN, token_hash)
+    if not rows:
+        return None
+    [row] = rows
+    feed, user = _FEED.entity(row), _USER.optional_entity(row)
+    return SubscribedFeed(feed, user, row["organization_name"], row["allows_names"])
 
 
 async def lock_feed(session: AsyncSession, user_id: int, feed_id: int) -> CalendarFeed:

@@ -20,7 +20,8 @@ from services.vouchers.models import (
 )
 from services.vouchers.queries.rows import require
 from services.vouchers.scheduling.snapshots import OPEN_STATUSES
-from shared.connections import fetch
+from shared.connections import fetch, fetch_flushed
+from shared.detached import SelectedColumns
 from shared.paging import Page
 
 _OCCUPATIONS = (
@@ -29,6 +30,14 @@ _OCCUPATIONS = (
     " FROM occupations WHERE organization_id = $1 AND resource_id = ANY($2)"
     " AND blocked && tstzrange($3, $4) AND enforced AND session_id IS DISTINCT FROM $5"
     " ORDER BY resource_id, lower(blocked)"
+)
+_SESSION = SelectedColumns(ClassSession, "s")
+_OPEN_SESSIONS = (
+    f"SELECT {_SESSION.sql} FROM sessions s"  # noqa: S608 - names of the model
+    " WHERE organization_id = $1 AND starts_at >= $2 AND starts_at < $3"
+    f" AND status = '{SessionStatus.SCHEDULED}' AND seats_taken < capacity"
+    " AND capacity BETWEEN $4 AND $5 AND ($6::bigint IS NULL OR therapist_id = $6)"
+    " ORDER BY starts_at, id LIMIT $7"
 )
 BusyTimes = Mapping[int, list[tuple[int, int]]]
 """The occupied intervals of resources in the order of their starts, by resource."""
@@ -279,18 +288,9 @@ async def list_open_sessions(
 ) -> Sequence[ClassSession]:
     """Return scheduled sessions with free seats that begin in a stretch of time, in that order.
 
-    `capacities` are the least and the greatest number of clients of a session.
+    They are detached. `capacities` are the least and the greatest number of clients of a session.
     """
-    least, most = capacities
-    statement = select(ClassSession).where(
-        ClassSession.organization_id == organization_id,
-        ClassSession.starts_at >= first,
-        ClassSession.starts_at < last,
-        ClassSession.status == SessionStatus.SCHEDULED,
-        ClassSession.seats_taken < ClassSession.capacity,
-        ClassSession.capacity.between(least, most),
+    rows = await fetch_flushed(
+        session, _OPEN_SESSIONS, organization_id, first, last, *capacities, therapist_id, limit
     )
-    if therapist_id is not None:
-        statement = statement.where(ClassSession.therapist_id == therapist_id)
-    sorted_rows = statement.order_by(ClassSession.starts_at, ClassSession.id).limit(limit)
-    return (await session.scalars(sorted_rows)).all()
+    return [_SESSION.entity(row) for row in rows]

@@ -6,8 +6,8 @@ request of a feed that changed would block the process for that time.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 PRODUCT = "-//Carnet//Calendar feed//EN"
 _MOST_OCTETS = 75
@@ -17,8 +17,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SPECIAL = re.compile("[\x00-\x08\n-\x1f\x7f-\x9f\u2028\u2029,;\\\\]")
 
 
-@dataclass(frozen=True, slots=True)
-class CalendarEvent:
+class CalendarEvent(NamedTuple):
     """One event of a feed. The times have a zone and are written in UTC.
 
     `sequence` grows with each change (section 3.8.7.4), `changed_at` is the time of the last one.
@@ -55,10 +54,8 @@ def write_feed(name: str, events: Iterable[CalendarEvent], *, refresh_hours: int
         f"REFRESH-INTERVAL;VALUE=DURATION:{interval}",
         f"X-PUBLISHED-TTL:{interval}",
     ]
-    for event in events:
-        lines += _lines_of(event)
-    lines += ["END:VCALENDAR", ""]
-    return "\r\n".join(map(fold, lines)).encode()
+    parts = [*map(fold, lines), *map(_component_of, events), "END:VCALENDAR", ""]
+    return "\r\n".join(parts).encode()
 
 
 def escape(text: str) -> str:
@@ -86,29 +83,36 @@ def fold(line: str) -> str:
     return b"\r\n ".join([*parts, octets[start:]]).decode()
 
 
-def _lines_of(event: CalendarEvent) -> list[str]:
-    """Return the unfolded content lines of an event."""
+def _component_of(event: CalendarEvent) -> str:
+    """Return the content lines of an event. Only lines with a text can be too long."""
+    changed_at = _utc(event.changed_at)
     status = "TENTATIVE" if event.is_tentative else "CONFIRMED"
-    lines = [
-        "BEGIN:VEVENT",
-        f"UID:{escape(event.uid)}",
-        f"SEQUENCE:{event.sequence}",
-        f"DTSTAMP:{_utc(event.changed_at)}",
-        f"LAST-MODIFIED:{_utc(event.changed_at)}",
-        f"DTSTART:{_utc(event.starts_at)}",
-        f"DTEND:{_utc(event.ends_at)}",
-        f"STATUS:{'CANCELLED' if event.is_cancelled else status}",
-        f"TRANSP:{'TRANSPARENT' if event.is_cancelled else 'OPAQUE'}",
-        f"SUMMARY:{escape(event.summary)}",
-    ]
-    if event.description:
-        lines.append(f"DESCRIPTION:{escape(event.description)}")
-    if event.location:
-        lines.append(f"LOCATION:{escape(event.location)}")
-    return [*lines, "END:VEVENT"]
+    if event.is_cancelled:
+        status = "CANCELLED"
+    description = _optional_line("DESCRIPTION", event.description)
+    location = _optional_line("LOCATION", event.location)
+    return (
+        "BEGIN:VEVENT\r\n"
+        f"{fold(f'UID:{escape(event.uid)}')}\r\n"
+        f"SEQUENCE:{event.sequence}\r\n"
+        f"DTSTAMP:{changed_at}\r\n"
+        f"LAST-MODIFIED:{changed_at}\r\n"
+        f"DTSTART:{_utc(event.starts_at)}\r\n"
+        f"DTEND:{_utc(event.ends_at)}\r\n"
+        f"STATUS:{status}\r\n"
+        f"TRANSP:{'TRANSPARENT' if event.is_cancelled else 'OPAQUE'}\r\n"
+        f"{fold(f'SUMMARY:{escape(event.summary)}')}\r\n"
+        f"{description}{location}END:VEVENT"
+    )
+
+
+def _optional_line(name: str, text: str) -> str:
+    return f"{fold(f'{name}:{escape(text)}')}\r\n" if text else ""
 
 
 def _utc(moment: datetime) -> str:
     """Return a time in UTC (section 3.3.5, form 2)."""
-    text = moment.astimezone(UTC).isoformat(timespec="seconds")  # ten times as fast as strftime
-    return f"{text[:19].replace('-', '').replace(':', '')}Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    text = moment.isoformat(timespec="seconds")  # ten times as fast as strftime
+    return f"{text[:4]}{text[5:7]}{text[8:13]}{text[14:16]}{text[17:19]}Z"

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import policies, queries
 from services.vouchers.errors import FeedNotFound, OrganizationNotFound, TooManyFeeds
-from services.vouchers.models import CalendarFeed, FeedDetail, FeedScope
+from services.vouchers.models import CalendarFeed, ClientCopy, FeedDetail, FeedScope
 from services.vouchers.scheduling.ics import CalendarEvent, write_feed
 from services.vouchers.schemas.feeds import FeedCreate, FeedRead
 from services.vouchers.service.booking_settings import settings_of
@@ -122,39 +122,38 @@ async def read_feed(work: Work, token: str, known_tags: frozenset[str]) -> Calen
         raise FeedNotFound
     async with work.begin() as session:
         await see_all_tenants(session)
-        feed = await queries.find_feed_of_token(session, _digest(token))
-        if feed is None or not await _may_read(session, feed):
+        subscribed = await queries.find_feed_of_token(session, _digest(token))
+        if subscribed is None or not _may_read(subscribed.feed, subscribed.user):
             raise FeedNotFound
+        feed = subscribed.feed
         await limit_to(session, Tenant(feed.organization_id, feed.user_id))
         await queries.write_read_time(session, feed, now())
-        return await _file_of(session, feed, known_tags)
+        return await _file_of(session, subscribed, known_tags)
 
 
 async def _file_of(
-    session: AsyncSession, feed: CalendarFeed, known_tags: frozenset[str]
+    session: AsyncSession, subscribed: queries.SubscribedFeed, known_tags: frozenset[str]
 ) -> CalendarFile:
-    settings = await settings_of(session, feed.organization_id)
-    organization = await queries.get_organization(session, feed.organization_id)
+    feed, organization_name = subscribed.feed, subscribed.organization_name
     window = queries.FeedWindow.around(now())
     is_clients = feed.scope == FeedScope.CLIENT
-    with_names = feed.detail == FeedDetail.NAMES and (is_clients or settings.feed_names)
+    with_names = feed.detail == FeedDetail.NAMES and (is_clients or subscribed.allows_names)
     # A client's feed without names does not name the organization either: it may be a clinic.
-    title = organization.name if with_names or not is_clients else "Sessions"
+    title = organization_name if with_names or not is_clients else "Sessions"
     fingerprint = await queries.fingerprint_of_feed(session, feed, window)
     tag = _digest("\n".join((VERSION, str(with_names), title, fingerprint)))[:32]
     if known_tags & {tag, "*"}:
         return CalendarFile(tag, None)
     rows = await queries.rows_of_feed(session, feed, window)
     if is_clients:
-        events = [_of_client(row, organization.name if with_names else None) for row in rows]
+        events = [_of_client(row, organization_name if with_names else None) for row in rows]
     else:
         events = [_of_therapist(row, with_names=with_names) for row in rows]
     return CalendarFile(tag, write_feed(title, events))
 
 
-async def _may_read(session: AsyncSession, feed: CalendarFeed) -> bool:
+def _may_read(feed: CalendarFeed, user: ClientCopy | None) -> bool:
     """Return whether the user of a feed is active, and still gives sessions if it is about them."""
-    user = await queries.find_client(session, feed.user_id)
     if feed.scope == FeedScope.CLIENT:
         # Administrators and new users may have no copy here.
         return user is None or user.is_active

@@ -1,12 +1,14 @@
 """Use cases of slots: which sessions a voucher, or a voucher type before it is bought, can book."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
@@ -39,31 +41,36 @@ Days = tuple[date, date]
 class Opening(NamedTuple):
     """A slot as it is found: a session with free seats, or a free time of a therapist.
 
-    `start` and `end` are instants. A search finds thousands, of which a response has some.
+    `start` and `end` are instants. `subject` is the session's id or the therapist's negative id: of
+    one start there is one opening of each subject at most, so openings are in the order of both. A
+    search finds thousands, of which a response has some.
     """
 
     start: int
+    subject: int
     end: int
     therapist_id: int | None
     session: ClassSession | None = None
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """Its place in the order: of one start there is one opening of each subject at most."""
-        return self.start, self.session.id if self.session else -(self.therapist_id or 0)
+    def columns(self, frame: BookingFrame) -> dict[str, Any]:
+        """Return the fields of the slot of a response, with times of the organization's clock."""
+        row, zone = self.session, frame.zone
+        if row is not None:
+            starts_at, ends_at = row.starts_at.astimezone(zone), row.ends_at.astimezone(zone)
+        else:
+            starts_at = datetime.fromtimestamp(self.start, zone)
+            ends_at = datetime.fromtimestamp(self.end, zone)
+        return {
+            "starts_at": starts_at,
+            "ends_at": ends_at,
+            "therapist_id": self.therapist_id,
+            "session_id": row.id if row else None,
+            "seats_left": row.seats_left if row else 1,
+        }
 
     def read(self, frame: BookingFrame) -> Slot:
-        """Return the slot of a response, with times of the organization's clock."""
-        row = self.session
-        starts_at = row.starts_at if row else datetime.fromtimestamp(self.start, UTC)
-        ends_at = row.ends_at if row else datetime.fromtimestamp(self.end, UTC)
-        return Slot(
-            starts_at=starts_at.astimezone(frame.zone),
-            ends_at=ends_at.astimezone(frame.zone),
-            therapist_id=self.therapist_id,
-            session_id=row.id if row else None,
-            seats_left=row.seats_left if row else 1,
-        )
+        """Return the slot of a response."""
+        return Slot(**self.columns(frame))
 
 
 async def list_slots(
@@ -73,8 +80,8 @@ async def list_slots(
     voucher_id: int,
     days: Days,
     therapist_id: int | None,
-) -> list[Slot]:
-    """Return a page of what a voucher can book, in the order of the starts.
+) -> bytes:
+    """Return a page of what a voucher can book as JSON, in the order of the starts.
 
     Raises VoucherNotFound, and Forbidden for staff who do not book.
     """
@@ -110,8 +117,8 @@ async def list_offered_slots(
     voucher_type_id: int,
     days: Days,
     therapist_id: int | None,
-) -> list[Slot]:
-    """Return a page of what a voucher of a type could book if it were bought today.
+) -> bytes:
+    """Return a page of what a voucher of a type could book if it were bought today, as JSON.
 
     Raises VoucherTypeNotFound.
     """
@@ -171,15 +178,17 @@ async def _frame_of_type(session: AsyncSession, voucher_type: VoucherType) -> Bo
     )
 
 
-def _page_of(page: Page, frame: BookingFrame, openings: Sequence[Opening]) -> list[Slot]:
+def _page_of(page: Page, frame: BookingFrame, openings: Sequence[Opening]) -> bytes:
     """Return the page of slots that a request asks for; a slot's place is its start and subject."""
-    after = page.position(2)
-    remaining = [opening for opening in openings if not after or opening.place > after]
-    return [opening.read(frame) for opening in page.cut(remaining, _place)]
+    first = 0
+    if after := page.position(2):
+        first = bisect_right(openings, after, key=_place)
+    slots = page.cut(openings[first:], _place)
+    return orjson.dumps([opening.columns(frame) for opening in slots], option=orjson.OPT_UTC_Z)
 
 
 def _place(opening: Opening) -> tuple[int, int]:
-    return opening.place
+    return opening.start, opening.subject
 
 
 async def openings_between(
@@ -191,7 +200,7 @@ async def openings_between(
     openings = await _open_sessions(session, frame, days, therapist_id)
     if frame.terms.max_clients == 1:
         openings += await _free_times(session, frame, days, therapist_id)
-    return sorted(openings, key=_place)
+    return sorted(openings)
 
 
 def _can_book_anything(frame: BookingFrame) -> bool:
@@ -233,7 +242,7 @@ async def _open_sessions(
         return []
     candidates = await requested_sessions(session, frame.organization_id, rows)
     return [
-        Opening(instant_of(row.starts_at), instant_of(row.ends_at), row.therapist_id, row)
+        Opening(instant_of(row.starts_at), row.id, instant_of(row.ends_at), row.therapist_id, row)
         for row in rows
         if not reasons_against(frame.snapshot(candidates[row.id]))
     ]
@@ -242,7 +251,7 @@ async def _open_sessions(
 def capacities_of(frame: BookingFrame) -> tuple[int, int]:
     """Return the least and the greatest number of clients of a session that a voucher can book."""
     most = frame.terms.max_clients
-    return (1, 2**31) if most is None else (1, 1) if most == 1 else (2, most)
+    return (1, 2**31 - 1) if most is None else (1, 1) if most == 1 else (2, most)
 
 
 async def requested_sessions(
@@ -279,11 +288,17 @@ async def _free_times(
     search = search_of(frame, days)
     busy = client_times(frame)
     length = frame.duration_minutes * 60
-    return [
-        Opening(start, start + length, therapist.user_id)
+    openings = [
+        Opening(start, -(therapist.user_id or 0), start + length, therapist.user_id)
         for therapist in matches
         for start in free_starts(calendars[therapist.id], search)
-        if not any(start < until and first < start + length for first, until in busy)
+    ]
+    if not busy:
+        return openings
+    return [
+        opening
+        for opening in openings
+        if not any(opening.start < until and first < opening.end for first, until in busy)
     ]
 
 

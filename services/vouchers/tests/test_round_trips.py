@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 from services.vouchers.tests.people import People, buy, new_type, new_voucher, redeem
+from services.vouchers.tests.practice import THERAPIST, Practice, at, day_of
 
 pytestmark = pytest.mark.anyio
 
@@ -103,5 +104,44 @@ async def test_a_redemption_writes_with_one_statement(
         "SELECT adjustments",
         "SELECT voucher_codes",
         "UPDATE voucher_codes, INSERT redemptions, UPDATE vouchers, INSERT outbox",
+        *COMMIT,
+    ]
+
+
+async def test_a_booking_is_nine_round_trips(app: FastAPI, practice: Practice) -> None:
+    await practice.add_therapist()
+    voucher = await practice.voucher(total_sessions=3)
+    await practice.booked(voucher["id"], starts_at=at(3, 9), therapist_id=THERAPIST)
+    with round_trips_of(app) as messages:
+        await practice.booked(voucher["id"], starts_at=at(4, 9), therapist_id=THERAPIST)
+    assert messages == [
+        *BEGIN,
+        "SELECT vouchers",
+        "SELECT vouchers",  # the locked row
+        "SELECT adjustments",  # and everything else that the rules read of a voucher
+        "SELECT resources",
+        "SELECT working_hours",  # and everything else of the therapist's calendar
+        "SELECT resource_voucher_types",
+        "INSERT sessions, INSERT occupations, INSERT reservations, UPDATE vouchers, INSERT outbox",
+        *COMMIT,
+    ]
+
+
+async def test_free_times_are_seven_round_trips(
+    app: FastAPI, client: httpx.AsyncClient, people: People, practice: Practice
+) -> None:
+    await practice.add_therapist()
+    voucher = await practice.voucher()
+    path = f"/api/vouchers/{voucher['id']}/slots?from={day_of(1)}&until={day_of(5)}"
+    assert (await client.get(path, headers=people.client)).json()
+    with round_trips_of(app) as messages:
+        assert (await client.get(path, headers=people.client)).json()
+    assert messages == [
+        *BEGIN,
+        "SELECT vouchers",
+        "SELECT adjustments",
+        "SELECT sessions",
+        "SELECT resources",
+        "SELECT working_hours",
         *COMMIT,
     ]
