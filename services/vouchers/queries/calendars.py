@@ -23,6 +23,11 @@ from shared.connections import fetch_flushed
 from shared.detached import SelectedColumns
 from shared.paging import Page
 
+_SETTINGS = SelectedColumns(BookingSettings, "b")
+_BOOKING_SETTINGS = (
+    f"SELECT {_SETTINGS.sql} FROM booking_settings b"  # noqa: S608 - names of the model
+    " WHERE b.organization_id = $1"
+)
 _RESOURCE = SelectedColumns(Resource, "r")
 _LOCK = " FOR NO KEY UPDATE OF r"
 _THERAPIST = (
@@ -48,9 +53,9 @@ _TYPES_OF_RESOURCES = (
 async def find_booking_settings(
     session: AsyncSession, organization_id: int
 ) -> BookingSettings | None:
-    """Return an organization's booking settings, or None if they were never changed."""
-    statement = select(BookingSettings).where(BookingSettings.organization_id == organization_id)
-    return (await session.scalars(statement)).one_or_none()
+    """Return an organization's booking settings, detached, or None if they were never changed."""
+    rows = await fetch_flushed(session, _BOOKING_SETTINGS, organization_id)
+    return _SETTINGS.entity(rows[0]) if rows else None
 
 
 async def lock_booking_settings(

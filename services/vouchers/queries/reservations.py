@@ -22,6 +22,8 @@ from services.vouchers.scheduling.snapshots import (
     RESERVED_STATUSES,
     ReservationStatus,
 )
+from shared.connections import fetch_flushed
+from shared.detached import SelectedColumns
 from shared.paging import Page
 
 SEATED_STATUSES = (*sorted(PERIOD_STATUSES), ReservationStatus.NO_SHOW)
@@ -30,12 +32,15 @@ SEATED_STATUSES = (*sorted(PERIOD_STATUSES), ReservationStatus.NO_SHOW)
 ReservationPlace = tuple[Reservation, ClassSession, str | None]
 """A reservation with its session and the name of its class."""
 
+_RESERVATION = SelectedColumns(Reservation, "r")
+_BY_ID = f"SELECT {_RESERVATION.sql} FROM reservations r WHERE r.id = $1"  # noqa: S608
 _PLACE_STATUSES = (*sorted(RESERVED_STATUSES), ReservationStatus.NO_SHOW)
 
 
 async def get_reservation(session: AsyncSession, reservation_id: int) -> Reservation:
-    """Return a reservation; raises ReservationNotFound."""
-    return require(await session.get(Reservation, reservation_id), ReservationNotFound)
+    """Return a reservation, detached; raises ReservationNotFound."""
+    rows = await fetch_flushed(session, _BY_ID, reservation_id)
+    return require(_RESERVATION.entity(rows[0]) if rows else None, ReservationNotFound)
 
 
 async def reread_reservations(

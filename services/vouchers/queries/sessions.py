@@ -32,6 +32,8 @@ _OCCUPATIONS = (
     " ORDER BY resource_id, lower(blocked)"
 )
 _SESSION = SelectedColumns(ClassSession, "s")
+_BY_ID = f"SELECT {_SESSION.sql} FROM sessions s WHERE s.id = $1"  # noqa: S608
+_DELETED_OCCUPATIONS = "DELETE FROM occupations WHERE session_id = ANY($1)"
 _OPEN_SESSIONS = (
     f"SELECT {_SESSION.sql} FROM sessions s"  # noqa: S608 - names of the model
     " WHERE organization_id = $1 AND starts_at >= $2 AND starts_at < $3"
@@ -80,7 +82,7 @@ async def busy_times(
 
 async def delete_occupations(session: AsyncSession, session_ids: Collection[int]) -> None:
     """Delete the time that some sessions occupy."""
-    await session.execute(delete(Occupation).where(Occupation.session_id.in_(session_ids)))
+    await fetch_flushed(session, _DELETED_OCCUPATIONS, list(session_ids))
 
 
 async def delete_old_occupations(session: AsyncSession, before: datetime, limit: int) -> int:
@@ -214,9 +216,9 @@ async def delete_types_of_class(session: AsyncSession, therapy_class: TherapyCla
 
 
 async def get_session(session: AsyncSession, session_id: int) -> ClassSession:
-    """Return a session; raises SessionNotFound."""
-    statement = select(ClassSession).where(ClassSession.id == session_id)
-    return require(await session.scalar(statement), SessionNotFound)
+    """Return a session, detached; raises SessionNotFound."""
+    rows = await fetch_flushed(session, _BY_ID, session_id)
+    return require(_SESSION.entity(rows[0]) if rows else None, SessionNotFound)
 
 
 async def lock_sessions(

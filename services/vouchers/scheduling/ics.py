@@ -6,7 +6,6 @@ request of a feed that changed would block the process for that time.
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 PRODUCT = "-//Carnet//Calendar feed//EN"
@@ -18,7 +17,7 @@ _SPECIAL = re.compile("[\x00-\x08\n-\x1f\x7f-\x9f\u2028\u2029,;\\\\]")
 
 
 class CalendarEvent(NamedTuple):
-    """One event of a feed. The times have a zone and are written in UTC.
+    """One event of a feed. The times are written as `20261025T110000Z` (section 3.3.5, form 2).
 
     `sequence` grows with each change (section 3.8.7.4), `changed_at` is the time of the last one.
     A cancelled event stays in the feed for a while, so that calendars remove it.
@@ -26,9 +25,9 @@ class CalendarEvent(NamedTuple):
 
     uid: str
     sequence: int
-    changed_at: datetime
-    starts_at: datetime
-    ends_at: datetime
+    changed_at: str
+    starts_at: str
+    ends_at: str
     summary: str
     description: str = ""
     location: str = ""
@@ -85,7 +84,6 @@ def fold(line: str) -> str:
 
 def _component_of(event: CalendarEvent) -> str:
     """Return the content lines of an event. Only lines with a text can be too long."""
-    changed_at = _utc(event.changed_at)
     status = "TENTATIVE" if event.is_tentative else "CONFIRMED"
     if event.is_cancelled:
         status = "CANCELLED"
@@ -95,10 +93,10 @@ def _component_of(event: CalendarEvent) -> str:
         "BEGIN:VEVENT\r\n"
         f"{fold(f'UID:{escape(event.uid)}')}\r\n"
         f"SEQUENCE:{event.sequence}\r\n"
-        f"DTSTAMP:{changed_at}\r\n"
-        f"LAST-MODIFIED:{changed_at}\r\n"
-        f"DTSTART:{_utc(event.starts_at)}\r\n"
-        f"DTEND:{_utc(event.ends_at)}\r\n"
+        f"DTSTAMP:{event.changed_at}\r\n"
+        f"LAST-MODIFIED:{event.changed_at}\r\n"
+        f"DTSTART:{event.starts_at}\r\n"
+        f"DTEND:{event.ends_at}\r\n"
         f"STATUS:{status}\r\n"
         f"TRANSP:{'TRANSPARENT' if event.is_cancelled else 'OPAQUE'}\r\n"
         f"{fold(f'SUMMARY:{escape(event.summary)}')}\r\n"
@@ -108,11 +106,3 @@ def _component_of(event: CalendarEvent) -> str:
 
 def _optional_line(name: str, text: str) -> str:
     return f"{fold(f'{name}:{escape(text)}')}\r\n" if text else ""
-
-
-def _utc(moment: datetime) -> str:
-    """Return a time in UTC (section 3.3.5, form 2)."""
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    text = moment.isoformat(timespec="seconds")  # ten times as fast as strftime
-    return f"{text[:4]}{text[5:7]}{text[8:13]}{text[14:16]}{text[17:19]}Z"

@@ -134,7 +134,7 @@ async def list_of_organization(
 
 
 async def get_visible_place(session: AsyncSession, actor: Actor, reservation_id: int) -> Place:
-    """Return a reservation that the actor may see, and see the rows of its organization.
+    """Return a reservation that the actor may see, detached, and see its organization's rows.
 
     Raises ReservationNotFound.
     """
@@ -151,11 +151,11 @@ async def get_visible_place(session: AsyncSession, actor: Actor, reservation_id:
 
 
 async def place_of(session: AsyncSession, reservation: Reservation) -> Place:
-    """Return a reservation with its session and its voucher."""
+    """Return a reservation with its session and its voucher, detached."""
     row = await queries.get_session(session, reservation.session_id)
     voucher = None
     if reservation.voucher_id is not None:
-        voucher = await queries.get_voucher(session, reservation.voucher_id)
+        voucher, _ = await queries.get_voucher_with_zone(session, reservation.voucher_id)
     return Place(reservation, row, voucher)
 
 
@@ -239,7 +239,6 @@ async def leave(session: AsyncSession, row: ClassSession, cause: Reservation | N
     A session on demand ends with its last reservation. One of a class stays, empty or not, and the
     seat is given to its waiting list.
     """
-    await flush_booking(session)
     if not row.on_demand:
         await give_seats(session, row, cause)
     elif row.seats_taken == 0:
@@ -286,8 +285,7 @@ async def reschedule(
     if place.voucher is None or place.reservation.status not in OPEN_STATUSES:
         raise ReservationSettled
     voucher = await queries.lock_voucher(session, place.voucher.id)
-    reservation = place.reservation
-    await session.refresh(reservation)
+    [reservation] = await queries.reread_reservations(session, [reservation_id])
     if reservation.status not in OPEN_STATUSES:
         raise ReservationSettled
     require_not_lapsed(reservation)

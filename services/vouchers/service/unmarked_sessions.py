@@ -10,8 +10,8 @@ from services.vouchers import queries
 from services.vouchers.models import Attestation
 from services.vouchers.scheduling.snapshots import ReservationStatus
 from services.vouchers.service.booking_conflicts import flush_booking
-from services.vouchers.service.charges import Charge, Evidence, Place, settle
-from services.vouchers.service.reservations import lock_place
+from services.vouchers.service.charges import Charge, Evidence, settle
+from services.vouchers.service.reservations import lock_place, place_of
 from shared.db import now
 from shared.errors import Conflict
 from shared.transactions import Transactions
@@ -55,11 +55,7 @@ async def _list_unmarked(
 async def _settle(session: AsyncSession, reservation_id: int, instant: datetime) -> bool:
     """Settle a reservation as attended; return whether it was still unmarked."""
     reservation = await queries.get_reservation(session, reservation_id)
-    row = await queries.get_session(session, reservation.session_id)
-    voucher = None
-    if reservation.voucher_id is not None:
-        voucher = await queries.get_voucher(session, reservation.voucher_id)
-    place = await lock_place(session, Place(reservation, row, voucher))
+    place = await lock_place(session, await place_of(session, reservation))
     reservation = place.reservation
     is_booked = reservation.status == ReservationStatus.BOOKED and reservation.settled_at is None
     if not is_booked or reservation.ends_at >= instant:

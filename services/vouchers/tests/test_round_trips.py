@@ -55,7 +55,7 @@ def _summary(message: str) -> str:
     writes = [
         f"{verb} {words[place + (2 if verb == 'INSERT' else 1)]}"
         for place, verb in enumerate(words)
-        if verb in ("INSERT", "UPDATE") and words[place - 1] not in ("FOR", "DO")
+        if verb in ("INSERT", "UPDATE") and words[place - 1] not in ("FOR", "KEY", "DO")
     ]
     return ", ".join(writes) or f"SELECT {words[words.index('FROM') + 1]}"
 
