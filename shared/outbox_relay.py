@@ -23,7 +23,7 @@ from shared.throttle import Throttle
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-INTERVAL_SECONDS = 0.01
+INTERVAL_SECONDS = 0.02
 """Batches begin once in this time on average at most, so that batches form under load."""
 POLL_SECONDS = 1.0
 STANDBY_SECONDS = 1.0

@@ -9,7 +9,7 @@ QUEUE = Queue(QUEUE_NAME, ("#",))
 BATCH = 1000
 """At most this many events in a transaction. The fixed cost of a batch, four round trips to the
 database, is then small beside the cost of its rows."""
-INTERVAL_SECONDS = 0.01
+INTERVAL_SECONDS = 0.02
 """Batches begin once in this time on average at most, so that batches form under load."""
 
 
