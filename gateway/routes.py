@@ -67,6 +67,13 @@ ROUTES: tuple[Route, ...] = (
     Route("/.well-known/jwks.json", Service.IDENTITY, Access.PUBLIC),
     Route("/api/auth/register", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/login", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route("/api/auth/login/second-factor", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
+    Route(
+        "/api/auth/login/second-factor/setup",
+        Service.IDENTITY,
+        Access.PUBLIC,
+        quota=Quota.SIGN_IN,
+    ),
     Route("/api/auth/token", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/password-reset", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),
     Route("/api/auth/password-reset/confirm", Service.IDENTITY, Access.PUBLIC, quota=Quota.SIGN_IN),

@@ -1,10 +1,11 @@
 """Who acts: the signed-in user of a request, or the service that calls an internal route."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import Forbidden, Unauthenticated
+from shared.errors import RECENT_SECONDS, Forbidden, ReauthenticationRequired, Unauthenticated
 
 ADMIN = "admin"
 OWNER = "organization_owner"
@@ -22,6 +23,9 @@ class Actor:
     session_id: str | None = None
     expires_at: int = 0
     issued_at: float = 0.0
+    auth_time: int | None = None
+    """When the user last proved who they are, in seconds since 1970. None for what no user has
+    signed in to."""
 
     @property
     def is_admin(self) -> bool:
@@ -35,6 +39,11 @@ class Actor:
         if organization_id is None or organization_id != self.organization_id:
             return False
         return self.role == OWNER or bool({permission, ALL} & self.permissions)
+
+    def require_recent_sign_in(self) -> None:
+        """Raise ReauthenticationRequired if the user signed in more than 15 minutes ago."""
+        if self.auth_time is not None and time.time() - self.auth_time > RECENT_SECONDS:
+            raise ReauthenticationRequired
 
     def require(self, permission: str, organization_id: int | None) -> None:
         """Raise Forbidden if the actor does not hold the permission in the organization."""
@@ -58,6 +67,7 @@ def actor_of(claims: Mapping[str, Any]) -> Actor:
             session_id=claims.get("sid"),
             expires_at=int(claims["exp"]),
             issued_at=float(claims["iat"]),
+            auth_time=int(claims["auth_time"]) if "auth_time" in claims else None,
         )
     except (KeyError, TypeError, ValueError):
         raise Unauthenticated("The access token is not valid. Sign in again.") from None

@@ -16,6 +16,9 @@ CLIENT_CLOSED = 499
 MOST_ERRORS = 20
 """At most this many wrong fields are described in a response; `error_count` counts all of them."""
 
+RECENT_SECONDS = 900
+"""How long after a sign-in dangerous actions need no other one."""
+
 # Of what a client wrote: with 20 of both a response stays under 64 KiB.
 _LONGEST_FIELD = 100
 _LONGEST_MESSAGE = 300
@@ -70,6 +73,20 @@ class Unauthenticated(AppError):
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class ReauthenticationRequired(AppError):
+    """This needs a sign-in of the last 15 minutes. Send your password or a code to
+    /api/auth/reauthenticate, and repeat the request with the new access token.
+
+    The challenge in the header is that of RFC 9470.
+    """
+
+    status = 401
+
+    def __init__(self) -> None:
+        challenge = f'Bearer error="insufficient_user_authentication", max_age={RECENT_SECONDS}'
+        super().__init__(headers={"WWW-Authenticate": challenge})
 
 
 class Forbidden(AppError):

@@ -15,6 +15,7 @@ def summary(stack: Stack, seconds: float) -> str:
         "Documentation": f"{stack.address}/docs",
         "First admin": stack.admin_email,
         "Password": _password(stack),
+        "Second factor": "not required of administrators here (in production it is)",
         "Mailbox": stack.mailbox and f"{stack.mailbox.address}   (messages that were sent)",
         "Logs": f"{near(stack.logs)}/",
         "PostgreSQL": runs_as and f"runs as user '{runs_as}', because it refuses to run as root",

@@ -151,6 +151,7 @@ class System:
             own = self.service(instance.owner)
         return {
             **_local_addresses(instance.owner),
+            **_local_sign_in(instance.owner),
             **_passed_on(instance.owner),
             **own,
             f"{prefix}_HOST": "127.0.0.1",
@@ -165,6 +166,7 @@ class System:
         owner = {f"{service.upper()}_OWNER_DATABASE_URL": self.role_url(service, owner=True)}
         return {
             **_local_addresses(service),
+            **_local_sign_in(service),
             **_passed_on(service),
             **self.service(service),
             **owner,
@@ -223,6 +225,11 @@ def _local_addresses(owner: str) -> dict[str, str]:
     """Allow e-mail addresses such as admin@localhost, unless the user's environment forbids it."""
     reads_addresses = owner in ("identity", "organizations")
     return {f"{owner.upper()}_LOCAL_ADDRESSES": "true"} if reads_addresses else {}
+
+
+def _local_sign_in(owner: str) -> dict[str, str]:
+    """Let administrators sign in without a second factor, unless the environment forbids it."""
+    return {"IDENTITY_ADMINS_NEED_SECOND_FACTOR": "false"} if owner == "identity" else {}
 
 
 def _passed_on(owner: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ TOKEN_OPTIONAL = {"/api/auth/logout", WEBHOOKS, f"{WEBHOOKS}/connect"}
 # Decision 0040 states why these are not one statement of a reader.
 OTHER_READS = {
     "/.well-known/jwks.json",
+    "/api/auth/second-factor",
     "/api/calendar-feeds",
     "/api/calendars/{token}.ics",
     "/api/admin/audit-logs",
@@ -158,6 +159,8 @@ def test_passwords_are_guessed_at_in_the_strict_class(apps: dict[Service, FastAP
     strict = {path for _, path, _ in documented(apps) if routed(path).quota is Quota.SIGN_IN}
     assert strict == {
         "/api/auth/login",
+        "/api/auth/login/second-factor",
+        "/api/auth/login/second-factor/setup",
         "/api/auth/token",
         "/api/auth/register",
         "/api/auth/password-reset",

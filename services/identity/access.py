@@ -32,9 +32,14 @@ def require_owner(actor: Actor, organization_id: int) -> None:
 
 
 def require_role(actor: Actor, role: str, organization_id: int | None) -> None:
-    """Raise Forbidden when the actor may not give a role in the organization."""
+    """Raise Forbidden when the actor may not give a role in the organization.
+
+    Raises ReauthenticationRequired for a new owner or administrator after an old sign-in.
+    """
     if not policies.can_give_role(actor, role, organization_id):
         raise Forbidden(f"The role {role} brings rights that you do not hold.")
+    if policies.needs_recent_sign_in(role):
+        actor.require_recent_sign_in()
 
 
 def _require_member(actor: Actor, organization_id: int) -> None:

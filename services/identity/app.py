@@ -11,6 +11,7 @@ from services.identity.endpoints.dependants import of_members, own
 from services.identity.endpoints.internal import internal
 from services.identity.endpoints.links import links
 from services.identity.endpoints.members import members
+from services.identity.endpoints.second_factors import factors
 from services.identity.events import CATALOGUE
 from services.identity.service.resources import Resources
 from services.identity.settings import Settings
@@ -42,7 +43,7 @@ def create_app(
         NAME,
         settings,
         CATALOGUE,
-        [auth, links, keys, own, admin, members, of_members, internal],
+        [auth, factors, links, keys, own, admin, members, of_members, internal],
         title="Carnet identity",
         package=__package__,
         clients=clients,

@@ -86,6 +86,52 @@ class PresentPasswordWrong(AppError):
     denies = True
 
 
+class SecondFactorMissing(NotFound):
+    """You have no second factor. Set one up first."""
+
+
+class SecondFactorNotSet(NotFound):
+    """The user has no second factor."""
+
+
+class SecondFactorExists(Conflict):
+    """You have a second factor already. Remove it before you set up another one."""
+
+
+class CodeWrong(AppError):
+    """Not authorized. This code is wrong or was used already. Wait for the next one."""
+
+    status = 403
+    denies = True
+
+
+class SecondStepNeeded(AppError):
+    """The password is right, and a second step is needed."""
+
+    status = 403
+
+    def __init__(self, token: str, seconds: int) -> None:
+        super().__init__(headers={"Cache-Control": "no-store"})
+        self.members = {"mfa_token": token, "expires_in": seconds}
+
+
+class SecondFactorRequired(SecondStepNeeded):
+    """The password is right. Send `mfa_token` and a code to /api/auth/login/second-factor."""
+
+
+class SecondFactorSetupRequired(SecondStepNeeded):
+    """The password is right, and you must set up a second factor first. Send `mfa_token` to
+    /api/auth/login/second-factor/setup."""
+
+
+class ChallengeNotValid(Unauthenticated):
+    """This sign-in has expired or was completed already. Start with the password again."""
+
+
+class SecondFactorWrong(Unauthenticated):
+    """This code is wrong or was used already. Wait for the next one, or use a recovery code."""
+
+
 class InvalidCredentials(Unauthenticated):
     """The e-mail address or the password is wrong, or the address has not been confirmed yet."""
 

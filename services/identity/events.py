@@ -19,6 +19,11 @@ CATALOGUE: Catalogue = {
     ("user", "DELETE"): "identity.user.deleted.v1",
     ("user", "CHANGE_PASSWORD"): "identity.user.password_changed.v1",
     ("user", "REQUEST_PASSWORD_RESET"): "identity.user.password_reset_requested.v1",
+    ("user", "ADD_SECOND_FACTOR"): "identity.user.second_factor_added.v1",
+    ("user", "REMOVE_SECOND_FACTOR"): "identity.user.second_factor_removed.v1",
+    ("user", "RENEW_RECOVERY_CODES"): "identity.user.recovery_codes_renewed.v1",
+    ("user", "USE_RECOVERY_CODE"): "identity.user.recovery_code_used.v1",
+    ("user", "REAUTHENTICATE"): "identity.user.reauthenticated.v1",
     ("user", "LOGIN"): "identity.user.logged_in.v1",
     ("user", "LOGIN_FAILED"): "identity.user.login_failed.v1",
     ("user", "LOGOUT"): "identity.user.logged_out.v1",
@@ -63,6 +68,18 @@ class LoggedIn(TypedDict):
     session_id: str
 
 
+class SecondFactorRemoved(TypedDict):
+    """Who removed it: `user` or `staff`."""
+
+    by: str
+
+
+class RecoveryCodeUsed(TypedDict):
+    """How many recovery codes are left."""
+
+    codes_left: int
+
+
 class LoginFailed(TypedDict):
     """Why a sign-in was refused."""
 
@@ -88,6 +105,11 @@ SHAPES: Shapes = {
     "identity.user.deleted.v1": removal(TokensVoided),
     "identity.user.password_changed.v1": change(PasswordChanged),
     "identity.user.password_reset_requested.v1": fact(),
+    "identity.user.second_factor_added.v1": change(),
+    "identity.user.second_factor_removed.v1": change(SecondFactorRemoved),
+    "identity.user.recovery_codes_renewed.v1": change(),
+    "identity.user.recovery_code_used.v1": change(RecoveryCodeUsed),
+    "identity.user.reauthenticated.v1": change(LoggedIn),
     "identity.user.logged_in.v1": change(LoggedIn),
     "identity.user.login_failed.v1": fact(LoginFailed),
     "identity.user.logged_out.v1": change(LoggedOut),

@@ -48,6 +48,21 @@ def rights_of(actor: Actor, organization_id: int | None) -> Rights:
     return rights(actor.role, actor.permissions)
 
 
+def must_have_second_factor(role: str) -> bool:
+    """Administrators of the system must have a second factor, unless a setting says otherwise."""
+    return role == ADMIN
+
+
+def needs_recent_sign_in(role: str) -> bool:
+    """Naming an owner or an administrator needs a recent sign-in of the actor."""
+    return role in (ADMIN, OWNER)
+
+
+def can_reset_second_factor(actor: Actor, user: User) -> bool:
+    """Only administrators may reset the second factor of an owner or an administrator."""
+    return actor.is_admin or user.role not in (ADMIN, OWNER)
+
+
 def can_see_organization(actor: Actor, organization_id: int) -> bool:
     """Members may see their own organization, administrators every organization."""
     return actor.is_admin or actor.organization_id == organization_id

@@ -54,6 +54,10 @@ class Settings(MailSettings):
     """Whether a registration with the address of an account is refused with 409. If not, the answer
     is that of every registration, and the owner of the address gets a message."""
 
+    admins_need_second_factor: bool = True
+    """Whether administrators of the system must have a second factor. One who has none can do
+    nothing at the next sign-in but set it up."""
+
     secure_cookies: bool = False
     """Whether cookies are for HTTPS only. Set it where clients reach the gateway by HTTPS."""
 

@@ -38,6 +38,7 @@ REFUSED_BY_MEANING = {
     f"PUT {_ORGANIZATION}/users/{{user_id}}/dependants/{{dependant_id}}": "as above",
     "POST /api/auth/password-reset/confirm": "the characters of passwords",
     "POST /api/auth/invitation/accept": "the characters of passwords",
+    "POST /api/auth/reauthenticate": "the password or a code, not both",
     "PUT /api/auth/address": "the forms of addresses",
     "POST /api/admin/users": "role and organization belong together; common passwords",
     "PUT /api/admin/users/{user_id}": "the forms of addresses",

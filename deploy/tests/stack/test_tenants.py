@@ -40,6 +40,14 @@ anon client neighb therap staff  with owner stranger admin  /api/auth
  404    404    404    404   404     -   404      404   404  POST   /address/confirm
  404    404    404    404   404     -   404      404   404  POST   /invitation/accept
  404    404    404    404   404     -   404      404   404  POST   /links/renew
+ 401    401    401    401   401     -   401      401   401  POST   /login/second-factor
+ 401    401    401    401   401     -   401      401   401  POST   /login/second-factor/setup
+ 401    200    200    200   200     -   200      200   200  POST   /reauthenticate
+ 401    200    200    200   200     -   200      200   200  GET    /second-factor
+ 401    201    201    201   201     -   201      201   201  POST   /second-factor
+ 401    403    403    403   403     -   403      403   403  POST   /second-factor/confirm
+ 401    404    404    404   404     -   404      404   404  POST   /second-factor/recovery-codes
+ 401    404    404    404   404     -   404      404   404  DELETE /second-factor
  401    200    200    200   200     -   200      200   200  GET    /me
  401    200    200    200   200     -   200      200   200  PUT    /me
  401    200    200    200   200     -   200      200   200  PUT    /password
@@ -61,6 +69,7 @@ anon client neighb therap staff  with owner stranger admin  /api/admin/users
  401    403    403    403   403     -   403      403   200  POST   /{user_id}/approve
  401    403    403    403   403     -   403      403   200  POST   /{user_id}/invitation
  401    403    403    403   403     -   403      403   200  DELETE /{user_id}/invitation
+ 401    403    403    403   403     -   403      403   404  DELETE /{user_id}/second-factor
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/users
  401    403    403    403   403   200   200      404   200  GET      manage_users
@@ -75,6 +84,7 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}/dependants/{dependant_id}  manage_users
  401    403    403    403   403   200   200      404   200  POST   /{user_id}/invitation  manage_users
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}/invitation  manage_users
+ 401    403    403    403   403   404   404      404   404  DELETE /{user_id}/second-factor  manage_users
  401    403    403    403   403     -   200      404   200  GET    /{user_id}/permissions
  401    403    403    403   403     -   201      404   201  POST   /{user_id}/permissions
  401    403    403    403   403     -   200      404   200  DELETE /{user_id}/permissions/{permission}

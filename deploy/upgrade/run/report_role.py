@@ -20,7 +20,16 @@ ROLE = "carnet_report"
 
 # These tables contain secrets and nothing to report.
 _WITHHELD_TABLES = frozenset(
-    {"refresh_tokens", "signing_keys", "sign_in_sessions", "attempt_counts", "personal_values"}
+    {
+        "refresh_tokens",
+        "signing_keys",
+        "sign_in_sessions",
+        "sign_in_challenges",
+        "second_factors",
+        "recovery_codes",
+        "attempt_counts",
+        "personal_values",
+    }
 )
 _WITHHELD_COLUMNS = {"voucher_codes": {"code"}}
 """A code is a secret: it can be redeemed by anyone who knows it."""

@@ -114,6 +114,9 @@ _DEPENDENTS_OF_USERS = (
     "DELETE FROM account_links WHERE user_id <= $2",
     "DELETE FROM dependants WHERE guardian_id <= $2",
     "UPDATE dependants SET organization_id = NULL WHERE $3 AND organization_id = $1",
+    "DELETE FROM sign_in_challenges WHERE user_id <= $2",
+    "DELETE FROM recovery_codes WHERE user_id <= $2",
+    "DELETE FROM second_factors WHERE user_id <= $2",
     "UPDATE users SET approved_by = NULL WHERE approved_by <= $2",
     "UPDATE permissions SET granted_by = NULL WHERE granted_by <= $2",
     "UPDATE users SET organization_id = NULL, is_organization_owner = false,"

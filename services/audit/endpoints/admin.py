@@ -51,7 +51,7 @@ async def export_all_rows(
     options: ExportOptionsDep,
     organization_id: OrganizationFilter = None,
 ) -> StreamingResponse:
-    """Export changes in the whole system."""
+    """Export changes in the whole system. Needs a sign-in of the last 15 minutes."""
     pieces = await exports.export_all_rows(
         work, actor, organization_id, filters, options.format, with_bom=options.with_bom
     )

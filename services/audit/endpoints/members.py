@@ -42,7 +42,7 @@ async def export_rows(
     work: UnclaimedWorkDep,
     options: ExportOptionsDep,
 ) -> StreamingResponse:
-    """Export an organization's changes."""
+    """Export an organization's changes. Needs a sign-in of the last 15 minutes."""
     pieces = await exports.export_rows(
         work, actor, organization_id, filters, options.format, with_bom=options.with_bom
     )

@@ -29,9 +29,11 @@ async def export_all_rows(
 ) -> AsyncIterator[bytes]:
     """Return an export of the whole system's trail, or of one organization's, piece by piece.
 
-    Raises Forbidden for everyone except administrators of the system.
+    Raises Forbidden for everyone except administrators of the system, and
+    ReauthenticationRequired.
     """
     require_admin(actor)
+    actor.require_recent_sign_in()
     return await _export(work, filters.within(organization_id), form, with_bom)
 
 
@@ -46,9 +48,10 @@ async def export_rows(
 ) -> AsyncIterator[bytes]:
     """Return an export of an organization's trail, piece by piece.
 
-    Raises OrganizationNotFound and Forbidden.
+    Raises OrganizationNotFound, Forbidden and ReauthenticationRequired.
     """
     require_reader(actor, organization_id)
+    actor.require_recent_sign_in()
     return await _export(work, filters.within(organization_id), form, with_bom)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,6 +56,21 @@ async def test_who_may_read(
         assert (await client.get(OWN + suffix, headers=headers)).status_code == within
     huge = f"/api/organizations/{10**30}/audit-logs{suffix}"
     assert (await client.get(huge, headers=admin)).status_code == 422
+
+
+async def test_an_export_needs_a_recent_sign_in(client: httpx.AsyncClient, tokens: Tokens) -> None:
+    for age, status in ((800, 200), (1000, 401)):
+        moment = int(time.time()) - age
+        of_admin = tokens.access(1, "admin", auth_time=moment)
+        of_owner = tokens.access(2, "organization_owner", 7, auth_time=moment)
+        for path, token in ((ADMIN, of_admin), (OWN, of_owner)):
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = await client.get(f"{path}/export", headers=headers)
+            assert answer.status_code == status
+            assert (await client.get(path, headers=headers)).status_code == 200
+            if status == 401:
+                assert answer.json()["code"] == "reauthentication_required"
+                assert "max_age=900" in answer.headers["WWW-Authenticate"]
 
 
 async def test_a_foreign_organization_is_one_that_never_was(

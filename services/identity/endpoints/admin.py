@@ -17,17 +17,19 @@ from services.identity.errors import (
     OwnAccount,
     OwnerNeedsOrganization,
     PasswordQueueFull,
+    SecondFactorNotSet,
     TooManyAttempts,
     UserNotFound,
 )
 from services.identity.queries import UserFilter
 from services.identity.schemas.common import Message
 from services.identity.schemas.users import NewPasswordBody, Role, UserCreate, UserRead, UserUpdate
-from services.identity.service import users
+from services.identity.service import second_factors, users
 from shared.auth import ActorDep
 from shared.errors import (
     Forbidden,
     Invalid,
+    ReauthenticationRequired,
     ServiceUnavailable,
     StaleVersion,
     Unauthenticated,
@@ -164,3 +166,16 @@ async def approve_user(
 ) -> UserRead:
     """Approve a user who registered."""
     return user_response(response, await users.approve_user(session, actor, user_id))
+
+
+@admin.delete(
+    "/{user_id}/second-factor",
+    responses=responses(UserNotFound, OwnAccount, SecondFactorNotSet, ReauthenticationRequired),
+)
+async def reset_second_factor(user_id: Id, session: SessionDep, actor: ActorDep) -> Message:
+    """Remove the second factor of a user who lost it; the user is notified.
+
+    Needs a sign-in of the last 15 minutes.
+    """
+    await second_factors.reset(session, actor, user_id)
+    return Message(message="Second factor removed successfully")

@@ -24,6 +24,8 @@ from services.identity.errors import (
     PasswordQueueFull,
     PresentPasswordWrong,
     RegistrationClosed,
+    SecondFactorRequired,
+    SecondFactorSetupRequired,
     SessionNotFound,
     TooManyAttempts,
 )
@@ -68,6 +70,8 @@ _SIGN_IN_ERRORS = responses(
     OrganizationDeactivated,
     TooManyAttempts,
     PasswordQueueFull,
+    SecondFactorRequired,
+    SecondFactorSetupRequired,
 )
 
 
@@ -108,7 +112,12 @@ async def login(
     work: AnonymousWorkDep,
     resources: ResourcesDep,
 ) -> TokensRead:
-    """Sign in with e-mail address and password."""
+    """Sign in with e-mail address and password.
+
+    A user with a second factor gets 403 `second_factor_required`, and one who must set it up
+    `second_factor_setup_required`. Its `mfa_token` is valid for the second step, for `expires_in`
+    seconds.
+    """
     return await _sign_in(request, response, work, resources, body)
 
 
@@ -134,7 +143,7 @@ async def _sign_in(
 ) -> TokensRead:
     signed_in = await sign_in.sign_in(work, resources, credentials, _device_cookie_of(request))
     response.headers["Cache-Control"] = "no-store"
-    _set_device_cookie(request, response, resources, signed_in.device_cookie)
+    set_device_cookie(request, response, resources, signed_in.device_cookie)
     return signed_in.tokens
 
 
@@ -142,9 +151,10 @@ def _device_cookie_of(request: Request) -> str | None:
     return request.cookies.get(HTTPS_COOKIE) or request.cookies.get(COOKIE)
 
 
-def _set_device_cookie(
+def set_device_cookie(
     request: Request, response: Response, resources: Resources, cookie: str
 ) -> None:
+    """Set the cookie that makes the device known."""
     is_secure = resources.settings.secure_cookies
     response.set_cookie(
         HTTPS_COOKIE if is_secure else COOKIE,
@@ -238,7 +248,7 @@ async def change_password(
 ) -> Message:
     """Change your own password; every other session ends."""
     cookie = await profile.change_password(work, actor, resources, body)
-    _set_device_cookie(request, response, resources, cookie)
+    set_device_cookie(request, response, resources, cookie)
     return Message(message="Password updated successfully")
 
 

@@ -18,6 +18,7 @@ from services.identity.errors import (
     PermissionAlreadyGranted,
     PermissionNotGranted,
     RoleHoldsNoPermissions,
+    SecondFactorNotSet,
     TooManyAttempts,
     UserNotFound,
 )
@@ -33,11 +34,12 @@ from services.identity.schemas.users import (
     UserRead,
 )
 from services.identity.service import members as service
-from services.identity.service import permissions
+from services.identity.service import permissions, second_factors
 from shared.auth import ActorDep
 from shared.errors import (
     Forbidden,
     Invalid,
+    ReauthenticationRequired,
     ServiceUnavailable,
     StaleVersion,
     Unauthenticated,
@@ -175,6 +177,21 @@ async def withdraw_member_invitation(
     """Withdraw an invitation that was not accepted; the user is deleted."""
     await service.withdraw_invitation(session, actor, organization_id, user_id)
     return Message(message="Invitation withdrawn successfully")
+
+
+@members.delete(
+    "/{user_id}/second-factor",
+    responses=responses(UserNotFound, OwnAccount, SecondFactorNotSet, ReauthenticationRequired),
+)
+async def reset_member_second_factor(
+    organization_id: Id, user_id: Id, session: SessionDep, actor: ActorDep
+) -> Message:
+    """Remove the second factor of a user who lost it, and who is no owner; the user is notified.
+
+    Needs a sign-in of the last 15 minutes.
+    """
+    await second_factors.reset_of_member(session, actor, organization_id, user_id)
+    return Message(message="Second factor removed successfully")
 
 
 @members.get(

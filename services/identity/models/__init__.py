@@ -7,7 +7,18 @@ from services.identity.models.links import AccountLink, LinkEnd, LinkPurpose
 from services.identity.models.mails import OutgoingMail
 from services.identity.models.organizations import OrganizationCopy
 from services.identity.models.permissions import PERMISSIONS, Permission
-from services.identity.models.sessions import EndReason, RefreshToken, SignInSession
+from services.identity.models.second_factors import (
+    CHALLENGE_LIFETIME,
+    RecoveryCode,
+    SecondFactor,
+    SignInChallenge,
+)
+from services.identity.models.sessions import (
+    PASSWORD_AND_CODE,
+    EndReason,
+    RefreshToken,
+    SignInSession,
+)
 from services.identity.models.signing_keys import SigningKey
 from services.identity.models.users import (
     CLIENT,
@@ -20,9 +31,11 @@ from services.identity.models.users import (
 )
 
 __all__ = [
+    "CHALLENGE_LIFETIME",
     "CLIENT",
     "GRANTABLE_ROLES",
     "NO_PASSWORD",
+    "PASSWORD_AND_CODE",
     "PERMISSIONS",
     "ROLES",
     "STAFF",
@@ -37,7 +50,10 @@ __all__ = [
     "OrganizationCopy",
     "OutgoingMail",
     "Permission",
+    "RecoveryCode",
     "RefreshToken",
+    "SecondFactor",
+    "SignInChallenge",
     "SignInSession",
     "SigningKey",
     "User",

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from services.identity.models.base import Base
 from shared.db import SECRET, now
 
+PASSWORD = "pwd"  # noqa: S105 - a value of RFC 8176
+PASSWORD_AND_CODE = "pwd otp mfa"  # noqa: S105 - values of RFC 8176
+
 
 class EndReason(StrEnum):
     """Why a sign-in session ended before its time."""
@@ -43,6 +46,21 @@ class SignInSession(Base):
     user_agent: Mapped[str | None]
     network: Mapped[str]
     """The network where it was opened, as `shared.networks` spells it."""
+
+    authenticated_at: Mapped[datetime | None]
+    """When the user proved again who they are; null until then."""
+    amr: Mapped[str | None]
+    """How the user signed in: values of RFC 8176 with spaces between; null for a password alone."""
+
+    @property
+    def last_authentication(self) -> datetime:
+        """Return when the user last proved who they are in this session."""
+        return self.authenticated_at or self.started_at
+
+    @property
+    def methods(self) -> list[str]:
+        """Return how the user signed in, as the claim `amr` has it."""
+        return (self.amr or PASSWORD).split()
 
     @property
     def is_live(self) -> bool:

@@ -6,12 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from services.identity.models import User
+from services.identity.models import SignInSession, User
 from shared.tokens import ACCESS_TOKEN_TYPE, ALGORITHM
 
 TOKEN_LIFETIME = timedelta(minutes=10)
@@ -27,8 +26,13 @@ class TokenSigner:
     issuer: str
     audience: str
 
-    def access_token(self, user: User, session_id: UUID, permissions: Sequence[str]) -> str:
+    def access_token(
+        self, user: User, sign_in_session: SignInSession, permissions: Sequence[str]
+    ) -> str:
         """Return an access token for ten minutes, with the user's role and permissions.
+
+        `amr` (RFC 8176) names how the user signed in, and `auth_time` (OpenID Connect Core 1.0)
+        states when the user last proved who they are.
 
         Call it while the user's row is locked. `iat` has milliseconds, so that a token issued in
         the second of a revocation differs from one issued before it.
@@ -38,10 +42,12 @@ class TokenSigner:
             "iss": self.issuer,
             "aud": self.audience,
             "sub": str(user.id),
-            "sid": str(session_id),
+            "sid": str(sign_in_session.id),
             "role": user.role,
             "organization_id": user.organization_id,
             "permissions": list(permissions),
+            "amr": sign_in_session.methods,
+            "auth_time": int(sign_in_session.last_authentication.timestamp()),
             "iat": int(issued_at * 1000) / 1000,
             "exp": int(issued_at) + TOKEN_SECONDS,
         }

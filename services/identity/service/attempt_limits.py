@@ -32,6 +32,7 @@ PER_ACCOUNT = 100
 PER_ADDRESS = 100
 PER_KNOWN_DEVICE = 20
 PER_USER_PASSWORD_CHANGE = 10
+PER_USER_CODE = 10
 
 HOUR = timedelta(hours=1)
 LINK_REQUESTS_PER_ACCOUNT_AND_ADDRESS = 5
@@ -107,6 +108,14 @@ def link_counters(account: str) -> list[Counter]:
 def password_change_counters(user_id: int) -> list[Counter]:
     """Return the counter of a signed-in user's wrong present passwords."""
     return [Counter(f"password change\n{user_id}", PER_USER_PASSWORD_CHANGE)]
+
+
+def second_factor_counters(user_id: int) -> list[Counter]:
+    """Return the counter of wrong codes of a user's second factor, from everywhere.
+
+    Only who knows the password, or is signed in, can guess at codes.
+    """
+    return [Counter(f"second factor\n{user_id}", PER_USER_CODE)]
 
 
 async def count_attempt(session: AsyncSession, counters: Sequence[Counter]) -> None:

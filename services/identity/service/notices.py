@@ -41,6 +41,28 @@ class ChangedBy(StrEnum):
     LINK = "link"
 
 
+class FactorChange(StrEnum):
+    """What happened to a second factor. A reset is a removal by somebody else."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    RESET = "reset"
+    CODE_USED = "code_used"
+
+
+async def notify_factor_changed(
+    session: AsyncSession, user: User, change: FactorChange, codes_left: int | None = None
+) -> None:
+    """Notify a user of a change of the second factor, or of a recovery code that was used."""
+    context = {
+        "name": user.name,
+        "changed_at": now().isoformat(),
+        "change": change,
+        "codes_left": codes_left,
+    }
+    await queue_mail(session, await mail_to(session, user, "second_factor_changed", context))
+
+
 async def notify_password_changed(session: AsyncSession, user: User, *, by: ChangedBy) -> None:
     """Notify a user that the password was changed."""
     context = {"name": user.name, "changed_at": now().isoformat(), "by": by}

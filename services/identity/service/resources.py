@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.identity.security.device_cookies import DeviceCookies
 from services.identity.security.key_encryption import KeyEncryption
 from services.identity.security.passwords import Passwords
+from services.identity.security.second_factors import FactorSecrets
 from services.identity.service.keyring import Keyring, TokenIssuer
 from services.identity.service.refresh_answers import RefreshAnswers
 from services.identity.service.refusal_delay import RefusalDelay
@@ -27,6 +28,7 @@ class Resources:
     passwords: Passwords
     devices: DeviceCookies
     answers: RefreshAnswers
+    factor_secrets: FactorSecrets
     sign_in_limiter: SignInLimiter
     refusal_delay: RefusalDelay
     link_delay: RefusalDelay
@@ -51,6 +53,7 @@ class Resources:
             passwords=Passwords(settings.password_queue),
             devices=DeviceCookies(key_encryption),
             answers=RefreshAnswers(key_encryption),
+            factor_secrets=FactorSecrets(key_encryption),
             sign_in_limiter=SignInLimiter(),
             refusal_delay=RefusalDelay(settings.failed_sign_in_seconds),
             link_delay=RefusalDelay(settings.failed_sign_in_seconds),

@@ -42,9 +42,17 @@ log = structlog.get_logger(__name__)
 
 
 async def open_session(
-    session: AsyncSession, signer: TokenSigner, user: User, origin: Origin
+    session: AsyncSession,
+    signer: TokenSigner,
+    user: User,
+    origin: Origin,
+    *,
+    amr: str | None = None,
 ) -> TokensRead:
-    """Open a session for a locked user and record the sign-in."""
+    """Open a session for a locked user and record the sign-in.
+
+    `amr` names how the user signed in, if it was not a password alone.
+    """
     sign_in_session = SignInSession(
         id=uuid4(),
         user_id=user.id,
@@ -52,6 +60,7 @@ async def open_session(
         ip_address=origin.ip_address,
         user_agent=origin.user_agent,
         network=network_of(origin.ip_address),
+        amr=amr,
     )
     session.add(sign_in_session)
     await session.flush()
@@ -69,7 +78,7 @@ async def _issue_tokens(
     )
     permissions = [row.permission for row in await queries.permissions_of(session, user.id)]
     return TokensRead(
-        access_token=signer.access_token(user, sign_in_session.id, permissions),
+        access_token=signer.access_token(user, sign_in_session, permissions),
         token_type="bearer",  # noqa: S106 - the token type of RFC 6750
         expires_in=TOKEN_SECONDS,
         refresh_token=refresh_token,

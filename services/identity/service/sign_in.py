@@ -12,7 +12,13 @@ from services.identity.models import User
 from services.identity.schemas.sign_in import Credentials, TokensRead
 from services.identity.security.device_cookies import Device
 from services.identity.security.tokens import TokenSigner
-from services.identity.service import admission, attempt_limits, organizations, sessions
+from services.identity.service import (
+    admission,
+    attempt_limits,
+    organizations,
+    second_step,
+    sessions,
+)
 from services.identity.service.attempt_limits import Counter
 from services.identity.service.resources import Resources
 from shared.changes import act_as, record, record_fact
@@ -48,7 +54,8 @@ async def sign_in(
     """Exchange an e-mail address and a password for tokens.
 
     Raises InvalidCredentials, TooManyAttempts, PasswordQueueFull; after the right password
-    AwaitingApproval, AccountDeactivated, OrganizationDeactivated.
+    AwaitingApproval, AccountDeactivated, OrganizationDeactivated, SecondFactorRequired,
+    SecondFactorSetupRequired.
     """
     started_at = time.monotonic()
     device = resources.devices.read(cookie)
@@ -115,7 +122,7 @@ async def _complete(
     async with work.begin() as session:
         await see_all_tenants(session)
         await attempt_limits.withdraw_attempt(session, attempt.counters)
-        outcome = await _open_session(session, work, signer, user)
+        outcome = await _open_session(session, work, resources, signer, user)
     if isinstance(outcome, AppError):
         raise outcome
     return SignedIn(outcome, resources.devices.make(user.id))
@@ -161,9 +168,13 @@ async def _renew_hash(work: Work, resources: Resources, user: User, password: st
 
 
 async def _open_session(
-    session: AsyncSession, work: Work, signer: TokenSigner, authenticated: User
+    session: AsyncSession,
+    work: Work,
+    resources: Resources,
+    signer: TokenSigner,
+    authenticated: User,
 ) -> TokensRead | AppError:
-    """Open a session, or return the refusal: it is recorded, so it must not be raised here."""
+    """Open a session, or return the refusal: it is stored, so it must not be raised here."""
     user = await queries.find_user_for_update(session, authenticated.id)
     if user is None or user.password_hash != authenticated.password_hash:
         return InvalidCredentials()
@@ -172,4 +183,7 @@ async def _open_session(
         record(session, "LOGIN_FAILED", user, reason=refusal.code())
         return refusal
     act_as(session, user.id, user.role)
+    second_step_needed = await second_step.find_needed(session, resources, user)
+    if second_step_needed is not None:
+        return second_step_needed
     return await sessions.open_session(session, signer, user, work.origin)

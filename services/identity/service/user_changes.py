@@ -202,6 +202,7 @@ async def delete(session: AsyncSession, actor: Actor, user: User) -> None:
     await see_all_tenants(session)  # a message may belong to a former organization of the user
     await delete_mails_of(session, user.id, user.email)
     await queries.delete_links_of(session, user.id)
+    await queries.delete_factor(session, user.id)
     if user.awaits_approval and user.last_login is None:
         await notices.notify_refused(session, user)
     for dependant in await queries.lock_dependants(session, user.id):

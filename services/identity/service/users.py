@@ -37,6 +37,7 @@ async def add_user(work: Work, actor: Actor, resources: Resources, body: UserCre
     ServiceUnavailable.
     """
     access.require_admin(actor)
+    access.require_role(actor, body.role, body.organization_id)
     organization_name = body.organization_name
     if body.organization_id is not None:
         copy = await organizations.get(work, resources.clients, body.organization_id)

@@ -88,6 +88,7 @@ def settings(database: Database, tokens: Tokens) -> Settings:
         organizations_url="http://organizations",
         signing_secret=base64.urlsafe_b64encode(bytes(range(32))).decode(),
         failed_sign_in_seconds=0,
+        admins_need_second_factor=False,
         **tokens.settings("identity"),
     )
 

@@ -95,6 +95,10 @@ def _change_of_password(_scene: Scene, caller: Caller, _ids: Ids) -> dict[str, s
     return {"current_password": caller.password, "new_password": new}
 
 
+def _own_password(_scene: Scene, caller: Caller, _ids: Ids) -> dict[str, str]:
+    return {"password": caller.password}
+
+
 def _refresh_token(_scene: Scene, _caller: Caller, ids: Ids) -> dict[str, str]:
     return {"refresh_token": ids["refresh_token"]}
 
@@ -240,6 +244,10 @@ RECIPES: dict[str, Recipe] = {
     "POST /api/auth/address/confirm": Recipe(_constant(token="never")),
     "POST /api/auth/invitation/accept": Recipe(_constant(token="never", password=PASSWORD)),
     "POST /api/auth/links/renew": Recipe(_constant(token="never")),
+    "POST /api/auth/login/second-factor": Recipe(_constant(mfa_token="never", code="000000")),
+    "POST /api/auth/login/second-factor/setup": Recipe(_constant(mfa_token="never")),
+    "POST /api/auth/reauthenticate": Recipe(_own_password),
+    "POST /api/auth/second-factor/confirm": Recipe(_constant(code="never1")),
     "PUT /api/auth/me": Recipe(_constant(phone="+48 22 555 01 02")),
     "PUT /api/auth/password": Recipe(_change_of_password),
     "DELETE /api/auth/sessions/{session_id}": Recipe(consumes=_own_session),
