@@ -305,7 +305,7 @@ async def test_a_new_owner_needs_a_recent_sign_in(
 ) -> None:
     await people.copy_organizations(MINE)
     person = await people.add("client", MINE)
-    old = {"auth_time": int(time.time()) - 1000}
+    old: dict[str, Any] = {"auth_time": int(time.time()) - 1000}
     of_owner = tokens.access(owner.id, "organization_owner", MINE, **old)
     of_admin = tokens.access(admin.id, "admin", **old)
     new = {"email": "new@example.org", "name": "New", "role": "organization_owner"}
