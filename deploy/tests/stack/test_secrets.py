@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pyotp import TOTP
 
 from deploy.api_client import CardGateway, Mailbox, unique
 from deploy.local.stack import Stack
@@ -167,6 +168,33 @@ async def _wrong_passwords(scene: Scene, canaries: Canaries, member: Caller) -> 
     await send(scene.cast.admin, "PUT", path, 422, json=short)
 
 
+async def _second_factor(scene: Scene, canaries: Canaries) -> None:
+    """The secret of an authenticator app, recovery codes, and the token between the two steps."""
+    send, nobody = canaries.send, scene.cast.anonymous
+    person = _person(scene, canaries, "careful")
+    await send(
+        scene.cast.owner, "POST", f"{scene.here}/users", 201, json=_new(person, role="staff")
+    )
+    await canaries.sign_in(person, "careful")
+    # Not by `canaries.send`, which stores the answers: these are the only ones with the secrets.
+    setup = await person.send("POST", "/api/auth/second-factor")
+    secret = canaries.secrets["secret of an app"] = setup.json()["secret"]
+    code = {"code": TOTP(secret).now()}
+    confirmed = await person.send("POST", "/api/auth/second-factor/confirm", json=code)
+    used, unused = confirmed.json()["recovery_codes"][:2]
+    canaries.secrets |= {"used recovery code": used, "unused recovery code": unused}
+    credentials = {"email": person.email, "password": person.password}
+    challenge = await nobody.send("POST", "/api/auth/login", json=credentials)
+    token = canaries.secrets["token of the second step"] = challenge.json()["mfa_token"]
+    second_step = "/api/auth/login/second-factor"
+    wrong = {"mfa_token": token, "code": canaries.new("wrong code")}
+    await send(nobody, "POST", second_step, 401, json=wrong)
+    right = {"mfa_token": token, "code": used}
+    signed_in = await nobody.send("POST", second_step, json=right)
+    canaries.secrets["token of a sign-in in two steps"] = signed_in.json()["access_token"]
+    await send(nobody, "POST", second_step, 401, json=right)
+
+
 async def _links(scene: Scene, canaries: Canaries, mailbox: Mailbox) -> None:
     """The links of messages, and the passwords that are set with them."""
     send, nobody = canaries.send, scene.cast.anonymous
@@ -288,6 +316,7 @@ async def test_secrets_leave_no_trace(
         canaries.secrets[f"{user}'s broker password"] = urlsplit(url).password or ""
     async with listening(stack) as listener:
         await _passwords(scene, canaries)
+        await _second_factor(scene, canaries)
         await _links(scene, canaries, mailbox)
         await _cards(scene, canaries, cards)
         await _feeds(scene, canaries)

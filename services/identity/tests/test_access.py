@@ -77,6 +77,48 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, tuple[int, ...]]] = [
         {"email": "moved@example.org", "current_password": "correct horse battery"},
         (401, 202, 202, 202, 202, 202, 202),
     ),
+    (
+        "POST",
+        "/api/auth/reauthenticate",
+        {"password": "correct horse battery"},
+        (401, 200, 200, 200, 200, 200, 200),
+    ),
+    # What the answer to a password contains is proof enough, and nobody here has it.
+    (
+        "POST",
+        "/api/auth/login/second-factor",
+        {"mfa_token": "never", "code": "000000"},
+        (401, 401, 401, 401, 401, 401, 401),
+    ),
+    (
+        "POST",
+        "/api/auth/login/second-factor/setup",
+        {"mfa_token": "never"},
+        (401, 401, 401, 401, 401, 401, 401),
+    ),
+    ("GET", "/api/auth/second-factor", None, (401, 200, 200, 200, 200, 200, 200)),
+    ("POST", "/api/auth/second-factor", None, (401, 201, 201, 201, 201, 201, 201)),
+    (
+        "POST",
+        "/api/auth/second-factor/confirm",
+        {"code": "000000"},
+        (401, 404, 404, 404, 404, 404, 404),
+    ),
+    (
+        "POST",
+        "/api/auth/second-factor/recovery-codes",
+        None,
+        (401, 404, 404, 404, 404, 404, 404),
+    ),
+    ("DELETE", "/api/auth/second-factor", None, (401, 404, 404, 404, 404, 404, 404)),
+    # Nobody here has a second factor.
+    (
+        "DELETE",
+        "/api/admin/users/{target}/second-factor",
+        None,
+        (401, 403, 403, 403, 403, 403, 404),
+    ),
+    ("DELETE", MEMBERS + "/{target}/second-factor", None, (401, 403, 403, 404, 404, 404, 404)),
     ("GET", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
     ("DELETE", "/api/auth/sessions", None, (401, 200, 200, 200, 200, 200, 200)),
     (
@@ -175,6 +217,7 @@ FOREIGN = [
     ("POST", "/api/organizations/{organization}/users/{user}/approve", None),
     ("POST", "/api/organizations/{organization}/users/{user}/invitation", None),
     ("DELETE", "/api/organizations/{organization}/users/{user}/invitation", None),
+    ("DELETE", "/api/organizations/{organization}/users/{user}/second-factor", None),
     ("GET", "/api/organizations/{organization}/users/{user}/permissions", None),
     (
         "POST",
