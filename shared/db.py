@@ -91,11 +91,16 @@ class Entity:
 
 
 def make_engine(url: SecretStr, *, pool_size: int = 10) -> AsyncEngine:
-    """Return an engine for a service's role."""
+    """Return an engine for a service's role, with at most twice `pool_size` connections.
+
+    Connections stay open: to open one costs as much as a whole request. The one that was used last
+    is used first, for its statements are prepared.
+    """
     engine = create_async_engine(
         url.get_secret_value(),
-        pool_size=pool_size,
-        max_overflow=pool_size,
+        pool_size=2 * pool_size,
+        max_overflow=0,
+        pool_use_lifo=True,
         pool_timeout=5,
         json_deserializer=from_json,
         connect_args={

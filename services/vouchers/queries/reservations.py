@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ARRAY, BigInteger, and_, any_, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ReservationNotFound
@@ -34,6 +34,13 @@ ReservationPlace = tuple[Reservation, ClassSession, str | None]
 
 _RESERVATION = SelectedColumns(Reservation, "r")
 _BY_ID = f"SELECT {_RESERVATION.sql} FROM reservations r WHERE r.id = $1"  # noqa: S608
+_REREAD = (
+    select(Reservation)
+    .where(Reservation.id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
+    .order_by(Reservation.id)
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)
 _PLACE_STATUSES = (*sorted(RESERVED_STATUSES), ReservationStatus.NO_SHOW)
 
 
@@ -50,14 +57,7 @@ async def reread_reservations(
 
     Their vouchers are locked, and so are they, for a voucher of version 1 may be missing.
     """
-    statement = (
-        select(Reservation)
-        .where(Reservation.id.in_(reservation_ids))
-        .order_by(Reservation.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    return (await session.scalars(statement)).all()
+    return (await session.scalars(_REREAD, {"ids": list(reservation_ids)})).all()
 
 
 async def reservations_that_count(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, and_, any_, delete, literal, select
+from sqlalchemy import ARRAY, BigInteger, and_, any_, bindparam, delete, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClassNotFound, SessionNotFound
@@ -40,6 +40,13 @@ _OPEN_SESSIONS = (
     f" AND status = '{SessionStatus.SCHEDULED}' AND seats_taken < capacity"
     " AND capacity BETWEEN $4 AND $5 AND ($6::bigint IS NULL OR therapist_id = $6)"
     " ORDER BY starts_at, id LIMIT $7"
+)
+_LOCKED = (
+    select(ClassSession)
+    .where(ClassSession.id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
+    .order_by(ClassSession.id)
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
 )
 BusyTimes = Mapping[int, list[tuple[int, int]]]
 """The occupied intervals of resources in the order of their starts, by resource."""
@@ -226,14 +233,7 @@ async def lock_sessions(
 ) -> dict[int, ClassSession]:
     """Return sessions by their ids, locked in the order of the ids; raises SessionNotFound."""
     ids = sorted(set(session_ids))
-    statement = (
-        select(ClassSession)
-        .where(ClassSession.id.in_(ids))
-        .order_by(ClassSession.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    sessions = {row.id: row for row in await session.scalars(statement)}
+    sessions = {row.id: row for row in await session.scalars(_LOCKED, {"ids": ids})}
     if len(sessions) != len(ids):
         raise SessionNotFound
     return sessions

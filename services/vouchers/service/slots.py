@@ -1,10 +1,10 @@
 """Use cases of slots: which sessions a voucher, or a voucher type before it is bought, can book."""
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from itertools import islice
+from heapq import merge
+from itertools import chain, dropwhile, islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers import access, policies, queries
 from services.vouchers.errors import VoucherTypeNotFound
-from services.vouchers.models import ClassSession, VoucherType
+from services.vouchers.models import ClassSession, Resource, VoucherType
 from services.vouchers.scheduling.day_rules import closed_by
 from services.vouchers.scheduling.eligibility import days_taken, reasons_against
 from services.vouchers.scheduling.slots import SlotSearch, free_starts
@@ -23,7 +23,7 @@ from services.vouchers.scheduling.snapshots import (
     VoucherTerms,
 )
 from services.vouchers.scheduling.wallclock import instant_of
-from services.vouchers.scheduling.windows import hours_of_rules
+from services.vouchers.scheduling.windows import Interval, hours_of_rules
 from services.vouchers.schemas.reservations import Slot, SlotDay
 from services.vouchers.service import availability
 from services.vouchers.service.booking_frame import BookingFrame, frame_of, requested_of
@@ -86,7 +86,7 @@ async def list_slots(
     Raises VoucherNotFound, and Forbidden for staff who do not book.
     """
     frame = await _frame(session, actor, voucher_id)
-    return _page_of(page, frame, await openings_between(session, frame, days, therapist_id))
+    return _page_of(page, frame, await _streams(session, frame, days, therapist_id))
 
 
 async def list_slot_days(
@@ -124,7 +124,7 @@ async def list_offered_slots(
     """
     voucher_type = await _visible_type(session, actor, voucher_type_id)
     frame = await _frame_of_type(session, voucher_type)
-    return _page_of(page, frame, await openings_between(session, frame, days, therapist_id))
+    return _page_of(page, frame, await _streams(session, frame, days, therapist_id))
 
 
 async def _visible_type(session: AsyncSession, actor: Actor, voucher_type_id: int) -> VoucherType:
@@ -178,12 +178,12 @@ async def _frame_of_type(session: AsyncSession, voucher_type: VoucherType) -> Bo
     )
 
 
-def _page_of(page: Page, frame: BookingFrame, openings: Sequence[Opening]) -> bytes:
+def _page_of(page: Page, frame: BookingFrame, streams: Sequence[Iterable[Opening]]) -> bytes:
     """Return the page of slots that a request asks for; a slot's place is its start and subject."""
-    first = 0
+    openings: Iterator[Opening] = merge(*streams)
     if after := page.position(2):
-        first = bisect_right(openings, after, key=_place)
-    slots = page.cut(openings[first:], _place)
+        openings = dropwhile(lambda opening: _place(opening) <= after, openings)
+    slots = page.cut(list(islice(openings, page.limit + 1)), _place)
     return orjson.dumps([opening.columns(frame) for opening in slots], option=orjson.OPT_UTC_Z)
 
 
@@ -195,12 +195,23 @@ async def openings_between(
     session: AsyncSession, frame: BookingFrame, days: Days, therapist_id: int | None
 ) -> list[Opening]:
     """Return everything that a voucher can book on some days, in the order of the starts."""
+    return sorted(chain(*await _streams(session, frame, days, therapist_id)))
+
+
+async def _streams(
+    session: AsyncSession, frame: BookingFrame, days: Days, therapist_id: int | None
+) -> list[Iterable[Opening]]:
+    """Return what a voucher can book on some days as streams, each in the order of the starts.
+
+    A stream makes its openings as they are taken: a page needs a small part of them.
+    """
     if not _can_book_anything(frame):
         return []
-    openings = await _open_sessions(session, frame, days, therapist_id)
+    streams: list[Iterable[Opening]] = []
+    streams.append(await _open_sessions(session, frame, days, therapist_id))
     if frame.terms.max_clients == 1:
-        openings += await _free_times(session, frame, days, therapist_id)
-    return sorted(openings)
+        streams += await _free_times(session, frame, days, therapist_id)
+    return streams
 
 
 def _can_book_anything(frame: BookingFrame) -> bool:
@@ -274,8 +285,8 @@ async def requested_sessions(
 
 async def _free_times(
     session: AsyncSession, frame: BookingFrame, days: Days, therapist_id: int | None
-) -> list[Opening]:
-    """Return the free times of therapists on the grid of the organization."""
+) -> list[Iterator[Opening]]:
+    """Return the free times of each therapist on the grid of the organization."""
     therapists = await queries.list_therapists_of(
         session, frame.organization_id, frame.terms.voucher_type_id
     )
@@ -288,18 +299,21 @@ async def _free_times(
     search = search_of(frame, days)
     busy = client_times(frame)
     length = frame.duration_minutes * 60
-    openings = [
-        Opening(start, -(therapist.user_id or 0), start + length, therapist.user_id)
-        for therapist in matches
-        for start in free_starts(calendars[therapist.id], search)
-    ]
-    if not busy:
-        return openings
     return [
-        opening
-        for opening in openings
-        if not any(opening.start < until and first < opening.end for first, until in busy)
+        _openings_of(therapist, free_starts(calendars[therapist.id], search), length, busy)
+        for therapist in matches
     ]
+
+
+def _openings_of(
+    therapist: Resource, starts: Iterable[int], length: int, busy: Sequence[Interval]
+) -> Iterator[Opening]:
+    """Yield the openings of a therapist that begin at some instants and meet nothing busy."""
+    user_id = therapist.user_id
+    for start in starts:
+        end = start + length
+        if not busy or not any(start < until and first < end for first, until in busy):
+            yield Opening(start, -(user_id or 0), end, user_id)
 
 
 def search_of(frame: BookingFrame, days: Days) -> SlotSearch:
@@ -350,6 +364,6 @@ async def next_slots(
     start = max(wanted, frame.now)
     first = start.astimezone(frame.zone).date()
     days = (first, first + timedelta(days=14))
-    openings = await openings_between(session, frame, days, therapist_id)
-    following = (each for each in openings if each.start >= start.timestamp())
+    openings = merge(*await _streams(session, frame, days, therapist_id))
+    following = dropwhile(lambda each: each.start < start.timestamp(), openings)
     return [each.read(frame) for each in islice(following, 3)]
