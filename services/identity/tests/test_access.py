@@ -77,11 +77,12 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, tuple[int, ...]]] = [
         {"email": "moved@example.org", "current_password": "correct horse battery"},
         (401, 202, 202, 202, 202, 202, 202),
     ),
+    # The tokens here belong to no session, whose sign-in could be renewed.
     (
         "POST",
         "/api/auth/reauthenticate",
         {"password": "correct horse battery"},
-        (401, 200, 200, 200, 200, 200, 200),
+        (401, 401, 401, 401, 401, 401, 401),
     ),
     # What the answer to a password contains is proof enough, and nobody here has it.
     (
@@ -191,7 +192,8 @@ async def test_the_table_is_complete(settings: Settings) -> None:
         (method.upper(), path)
         for path, methods in paths.items()
         for method in methods
-        if path.rpartition("/")[2] not in public and not path.startswith("/.well-known")
+        if path == "/api/auth/second-factor/confirm"
+        or (path.rpartition("/")[2] not in public and not path.startswith("/.well-known"))
     }
     named = {
         (
