@@ -67,10 +67,10 @@ async def _wait_for(instance: Instance, supervisor: Supervisor, seconds: float) 
 
     async def is_ready() -> bool:
         nonlocal reason
-        reason = "it does not answer"
         try:
             status, body = await answer(instance.readiness_port, "/health/ready")
         except (OSError, TimeoutError):
+            reason = "it does not answer"
             return False
         reason, missing = f"it answers {status}", ""
         with contextlib.suppress(ValueError, LookupError, TypeError):

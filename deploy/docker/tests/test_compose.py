@@ -120,6 +120,8 @@ def test_every_process_is_there_with_the_settings_of_the_local_stack(
         service = services[name_of(instance)]
         prefix = f"{instance.owner.upper()}_"
         wanted = {name for name in system.environment(instance) if name.startswith(prefix)}
+        # Administrators of an installation need a second factor, unless its operator decides.
+        wanted.discard("IDENTITY_ADMINS_NEED_SECOND_FACTOR")
         assert service["command"] == [instance.module]
         assert wanted <= set(service["environment"]), instance.name
 
@@ -180,6 +182,7 @@ def test_a_setting_that_is_passed_on_arrives(
 ) -> None:
     """A name with a slip would be passed on just as silently."""
     given = {
+        "IDENTITY_ADMINS_NEED_SECOND_FACTOR": "false",
         "IDENTITY_REVEAL_EXISTING": "true",
         "IDENTITY_SELF_REGISTRATION": "false",
         "PAYMENTS_ACCOUNTS": "organization",
@@ -198,6 +201,7 @@ def test_a_setting_that_is_passed_on_arrives(
         for name, value in resolved[service]["environment"].items():
             monkeypatch.setenv(name, value)
     assert not IdentitySettings().self_registration
+    assert not IdentitySettings().admins_need_second_factor
     assert IdentitySettings().reveal_existing
     payments = PaymentsSettings()
     assert payments.accounts == "organization"

@@ -84,7 +84,7 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}/dependants/{dependant_id}  manage_users
  401    403    403    403   403   200   200      404   200  POST   /{user_id}/invitation  manage_users
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}/invitation  manage_users
- 401    403    403    403   403   404   404      404   404  DELETE /{user_id}/second-factor  manage_users
+ 401    403    403    403   403   403   404      404   404  DELETE /{user_id}/second-factor  manage_users
  401    403    403    403   403     -   200      404   200  GET    /{user_id}/permissions
  401    403    403    403   403     -   201      404   201  POST   /{user_id}/permissions
  401    403    403    403   403     -   200      404   200  DELETE /{user_id}/permissions/{permission}
