@@ -142,6 +142,27 @@ async def test_recovery_codes_work_once(
     assert (await _answer(client, token, renewed["recovery_codes"][1])).status_code == 200
 
 
+async def test_a_recovery_code_opens_one_of_parallel_sign_ins(
+    client: httpx.AsyncClient,
+    people: People,
+    database: Database,
+    settings: Settings,
+    organizations: Organizations,
+) -> None:
+    person = await people.add("client")
+    _, codes = await _set_up(client, database, person)
+    tokens = [await _challenge(client, person) for _ in range(6)]
+    second = create_app(settings, transports={"organizations": httpx.MockTransport(organizations)})
+    async with client_of(second) as other:
+        instances = [client, other] * 3
+        answers = await asyncio.gather(
+            *(_answer(each, token, codes[0]) for each, token in zip(instances, tokens, strict=True))
+        )
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 5
+    used = await database.rows("SELECT 1 FROM recovery_codes WHERE used_at IS NOT NULL")
+    assert len(used) == 1
+
+
 async def test_codes_cannot_be_guessed(
     client: httpx.AsyncClient, people: People, database: Database
 ) -> None:
@@ -305,9 +326,9 @@ async def test_a_new_owner_needs_a_recent_sign_in(
 ) -> None:
     await people.copy_organizations(MINE)
     person = await people.add("client", MINE)
-    old: dict[str, Any] = {"auth_time": int(time.time()) - 1000}
-    of_owner = tokens.access(owner.id, "organization_owner", MINE, **old)
-    of_admin = tokens.access(admin.id, "admin", **old)
+    old = int(time.time()) - 1000
+    of_owner = tokens.access(owner.id, "organization_owner", MINE, auth_time=old)
+    of_admin = tokens.access(admin.id, "admin", auth_time=old)
     new = {"email": "new@example.org", "name": "New", "role": "organization_owner"}
     for token, method, path, body in (
         (of_owner, "PUT", f"/api/organizations/{MINE}/users/{person.id}", {"role": new["role"]}),
