@@ -69,7 +69,7 @@ anon client neighb therap staff  with owner stranger admin  /api/admin/users
  401    403    403    403   403     -   403      403   200  POST   /{user_id}/approve
  401    403    403    403   403     -   403      403   200  POST   /{user_id}/invitation
  401    403    403    403   403     -   403      403   200  DELETE /{user_id}/invitation
- 401    403    403    403   403     -   403      403   404  DELETE /{user_id}/second-factor
+ 401    403    403    403   403     -   403      403   200  DELETE /{user_id}/second-factor
 
 anon client neighb therap staff  with owner stranger admin  /api/organizations/{organization_id}/users
  401    403    403    403   403   200   200      404   200  GET      manage_users
@@ -84,7 +84,7 @@ anon client neighb therap staff  with owner stranger admin  /api/organizations/{
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}/dependants/{dependant_id}  manage_users
  401    403    403    403   403   200   200      404   200  POST   /{user_id}/invitation  manage_users
  401    403    403    403   403   200   200      404   200  DELETE /{user_id}/invitation  manage_users
- 401    403    403    403   403   403   404      404   404  DELETE /{user_id}/second-factor  manage_users
+ 401    403    403    403   403   200   200      404   200  DELETE /{user_id}/second-factor  manage_users
  401    403    403    403   403     -   200      404   200  GET    /{user_id}/permissions
  401    403    403    403   403     -   201      404   201  POST   /{user_id}/permissions
  401    403    403    403   403     -   200      404   200  DELETE /{user_id}/permissions/{permission}

@@ -272,6 +272,10 @@ RECIPES: dict[str, Recipe] = {
         _constant(password=PASSWORD), lambda scene, _: scene.member()
     ),
     "POST /api/admin/users/{user_id}/approve": Recipe(consumes=lambda scene, _: scene.registered()),
+    "DELETE /api/admin/users/{user_id}/second-factor": Recipe(
+        consumes=lambda scene, _: scene.member_with_factor()
+    ),
+    f"DELETE {_USER}/second-factor": Recipe(consumes=lambda scene, _: scene.member_with_factor()),
     "POST /api/admin/users/{user_id}/invitation": Recipe(consumes=lambda scene, _: scene.invited()),
     "DELETE /api/admin/users/{user_id}/invitation": Recipe(
         consumes=lambda scene, _: scene.invited()

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import httpx
+from pyotp import TOTP
 
 from deploy.api_client import Person, unique
 from deploy.local.stack import WEBHOOK_PATH, Stack
@@ -66,6 +67,19 @@ class Scene:
             "role": role,
         }
         answer = await self.cast.owner.call("POST", f"{self.here}/users", body, expect=201)
+        return {"user_id": answer["id"]}
+
+    async def member_with_factor(self) -> Ids:
+        """One more user of the organization, who has set up a second factor."""
+        owner = self.cast.owner
+        email = f"{unique('factor')}@example.com"
+        body = {"email": email, "name": "Careful", "password": PASSWORD, "role": "staff"}
+        answer = await owner.call("POST", f"{self.here}/users", body, expect=201)
+        member = Caller(api=owner.api, name="careful", email=email, password=PASSWORD)
+        await member.sign_in()
+        setup = await member.call("POST", "/api/auth/second-factor", expect=201)
+        code = {"code": TOTP(setup["secret"]).now()}
+        await member.call("POST", "/api/auth/second-factor/confirm", code)
         return {"user_id": answer["id"]}
 
     async def member_with_permission(self) -> Ids:
