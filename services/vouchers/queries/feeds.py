@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.vouchers.errors import FeedNotFound
 from services.vouchers.models import CalendarFeed, ClientCopy
 from services.vouchers.queries.rows import require
-from shared.connections import fetch
+from shared.connections import execute_early, fetch
 from shared.detached import SelectedColumns
 from shared.paging import Page
 
@@ -142,6 +142,12 @@ async def page_of_feeds(session: AsyncSession, page: Page, user_id: int) -> list
     )
     rows = (await session.scalars(page.of(statement, CalendarFeed.id))).all()
     return page.cut(rows, lambda row: (row.id,))
+
+
+async def lock_new_feeds(session: AsyncSession, user_id: int) -> None:
+    """Keep other transactions from creating a feed of this user."""
+    lock = f"SELECT pg_advisory_xact_lock(hashtextextended('calendar feeds/{int(user_id)}', 3))"
+    await execute_early(session, lock)
 
 
 async def count_feeds(session: AsyncSession, user_id: int) -> int:

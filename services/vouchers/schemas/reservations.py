@@ -39,7 +39,10 @@ class SessionChoice(RequestBody):
     @classmethod
     def _instead_of_a_session(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
         if "session_id" in info.data and (value is None) == (info.data["session_id"] is None):
-            raise PydanticCustomError("session_or_time", "is needed unless session_id is sent")
+            rule = "is needed unless session_id is sent"
+            if value is not None:
+                rule = "cannot be sent together with session_id"
+            raise PydanticCustomError("session_or_time", rule)
         return value
 
     @field_validator("therapist_id")

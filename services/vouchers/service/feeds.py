@@ -60,6 +60,7 @@ async def create_feed(
     if scope == FeedScope.THERAPIST:
         await _require_therapist(session, actor, organization_id, body.detail)
     await see_all_tenants(session)
+    await queries.lock_new_feeds(session, actor.user_id)
     if await queries.count_feeds(session, actor.user_id) >= MOST_FEEDS:
         raise TooManyFeeds
     token = secrets.token_urlsafe(TOKEN_BYTES)

@@ -1,5 +1,6 @@
 """Calendar feeds: who subscribes, what a feed contains, and that its token stays secret."""
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC
@@ -193,6 +194,15 @@ async def test_twenty_feeds_are_enough(practice: Practice) -> None:
         await new_feed(practice, practice.people.client)
     answer = await practice.client.post(FEEDS, json={}, headers=practice.people.client)
     assert (answer.status_code, answer.json()["code"]) == (409, "too_many_feeds")
+
+
+async def test_feeds_that_are_created_at_once_are_counted(practice: Practice) -> None:
+    await practice.type()
+    answers = await asyncio.gather(
+        *(practice.client.post(FEEDS, json={}, headers=practice.people.client) for _ in range(24))
+    )
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(201), statuses.count(409)) == (20, 4)
 
 
 async def test_the_address_is_shown_once(practice: Practice, database: Database) -> None:
