@@ -25,6 +25,7 @@ from shared.change_events import (
     new_event,
     new_event_id,
 )
+from shared.connections import flush_changes
 from shared.context import Origin, system_origin
 from shared.db import Entity
 from shared.events import Event, EventData
@@ -280,8 +281,7 @@ async def seal(session: AsyncSession) -> None:
     Raises UnrecordedChange when an audited row changed and the change was not recorded, or was not
     sent, and StaleDataError when a write did not find its row.
     """
-    if session.new or session.dirty or session.deleted:
-        await session.flush()
+    await flush_changes(session)
     log = change_log(session)
     if log.unsent:
         raise UnrecordedChange(f"{len(log.unsent)} writes were not sent")

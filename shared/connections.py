@@ -127,12 +127,17 @@ async def fetch(
     return rows
 
 
+async def flush_changes(session: AsyncSession) -> None:
+    """Flush a session if it has changes: a flush of nothing costs a switch of greenlets."""
+    if session.new or session.dirty or session.deleted:
+        await session.flush()
+
+
 async def fetch_flushed(
     session: AsyncSession, statement: str, *parameters: Any
 ) -> Sequence[Mapping[str, Any]]:
     """Execute a statement as `fetch` does, after the session's changes were flushed."""
-    if session.new or session.dirty or session.deleted:
-        await session.flush()
+    await flush_changes(session)
     return await fetch(session, statement, *parameters)
 
 

@@ -30,7 +30,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from shared import outbox
 from shared.change_events import Subject, audited_columns, event_data
 from shared.changes import UnrecordedChange, change_log
-from shared.connections import fetch
+from shared.connections import fetch, flush_changes
 from shared.db import Entity
 from shared.events import EventData
 from shared.pending_writes import (
@@ -189,8 +189,7 @@ class Writes:
         does: IntegrityError for a violated constraint.
         """
         session, log = self._session, self._log
-        if session.new or session.dirty or session.deleted:
-            await session.flush()
+        await flush_changes(session)
         writes, log.unsent = log.unsent, []
         if not writes:
             return

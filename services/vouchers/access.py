@@ -44,9 +44,9 @@ def require_employee(actor: Actor, organization_id: int) -> None:
 
 
 async def get_readable_voucher(session: AsyncSession, actor: Actor, voucher_id: int) -> Voucher:
-    """Return a voucher that the actor may read; raises VoucherNotFound."""
-    voucher = await queries.find_voucher(session, voucher_id)
-    if voucher is None or not policies.can_read(actor, voucher):
+    """Return a voucher that the actor may read, detached; raises VoucherNotFound."""
+    voucher, _ = await queries.get_voucher_with_zone(session, voucher_id)
+    if not policies.can_read(actor, voucher):
         raise VoucherNotFound
     return voucher
 
@@ -67,9 +67,7 @@ async def get_bookable_voucher(session: AsyncSession, actor: Actor, voucher_id: 
 
     Raises VoucherNotFound or Forbidden.
     """
-    voucher, _ = await queries.get_voucher_with_zone(session, voucher_id)
-    if not policies.can_read(actor, voucher):
-        raise VoucherNotFound
+    voucher = await get_readable_voucher(session, actor, voucher_id)
     if not policies.can_book(actor, voucher):
         raise permission_missing(policies.MANAGE_BOOKINGS)
     return voucher
@@ -88,9 +86,7 @@ async def lock_readable_voucher_with_zone(
 
     Raises VoucherNotFound. A voucher that the actor may not read is not locked.
     """
-    voucher, _ = await queries.get_voucher_with_zone(session, voucher_id)
-    if not policies.can_read(actor, voucher):
-        raise VoucherNotFound
+    await get_readable_voucher(session, actor, voucher_id)
     return await queries.lock_voucher_with_zone(session, voucher_id)
 
 

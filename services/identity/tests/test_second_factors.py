@@ -38,6 +38,22 @@ async def _answer(client: httpx.AsyncClient, token: str, code: str) -> httpx.Res
     return await client.post(SECOND_STEP, json={"mfa_token": token, "code": code})
 
 
+async def _answer_at_two_instances(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    organizations: Organizations,
+    tokens: list[str],
+    code: str,
+) -> list[httpx.Response]:
+    """Answer six challenges with one code at the same time, by turns at two instances."""
+    second = create_app(settings, transports={"organizations": httpx.MockTransport(organizations)})
+    async with client_of(second) as other:
+        instances = [client, other] * 3
+        return await asyncio.gather(
+            *(_answer(each, token, code) for each, token in zip(instances, tokens, strict=True))
+        )
+
+
 class App:
     """An authenticator app: each code is of the step after the last one that was used."""
 
@@ -102,12 +118,7 @@ async def test_a_code_is_accepted_once_by_two_instances(
     app, _ = await _set_up(client, database, person)
     tokens = [await _challenge(client, person) for _ in range(6)]
     code = await app.new_code()
-    second = create_app(settings, transports={"organizations": httpx.MockTransport(organizations)})
-    async with client_of(second) as other:
-        instances = [client, other] * 3
-        answers = await asyncio.gather(
-            *(_answer(each, token, code) for each, token in zip(instances, tokens, strict=True))
-        )
+    answers = await _answer_at_two_instances(client, settings, organizations, tokens, code)
     assert sorted(answer.status_code for answer in answers) == [200] + [401] * 5
 
 
@@ -152,12 +163,7 @@ async def test_a_recovery_code_opens_one_of_parallel_sign_ins(
     person = await people.add("client")
     _, codes = await _set_up(client, database, person)
     tokens = [await _challenge(client, person) for _ in range(6)]
-    second = create_app(settings, transports={"organizations": httpx.MockTransport(organizations)})
-    async with client_of(second) as other:
-        instances = [client, other] * 3
-        answers = await asyncio.gather(
-            *(_answer(each, token, codes[0]) for each, token in zip(instances, tokens, strict=True))
-        )
+    answers = await _answer_at_two_instances(client, settings, organizations, tokens, codes[0])
     assert sorted(answer.status_code for answer in answers) == [200] + [401] * 5
     used = await database.rows("SELECT 1 FROM recovery_codes WHERE used_at IS NOT NULL")
     assert len(used) == 1

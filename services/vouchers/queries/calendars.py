@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.vouchers.errors import ClosureNotFound, ResourceNotFound
@@ -231,17 +231,13 @@ async def hours_of(
     return hours
 
 
-async def closures_between(
-    session: AsyncSession,
-    organization_id: int,
-    resource_ids: Collection[int],
-    first: datetime,
-    last: datetime,
+async def general_closures_between(
+    session: AsyncSession, organization_id: int, first: datetime, last: datetime
 ) -> Sequence[Closure]:
-    """Return the closures of resources and of everybody that overlap a stretch of local time."""
+    """Return the closures for everybody that overlap a stretch of local time."""
     statement = select(Closure).where(
         Closure.organization_id == organization_id,
-        or_(Closure.resource_id.is_(None), Closure.resource_id.in_(resource_ids)),
+        Closure.resource_id.is_(None),
         Closure.starts_local < last,
         Closure.ends_local > first,
     )

@@ -107,11 +107,6 @@ async def places_of_voucher(
     return [(row[0], row[1], row[2]) for row in await session.execute(current)]
 
 
-async def open_vouchers_of_session(session: AsyncSession, session_id: int) -> set[int]:
-    """Return the ids of the vouchers of a session's open and waiting reservations."""
-    return await open_vouchers_of_sessions(session, [session_id])
-
-
 async def open_vouchers_of_sessions(
     session: AsyncSession, session_ids: Collection[int]
 ) -> set[int]:
@@ -122,13 +117,6 @@ async def open_vouchers_of_sessions(
         Reservation.voucher_id.is_not(None),
     )
     return {number for number in await session.scalars(statement) if number is not None}
-
-
-async def open_reservations_of_session(
-    session: AsyncSession, session_id: int
-) -> Sequence[Reservation]:
-    """Return a session's open and waiting reservations, locked, in the order of their ids."""
-    return await open_reservations_of_sessions(session, [session_id])
 
 
 async def open_reservations_of_sessions(

@@ -25,10 +25,10 @@ from shared.detached import SelectedColumns
 from shared.paging import Page
 
 _OCCUPATIONS = (
-    "SELECT resource_id, session_id, extract(epoch FROM lower(blocked))::bigint AS starts,"
+    "SELECT resource_id, extract(epoch FROM lower(blocked))::bigint AS starts,"
     " extract(epoch FROM upper(blocked))::bigint AS ends"
     " FROM occupations WHERE organization_id = $1 AND resource_id = ANY($2)"
-    " AND blocked && tstzrange($3, $4) AND enforced AND session_id IS DISTINCT FROM $5"
+    " AND blocked && tstzrange($3, $4) AND enforced"
     " ORDER BY resource_id, lower(blocked)"
 )
 _SESSION = SelectedColumns(ClassSession, "s")
@@ -70,17 +70,12 @@ async def busy_times(
     resource_ids: Collection[int],
     first: datetime,
     last: datetime,
-    *,
-    without_session_id: int | None = None,
 ) -> BusyTimes:
     """Return when resources are occupied in a stretch of time, in seconds since 1970.
 
-    The time of sessions that allow others at the same time does not count, nor that of
-    `without_session_id`.
+    The time of sessions that allow others at the same time does not count.
     """
-    rows = await fetch(
-        session, _OCCUPATIONS, organization_id, list(resource_ids), first, last, without_session_id
-    )
+    rows = await fetch(session, _OCCUPATIONS, organization_id, list(resource_ids), first, last)
     times: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for row in rows:
         times[row["resource_id"]].append((row["starts"], row["ends"]))

@@ -115,11 +115,6 @@ async def list_settled(
     return set(await session.scalars(_SETTLED, parameters))
 
 
-async def find_voucher(session: AsyncSession, voucher_id: int) -> Voucher | None:
-    """Return a voucher, or None."""
-    return await session.get(Voucher, voucher_id)
-
-
 async def find_detail(reader: Reader, voucher_id: int) -> Document | None:
     """Return a voucher with its codes as JSON, with its organization, client, guardian, version."""
     return await _DETAIL.find(reader, voucher_id=voucher_id)
@@ -128,11 +123,6 @@ async def find_detail(reader: Reader, voucher_id: int) -> Document | None:
 async def find_parties(reader: Reader, voucher_id: int) -> Any:
     """Return the `organization_id`, `client_id` and `guardian_id` of a voucher, or None."""
     return await _PARTIES_OF.find(reader, voucher_id=voucher_id)
-
-
-async def get_voucher(session: AsyncSession, voucher_id: int) -> Voucher:
-    """Return a voucher; raises VoucherNotFound."""
-    return require(await find_voucher(session, voucher_id), VoucherNotFound)
 
 
 async def lock_voucher(session: AsyncSession, voucher_id: int) -> Voucher:

@@ -72,7 +72,7 @@ async def general_closures(
     session: AsyncSession, organization_id: int, stretch: Stretch
 ) -> list[Interval]:
     """Return when an organization is closed for everybody on some days."""
-    closures = await queries.closures_between(session, organization_id, (), *stretch.bounds())
+    closures = await queries.general_closures_between(session, organization_id, *stretch.bounds())
     return [
         interval_of(closure.starts_local, closure.ends_local, stretch.zone)
         for closure in closures

@@ -68,11 +68,11 @@ async def test_a_time_that_the_clock_shows_twice_is_booked_twice(practice: Pract
     day = next(d for d in _days_ahead() if _local(d, 2).hour == 2 and _repeats(d, 2))
     path = f"/api/vouchers/{first['id']}/slots?from={day}&until={day}&limit=200"
     slots = await send(practice.client, "GET", path, practice.people.client)
-    shown = [slot["starts_at"] for slot in slots if slot["starts_at"][11:16] == "02:30"]
-    assert [text[16:] for text in shown] == [":00+02:00", ":00+01:00"]
+    starts = [slot["starts_at"] for slot in slots if slot["starts_at"][11:16] == "02:30"]
+    assert [text[16:] for text in starts] == [":00+02:00", ":00+01:00"]
     for voucher, headers, starts_at in (
-        (first, practice.people.client, shown[0]),
-        (second, practice.people.second_client, shown[1]),
+        (first, practice.people.client, starts[0]),
+        (second, practice.people.second_client, starts[1]),
     ):
         booked = await practice.booked(
             voucher["id"], headers, starts_at=starts_at, therapist_id=THERAPIST
@@ -157,8 +157,8 @@ async def test_booked_times_stay_when_the_organization_moves_to_another_zone(
             ORGANIZATION,
         )
     path = f"/api/reservations/{booked['id']}"
-    shown = await send(practice.client, "GET", path, people.client)
-    assert (shown["starts_at"], shown["timezone"]) == (booked["starts_at"], "Europe/Warsaw")
+    later = await send(practice.client, "GET", path, people.client)
+    assert (later["starts_at"], later["timezone"]) == (booked["starts_at"], "Europe/Warsaw")
     sessions = await send(
         practice.client,
         "GET",
